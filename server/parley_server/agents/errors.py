@@ -1,0 +1,5 @@
+"""What is wrong with an agent before it can answer anything."""
+
+
+class BadAgent(ValueError):
+    """An agent cannot be had. The message is one sentence that says what to set or install."""

@@ -1,0 +1,183 @@
+"""The events of one run of pydantic-ai, as Parley's.
+
+Text goes on at once. A tool call goes on when its result is there and every earlier call of the
+run has gone on: results come in the order in which tools are done. What ends a run is a Finish.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic_core
+from pydantic_ai import AgentRunResult, AgentRunResultEvent
+from pydantic_ai.agent import AgentRunEvents
+from pydantic_ai.messages import (
+    AgentStreamEvent,
+    FunctionToolCallEvent,
+    FunctionToolResultEvent,
+    ModelResponse,
+    OutputToolCallEvent,
+    OutputToolResultEvent,
+    PartDeltaEvent,
+    PartEndEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPartDelta,
+    ToolCallPart,
+    ToolCallPartDelta,
+    ToolReturnPart,
+)
+from pydantic_ai.messages import (
+    FinishReason as ProviderFinishReason,
+)
+
+from parley_server.core.errors import AgentUnavailable
+from parley_server.core.model import Finish, FinishReason, Text, ToolCall, Usage
+from parley_server.core.transcript import MAX_TOOL_CALLS
+
+MAX_UNSEEN_CHARS = 4 * 1024 * 1024
+"""How much of arguments and thoughts one run may gather: nobody downstream sees them grow."""
+
+_FINISH: dict[ProviderFinishReason | None, FinishReason] = {
+    "length": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+"""Everything else is STOP."""
+
+
+@dataclass(slots=True)
+class RunReader:
+    """Reads the events of one run."""
+
+    events: AgentRunEvents[Any]
+    is_full: bool = False
+    """The run has reached a limit: it is to be stopped."""
+    _result: AgentRunResult[Any] | None = None
+    _is_shown: bool = False
+    """What the newest response says has been passed on as text."""
+    _is_in_response: bool = False
+    _calls: "_Calls" = field(default_factory=lambda: _Calls())
+    _unseen_chars: int = 0
+    _is_cut: bool = False
+    """The limit came in the middle of a response."""
+
+    def read(
+        self, event: AgentStreamEvent | AgentRunResultEvent[Any]
+    ) -> list[Text] | list[ToolCall]:
+        """Return what an event adds to the answer; often nothing."""
+        match event:
+            case PartStartEvent() | PartDeltaEvent() | PartEndEvent():
+                return self._piece(event)
+            case AgentRunResultEvent(result=result):
+                self._result = result
+                return self._output(result.output)
+        self._is_in_response = False
+        match event:
+            case FunctionToolCallEvent(part=call):
+                self._calls.ask(call, self._step())
+                self.is_full = self._calls.asked > MAX_TOOL_CALLS
+            case FunctionToolResultEvent(part=returned):
+                return self._calls.answer(returned)
+            case OutputToolCallEvent():
+                self._is_shown = False
+            case OutputToolResultEvent():
+                pass
+        return []
+
+    def _piece(self, event: PartStartEvent | PartDeltaEvent | PartEndEvent) -> list[Text]:
+        if isinstance(event, PartStartEvent) and not self._is_in_response:
+            self._is_in_response = True
+            self._is_shown = False
+        match event:
+            case PartStartEvent(part=TextPart(content=text)):
+                pass
+            case PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
+                pass
+            case PartDeltaEvent(delta=delta):
+                self._count(delta)
+                return []
+            case _:
+                return []
+        self._is_shown = self._is_shown or bool(text)
+        return [Text(text)] if text else []
+
+    def _count(self, delta: object) -> None:
+        unseen: object = None
+        if isinstance(delta, ToolCallPartDelta):
+            unseen = delta.args_delta
+        elif isinstance(delta, ThinkingPartDelta):
+            unseen = delta.content_delta
+        if isinstance(unseen, str):
+            self._unseen_chars += len(unseen)
+            self._is_cut = self.is_full = self._unseen_chars > MAX_UNSEEN_CHARS
+
+    def _step(self) -> int:
+        """Return which response of the run this is, from 1."""
+        return sum(isinstance(said, ModelResponse) for said in self.events.new_messages())
+
+    def _output(self, output: object) -> list[Text]:
+        """Return an output that is no text, as JSON; nothing if it was text and has been shown."""
+        if self._is_shown or output is None or output == "":
+            return []
+        if isinstance(output, str):
+            return [Text(output)]
+        return [Text(pydantic_core.to_json(output, serialize_unknown=True).decode())]
+
+    def finish(self, model: str, reason: FinishReason | None = None) -> Finish:
+        """Return how the run ended.
+
+        Args:
+            model: the model's name, if the provider gave none.
+            reason: set: what cut the run short.
+        Raises: AgentUnavailable: the provider says that the response failed.
+        """
+        response = self._result.response if self._result else None
+        if response is not None:
+            if response.finish_reason == "error":
+                raise AgentUnavailable
+            model = response.model_name or model
+            reason = reason or _FINISH.get(response.finish_reason)
+        return Finish(reason or FinishReason.STOP, model, self._usage())
+
+    def _usage(self) -> Usage | None:
+        """Return what the run cost; None: of one response at least it is unknown."""
+        used = self.events.usage
+        if used.unmeasured_requests or self._is_cut:
+            return None
+        return Usage(
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            cached_input_tokens=used.cache_read_tokens,
+            model_requests=used.requests,
+        )
+
+
+@dataclass(slots=True)
+class _Calls:
+    """Tool calls under way, in the order in which they were asked for."""
+
+    asked: int = 0
+    _open: dict[str, tuple[ToolCallPart, int]] = field(default_factory=dict)
+    _results: dict[str, ToolReturnPart] = field(default_factory=dict)
+
+    def ask(self, call: ToolCallPart, step: int) -> None:
+        self.asked += 1
+        self._open[call.tool_call_id] = (call, step)
+
+    def answer(self, result: ToolReturnPart) -> list[ToolCall]:
+        """Take a result. Returns: the calls that can go on now."""
+        self._results[result.tool_call_id] = result
+        done: list[ToolCall] = []
+        while self._open and (first := next(iter(self._open))) in self._results:
+            call, step = self._open.pop(first)
+            done.append(_tool_call(call, self._results.pop(first), step))
+        return done
+
+
+def _tool_call(call: ToolCallPart, result: ToolReturnPart, step: int) -> ToolCall:
+    arguments = call.args
+    if not isinstance(arguments, str):
+        arguments = pydantic_core.to_json(arguments or {}).decode()
+    text = result.model_response_str(wrap_if_error=False)
+    is_error = result.outcome != "success"
+    return ToolCall(call.tool_call_id, call.tool_name, arguments, text, is_error, step)

@@ -1,0 +1,151 @@
+"""A tool that fails is a result, never the end of the run.
+
+    raises                     → "The tool failed (ValueError).", is_error
+    ModelRetry                 → its text, is_error: the tool's author wrote it for the model
+    wrong arguments            → what is wrong with them, is_error; the model may try again
+    needs an approval, or is
+    run by somebody else       → a fixed sentence, is_error: there is nobody to ask
+    a result without JSON form → as if it had raised
+    a result that is too long  → cut here already, so that the model sees what is stored
+
+An exception's own text stays out of all of them: it may hold what nobody should read.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_ai import ModelRetry, RunContext
+from pydantic_ai.capabilities import (
+    AbstractCapability,
+    CapabilityOrdering,
+    RawToolArgs,
+    ValidatedToolArgs,
+    WrapToolExecuteHandler,
+    WrapToolValidateHandler,
+)
+from pydantic_ai.exceptions import (
+    ApprovalRequired,
+    CallDeferred,
+    SkipToolExecution,
+    SkipToolValidation,
+    ToolFailed,
+    ToolFailedError,
+    ToolRetryError,
+    UnexpectedModelBehavior,
+)
+from pydantic_ai.messages import ToolCallPart, ToolReturn, ToolReturnPart
+from pydantic_ai.tools import (
+    DeferredToolRequests,
+    DeferredToolResults,
+    ToolDefinition,
+    ToolDenied,
+)
+
+from parley_server.core.attempt import place
+from parley_server.core.transcript import MAX_RESULT_BYTES, cut, storable
+
+log = logging.getLogger("parley.agents")
+
+NO_APPROVAL = "This call needs an approval, and nobody is here to give it."
+NOT_HERE = "This tool cannot be run here."
+WRONG_ARGUMENTS = "The arguments do not fit the tool."
+
+_SIGNALS = (
+    ApprovalRequired,
+    CallDeferred,
+    SkipToolExecution,
+    SkipToolValidation,
+    ToolFailed,
+    ToolFailedError,
+    ToolRetryError,
+)
+"""Exceptions by which pydantic-ai steers a run; they are no failures."""
+
+
+@dataclass
+class ToolGuard(AbstractCapability[Any]):
+    """Given to every run, outside of all hooks, so that what those raise is caught as well."""
+
+    def get_ordering(self) -> CapabilityOrdering:
+        return CapabilityOrdering(position="outermost")
+
+    async def wrap_tool_validate(
+        self,
+        ctx: RunContext[Any],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: RawToolArgs,
+        handler: WrapToolValidateHandler,
+    ) -> ValidatedToolArgs:
+        try:
+            return await handler(args)
+        except _SIGNALS:
+            raise
+        except (ValidationError, ModelRetry) as error:
+            if ctx.retry < ctx.max_retries:
+                raise  # pydantic-ai tells the model what is wrong
+            text = error.message if isinstance(error, ModelRetry) else WRONG_ARGUMENTS
+            raise ToolFailed(text) from None
+        except Exception as error:
+            if type(error).__module__.startswith("pydantic_ai."):
+                raise  # one of its private signals
+            raise _failed(call, error) from None
+
+    async def wrap_tool_execute(
+        self,
+        ctx: RunContext[Any],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: ValidatedToolArgs,
+        handler: WrapToolExecuteHandler,
+    ) -> Any:
+        try:
+            return _fitting(call, await handler(args))
+        except _SIGNALS:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the run is being stopped
+            raise _failed(call, error) from None
+        except ModelRetry as error:
+            raise ToolFailed(error.message) from None
+        except UnexpectedModelBehavior as error:  # it may not be tried again
+            cause = error.__cause__
+            if isinstance(cause, ModelRetry):
+                raise ToolFailed(cause.message) from None
+            raise _failed(call, cause or error) from None
+        except (Exception, SystemExit) as error:
+            raise _failed(call, error) from None
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults:
+        return DeferredToolResults(
+            approvals={call.tool_call_id: ToolDenied(NO_APPROVAL) for call in requests.approvals},
+            calls={call.tool_call_id: ToolFailed(NOT_HERE) for call in requests.calls},
+        )
+
+
+def _failed(call: ToolCallPart, error: BaseException) -> ToolFailed:
+    name = type(error).__name__
+    log.warning("tool failed", extra={"tool": call.tool_name, "error": name, "place": place(error)})
+    return ToolFailed(f"The tool failed ({name}).")
+
+
+def _fitting(call: ToolCallPart, result: Any) -> Any:
+    """Return the result, or what of its text can be stored.
+
+    Raises: whatever the result's own serialisation raises, if it has no JSON form.
+    """
+    value = result.return_value if isinstance(result, ToolReturn) else result
+    text = ToolReturnPart(call.tool_name, value).model_response_str()
+    fitting = cut(storable(text), MAX_RESULT_BYTES)
+    if fitting == text:
+        return result
+    return replace(result, return_value=fitting) if isinstance(result, ToolReturn) else fitting

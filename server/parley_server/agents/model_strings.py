@@ -1,0 +1,128 @@
+"""`PROVIDER:MODEL` becomes a model, or one sentence that says what is missing."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import httpx2
+from pydantic_ai.models import Model, create_async_httpx2_client, infer_model
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.profiles import merge_profile
+from pydantic_ai.profiles.openai import OpenAIModelProfile
+from pydantic_ai.providers import Provider, infer_provider
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from parley_server.agents.errors import BadAgent
+
+OPENAI = frozenset({"openai", "openai-chat", "openai-responses"})
+OPENAI_URL = "https://api.openai.com/v1"
+NO_KEY = "none"
+"""Sent to a server of one's own that asks for no key: the library insists on one."""
+
+_EXTRA = re.compile(r"pydantic-ai-slim\[([\w-]+)\]")
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
+
+
+def model_of(
+    name: str, *, openai_base_url: str | None = None, openai_api_key: str | None = None
+) -> Model[Any]:
+    """Return the model of a string such as `openai:gpt-5-mini`.
+
+    Raises: BadAgent: the provider is unknown, its package is missing, or it lacks a key.
+    """
+    provider, colon, model_name = name.partition(":")
+    if not colon or not provider or not model_name.strip():
+        raise BadAgent(
+            f"'{name}' is no agent: use local, echo, PROVIDER:MODEL (for example "
+            "openai:gpt-5-mini) or python:MODULE:ATTRIBUTE"
+        )
+    if provider in OPENAI:
+        model = infer_model(name, lambda _: openai_provider(openai_base_url, openai_api_key))
+    else:
+        model = _inferred(name)
+    return _strict(model)
+
+
+def openai_provider(base_url: str | None, api_key: str | None) -> OpenAIProvider:
+    """Return OpenAI, or a server that speaks its protocol.
+
+    Raises: BadAgent.
+    """
+    if base_url and urlsplit(base_url).scheme not in ("http", "https"):
+        raise BadAgent("OPENAI_BASE_URL must be an http or https URL, usually one that ends in /v1")
+    if not base_url and not api_key:
+        raise BadAgent(
+            "OPENAI_API_KEY must be set, or OPENAI_BASE_URL for a server that needs no key"
+        )
+    # A worker may have more turns open than the library's limit of 1,000 connections.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1000)
+    return OpenAIProvider(
+        base_url=base_url or OPENAI_URL,
+        api_key=api_key or NO_KEY,
+        http_client=create_async_httpx2_client(limits=limits),
+    )
+
+
+def openai_chat_model(name: str, base_url: str, api_key: str) -> Model[Any]:
+    """Return a model of a server that speaks OpenAI's Chat Completions."""
+    return _strict(OpenAIChatModel(name, provider=openai_provider(base_url, api_key)))
+
+
+def _strict(model: Model[Any]) -> Model[Any]:
+    """Let a Chat Completions stream that ends before its finish reason be a failure.
+
+    Otherwise half an answer would pass for a whole one when a proxy cuts the connection politely.
+    """
+    if isinstance(model, OpenAIChatModel):
+        strict = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+        merged = merge_profile(model.profile, strict)
+        model.profile = cast(OpenAIModelProfile, merged)
+    return model
+
+
+def _inferred(name: str) -> Model[Any]:
+    """Let the library find the model; its complaints become one sentence of ours."""
+    try:
+        with _without_empty_variables():
+            return infer_model(name, _provider)
+    except BadAgent:
+        raise
+    except Exception as error:
+        raise BadAgent(_complaint(name, error)) from None
+
+
+def _provider(name: str) -> Provider[Any]:
+    try:
+        return infer_provider(name)
+    except ValueError:
+        raise BadAgent(
+            f"'{name}' is no provider that pydantic-ai knows: for a server that speaks OpenAI's "
+            "protocol use openai-chat:MODEL and OPENAI_BASE_URL"
+        ) from None
+
+
+def _complaint(name: str, error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, ImportError):
+        extra = _EXTRA.search(text)
+        package = f"pydantic-ai-slim[{extra[1]}]" if extra else "its provider's package"
+        return f"'{name}' needs a package that is missing: pip install '{package}'"
+    variables = list(dict.fromkeys(_VARIABLE.findall(text)))
+    if variables:
+        return f"'{name}' needs {' or '.join(variables)} to be set"
+    return f"'{name}' cannot be used ({type(error).__name__}): check its provider and model"
+
+
+@contextmanager
+def _without_empty_variables() -> Iterator[None]:
+    """Let the libraries take an empty variable of the environment for one that is not set."""
+    empty = {name: value for name, value in os.environ.items() if not value}
+    for name in empty:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(empty)

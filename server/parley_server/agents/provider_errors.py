@@ -1,0 +1,119 @@
+"""THE table: what goes wrong with a provider becomes an error of Parley's.
+
+The texts and bodies of these exceptions are the provider's words and may repeat what was said. They
+end here: neither an error nor the log has more than type, status and the provider's own error code.
+"""
+
+import logging
+import re
+from uuid import UUID
+
+from pydantic_ai.exceptions import (
+    AgentRunError,
+    ModelAPIError,
+    ModelConnectionError,
+    ModelContextWindowExceededError,
+    ModelHTTPError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelRequestRejectedError,
+    ModelRequestTimeout,
+    ModelServerError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+    RunTimedOut,
+)
+
+from parley_server.core.errors import AgentError, AgentRefused, AgentTimeout, AgentUnavailable
+
+log = logging.getLogger("parley.agents")
+
+_TABLE: list[tuple[type[AgentRunError], type[AgentError]]] = [
+    # The first row that fits counts.
+    (ModelTimeoutError, AgentTimeout),  # the library's own limit on one request: 10 minutes
+    (ModelRequestTimeout, AgentTimeout),  # a limit that the user's agent sets itself
+    (RunTimedOut, AgentTimeout),
+    (ModelRateLimitError, AgentUnavailable),  # 429, with or without a retry-after
+    (ModelQuotaExceededError, AgentRefused),  # 402, and 429 of an account without money
+    (ModelUnavailableError, AgentUnavailable),  # 503, 529
+    (ModelServerError, AgentUnavailable),  # 500, 502, 504
+    (ModelConnectionError, AgentUnavailable),  # refused, reset, broken off
+    (ModelRequestRejectedError, AgentRefused),  # 400, 401, 403, 404, 422, a prompt too long
+    (ModelAPIError, AgentUnavailable),  # garbage; a status of its own: see _TRANSIENT
+    (AgentRunError, AgentUnavailable),  # an answer that makes no sense
+]
+
+_TRANSIENT = frozenset({408, 409, 425, 429})
+"""Statuses below 500 that may not come again; other ones that have no row of their own refuse."""
+
+_TOO_LONG = "exceed_context_size_error"
+"""How llama.cpp says that a prompt is too long."""
+
+MAX_RETRY_AFTER_S = 3600.0
+"""A provider that asks for more is taken to have asked for this."""
+
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def agent_error(error: Exception, turn_id: UUID) -> AgentError | None:
+    """Return what a run's failure is for Parley, and write it down.
+
+    Returns: None: it does not come from a provider, but from somebody's code.
+    """
+    if isinstance(error, AgentError):
+        return error
+    found = _look_up(error)
+    if found is not None:
+        details = {"error": type(error).__name__, "turn_id": str(turn_id), **_details(error)}
+        log.warning("agent failed", extra=details)
+    return found
+
+
+def is_too_long(error: Exception) -> bool:
+    """Return whether the provider refused a prompt for its length."""
+    return isinstance(error, ModelContextWindowExceededError) or (
+        isinstance(error, ModelRequestRejectedError) and error.provider_error_type == _TOO_LONG
+    )
+
+
+def _look_up(error: Exception) -> AgentError | None:
+    if isinstance(error, ExceptionGroup):  # one for each of several models that stand in
+        return _of_several([_look_up(each) for each in error.exceptions])
+    if type(error) is ModelHTTPError and error.status_code < 500:
+        is_transient = error.status_code in _TRANSIENT
+        return _made(AgentUnavailable if is_transient else AgentRefused, error)
+    for kind, becomes in _TABLE:
+        if isinstance(error, kind):
+            return _made(becomes, error)
+    return None
+
+
+def _made(kind: type[AgentError], error: Exception) -> AgentError:
+    if kind is not AgentUnavailable:
+        return kind()
+    wait_s = error.retry_after if isinstance(error, ModelAPIError) else None
+    return AgentUnavailable(None if wait_s is None else min(wait_s, MAX_RETRY_AFTER_S))
+
+
+def _of_several(errors: list[AgentError | None]) -> AgentError | None:
+    if all(error is None for error in errors):
+        return None
+    if all(isinstance(error, AgentRefused) for error in errors):
+        return AgentRefused()
+    waits = [
+        error.retry_after_s
+        for error in errors
+        if isinstance(error, AgentUnavailable) and error.retry_after_s is not None
+    ]
+    return AgentUnavailable(min(waits, default=None))
+
+
+def _details(error: Exception) -> dict[str, object]:
+    details: dict[str, object] = {}
+    if isinstance(error, ModelHTTPError):
+        details["status"] = error.status_code
+    if isinstance(error, ModelAPIError):
+        code = str(error.provider_error_code or error.provider_error_type)
+        if _CODE.fullmatch(code):
+            details["code"] = code
+    return details

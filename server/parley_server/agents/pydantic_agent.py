@@ -1,0 +1,168 @@
+"""Runs any `pydantic_ai.Agent` for Parley's turns."""
+
+import logging
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pydantic_ai
+from pydantic_ai import Agent, UsageLimits
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.capabilities import ReinjectSystemPrompt
+from pydantic_ai.exceptions import (
+    ContentFilterError,
+    OutputTokenLimitExceeded,
+    UnsupportedSettingWarning,
+)
+from pydantic_ai.models import Model
+
+from parley_server.agents.events import RunReader
+from parley_server.agents.guard import ToolGuard
+from parley_server.agents.history import conversation_of, shorter
+from parley_server.agents.provider_errors import agent_error, is_too_long
+from parley_server.core.model import AgentEvent, AgentRun, FinishReason, WindowMessage
+from parley_server.core.transcript import MAX_TOOL_CALLS
+
+log = logging.getLogger("parley.agents")
+
+CHATTY_LOGGERS = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2")
+"""Loggers of provider libraries, which at DEBUG write whole requests."""
+
+Close = Callable[[], Awaitable[None]]
+
+
+class PydanticAgent:
+    """A `pydantic_ai.Agent` behind the port `core.ports.Agent`.
+
+    A tool that takes a `RunContext` finds in `ctx.metadata`, as strings but for the attempt:
+
+        turn_id            the same over all attempts: the key to being idempotent
+        conversation_id, attempt, tenant, user
+
+    so that a user's agent needs no import of Parley, and can be tested without it. A tool that has
+    to act once remembers its turn id together with what it is to do, because a turn that failed
+    runs again from its beginning.
+
+    A prompt that the model refuses for its length is sent again with half of the window, until it
+    fits: how many tokens a text has is estimated, and a conversation must not end at an estimate.
+    """
+
+    def __init__(
+        self,
+        agent: AbstractAgent[Any, Any],
+        model: Model[Any],
+        *,
+        context_tokens: int | None = None,
+        close: Close | None = None,
+    ) -> None:
+        """Make an agent.
+
+        Args:
+            agent: a user's own, with its tools, instructions and output type.
+            model: the model that it asks.
+            context_tokens: what the model can read and write at once; None: what the library
+                knows of it.
+            close: what is to be done at the end.
+        """
+        _quieten()
+        self._agent = agent
+        self._model = model
+        self._context_tokens = context_tokens or model.context_window
+        self._close = close
+
+    @classmethod
+    def of_model(
+        cls, model: Model[Any], *, context_tokens: int | None = None, close: Close | None = None
+    ) -> "PydanticAgent":
+        """Return an agent that is a model and nothing else. An answer of nothing is an answer."""
+        agent = Agent(model, output_type=[str, type(None)])
+        return cls(agent, model, context_tokens=context_tokens, close=close)
+
+    @property
+    def model(self) -> str:
+        return self._model.model_name
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self._context_tokens
+
+    async def close(self) -> None:
+        if self._close is not None:
+            await self._close()
+
+    async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        """Answer one turn.
+
+        Raises: AgentRefused, AgentUnavailable, AgentTimeout; what the code of a user's agent raises
+            outside of its tools.
+        Guarantees: none of the three holds a provider's words, not even as its context.
+        """
+        messages: Sequence[WindowMessage] = run.window.messages
+        while True:
+            has_spoken = False
+            failure: Exception
+            try:
+                async with aclosing(self._answer(run, messages)) as events:
+                    async for event in events:
+                        has_spoken = True
+                        yield event
+                return
+            except Exception as error:
+                failure = error
+            fewer = shorter(messages) if is_too_long(failure) and not has_spoken else None
+            if fewer is None:
+                raise agent_error(failure, run.turn_id) or failure
+            log.warning("window halved", extra={"turn_id": str(run.turn_id), "left": len(fewer)})
+            messages = fewer
+
+    async def _answer(
+        self, run: AgentRun, messages: Sequence[WindowMessage]
+    ) -> AsyncGenerator[AgentEvent, None]:
+        prompt, history = conversation_of(messages)
+        reason = None
+        async with self._agent.run_stream_events(
+            prompt,
+            message_history=history,
+            model=self._model,
+            instructions=run.instructions or None,
+            conversation_id=str(run.conversation_id),
+            metadata=_metadata(run),
+            model_settings={"max_retries": 0},  # the caller's retries are enough
+            retries={"tools": MAX_TOOL_CALLS},  # so that only the limit on calls ends a run
+            usage_limits=UsageLimits(request_limit=None),
+            capabilities=[ToolGuard(), ReinjectSystemPrompt()],
+            infer_name=False,
+        ) as events:
+            reader = RunReader(events)
+            try:
+                async for event in events:
+                    for piece in reader.read(event):
+                        yield piece
+                    if reader.is_full:
+                        reason = FinishReason.LENGTH
+                        break
+            except ContentFilterError:
+                reason = FinishReason.CONTENT_FILTER
+            except OutputTokenLimitExceeded:
+                reason = FinishReason.LENGTH
+            yield reader.finish(self.model, reason)
+
+
+def _metadata(run: AgentRun) -> dict[str, Any]:
+    return {
+        "turn_id": str(run.turn_id),
+        "conversation_id": str(run.conversation_id),
+        "attempt": run.attempt,
+        "tenant": run.owner.tenant,
+        "user": run.owner.user,
+    }
+
+
+def _quieten() -> None:
+    """Keep the library from printing, and from logging what is said."""
+    pydantic_ai.BANNER_ENABLED = False
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # `max_retries` is no setting of every provider's; the others do not retry by themselves.
+    warnings.filterwarnings("ignore", category=UnsupportedSettingWarning)

@@ -1,0 +1,153 @@
+"""Settings: from the environment, typed, checked before anything starts."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIN_SECRET_BYTES = 32
+
+
+class BadSettings(Exception):
+    """The server cannot start like this. One line a setting: what is wrong and what to set."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. An empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PARLEY_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    database_url: SecretStr | None = None
+    migrate_database_url: SecretStr | None = None
+    data_dir: Path = Path(".parley")
+    db_pool_size: int = Field(default=10, ge=2, le=1000)
+    db_prepare: bool = True
+
+    listen: str = "127.0.0.1:50051"
+    workers: int = Field(default=1, ge=1, le=256)
+    reflection: bool = False
+
+    agent: str | None = None
+    instructions: str = ""
+    instructions_file: Path | None = None
+    openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    context_messages: int = Field(default=100, ge=1, le=1000)
+    context_tokens: int | None = Field(default=None, ge=256)
+
+    auth_hs256_secret: SecretStr | None = None
+    auth_keys_file: Path | None = None
+    auth_issuer: str | None = None
+    auth_audience: str | None = None
+    auth_tenant_claim: str | None = None
+    auth_require_scopes: bool = False
+
+    lease_s: float = Field(default=30, ge=1, le=3600)
+    chat_timeout_s: float = Field(default=120, ge=1, le=86_400)
+    drain_s: float = Field(default=125, ge=0, le=86_400)
+
+    log_format: Literal["console", "json"] | None = None
+
+    # Set by a parent for its workers.
+    local_model_url: str | None = None
+    local_model_key: SecretStr | None = None
+
+    def as_environment(self) -> dict[str, str]:
+        """Return what a worker of these settings needs in its environment, beside the parent's."""
+        names = (
+            "database_url",
+            "listen",
+            "agent",
+            "auth_hs256_secret",
+            "auth_issuer",
+            "auth_audience",
+            "local_model_url",
+            "local_model_key",
+        )
+        environment = {}
+        for name in names:
+            value = getattr(self, name)
+            if value is not None:
+                text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                environment[f"PARLEY_{name.upper()}"] = text
+        return environment
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.database_url is None
+
+    @field_validator("database_url", "migrate_database_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(
+            ("postgresql://", "postgres://")
+        ):
+            raise ValueError("must be a URL that begins with postgresql://")
+        return url
+
+    @field_validator("auth_hs256_secret")
+    @classmethod
+    def _is_long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
+        return secret
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if not address.startswith("unix:") and not (host and port.isdigit()):
+            raise ValueError("must be HOST:PORT")
+        return address
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.auth_hs256_secret and self.auth_keys_file:
+            raise ValueError(
+                "PARLEY_AUTH_HS256_SECRET and PARLEY_AUTH_KEYS_FILE are both set: choose one"
+            )
+        if self.instructions and self.instructions_file:
+            raise ValueError(
+                "PARLEY_INSTRUCTIONS and PARLEY_INSTRUCTIONS_FILE are both set: choose one"
+            )
+        if self.database_url is not None:
+            if not (self.auth_hs256_secret or self.auth_keys_file):
+                raise ValueError(
+                    "with PARLEY_DATABASE_URL, set PARLEY_AUTH_KEYS_FILE or "
+                    "PARLEY_AUTH_HS256_SECRET: without keys nobody could be told apart"
+                )
+            if self.agent is None:
+                raise ValueError(
+                    "with PARLEY_DATABASE_URL, set PARLEY_AGENT, for example openai:gpt-5-mini"
+                )
+        if (self.auth_hs256_secret or self.auth_keys_file) and not (
+            self.auth_issuer and self.auth_audience
+        ):
+            raise ValueError(
+                "set PARLEY_AUTH_ISSUER and PARLEY_AUTH_AUDIENCE: tokens are checked for both"
+            )
+        return self
+
+
+def load() -> Settings:
+    """Read the settings from the environment.
+
+    Raises: BadSettings: names every setting that is wrong, and what would be right.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise BadSettings("\n".join(_line(e["loc"], e["msg"]) for e in error.errors())) from None
+
+
+def _line(location: tuple[int | str, ...], text: str) -> str:
+    text = text.removeprefix("Value error, ")
+    if not location:
+        return text
+    name = str(location[0])
+    if not name.isupper():
+        name = f"PARLEY_{name.upper()}"
+    return f"{name}: {text}"

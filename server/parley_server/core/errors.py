@@ -1,0 +1,282 @@
+"""Everything that can go wrong, as facts.
+
+    ParleyError
+    ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
+    ├── Unauthenticated, ScopeMissing
+    ├── ConversationNotFound, TurnNotFound
+    ├── RequestIdReused
+    ├── TurnInProgress, SequenceMismatch, LeaseLost
+    ├── TurnSuperseded, SequenceNotReached
+    ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
+    ├── DeadlineTooShort
+    ├── Overloaded
+    ├── StoreUnavailable ─ StoreOutcomeUnknown
+    ├── KeysUnavailable
+    ├── WorkerDrained
+    └── CallerLost
+
+Which status each becomes is written down once, in `rpc/errors.py`. Messages are Parley's own and
+hold nothing that was said.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+
+class ParleyError(Exception):
+    """A fact that a caller is told of."""
+
+    def metadata(self) -> dict[str, str]:
+        """Every variable part of the message, by name."""
+        return {}
+
+
+class Violation(NamedTuple):
+    """What is wrong with one field of a request."""
+
+    field: str
+    reason: str
+    """UPPER_SNAKE, for programs."""
+    description: str
+    """A sentence, for people: what is wrong and what would be right."""
+
+
+class InvalidRequest(ParleyError):
+    """Fields of a request are wrong; all of them are named at once."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = tuple(violations)
+
+
+class InvalidPageToken(InvalidRequest):
+    """A page token was altered, or belongs to another owner or request."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                Violation(
+                    "page_token",
+                    "INVALID_PAGE_TOKEN",
+                    "is not one that this request was given; start again without one",
+                )
+            ]
+        )
+
+
+class AgentUnknown(InvalidRequest):
+    """No agent of the name asked for is configured."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                Violation(
+                    "agent",
+                    "AGENT_UNKNOWN",
+                    "names no configured agent; leave it empty for the default one",
+                )
+            ]
+        )
+
+
+class Unauthenticated(ParleyError):
+    """No valid token. One wording for every cause, so that nobody learns which check failed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'a valid bearer token is required: send metadata "authorization: Bearer <JWT>"'
+        )
+
+
+@dataclass
+class ScopeMissing(ParleyError):
+    scope: str
+
+    def __str__(self) -> str:
+        return f"the token lacks the scope {self.scope}"
+
+    def metadata(self) -> dict[str, str]:
+        return {"scope": self.scope}
+
+
+@dataclass
+class ConversationNotFound(ParleyError):
+    conversation_id: UUID
+
+    def __str__(self) -> str:
+        return f"there is no conversation {self.conversation_id}"
+
+    def metadata(self) -> dict[str, str]:
+        return {"conversation_id": str(self.conversation_id)}
+
+
+@dataclass
+class TurnNotFound(ParleyError):
+    """No such turn; asked for by its id or by its request id."""
+
+    turn_id: UUID | None = None
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        if self.turn_id is not None:
+            return f"there is no turn {self.turn_id}"
+        return f"there is no turn with the request id {self.request_id}"
+
+    def metadata(self) -> dict[str, str]:
+        if self.turn_id is not None:
+            return {"turn_id": str(self.turn_id)}
+        return {"request_id": self.request_id or ""}
+
+
+@dataclass
+class RequestIdReused(ParleyError):
+    request_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"the request id {self.request_id} belongs to a turn with other arguments: "
+            "use a new one for a new message"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"request_id": self.request_id}
+
+
+@dataclass
+class TurnInProgress(ParleyError):
+    conversation_id: UUID
+    turn_id: UUID
+    start_time: datetime
+    lease_end_time: datetime
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.turn_id} of conversation {self.conversation_id} is open: "
+            "call again later, or set on_busy to ON_BUSY_WAIT"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {
+            "conversation_id": str(self.conversation_id),
+            "turn_id": str(self.turn_id),
+            "start_time": self.start_time.isoformat(),
+            "lease_end_time": self.lease_end_time.isoformat(),
+        }
+
+
+@dataclass
+class SequenceMismatch(ParleyError):
+    last_sequence: int
+
+    def __str__(self) -> str:
+        return f"the conversation's last sequence is {self.last_sequence}, not the expected one"
+
+    def metadata(self) -> dict[str, str]:
+        return {"last_sequence": str(self.last_sequence)}
+
+
+class LeaseLost(ParleyError):
+    """The turn was taken over while this worker ran it. Nothing was written by this worker."""
+
+    def __init__(self) -> None:
+        super().__init__("the turn was taken over by another worker: call again to get its answer")
+
+
+@dataclass
+class TurnSuperseded(ParleyError):
+    turn_id: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.turn_id} failed and the conversation has gone on since: "
+            "send the message with a new request id if it is still wanted"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"turn_id": str(self.turn_id)}
+
+
+@dataclass
+class SequenceNotReached(ParleyError):
+    min_sequence: int
+    last_sequence: int
+
+    def __str__(self) -> str:
+        return (
+            f"min_sequence {self.min_sequence} is above the conversation's last sequence "
+            f"{self.last_sequence}"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"min_sequence": str(self.min_sequence), "last_sequence": str(self.last_sequence)}
+
+
+class AgentError(ParleyError):
+    """A run of the agent failed. Raised by agents; ends the attempt as FAILED."""
+
+
+class AgentRefused(AgentError):
+    """The provider refused the request as it is: a retry alone does not help."""
+
+    def __init__(self) -> None:
+        super().__init__("the agent's provider refused the request")
+
+
+class AgentTimeout(AgentError):
+    """The agent did not finish in time."""
+
+    def __init__(self) -> None:
+        super().__init__("the agent did not finish in time")
+
+
+class AgentUnavailable(AgentError):
+    """The agent or its provider is down, limited, or answered nonsense.
+
+    Args:
+        retry_after_s: how long the provider asks to be left alone, in seconds; None: unsaid.
+    """
+
+    def __init__(self, retry_after_s: float | None = None) -> None:
+        super().__init__("the agent is unavailable: call again later")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineTooShort(ParleyError):
+    def __init__(self) -> None:
+        super().__init__("less than a second is left until the deadline: call with a longer one")
+
+
+class CallerLost(ParleyError):
+    """The caller went away, or its deadline came. Nobody is left to be told."""
+
+    def __init__(self) -> None:
+        super().__init__("the deadline came before the answer did")
+
+
+class Overloaded(ParleyError):
+    def __init__(self) -> None:
+        super().__init__("this worker has as many calls as it takes: call again later")
+
+
+class StoreUnavailable(ParleyError):
+    """The database cannot be reached or did not answer in time. The statement changed nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("the database is unavailable: call again with the same request id")
+
+
+class StoreOutcomeUnknown(StoreUnavailable):
+    """The connection broke during a statement: it may or may not have been carried out."""
+
+
+class KeysUnavailable(ParleyError):
+    def __init__(self) -> None:
+        super().__init__("the keys that tokens are checked with are unavailable: call again later")
+
+
+class WorkerDrained(ParleyError):
+    def __init__(self) -> None:
+        super().__init__("the worker is shutting down: call again with the same request id")

@@ -1,0 +1,171 @@
+"""What the core asks of the world: a store, agents, and somebody who checks tokens."""
+
+from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from parley_server.core.model import (
+    AgentEvent,
+    AgentRun,
+    Answer,
+    Context,
+    ConversationPage,
+    FailureReason,
+    HistoryPage,
+    Lease,
+    NewTurn,
+    Owner,
+    Standing,
+    Turn,
+    WindowMessage,
+)
+
+Ids = Callable[[], UUID]
+"""Makes ids that rise with time (UUIDv7)."""
+
+
+class ConversationCursor(NamedTuple):
+    """A place in a list of conversations: behind the one that was last active then."""
+
+    update_time: datetime
+    id: UUID
+
+
+class Store(Protocol):
+    """Where conversations are kept.
+
+    Every method is one statement (`claim` of a turn that cannot be had: up to three), filters by
+    the owner, and holds no connection when it returns. Any of them raises StoreUnavailable when the
+    database did not carry it out, and StoreOutcomeUnknown when nobody knows whether it did.
+
+    Its methods are not cancelled: a call that loses its caller lets them end (decision 0004).
+    """
+
+    async def claim(self, owner: Owner, new: NewTurn) -> Lease | Turn:
+        """Open a turn: store its message and take the lease; or return who has its request id.
+
+        Returns: the lease; or the stored turn whose request id equals `new.request_id`.
+        Raises:
+            ConversationNotFound: there is none, and `new` does not allow one to be made.
+            SequenceMismatch: `new.expected_sequence` is not the conversation's last sequence.
+            TurnInProgress: another turn holds a valid lease.
+        Guarantees: all or nothing. A turn whose lease has passed becomes FAILED, TURN_ABANDONED.
+        """
+        ...
+
+    async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
+        """Take the lease for a new attempt of a failed or abandoned turn, with the next fence.
+
+        Returns: the lease; None when the turn runs, was answered, or is not the newest any more.
+        """
+        ...
+
+    async def find(self, owner: Owner, request_id: str) -> Turn | None:
+        """Return the turn of this request id, read together with its conversation."""
+        ...
+
+    async def turn(self, owner: Owner, conversation_id: UUID, turn_id: UUID) -> Turn | None:
+        """Return a turn by its id, read together with its conversation."""
+        ...
+
+    async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:
+        """Return how a conversation stands; None: there is no such conversation."""
+        ...
+
+    async def window(
+        self, owner: Owner, lease: Lease, *, max_messages: int, max_bytes: int
+    ) -> list[WindowMessage]:
+        """Read the newest messages before the open turn's own that belong to a turn with an answer.
+
+        Args:
+            max_messages: how many at most, 0 or more.
+            max_bytes: how many bytes of text and tool calls they may hold together.
+        Returns: newest first; a turn may be cut at the far end.
+        Guarantees: reads no more than it returns, and looks at no more than ten times max_messages.
+        """
+        ...
+
+    async def renew(self, owner: Owner, lease: Lease) -> bool:
+        """Move the lease's end away from now. False: it was lost, or its conversation is gone."""
+        ...
+
+    async def finish(
+        self, owner: Owner, lease: Lease, answer: Answer, context: Context
+    ) -> int | None:
+        """Store the answer, close the turn, drop the lease.
+
+        Returns: the answer's sequence; None: the lease was lost, and nothing was written.
+        Guarantees: decided by the fence alone: an overrun lease that nobody took still counts.
+        """
+        ...
+
+    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> bool:
+        """Close the turn as FAILED and drop the lease. False: the lease was lost."""
+        ...
+
+    async def history(
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        *,
+        above: int,
+        below: int | None,
+        newest_first: bool,
+        limit: int,
+    ) -> HistoryPage:
+        """Read messages with above < sequence < below.
+
+        Raises: ConversationNotFound.
+        Guarantees: at most `limit` messages, fewer where they exceed 1 MiB, at least one if any
+            is left.
+        """
+        ...
+
+    async def conversations(
+        self, owner: Owner, after: ConversationCursor | None, limit: int
+    ) -> ConversationPage:
+        """Read conversations behind a cursor, the most recently active first."""
+        ...
+
+
+class Agent(Protocol):
+    """Whoever answers."""
+
+    @property
+    def model(self) -> str:
+        """The model it asks, as far as it is known before it answers."""
+        ...
+
+    @property
+    def context_tokens(self) -> int | None:
+        """How many tokens its model can read and write at once. None: unknown."""
+        ...
+
+    def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        """Answer one turn, piece by piece; the last event is a Finish.
+
+        Raises: AgentRefused, AgentUnavailable, AgentTimeout. Anything else that it raises counts as
+            AgentUnavailable.
+        Guarantees: closing the generator, or cancelling the task that iterates it, stops the run.
+        """
+        ...
+
+
+class Caller(NamedTuple):
+    """Who makes a call."""
+
+    owner: Owner
+    scopes: frozenset[str] | None
+    """None: the token is not restricted."""
+
+
+class TokenVerifier(Protocol):
+    """Whoever checks tokens."""
+
+    def verify(self, token: str) -> Caller:
+        """Return whose token this is.
+
+        Raises: Unauthenticated, whatever is wrong with it; KeysUnavailable.
+        """
+        ...

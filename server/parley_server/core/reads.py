@@ -1,0 +1,87 @@
+"""Reading what is stored."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+from uuid import UUID
+
+from parley_server.core.errors import SequenceNotReached, TurnNotFound
+from parley_server.core.model import ConversationPage, HistoryPage, Owner, Turn
+from parley_server.core.ports import ConversationCursor, Store
+
+T = TypeVar("T")
+
+
+class Reads:
+    """Answers reads from the store.
+
+    Each statement runs in a task of its own that outlives a lost caller: a statement that is
+    cancelled on its way can cost its connection (decision 0004).
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._reading: set[asyncio.Task[Any]] = set()
+
+    async def history(
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        *,
+        above: int,
+        below: int | None,
+        newest_first: bool,
+        limit: int,
+        min_sequence: int = 0,
+    ) -> HistoryPage:
+        """Read a page of messages with above < sequence < below.
+
+        Raises: ConversationNotFound; SequenceNotReached: it has not come to min_sequence yet.
+        """
+        page = await self._shielded(
+            self._store.history(
+                owner,
+                conversation_id,
+                above=above,
+                below=below,
+                newest_first=newest_first,
+                limit=limit,
+            )
+        )
+        if page.last_sequence < min_sequence:
+            raise SequenceNotReached(min_sequence, page.last_sequence)
+        return page
+
+    async def conversations(
+        self, owner: Owner, after: ConversationCursor | None, limit: int
+    ) -> ConversationPage:
+        """Read a page of the owner's conversations, the most recently active first."""
+        return await self._shielded(self._store.conversations(owner, after, limit))
+
+    async def turn(
+        self,
+        owner: Owner,
+        *,
+        conversation_id: UUID | None = None,
+        turn_id: UUID | None = None,
+        request_id: str | None = None,
+    ) -> Turn:
+        """Read a turn by its conversation and id, or by its request id.
+
+        Raises: TurnNotFound.
+        """
+        if request_id is not None:
+            found = await self._shielded(self._store.find(owner, request_id))
+        elif conversation_id is not None and turn_id is not None:
+            found = await self._shielded(self._store.turn(owner, conversation_id, turn_id))
+        else:
+            raise ValueError("a turn is named by its conversation and id, or by its request id")
+        if found is None:
+            raise TurnNotFound(turn_id, request_id)
+        return found
+
+    async def _shielded(self, statement: Coroutine[None, None, T]) -> T:
+        reading = asyncio.create_task(statement)
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+        return await asyncio.shield(reading)

@@ -1,0 +1,108 @@
+"""What an agent has said so far in one attempt, within limits and fit to be stored."""
+
+from dataclasses import dataclass, field
+
+from parley_server.core.model import (
+    AgentEvent,
+    Answer,
+    Finish,
+    FinishReason,
+    Text,
+    ToolCall,
+)
+
+MAX_TEXT_BYTES = 256 * 1024
+MAX_TOOL_CALLS = 64
+MAX_ARGUMENTS_BYTES = 32 * 1024
+MAX_RESULT_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = 1024 * 1024
+MARK = "…[cut]"
+"""Ends a tool's arguments or result that were too long."""
+
+
+@dataclass(slots=True)
+class Transcript:
+    """Gathers the events of one attempt; takes no more once it is closed: full or finished."""
+
+    model: str
+    is_closed: bool = False
+    _pieces: list[str] = field(default_factory=list)
+    _tool_calls: list[ToolCall] = field(default_factory=list)
+    _text_bytes: int = 0
+    _message_bytes: int = 0
+    _finish: Finish | None = None
+
+    def add(self, event: AgentEvent) -> None:
+        """Take one event, cut to the limits. Finish closes, and so does a limit that ends a run."""
+        if self.is_closed:
+            return
+        if isinstance(event, Text):
+            self._add_text(event.text)
+        elif isinstance(event, ToolCall):
+            self._add_tool_call(event)
+        else:
+            self._finish = event
+            self.is_closed = True
+
+    def _add_text(self, text: str) -> None:
+        text = storable(text)
+        room = min(MAX_TEXT_BYTES - self._text_bytes, MAX_MESSAGE_BYTES - self._message_bytes)
+        piece = cut(text, room, mark="")
+        size = len(piece.encode())
+        self._pieces.append(piece)
+        self._text_bytes += size
+        self._message_bytes += size
+        if len(piece) < len(text):
+            self._end_at_limit()
+
+    def _add_tool_call(self, call: ToolCall) -> None:
+        call = call._replace(
+            id=storable(call.id),
+            name=storable(call.name),
+            arguments=cut(storable(call.arguments), MAX_ARGUMENTS_BYTES),
+            result=cut(storable(call.result), MAX_RESULT_BYTES),
+        )
+        size = sum(len(part.encode()) for part in (call.id, call.name, call.arguments, call.result))
+        if self._message_bytes + size > MAX_MESSAGE_BYTES:
+            self._end_at_limit()
+            return
+        self._tool_calls.append(call)
+        self._message_bytes += size
+        if len(self._tool_calls) >= MAX_TOOL_CALLS:
+            self._end_at_limit()
+
+    def _end_at_limit(self) -> None:
+        self._finish = Finish(FinishReason.LENGTH, self.model)
+        self.is_closed = True
+
+    def answer(self) -> Answer:
+        """Return what was said as an answer."""
+        finish = self._finish or Finish(FinishReason.STOP, self.model)
+        return Answer(
+            text="".join(self._pieces),
+            tool_calls=tuple(self._tool_calls),
+            usage=finish.usage,
+            model=storable(finish.model or self.model),
+            finish_reason=finish.reason,
+        )
+
+
+def storable(text: str) -> str:
+    """Return the text with NUL and lone surrogates, which no database takes, as U+FFFD."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return text
+
+
+def cut(text: str, max_bytes: int, mark: str = MARK) -> str:
+    """Return the text, or as much of its beginning as fits with the mark behind it."""
+    if len(text) * 4 <= max_bytes:
+        return text
+    data = text.encode()
+    if len(data) <= max_bytes:
+        return text
+    return data[: max_bytes - len(mark.encode())].decode(errors="ignore") + mark

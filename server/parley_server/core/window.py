@@ -1,0 +1,54 @@
+"""What the agent is shown of a conversation."""
+
+from collections.abc import Sequence
+
+from parley_server.core.model import Context, Role, Window, WindowMessage
+
+BYTES_A_TOKEN = 4
+"""How many bytes of text are counted as a token where no tokenizer is at hand."""
+ANSWER_TOKENS = 1024
+"""How much of the model's context is kept free for its answer."""
+CUT = "\n[…]\n"
+"""Stands where a message was shortened."""
+
+
+def budget_bytes(context_tokens: int, instructions: str) -> int:
+    """Return how many bytes of messages a window may hold beside the instructions."""
+    return max(0, context_tokens * BYTES_A_TOKEN - len(instructions.encode()))
+
+
+def window_of(
+    newest_first: Sequence[WindowMessage], sequence: int, message: str, max_bytes: int
+) -> Window:
+    """Put together what the agent is shown.
+
+    Args:
+        newest_first: the earlier messages that fit, as the store returned them.
+        sequence, message: the open turn's own message.
+        max_bytes: what the window may hold; the open turn's message is shortened to it if need be.
+    Returns: earlier messages from a user's on, oldest first, then the open turn's message.
+    """
+    earlier = list(newest_first[::-1])
+    while earlier and earlier[0].role is not Role.USER:
+        earlier.pop(0)
+    own = WindowMessage(sequence, Role.USER, shortened(message, max_bytes))
+    context = Context(
+        first_sequence=earlier[0].sequence if earlier else sequence,
+        message_count=len(earlier) + 1,
+        omitted_count=sequence - len(earlier) - 1,
+    )
+    return Window([*earlier, own], context)
+
+
+def shortened(text: str, max_bytes: int) -> str:
+    """Return the text, with its middle left out if it is longer than max_bytes of UTF-8.
+
+    Guarantees: never empty, whatever the limit; never splits a character.
+    """
+    data = text.encode()
+    if len(data) <= max_bytes:
+        return text
+    half = max(16, (max_bytes - len(CUT.encode())) // 2)
+    head = data[:half].decode(errors="ignore")
+    tail = data[-half:].decode(errors="ignore")
+    return head + CUT + tail

@@ -1,0 +1,66 @@
+"""Log lines: one event a line, for people (console) or for programs (JSON)."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+LOUD_LIBRARIES = ("alembic", "anthropic", "grpc", "httpcore2", "httpx2", "openai", "psycopg")
+"""Libraries that would log what was said, or every step of theirs: they stand at WARNING."""
+
+
+def set_up(log_format: Literal["console", "json"] | None) -> None:
+    """Send Parley's and every library's log lines to stderr.
+
+    Args:
+        log_format: None: console on a terminal, else json.
+    """
+    is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if is_console
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                *shared,
+                structlog.stdlib.ExtraAdder(),
+                structlog.stdlib.add_logger_name,
+                _without_exception_text,
+            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for name in LOUD_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_exception_text(
+    _: Any, __: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Keep an exception's type and drop its text and its frames: they may hold what was said."""
+    record = event.get("_record")
+    if record is not None and record.exc_info:
+        event["error"] = getattr(record.exc_info[0], "__name__", "unknown")
+        record.exc_info = None
+        record.exc_text = None
+    event.pop("exc_info", None)
+    return event

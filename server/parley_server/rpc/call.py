@@ -1,0 +1,37 @@
+"""What is known of the call under way: who makes it, and what its log line will say."""
+
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from parley_server.core.errors import ScopeMissing, Unauthenticated
+from parley_server.core.model import Owner
+from parley_server.core.ports import Caller
+
+READ = "parley.read"
+WRITE = "parley.write"
+
+
+@dataclass(slots=True)
+class Call:
+    """One RPC."""
+
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """The call id: names the RPC in the logs and in RequestInfo."""
+    caller: Caller | None = None
+    request_id: str = ""
+    turn_id: str = ""
+
+    def owner(self, scope: str) -> Owner:
+        """Return whose data this call is about.
+
+        Raises: ScopeMissing: the caller's token is held to scopes and lacks this one.
+        """
+        if self.caller is None:
+            raise Unauthenticated
+        if self.caller.scopes is not None and scope not in self.caller.scopes:
+            raise ScopeMissing(scope)
+        return self.caller.owner
+
+
+current_call: ContextVar[Call] = ContextVar("current_call")

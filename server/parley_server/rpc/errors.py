@@ -1,0 +1,140 @@
+"""THE table: which status each domain error becomes.
+
+Every status carries an ErrorInfo whose reason is the name of an ErrorReason, and the details that
+go with its case. `grpc-retry-pushback-ms`, which gRPC's own retries read, goes beside RetryInfo.
+"""
+
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from parley_server.core import errors
+from parley_server.core.errors import ParleyError
+
+DOMAIN = "parley.v1"
+STATUS_DETAILS = "grpc-status-details-bin"
+RETRY_PUSHBACK = "grpc-retry-pushback-ms"
+
+Code = grpc.StatusCode
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one error is told: its code, its reason, and when to call again if that may help."""
+
+    code: grpc.StatusCode
+    reason: str
+    retry_s: float | None = None
+
+
+TABLE: dict[type[ParleyError], Row] = {
+    errors.InvalidRequest: Row(Code.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    errors.InvalidPageToken: Row(Code.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
+    errors.AgentUnknown: Row(Code.INVALID_ARGUMENT, "AGENT_UNKNOWN"),
+    errors.Unauthenticated: Row(Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    errors.ScopeMissing: Row(Code.PERMISSION_DENIED, "SCOPE_MISSING"),
+    errors.ConversationNotFound: Row(Code.NOT_FOUND, "CONVERSATION_NOT_FOUND"),
+    errors.TurnNotFound: Row(Code.NOT_FOUND, "TURN_NOT_FOUND"),
+    errors.RequestIdReused: Row(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
+    errors.TurnInProgress: Row(Code.ABORTED, "TURN_IN_PROGRESS", retry_s=1.0),
+    errors.SequenceMismatch: Row(Code.ABORTED, "SEQUENCE_MISMATCH"),
+    errors.LeaseLost: Row(Code.ABORTED, "LEASE_LOST", retry_s=0.1),
+    errors.TurnSuperseded: Row(Code.FAILED_PRECONDITION, "TURN_SUPERSEDED"),
+    errors.SequenceNotReached: Row(Code.FAILED_PRECONDITION, "SEQUENCE_NOT_REACHED"),
+    errors.AgentRefused: Row(Code.FAILED_PRECONDITION, "AGENT_REFUSED"),
+    errors.AgentTimeout: Row(Code.DEADLINE_EXCEEDED, "AGENT_TIMEOUT"),
+    errors.AgentUnavailable: Row(Code.UNAVAILABLE, "AGENT_UNAVAILABLE", retry_s=1.0),
+    errors.DeadlineTooShort: Row(Code.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT"),
+    errors.CallerLost: Row(Code.DEADLINE_EXCEEDED, "CALLER_LOST"),
+    errors.Overloaded: Row(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retry_s=0.5),
+    errors.StoreUnavailable: Row(Code.UNAVAILABLE, "STORE_UNAVAILABLE", retry_s=0.5),
+    errors.KeysUnavailable: Row(Code.UNAVAILABLE, "KEYS_UNAVAILABLE", retry_s=1.0),
+    errors.WorkerDrained: Row(Code.UNAVAILABLE, "WORKER_DRAINED", retry_s=0.1),
+}
+
+_INTERNAL = Row(Code.INTERNAL, "INTERNAL")
+_INTERNAL_TEXT = "an internal error: the server's log has it under the call id in RequestInfo"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a caller is told of an error."""
+
+    code: grpc.StatusCode
+    reason: str
+    text: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def row_of(error: BaseException) -> Row:
+    """Return the table's row for an error; a class without one has its base's."""
+    for known in type(error).__mro__:
+        if known in TABLE:
+            return TABLE[known]
+    return _INTERNAL
+
+
+def told(error: BaseException, call_id: str) -> Told:
+    """Return what the caller is told of an error: of a defect, the call id and nothing else."""
+    row = row_of(error)
+    is_known = isinstance(error, ParleyError) and row is not _INTERNAL
+    text = str(error) if is_known else _INTERNAL_TEXT
+    metadata = error.metadata() if isinstance(error, ParleyError) else {}
+    parts: list[Message] = [
+        details.ErrorInfo(reason=row.reason, domain=DOMAIN, metadata=metadata),
+    ]
+    retry_s = row.retry_s
+    if isinstance(error, errors.AgentUnavailable) and error.retry_after_s is not None:
+        retry_s = error.retry_after_s
+    if retry_s is not None:
+        parts.append(details.RetryInfo(retry_delay=_duration(retry_s)))
+    parts.extend(_details(error))
+    if row is _INTERNAL:
+        parts.append(details.RequestInfo(request_id=call_id))
+
+    status = Status(code=row.code.value[0], message=text, details=[_packed(p) for p in parts])
+    trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, status.SerializeToString())]
+    if retry_s is not None:
+        trailing.append((RETRY_PUSHBACK, str(int(retry_s * 1000))))
+    return Told(row.code, row.reason, text, tuple(trailing))
+
+
+def _details(error: BaseException) -> list[Message]:
+    """Return the further details of the cases that have some."""
+    match error:
+        case errors.InvalidRequest():
+            violations = [
+                details.BadRequest.FieldViolation(
+                    field=v.field, description=v.description, reason=v.reason
+                )
+                for v in error.violations
+            ]
+            return [details.BadRequest(field_violations=violations)]
+        case errors.ConversationNotFound():
+            return [_resource("parley.v1.Conversation", str(error.conversation_id))]
+        case errors.TurnNotFound():
+            return [_resource("parley.v1.Turn", next(iter(error.metadata().values())))]
+        case _:
+            return []
+
+
+def _resource(kind: str, name: str) -> Message:
+    resource: Message = details.ResourceInfo(resource_type=kind, resource_name=name)
+    return resource
+
+
+def _packed(message: Message) -> Any:
+    packed = Any()
+    packed.Pack(message)
+    return packed
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(int(seconds * 1000))
+    return duration

@@ -1,0 +1,181 @@
+"""What every call of Parley's own services goes through, from the outside in.
+
+    1. told_errors      outermost, so that no call ends without a status of Parley's
+    2. logged           sees the end of every call, refused ones included
+    3. authenticated    before the request is looked at
+    4. well_formed      bytes that were no such message are refused here, not in gRPC
+       the servicer's method
+
+Health and reflection are left alone. The layers are put around a method once, when it is first
+called; gRPC asks an interceptor at every call.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from parley_server.core.attempt import place
+from parley_server.core.errors import (
+    InvalidRequest,
+    ParleyError,
+    Unauthenticated,
+    Violation,
+)
+from parley_server.core.ports import TokenVerifier
+from parley_server.rpc.call import Call, current_call
+from parley_server.rpc.errors import told
+
+log = structlog.get_logger("parley.rpc")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Method = Callable[[Any, Context], Awaitable[Any]]
+
+OWN_PACKAGE = "/parley."
+MAX_TOKEN_BYTES = 8192
+
+
+class Malformed:
+    """Stands for a request whose bytes are no such message."""
+
+
+MALFORMED = Malformed()
+
+
+def told_errors(method: Method) -> Method:
+    """Turn whatever a call ends with into a status."""
+
+    async def with_told_errors(request: Any, context: Context) -> Any:  # noqa: RET503 - abort raises
+        call = Call()
+        current_call.set(call)
+        try:
+            return await method(request, context)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the caller is gone, or the server stops
+            failure: BaseException = error  # would end the call without a status
+        except Exception as error:
+            failure = error
+        what = told(failure, call.id)
+        await context.abort(what.code, what.text, what.trailing_metadata)
+
+    return with_told_errors
+
+
+def logged(name: str, method: Method) -> Method:
+    """Write one line at the end of every call. Never what was said, never a token."""
+
+    async def with_log(request: Any, context: Context) -> Any:
+        call = current_call.get()
+        started = time.perf_counter()
+        code = "OK"
+        failure: BaseException | None = None
+        try:
+            return await method(request, context)
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            code = told(error, call.id).code.name
+            failure = error
+            raise
+        finally:
+            fields: dict[str, Any] = {
+                "call_id": call.id,
+                "method": name,
+                "code": code,
+                "duration_ms": round((time.perf_counter() - started) * 1000, 1),
+            }
+            if call.caller is not None:
+                fields["owner_id"] = str(call.caller.owner.id)
+            if call.request_id:
+                fields["request_id"] = call.request_id
+            if call.turn_id:
+                fields["turn_id"] = call.turn_id
+            if failure is None:
+                log.info("call", **fields)
+            elif isinstance(failure, ParleyError):
+                log.info("call", reason=told(failure, call.id).reason, **fields)
+            else:
+                log.error("call", error=type(failure).__name__, place=place(failure), **fields)
+
+    return with_log
+
+
+def authenticated(verifier: TokenVerifier, method: Method) -> Method:
+    """Learn who calls, from the one bearer token of the call."""
+
+    async def with_caller(request: Any, context: Context) -> Any:
+        current_call.get().caller = verifier.verify(_bearer_token(context))
+        return await method(request, context)
+
+    return with_caller
+
+
+def _bearer_token(context: Context) -> str:
+    tokens = [v for k, v in context.invocation_metadata() or () if k == "authorization"]
+    if len(tokens) != 1 or not isinstance(tokens[0], str):
+        raise Unauthenticated
+    scheme, _, token = tokens[0].partition(" ")
+    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_BYTES:
+        raise Unauthenticated
+    return token
+
+
+def well_formed(method: Method) -> Method:
+    """Refuse bytes that are no such message."""
+
+    async def with_request(request: Any, context: Context) -> Any:
+        if request is MALFORMED:
+            raise InvalidRequest(
+                [Violation("", "MALFORMED", "the bytes are no message of this method's type")]
+            )
+        return await method(request, context)
+
+    return with_request
+
+
+def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def parse(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except Exception:  # whatever the parser raises, it means this
+            return MALFORMED
+
+    return parse
+
+
+class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes none at run time
+    """Puts the layers around every method of Parley's own services."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        name = handler_call_details.method
+        if handler is None or not name.startswith(OWN_PACKAGE):
+            return handler
+        known, wrapped = self._wrapped.get(name, (None, None))
+        if known is not handler:
+            wrapped = self._wrap(name, handler)
+            self._wrapped[name] = (handler, wrapped)
+        return wrapped
+
+    def _wrap(self, name: str, handler: Any) -> Any:
+        method = well_formed(handler.unary_unary)
+        method = authenticated(self._verifier, method)
+        method = logged(name.rpartition("/")[2], method)
+        method = told_errors(method)
+        return grpc.unary_unary_rpc_method_handler(
+            method, _tolerant(handler.request_deserializer), handler.response_serializer
+        )

@@ -1,0 +1,78 @@
+"""Page tokens: a versioned cursor, and a digest of the owner and the request that it belongs to.
+
+They need no secret: every statement filters by the caller's owner, whatever a token says. The
+digest catches one that was altered, or that is used with another request.
+"""
+
+import base64
+import binascii
+import hashlib
+import struct
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from parley_server.core.errors import InvalidPageToken
+from parley_server.core.model import Owner
+from parley_server.core.ports import ConversationCursor
+
+_VERSION = 1
+_DIGEST_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def encode_sequence(owner: Owner, request: str, sequence: int) -> str:
+    """Return the token of a page of messages that ended at this sequence.
+
+    Args:
+        request: every argument that has to be the same for the next page, as text.
+    """
+    return _encode(owner, request, struct.pack(">q", sequence))
+
+
+def decode_sequence(owner: Owner, request: str, token: str) -> int:
+    """Return the sequence in a token of `encode_sequence`.
+
+    Raises: InvalidPageToken.
+    """
+    sequence: int = struct.unpack(">q", _decode(owner, request, token, 8))[0]
+    return sequence
+
+
+def encode_conversation(owner: Owner, request: str, cursor: ConversationCursor) -> str:
+    """Return the token of a page of conversations that ended at this one."""
+    microseconds = (cursor.update_time - _EPOCH) // _MICROSECOND
+    return _encode(owner, request, struct.pack(">q16s", microseconds, cursor.id.bytes))
+
+
+def decode_conversation(owner: Owner, request: str, token: str) -> ConversationCursor:
+    """Return the cursor in a token of `encode_conversation`.
+
+    Raises: InvalidPageToken.
+    """
+    microseconds, identity = struct.unpack(">q16s", _decode(owner, request, token, 24))
+    return ConversationCursor(_EPOCH + microseconds * _MICROSECOND, UUID(bytes=identity))
+
+
+def _encode(owner: Owner, request: str, cursor: bytes) -> str:
+    body = bytes([_VERSION]) + cursor
+    return base64.urlsafe_b64encode(body + _digest(owner, request, body)).decode().rstrip("=")
+
+
+def _decode(owner: Owner, request: str, token: str, cursor_bytes: int) -> bytes:
+    try:
+        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidPageToken from None
+    body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    if len(body) != 1 + cursor_bytes or digest != _digest(owner, request, body):
+        raise InvalidPageToken
+    return body[1:]
+
+
+def _digest(owner: Owner, request: str, body: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for part in (owner.id.bytes, request.encode(), body):
+        digest.update(struct.pack(">I", len(part)))
+        digest.update(part)
+    return digest.digest()

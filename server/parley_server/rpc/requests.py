@@ -1,0 +1,238 @@
+"""Protos to questions for the core. Every wrong field is named at once, before anything is stored."""
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from parley.v1 import conversation_service_pb2 as pb
+
+from parley_server.core.errors import (
+    AgentUnknown,
+    InvalidPageToken,
+    InvalidRequest,
+    Violation,
+)
+from parley_server.core.model import Ask, OnBusy, OnDisconnect, Owner
+from parley_server.core.ports import ConversationCursor
+from parley_server.rpc import page_tokens
+
+MAX_MESSAGE_BYTES = 32_768
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 1000
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+_ON_BUSY: dict[int, OnBusy] = {
+    pb.ON_BUSY_UNSPECIFIED: OnBusy.REJECT,
+    pb.ON_BUSY_REJECT: OnBusy.REJECT,
+    pb.ON_BUSY_WAIT: OnBusy.WAIT,
+}
+_ON_DISCONNECT: dict[int, OnDisconnect] = {
+    pb.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.CANCEL,
+    pb.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
+    pb.ON_DISCONNECT_CONTINUE: OnDisconnect.CONTINUE,
+}
+_NEWEST_FIRST: dict[int, bool] = {
+    pb.ORDER_UNSPECIFIED: False,
+    pb.ORDER_OLDEST_FIRST: False,
+    pb.ORDER_NEWEST_FIRST: True,
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuestion:
+    conversation_id: UUID
+    above: int
+    below: int | None
+    newest_first: bool
+    limit: int
+    min_sequence: int
+    arguments: str
+    """What has to be the same for the next page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuestion:
+    after: ConversationCursor | None
+    limit: int
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnQuestion:
+    conversation_id: UUID | None
+    turn_id: UUID | None
+    request_id: str | None
+
+
+class _Violations:
+    """Gathers what is wrong with a request."""
+
+    def __init__(self) -> None:
+        self._found: list[InvalidRequest] = []
+
+    def add(self, field: str, reason: str, description: str) -> None:
+        self._found.append(InvalidRequest([Violation(field, reason, description)]))
+
+    def add_error(self, error: InvalidRequest) -> None:
+        self._found.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was found; one that stands alone keeps its own kind."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise InvalidRequest([v for error in self._found for v in error.violations])
+
+    # Checks of one field each
+
+    def uuid(self, field: str, value: str) -> UUID | None:
+        if not value:
+            return None
+        if not _UUID.fullmatch(value):
+            self.add(field, "NOT_A_UUID", "must be a UUID of the form 8-4-4-4-12")
+            return None
+        return UUID(value)
+
+    def request_id(self, value: str) -> str | None:
+        if not value:
+            return None
+        if not _REQUEST_ID.fullmatch(value):
+            self.add("request_id", "BAD_REQUEST_ID", "must be 1 to 128 of [A-Za-z0-9._:-]")
+        return value
+
+    def message(self, value: str) -> None:
+        if not value:
+            self.add("message", "REQUIRED", "must not be empty")
+        elif (size := len(value.encode())) > MAX_MESSAGE_BYTES:
+            self.add("message", "TOO_LONG", f"has {size} bytes and may have {MAX_MESSAGE_BYTES}")
+        elif "\0" in value:
+            self.add("message", "HAS_NUL", "must not contain the character NUL")
+        elif value.isspace():
+            self.add("message", "BLANK", "must not be only white space")
+
+    def choice(self, field: str, value: int, known: dict[int, T]) -> T | None:
+        if value not in known:
+            self.add(field, "UNKNOWN_VALUE", f"has no value {value}")
+        return known.get(value)
+
+    def not_negative(self, field: str, value: int) -> None:
+        if value < 0:
+            self.add(field, "NEGATIVE", "must be 0 or more")
+
+    def page_size(self, value: int) -> int:
+        self.not_negative("page_size", value)
+        return min(value or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+    def page_token(self, token: str, decode: Callable[[str], T]) -> T | None:
+        if not token:
+            return None
+        try:
+            return decode(token)
+        except InvalidPageToken as error:
+            self.add_error(error)
+            return None
+
+
+def chat(request: pb.ChatRequest, agents: Collection[str]) -> Ask:
+    """Read a ChatRequest.
+
+    Raises: InvalidRequest; alone: AgentUnknown.
+    """
+    violations = _Violations()
+    conversation_id = violations.uuid("conversation_id", request.conversation_id)
+    violations.message(request.message)
+    request_id = violations.request_id(request.request_id)
+    expected = request.expected_sequence if request.HasField("expected_sequence") else None
+    if expected is not None:
+        violations.not_negative("expected_sequence", expected)
+    on_busy = violations.choice("on_busy", request.on_busy, _ON_BUSY)
+    on_disconnect = violations.choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)
+    if request.agent not in agents:
+        violations.add_error(AgentUnknown())
+    violations.raise_any()
+    return Ask(
+        conversation_id=conversation_id,
+        message=request.message,
+        request_id=request_id,
+        allow_missing=request.allow_missing,
+        expected_sequence=expected,
+        on_busy=on_busy or OnBusy.REJECT,
+        on_disconnect=on_disconnect or OnDisconnect.CANCEL,
+        agent=request.agent,
+    )
+
+
+def history(request: pb.GetHistoryRequest, owner: Owner) -> HistoryQuestion:
+    """Read a GetHistoryRequest.
+
+    Raises: InvalidRequest; alone: InvalidPageToken.
+    """
+    violations = _Violations()
+    conversation_id = violations.uuid("conversation_id", request.conversation_id)
+    if not request.conversation_id:
+        violations.add("conversation_id", "REQUIRED", "must be set")
+    limit = violations.page_size(request.page_size)
+    newest_first = violations.choice("order", request.order, _NEWEST_FIRST)
+    violations.not_negative("after_sequence", request.after_sequence)
+    violations.not_negative("min_sequence", request.min_sequence)
+    arguments = (
+        f"GetHistory {conversation_id} {bool(newest_first)} "
+        f"{request.after_sequence} {request.min_sequence}"
+    )
+    reached = violations.page_token(
+        request.page_token, lambda token: page_tokens.decode_sequence(owner, arguments, token)
+    )
+    violations.raise_any()
+    if conversation_id is None:
+        raise AssertionError("a missing conversation_id is a violation")
+    return HistoryQuestion(
+        conversation_id=conversation_id,
+        above=request.after_sequence if newest_first or reached is None else reached,
+        below=reached if newest_first else None,
+        newest_first=bool(newest_first),
+        limit=limit,
+        min_sequence=request.min_sequence,
+        arguments=arguments,
+    )
+
+
+def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQuestion:
+    """Read a ListConversationsRequest.
+
+    Raises: InvalidRequest; alone: InvalidPageToken.
+    """
+    violations = _Violations()
+    arguments = "ListConversations"
+    limit = violations.page_size(request.page_size)
+    after = violations.page_token(
+        request.page_token, lambda token: page_tokens.decode_conversation(owner, arguments, token)
+    )
+    violations.raise_any()
+    return ListQuestion(after, limit, arguments)
+
+
+def turn(request: pb.GetTurnRequest) -> TurnQuestion:
+    """Read which turn is meant: by conversation_id and turn_id, or by request_id alone.
+
+    Raises: InvalidRequest.
+    """
+    violations = _Violations()
+    conversation_id = violations.uuid("conversation_id", request.conversation_id)
+    turn_id = violations.uuid("turn_id", request.turn_id)
+    request_id = violations.request_id(request.request_id)
+    if request.request_id:
+        for field in ("conversation_id", "turn_id"):
+            if getattr(request, field):
+                violations.add(field, "NOT_TOGETHER", "must not be set beside request_id")
+    else:
+        for field in ("conversation_id", "turn_id"):
+            if not getattr(request, field):
+                violations.add(field, "REQUIRED", "must be set unless request_id is")
+    violations.raise_any()
+    return TurnQuestion(conversation_id, turn_id, request_id)

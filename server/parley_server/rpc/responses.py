@@ -1,0 +1,146 @@
+"""Answers of the core to protos."""
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from parley.v1 import conversation_pb2, error_reason_pb2
+from parley.v1 import conversation_service_pb2 as pb
+
+from parley_server.core.model import (
+    Answered,
+    Conversation,
+    ConversationPage,
+    FinishReason,
+    HistoryPage,
+    Message,
+    Owner,
+    Role,
+    ToolCall,
+    Turn,
+    TurnState,
+    Usage,
+)
+from parley_server.core.ports import ConversationCursor
+from parley_server.rpc import page_tokens
+from parley_server.rpc.requests import HistoryQuestion, ListQuestion
+
+_ROLES = {role: conversation_pb2.Role.Value(f"ROLE_{role.value}") for role in Role}
+_FINISH_REASONS = {
+    reason: conversation_pb2.FinishReason.Value(f"FINISH_REASON_{reason.value}")
+    for reason in FinishReason
+}
+_STATES = {
+    state: conversation_pb2.TurnState.Value(f"TURN_STATE_{state.value}") for state in TurnState
+}
+
+
+def chat(answered: Answered) -> pb.ChatResponse:
+    answer, context = answered.answer, answered.context
+    return pb.ChatResponse(
+        conversation_id=str(answered.conversation_id),
+        turn_id=str(answered.turn_id),
+        response=answer.text,
+        tool_calls=_tool_calls(answer.tool_calls),
+        user_sequence=answered.user_sequence,
+        response_sequence=answered.response_sequence,
+        usage=_usage(answer.usage),
+        model=answer.model,
+        finish_reason=_FINISH_REASONS[answer.finish_reason],
+        replayed=answered.is_replayed,
+        context=conversation_pb2.Context(
+            first_sequence=context.first_sequence,
+            message_count=context.message_count,
+            omitted_count=context.omitted_count,
+        ),
+    )
+
+
+def history(page: HistoryPage, question: HistoryQuestion, owner: Owner) -> pb.GetHistoryResponse:
+    token = ""
+    if page.has_more:
+        reached = page.messages[-1].sequence
+        token = page_tokens.encode_sequence(owner, question.arguments, reached)
+    return pb.GetHistoryResponse(
+        messages=[_message(message) for message in page.messages],
+        next_page_token=token,
+        last_sequence=page.last_sequence,
+    )
+
+
+def conversations(
+    page: ConversationPage, question: ListQuestion, owner: Owner
+) -> pb.ListConversationsResponse:
+    token = ""
+    if page.has_more:
+        last = page.conversations[-1]
+        cursor = ConversationCursor(last.update_time, last.id)
+        token = page_tokens.encode_conversation(owner, question.arguments, cursor)
+    return pb.ListConversationsResponse(
+        conversations=[_conversation(conversation) for conversation in page.conversations],
+        next_page_token=token,
+    )
+
+
+def turn(stored: Turn) -> conversation_pb2.Turn:
+    answer = stored.answer
+    reason = stored.error_reason
+    return conversation_pb2.Turn(
+        turn_id=str(stored.id),
+        conversation_id=str(stored.conversation_id),
+        request_id=stored.request_id or "",
+        state=_STATES[stored.state],
+        attempt=stored.attempt,
+        agent=stored.agent,
+        model=answer.model if answer else "",
+        user_sequence=stored.user_sequence,
+        response_sequence=stored.response_sequence or 0,
+        finish_reason=_FINISH_REASONS[answer.finish_reason] if answer else None,
+        error_reason=(
+            error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.value}") if reason else None
+        ),
+        error_text=stored.error_text,
+        create_time=_time(stored.create_time),
+        end_time=None if stored.end_time is None else _time(stored.end_time),
+        usage=_usage(answer.usage) if answer else None,
+    )
+
+
+def _message(message: Message) -> conversation_pb2.Message:
+    return conversation_pb2.Message(
+        sequence=message.sequence,
+        role=_ROLES[message.role],
+        content=message.content,
+        tool_calls=_tool_calls(message.tool_calls),
+        turn_id=str(message.turn_id),
+        create_time=_time(message.create_time),
+        usage=_usage(message.usage),
+        model=message.model,
+        finish_reason=_FINISH_REASONS[message.finish_reason] if message.finish_reason else None,
+    )
+
+
+def _conversation(conversation: Conversation) -> conversation_pb2.Conversation:
+    open_turn_id = conversation.open_turn_id
+    return conversation_pb2.Conversation(
+        conversation_id=str(conversation.id),
+        title=conversation.title,
+        create_time=_time(conversation.create_time),
+        update_time=_time(conversation.update_time),
+        last_sequence=conversation.last_sequence,
+        preview=conversation.preview,
+        open_turn_id="" if open_turn_id is None else str(open_turn_id),
+    )
+
+
+def _tool_calls(calls: tuple[ToolCall, ...]) -> list[conversation_pb2.ToolCall]:
+    return [conversation_pb2.ToolCall(**call._asdict()) for call in calls]
+
+
+def _usage(usage: Usage | None) -> conversation_pb2.Usage | None:
+    return None if usage is None else conversation_pb2.Usage(**usage._asdict())
+
+
+def _time(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

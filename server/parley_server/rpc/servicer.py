@@ -1,0 +1,64 @@
+"""The service: one short method per RPC. Read the request, ask the core, tell the answer."""
+
+from typing import Any
+
+import grpc
+from parley.v1 import conversation_service_pb2 as pb
+from parley.v1 import conversation_service_pb2_grpc as pb_grpc
+
+from parley_server.core.reads import Reads
+from parley_server.core.turns import Turns
+from parley_server.rpc import requests, responses
+from parley_server.rpc.call import READ, WRITE, current_call
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ConversationServicer(pb_grpc.ConversationServiceServicer):
+    def __init__(self, turns: Turns, reads: Reads) -> None:
+        self._turns = turns
+        self._reads = reads
+
+    async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        ask = requests.chat(request, self._turns.agent_names)
+        call.request_id = request.request_id
+        answered = await self._turns.chat(owner, ask, context.time_remaining())
+        call.turn_id = str(answered.turn_id)
+        return responses.chat(answered)
+
+    async def GetHistory(  # noqa: N802
+        self, request: pb.GetHistoryRequest, context: Context
+    ) -> pb.GetHistoryResponse:
+        owner = current_call.get().owner(READ)
+        question = requests.history(request, owner)
+        page = await self._reads.history(
+            owner,
+            question.conversation_id,
+            above=question.above,
+            below=question.below,
+            newest_first=question.newest_first,
+            limit=question.limit,
+            min_sequence=question.min_sequence,
+        )
+        return responses.history(page, question, owner)
+
+    async def ListConversations(  # noqa: N802
+        self, request: pb.ListConversationsRequest, context: Context
+    ) -> pb.ListConversationsResponse:
+        owner = current_call.get().owner(READ)
+        question = requests.conversations(request, owner)
+        page = await self._reads.conversations(owner, question.after, question.limit)
+        return responses.conversations(page, question, owner)
+
+    async def GetTurn(self, request: pb.GetTurnRequest, context: Context) -> pb.GetTurnResponse:  # noqa: N802
+        owner = current_call.get().owner(READ)
+        question = requests.turn(request)
+        turn = await self._reads.turn(
+            owner,
+            conversation_id=question.conversation_id,
+            turn_id=question.turn_id,
+            request_id=question.request_id,
+        )
+        return pb.GetTurnResponse(turn=responses.turn(turn))

@@ -1,0 +1,1 @@
+"""Postgres: tables, statements, and the store that runs them. Rows stop here."""

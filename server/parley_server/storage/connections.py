@@ -1,0 +1,119 @@
+"""A worker's connections to Postgres, and how a statement is run on one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from parley_server.core.errors import StoreOutcomeUnknown, StoreUnavailable
+from parley_server.storage.driver_errors import translated
+
+log = structlog.get_logger("parley.storage")
+
+Row = tuple[Any, ...]
+Parameters = dict[str, Any]
+
+STATEMENT_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_MAX_S = 2.0
+CONNECTION_WAIT_S = 10.0
+"""How long a statement waits for a connection of the pool."""
+RECONNECT_TIMEOUT_S = 5.0
+"""How long the pool tries by itself, in growing pauses. Then the next statement asks again."""
+
+
+class Connections:
+    """A pool in which every connection is in autocommit and knows its time limits.
+
+    Statements are prepared at their first use on a connection; `is_prepared=False` is for a
+    connection pooler that does not keep them.
+    """
+
+    def __init__(
+        self, url: str, *, name: str, size: int, lease_s: float, is_prepared: bool
+    ) -> None:
+        lock_timeout_s = min(LOCK_TIMEOUT_MAX_S, lease_s / 3)
+        options = {
+            "lock_timeout": f"{int(lock_timeout_s * 1000)}ms",
+            "statement_timeout": f"{int(STATEMENT_TIMEOUT_S * 1000)}ms",
+            "timezone": "UTC",
+        }
+        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+            url,
+            name=name,
+            min_size=size,
+            max_size=size,
+            open=False,
+            timeout=CONNECTION_WAIT_S,
+            reconnect_timeout=RECONNECT_TIMEOUT_S,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": 0 if is_prepared else None,
+                "application_name": f"parley-{name}",
+                "connect_timeout": 5,
+                "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
+                # A peer that vanished is noticed within about 15 s.
+                "keepalives_idle": 5,
+                "keepalives_interval": 3,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 15_000,
+            },
+        )
+        self._check: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start to connect; does not wait for it."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close(timeout=2)
+
+    async def run(self, statement: str, parameters: Parameters) -> list[Row]:
+        """Run one statement in a transaction of its own and return its rows.
+
+        Raises: StoreUnavailable: it was not carried out; StoreOutcomeUnknown: nobody knows.
+        Guarantees: one round trip; the connection is back in its pool when this returns.
+        """
+
+        async def work(connection: AsyncConnection[Row]) -> list[Row]:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall()
+
+        return await self.with_connection(work)
+
+    async def with_connection(
+        self, work: Callable[[AsyncConnection[Row]], Awaitable[list[Row]]]
+    ) -> list[Row]:
+        """Run several statements on one connection. Raises as `run` does."""
+        try:
+            connection = await self._pool.getconn()
+        except Exception as error:
+            raise self._explained(error, is_begun=False) from None
+        try:
+            return await work(connection)
+        except Exception as error:
+            raise self._explained(error, is_begun=True) from None
+        finally:
+            await self._pool.putconn(connection)
+
+    def _explained(self, error: Exception, *, is_begun: bool) -> Exception:
+        """Return the domain error to raise instead, with nothing of the driver's text in it."""
+        meaning = translated(error)
+        state = getattr(error, "sqlstate", None)
+        if meaning is None:
+            log.error("statement failed", error=type(error).__name__, sqlstate=state)
+            return StatementFailed(f"{type(error).__name__} {state}")
+        log.warning("store unavailable", error=type(error).__name__, sqlstate=state)
+        if isinstance(meaning, StoreOutcomeUnknown):
+            # One broken connection is seldom alone: have the idle ones looked at.
+            if self._check is None or self._check.done():
+                self._check = asyncio.create_task(self._pool.check())
+            if not is_begun:
+                return StoreUnavailable()
+        return meaning
+
+
+class StatementFailed(Exception):
+    """The database refused a statement: a defect of Parley's. Holds no text of the driver's."""

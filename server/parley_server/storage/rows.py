@@ -1,0 +1,127 @@
+"""Rows to values, and values to what a row holds."""
+
+import json
+
+from parley_server.core.model import (
+    Answer,
+    Context,
+    Conversation,
+    FailureReason,
+    FinishReason,
+    Message,
+    Role,
+    ToolCall,
+    Turn,
+    TurnState,
+    Usage,
+    WindowMessage,
+)
+from parley_server.storage.connections import Row
+from parley_server.storage.statements import TURN_ABANDONED_TEXT
+
+ROLES = {role.value: role for role in Role}
+
+
+def tool_calls_text(tool_calls: tuple[ToolCall, ...]) -> str | None:
+    if not tool_calls:
+        return None
+    return json.dumps([call._asdict() for call in tool_calls], ensure_ascii=False)
+
+
+def usage_text(usage: Usage | None) -> str | None:
+    return None if usage is None else json.dumps(usage._asdict())
+
+
+def window_message(row: Row) -> WindowMessage:
+    sequence, role, content, tool_calls = row
+    return WindowMessage(sequence, ROLES[role], content, _tool_calls(tool_calls))
+
+
+def message(row: Row) -> Message:
+    """A row of HISTORY_COLUMNS."""
+    sequence, role, content, tool_calls, turn_id, create_time, usage, model, finish_reason = row
+    return Message(
+        sequence,
+        ROLES[role],
+        content,
+        _tool_calls(tool_calls),
+        turn_id,
+        create_time,
+        _usage(usage),
+        model or "",
+        None if finish_reason is None else FinishReason(finish_reason),
+    )
+
+
+def conversation(row: Row) -> Conversation:
+    return Conversation(*row)
+
+
+def turn(row: Row) -> Turn:
+    """A row of the statements TURN_BY_…; an overrun lease is reported as abandoned."""
+    (
+        turn_id,
+        conversation_id,
+        request_id,
+        fingerprint,
+        agent,
+        state,
+        attempt,
+        user_sequence,
+        response_sequence,
+        error_reason,
+        error_text,
+        create_time,
+        end_time,
+        context_first,
+        context_count,
+        context_omitted,
+        last_sequence,
+        fence,
+        lease_end_time,
+        is_leased,
+        *answer,
+    ) = row
+    if state == TurnState.RUNNING and not is_leased:
+        state, end_time = TurnState.FAILED, lease_end_time
+        error_reason, error_text = FailureReason.TURN_ABANDONED, TURN_ABANDONED_TEXT
+    is_answered = response_sequence is not None
+    return Turn(
+        id=turn_id,
+        conversation_id=conversation_id,
+        request_id=request_id,
+        fingerprint=fingerprint,
+        agent=agent,
+        state=TurnState(state),
+        attempt=attempt,
+        user_sequence=user_sequence,
+        response_sequence=response_sequence,
+        error_reason=None if error_reason is None else FailureReason(error_reason),
+        error_text=error_text or "",
+        create_time=create_time,
+        end_time=end_time,
+        context=Context(context_first, context_count, context_omitted) if is_answered else None,
+        answer=_answer(*answer) if is_answered else None,
+        is_newest=last_sequence == (response_sequence or user_sequence),
+        fence=fence,
+    )
+
+
+def _answer(
+    content: str, tool_calls: str | None, usage: str | None, model: str, finish_reason: str
+) -> Answer:
+    return Answer(
+        text=content,
+        tool_calls=_tool_calls(tool_calls),
+        usage=_usage(usage),
+        model=model,
+        finish_reason=FinishReason(finish_reason),
+    )
+
+
+def _tool_calls(text: str | None) -> tuple[ToolCall, ...]:
+    return () if text is None else tuple(ToolCall(**call) for call in json.loads(text))
+
+
+def _usage(text: str | None) -> Usage | None:
+    return None if text is None else Usage(**json.loads(text))

@@ -1,0 +1,301 @@
+"""The store: one method a statement."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, Rollback
+
+from parley_server.core.errors import (
+    ConversationNotFound,
+    SequenceMismatch,
+    TurnInProgress,
+)
+from parley_server.core.model import (
+    Answer,
+    Context,
+    ConversationPage,
+    FailureReason,
+    FinishReason,
+    HistoryPage,
+    Lease,
+    NewTurn,
+    Owner,
+    Standing,
+    Turn,
+    TurnState,
+    WindowMessage,
+)
+from parley_server.core.ports import ConversationCursor
+from parley_server.storage import rows, statements
+from parley_server.storage.connections import Connections, Parameters, Row
+
+TITLE_CHARACTERS = 80
+PREVIEW_CHARACTERS = 200
+HISTORY_PAGE_BYTES = 1024 * 1024
+LOOKBACK_FACTOR = 10
+"""How many times the window's messages are looked at, at most, to find answered ones."""
+NO_UPPER_BOUND = 2**63 - 1
+
+
+class PostgresStore:
+    """Conversations in Postgres.
+
+    Claims and reads share one set of connections; heartbeats and ends of turns have another, so that
+    a queue of claims cannot cost anybody a lease.
+    """
+
+    def __init__(self, url: str, *, pool_size: int, lease_s: float, is_prepared: bool) -> None:
+        ending = max(1, pool_size // 3)
+        self.url = url
+        self._lease = timedelta(seconds=lease_s)
+        self._claiming = Connections(
+            url,
+            name="claims",
+            size=max(1, pool_size - ending),
+            lease_s=lease_s,
+            is_prepared=is_prepared,
+        )
+        self._ending = Connections(
+            url, name="ends", size=ending, lease_s=lease_s, is_prepared=is_prepared
+        )
+
+    async def open(self) -> None:
+        await self._claiming.open()
+        await self._ending.open()
+
+    async def close(self) -> None:
+        await self._claiming.close()
+        await self._ending.close()
+
+    async def schema(self) -> tuple[int, int] | None:
+        """Return the schema's version and the oldest worker it is for; None: it was never migrated."""
+        found = await self._ending.run(statements.SCHEMA, {})
+        return (found[0][0], found[0][1]) if found else None
+
+    # Turns
+
+    async def claim(self, owner: Owner, new: NewTurn) -> Lease | Turn:
+        while True:
+            lease, held = await self._claimed(owner, new)
+            if lease is not None:
+                return lease
+            # Somebody has the request id, or the conversation cannot be had. In this order.
+            if new.request_id is not None:
+                known = await self.find(owner, new.request_id)
+                if known is not None:
+                    return known
+            _refuse(new, held)
+            # What stood in the way is gone again: another claim under this request id was undone.
+
+    async def _claimed(self, owner: Owner, new: NewTurn) -> tuple[Lease | None, Row | None]:
+        """Try to claim. Returns the lease, or the conversation's row as it was found, if any."""
+        parameters = {
+            "owner": owner.id,
+            "conversation": new.conversation_id,
+            "turn": new.id,
+            "request": new.request_id,
+            "fingerprint": new.fingerprint,
+            "agent": new.agent,
+            "content": new.message,
+            "preview": new.message[:PREVIEW_CHARACTERS],
+            "lease": self._lease,
+        }
+        conversation = {
+            "tenant": owner.tenant,
+            "user": owner.user,
+            "title": new.message[:TITLE_CHARACTERS],
+        }
+        if new.is_new_conversation:
+            if new.expected_sequence:
+                return None, None
+            opened = await self._claiming.run(statements.CLAIM_NEW, {**parameters, **conversation})
+            lease = Lease(new.conversation_id, new.id, attempt=1, fence=1, user_sequence=1)
+            return (lease, None) if opened else (None, None)
+
+        parameters["expected"] = new.expected_sequence
+        found = await self._claiming.run(statements.CLAIM, parameters)
+        if not found and new.allow_missing:
+            found = await self._claimed_under_new_id(owner, parameters, conversation)
+        if not found:
+            return None, None
+        user_sequence, _, fence, *_ = found[0]
+        if user_sequence is None:
+            return None, found[0]
+        return Lease(new.conversation_id, new.id, 1, fence + 1, user_sequence), found[0]
+
+    async def _claimed_under_new_id(
+        self, owner: Owner, parameters: Parameters, conversation: Parameters
+    ) -> list[Row]:
+        """Make the conversation and claim it, both or neither.
+
+        Of two at once, one creates; the other waits for it, and then claims what is there.
+        """
+
+        async def work(connection: AsyncConnection[Row]) -> list[Row]:
+            found: list[Row] = []
+            async with connection.transaction() as transaction:
+                made = {"owner": owner.id, "conversation": parameters["conversation"]}
+                await connection.execute(statements.CREATE, {**made, **conversation})
+                cursor = await connection.execute(statements.CLAIM, parameters)
+                found = await cursor.fetchall()
+                if found[0][0] is None:
+                    raise Rollback(transaction)
+            return found
+
+        return await self._claiming.with_connection(work)
+
+    async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
+        found = await self._claiming.run(
+            statements.RECLAIM,
+            {
+                "owner": owner.id,
+                "conversation": turn.conversation_id,
+                "turn": turn.id,
+                "lease": self._lease,
+            },
+        )
+        if not found:
+            return None
+        attempt, fence = found[0]
+        return Lease(turn.conversation_id, turn.id, attempt, fence, turn.user_sequence)
+
+    async def renew(self, owner: Owner, lease: Lease) -> bool:
+        parameters = {**_of(owner, lease), "lease": self._lease}
+        return bool(await self._ending.run(statements.RENEW, parameters))
+
+    async def finish(
+        self, owner: Owner, lease: Lease, answer: Answer, context: Context
+    ) -> int | None:
+        is_cancelled = answer.finish_reason is FinishReason.CANCELLED
+        found = await self._ending.run(
+            statements.FINISH,
+            {
+                **_of(owner, lease),
+                "state": (TurnState.CANCELLED if is_cancelled else TurnState.COMPLETED).value,
+                "content": answer.text,
+                "preview": answer.text[:PREVIEW_CHARACTERS],
+                "tool_calls": rows.tool_calls_text(answer.tool_calls),
+                "usage": rows.usage_text(answer.usage),
+                "model": answer.model,
+                "finish_reason": answer.finish_reason.value,
+                "context_first": context.first_sequence,
+                "context_count": context.message_count,
+                "context_omitted": context.omitted_count,
+            },
+        )
+        return found[0][0] if found else None
+
+    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> bool:
+        parameters = {**_of(owner, lease), "reason": reason.value, "text": text}
+        return bool(await self._ending.run(statements.FAIL, parameters))
+
+    # Reads
+
+    async def find(self, owner: Owner, request_id: str) -> Turn | None:
+        return await self._turn(
+            statements.TURN_BY_REQUEST, {"owner": owner.id, "request": request_id}
+        )
+
+    async def turn(self, owner: Owner, conversation_id: UUID, turn_id: UUID) -> Turn | None:
+        return await self._turn(
+            statements.TURN_BY_ID,
+            {"owner": owner.id, "conversation": conversation_id, "turn": turn_id},
+        )
+
+    async def _turn(self, statement: str, parameters: Parameters) -> Turn | None:
+        found = await self._claiming.run(statement, parameters)
+        return rows.turn(found[0]) if found else None
+
+    async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:
+        found = await self._claiming.run(
+            statements.STANDING, {"owner": owner.id, "conversation": conversation_id}
+        )
+        return Standing(*found[0]) if found else None
+
+    async def window(
+        self, owner: Owner, lease: Lease, *, max_messages: int, max_bytes: int
+    ) -> list[WindowMessage]:
+        found = await self._claiming.run(
+            statements.WINDOW,
+            {
+                "owner": owner.id,
+                "conversation": lease.conversation_id,
+                "before": lease.user_sequence,
+                "lookback": max_messages * LOOKBACK_FACTOR,
+                "limit": max_messages,
+                "max_bytes": max_bytes,
+            },
+        )
+        return [rows.window_message(row) for row in found]
+
+    async def history(
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        *,
+        above: int,
+        below: int | None,
+        newest_first: bool,
+        limit: int,
+    ) -> HistoryPage:
+        statement = (
+            statements.HISTORY_NEWEST_FIRST if newest_first else statements.HISTORY_OLDEST_FIRST
+        )
+        found = await self._claiming.run(
+            statement,
+            {
+                "owner": owner.id,
+                "conversation": conversation_id,
+                "above": above,
+                "below": NO_UPPER_BOUND if below is None else below,
+                "limit": limit,
+                "max_bytes": HISTORY_PAGE_BYTES,
+            },
+        )
+        if not found:
+            raise ConversationNotFound(conversation_id)
+        last_sequence = found[0][0]
+        messages = [rows.message(row[1:]) for row in found if row[1] is not None]
+        if not messages:
+            return HistoryPage([], has_more=False, last_sequence=last_sequence)
+        # Sequences have no gaps, so the page's last one says whether anything is left behind it.
+        reached = messages[-1].sequence
+        end = above + 1 if newest_first else min(last_sequence, (below or NO_UPPER_BOUND) - 1)
+        return HistoryPage(messages, has_more=reached != end, last_sequence=last_sequence)
+
+    async def conversations(
+        self, owner: Owner, after: ConversationCursor | None, limit: int
+    ) -> ConversationPage:
+        parameters: dict[str, Any] = {"owner": owner.id, "limit": limit + 1}
+        if after is None:
+            found = await self._claiming.run(statements.CONVERSATIONS, parameters)
+        else:
+            parameters |= {"after_time": after.update_time, "after_id": after.id}
+            found = await self._claiming.run(statements.CONVERSATIONS_AFTER, parameters)
+        conversations = [rows.conversation(row) for row in found]
+        return ConversationPage(conversations[:limit], has_more=len(found) > limit)
+
+
+def _of(owner: Owner, lease: Lease) -> dict[str, Any]:
+    return {
+        "owner": owner.id,
+        "conversation": lease.conversation_id,
+        "turn": lease.turn_id,
+        "fence": lease.fence,
+    }
+
+
+def _refuse(new: NewTurn, held: Row | None) -> None:
+    """Raise why a turn could not be claimed, from its conversation's row as it was locked."""
+    if held is None:
+        if not new.is_new_conversation:
+            raise ConversationNotFound(new.conversation_id)
+        if new.expected_sequence:
+            raise SequenceMismatch(last_sequence=0)
+        return
+    _, last_sequence, _, open_turn_id, lease_end_time, start_time, is_free = held
+    if new.expected_sequence is not None and new.expected_sequence != last_sequence:
+        raise SequenceMismatch(last_sequence)
+    if not is_free:
+        raise TurnInProgress(new.conversation_id, open_turn_id, start_time, lease_end_time)

@@ -1,0 +1,129 @@
+"""The tables, as SQLAlchemy sees them.
+
+Every primary key and every unique index begins with `owner_id`, and foreign keys carry it, so that
+the schema can be distributed by owner. Where a column is text holding JSON, it is so on purpose: it
+keeps byte for byte what a model wrote, and its length can be asked for without reading it.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(referred_table_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        server_default=None if nullable else func.now(),
+    )
+
+
+conversation = Table(
+    "conversation",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("tenant_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("preview", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("open_turn_id", Uuid),
+    _time("lease_expires_at", nullable=True),
+    _time("create_time"),
+    # Set by claims only: finish and heartbeat stay off the index, and their updates in the page.
+    _time("update_time"),
+    PrimaryKeyConstraint("owner_id", "id"),
+    postgresql_with={"fillfactor": 80},
+)
+Index(
+    "conversation_recent_idx",
+    conversation.c.owner_id,
+    conversation.c.update_time.desc(),
+    conversation.c.id.desc(),
+)
+
+turn = Table(
+    "turn",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("request_id", Text),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("user_sequence", BigInteger, nullable=False),
+    Column("response_sequence", BigInteger),
+    Column("context_first_sequence", BigInteger),
+    Column("context_message_count", Integer),
+    Column("context_omitted_count", BigInteger),
+    Column("error_reason", Text),
+    Column("error_text", Text),
+    _time("create_time"),
+    _time("end_time", nullable=True),
+    PrimaryKeyConstraint("owner_id", "id"),
+    UniqueConstraint("owner_id", "request_id"),
+    ForeignKeyConstraint(
+        ["owner_id", "conversation_id"],
+        ["conversation.owner_id", "conversation.id"],
+        ondelete="CASCADE",
+    ),
+    Index(None, "owner_id", "conversation_id", "user_sequence"),
+    postgresql_with={"fillfactor": 80},
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("tool_calls", Text),
+    Column("usage", Text),
+    Column("model", Text),
+    Column("finish_reason", Text),
+    _time("create_time"),
+    PrimaryKeyConstraint("owner_id", "conversation_id", "sequence"),
+    ForeignKeyConstraint(
+        ["owner_id", "conversation_id"],
+        ["conversation.owner_id", "conversation.id"],
+        ondelete="CASCADE",
+    ),
+)
+
+schema_version = Table(
+    "parley_schema",
+    metadata,
+    # The newest migration applied, and the oldest release, by the number it needs, that it suits.
+    Column("version", Integer, nullable=False, primary_key=True),
+    Column("oldest_worker", Integer, nullable=False),
+)

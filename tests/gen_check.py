@@ -1,0 +1,48 @@
+"""Regenerates the stubs into a folder of its own and compares them with the committed ones."""
+
+import filecmp
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PROTOS = Path(__file__).parent.parent / "protos"
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        files = sorted(str(p.relative_to(PROTOS)) for p in PROTOS.rglob("*.proto"))
+        outputs = [
+            f"--{kind}_out={option}{fresh}"
+            for kind, option in (
+                ("python", ""),
+                ("grpc_python", ""),
+                ("mypy", "quiet:"),
+                ("mypy_grpc", "quiet:"),
+            )
+        ]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(
+            [sys.executable, "-m", "grpc_tools.protoc", "-I.", *outputs, *files],
+            cwd=PROTOS,
+            env={**os.environ, "PATH": path},
+            check=True,
+        )
+        committed = {p.relative_to(PROTOS) for p in PROTOS.rglob("*_pb2*.py*") if p.suffix != ".pyc"}
+        stale = [
+            path for path in committed if not filecmp.cmp(PROTOS / path, fresh / path, shallow=False)
+        ]
+        missing = [
+            path
+            for path in (p.relative_to(fresh) for p in fresh.rglob("*_pb2.py*"))
+            if path not in committed
+        ]
+    for path in [*stale, *missing]:
+        print(f"protos/{path} is not what the protos say: run `make gen`", file=sys.stderr)
+    return 1 if stale or missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Real workers on a real Postgres, called through a real channel."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from parley.v1 import conversation_pb2, conversation_service_pb2_grpc
+from parley.v1 import conversation_service_pb2 as pb
+from parley_server.app import Worker
+from parley_server.auth.tokens import mint
+from parley_server.config import Settings
+from support.agents import ScriptedAgent
+
+SECRET = "a secret of this test run, thirty-two bytes and more"
+ISSUER = AUDIENCE = "parley-test"
+
+
+def a_token(user: str = "ada", *, scope: str | None = None, ttl_s: int = 600) -> str:
+    return mint(SECRET.encode(), user, "", ttl_s, ISSUER, AUDIENCE, None, scope)
+
+
+def an_id() -> str:
+    return str(uuid.uuid4())
+
+
+def settings_for(database_url: str, **changes: Any) -> Settings:
+    return Settings(
+        **{
+            "database_url": database_url,
+            "listen": "127.0.0.1:0",
+            "agent": "echo",
+            "auth_hs256_secret": SECRET,
+            "auth_issuer": ISSUER,
+            "auth_audience": AUDIENCE,
+            "drain_s": 5,
+            **changes,
+        }
+    )
+
+
+class Service:
+    """A worker that serves, and a channel to it."""
+
+    def __init__(self, worker: Worker, port: int, channel: grpc.aio.Channel) -> None:
+        self.worker = worker
+        self.port = port
+        self.channel = channel
+        self.stub = conversation_service_pb2_grpc.ConversationServiceStub(channel)
+
+    async def chat(
+        self, message: str = "hello", *, user: str = "ada", timeout: float = 20, **fields: Any
+    ) -> pb.ChatResponse:
+        request = pb.ChatRequest(message=message, **fields)
+        return await self.stub.Chat(request, timeout=timeout, metadata=metadata(user))
+
+    async def history(
+        self, conversation_id: str, *, user: str = "ada", **fields: Any
+    ) -> pb.GetHistoryResponse:
+        request = pb.GetHistoryRequest(conversation_id=conversation_id, **fields)
+        return await self.stub.GetHistory(request, timeout=20, metadata=metadata(user))
+
+    async def conversations(
+        self, *, user: str = "ada", **fields: Any
+    ) -> pb.ListConversationsResponse:
+        request = pb.ListConversationsRequest(**fields)
+        return await self.stub.ListConversations(request, timeout=20, metadata=metadata(user))
+
+    async def turn(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
+        request = pb.GetTurnRequest(**fields)
+        return (await self.stub.GetTurn(request, timeout=20, metadata=metadata(user))).turn
+
+
+def metadata(user: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {a_token(user)}"),)
+
+
+StartService = Callable[..., Awaitable[Service]]
+
+
+@pytest.fixture
+async def start_service(database_url: str) -> AsyncIterator[StartService]:
+    """Start workers of this test's database: `await start_service(agent, lease_s=1)`."""
+    async with AsyncExitStack() as started:
+
+        async def start(agent: ScriptedAgent | None = None, **changes: Any) -> Service:
+            settings = settings_for(database_url, **changes)
+            worker = Worker(settings, agent=agent or ScriptedAgent())
+            port = await started.enter_async_context(worker.serving())
+            channel = await started.enter_async_context(
+                grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+            )
+            return Service(worker, port, channel)
+
+        yield start
+
+
+@pytest.fixture
+async def service(start_service: StartService) -> Service:
+    """One worker with an agent that answers in capitals."""
+    return await start_service()
+
+
+def details_of(error: grpc.aio.AioRpcError) -> list[Any]:
+    """Return the google.rpc details of an error."""
+    found = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    status = status_pb2.Status.FromString(found) if found else status_pb2.Status()
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    details = []
+    for packed in status.details:
+        kind = getattr(error_details_pb2, packed.type_url.rpartition(".")[2])
+        details.append(kind.FromString(packed.value))
+    return details
+
+
+def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """Return the ErrorInfo that every error of Parley's carries."""
+    infos = [d for d in details_of(error) if isinstance(d, error_details_pb2.ErrorInfo)]
+    assert len(infos) == 1
+    assert infos[0].domain == "parley.v1"
+    return infos[0]
+
+
+async def refused(call: Awaitable[Any]) -> tuple[str, str]:
+    """Return the code and the reason that a call is refused with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code().name, info_of(caught.value).reason
+
+
+async def gathered(*calls: Awaitable[Any]) -> list[Any]:
+    """Make all calls at once; return answers and errors, in order."""
+    return await asyncio.gather(*calls, return_exceptions=True)
