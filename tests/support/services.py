@@ -88,7 +88,7 @@ async def start_service(database_url: str) -> AsyncIterator[StartService]:
     async with AsyncExitStack() as started:
 
         async def start(agent: ScriptedAgent | None = None, **changes: Any) -> Service:
-            settings = settings_for(database_url, **changes)
+            settings = settings_for(**{"database_url": database_url, **changes})
             worker = Worker(settings, agent=agent or ScriptedAgent())
             port = await started.enter_async_context(worker.serving())
             channel = await started.enter_async_context(
@@ -136,3 +136,13 @@ async def refused(call: Awaitable[Any]) -> tuple[str, str]:
 async def gathered(*calls: Awaitable[Any]) -> list[Any]:
     """Make all calls at once; return answers and errors, in order."""
     return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def eventually(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Make a call again until the service is available."""
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            assert grpc.StatusCode.UNAVAILABLE == error.code()
+            await asyncio.sleep(0.05)

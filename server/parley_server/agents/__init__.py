@@ -12,6 +12,6 @@
     local_model        starts and stops the small model on this machine, which is served by
         local_server       a program of its own: it imports nothing of Parley
 
-Of Parley's own packages they import the core and each other. How a user's agent is written, and what
-its tools are told of the turn, is said in `pydantic_agent`.
+Of Parley's own packages they import the core and each other. How a user's agent is written, and
+what its tools are told of the turn, is said in `pydantic_agent`.
 """

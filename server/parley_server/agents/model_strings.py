@@ -71,6 +71,14 @@ def openai_chat_model(name: str, base_url: str, api_key: str) -> Model[Any]:
     return _strict(OpenAIChatModel(name, provider=openai_provider(base_url, api_key)))
 
 
+async def close_model(model: Model[Any]) -> None:
+    """Close the connections of a model."""
+    if isinstance(model.provider, OpenAIProvider):
+        await model.provider.client.close()
+    async with model:  # the library closes here what it has opened itself
+        pass
+
+
 def _strict(model: Model[Any]) -> Model[Any]:
     """Let a Chat Completions stream that ends before its finish reason be a failure.
 
@@ -91,7 +99,7 @@ def _inferred(name: str) -> Model[Any]:
     except BadAgent:
         raise
     except Exception as error:
-        raise BadAgent(_complaint(name, error)) from None
+        raise BadAgent(complaint(name, error)) from None
 
 
 def _provider(name: str) -> Provider[Any]:
@@ -104,7 +112,8 @@ def _provider(name: str) -> Provider[Any]:
         ) from None
 
 
-def _complaint(name: str, error: Exception) -> str:
+def complaint(name: str, error: BaseException) -> str:
+    """Return what pydantic-ai complains of as one sentence that says what to do."""
     text = str(error)
     if isinstance(error, ImportError):
         extra = _EXTRA.search(text)

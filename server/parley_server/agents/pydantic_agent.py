@@ -2,8 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pydantic_ai
@@ -20,6 +20,7 @@ from pydantic_ai.models import Model
 from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, shorter
+from parley_server.agents.model_strings import close_model
 from parley_server.agents.provider_errors import agent_error, is_too_long
 from parley_server.core.model import AgentEvent, AgentRun, FinishReason, WindowMessage
 from parley_server.core.transcript import MAX_TOOL_CALLS
@@ -28,8 +29,6 @@ log = logging.getLogger("parley.agents")
 
 CHATTY_LOGGERS = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2")
 """Loggers of provider libraries, which at DEBUG write whole requests."""
-
-Close = Callable[[], Awaitable[None]]
 
 
 class PydanticAgent:
@@ -54,30 +53,25 @@ class PydanticAgent:
         model: Model[Any],
         *,
         context_tokens: int | None = None,
-        close: Close | None = None,
     ) -> None:
         """Make an agent.
 
         Args:
             agent: a user's own, with its tools, instructions and output type.
-            model: the model that it asks.
+            model: the model that the agent asks.
             context_tokens: what the model can read and write at once; None: what the library
                 knows of it.
-            close: what is to be done at the end.
         """
         _quieten()
         self._agent = agent
         self._model = model
         self._context_tokens = context_tokens or model.context_window
-        self._close = close
 
     @classmethod
-    def of_model(
-        cls, model: Model[Any], *, context_tokens: int | None = None, close: Close | None = None
-    ) -> "PydanticAgent":
+    def of_model(cls, model: Model[Any], *, context_tokens: int | None = None) -> "PydanticAgent":
         """Return an agent that is a model and nothing else. An answer of nothing is an answer."""
         agent = Agent(model, output_type=[str, type(None)])
-        return cls(agent, model, context_tokens=context_tokens, close=close)
+        return cls(agent, model, context_tokens=context_tokens)
 
     @property
     def model(self) -> str:
@@ -87,9 +81,15 @@ class PydanticAgent:
     def context_tokens(self) -> int | None:
         return self._context_tokens
 
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Keep open inside the block what a user's agent has to open, such as servers of tools."""
+        async with self._agent:
+            yield
+
     async def close(self) -> None:
-        if self._close is not None:
-            await self._close()
+        """Give back the model's connections."""
+        await close_model(self._model)
 
     async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """Answer one turn.
@@ -124,7 +124,6 @@ class PydanticAgent:
         async with self._agent.run_stream_events(
             prompt,
             message_history=history,
-            model=self._model,
             instructions=run.instructions or None,
             conversation_id=str(run.conversation_id),
             metadata=_metadata(run),

@@ -146,7 +146,7 @@ _REASONS: dict[type[ParleyError], FailureReason] = {
 
 def reason_of(error: ParleyError) -> FailureReason | None:
     """Return how a failed attempt is written down; None: it is not ours to write about."""
-    return _REASONS.get(type(error))
+    return next((_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS), None)
 
 
 def error_for(reason: FailureReason | None) -> ParleyError | None:

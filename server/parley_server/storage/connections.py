@@ -20,6 +20,8 @@ STATEMENT_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_MAX_S = 2.0
 CONNECTION_WAIT_S = 10.0
 """How long a statement waits for a connection of the pool."""
+AWAY_WAIT_S = 1.0
+"""The same while the database does not answer: nobody is helped by waiting longer."""
 RECONNECT_TIMEOUT_S = 5.0
 """How long the pool tries by itself, in growing pauses. Then the next statement asks again."""
 
@@ -62,6 +64,7 @@ class Connections:
             },
         )
         self._check: asyncio.Task[None] | None = None
+        self._is_away = False
 
     async def open(self) -> None:
         """Start to connect; does not wait for it."""
@@ -88,11 +91,14 @@ class Connections:
     ) -> list[Row]:
         """Run several statements on one connection. Raises as `run` does."""
         try:
-            connection = await self._pool.getconn()
+            wait_s = AWAY_WAIT_S if self._is_away else CONNECTION_WAIT_S
+            connection = await self._pool.getconn(wait_s)
         except Exception as error:
             raise self._explained(error, is_begun=False) from None
         try:
-            return await work(connection)
+            rows = await work(connection)
+            self._is_away = False
+            return rows
         except Exception as error:
             raise self._explained(error, is_begun=True) from None
         finally:
@@ -106,7 +112,9 @@ class Connections:
             log.error("statement failed", error=type(error).__name__, sqlstate=state)
             return StatementFailed(f"{type(error).__name__} {state}")
         log.warning("store unavailable", error=type(error).__name__, sqlstate=state)
+        self._is_away = self._is_away or not is_begun
         if isinstance(meaning, StoreOutcomeUnknown):
+            self._is_away = True
             # One broken connection is seldom alone: have the idle ones looked at.
             if self._check is None or self._check.done():
                 self._check = asyncio.create_task(self._pool.check())

@@ -78,8 +78,8 @@ class EmbeddedPostgres:
 
     Args:
         data_dir: the folder that holds it all; if missing, made with mode 0700
-        settings: Postgres settings that override `_SETTINGS`, by which promises 1 and 8 are kept
-        say: told in one sentence what takes longer than a second
+        settings: override `_SETTINGS`, which keep promises 1 and 8; for tests that break them
+        say: told what takes longer than a second
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
                 self._own()
                 self._launch()
                 self._create_database()
-            except OSError as error:
+            except (OSError, psycopg.Error) as error:
                 self.stop()
                 text = f"Postgres cannot run in {self._data_dir}: {error}."
                 raise PostgresNotStarted(text) from error
@@ -199,8 +199,9 @@ class EmbeddedPostgres:
         for _ in self._waiting("Postgres to recover"):
             if self.pid is None:
                 raise PostgresNotStarted(f"Postgres failed; the end of {self.log_file} says why.")
-            if self._pid_file.exists() and "\nready" in self._pid_file.read_text():
-                break
+            with suppress(FileNotFoundError):
+                if "\nready" in self._pid_file.read_text():
+                    break
 
     def _end_leftover(self) -> None:
         """A postmaster that answers on our socket is the one that postmaster.pid names.
@@ -253,7 +254,7 @@ def _spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a program of the wheel as the owner of `cluster`.
 
-    In a session of its own: Ctrl-C is for the server, which ends its calls before Postgres.
+    In a session of its own: Ctrl-C is for the server, which ends its calls before it ends Postgres.
     Without the server's environment, which may hold secrets.
     """
     return subprocess.Popen(  # noqa: S603 - nothing in this command comes from a caller of the service

@@ -1,0 +1,98 @@
+"""A name becomes an agent.
+
+local                       the small model on this machine
+echo, echo:SECONDS          says what it is told, after so many seconds
+python:MODULE:ATTRIBUTE     a user's own pydantic_ai.Agent
+PROVIDER:MODEL              a model of any provider that pydantic-ai knows
+"""
+
+import math
+from typing import Protocol, runtime_checkable
+
+from parley_server.agents.echo import EchoAgent
+from parley_server.agents.errors import BadAgent
+from parley_server.agents.local_model import CONTEXT_TOKENS, Endpoint
+from parley_server.core.ports import Agent
+
+# The libraries behind the other agents take two to three seconds to import, which only those who
+# use them are to pay: hence the imports inside functions. All of them are done when `create_agent`
+# returns.
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """An agent that has something to be closed."""
+
+    async def close(self) -> None: ...
+
+
+def create_agent(
+    name: str,
+    *,
+    openai_base_url: str | None = None,
+    openai_api_key: str | None = None,
+    local: Endpoint | None = None,
+) -> Agent:
+    """Return the agent of this name, ready to run.
+
+    Args:
+        openai_base_url, openai_api_key: None or empty: not set.
+        local: URL and key of a LocalModel that was started.
+    Raises: BadAgent, in one sentence that says what to set or install.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "echo":
+        return EchoAgent(_seconds(name, rest))
+    if name == "local":
+        return _local(local)
+    try:
+        if kind == "python":
+            return _python(name, rest, openai_base_url or None, openai_api_key or None)
+        return _model(name, openai_base_url or None, openai_api_key or None)
+    except ModuleNotFoundError as error:
+        raise BadAgent(
+            f"'{name}' needs the package {error.name}: pip install 'parley[server]'"
+        ) from None
+
+
+async def close_agent(agent: Agent) -> None:
+    """Close an agent, if it has anything to be closed."""
+    if isinstance(agent, Closable):
+        await agent.close()
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        seconds = float(text or 0)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BadAgent(f"'{name}': echo takes seconds from 0, for example echo:1.5")
+    return seconds
+
+
+def _local(endpoint: Endpoint | None) -> Agent:
+    if endpoint is None:
+        raise BadAgent("the local model is not running: let parley-server serve start it")
+    from parley_server.agents.model_strings import openai_chat_model
+    from parley_server.agents.pydantic_agent import PydanticAgent
+
+    url, key = endpoint
+    model = openai_chat_model("local", f"{url.rstrip('/')}/v1", key)
+    return PydanticAgent.of_model(model, context_tokens=CONTEXT_TOKENS)
+
+
+def _python(name: str, rest: str, base_url: str | None, key: str | None) -> Agent:
+    module, _, attribute = rest.partition(":")
+    if not module or not attribute:
+        raise BadAgent(f"'{name}' must be python:MODULE:ATTRIBUTE, such as python:support:agent")
+    from parley_server.agents.threaded import ThreadedAgent
+
+    return ThreadedAgent(module, attribute, openai_base_url=base_url, openai_api_key=key)
+
+
+def _model(name: str, base_url: str | None, key: str | None) -> Agent:
+    from parley_server.agents.model_strings import model_of
+    from parley_server.agents.pydantic_agent import PydanticAgent
+
+    return PydanticAgent.of_model(model_of(name, openai_base_url=base_url, openai_api_key=key))

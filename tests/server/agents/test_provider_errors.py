@@ -1,0 +1,198 @@
+"""Whatever a provider does wrong becomes one of three errors, and its words go no further."""
+
+import asyncio
+import logging
+import traceback
+
+import pytest
+from parley_server.agents.catalog import create_agent
+from parley_server.agents.provider_errors import MAX_RETRY_AFTER_S, agent_error
+from parley_server.core.errors import AgentError, AgentRefused, AgentTimeout, AgentUnavailable
+from parley_server.core.ports import Agent
+from pydantic_ai.exceptions import ModelHTTPError, ModelTimeoutError, RunTimedOut
+from support.fake_openai import PROVIDER_TEXT, Fail, FakeOpenAI, HangUp, Raw, Say, Stall
+from support.openai_script import Step
+from support.runs import Told, a_run, told_by
+
+SAID = "WHAT-WAS-SAID"
+ANSWERED = "WHAT-WAS-ANSWERED, at some length"
+
+CHAT = "openai-chat:any"
+RESPONSES = "openai:any"
+
+BEFORE_THE_STREAM: list[tuple[Step, type[AgentError]]] = [
+    (Fail(400, type="invalid_request_error"), AgentRefused),
+    (Fail(400, code="content_filter"), AgentRefused),
+    (Fail(401), AgentRefused),
+    (Fail(402), AgentRefused),
+    (Fail(403), AgentRefused),
+    (Fail(404, code="model_not_found"), AgentRefused),
+    (Fail(408), AgentUnavailable),
+    (Fail(409), AgentUnavailable),
+    (Fail(413), AgentRefused),
+    (Fail(422), AgentRefused),
+    (Fail(429), AgentUnavailable),
+    (Fail(429, code="insufficient_quota", type="insufficient_quota"), AgentRefused),
+    (Fail(500), AgentUnavailable),
+    (Raw(b"<html>PROVIDER-TEXT</html>", 502, "text/html"), AgentUnavailable),
+    (Fail(503), AgentUnavailable),
+    (Fail(504), AgentUnavailable),
+    (Fail(529), AgentUnavailable),
+    (HangUp(), AgentUnavailable),
+    (Raw(b"<html>PROVIDER-TEXT</html>", 200, "text/html"), AgentUnavailable),
+    (Raw(b"{}"), AgentUnavailable),
+    (Raw(b"", content_type="text/event-stream"), AgentUnavailable),
+]
+WITHIN_THE_STREAM = [
+    Say(ANSWERED, cut_after=4),
+    Say(ANSWERED, garbage_after=4),
+    Say(ANSWERED, error_after=4),
+    Say(ANSWERED, end_after=4),
+]
+
+
+async def failure_of(agent: Agent, into: Told | None = None) -> BaseException:
+    with pytest.raises(AgentError) as caught:
+        await told_by(agent, a_run(SAID), into)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", [CHAT, RESPONSES])
+@pytest.mark.parametrize(("step", "expected"), BEFORE_THE_STREAM, ids=lambda part: repr(part)[:60])
+async def test_an_error_instead_of_an_answer_has_its_row(
+    name: str, step: Step, expected: type[AgentError], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with FakeOpenAI([step]) as fake:
+        error = await failure_of(create_agent(name, openai_base_url=fake.base_url))
+
+        assert expected is type(error)
+        assert 1 == len(fake.requests), "nothing is sent again by the library"
+    assert_no_words(error, caplog)
+
+
+@pytest.mark.parametrize("step", WITHIN_THE_STREAM, ids=lambda step: repr(step)[-60:])
+async def test_a_stream_that_breaks_is_unavailable_and_what_came_was_passed_on(
+    step: Say, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    told = Told()
+    with FakeOpenAI([step]) as fake:
+        error = await failure_of(create_agent(CHAT, openai_base_url=fake.base_url), told)
+
+    assert AgentUnavailable is type(error)
+    assert told.text
+    assert ANSWERED.startswith(told.text)
+    assert_no_words(error, caplog)
+
+
+def assert_no_words(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the error, nor what it hangs on, nor the log repeats what anybody said."""
+    told = "".join(traceback.format_exception(error))
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    logged = caplog.text + "".join(
+        f"{record.getMessage()} {record.__dict__}" for record in caplog.records
+    )
+    for words in (PROVIDER_TEXT.split()[0], SAID, "WHAT-WAS-ANSWERED"):
+        assert words not in told
+        assert words not in logged
+
+
+async def test_the_log_says_which_status_and_code_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    with FakeOpenAI([Fail(401, code="invalid_api_key")]) as fake:
+        await failure_of(create_agent(CHAT, openai_base_url=fake.base_url))
+
+    (record,) = [r for r in caplog.records if r.getMessage() == "agent failed"]
+    assert ("ModelAuthenticationError", 401, "invalid_api_key") == (
+        record.__dict__["error"],
+        record.__dict__["status"],
+        record.__dict__["code"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected_s"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "99999999999999999999"}, MAX_RETRY_AFTER_S),
+    ],
+)
+async def test_a_limited_provider_says_how_long(
+    headers: dict[str, str], expected_s: float | None
+) -> None:
+    with FakeOpenAI([Fail(429, headers=headers)]) as fake:
+        error = await failure_of(create_agent(CHAT, openai_base_url=fake.base_url))
+
+    assert isinstance(error, AgentUnavailable)
+    assert expected_s == error.retry_after_s
+
+
+async def test_a_provider_that_cannot_be_reached_is_unavailable() -> None:
+    with FakeOpenAI([Say()]) as fake:
+        agent = create_agent(CHAT, openai_base_url=fake.base_url)
+
+    assert AgentUnavailable is type(await failure_of(agent))
+
+
+@pytest.mark.parametrize("step", [Stall(), Say(ANSWERED, stall_after=4)], ids=["at once", "midway"])
+async def test_a_stalled_provider_is_left_when_the_run_is_cancelled(step: Step) -> None:
+    with FakeOpenAI([step]) as fake:
+        agent = create_agent(CHAT, openai_base_url=fake.base_url)
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(told_by(agent), timeout=0.5)
+
+        assert await asyncio.to_thread(fake.requests[0].left.wait, 5), "the provider was not left"
+
+
+async def test_a_prompt_that_is_too_long_is_sent_again_with_half_of_the_window() -> None:
+    """The estimate of tokens may be wrong by far; the conversation must not end there."""
+
+    def refuse_long(request: dict[str, list[dict[str, str]]]) -> Step:
+        size = sum(len(message["content"]) for message in request["messages"])
+        too_long = Fail(400, code="400", type="exceed_context_size_error")
+        return too_long if size > 2_000 else Say("Short enough.")
+
+    with FakeOpenAI([refuse_long]) as fake:
+        agent = create_agent(CHAT, openai_base_url=fake.base_url)
+
+        told = await told_by(agent, a_run("word " * 4_000))
+
+        assert "Short enough." == told.text
+        sent = fake.requests[-1].json["messages"][-1]["content"]
+        assert sent.startswith("word ")
+        assert sent.endswith("word ")
+
+
+async def test_a_prompt_that_is_always_too_long_is_refused_in_the_end() -> None:
+    with FakeOpenAI([Fail(400, code="context_length_exceeded")]) as fake:
+        agent = create_agent(CHAT, openai_base_url=fake.base_url)
+
+        assert AgentRefused is type(await failure_of(agent))
+        assert 1 == len(fake.requests)
+
+
+def test_models_that_stand_in_for_each_other_refuse_only_if_all_do() -> None:
+    refused = ModelHTTPError(413, "any")
+    limited = ModelHTTPError(429, "any", headers={"retry-after": "3"})
+    turn_id = a_run().turn_id
+
+    all_refuse = agent_error(ExceptionGroup("", [refused, refused]), turn_id)
+    one_is_limited = agent_error(ExceptionGroup("", [refused, limited]), turn_id)
+
+    assert isinstance(all_refuse, AgentRefused)
+    assert isinstance(one_is_limited, AgentUnavailable)
+    assert 3.0 == one_is_limited.retry_after_s
+
+
+@pytest.mark.parametrize("error", [ModelTimeoutError("any", "words"), RunTimedOut("words")])
+def test_a_limit_of_the_librarys_own_is_a_timeout(error: Exception) -> None:
+    assert isinstance(agent_error(error, a_run().turn_id), AgentTimeout)
+
+
+def test_an_error_of_somebodys_code_has_no_row() -> None:
+    assert agent_error(KeyError("words"), a_run().turn_id) is None

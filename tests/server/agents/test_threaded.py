@@ -1,0 +1,308 @@
+"""A user's agent in a thread of its own: whatever it does to that thread, the others go on."""
+
+import asyncio
+import textwrap
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from itertools import count
+from pathlib import Path
+
+import pytest
+from parley_server.agents.catalog import close_agent, create_agent
+from parley_server.agents.errors import BadAgent
+from parley_server.agents.threaded import ROOM, ThreadedAgent
+from parley_server.core.errors import AgentRefused, AgentUnavailable
+from parley_server.core.model import Text
+from support.fake_openai import Call, Fail, FakeOpenAI, Say
+from support.runs import a_run, told_by
+
+START = """
+import asyncio, threading, time
+from pydantic_ai import Agent
+agent = Agent("openai-chat:any", defer_model_check=True)
+"""
+
+numbers = count()
+MakeAgent = Callable[[str, FakeOpenAI], ThreadedAgent]
+
+
+@pytest.fixture
+async def make_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[MakeAgent]:
+    """Make an agent of a module's text; it is closed at the end."""
+    monkeypatch.syspath_prepend(tmp_path)
+    made: list[ThreadedAgent] = []
+
+    def make(text: str, fake: FakeOpenAI) -> ThreadedAgent:
+        module = f"users_module_{next(numbers)}"
+        (tmp_path / f"{module}.py").write_text(START + textwrap.dedent(text))
+        agent = create_agent(f"python:{module}:agent", openai_base_url=fake.base_url)
+        assert isinstance(agent, ThreadedAgent)
+        made.append(agent)
+        return agent
+
+    yield make
+    await asyncio.gather(*(close_agent(agent) for agent in made))
+
+
+async def test_it_answers_with_tools_and_names_its_model(make_agent: MakeAgent) -> None:
+    with FakeOpenAI([Say("One moment. ", [Call("where")]), Say("Done.")]) as fake:
+        agent = make_agent(
+            """
+            @agent.tool_plain
+            async def where() -> str:
+                return threading.current_thread().name
+            """,
+            fake,
+        )
+        told = await told_by(agent)
+
+    assert "any" == agent.model
+    assert agent.context_tokens is None
+    assert "One moment. Done." == told.text
+    (call,) = told.calls
+    assert call.result.startswith("agent users_module_")
+    assert told.finish is not None
+    assert told.finish.usage is not None
+
+
+async def test_errors_of_the_provider_and_of_the_users_code_come_over(
+    make_agent: MakeAgent,
+) -> None:
+    with FakeOpenAI([Fail(400), Say("Fine.")]) as fake:
+        agent = make_agent(
+            """
+            asked = []
+
+            @agent.instructions
+            def second_time_broken() -> str:
+                asked.append(1)
+                if len(asked) == 2:
+                    raise LookupError
+                return "Go."
+            """,
+            fake,
+        )
+        with pytest.raises(AgentRefused):
+            await told_by(agent)
+        with pytest.raises(LookupError):
+            await told_by(agent)
+        assert "Fine." == (await told_by(agent)).text
+
+
+async def test_a_tool_that_blocks_its_thread_stops_nobody_else(make_agent: MakeAgent) -> None:
+    """Run on the worker's own loop, the same tool would stop every turn for a minute."""
+    with FakeOpenAI([Say("", [Call("block")])]) as bad, FakeOpenAI([Say("Fine.")]) as good:
+        blocking = make_agent(
+            """
+            @agent.tool_plain
+            async def block() -> str:
+                time.sleep(60)
+                return "late"
+            """,
+            bad,
+        )
+        other = make_agent("", good)
+        task = asyncio.create_task(told_by(blocking))
+        await wait_until(lambda: bool(bad.requests))
+        await asyncio.sleep(0.2)
+
+        assert "Fine." == (await asyncio.wait_for(told_by(other), 5)).text
+        started = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - started < 0.5, "the caller is released at once"
+
+
+async def wait_until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_synchronous_tool_that_blocks_holds_up_no_other_turn(
+    make_agent: MakeAgent,
+) -> None:
+    def script(request: dict[str, object]) -> Say:
+        return Say("", [Call("block")]) if "block me" in str(request) else Say("Fine.")
+
+    with FakeOpenAI([script]) as fake:
+        agent = make_agent(
+            """
+            entered, go_on = threading.Event(), threading.Event()
+
+            @agent.tool_plain
+            def block() -> str:
+                entered.set()
+                go_on.wait(30)
+                return "late"
+            """,
+            fake,
+        )
+        task = asyncio.create_task(told_by(agent, a_run("block me")))
+        await wait_until(lambda: bool(fake.requests))
+
+        assert "Fine." == (await asyncio.wait_for(told_by(agent, a_run("other")), 5)).text
+
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 0.5)
+        release(agent)
+
+
+def release(agent: ThreadedAgent) -> None:
+    import sys
+
+    for name, module in sys.modules.items():
+        if name.startswith("users_module_") and hasattr(module, "go_on"):
+            module.go_on.set()
+
+
+async def test_a_cancelled_run_leaves_the_provider(make_agent: MakeAgent) -> None:
+    with FakeOpenAI([Say("Hello, how are you?", stall_after=3)]) as fake:
+        agent = make_agent("", fake)
+        async with aclosing(agent.run(a_run())) as events:
+            assert Text("Hell") == await asyncio.wait_for(anext(events), 5)
+
+        assert await asyncio.to_thread(fake.requests[0].left.wait, 5)
+
+
+async def test_an_agent_that_is_not_read_waits(make_agent: MakeAgent) -> None:
+    """Its events must not pile up in memory while the worker is busy elsewhere."""
+    with FakeOpenAI([Say("x" * 50_000_000, piece=1024)]) as fake:
+        agent = make_agent("", fake)
+        async with aclosing(agent.run(a_run())) as events:
+            await anext(events)
+            await asyncio.sleep(0.5)
+            ahead = 0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    while True:
+                        await anext(events)
+                        ahead += 1
+        assert ahead <= ROOM
+
+        assert await asyncio.to_thread(fake.requests[0].left.wait, 5)
+
+
+async def test_a_long_answer_comes_over_whole(make_agent: MakeAgent) -> None:
+    text = "".join(f"{n} " for n in range(2_000))
+    with FakeOpenAI([Say(text, piece=7)]) as fake:
+        told = await told_by(make_agent("", fake))
+
+    assert text == told.text
+
+
+async def test_code_that_exits_ends_its_run_and_not_the_thread(make_agent: MakeAgent) -> None:
+    with FakeOpenAI([Say("Fine.")]) as fake:
+        agent = make_agent(
+            """
+            asked = []
+
+            @agent.instructions
+            async def leave() -> str:
+                asked.append(1)
+                if len(asked) == 1:
+                    raise SystemExit(1)
+                if len(asked) == 2:
+                    raise asyncio.CancelledError
+                return "Stay."
+            """,
+            fake,
+        )
+        for _ in range(2):
+            with pytest.raises(AgentUnavailable):
+                await asyncio.wait_for(told_by(agent), 5)
+
+        assert "Fine." == (await told_by(agent)).text
+
+
+async def test_one_agent_answers_many_turns_at_once(make_agent: MakeAgent) -> None:
+    with FakeOpenAI([Say("Hello there.")]) as fake:
+        agent = make_agent("", fake)
+
+        answers = await asyncio.gather(*(told_by(agent) for _ in range(50)))
+
+    assert {"Hello there."} == {told.text for told in answers}
+
+
+async def test_closing_leaves_the_agent_in_the_thread_that_entered_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "entering_module.py").write_text(
+        START
+        + textwrap.dedent(
+            """
+            steps = []
+
+            class Entering(Agent):
+                async def __aenter__(self):
+                    steps.append(("entered", asyncio.current_task()))
+                    return await super().__aenter__()
+
+                async def __aexit__(self, *error):
+                    steps.append(("left", asyncio.current_task()))
+                    return await super().__aexit__(*error)
+
+            agent = Entering("test")
+            """
+        )
+    )
+    agent = create_agent("python:entering_module:agent")
+    before = threading.active_count()
+
+    await close_agent(agent)
+
+    import entering_module  # type: ignore[import-not-found]  # written above
+
+    (first, entered_in), (second, left_in) = entering_module.steps
+    assert ("entered", "left") == (first, second)
+    assert entered_in is left_in
+    await wait_until(lambda: threading.active_count() < before)
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute", "expected"),
+    [
+        ("agent = 1", "agent", "'agent' in the module 'bad_module' must be a pydantic_ai.Agent"),
+        ("", "agent", "'agent' in the module 'bad_module' must be a pydantic_ai.Agent"),
+        ("1 / 0", "agent", "ZeroDivisionError in"),
+        ("raise SystemExit", "agent", "SystemExit in"),
+        ("import nothing_of_the_kind", "agent", "nothing_of_the_kind"),
+        ("from pydantic_ai import Agent\nagent = Agent()", "agent", "must have a model"),
+        ("from pydantic_ai import Agent\nagent = Agent('openai:x')", "agent", "OPENAI_API_KEY"),
+        (
+            "from pydantic_ai import Agent\nagent = Agent('nope:x', defer_model_check=True)",
+            "agent",
+            "no provider",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_refused_in_one_sentence(
+    text: str, attribute: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delitem(__import__("sys").modules, "bad_module", raising=False)
+    (tmp_path / "bad_module.py").write_text(text)
+
+    with pytest.raises(BadAgent) as caught:
+        create_agent(f"python:bad_module:{attribute}")
+
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_of_the_working_directory_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("unrelated")
+    (tmp_path / "here_module.py").write_text("from pydantic_ai import Agent\nagent = Agent('test')")
+
+    assert "test" == create_agent("python:here_module:agent").model

@@ -1,0 +1,172 @@
+"""The database away at each statement of a turn: before it is carried out, and after."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from parley.v1 import conversation_pb2 as cpb
+from support.agents import Gate, ScriptedAgent
+from support.proxy import AFTER, BEFORE, PostgresProxy
+from support.services import Service, StartService, eventually, refused
+
+CLAIM = "INSERT INTO turn"
+WINDOW = "octet_length"
+FINISH = "answered AS"
+RECLAIM = "retaken AS"
+STORE_UNAVAILABLE = ("UNAVAILABLE", "STORE_UNAVAILABLE")
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[PostgresProxy]:
+    async with PostgresProxy(database_url).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def behind_proxy(proxy: PostgresProxy, start_service: StartService) -> Service:
+    service = await start_service(database_url=proxy.url, db_prepare=False, lease_s=2)
+    await service.chat("warm up", user="nobody")
+    return service
+
+
+async def test_claim_that_was_not_carried_out_is_unavailable(
+    proxy: PostgresProxy, behind_proxy: Service
+) -> None:
+    proxy.break_at(CLAIM, BEFORE)
+    assert STORE_UNAVAILABLE == await refused(behind_proxy.chat("hello", request_id="r"))
+    answer = await behind_proxy.chat("hello", request_id="r")
+
+    assert 1 == proxy.broken
+    assert (1, 2, False) == (answer.user_sequence, answer.response_sequence, answer.replayed)
+
+
+@pytest.mark.parametrize("request_id", ["r", ""])
+async def test_claim_that_was_carried_out_unseen_goes_on(
+    proxy: PostgresProxy, behind_proxy: Service, request_id: str
+) -> None:
+    """Fails when an unknown outcome is taken for a failure: the turn then hangs in its lease."""
+    proxy.break_at(CLAIM, AFTER)
+    answer = await behind_proxy.chat("hello", request_id=request_id)
+
+    assert 1 == proxy.broken
+    assert ("HELLO", 1, 2) == (answer.response, answer.user_sequence, answer.response_sequence)
+
+
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+async def test_window_that_cannot_be_read_fails_the_turn_at_once(
+    proxy: PostgresProxy, behind_proxy: Service, when: str
+) -> None:
+    conversation_id = (await behind_proxy.chat("first")).conversation_id
+    proxy.break_at(WINDOW, when)
+    call = behind_proxy.chat("hello", conversation_id=conversation_id, request_id="r")
+    assert STORE_UNAVAILABLE == await refused(call)
+    turn = await behind_proxy.turn(request_id="r")
+
+    assert 1 == proxy.broken
+    assert cpb.TURN_STATE_FAILED == turn.state
+    again = await behind_proxy.chat("hello", conversation_id=conversation_id, request_id="r")
+    assert (3, 4) == (again.user_sequence, again.response_sequence)
+
+
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+async def test_finish_is_sent_again_until_it_is_known(
+    proxy: PostgresProxy, behind_proxy: Service, when: str
+) -> None:
+    """Fails when a finish is sent once only, and when a second one is not recognised as ours."""
+    proxy.break_at(FINISH, when, times=2 if when == BEFORE else 1)
+    answer = await behind_proxy.chat("hello", request_id="r")
+
+    assert (2 if when == BEFORE else 1) == proxy.broken
+    assert ("HELLO", 2) == (answer.response, answer.response_sequence)
+    history = await behind_proxy.history(answer.conversation_id)
+    assert ["hello", "HELLO"] == [m.content for m in history.messages]
+
+
+async def test_reclaim_with_unknown_outcome_counts_as_lost(
+    proxy: PostgresProxy, start_service: StartService
+) -> None:
+    failing = True
+
+    async def script(run):
+        if failing:
+            raise RuntimeError
+        from support.agents import say_back
+
+        async for event in say_back(run):
+            yield event
+
+    service = await start_service(
+        ScriptedAgent(script), database_url=proxy.url, db_prepare=False, lease_s=1
+    )
+    await refused(service.chat("hello", request_id="r"))
+    failing = False
+    proxy.break_at(RECLAIM, AFTER)
+
+    assert STORE_UNAVAILABLE == await refused(service.chat("hello", request_id="r"))
+    answer = await service.chat("hello", request_id="r")
+    assert ("HELLO", 3) == (answer.response, (await service.turn(request_id="r")).attempt)
+
+
+async def test_agent_goes_on_while_the_database_is_away(
+    proxy: PostgresProxy, start_service: StartService
+) -> None:
+    gate = Gate()
+    service = await start_service(
+        ScriptedAgent(gate), database_url=proxy.url, db_prepare=False, lease_s=1
+    )
+    call = asyncio.ensure_future(service.chat("hello"))
+    await gate.entered.wait()
+    proxy.go_down()
+    await asyncio.sleep(1.2)  # past several heartbeats and the lease
+    assert not gate.closed.is_set()
+    gate.opened.set()
+    await gate.closed.wait()
+    proxy.come_back()
+
+    assert "HELLO" == (await call).response
+
+
+async def test_answer_that_cannot_be_stored_is_unavailable(
+    proxy: PostgresProxy, start_service: StartService
+) -> None:
+    gate = Gate()
+    service = await start_service(
+        ScriptedAgent(gate),
+        database_url=proxy.url,
+        db_prepare=False,
+        lease_s=1,
+        chat_timeout_s=3,
+    )
+    call = asyncio.ensure_future(refused(service.chat("hello", request_id="r")))
+    await gate.entered.wait()
+    proxy.go_down()
+    gate.opened.set()
+
+    assert STORE_UNAVAILABLE == await call
+    proxy.come_back()
+    answer = await eventually(lambda: service.chat("hello", request_id="r"))
+    assert "HELLO" == answer.response
+
+
+async def test_reads_without_a_database_are_unavailable(
+    proxy: PostgresProxy, behind_proxy: Service
+) -> None:
+    proxy.go_down()
+    for _ in range(3):
+        assert STORE_UNAVAILABLE == await refused(behind_proxy.conversations())
+    proxy.come_back()
+    assert [] == list((await eventually(behind_proxy.conversations)).conversations)
+
+
+async def test_lost_callers_cost_no_connections(start_service: StartService) -> None:
+    """Fails when a statement is cancelled with its caller: the pool is empty after a while."""
+    service = await start_service(db_pool_size=3)
+    for _ in range(40):
+        calls = [asyncio.ensure_future(service.chat("hello")) for _ in range(20)]
+        await asyncio.sleep(0.004)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+    answers = await asyncio.gather(*(service.chat("hello", timeout=10) for _ in range(20)))
+
+    assert 20 == len(answers)

@@ -1,0 +1,107 @@
+"""Servers as processes of their own, to be killed, stopped and resumed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+from parley.v1 import conversation_service_pb2 as pb
+from parley.v1 import conversation_service_pb2_grpc
+from support.services import AUDIENCE, ISSUER, SECRET, metadata
+
+START_S = 30
+
+
+class ServerProcess:
+    """`parley-server serve` in a process of its own, and a channel to it.
+
+    Args:
+        environment: settings, without PARLEY_ in front.
+    """
+
+    def __init__(self, database_url: str | None, *, arguments: tuple[str, ...] = ("serve",), **environment: Any) -> None:
+        self.output: list[str] = []
+        settings = {
+            "LISTEN": "127.0.0.1:0",
+            "AGENT": "echo",
+            "AUTH_HS256_SECRET": SECRET,
+            "AUTH_ISSUER": ISSUER,
+            "AUTH_AUDIENCE": AUDIENCE,
+            "LOG_FORMAT": "json",
+            **{name.upper(): str(value) for name, value in environment.items()},
+        }
+        if database_url is not None:
+            settings["DATABASE_URL"] = database_url
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "parley_server", *arguments],
+            env={**inherited, **{f"PARLEY_{k}": v for k, v in settings.items()}},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.port = self._port()
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
+        self.stub = conversation_service_pb2_grpc.ConversationServiceStub(self.channel)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.output.append(line)
+
+    def _port(self) -> int:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            found = re.search(r"serves on [^\s]*:(\d+)", "".join(self.output))
+            if found:
+                return int(found[1])
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        self.kill()
+        raise AssertionError(f"the server did not start: {''.join(self.output)}")
+
+    async def chat(
+        self, message: str = "hello", *, user: str = "ada", timeout: float = 20, **fields: Any
+    ) -> pb.ChatResponse:
+        request = pb.ChatRequest(message=message, **fields)
+        return await self.stub.Chat(
+            request, timeout=timeout, metadata=metadata(user), wait_for_ready=True
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM, and wait. Returns: the exit code."""
+        self.signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self._reader.join(5)
+        return code
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self._reader.join(5)
+
+    def __enter__(self) -> "ServerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
