@@ -84,7 +84,9 @@ class Parent:
             keeping: asyncio.Future[Any] = asyncio.gather(
                 *(self._keep(place, settings, ready[place], signals) for place in range(len(ready)))
             )
-            all_ready: asyncio.Future[Any] = asyncio.gather(*(is_ready.wait() for is_ready in ready))
+            all_ready: asyncio.Future[Any] = asyncio.gather(
+                *(is_ready.wait() for is_ready in ready)
+            )
             stopping: asyncio.Future[Any] = asyncio.create_task(signals.stop.wait())
             await asyncio.wait([all_ready, stopping, keeping], return_when=asyncio.FIRST_COMPLETED)
             if all_ready.done():

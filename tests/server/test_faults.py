@@ -8,12 +8,13 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
+
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage import schema
 from parley_server.storage.embedded import EmbeddedPostgres
 from support.processes import ServerProcess
-from support.services import Service, an_id, gathered, info_of, metadata
+from support.services import Service, an_id, info_of, metadata
 
 LEASE_S = 1.5
 

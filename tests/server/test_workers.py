@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+
 from parley.v1 import conversation_service_pb2 as pb
 from support.processes import ServerProcess
 from support.services import a_token, info_of
@@ -152,9 +153,7 @@ async def test_embedded_server_makes_its_own_keys_and_keeps_its_data(tmp_path: P
     environment |= {"auth_issuer": "", "auth_audience": ""}
 
     async def ask(server: ServerProcess) -> int:
-        done = await asyncio.to_thread(
-            run, "token", "--user", "me", PARLEY_DATA_DIR=str(tmp_path)
-        )
+        done = await asyncio.to_thread(run, "token", "--user", "me", PARLEY_DATA_DIR=str(tmp_path))
         answer = await server.stub.Chat(
             pb.ChatRequest(
                 message="hello",

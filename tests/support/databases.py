@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+
 from parley_server.storage import schema
 from parley_server.storage.embedded import EmbeddedPostgres
 

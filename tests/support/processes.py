@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc
 from support.services import AUDIENCE, ISSUER, SECRET, metadata
@@ -25,7 +26,13 @@ class ServerProcess:
         environment: settings, without PARLEY_ in front.
     """
 
-    def __init__(self, database_url: str | None, *, arguments: tuple[str, ...] = ("serve",), **environment: Any) -> None:
+    def __init__(
+        self,
+        database_url: str | None,
+        *,
+        arguments: tuple[str, ...] = ("serve",),
+        **environment: Any,
+    ) -> None:
         self.output: list[str] = []
         settings = {
             "LISTEN": "127.0.0.1:0",

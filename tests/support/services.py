@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+
 from parley.v1 import conversation_pb2, conversation_service_pb2_grpc
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.app import Worker

@@ -218,6 +218,8 @@ def _model(
 def _as_bad_agent(name: str, error: BaseException) -> BadAgent:
     if isinstance(error, BadAgent):
         return error
+    if isinstance(error, ModuleNotFoundError):
+        return BadAgent(f"'{name}' needs the module {error.name}, which is not installed")
     if isinstance(error, UserError):
         return BadAgent(complaint(name, error))
     return BadAgent(f"'{name}' cannot be started: {type(error).__name__} in {place(error)}")

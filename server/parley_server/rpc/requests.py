@@ -1,4 +1,4 @@
-"""Protos to questions for the core. Every wrong field is named at once, before anything is stored."""
+"""Protos to questions for the core: all wrong fields are named at once, before anything else."""
 
 import re
 from collections.abc import Callable, Collection
@@ -7,7 +7,6 @@ from typing import TypeVar
 from uuid import UUID
 
 from parley.v1 import conversation_service_pb2 as pb
-
 from parley_server.core.errors import (
     AgentUnknown,
     InvalidPageToken,

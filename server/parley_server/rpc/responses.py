@@ -3,13 +3,14 @@
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from parley.v1 import conversation_pb2, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
-
 from parley_server.core.model import (
     Answered,
     Conversation,
     ConversationPage,
+    FailureReason,
     FinishReason,
     HistoryPage,
     Message,
@@ -25,9 +26,19 @@ from parley_server.rpc import page_tokens
 from parley_server.rpc.requests import HistoryQuestion, ListQuestion
 
 _ROLES = {role: conversation_pb2.Role.Value(f"ROLE_{role.value}") for role in Role}
-_FINISH_REASONS = {
-    reason: conversation_pb2.FinishReason.Value(f"FINISH_REASON_{reason.value}")
-    for reason in FinishReason
+_FINISH_REASONS: dict[FinishReason | None, conversation_pb2.FinishReason.ValueType] = {
+    None: conversation_pb2.FINISH_REASON_UNSPECIFIED,
+    **{
+        reason: conversation_pb2.FinishReason.Value(f"FINISH_REASON_{reason.value}")
+        for reason in FinishReason
+    },
+}
+_ERROR_REASONS: dict[FailureReason | None, error_reason_pb2.ErrorReason.ValueType] = {
+    None: error_reason_pb2.ERROR_REASON_UNSPECIFIED,
+    **{
+        reason: error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.value}")
+        for reason in FailureReason
+    },
 }
 _STATES = {
     state: conversation_pb2.TurnState.Value(f"TURN_STATE_{state.value}") for state in TurnState
@@ -83,7 +94,6 @@ def conversations(
 
 def turn(stored: Turn) -> conversation_pb2.Turn:
     answer = stored.answer
-    reason = stored.error_reason
     return conversation_pb2.Turn(
         turn_id=str(stored.id),
         conversation_id=str(stored.conversation_id),
@@ -94,10 +104,8 @@ def turn(stored: Turn) -> conversation_pb2.Turn:
         model=answer.model if answer else "",
         user_sequence=stored.user_sequence,
         response_sequence=stored.response_sequence or 0,
-        finish_reason=_FINISH_REASONS[answer.finish_reason] if answer else None,
-        error_reason=(
-            error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.value}") if reason else None
-        ),
+        finish_reason=_FINISH_REASONS[answer.finish_reason if answer else None],
+        error_reason=_ERROR_REASONS[stored.error_reason],
         error_text=stored.error_text,
         create_time=_time(stored.create_time),
         end_time=None if stored.end_time is None else _time(stored.end_time),
@@ -115,7 +123,7 @@ def _message(message: Message) -> conversation_pb2.Message:
         create_time=_time(message.create_time),
         usage=_usage(message.usage),
         model=message.model,
-        finish_reason=_FINISH_REASONS[message.finish_reason] if message.finish_reason else None,
+        finish_reason=_FINISH_REASONS[message.finish_reason],
     )
 
 

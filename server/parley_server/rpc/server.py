@@ -6,8 +6,8 @@ import grpc
 from grpc_health.v1 import _async as aio_health
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 
+from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns

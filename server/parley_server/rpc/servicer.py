@@ -3,9 +3,9 @@
 from typing import Any
 
 import grpc
+
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
-
 from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
 from parley_server.rpc import requests, responses

@@ -10,8 +10,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 SCHEMA_VERSION = 1
-"""The migration that this release's statements need. Also this worker's own number: a migration that
-older releases cannot live with names the oldest that can."""
+"""The migration that this release's statements need. Also this worker's own number: a migration
+that older releases cannot live with names the oldest that can."""
 
 _ADVISORY_LOCK = 0x7061726C6579  # "parley"
 
@@ -41,7 +41,9 @@ def migrate(url: str) -> list[str]:
     )
     try:
         with engine.begin() as connection:
-            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            connection.execute(
+                sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
+            )
             connection.execute(sqlalchemy.text("SET LOCAL lock_timeout = '5s'"))
             config = alembic_config()
             config.attributes["connection"] = connection

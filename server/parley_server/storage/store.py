@@ -41,8 +41,8 @@ NO_UPPER_BOUND = 2**63 - 1
 class PostgresStore:
     """Conversations in Postgres.
 
-    Claims and reads share one set of connections; heartbeats and ends of turns have another, so that
-    a queue of claims cannot cost anybody a lease.
+    Claims and reads share one set of connections; heartbeats and ends of turns have another, so
+    that a queue of claims cannot cost anybody a lease.
     """
 
     def __init__(self, url: str, *, pool_size: int, lease_s: float, is_prepared: bool) -> None:
@@ -69,7 +69,7 @@ class PostgresStore:
         await self._ending.close()
 
     async def schema(self) -> tuple[int, int] | None:
-        """Return the schema's version and the oldest worker it is for; None: it was never migrated."""
+        """Return the schema's version, and the oldest worker it is for; None: it has neither."""
         found = await self._ending.run(statements.SCHEMA, {})
         return (found[0][0], found[0][1]) if found else None
 
@@ -90,7 +90,7 @@ class PostgresStore:
 
     async def _claimed(self, owner: Owner, new: NewTurn) -> tuple[Lease | None, Row | None]:
         """Try to claim. Returns the lease, or the conversation's row as it was found, if any."""
-        parameters = {
+        parameters: Parameters = {
             "owner": owner.id,
             "conversation": new.conversation_id,
             "turn": new.id,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
+
 from parley_server.auth.jwt_verifier import MAX_TOKEN_BYTES, JwtVerifier, is_name
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.core.errors import Unauthenticated

@@ -7,6 +7,7 @@ Each bound on the memory was taken out once, and a test here failed.
 from typing import Any
 
 import pytest
+
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key
 from parley_server.core.errors import Unauthenticated

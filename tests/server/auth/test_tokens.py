@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from parley_server.auth.jwt_verifier import JwtVerifier, is_name
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.auth.tokens import mint

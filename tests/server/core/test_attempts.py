@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentRefused, AgentUnavailable
@@ -42,9 +43,7 @@ async def test_everything_an_agent_yields_is_in_the_answer(start_service: StartS
 
     assert "Let me see. Twelve degrees." == answer.response
     assert [
-        cpb.ToolCall(
-            id="c1", name="weather", arguments='{"city": "Ulm"}', result="12 °C", step=1
-        ),
+        cpb.ToolCall(id="c1", name="weather", arguments='{"city": "Ulm"}', result="12 °C", step=1),
         cpb.ToolCall(
             id="c2", name="weather", arguments="not json", result="failed", is_error=True, step=1
         ),

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from parley_server.core.model import Owner
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.agents import Gate, ScriptedAgent
@@ -145,9 +146,7 @@ async def test_expected_sequence_is_refused_at_once_under_wait(start_service: St
     gate = Gate()
     service = await start_service(ScriptedAgent(gate))
     conversation_id = an_id()
-    first = asyncio.ensure_future(
-        service.chat(conversation_id=conversation_id, allow_missing=True)
-    )
+    first = asyncio.ensure_future(service.chat(conversation_id=conversation_id, allow_missing=True))
     await gate.entered.wait()
     waiting = asyncio.ensure_future(
         service.chat(conversation_id=conversation_id, on_busy=pb.ON_BUSY_WAIT)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import grpc
+
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.agents import Gate, ScriptedAgent

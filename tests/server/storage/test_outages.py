@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+
 from parley.v1 import conversation_pb2 as cpb
 from support.agents import Gate, ScriptedAgent
 from support.proxy import AFTER, BEFORE, PostgresProxy
