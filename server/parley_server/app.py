@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -23,11 +24,15 @@ from parley_server.config import BadSettings, Settings
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.ports import Agent
 from parley_server.core.reads import Reads
-from parley_server.core.turns import Turns, TurnSettings
+from parley_server.core.runs import TurnSettings
+from parley_server.core.turns import Turns
+from parley_server.core.waiting import Bells
+from parley_server.core.watches import Watches
 from parley_server.core.window import ANSWER_TOKENS
 from parley_server.rpc.server import Server
 from parley_server.storage import schema
 from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 
 log = structlog.get_logger("parley.app")
@@ -180,15 +185,26 @@ class Worker:
             lease_s=settings.lease_s,
             is_prepared=settings.db_prepare,
         )
+        self.signals = (
+            PostgresSignals(self.store.url, self.store.ending)
+            if settings.notify == "listen"
+            else NoSignals()
+        )
+        self.bells = Bells(self.signals)
         self.turns = Turns(
             self.store,
             {"": self.agent, settings.agent or "": self.agent},
             turn_settings(settings, self.agent),
             uuid_utils.compat.uuid7,
+            self.bells,
+        )
+        self.watches = Watches(
+            self.store, self.turns.events, self.bells, max_watches=settings.max_watches
         )
         self.server = Server(
             self.turns,
             Reads(self.store),
+            self.watches,
             verifier_for(settings),
             is_port_shared=is_port_shared,
             has_reflection=settings.reflection,
@@ -203,6 +219,8 @@ class Worker:
         """
         await self._database_is_safe()
         await self.store.open()
+        if isinstance(self.signals, PostgresSignals):
+            self.signals.open(self._heard, self.bells.ring_all)
         readiness = asyncio.create_task(self._watch_readiness())
         try:
             port = await self.server.start(self.settings.listen)
@@ -212,7 +230,14 @@ class Worker:
             readiness.cancel()
             await self.server.drain(self.settings.drain_s)
             await close_agent(self.agent)
+            if isinstance(self.signals, PostgresSignals):
+                await self.signals.close()
             await self.store.close()
+
+    def _heard(self, topic: UUID) -> None:
+        """Pass a signal of another worker on."""
+        self.bells.heard(topic)
+        self.turns.runs.heard(topic)
 
     async def _database_is_safe(self) -> None:
         """Wait for the database, with a bound, and check that it may be used."""

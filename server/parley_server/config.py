@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".parley")
     db_pool_size: int = Field(default=10, ge=2, le=1000)
     db_prepare: bool = True
+    notify: Literal["listen", "poll"] = "listen"
 
     listen: str = "127.0.0.1:50051"
     workers: int = Field(default=1, ge=1, le=256)
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30, ge=1, le=3600)
     chat_timeout_s: float = Field(default=120, ge=1, le=86_400)
     drain_s: float = Field(default=125, ge=0, le=86_400)
+    max_watches: int = Field(default=2000, ge=0)
 
     log_format: Literal["console", "json"] | None = None
 

@@ -42,18 +42,18 @@ async def run_worker(settings: Settings, on_ready: OnReady) -> None:
     """Serve in this process until a signal comes, then drain. A second signal cuts that short."""
     signals = _Signals()
     worker = Worker(settings)
-    signals.on_second = worker.turns.end_attempts
+    signals.on_second = worker.turns.runs.end_all
     async with worker.serving() as port:
         on_ready(port)
         await signals.stop.wait()
-        log.info("draining", open_turns=worker.turns.open_count)
+        log.info("draining", open_turns=len(worker.turns.runs))
 
 
 async def run_child(settings: Settings) -> None:
     """Serve on the shared port below a parent, until a signal comes or the parent is gone."""
     signals = _Signals()
     worker = Worker(settings, is_port_shared=True)
-    signals.on_second = worker.turns.end_attempts
+    signals.on_second = worker.turns.runs.end_all
     loop = asyncio.get_running_loop()
     async with worker.serving():
         sys.stdout.buffer.write(READY)
@@ -61,7 +61,7 @@ async def run_child(settings: Settings) -> None:
         loop.add_reader(sys.stdin.fileno(), signals.stop.set)  # nothing is sent: this is its end
         await signals.stop.wait()
         loop.remove_reader(sys.stdin.fileno())
-        log.info("draining", open_turns=worker.turns.open_count)
+        log.info("draining", open_turns=len(worker.turns.runs))
 
 
 class Parent:

@@ -46,6 +46,11 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.ChatRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.ChatResponse.FromString,
                 _registered_method=True)
+        self.StreamChat = channel.unary_stream(
+                '/parley.v1.ConversationService/StreamChat',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatResponse.FromString,
+                _registered_method=True)
         self.GetHistory = channel.unary_unary(
                 '/parley.v1.ConversationService/GetHistory',
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetHistoryRequest.SerializeToString,
@@ -60,6 +65,16 @@ class ConversationServiceStub:
                 '/parley.v1.ConversationService/GetTurn',
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetTurnRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetTurnResponse.FromString,
+                _registered_method=True)
+        self.CancelTurn = channel.unary_unary(
+                '/parley.v1.ConversationService/CancelTurn',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.CancelTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.CancelTurnResponse.FromString,
+                _registered_method=True)
+        self.WatchConversation = channel.unary_stream(
+                '/parley.v1.ConversationService/WatchConversation',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationResponse.FromString,
                 _registered_method=True)
 
 
@@ -83,6 +98,19 @@ class ConversationServiceServicer:
         (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
         AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
         (AGENT_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamChat(self, request, context):
+        """The same turn as Chat, as it comes. Scope: parley.write.
+
+        The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+        any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+        worker dies takes the turn over by itself.
+
+        Errors: those of Chat. What had arrived before one is not an answer; send the call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +147,31 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelTurn(self, request, context):
+        """Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+
+        From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+        then. A turn that has ended stays as it is.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchConversation(self, request, context):
+        """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+
+        Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+        worker shuts down; go on with after_sequence set to the last sequence delivered.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+        (WATCH_EXPIRED, WORKER_DRAINED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +179,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.Chat,
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.ChatRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.ChatResponse.SerializeToString,
+            ),
+            'StreamChat': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamChat,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatResponse.SerializeToString,
             ),
             'GetHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHistory,
@@ -141,6 +199,16 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.GetTurn,
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetTurnRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.GetTurnResponse.SerializeToString,
+            ),
+            'CancelTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTurn,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.CancelTurnRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.CancelTurnResponse.SerializeToString,
+            ),
+            'WatchConversation': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchConversation,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +245,33 @@ class ConversationService:
             '/parley.v1.ConversationService/Chat',
             parley_dot_v1_dot_conversation__service__pb2.ChatRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.ChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamChat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.ConversationService/StreamChat',
+            parley_dot_v1_dot_conversation__service__pb2.StreamChatRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.StreamChatResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -258,6 +353,60 @@ class ConversationService:
             '/parley.v1.ConversationService/GetTurn',
             parley_dot_v1_dot_conversation__service__pb2.GetTurnRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.GetTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/CancelTurn',
+            parley_dot_v1_dot_conversation__service__pb2.CancelTurnRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.CancelTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.ConversationService/WatchConversation',
+            parley_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.WatchConversationResponse.FromString,
             options,
             channel_credentials,
             insecure,

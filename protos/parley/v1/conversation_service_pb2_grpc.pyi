@@ -51,6 +51,15 @@ class ConversationServiceStub:
     AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
     (AGENT_UNAVAILABLE).
     """
+    StreamChat: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.StreamChatRequest, _conversation_service_pb2.StreamChatResponse]
+    """The same turn as Chat, as it comes. Scope: parley.write.
+
+    The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+    any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+    worker dies takes the turn over by itself.
+
+    Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+    """
     GetHistory: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]
     """Messages of one conversation, a page at a time. Scope: parley.read.
 
@@ -69,6 +78,23 @@ class ConversationServiceStub:
     """Where a turn stands. Scope: parley.read.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND).
+    """
+    CancelTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.CancelTurnRequest, _conversation_service_pb2.CancelTurnResponse]
+    """Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+
+    From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+    then. A turn that has ended stays as it is.
+
+    Errors: NOT_FOUND (TURN_NOT_FOUND).
+    """
+    WatchConversation: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.WatchConversationRequest, _conversation_service_pb2.WatchConversationResponse]
+    """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+
+    Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+    worker shuts down; go on with after_sequence set to the last sequence delivered.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+    (WATCH_EXPIRED, WORKER_DRAINED).
     """
 
 @_typing.type_check_only
@@ -94,6 +120,15 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
     (AGENT_UNAVAILABLE).
     """
+    StreamChat: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.StreamChatRequest, _conversation_service_pb2.StreamChatResponse]  # type: ignore[assignment]
+    """The same turn as Chat, as it comes. Scope: parley.write.
+
+    The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+    any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+    worker dies takes the turn over by itself.
+
+    Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+    """
     GetHistory: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """Messages of one conversation, a page at a time. Scope: parley.read.
 
@@ -112,6 +147,23 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Where a turn stands. Scope: parley.read.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND).
+    """
+    CancelTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.CancelTurnRequest, _conversation_service_pb2.CancelTurnResponse]  # type: ignore[assignment]
+    """Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+
+    From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+    then. A turn that has ended stays as it is.
+
+    Errors: NOT_FOUND (TURN_NOT_FOUND).
+    """
+    WatchConversation: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchConversationRequest, _conversation_service_pb2.WatchConversationResponse]  # type: ignore[assignment]
+    """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+
+    Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+    worker shuts down; go on with after_sequence set to the last sequence delivered.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+    (WATCH_EXPIRED, WORKER_DRAINED).
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -139,6 +191,21 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
         AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
         (AGENT_UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def StreamChat(
+        self,
+        request: _conversation_service_pb2.StreamChatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.StreamChatResponse], _abc.AsyncIterator[_conversation_service_pb2.StreamChatResponse]]:
+        """The same turn as Chat, as it comes. Scope: parley.write.
+
+        The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+        any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+        worker dies takes the turn over by itself.
+
+        Errors: those of Chat. What had arrived before one is not an answer; send the call again.
         """
 
     @_abc_1.abstractmethod
@@ -176,6 +243,35 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Where a turn stands. Scope: parley.read.
 
         Errors: NOT_FOUND (TURN_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def CancelTurn(
+        self,
+        request: _conversation_service_pb2.CancelTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.CancelTurnResponse, _abc.Awaitable[_conversation_service_pb2.CancelTurnResponse]]:
+        """Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+
+        From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+        then. A turn that has ended stays as it is.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchConversation(
+        self,
+        request: _conversation_service_pb2.WatchConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.WatchConversationResponse], _abc.AsyncIterator[_conversation_service_pb2.WatchConversationResponse]]:
+        """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+
+        Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+        worker shuts down; go on with after_sequence set to the last sequence delivered.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+        (WATCH_EXPIRED, WORKER_DRAINED).
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -112,6 +112,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The worker that ran the turn went away. Only in Turn.error_reason."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 24
     """INTERNAL. A defect of Parley's. google.rpc.RequestInfo names the call; its log line says more."""
+    ERROR_REASON_WATCH_EXPIRED: _ErrorReason.ValueType  # 25
+    """UNAVAILABLE. A watch had lasted as long as one may.
+    What to do: watch again from the last sequence delivered.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, or why a turn did.
@@ -211,4 +215,8 @@ ERROR_REASON_TURN_ABANDONED: ErrorReason.ValueType  # 23
 """The worker that ran the turn went away. Only in Turn.error_reason."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 """INTERNAL. A defect of Parley's. google.rpc.RequestInfo names the call; its log line says more."""
+ERROR_REASON_WATCH_EXPIRED: ErrorReason.ValueType  # 25
+"""UNAVAILABLE. A watch had lasted as long as one may.
+What to do: watch again from the last sequence delivered.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -73,9 +73,8 @@ class RunReader:
                 return self._output(result.output)
         self._is_in_response = False
         match event:
-            case FunctionToolCallEvent(part=call):
-                self._calls.ask(call, self._step())
-                self.is_full = self._calls.asked > MAX_TOOL_CALLS
+            case FunctionToolCallEvent():
+                self._ask(event)
             case FunctionToolResultEvent(part=returned):
                 return self._calls.answer(returned)
             case OutputToolCallEvent():
@@ -111,9 +110,12 @@ class RunReader:
             self._unseen_chars += len(unseen)
             self._is_cut = self.is_full = self._unseen_chars > MAX_UNSEEN_CHARS
 
-    def _step(self) -> int:
-        """Return which response of the run this is, from 1."""
-        return sum(isinstance(said, ModelResponse) for said in self.events.new_messages())
+    def _ask(self, event: FunctionToolCallEvent) -> None:
+        responses = [m for m in self.events.new_messages() if isinstance(m, ModelResponse)]
+        self._calls.ask(event.part, step=len(responses))
+        # Asked again, the model would run into its limit again, as often as tools may be retried.
+        is_cut_off = event.args_valid is False and responses[-1].finish_reason == "length"
+        self.is_full = is_cut_off or self._calls.asked > MAX_TOOL_CALLS
 
     def _output(self, output: object) -> list[Text]:
         """Return an output that is no text, as JSON; nothing if it was text and has been shown."""

@@ -18,6 +18,7 @@ from parley_server.core.errors import (
     StoreUnavailable,
     WorkerDrained,
 )
+from parley_server.core.event_log import EventLog
 from parley_server.core.model import AgentRun, Answer, FailureReason, Lease, Owner
 from parley_server.core.ports import Agent
 from parley_server.core.transcript import Transcript
@@ -35,6 +36,8 @@ class Stop(Enum):
     LEASE_LOST = auto()
     CONVERSATION_GONE = auto()
     WORKER_DRAINED = auto()
+    CANCELLED = auto()
+    """Somebody asked for it with CancelTurn: what was said so far is the answer."""
 
 
 class Attempt:
@@ -48,6 +51,8 @@ class Attempt:
         self.owner = owner
         self.lease = lease
         self.transcript = Transcript(agent.model)
+        self.events: EventLog | None = None
+        """Where its events are stored, if a stream has started it."""
         self._agent = agent
         self._error: BaseException | None = None
         self._stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
@@ -79,7 +84,9 @@ class Attempt:
     async def _collect(self, run: AgentRun) -> None:
         async with aclosing(self._agent.run(run)) as events:
             async for event in events:
-                self.transcript.add(event)
+                taken = self.transcript.add(event)
+                if taken is not None and self.events is not None:
+                    self.events.add(taken)
                 if self.transcript.is_closed:
                     return
 

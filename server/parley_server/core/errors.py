@@ -12,6 +12,7 @@
     ├── Overloaded
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
+    ├── WatchExpired
     ├── WorkerDrained
     └── CallerLost
 
@@ -275,6 +276,11 @@ class StoreOutcomeUnknown(StoreUnavailable):
 class KeysUnavailable(ParleyError):
     def __init__(self) -> None:
         super().__init__("the keys that tokens are checked with are unavailable: call again later")
+
+
+class WatchExpired(ParleyError):
+    def __init__(self) -> None:
+        super().__init__("the watch has lasted long enough: go on from the last sequence delivered")
 
 
 class WorkerDrained(ParleyError):

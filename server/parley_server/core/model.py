@@ -175,6 +175,7 @@ class Turn:
     """No turn of the conversation began after it."""
     fence: int
     """The conversation's, when this was read."""
+    is_cancel_requested: bool
 
 
 class OnBusy(Enum):
@@ -216,6 +217,14 @@ class Ask:
             data = part.encode()
             digest.update(b"%d:%b" % (len(data), data))
         return digest.digest()
+
+
+class TurnName(NamedTuple):
+    """Names a turn: by its conversation and id, or by its request id alone."""
+
+    conversation_id: UUID | None
+    turn_id: UUID | None
+    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,3 +328,62 @@ class Finish:
 
 
 AgentEvent: TypeAlias = Text | ToolCall | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A piece of an answer under way, as everybody who follows the turn sees it."""
+
+    index: int
+    """Its place within its attempt, from 0."""
+    event: Text | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a caller has followed a turn."""
+
+    attempt: int
+    """0: it has seen nothing."""
+    index: int
+    """The last event seen; -1: none of this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First of a stream whose turn runs."""
+
+    conversation_id: UUID
+    turn_id: UUID
+    user_sequence: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An event of a turn's attempt, as it is streamed."""
+
+    attempt: int
+    index: int
+    event: Text | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Last of a stream: the answer, which replaces what was gathered from the pieces."""
+
+    answered: Answered
+    attempt: int
+    """0: the turn had ended before."""
+
+
+StreamEvent: TypeAlias = Started | Piece | Completed
+
+
+class Progress(NamedTuple):
+    """Says that a watch has delivered everything there was."""
+
+    last_sequence: int
+
+
+WatchUpdate: TypeAlias = Message | Turn | Piece | Progress

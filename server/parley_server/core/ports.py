@@ -17,6 +17,7 @@ from parley_server.core.model import (
     NewTurn,
     Owner,
     Standing,
+    StoredEvent,
     Turn,
     WindowMessage,
 )
@@ -57,8 +58,40 @@ class Store(Protocol):
     async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
         """Take the lease for a new attempt of a failed or abandoned turn, with the next fence.
 
+        The events of earlier attempts go.
+
         Returns: the lease; None when the turn runs, was answered, or is not the newest any more.
         """
+        ...
+
+    async def take_over(self, owner: Owner, turn: Turn) -> Lease | None:
+        """Take the lease of an abandoned turn in order to end it; its events stay.
+
+        Returns: the lease, of the same attempt and the next fence; None: it is not abandoned.
+        """
+        ...
+
+    async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
+        """Store events of the attempt under way. False: the lease was lost.
+
+        Guarantees: an event that is there already stays as it is.
+        """
+        ...
+
+    async def request_cancel(self, owner: Owner, turn: Turn) -> None:
+        """Note that a running turn is to be stopped. A turn that has ended stays as it is."""
+        ...
+
+    async def events(
+        self, owner: Owner, turn_id: UUID, attempt: int, after_index: int
+    ) -> list[StoredEvent]:
+        """Read stored events of an attempt behind an index, in order, up to 1 MiB of them."""
+        ...
+
+    async def turns_since(
+        self, owner: Owner, conversation_id: UUID, user_sequence: int
+    ) -> list[Turn]:
+        """Read the turns that began at this sequence or later, in order, 100 at most."""
         ...
 
     async def find(self, owner: Owner, request_id: str) -> Turn | None:
@@ -91,9 +124,12 @@ class Store(Protocol):
         ...
 
     async def finish(
-        self, owner: Owner, lease: Lease, answer: Answer, context: Context
+        self, owner: Owner, lease: Lease, answer: Answer, context: Context, *, has_events: bool
     ) -> int | None:
-        """Store the answer, close the turn, drop the lease.
+        """Store the answer, close the turn, drop the lease; the turn's events go.
+
+        Args:
+            has_events: whether events were stored for it.
 
         Returns: the answer's sequence; None: the lease was lost, and nothing was written.
         Guarantees: decided by the fence alone: an overrun lease that nobody took still counts.
@@ -126,6 +162,22 @@ class Store(Protocol):
         self, owner: Owner, after: ConversationCursor | None, limit: int
     ) -> ConversationPage:
         """Read conversations behind a cursor, the most recently active first."""
+        ...
+
+
+class Signals(Protocol):
+    """How workers tell each other that something has changed, without saying what.
+
+    Signals may be lost, merged and repeated: whoever hears one looks for itself.
+    """
+
+    @property
+    def are_live(self) -> bool:
+        """Whether this worker hears the others at the moment. If not, it has to look by itself."""
+        ...
+
+    def send(self, topic: UUID) -> None:
+        """Tell the other workers, soon. Does not wait, and does not fail."""
         ...
 
 

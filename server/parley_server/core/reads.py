@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from parley_server.core.errors import SequenceNotReached, TurnNotFound
-from parley_server.core.model import ConversationPage, HistoryPage, Owner, Turn
+from parley_server.core.model import ConversationPage, HistoryPage, Owner, Turn, TurnName
 from parley_server.core.ports import ConversationCursor, Store
 
 T = TypeVar("T")
@@ -58,30 +58,29 @@ class Reads:
         """Read a page of the owner's conversations, the most recently active first."""
         return await self._shielded(self._store.conversations(owner, after, limit))
 
-    async def turn(
-        self,
-        owner: Owner,
-        *,
-        conversation_id: UUID | None = None,
-        turn_id: UUID | None = None,
-        request_id: str | None = None,
-    ) -> Turn:
-        """Read a turn by its conversation and id, or by its request id.
+    async def turn(self, owner: Owner, name: TurnName) -> Turn:
+        """Read a turn.
 
         Raises: TurnNotFound.
         """
-        if request_id is not None:
-            found = await self._shielded(self._store.find(owner, request_id))
-        elif conversation_id is not None and turn_id is not None:
-            found = await self._shielded(self._store.turn(owner, conversation_id, turn_id))
-        else:
-            raise ValueError("a turn is named by its conversation and id, or by its request id")
-        if found is None:
-            raise TurnNotFound(turn_id, request_id)
-        return found
+        return await self._shielded(turn_named(self._store, owner, name))
 
     async def _shielded(self, statement: Coroutine[None, None, T]) -> T:
         reading = asyncio.create_task(statement)
         self._reading.add(reading)
         reading.add_done_callback(self._reading.discard)
         return await asyncio.shield(reading)
+
+
+async def turn_named(store: Store, owner: Owner, name: TurnName) -> Turn:
+    """Read a turn by its conversation and id, or by its request id.
+
+    Raises: TurnNotFound.
+    """
+    if name.conversation_id is not None and name.turn_id is not None:
+        found = await store.turn(owner, name.conversation_id, name.turn_id)
+    else:
+        found = await store.find(owner, name.request_id or "")
+    if found is None:
+        raise TurnNotFound(name.turn_id, name.request_id)
+    return found

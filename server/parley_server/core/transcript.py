@@ -32,19 +32,22 @@ class Transcript:
     _message_bytes: int = 0
     _finish: Finish | None = None
 
-    def add(self, event: AgentEvent) -> None:
-        """Take one event, cut to the limits. Finish closes, and so does a limit that ends a run."""
-        if self.is_closed:
-            return
-        if isinstance(event, Text):
-            self._add_text(event.text)
-        elif isinstance(event, ToolCall):
-            self._add_tool_call(event)
-        else:
-            self._finish = event
-            self.is_closed = True
+    def add(self, event: AgentEvent) -> Text | ToolCall | None:
+        """Take one event, cut to the limits. Finish closes, and so does a limit that ends a run.
 
-    def _add_text(self, text: str) -> None:
+        Returns: what was taken of it, fit to be stored.
+        """
+        if self.is_closed:
+            return None
+        if isinstance(event, Text):
+            return self._add_text(event.text)
+        if isinstance(event, ToolCall):
+            return self._add_tool_call(event)
+        self._finish = event
+        self.is_closed = True
+        return None
+
+    def _add_text(self, text: str) -> Text:
         text = storable(text)
         room = min(MAX_TEXT_BYTES - self._text_bytes, MAX_MESSAGE_BYTES - self._message_bytes)
         piece = cut(text, room, mark="")
@@ -54,8 +57,9 @@ class Transcript:
         self._message_bytes += size
         if len(piece) < len(text):
             self._end_at_limit()
+        return Text(piece)
 
-    def _add_tool_call(self, call: ToolCall) -> None:
+    def _add_tool_call(self, call: ToolCall) -> ToolCall | None:
         call = call._replace(
             id=storable(call.id),
             name=storable(call.name),
@@ -65,19 +69,26 @@ class Transcript:
         size = sum(len(part.encode()) for part in (call.id, call.name, call.arguments, call.result))
         if self._message_bytes + size > MAX_MESSAGE_BYTES:
             self._end_at_limit()
-            return
+            return None
         self._tool_calls.append(call)
         self._message_bytes += size
         if len(self._tool_calls) >= MAX_TOOL_CALLS:
             self._end_at_limit()
+        return call
 
     def _end_at_limit(self) -> None:
         self._finish = Finish(FinishReason.LENGTH, self.model)
         self.is_closed = True
 
-    def answer(self) -> Answer:
-        """Return what was said as an answer."""
+    def answer(self, *, is_cancelled: bool = False) -> Answer:
+        """Return what was said as an answer.
+
+        Args:
+            is_cancelled: the agent was stopped on request.
+        """
         finish = self._finish or Finish(FinishReason.STOP, self.model)
+        if is_cancelled:
+            finish = Finish(FinishReason.CANCELLED, self.model)
         return Answer(
             text="".join(self._pieces),
             tool_calls=tuple(self._tool_calls),

@@ -1,38 +1,73 @@
-"""How calls on one worker wait for a conversation: bells, and a queue for each."""
+"""How calls wait for something to happen to a conversation: bells, and a queue for each."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 from uuid import UUID
+
+from parley_server.core.ports import Signals
 
 Bell = asyncio.Future[None]
 """Done once it has rung."""
 
+LOOK_S = 0.4
+"""How often a call looks at a turn of another worker that may have ended."""
+LOOK_WITH_SIGNALS_S = 2.0
+"""The same while workers signal each other: for the ends that nobody is left to signal."""
+
 
 class Bells:
-    """Tells the calls of this worker that an open turn of their conversation has ended."""
+    """Tells calls that something has changed: of a conversation, its turns; of a turn, its events.
 
-    def __init__(self) -> None:
+    A bell that is rung here rings on the other workers as well, as far as signals reach them.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
         self._listening: dict[UUID, set[Bell]] = {}
 
+    @property
+    def reach_other_workers(self) -> bool:
+        return self._signals.are_live
+
     @contextmanager
-    def listen(self, conversation_id: UUID) -> Iterator[Bell]:
-        """Register for the next end. Do so before looking, so that no end is missed."""
+    def listen(self, topic: UUID) -> Iterator[Bell]:
+        """Register for the next change. Do so before looking, so that none is missed."""
         bell: Bell = asyncio.get_running_loop().create_future()
-        listening = self._listening.setdefault(conversation_id, set())
+        listening = self._listening.setdefault(topic, set())
         listening.add(bell)
         try:
             yield bell
         finally:
             listening.discard(bell)
-            if not listening and self._listening.get(conversation_id) is listening:
-                del self._listening[conversation_id]
+            if not listening and self._listening.get(topic) is listening:
+                del self._listening[topic]
 
-    def ring(self, conversation_id: UUID) -> None:
-        for bell in self._listening.pop(conversation_id, ()):
+    def ring(self, topic: UUID) -> None:
+        """Say that something has changed, here and everywhere."""
+        self.heard(topic)
+        self._signals.send(topic)
+
+    def heard(self, topic: UUID) -> None:
+        """Wake who listens on this worker."""
+        for bell in self._listening.pop(topic, ()):
             if not bell.done():
                 bell.set_result(None)
+
+    def ring_all(self) -> None:
+        """Wake everybody on this worker: signals may have been missed."""
+        for topic in list(self._listening):
+            self.heard(topic)
+
+    def next_look_s(self) -> float:
+        """Return how long to wait for a bell before looking all the same, in seconds.
+
+        Looks fall on the same moments for all that wait, so that they can share a statement.
+        """
+        period_s = LOOK_WITH_SIGNALS_S if self._signals.are_live else LOOK_S
+        return period_s - asyncio.get_running_loop().time() % period_s
 
 
 class Queues:
@@ -66,6 +101,6 @@ class Queues:
                 queue[0].set_result(None)
 
 
-async def either(*futures: asyncio.Future[None], timeout_s: float | None = None) -> None:
-    """Wait until one of the futures is done, or the time is over."""
+async def either(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    """Wait until one of the futures is done, or the time is over. Cancels none of them."""
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

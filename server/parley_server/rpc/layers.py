@@ -172,10 +172,13 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         return wrapped
 
     def _wrap(self, name: str, handler: Any) -> Any:
-        method = well_formed(handler.unary_unary)
+        method = well_formed(handler.unary_stream or handler.unary_unary)
         method = authenticated(self._verifier, method)
         method = logged(name.rpartition("/")[2], method)
         method = told_errors(method)
-        return grpc.unary_unary_rpc_method_handler(
-            method, _tolerant(handler.request_deserializer), handler.response_serializer
+        kind = (
+            grpc.unary_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.unary_unary_rpc_method_handler
         )
+        return kind(method, _tolerant(handler.request_deserializer), handler.response_serializer)

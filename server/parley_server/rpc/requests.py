@@ -13,13 +13,15 @@ from parley_server.core.errors import (
     InvalidRequest,
     Violation,
 )
-from parley_server.core.model import Ask, OnBusy, OnDisconnect, Owner
+from parley_server.core.model import Ask, OnBusy, OnDisconnect, Owner, Position, TurnName
 from parley_server.core.ports import ConversationCursor
 from parley_server.rpc import page_tokens
 
 MAX_MESSAGE_BYTES = 32_768
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
+NO_ID = UUID(int=0)
+"""Stands for an id that is not one, until its violation is raised."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -63,20 +65,23 @@ class ListQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnQuestion:
-    conversation_id: UUID | None
-    turn_id: UUID | None
-    request_id: str | None
+class WatchQuestion:
+    conversation_id: UUID
+    after_sequence: int
+    include_events: bool
 
 
 class _Violations:
     """Gathers what is wrong with a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        """Where the fields stand that are checked."""
         self._found: list[InvalidRequest] = []
 
     def add(self, field: str, reason: str, description: str) -> None:
-        self._found.append(InvalidRequest([Violation(field, reason, description)]))
+        violation = Violation(self.prefix + field, reason, description)
+        self._found.append(InvalidRequest([violation]))
 
     def add_error(self, error: InvalidRequest) -> None:
         self._found.append(error)
@@ -97,6 +102,12 @@ class _Violations:
             self.add(field, "NOT_A_UUID", "must be a UUID of the form 8-4-4-4-12")
             return None
         return UUID(value)
+
+    def required_uuid(self, field: str, value: str) -> UUID:
+        """Return the UUID; NO_ID, with a violation, if it is none."""
+        if not value:
+            self.add(field, "REQUIRED", "must be set")
+        return self.uuid(field, value) or NO_ID
 
     def request_id(self, value: str) -> str | None:
         if not value:
@@ -144,6 +155,28 @@ def chat(request: pb.ChatRequest, agents: Collection[str]) -> Ask:
     Raises: InvalidRequest; alone: AgentUnknown.
     """
     violations = _Violations()
+    ask = _ask(request, agents, violations)
+    violations.raise_any()
+    return ask
+
+
+def stream(request: pb.StreamChatRequest, agents: Collection[str]) -> tuple[Ask, Position]:
+    """Read a StreamChatRequest: the turn, and the last event of it that the caller has seen.
+
+    Raises: InvalidRequest; alone: AgentUnknown.
+    """
+    violations = _Violations("chat.")
+    ask = _ask(request.chat, agents, violations)
+    violations.prefix = ""
+    after_index = request.after_index if request.HasField("after_index") else -1
+    violations.not_negative("after_attempt", request.after_attempt)
+    if request.HasField("after_index"):
+        violations.not_negative("after_index", request.after_index)
+    violations.raise_any()
+    return ask, Position(request.after_attempt, after_index)
+
+
+def _ask(request: pb.ChatRequest, agents: Collection[str], violations: "_Violations") -> Ask:
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
     violations.message(request.message)
     request_id = violations.request_id(request.request_id)
@@ -154,7 +187,6 @@ def chat(request: pb.ChatRequest, agents: Collection[str]) -> Ask:
     on_disconnect = violations.choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)
     if request.agent not in agents:
         violations.add_error(AgentUnknown())
-    violations.raise_any()
     return Ask(
         conversation_id=conversation_id,
         message=request.message,
@@ -173,9 +205,7 @@ def history(request: pb.GetHistoryRequest, owner: Owner) -> HistoryQuestion:
     Raises: InvalidRequest; alone: InvalidPageToken.
     """
     violations = _Violations()
-    conversation_id = violations.uuid("conversation_id", request.conversation_id)
-    if not request.conversation_id:
-        violations.add("conversation_id", "REQUIRED", "must be set")
+    conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
     limit = violations.page_size(request.page_size)
     newest_first = violations.choice("order", request.order, _NEWEST_FIRST)
     violations.not_negative("after_sequence", request.after_sequence)
@@ -188,8 +218,6 @@ def history(request: pb.GetHistoryRequest, owner: Owner) -> HistoryQuestion:
         request.page_token, lambda token: page_tokens.decode_sequence(owner, arguments, token)
     )
     violations.raise_any()
-    if conversation_id is None:
-        raise AssertionError("a missing conversation_id is a violation")
     return HistoryQuestion(
         conversation_id=conversation_id,
         above=request.after_sequence if newest_first or reached is None else reached,
@@ -216,7 +244,7 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
     return ListQuestion(after, limit, arguments)
 
 
-def turn(request: pb.GetTurnRequest) -> TurnQuestion:
+def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnName:
     """Read which turn is meant: by conversation_id and turn_id, or by request_id alone.
 
     Raises: InvalidRequest.
@@ -234,4 +262,16 @@ def turn(request: pb.GetTurnRequest) -> TurnQuestion:
             if not getattr(request, field):
                 violations.add(field, "REQUIRED", "must be set unless request_id is")
     violations.raise_any()
-    return TurnQuestion(conversation_id, turn_id, request_id)
+    return TurnName(conversation_id, turn_id, request_id)
+
+
+def watch(request: pb.WatchConversationRequest) -> WatchQuestion:
+    """Read a WatchConversationRequest.
+
+    Raises: InvalidRequest.
+    """
+    violations = _Violations()
+    conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
+    violations.not_negative("after_sequence", request.after_sequence)
+    violations.raise_any()
+    return WatchQuestion(conversation_id, request.after_sequence, request.include_events)

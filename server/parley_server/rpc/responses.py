@@ -8,6 +8,7 @@ from parley.v1 import conversation_pb2, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import (
     Answered,
+    Completed,
     Conversation,
     ConversationPage,
     FailureReason,
@@ -15,11 +16,17 @@ from parley_server.core.model import (
     HistoryPage,
     Message,
     Owner,
+    Piece,
+    Progress,
     Role,
+    Started,
+    StreamEvent,
+    Text,
     ToolCall,
     Turn,
     TurnState,
     Usage,
+    WatchUpdate,
 )
 from parley_server.core.ports import ConversationCursor
 from parley_server.rpc import page_tokens
@@ -64,6 +71,43 @@ def chat(answered: Answered) -> pb.ChatResponse:
             omitted_count=context.omitted_count,
         ),
     )
+
+
+def stream(event: StreamEvent) -> pb.StreamChatResponse:
+    match event:
+        case Started():
+            started = pb.TurnStarted(
+                conversation_id=str(event.conversation_id),
+                turn_id=str(event.turn_id),
+                user_sequence=event.user_sequence,
+            )
+            return pb.StreamChatResponse(attempt=event.attempt, started=started)
+        case Piece():
+            return _piece(event)
+        case Completed():
+            return pb.StreamChatResponse(attempt=event.attempt, completed=chat(event.answered))
+
+
+def _piece(piece: Piece) -> pb.StreamChatResponse:
+    response = pb.StreamChatResponse(attempt=piece.attempt, index=piece.index)
+    if isinstance(piece.event, Text):
+        response.chunk.text = piece.event.text
+    else:
+        response.tool_call.CopyFrom(conversation_pb2.ToolCall(**piece.event._asdict()))
+    return response
+
+
+def watch(update: WatchUpdate) -> pb.WatchConversationResponse:
+    match update:
+        case Message():
+            return pb.WatchConversationResponse(message=_message(update))
+        case Turn():
+            return pb.WatchConversationResponse(turn=turn(update))
+        case Piece():
+            return pb.WatchConversationResponse(event=_piece(update))
+        case Progress():
+            progress = pb.WatchProgress(last_sequence=update.last_sequence)
+            return pb.WatchConversationResponse(progress=progress)
 
 
 def history(page: HistoryPage, question: HistoryQuestion, owner: Owner) -> pb.GetHistoryResponse:

@@ -11,6 +11,7 @@ from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
+from parley_server.core.watches import Watches
 from parley_server.rpc.layers import Layers
 from parley_server.rpc.servicer import ConversationServicer
 
@@ -29,12 +30,14 @@ class Server:
         self,
         turns: Turns,
         reads: Reads,
+        watches: Watches,
         verifier: TokenVerifier,
         *,
         is_port_shared: bool,
         has_reflection: bool,
     ) -> None:
         self._turns = turns
+        self._watches = watches
         self._server = grpc.aio.server(
             interceptors=[Layers(verifier)],
             options=[
@@ -51,7 +54,7 @@ class Server:
             ],
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-            ConversationServicer(turns, reads), self._server
+            ConversationServicer(turns, reads, watches), self._server
         )
         self._health = aio_health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -79,6 +82,7 @@ class Server:
         """Take no new calls, let open turns end within the grace, then stop."""
         await self._health.enter_graceful_shutdown()
         stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))
+        self._watches.drain()
         await self._turns.drain(grace_s)
         await asyncio.wait([stopping], timeout=LAST_WORDS_S)
         await self._server.stop(0)

@@ -1,13 +1,16 @@
 """The service: one short method per RPC. Read the request, ask the core, tell the answer."""
 
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
+from parley_server.core.model import Started
 from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
+from parley_server.core.watches import Watches
 from parley_server.rpc import requests, responses
 from parley_server.rpc.call import READ, WRITE, current_call
 
@@ -15,8 +18,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ConversationServicer(pb_grpc.ConversationServiceServicer):
-    def __init__(self, turns: Turns, reads: Reads) -> None:
+    def __init__(self, turns: Turns, reads: Reads, watches: Watches) -> None:
         self._turns = turns
+        self._watches = watches
         self._reads = reads
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
@@ -54,11 +58,45 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
 
     async def GetTurn(self, request: pb.GetTurnRequest, context: Context) -> pb.GetTurnResponse:  # noqa: N802
         owner = current_call.get().owner(READ)
-        question = requests.turn(request)
-        turn = await self._reads.turn(
-            owner,
-            conversation_id=question.conversation_id,
-            turn_id=question.turn_id,
-            request_id=question.request_id,
-        )
+        turn = await self._reads.turn(owner, requests.turn(request))
         return pb.GetTurnResponse(turn=responses.turn(turn))
+
+    async def CancelTurn(  # noqa: N802
+        self, request: pb.CancelTurnRequest, context: Context
+    ) -> pb.CancelTurnResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        turn = await self._turns.cancel(owner, requests.turn(request))
+        call.turn_id = str(turn.id)
+        return pb.CancelTurnResponse(turn=responses.turn(turn))
+
+    # Streams are coroutines that write: gRPC does not close a generator that is cancelled.
+
+    async def StreamChat(  # type: ignore[override]  # noqa: N802
+        self, request: pb.StreamChatRequest, context: Context
+    ) -> None:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        ask, after = requests.stream(request, self._turns.agent_names)
+        call.request_id = request.chat.request_id
+        events = self._turns.stream(owner, ask, after, context.time_remaining())
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Started):
+                    call.turn_id = str(event.turn_id)
+                await context.write(responses.stream(event))
+
+    async def WatchConversation(  # type: ignore[override]  # noqa: N802
+        self, request: pb.WatchConversationRequest, context: Context
+    ) -> None:
+        owner = current_call.get().owner(READ)
+        question = requests.watch(request)
+        updates = self._watches.watch(
+            owner,
+            question.conversation_id,
+            question.after_sequence,
+            include_events=question.include_events,
+        )
+        async with aclosing(updates):
+            async for update in updates:
+                await context.write(responses.watch(update))

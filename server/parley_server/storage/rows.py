@@ -10,6 +10,8 @@ from parley_server.core.model import (
     FinishReason,
     Message,
     Role,
+    StoredEvent,
+    Text,
     ToolCall,
     Turn,
     TurnState,
@@ -76,6 +78,7 @@ def turn(row: Row) -> Turn:
         context_first,
         context_count,
         context_omitted,
+        is_cancel_requested,
         last_sequence,
         fence,
         lease_end_time,
@@ -104,7 +107,20 @@ def turn(row: Row) -> Turn:
         answer=_answer(*answer) if is_answered else None,
         is_newest=last_sequence == (response_sequence or user_sequence),
         fence=fence,
+        is_cancel_requested=is_cancel_requested,
     )
+
+
+def stored_event(row: Row) -> StoredEvent:
+    index, text, tool_call = row
+    event = ToolCall(**json.loads(tool_call)) if text is None else Text(text)
+    return StoredEvent(index, event)
+
+
+def tool_call_text(event: Text | ToolCall) -> str | None:
+    if isinstance(event, Text):
+        return None
+    return json.dumps(event._asdict(), ensure_ascii=False)
 
 
 def _answer(

@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The migration that this release's statements need. Also this worker's own number: a migration
 that older releases cannot live with names the oldest that can."""
 

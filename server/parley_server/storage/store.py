@@ -22,6 +22,8 @@ from parley_server.core.model import (
     NewTurn,
     Owner,
     Standing,
+    StoredEvent,
+    Text,
     Turn,
     TurnState,
     WindowMessage,
@@ -32,7 +34,9 @@ from parley_server.storage.connections import Connections, Parameters, Row
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
-HISTORY_PAGE_BYTES = 1024 * 1024
+PAGE_BYTES = 1024 * 1024
+TURNS_AT_ONCE = 100
+EVENTS_AT_ONCE = 1000
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
@@ -56,21 +60,21 @@ class PostgresStore:
             lease_s=lease_s,
             is_prepared=is_prepared,
         )
-        self._ending = Connections(
+        self.ending = Connections(
             url, name="ends", size=ending, lease_s=lease_s, is_prepared=is_prepared
         )
 
     async def open(self) -> None:
         await self._claiming.open()
-        await self._ending.open()
+        await self.ending.open()
 
     async def close(self) -> None:
         await self._claiming.close()
-        await self._ending.close()
+        await self.ending.close()
 
     async def schema(self) -> tuple[int, int] | None:
         """Return the schema's version, and the oldest worker it is for; None: it has neither."""
-        found = await self._ending.run(statements.SCHEMA, {})
+        found = await self.ending.run(statements.SCHEMA, {})
         return (found[0][0], found[0][1]) if found else None
 
     # Turns
@@ -146,32 +150,41 @@ class PostgresStore:
         return await self._claiming.with_connection(work)
 
     async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
-        found = await self._claiming.run(
-            statements.RECLAIM,
-            {
-                "owner": owner.id,
-                "conversation": turn.conversation_id,
-                "turn": turn.id,
-                "lease": self._lease,
-            },
-        )
+        return await self._taken(statements.RECLAIM, owner, turn)
+
+    async def take_over(self, owner: Owner, turn: Turn) -> Lease | None:
+        return await self._taken(statements.TAKE_OVER, owner, turn)
+
+    async def _taken(self, statement: str, owner: Owner, turn: Turn) -> Lease | None:
+        found = await self._claiming.run(statement, {**_named(owner, turn), "lease": self._lease})
         if not found:
             return None
         attempt, fence = found[0]
         return Lease(turn.conversation_id, turn.id, attempt, fence, turn.user_sequence)
 
+    async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
+        texts = [e.event.text if isinstance(e.event, Text) else None for e in events]
+        parameters = {
+            **_held(owner, lease),
+            "attempt": lease.attempt,
+            "indexes": [e.index for e in events],
+            "texts": texts,
+            "tool_calls": [rows.tool_call_text(e.event) for e in events],
+        }
+        return bool(await self._claiming.run(statements.APPEND, parameters))
+
     async def renew(self, owner: Owner, lease: Lease) -> bool:
-        parameters = {**_of(owner, lease), "lease": self._lease}
-        return bool(await self._ending.run(statements.RENEW, parameters))
+        parameters = {**_held(owner, lease), "lease": self._lease}
+        return bool(await self.ending.run(statements.RENEW, parameters))
 
     async def finish(
-        self, owner: Owner, lease: Lease, answer: Answer, context: Context
+        self, owner: Owner, lease: Lease, answer: Answer, context: Context, *, has_events: bool
     ) -> int | None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
-        found = await self._ending.run(
-            statements.FINISH,
+        found = await self.ending.run(
+            statements.FINISH_WITH_EVENTS if has_events else statements.FINISH,
             {
-                **_of(owner, lease),
+                **_held(owner, lease),
                 "state": (TurnState.CANCELLED if is_cancelled else TurnState.COMPLETED).value,
                 "content": answer.text,
                 "preview": answer.text[:PREVIEW_CHARACTERS],
@@ -187,8 +200,12 @@ class PostgresStore:
         return found[0][0] if found else None
 
     async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> bool:
-        parameters = {**_of(owner, lease), "reason": reason.value, "text": text}
-        return bool(await self._ending.run(statements.FAIL, parameters))
+        parameters = {**_held(owner, lease), "reason": reason.value, "text": text}
+        return bool(await self.ending.run(statements.FAIL, parameters))
+
+    async def request_cancel(self, owner: Owner, turn: Turn) -> None:
+        parameters = {"owner": owner.id, "turn": turn.id}
+        await self.ending.run(statements.REQUEST_CANCEL, parameters)
 
     # Reads
 
@@ -206,6 +223,36 @@ class PostgresStore:
     async def _turn(self, statement: str, parameters: Parameters) -> Turn | None:
         found = await self._claiming.run(statement, parameters)
         return rows.turn(found[0]) if found else None
+
+    async def turns_since(
+        self, owner: Owner, conversation_id: UUID, user_sequence: int
+    ) -> list[Turn]:
+        found = await self._claiming.run(
+            statements.TURNS_SINCE,
+            {
+                "owner": owner.id,
+                "conversation": conversation_id,
+                "since": user_sequence,
+                "limit": TURNS_AT_ONCE,
+            },
+        )
+        return [rows.turn(row) for row in found]
+
+    async def events(
+        self, owner: Owner, turn_id: UUID, attempt: int, after_index: int
+    ) -> list[StoredEvent]:
+        found = await self._claiming.run(
+            statements.EVENTS,
+            {
+                "owner": owner.id,
+                "turn": turn_id,
+                "attempt": attempt,
+                "after_index": after_index,
+                "limit": EVENTS_AT_ONCE,
+                "max_bytes": PAGE_BYTES,
+            },
+        )
+        return [rows.stored_event(row) for row in found]
 
     async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:
         found = await self._claiming.run(
@@ -250,7 +297,7 @@ class PostgresStore:
                 "above": above,
                 "below": NO_UPPER_BOUND if below is None else below,
                 "limit": limit,
-                "max_bytes": HISTORY_PAGE_BYTES,
+                "max_bytes": PAGE_BYTES,
             },
         )
         if not found:
@@ -277,7 +324,11 @@ class PostgresStore:
         return ConversationPage(conversations[:limit], has_more=len(found) > limit)
 
 
-def _of(owner: Owner, lease: Lease) -> dict[str, Any]:
+def _named(owner: Owner, turn: Turn) -> Parameters:
+    return {"owner": owner.id, "conversation": turn.conversation_id, "turn": turn.id}
+
+
+def _held(owner: Owner, lease: Lease) -> Parameters:
     return {
         "owner": owner.id,
         "conversation": lease.conversation_id,

@@ -83,6 +83,7 @@ turn = Table(
     Column("context_first_sequence", BigInteger),
     Column("context_message_count", Integer),
     Column("context_omitted_count", BigInteger),
+    _time("cancel_requested_time", nullable=True),
     Column("error_reason", Text),
     Column("error_text", Text),
     _time("create_time"),
@@ -118,6 +119,19 @@ message = Table(
         ["conversation.owner_id", "conversation.id"],
         ondelete="CASCADE",
     ),
+)
+
+turn_event = Table(
+    "turn_event",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("text", Text),
+    Column("tool_call", Text),
+    PrimaryKeyConstraint("owner_id", "turn_id", "attempt", "index"),
+    ForeignKeyConstraint(["owner_id", "turn_id"], ["turn.owner_id", "turn.id"], ondelete="CASCADE"),
 )
 
 schema_version = Table(

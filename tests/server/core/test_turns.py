@@ -295,5 +295,5 @@ def _reason_name(turn: cpb.Turn) -> str:
 
 async def _waits(service: Service) -> None:
     """Return once a call of the worker waits for another one's turn."""
-    while not service.worker.turns._bells._listening:
+    while not service.worker.bells._listening:
         await asyncio.sleep(0.01)

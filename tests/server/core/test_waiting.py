@@ -173,7 +173,7 @@ async def test_lost_caller_hands_its_turn_to_the_one_that_waits_for_it(
     first = asyncio.ensure_future(service.chat("hello", request_id="r"))
     await gate.entered.wait()
     second = asyncio.ensure_future(service.chat("hello", request_id="r"))
-    while not service.worker.turns._bells._listening:
+    while not service.worker.bells._listening:
         await asyncio.sleep(0.01)
     first.cancel()
     await gate.closed.wait()
@@ -187,4 +187,4 @@ async def test_lost_caller_hands_its_turn_to_the_one_that_waits_for_it(
 
 
 def _queued(service: Service) -> int:
-    return sum(len(queue) for queue in service.worker.turns._queues._places.values())
+    return sum(len(queue) for queue in service.worker.turns._claims._queues._places.values())

@@ -1,0 +1,168 @@
+"""How a call gets a turn's lease: at once, after waiting in a queue, or after an attempt failed."""
+
+import asyncio
+from contextlib import suppress
+
+from parley_server.core.calls import Call
+from parley_server.core.errors import (
+    AgentTimeout,
+    CallerLost,
+    ConversationNotFound,
+    DeadlineTooShort,
+    SequenceMismatch,
+    StoreOutcomeUnknown,
+    StoreUnavailable,
+    TurnInProgress,
+    WorkerDrained,
+)
+from parley_server.core.insisting import insist
+from parley_server.core.model import Ask, Lease, NewTurn, OnBusy, Owner, Turn, TurnState
+from parley_server.core.ports import Ids, Store
+from parley_server.core.waiting import Bells, Queues, either
+
+CLAIM_LOOKUP_S = 5.0
+"""How long a claim whose outcome is unknown is looked for."""
+
+
+class Claims:
+    """Gets leases for this worker's calls, and waits for turns to end."""
+
+    def __init__(self, store: Store, bells: Bells, ids: Ids) -> None:
+        self._store = store
+        self._bells = bells
+        self._ids = ids
+        self._queues = Queues()
+        self._finding: dict[tuple[Owner, str], asyncio.Task[Turn | None]] = {}
+        self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def drain(self) -> None:
+        """Let nobody wait any longer, and nobody begin to."""
+        if not self._draining.done():
+            self._draining.set_result(None)
+
+    def check_draining(self) -> None:
+        """Raise WorkerDrained once this worker drains."""
+        if self._draining.done():
+            raise WorkerDrained
+
+    async def claim(self, owner: Owner, ask: Ask, fingerprint: bytes, call: Call) -> Lease | Turn:
+        """Open the turn that is asked for, waiting for another one to end if the caller wants to.
+
+        Returns: the lease; or the turn that has the request id already.
+        Raises: ConversationNotFound, SequenceMismatch, TurnInProgress, DeadlineTooShort,
+            StoreUnavailable, CallerLost, WorkerDrained.
+        """
+        new = NewTurn(
+            id=self._ids(),
+            conversation_id=ask.conversation_id or self._ids(),
+            is_new_conversation=ask.conversation_id is None,
+            request_id=ask.request_id,
+            fingerprint=fingerprint,
+            agent=ask.agent,
+            message=ask.message,
+            expected_sequence=ask.expected_sequence,
+            allow_missing=ask.allow_missing,
+        )
+        if call.is_too_short:
+            known = await self._known(owner, new)
+            if known is None:
+                raise DeadlineTooShort
+            return known
+        if ask.on_busy is OnBusy.REJECT:
+            return await self._try(owner, new)
+        if self._queues.is_empty(new.conversation_id):
+            with suppress(TurnInProgress):
+                return await self._try(owner, new)
+        elif known := await self._known(owner, new):
+            return known
+        else:
+            await self._refuse_at_once(owner, new)
+        return await self._claim_in_turn(owner, new, call)
+
+    async def _claim_in_turn(self, owner: Owner, new: NewTurn, call: Call) -> Lease | Turn:
+        """Queue up behind the calls that wait already; the first of them tries."""
+        async with self._queues.first(new.conversation_id, call.gone) as is_first:
+            while is_first:
+                with self._bells.listen(new.conversation_id) as bell:
+                    try:
+                        return await self._try(owner, new)
+                    except TurnInProgress:
+                        if call.is_too_short:
+                            raise
+                    await self._wait(bell, call)
+        raise CallerLost
+
+    async def _known(self, owner: Owner, new: NewTurn) -> Turn | None:
+        return await self._store.find(owner, new.request_id) if new.request_id else None
+
+    async def _refuse_at_once(self, owner: Owner, new: NewTurn) -> None:
+        """Raise what no waiting can mend."""
+        standing = await self._store.standing(owner, new.conversation_id)
+        if standing is None:
+            if not new.allow_missing:
+                raise ConversationNotFound(new.conversation_id)
+        elif new.expected_sequence not in (None, standing.last_sequence):
+            raise SequenceMismatch(standing.last_sequence)
+
+    async def _try(self, owner: Owner, new: NewTurn) -> Lease | Turn:
+        try:
+            return await self._store.claim(owner, new)
+        except StoreOutcomeUnknown:
+            deadline = asyncio.get_running_loop().time() + CLAIM_LOOKUP_S
+            turn = await insist(
+                lambda: self._store.turn(owner, new.conversation_id, new.id), deadline
+            )
+            if turn is not None and turn.state is TurnState.RUNNING and turn.attempt == 1:
+                return Lease(new.conversation_id, new.id, 1, turn.fence, turn.user_sequence)
+            raise StoreUnavailable from None
+
+    async def reclaim(self, owner: Owner, turn: Turn, call: Call) -> Lease | Turn | None:
+        """Take a failed or abandoned turn for a new attempt, or return how it stands now.
+
+        Returns: None: it is gone.
+        Raises: DeadlineTooShort, StoreUnavailable.
+        """
+        if call.is_too_short:
+            raise DeadlineTooShort
+        try:
+            lease = await self._store.reclaim(owner, turn)
+        except StoreOutcomeUnknown:
+            # If it was carried out, its lease runs out: somebody else may have it then.
+            raise StoreUnavailable from None
+        return lease or await self._store.turn(owner, turn.conversation_id, turn.id)
+
+    async def ended(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
+        """Wait until a turn does not run any more, and return how it stands then.
+
+        Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.
+        """
+        while True:
+            with self._bells.listen(turn.conversation_id) as bell:
+                current = await self._find(owner, turn.request_id or "")
+                if current is None or current.state is not TurnState.RUNNING:
+                    return current
+                if current.attempt != turn.attempt:
+                    return current
+                await self._wait(bell, call)
+
+    async def _wait(self, bell: asyncio.Future[None], call: Call) -> None:
+        """Wait for the bell, the next look, or the end of the call."""
+        look_s = self._bells.next_look_s()
+        await either(
+            bell, call.gone, self._draining, timeout_s=min(look_s, max(0, call.time_left_s))
+        )
+        if call.gone.done():
+            raise CallerLost
+        self.check_draining()
+        if call.time_left_s <= 0:
+            raise AgentTimeout
+
+    async def _find(self, owner: Owner, request_id: str) -> Turn | None:
+        """Read a turn by its request id, one statement for all calls that ask at the same time."""
+        key = (owner, request_id)
+        finding = self._finding.get(key)
+        if finding is None:
+            finding = asyncio.create_task(self._store.find(owner, request_id))
+            self._finding[key] = finding
+            finding.add_done_callback(lambda _: self._finding.pop(key))
+        return await asyncio.shield(finding)

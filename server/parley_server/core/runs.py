@@ -1,0 +1,308 @@
+"""Running the agent for a turn whose lease is ours: window, agent, finish; heartbeats meanwhile."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from parley_server.core.attempt import Attempt, Stop, error_of, reason_of
+from parley_server.core.calls import Call
+from parley_server.core.errors import (
+    AgentError,
+    CallerLost,
+    ConversationNotFound,
+    LeaseLost,
+    ParleyError,
+    StoreUnavailable,
+    WorkerDrained,
+)
+from parley_server.core.event_log import EventLog
+from parley_server.core.heartbeat import Heartbeat
+from parley_server.core.insisting import insist
+from parley_server.core.model import (
+    AgentRun,
+    Answer,
+    Answered,
+    Ask,
+    Context,
+    FailureReason,
+    Lease,
+    Owner,
+    Turn,
+    Window,
+)
+from parley_server.core.ports import Agent, Store
+from parley_server.core.transcript import Transcript
+from parley_server.core.waiting import Bells
+from parley_server.core.window import budget_bytes, window_of
+
+log = logging.getLogger("parley.turns")
+
+CANCEL_LOOK_S = 0.5
+"""How often a running turn is looked at for CancelTurn, where no signals reach this worker."""
+FAILURE_WAIT_S = 1.0
+"""How long a caller waits for its turn's failure to be written down before it is told of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    lease_s: float
+    chat_timeout_s: float
+    """The server's cap on one call."""
+    context_messages: int
+    context_tokens: int
+    instructions: str = ""
+
+
+class Runs:
+    """The attempts under way on this worker."""
+
+    def __init__(
+        self, store: Store, agents: Mapping[str, Agent], settings: TurnSettings, bells: Bells
+    ) -> None:
+        self._store = store
+        self._agents = agents
+        self._settings = settings
+        self._bells = bells
+        self._attempts: dict[UUID, Attempt] = {}
+        self.chores: set[asyncio.Task[None]] = set()
+        """Heartbeats, late writes, and agents that were told to stop."""
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def find(self, turn_id: UUID) -> Attempt | None:
+        """Return the attempt of a turn that runs on this worker."""
+        return self._attempts.get(turn_id)
+
+    def end_all(self) -> None:
+        """End every attempt as WORKER_DRAINED."""
+        for attempt in self._attempts.values():
+            attempt.stop(Stop.WORKER_DRAINED)
+
+    def heard(self, topic: UUID) -> None:
+        """Take note of a signal: of a turn that runs here, it may be that it is to be stopped."""
+        attempt = self._attempts.get(topic)
+        if attempt is not None:
+            self._do(self._look_for_cancel(attempt))
+
+    async def run(
+        self, owner: Owner, ask: Ask, lease: Lease, call: Call, *, has_events: bool
+    ) -> Answered:
+        """Run an attempt to its end.
+
+        Args:
+            has_events: store what the agent says as it comes, for those who follow the turn.
+        Raises: AgentError, CallerLost, ConversationNotFound, LeaseLost, StoreUnavailable,
+            WorkerDrained.
+        Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
+        """
+        attempt = self._begin(owner, ask, lease, has_events)
+        timer = call.runs(attempt)
+        heartbeats = self._heartbeats(attempt)
+        try:
+            window = await self._window(owner, lease, ask.message)
+            run = AgentRun(
+                owner=owner,
+                conversation_id=lease.conversation_id,
+                turn_id=lease.turn_id,
+                attempt=lease.attempt,
+                window=window,
+                instructions=self._settings.instructions,
+                time_left_s=call.run_ends_at - asyncio.get_running_loop().time(),
+            )
+            answer = await self._answer_of(attempt, run)
+            return await self._finish(owner, lease, answer, window.context, call, has_events)
+        except (AgentError, CallerLost, WorkerDrained, StoreUnavailable) as error:
+            await self._fail(attempt, error)
+            raise
+        finally:
+            timer.cancel()
+            for heartbeat in heartbeats:
+                heartbeat.cancel()
+            attempt.stop(Stop.AGENT_DONE)
+            del self._attempts[lease.turn_id]
+            self._bells.ring(lease.conversation_id)
+
+    def _begin(self, owner: Owner, ask: Ask, lease: Lease, has_events: bool) -> Attempt:
+        attempt = Attempt(owner, lease, self._agents[ask.agent])
+        if has_events:
+            attempt.events = EventLog(
+                lambda events: self._store.append(owner, lease, events),
+                on_stored=lambda: self._bells.ring(lease.turn_id),
+                on_lost=lambda: attempt.stop(Stop.LEASE_LOST),
+            )
+        self._attempts[lease.turn_id] = attempt
+        self._bells.ring(lease.conversation_id)
+        return attempt
+
+    async def _answer_of(self, attempt: Attempt, run: AgentRun) -> Answer:
+        """Run the agent until something ends the attempt, and return what counts as its answer."""
+        try:
+            why = await attempt.run(run, self.chores)
+        finally:
+            if attempt.events is not None:
+                await attempt.events.close()
+        match why:
+            case Stop.AGENT_DONE:
+                return attempt.answer()
+            case Stop.CANCELLED:
+                return attempt.transcript.answer(is_cancelled=True)
+            case _:
+                raise error_of(why, attempt.lease)
+
+    async def _window(self, owner: Owner, lease: Lease, message: str) -> Window:
+        settings = self._settings
+        max_bytes = budget_bytes(settings.context_tokens, settings.instructions)
+        newest_first = []
+        if lease.user_sequence > 1:
+            newest_first = await self._store.window(
+                owner,
+                lease,
+                max_messages=settings.context_messages - 1,
+                max_bytes=max(0, max_bytes - len(message.encode())),
+            )
+        return window_of(newest_first, lease.user_sequence, message, max_bytes)
+
+    async def _finish(
+        self,
+        owner: Owner,
+        lease: Lease,
+        answer: Answer,
+        context: Context,
+        call: Call,
+        has_events: bool,
+    ) -> Answered:
+        sequence = await self._written(
+            owner, lease, answer, context, call.run_ends_at, has_events=has_events
+        )
+        return Answered(
+            conversation_id=lease.conversation_id,
+            turn_id=lease.turn_id,
+            user_sequence=lease.user_sequence,
+            response_sequence=sequence,
+            answer=answer,
+            context=context,
+            is_replayed=False,
+        )
+
+    async def _written(
+        self,
+        owner: Owner,
+        lease: Lease,
+        answer: Answer,
+        context: Context,
+        deadline: float,
+        *,
+        has_events: bool,
+    ) -> int:
+        """Write the answer, again and again until the database says what became of it.
+
+        Returns: the answer's sequence.
+        """
+        sequence = await insist(
+            lambda: self._store.finish(owner, lease, answer, context, has_events=has_events),
+            deadline,
+        )
+        if sequence is not None:
+            return sequence
+        turn = await insist(
+            lambda: self._store.turn(owner, lease.conversation_id, lease.turn_id), deadline
+        )
+        if turn is None:
+            raise ConversationNotFound(lease.conversation_id)
+        if turn.response_sequence is not None and turn.attempt == lease.attempt:
+            return turn.response_sequence  # an earlier try had been carried out
+        raise LeaseLost
+
+    async def end_abandoned(self, owner: Owner, turn: Turn) -> None:
+        """Close a turn that is to be stopped and whose worker went away, with what it had said.
+
+        Raises: StoreUnavailable.
+        """
+        lease = await self._store.take_over(owner, turn)
+        if lease is None:
+            return
+        transcript = Transcript(model="")
+        index = -1
+        while events := await self._store.events(owner, turn.id, turn.attempt, index):
+            for event in events:
+                transcript.add(event.event)
+            index = events[-1].index
+        own = await self._store.history(
+            owner,
+            turn.conversation_id,
+            above=turn.user_sequence - 1,
+            below=turn.user_sequence + 1,
+            newest_first=False,
+            limit=1,
+        )
+        window = await self._window(owner, lease, own.messages[0].content)
+        answer = transcript.answer(is_cancelled=True)
+        await self._store.finish(owner, lease, answer, window.context, has_events=True)
+        self._bells.ring(turn.conversation_id)
+
+    # Failures
+
+    async def _fail(self, attempt: Attempt, error: ParleyError) -> None:
+        """Write down why the attempt failed, so that the conversation is free at once."""
+        reason = reason_of(error)
+        if reason is not None:
+            write = self._do(self._write_failure(attempt, reason, str(error)))
+            # With the database away, the caller is told without it.
+            await asyncio.wait([write], timeout=FAILURE_WAIT_S)
+
+    async def _write_failure(self, attempt: Attempt, reason: FailureReason, text: str) -> None:
+        deadline = asyncio.get_running_loop().time() + self._settings.lease_s
+        try:
+            await insist(
+                lambda: self._store.fail(attempt.owner, attempt.lease, reason, text), deadline
+            )
+        except StoreUnavailable:
+            log.warning(  # the lease has run out by now: the turn counts as abandoned
+                "failure not stored", extra={"turn_id": str(attempt.lease.turn_id)}
+            )
+        finally:
+            self._bells.ring(attempt.lease.conversation_id)
+
+    # While the agent runs
+
+    def _heartbeats(self, attempt: Attempt) -> list[Heartbeat]:
+        beats = [Heartbeat(self._settings.lease_s / 3, lambda: self._renew(attempt), self.chores)]
+        if not self._bells.reach_other_workers:
+            beats.append(
+                Heartbeat(CANCEL_LOOK_S, lambda: self._look_for_cancel(attempt), self.chores)
+            )
+        return beats
+
+    async def _renew(self, attempt: Attempt) -> None:
+        """Keep the lease. With the database away, the agent goes on."""
+        owner, lease = attempt.owner, attempt.lease
+        try:
+            if await self._store.renew(owner, lease):
+                return
+            turn = await self._store.turn(owner, lease.conversation_id, lease.turn_id)
+        except StoreUnavailable:
+            log.warning("heartbeat not stored", extra={"turn_id": str(lease.turn_id)})
+            return
+        if turn is None:
+            attempt.stop(Stop.CONVERSATION_GONE)
+        elif turn.fence != lease.fence:
+            attempt.stop(Stop.LEASE_LOST)
+
+    async def _look_for_cancel(self, attempt: Attempt) -> None:
+        """Stop an attempt whose turn is to be stopped."""
+        owner, lease = attempt.owner, attempt.lease
+        try:
+            turn = await self._store.turn(owner, lease.conversation_id, lease.turn_id)
+        except StoreUnavailable:
+            return  # the next look sees it
+        if turn is not None and turn.is_cancel_requested and turn.fence == lease.fence:
+            attempt.stop(Stop.CANCELLED)
+
+    def _do(self, chore: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(chore)
+        self.chores.add(task)
+        task.add_done_callback(self.chores.discard)
+        return task

@@ -1,0 +1,133 @@
+"""How workers tell each other that something has changed: Postgres' LISTEN and NOTIFY.
+
+One connection a worker listens. What is to be told is gathered for 20 ms and sent in one statement:
+a NOTIFY in each turn's own statement would have all commits of the database wait for each other.
+"""
+
+import asyncio
+import secrets
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from parley_server.core.errors import StoreUnavailable
+from parley_server.storage.connections import Connections
+
+log = structlog.get_logger("parley.signals")
+
+CHANNEL = "parley"
+GATHER_S = 0.02
+RECONNECT_S = 1.0
+TOPICS_A_SIGNAL = 300
+"""How many ids fit into the 8,000 bytes of one notification."""
+_ID_BYTES = 16
+_SENDER_CHARACTERS = 8
+_NOTIFY = "SELECT pg_notify('parley', %(payload)s)"
+
+OnSignal = Callable[[UUID], None]
+
+
+class NoSignals:
+    """For connection poolers through which no notification comes: everybody looks for itself."""
+
+    are_live = False
+
+    def send(self, topic: UUID) -> None:
+        """Tell nobody."""
+
+
+class PostgresSignals:
+    """Signals by notifications; while the listening connection is away, nobody hears any."""
+
+    def __init__(self, url: str, connections: Connections) -> None:
+        """Make the signals.
+
+        Args:
+            connections: which the notifications are sent on.
+        """
+        self._url = url
+        self._connections = connections
+        self._sender = secrets.token_urlsafe(_SENDER_CHARACTERS)[:_SENDER_CHARACTERS]
+        self._pending: dict[UUID, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_gathering = False
+        self.are_live = False
+
+    def open(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
+        """Begin to listen.
+
+        Args:
+            on_signal: called for each topic that another worker has sent.
+            on_gap: called when signals may have been missed.
+        """
+        self._keep(asyncio.create_task(self._listen(on_signal, on_gap)))
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def send(self, topic: UUID) -> None:
+        """Tell the other workers within about 20 ms, each topic once."""
+        self._pending[topic] = None
+        if not self._is_gathering:
+            self._is_gathering = True
+            asyncio.get_running_loop().call_later(GATHER_S, self._send_soon)
+
+    def _send_soon(self) -> None:
+        self._is_gathering = False
+        topics, self._pending = list(self._pending), {}
+        self._keep(asyncio.create_task(self._send(topics)))
+
+    async def _send(self, topics: list[UUID]) -> None:
+        for first in range(0, len(topics), TOPICS_A_SIGNAL):
+            part = topics[first : first + TOPICS_A_SIGNAL]
+            data = b64encode(b"".join(topic.bytes for topic in part)).decode()
+            try:
+                await self._connections.run(_NOTIFY, {"payload": self._sender + data})
+            except StoreUnavailable:
+                return  # those who wait look for themselves, and soon
+
+    async def _listen(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
+        while True:
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    self._url,
+                    autocommit=True,
+                    application_name="parley-signals",
+                    connect_timeout=5,
+                    keepalives_idle=5,
+                    keepalives_interval=3,
+                    keepalives_count=3,
+                )
+                async with connection:
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    self.are_live = True
+                    on_gap()
+                    async for notification in connection.notifies():
+                        self._heard(notification.payload, on_signal)
+            except psycopg.Error as error:
+                if self.are_live:
+                    log.warning("signals lost", error=type(error).__name__)
+            finally:
+                self.are_live = False
+            on_gap()
+            await asyncio.sleep(RECONNECT_S)
+
+    def _heard(self, payload: str, on_signal: OnSignal) -> None:
+        sender, data = payload[:_SENDER_CHARACTERS], payload[_SENDER_CHARACTERS:]
+        if sender == self._sender:
+            return
+        try:
+            ids = b64decode(data, validate=True)
+        except ValueError:
+            return  # not one of ours: anybody may notify
+        for at in range(0, len(ids) - _ID_BYTES + 1, _ID_BYTES):
+            on_signal(UUID(bytes=ids[at : at + _ID_BYTES]))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

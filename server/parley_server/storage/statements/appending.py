@@ -1,0 +1,60 @@
+"""The statement that stores events of an attempt under way."""
+
+from sqlalchemy import (
+    Executable,
+    Integer,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+
+from parley_server.storage.statements.parts import (
+    ATTEMPT,
+    CONVERSATION,
+    FENCE,
+    OWNER,
+    TURN,
+    compiled,
+)
+from parley_server.storage.tables import conversation, turn_event
+
+
+def _append() -> Executable:
+    """Store events while the lease is this attempt's. One row if it is, with the fence.
+
+    An index that is there already was stored by an earlier try whose outcome got lost.
+    """
+    ours = (
+        select(conversation.c.fence)
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(conversation.c.fence == FENCE, conversation.c.open_turn_id == TURN)
+        .cte("ours")
+    )
+    given = (
+        func.unnest(
+            cast(bindparam("indexes"), ARRAY(Integer)),
+            cast(bindparam("texts"), ARRAY(Text)),
+            cast(bindparam("tool_calls"), ARRAY(Text)),
+        )
+        .table_valued(column("index", Integer), column("text", Text), column("tool_call", Text))
+        .render_derived()
+    )
+    stored = (
+        insert(turn_event)
+        .from_select(
+            ["owner_id", "turn_id", "attempt", "index", "text", "tool_call"],
+            select(OWNER, TURN, ATTEMPT, given.c.index, given.c.text, given.c.tool_call).where(
+                ours.c.fence == FENCE
+            ),
+        )
+        .on_conflict_do_nothing(index_elements=["owner_id", "turn_id", "attempt", "index"])
+        .cte("stored")
+    )
+    return select(ours.c.fence).add_cte(stored)
+
+
+APPEND = compiled(_append())

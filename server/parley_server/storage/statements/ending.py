@@ -1,0 +1,142 @@
+"""Statements that keep a lease, and that end a turn."""
+
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Executable,
+    Integer,
+    Text,
+    bindparam,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
+
+from parley_server.core.model import Role, TurnState
+from parley_server.storage.statements.parts import (
+    CONTENT,
+    CONVERSATION,
+    FENCE,
+    LEASE_END,
+    ONE,
+    OWNER,
+    PREVIEW,
+    TURN,
+    compiled,
+    events_gone,
+    held_conversation,
+    word,
+)
+from parley_server.storage.tables import conversation, message, turn
+
+
+def _renew() -> Executable:
+    return (
+        update(conversation)
+        .values(lease_expires_at=LEASE_END)
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(conversation.c.fence == FENCE, conversation.c.open_turn_id == TURN)
+        .returning(conversation.c.fence)
+    )
+
+
+def _ended(held: CTE, **values: Any) -> CTE:
+    """Close the turn, if the lease is still this attempt's."""
+    return (
+        update(turn)
+        .values(end_time=func.now(), **values)
+        .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
+        .where(held.c.fence == FENCE, held.c.open_turn_id == turn.c.id)
+        .returning(turn.c.id, turn.c.response_sequence)
+        .cte("ended")
+    )
+
+
+def _freed(ended: CTE, **values: Any) -> CTE:
+    """Drop the lease."""
+    return (
+        update(conversation)
+        .values(open_turn_id=null(), lease_expires_at=null(), **values)
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(ended.c.id == conversation.c.open_turn_id)
+        .cte("freed")
+    )
+
+
+def _finish(*, has_events: bool) -> Executable:
+    """Store the answer, close the turn, drop the lease. One row, its sequence, if it was ours."""
+    held = held_conversation()
+    ended = _ended(
+        held,
+        state=bindparam("state", type_=Text),
+        response_sequence=held.c.last_sequence + ONE,
+        context_first_sequence=bindparam("context_first", type_=BigInteger),
+        context_message_count=bindparam("context_count", type_=Integer),
+        context_omitted_count=bindparam("context_omitted", type_=BigInteger),
+    )
+    answered = (
+        insert(message)
+        .from_select(
+            [
+                "owner_id",
+                "conversation_id",
+                "sequence",
+                "turn_id",
+                "role",
+                "content",
+                "tool_calls",
+                "usage",
+                "model",
+                "finish_reason",
+            ],
+            select(
+                OWNER,
+                CONVERSATION,
+                ended.c.response_sequence,
+                ended.c.id,
+                word(Role.ASSISTANT),
+                CONTENT,
+                bindparam("tool_calls", type_=Text),
+                bindparam("usage", type_=Text),
+                bindparam("model", type_=Text),
+                bindparam("finish_reason", type_=Text),
+            ),
+        )
+        .cte("answered")
+    )
+    freed = _freed(ended, last_sequence=ended.c.response_sequence, preview=PREVIEW)
+    found = select(ended.c.response_sequence).add_cte(answered, freed)
+    return found.add_cte(events_gone(ended)) if has_events else found
+
+
+def _fail() -> Executable:
+    """Close the turn as failed, drop the lease. One row if it was ours."""
+    held = held_conversation()
+    ended = _ended(
+        held,
+        state=word(TurnState.FAILED),
+        error_reason=bindparam("reason", type_=Text),
+        error_text=bindparam("text", type_=Text),
+    )
+    return select(ended.c.id).add_cte(_freed(ended))
+
+
+def _request_cancel() -> Executable:
+    return (
+        update(turn)
+        .values(cancel_requested_time=func.now())
+        .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
+        .where(turn.c.state == word(TurnState.RUNNING))
+        .returning(turn.c.id)
+    )
+
+
+RENEW = compiled(_renew())
+FINISH = compiled(_finish(has_events=False))
+FINISH_WITH_EVENTS = compiled(_finish(has_events=True))
+FAIL = compiled(_fail())
+REQUEST_CANCEL = compiled(_request_cancel())

@@ -1,0 +1,269 @@
+"""Statements that open a turn: a claim, a claim again, and taking an abandoned one over."""
+
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Executable,
+    Integer,
+    Select,
+    Text,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.dialects.postgresql import insert
+
+from parley_server.core.model import FailureReason, Role, TurnState
+from parley_server.storage.statements.parts import (
+    AGENT,
+    CONTENT,
+    CONVERSATION,
+    EXPECTED,
+    FINGERPRINT,
+    LEASE_END,
+    ONE,
+    OWNER,
+    PREVIEW,
+    REQUEST,
+    TENANT,
+    TITLE,
+    TURN,
+    TURN_ABANDONED_TEXT,
+    USER,
+    ZERO,
+    compiled,
+    events_gone,
+    held_conversation,
+    is_free,
+    word,
+)
+from parley_server.storage.tables import conversation, message, turn
+
+
+def _overrun(held: CTE, won: CTE) -> CTE:
+    """Write down that the turn whose lease passed was abandoned, if another turn is opened now."""
+    return (
+        update(turn)
+        .values(
+            state=word(TurnState.FAILED),
+            error_reason=word(FailureReason.TURN_ABANDONED),
+            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
+            end_time=held.c.lease_expires_at,
+        )
+        .where(turn.c.owner_id == OWNER, turn.c.id == held.c.open_turn_id)
+        .where(won.c.id != turn.c.id)
+        .cte("overrun")
+    )
+
+
+def _user_message(sequence: Any, won: CTE) -> CTE:
+    return (
+        plain_insert(message)
+        .from_select(
+            ["owner_id", "conversation_id", "sequence", "turn_id", "role", "content"],
+            select(
+                OWNER,
+                CONVERSATION,
+                sequence,
+                won.c.id,
+                word(Role.USER),
+                CONTENT,
+            ),
+        )
+        .cte("said")
+    )
+
+
+def _new_turn(sequence: Any) -> Select[Any]:
+    """A turn's row, without what it is selected from."""
+    return select(
+        OWNER,
+        TURN,
+        CONVERSATION,
+        REQUEST,
+        FINGERPRINT,
+        AGENT,
+        word(TurnState.RUNNING),
+        literal_column("1", Integer),
+        sequence,
+    )
+
+
+_NEW_TURN_COLUMNS = [
+    "owner_id",
+    "id",
+    "conversation_id",
+    "request_id",
+    "fingerprint",
+    "agent",
+    "state",
+    "attempt",
+    "user_sequence",
+]
+
+
+def _claim() -> Executable:
+    """Open a turn on an existing conversation, or say why not.
+
+    One row: the new turn's sequence, or null; then, of the conversation as it was locked,
+    last_sequence, fence, open_turn_id, lease_expires_at, update_time, is_free.
+    No row: no such conversation.
+    """
+    held = held_conversation()
+    opened = (
+        insert(turn)
+        .from_select(
+            _NEW_TURN_COLUMNS,
+            _new_turn(held.c.last_sequence + ONE)
+            .select_from(held)
+            .where(
+                is_free(held),
+                or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED),
+            ),
+        )
+        .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
+        .returning(turn.c.id, turn.c.user_sequence)
+        .cte("opened")
+    )
+    taken = (
+        update(conversation)
+        .values(
+            last_sequence=opened.c.user_sequence,
+            fence=conversation.c.fence + ONE,
+            preview=PREVIEW,
+            open_turn_id=opened.c.id,
+            lease_expires_at=LEASE_END,
+            update_time=func.now(),
+        )
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(opened.c.id == TURN)
+        .cte("taken")
+    )
+    return (
+        select(
+            opened.c.user_sequence,
+            held.c.last_sequence,
+            held.c.fence,
+            held.c.open_turn_id,
+            held.c.lease_expires_at,
+            held.c.update_time,
+            is_free(held),
+        )
+        .select_from(held.outerjoin(opened, true()))
+        .add_cte(_overrun(held, opened), _user_message(opened.c.user_sequence, opened), taken)
+    )
+
+
+def _claim_new() -> Executable:
+    """Open a turn on a conversation made for it. One row, unless somebody has the request id."""
+    opened = (
+        insert(turn)
+        .from_select(_NEW_TURN_COLUMNS, _new_turn(ONE))
+        .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
+        .returning(turn.c.id)
+        .cte("opened")
+    )
+    created = (
+        plain_insert(conversation)
+        .from_select(
+            [
+                "owner_id",
+                "id",
+                "tenant_id",
+                "user_id",
+                "title",
+                "last_sequence",
+                "preview",
+                "fence",
+                "open_turn_id",
+                "lease_expires_at",
+            ],
+            select(
+                OWNER,
+                CONVERSATION,
+                TENANT,
+                USER,
+                TITLE,
+                ONE,
+                PREVIEW,
+                ONE,
+                opened.c.id,
+                LEASE_END,
+            ),
+        )
+        .cte("created")
+    )
+    return select(opened.c.id).add_cte(created, _user_message(ONE, opened))
+
+
+def _create() -> Executable:
+    """Make an empty conversation unless there is one. A claim follows in the transaction."""
+    return (
+        insert(conversation)
+        .values(
+            owner_id=OWNER,
+            id=CONVERSATION,
+            tenant_id=TENANT,
+            user_id=USER,
+            title=TITLE,
+            last_sequence=ZERO,
+            preview=literal_column("''", Text),
+            fence=ZERO,
+        )
+        .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+    )
+
+
+def _reclaim(*, is_new_attempt: bool) -> Executable:
+    """Take the lease of a turn that is still the newest. One row, its attempt and fence, if taken.
+
+    Args:
+        is_new_attempt: True: a failed or abandoned turn, to be run again; its events go. False: an
+            abandoned one, to be ended with what it has.
+    """
+    held = held_conversation()
+    changes = {
+        "state": word(TurnState.RUNNING),
+        "attempt": turn.c.attempt + literal_column("1", Integer),
+        "cancel_requested_time": null(),
+        "error_reason": null(),
+        "error_text": null(),
+        "end_time": null(),
+    }
+    is_open = turn.c.state == word(TurnState.RUNNING)
+    retaken = (
+        update(turn)
+        .values(changes if is_new_attempt else {"state": word(TurnState.RUNNING)})
+        .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
+        .where(or_(is_open, turn.c.state == word(TurnState.FAILED)) if is_new_attempt else is_open)
+        .where(turn.c.user_sequence == held.c.last_sequence, is_free(held))
+        .returning(turn.c.id, turn.c.attempt)
+        .cte("retaken")
+    )
+    taken = (
+        update(conversation)
+        .values(
+            fence=conversation.c.fence + ONE,
+            open_turn_id=retaken.c.id,
+            lease_expires_at=LEASE_END,
+            update_time=func.now(),
+        )
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(retaken.c.id == TURN)
+        .cte("taken")
+    )
+    found = select(retaken.c.attempt, held.c.fence + ONE).select_from(held, retaken).add_cte(taken)
+    return found.add_cte(events_gone(retaken)) if is_new_attempt else found
+
+
+CLAIM = compiled(_claim())
+CLAIM_NEW = compiled(_claim_new())
+CREATE = compiled(_create())
+RECLAIM = compiled(_reclaim(is_new_attempt=True))
+TAKE_OVER = compiled(_reclaim(is_new_attempt=False))

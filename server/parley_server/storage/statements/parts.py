@@ -1,0 +1,106 @@
+"""What statements are made of: parameters, constants, and the conversation's row, locked."""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Executable,
+    Integer,
+    Interval,
+    LargeBinary,
+    Text,
+    Uuid,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from parley_server.storage.tables import conversation, turn_event
+
+TURN_ABANDONED_TEXT = "the worker that ran the turn went away"
+
+_DIALECT = PGDialect_psycopg(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+
+
+def compiled(statement: Executable) -> str:
+    """Return the statement as SQL with psycopg's named placeholders.
+
+    psycopg keeps what it parses of a statement of up to 4,096 characters; a longer one is parsed
+    again at every call, so none of them may be.
+    """
+    sql = str(statement.compile(dialect=_DIALECT))  # type: ignore[attr-defined]
+    if len(sql) > 4096 or "_1)s" in sql:
+        raise AssertionError(f"too long for psycopg's cache, or an unnamed parameter:\n{sql}")
+    return sql
+
+
+# The parameters, by name. Every statement has `owner`.
+OWNER = bindparam("owner", type_=Uuid)
+CONVERSATION = bindparam("conversation", type_=Uuid)
+TURN = bindparam("turn", type_=Uuid)
+REQUEST = bindparam("request", type_=Text)
+FINGERPRINT = bindparam("fingerprint", type_=LargeBinary)
+AGENT = bindparam("agent", type_=Text)
+CONTENT = bindparam("content", type_=Text)
+TITLE = bindparam("title", type_=Text)
+PREVIEW = bindparam("preview", type_=Text)
+TENANT = bindparam("tenant", type_=Text)
+USER = bindparam("user", type_=Text)
+EXPECTED = bindparam("expected", type_=BigInteger)
+FENCE = bindparam("fence", type_=BigInteger)
+LIMIT = bindparam("limit", type_=Integer)
+MAX_BYTES = bindparam("max_bytes", type_=BigInteger)
+
+ATTEMPT = bindparam("attempt", type_=Integer)
+
+LEASE_END = func.now() + bindparam("lease", type_=Interval)
+
+# Constants are written into the statement: a parameter each would be sent with every call.
+ONE = literal_column("1::bigint", BigInteger)
+ZERO = literal_column("0::bigint", BigInteger)
+
+
+def word(of: StrEnum) -> ColumnElement[str]:
+    return literal_column(f"'{of.value}'::text", Text)
+
+
+def held_conversation() -> CTE:
+    """Lock the conversation and read it as it is once the lock is had: keys only in its WHERE."""
+    return (
+        select(
+            conversation.c.last_sequence,
+            conversation.c.fence,
+            conversation.c.open_turn_id,
+            conversation.c.lease_expires_at,
+            conversation.c.update_time,
+        )
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .with_for_update(key_share=True)
+        .cte("held")
+    )
+
+
+def is_free(held: CTE) -> Any:
+    return or_(held.c.open_turn_id.is_(None), held.c.lease_expires_at <= func.now())
+
+
+def byte_size(of: Any) -> ColumnElement[int]:
+    """Bytes of a message's text and tool calls, known without reading them."""
+    return func.octet_length(of.content) + func.coalesce(func.octet_length(of.tool_calls), ZERO)
+
+
+def events_gone(of: CTE) -> CTE:
+    """Remove the events of a turn that another part of the statement has ended or retaken."""
+    return (
+        delete(turn_event)
+        .where(turn_event.c.owner_id == OWNER, turn_event.c.turn_id == TURN)
+        .where(of.c.id == turn_event.c.turn_id)
+        .cte("events_gone")
+    )

@@ -1,0 +1,266 @@
+"""Statements that change nothing."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Executable,
+    Integer,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+
+from parley_server.core.model import Role
+from parley_server.storage.statements.parts import (
+    ATTEMPT,
+    CONVERSATION,
+    LIMIT,
+    MAX_BYTES,
+    OWNER,
+    REQUEST,
+    TURN,
+    ZERO,
+    byte_size,
+    compiled,
+    word,
+)
+from parley_server.storage.tables import conversation, message, schema_version, turn, turn_event
+
+TURN_COLUMNS = (
+    turn.c.id,
+    turn.c.conversation_id,
+    turn.c.request_id,
+    turn.c.fingerprint,
+    turn.c.agent,
+    turn.c.state,
+    turn.c.attempt,
+    turn.c.user_sequence,
+    turn.c.response_sequence,
+    turn.c.error_reason,
+    turn.c.error_text,
+    turn.c.create_time,
+    turn.c.end_time,
+    turn.c.context_first_sequence,
+    turn.c.context_message_count,
+    turn.c.context_omitted_count,
+    turn.c.cancel_requested_time.is_not(None),
+)
+
+
+def _turn(*where: Any) -> Select[Any]:
+    """Read a turn together with its conversation and its answer.
+
+    TURN_COLUMNS; then the conversation's last_sequence, fence, lease_expires_at; whether this turn
+    holds a valid lease; then the answer's content, tool_calls, usage, model, finish_reason.
+    """
+    return (
+        select(
+            *TURN_COLUMNS,
+            conversation.c.last_sequence,
+            conversation.c.fence,
+            conversation.c.lease_expires_at,
+            and_(
+                conversation.c.open_turn_id == turn.c.id,
+                conversation.c.lease_expires_at > func.now(),
+            ).is_(true()),
+            message.c.content,
+            message.c.tool_calls,
+            message.c.usage,
+            message.c.model,
+            message.c.finish_reason,
+        )
+        .join(
+            conversation,
+            and_(conversation.c.owner_id == OWNER, conversation.c.id == turn.c.conversation_id),
+        )
+        .outerjoin(
+            message,
+            and_(
+                message.c.owner_id == OWNER,
+                message.c.conversation_id == turn.c.conversation_id,
+                message.c.sequence == turn.c.response_sequence,
+            ),
+        )
+        .where(turn.c.owner_id == OWNER, *where)
+    )
+
+
+def _standing() -> Executable:
+    is_held = and_(
+        conversation.c.open_turn_id.is_not(None), conversation.c.lease_expires_at > func.now()
+    )
+    return select(
+        conversation.c.last_sequence,
+        case((is_held, conversation.c.open_turn_id)),
+        conversation.c.update_time,
+        conversation.c.lease_expires_at,
+    ).where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+
+
+def _window() -> Executable:
+    """Read the newest answered messages before a sequence, newest first, while they fit.
+
+    A user message was answered exactly if the message behind it is an answer. Read from the tail
+    of the key, row by row, until `limit` of them are found: a window function over an index needs
+    no more rows than are asked of it, and the length of a text is known without reading it.
+    """
+    newest_first = message.c.sequence.desc()
+    tail = (
+        select(
+            message.c.sequence,
+            message.c.role,
+            message.c.content,
+            message.c.tool_calls,
+            func.lag(message.c.role).over(order_by=newest_first).label("next_role"),
+        )
+        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
+        .where(message.c.sequence < bindparam("before", type_=BigInteger))
+        .order_by(newest_first)
+        .limit(bindparam("lookback", type_=Integer))
+        .subquery("tail")
+    )
+    is_answered = or_(tail.c.role != word(Role.USER), tail.c.next_role == word(Role.ASSISTANT))
+    sized = (
+        select(
+            tail.c.sequence,
+            tail.c.role,
+            tail.c.content,
+            tail.c.tool_calls,
+            is_answered.label("is_answered"),
+            func.sum(case((is_answered, byte_size(tail.c)), else_=ZERO))
+            .over(order_by=tail.c.sequence.desc(), rows=(None, 0))
+            .label("total"),
+        )
+        .order_by(tail.c.sequence.desc())
+        .subquery("sized")
+    )
+    return (
+        select(sized.c.sequence, sized.c.role, sized.c.content, sized.c.tool_calls)
+        .where(sized.c.is_answered, sized.c.total <= MAX_BYTES)
+        .order_by(sized.c.sequence.desc())
+        .limit(LIMIT)
+    )
+
+
+HISTORY_COLUMNS = (
+    message.c.sequence,
+    message.c.role,
+    message.c.content,
+    message.c.tool_calls,
+    message.c.turn_id,
+    message.c.create_time,
+    message.c.usage,
+    message.c.model,
+    message.c.finish_reason,
+)
+
+
+def _history(*, newest_first: bool) -> Executable:
+    """Read a page of messages: the conversation's last_sequence, then HISTORY_COLUMNS.
+
+    No row: no such conversation. One row of nulls: no messages in that range.
+    """
+    order = message.c.sequence.desc() if newest_first else message.c.sequence.asc()
+    size = byte_size(message.c)
+    part = (
+        select(
+            *HISTORY_COLUMNS,
+            func.sum(size).over(order_by=order, rows=(None, 0)).label("total"),
+            size.label("size"),
+        )
+        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
+        .where(message.c.sequence > bindparam("above", type_=BigInteger))
+        .where(message.c.sequence < bindparam("below", type_=BigInteger))
+        .order_by(order)
+        .limit(LIMIT)
+        .subquery("part")
+    )
+    fits = or_(part.c.total <= MAX_BYTES, part.c.total == part.c.size)
+    return (
+        select(conversation.c.last_sequence, *(part.c[column.name] for column in HISTORY_COLUMNS))
+        .select_from(conversation.outerjoin(part, fits))
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .order_by(part.c.sequence.desc() if newest_first else part.c.sequence.asc())
+    )
+
+
+def _conversations(*where: Any) -> Executable:
+    return (
+        select(
+            conversation.c.id,
+            conversation.c.title,
+            conversation.c.create_time,
+            conversation.c.update_time,
+            conversation.c.last_sequence,
+            conversation.c.preview,
+            case((conversation.c.lease_expires_at > func.now(), conversation.c.open_turn_id)),
+        )
+        .where(conversation.c.owner_id == OWNER, *where)
+        .order_by(conversation.c.update_time.desc(), conversation.c.id.desc())
+        .limit(LIMIT)
+    )
+
+
+def _events() -> Executable:
+    """Read stored events of an attempt behind an index: index, text, tool_call."""
+    size = func.coalesce(func.octet_length(turn_event.c.text), ZERO) + func.coalesce(
+        func.octet_length(turn_event.c.tool_call), ZERO
+    )
+    part = (
+        select(
+            turn_event.c.index,
+            turn_event.c.text,
+            turn_event.c.tool_call,
+            (func.sum(size).over(order_by=turn_event.c.index, rows=(None, 0)) - size).label(
+                "before"
+            ),
+        )
+        .where(turn_event.c.owner_id == OWNER, turn_event.c.turn_id == TURN)
+        .where(turn_event.c.attempt == ATTEMPT)
+        .where(turn_event.c.index > bindparam("after_index", type_=BigInteger))
+        .order_by(turn_event.c.index)
+        .limit(LIMIT)
+        .subquery("part")
+    )
+    return (
+        select(part.c.index, part.c.text, part.c.tool_call)
+        .where(part.c.before < MAX_BYTES)
+        .order_by(part.c.index)
+    )
+
+
+TURN_BY_REQUEST = compiled(_turn(turn.c.request_id == REQUEST))
+TURN_BY_ID = compiled(_turn(turn.c.id == TURN, turn.c.conversation_id == CONVERSATION))
+TURNS_SINCE = compiled(
+    _turn(
+        turn.c.conversation_id == CONVERSATION,
+        turn.c.user_sequence >= bindparam("since", type_=BigInteger),
+    )
+    .order_by(turn.c.user_sequence)
+    .limit(LIMIT)
+)
+STANDING = compiled(_standing())
+WINDOW = compiled(_window())
+EVENTS = compiled(_events())
+HISTORY_OLDEST_FIRST = compiled(_history(newest_first=False))
+HISTORY_NEWEST_FIRST = compiled(_history(newest_first=True))
+CONVERSATIONS = compiled(_conversations())
+CONVERSATIONS_AFTER = compiled(
+    _conversations(
+        tuple_(conversation.c.update_time, conversation.c.id)
+        < tuple_(
+            bindparam("after_time", type_=DateTime(timezone=True)),
+            bindparam("after_id", type_=Uuid),
+        )
+    )
+)
+SCHEMA = compiled(select(schema_version.c.version, schema_version.c.oldest_worker))
