@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text
+from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, ToolCall
 
 Script = Callable[[AgentRun], AsyncGenerator[AgentEvent, None]]
 
@@ -44,5 +44,32 @@ class Gate:
             await self.opened.wait()
             async for event in say_back(run):
                 yield event
+        finally:
+            self.closed.set()
+
+
+class Speaker:
+    """A script that says what the test tells it to, when it tells it to.
+
+    What is put in: a text, a ToolCall, an exception to raise, or None to finish.
+    """
+
+    def __init__(self) -> None:
+        self._lines: asyncio.Queue[str | ToolCall | Exception | None] = asyncio.Queue()
+        self.entered = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    def say(self, *lines: str | ToolCall | Exception | None) -> None:
+        for line in lines:
+            self._lines.put_nowait(line)
+
+    async def __call__(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        self.entered.set()
+        try:
+            while (line := await self._lines.get()) is not None:
+                if isinstance(line, Exception):
+                    raise line
+                yield Text(line) if isinstance(line, str) else line
+            yield Finish(FinishReason.STOP, "speaker-1")
         finally:
             self.closed.set()

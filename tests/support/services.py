@@ -71,6 +71,32 @@ class Service:
         request = pb.ListConversationsRequest(**fields)
         return await self.stub.ListConversations(request, timeout=20, metadata=metadata(user))
 
+    def stream(
+        self,
+        message: str = "hello",
+        *,
+        user: str = "ada",
+        timeout: float = 20,
+        after: pb.StreamChatResponse | None = None,
+        **fields: Any,
+    ) -> grpc.aio.UnaryStreamCall[pb.StreamChatRequest, pb.StreamChatResponse]:
+        """Start a stream, behind the last event seen."""
+        request = pb.StreamChatRequest(chat=pb.ChatRequest(message=message, **fields))
+        if after is not None:
+            request.after_attempt = after.attempt
+            request.after_index = after.index
+        return self.stub.StreamChat(request, timeout=timeout, metadata=metadata(user))
+
+    def watch(
+        self, conversation_id: str, *, user: str = "ada", timeout: float = 20, **fields: Any
+    ) -> grpc.aio.UnaryStreamCall[pb.WatchConversationRequest, pb.WatchConversationResponse]:
+        request = pb.WatchConversationRequest(conversation_id=conversation_id, **fields)
+        return self.stub.WatchConversation(request, timeout=timeout, metadata=metadata(user))
+
+    async def cancel(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
+        request = pb.CancelTurnRequest(**fields)
+        return (await self.stub.CancelTurn(request, timeout=20, metadata=metadata(user))).turn
+
     async def turn(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
         request = pb.GetTurnRequest(**fields)
         return (await self.stub.GetTurn(request, timeout=20, metadata=metadata(user))).turn

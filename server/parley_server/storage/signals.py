@@ -52,7 +52,8 @@ class PostgresSignals:
         self._connections = connections
         self._sender = secrets.token_urlsafe(_SENDER_CHARACTERS)[:_SENDER_CHARACTERS]
         self._pending: dict[UUID, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
         self._is_gathering = False
         self.are_live = False
 
@@ -63,12 +64,15 @@ class PostgresSignals:
             on_signal: called for each topic that another worker has sent.
             on_gap: called when signals may have been missed.
         """
-        self._keep(asyncio.create_task(self._listen(on_signal, on_gap)))
+        self._listening = asyncio.create_task(self._listen(on_signal, on_gap))
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Tell what is still to be told, and listen no more."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+        self._send_soon()
+        await asyncio.gather(*self._sending)
 
     def send(self, topic: UUID) -> None:
         """Tell the other workers within about 20 ms, each topic once."""
@@ -80,7 +84,9 @@ class PostgresSignals:
     def _send_soon(self) -> None:
         self._is_gathering = False
         topics, self._pending = list(self._pending), {}
-        self._keep(asyncio.create_task(self._send(topics)))
+        sending = asyncio.create_task(self._send(topics))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
 
     async def _send(self, topics: list[UUID]) -> None:
         for first in range(0, len(topics), TOPICS_A_SIGNAL):
@@ -127,7 +133,3 @@ class PostgresSignals:
             return  # not one of ours: anybody may notify
         for at in range(0, len(ids) - _ID_BYTES + 1, _ID_BYTES):
             on_signal(UUID(bytes=ids[at : at + _ID_BYTES]))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
