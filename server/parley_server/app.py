@@ -220,7 +220,7 @@ class Worker:
         await self._database_is_safe()
         await self.store.open()
         if isinstance(self.signals, PostgresSignals):
-            self.signals.open(self._heard, self.bells.ring_all)
+            self.signals.open(self._heard, self._heard_nothing)
         readiness = asyncio.create_task(self._watch_readiness())
         try:
             port = await self.server.start(self.settings.listen)
@@ -238,6 +238,11 @@ class Worker:
         """Pass a signal of another worker on."""
         self.bells.heard(topic)
         self.turns.runs.heard(topic)
+
+    def _heard_nothing(self) -> None:
+        """Let everybody look who may have missed a signal."""
+        self.bells.ring_all()
+        self.turns.runs.heard_nothing()
 
     async def _database_is_safe(self) -> None:
         """Wait for the database, with a bound, and check that it may be used."""

@@ -68,6 +68,11 @@ class Runs:
         self._attempts: dict[UUID, Attempt] = {}
         self.chores: set[asyncio.Task[None]] = set()
         """Heartbeats, late writes, and agents that were told to stop."""
+        self._looking = Heartbeat(CANCEL_LOOK_S, self._look_without_signals, self.chores)
+
+    def close(self) -> None:
+        """Look for nothing any more."""
+        self._looking.cancel()
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -87,6 +92,10 @@ class Runs:
         if attempt is not None:
             self._do(self._look_for_cancel(attempt))
 
+    def heard_nothing(self) -> None:
+        """Take note that signals may have been missed."""
+        self._do(self._look_at_all())
+
     async def run(
         self, owner: Owner, ask: Ask, lease: Lease, call: Call, *, has_events: bool
     ) -> Answered:
@@ -100,7 +109,7 @@ class Runs:
         """
         attempt = self._begin(owner, ask, lease, has_events)
         timer = call.runs(attempt)
-        heartbeats = self._heartbeats(attempt)
+        heartbeat = Heartbeat(self._settings.lease_s / 3, lambda: self._renew(attempt), self.chores)
         try:
             window = await self._window(owner, lease, ask.message)
             run = AgentRun(
@@ -119,8 +128,7 @@ class Runs:
             raise
         finally:
             timer.cancel()
-            for heartbeat in heartbeats:
-                heartbeat.cancel()
+            heartbeat.cancel()
             attempt.stop(Stop.AGENT_DONE)
             del self._attempts[lease.turn_id]
             self._bells.ring(lease.conversation_id)
@@ -268,14 +276,6 @@ class Runs:
 
     # While the agent runs
 
-    def _heartbeats(self, attempt: Attempt) -> list[Heartbeat]:
-        beats = [Heartbeat(self._settings.lease_s / 3, lambda: self._renew(attempt), self.chores)]
-        if not self._bells.reach_other_workers:
-            beats.append(
-                Heartbeat(CANCEL_LOOK_S, lambda: self._look_for_cancel(attempt), self.chores)
-            )
-        return beats
-
     async def _renew(self, attempt: Attempt) -> None:
         """Keep the lease. With the database away, the agent goes on."""
         owner, lease = attempt.owner, attempt.lease
@@ -290,6 +290,14 @@ class Runs:
             attempt.stop(Stop.CONVERSATION_GONE)
         elif turn.fence != lease.fence:
             attempt.stop(Stop.LEASE_LOST)
+
+    async def _look_without_signals(self) -> None:
+        if not self._bells.reach_other_workers:
+            await self._look_at_all()
+
+    async def _look_at_all(self) -> None:
+        """Look at every turn that runs here, for CancelTurn."""
+        await asyncio.gather(*(self._look_for_cancel(a) for a in list(self._attempts.values())))
 
     async def _look_for_cancel(self, attempt: Attempt) -> None:
         """Stop an attempt whose turn is to be stopped."""

@@ -144,6 +144,7 @@ class Turns:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         self.runs.end_all()
+        self.runs.close()
         for rest in (self._tasks, self.runs.chores):
             if rest:
                 await asyncio.wait(rest, timeout=OVERTIME_S)

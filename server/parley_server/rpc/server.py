@@ -19,7 +19,7 @@ SERVICE = conversation_service_pb2.DESCRIPTOR.services_by_name["ConversationServ
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_SEND_BYTES = 4 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
-LAST_WORDS_S = 5.0
+LAST_WORDS_S = 1.0
 """How long answers that are ready may still take to be sent when the server stops."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -65,6 +66,7 @@ class Connections:
         )
         self._check: asyncio.Task[None] | None = None
         self._is_away = False
+        self._answered_at = 0.0
 
     async def open(self) -> None:
         """Start to connect; does not wait for it."""
@@ -98,6 +100,7 @@ class Connections:
         try:
             rows = await work(connection)
             self._is_away = False
+            self._answered_at = monotonic()
             return rows
         except Exception as error:
             raise self._explained(error, is_begun=True) from None
@@ -112,7 +115,8 @@ class Connections:
             log.error("statement failed", error=type(error).__name__, sqlstate=state)
             return StatementFailed(f"{type(error).__name__} {state}")
         log.warning("store unavailable", error=type(error).__name__, sqlstate=state)
-        self._is_away = self._is_away or not is_begun
+        if not is_begun and monotonic() - self._answered_at > CONNECTION_WAIT_S:
+            self._is_away = True  # else the pool is merely busy
         if isinstance(meaning, StoreOutcomeUnknown):
             self._is_away = True
             # One broken connection is seldom alone: have the idle ones looked at.

@@ -145,6 +145,7 @@ async def test_answer_that_cannot_be_stored_is_unavailable(
 
     assert STORE_UNAVAILABLE == await call
     proxy.come_back()
+    await eventually(service.conversations)
     answer = await eventually(lambda: service.chat("hello", request_id="r"))
     assert "HELLO" == answer.response
 
