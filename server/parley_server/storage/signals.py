@@ -2,12 +2,14 @@
 
 One connection a worker listens. What is to be told is gathered for 20 ms and sent in one statement:
 a NOTIFY in each turn's own statement would have all commits of the database wait for each other.
+Workers greet each other, so that one that is alone sends nothing but a greeting now and then.
 """
 
 import asyncio
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 import psycopg
@@ -21,6 +23,10 @@ log = structlog.get_logger("parley.signals")
 CHANNEL = "parley"
 GATHER_S = 0.02
 RECONNECT_S = 1.0
+GREETING_S = 10.0
+"""How often a worker says that it listens."""
+PEER_S = 30.0
+"""How long a worker that said so is taken to listen."""
 TOPICS_A_SIGNAL = 300
 """How many ids fit into the 8,000 bytes of one notification."""
 _ID_BYTES = 16
@@ -52,7 +58,10 @@ class PostgresSignals:
         self._connections = connections
         self._sender = secrets.token_urlsafe(_SENDER_CHARACTERS)[:_SENDER_CHARACTERS]
         self._pending: dict[UUID, None] = {}
+        self._peers: dict[str, float] = {}
+        """The workers that listen, and when each was last heard."""
         self._listening: asyncio.Task[None] | None = None
+        self._greeting: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self._is_gathering = False
         self.are_live = False
@@ -65,9 +74,12 @@ class PostgresSignals:
             on_gap: called when signals may have been missed.
         """
         self._listening = asyncio.create_task(self._listen(on_signal, on_gap))
+        self._greet()
 
     async def close(self) -> None:
         """Tell what is still to be told, and listen no more."""
+        if self._greeting is not None:
+            self._greeting.cancel()
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait([self._listening])
@@ -75,7 +87,9 @@ class PostgresSignals:
         await asyncio.gather(*self._sending)
 
     def send(self, topic: UUID) -> None:
-        """Tell the other workers within about 20 ms, each topic once."""
+        """Tell the other workers within about 20 ms, each topic once; nobody, if there are none."""
+        if not self._peers:
+            return
         self._pending[topic] = None
         if not self._is_gathering:
             self._is_gathering = True
@@ -84,18 +98,28 @@ class PostgresSignals:
     def _send_soon(self) -> None:
         self._is_gathering = False
         topics, self._pending = list(self._pending), {}
-        sending = asyncio.create_task(self._send(topics))
+        for first in range(0, len(topics), TOPICS_A_SIGNAL):
+            self._send_now(topics[first : first + TOPICS_A_SIGNAL])
+
+    def _send_now(self, topics: list[UUID]) -> None:
+        sending = asyncio.create_task(self._notify(topics))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
 
-    async def _send(self, topics: list[UUID]) -> None:
-        for first in range(0, len(topics), TOPICS_A_SIGNAL):
-            part = topics[first : first + TOPICS_A_SIGNAL]
-            data = b64encode(b"".join(topic.bytes for topic in part)).decode()
-            try:
-                await self._connections.run(_NOTIFY, {"payload": self._sender + data})
-            except StoreUnavailable:
-                return  # those who wait look for themselves, and soon
+    async def _notify(self, topics: list[UUID]) -> None:
+        payload = self._sender + b64encode(b"".join(topic.bytes for topic in topics)).decode()
+        with suppress(StoreUnavailable):  # those who wait look for themselves, and soon
+            await self._connections.run(_NOTIFY, {"payload": payload})
+
+    def _greet(self) -> None:
+        """Say that this worker listens, and forget those who have not said so for a while."""
+        loop = asyncio.get_running_loop()
+        for peer, heard_at in list(self._peers.items()):
+            if heard_at < loop.time() - PEER_S:
+                del self._peers[peer]
+        if self.are_live:
+            self._send_now([])
+        self._greeting = loop.call_later(GREETING_S, self._greet)
 
     async def _listen(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
         while True:
@@ -112,6 +136,7 @@ class PostgresSignals:
                 async with connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     self.are_live = True
+                    self._send_now([])
                     on_gap()
                     async for notification in connection.notifies():
                         self._heard(notification.payload, on_signal)
@@ -127,6 +152,9 @@ class PostgresSignals:
         sender, data = payload[:_SENDER_CHARACTERS], payload[_SENDER_CHARACTERS:]
         if sender == self._sender:
             return
+        if sender not in self._peers:
+            self._send_now([])  # greet it back
+        self._peers[sender] = asyncio.get_running_loop().time()
         try:
             ids = b64decode(data, validate=True)
         except ValueError:
