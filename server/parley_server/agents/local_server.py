@@ -17,11 +17,8 @@ SLOTS = 4
 """How many answers are under way at once; more wait."""
 SLOT_TOKENS = 4096
 """What one of them may read and write."""
-MAX_ANSWER_TOKENS = 512
 MAX_THREADS = 4
 """A model this small does not get faster with more."""
-NICENESS = 5
-"""The database and the workers go first."""
 
 
 def main() -> None:
@@ -29,10 +26,9 @@ def main() -> None:
     # finishes then need their model.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(NICENESS)
     settings = json.loads(os.environ.pop(SETTINGS))
     try:
-        server = _serve(settings["path"], settings["key"])
+        server = _serve(settings["path"], settings["key"], settings["max_answer_tokens"])
         _say({"url": server.listening_address})
     except Exception as error:
         _say({"error": f"{type(error).__name__}: {error}"})
@@ -41,7 +37,7 @@ def main() -> None:
     os._exit(0)  # an orderly end would wait for the answers under way
 
 
-def _serve(path: str, key: str) -> Any:
+def _serve(path: str, key: str, max_answer_tokens: int) -> Any:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -56,12 +52,20 @@ def _serve(path: str, key: str) -> Any:
     params.verbosity = 1  # nothing of what is said
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
-    params.n_predict = MAX_ANSWER_TOKENS
+    params.n_predict = max_answer_tokens
     params.cache_ram_mib = 0
-    threads = max(1, min(MAX_THREADS, len(os.sched_getaffinity(0))))
-    params.cpuparams.n_threads = threads
-    params.cpuparams_batch.n_threads = threads
+    params.cpuparams.n_threads = _threads()
+    params.cpuparams_batch.n_threads = _threads()
     return xllamacpp.Server(params)
+
+
+def _threads() -> int:
+    """Return how many threads compute: one core is left to the database and the workers.
+
+    The threads wait for each other many times a token, by spinning. With as many as there are
+    cores, and those busy with something else, answers come a hundred times slower (decision 0007).
+    """
+    return max(1, min(MAX_THREADS, (os.cpu_count() or 1) - 1))
 
 
 def _say(said: dict[str, str]) -> None:

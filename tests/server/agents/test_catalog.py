@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.errors import BadAgent
 from support.fake_openai import FakeOpenAI, Say

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from parley_server.agents.catalog import create_agent
 from parley_server.core.model import Finish, FinishReason, Text, Usage
 from support.runs import a_run, a_user_message, an_answer, told_by

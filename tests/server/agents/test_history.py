@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
+
 from parley_server.agents.catalog import create_agent
 from parley_server.agents.history import conversation_of, shorter
 from parley_server.core.model import Role, ToolCall, WindowMessage
-from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 from support.fake_openai import FakeOpenAI, Say
 from support.runs import a_call, a_run, a_user_message, an_answer, told_by
 
@@ -66,7 +67,17 @@ async def test_tool_calls_come_back_step_by_step_before_the_text() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "no json", '{"x":', "[1]", '"text"', "null", '{"x": NaN}', "[" * 30_000, '{"x":"\\ud800"}'],
+    [
+        "",
+        "no json",
+        '{"x":',
+        "[1]",
+        '"text"',
+        "null",
+        '{"x": NaN}',
+        "[" * 30_000,
+        '{"x":"\\ud800"}',
+    ],
     ids=["empty", "words", "cut", "list", "string", "null", "nan", "deep", "surrogate"],
 )
 async def test_stored_arguments_that_are_no_object_are_sent_as_one(arguments: str) -> None:
@@ -96,7 +107,12 @@ async def test_stored_names_and_ids_are_made_to_fit_every_provider() -> None:
 
 async def test_user_messages_around_an_empty_answer_are_sent_as_one() -> None:
     """Some models' templates refuse two user messages in a row, and some providers empty ones."""
-    earlier = [a_user_message("One"), an_answer(""), a_user_message("Two", 3), an_answer("", sequence=4)]
+    earlier = [
+        a_user_message("One"),
+        an_answer(""),
+        a_user_message("Two", 3),
+        an_answer("", sequence=4),
+    ]
 
     assert [{"role": "user", "content": "One\n\nTwo\n\nNow"}] == await wire_of(earlier)
 
@@ -116,7 +132,9 @@ tool_calls = st.builds(
     ToolCall, texts, texts, texts, texts, st.booleans(), st.integers(min_value=1, max_value=3)
 )
 windows = st.lists(
-    st.tuples(st.sampled_from([Role.USER, Role.ASSISTANT]), texts, st.lists(tool_calls, max_size=3)),
+    st.tuples(
+        st.sampled_from([Role.USER, Role.ASSISTANT]), texts, st.lists(tool_calls, max_size=3)
+    ),
     max_size=8,
 ).map(
     lambda rows: [

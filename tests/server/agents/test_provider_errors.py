@@ -5,11 +5,13 @@ import logging
 import traceback
 
 import pytest
+from pydantic_ai.exceptions import ModelHTTPError, ModelTimeoutError, RunTimedOut
+
 from parley_server.agents.catalog import create_agent
 from parley_server.agents.provider_errors import MAX_RETRY_AFTER_S, agent_error
+from parley_server.agents.pydantic_agent import CHATTY_LOGGERS
 from parley_server.core.errors import AgentError, AgentRefused, AgentTimeout, AgentUnavailable
 from parley_server.core.ports import Agent
-from pydantic_ai.exceptions import ModelHTTPError, ModelTimeoutError, RunTimedOut
 from support.fake_openai import PROVIDER_TEXT, Fail, FakeOpenAI, HangUp, Raw, Say, Stall
 from support.openai_script import Step
 from support.runs import Told, a_run, told_by
@@ -109,6 +111,22 @@ async def test_the_log_says_which_status_and_code_it_was(caplog: pytest.LogCaptu
         record.__dict__["status"],
         record.__dict__["code"],
     )
+
+
+async def test_a_providers_library_logs_no_requests(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG some of them write whole requests, with everything that was said."""
+    caplog.set_level(logging.DEBUG)
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    with FakeOpenAI([Fail(400)]) as fake:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.base_url)
+        error = await failure_of(create_agent("anthropic:claude-sonnet-5"))
+
+    assert AgentRefused is type(error)
+    assert_no_words(error, caplog)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from pydantic_ai import Agent, CallDeferred, ModelRetry, ToolReturn
+from pydantic_ai.capabilities import AbstractCapability, Hooks
+
 from parley_server.agents.guard import NO_APPROVAL, NOT_HERE
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import FinishReason, Text, ToolCall, Usage
 from parley_server.core.transcript import MARK, MAX_RESULT_BYTES
-from pydantic import BaseModel
-from pydantic_ai import Agent, CallDeferred, ModelRetry, ToolReturn
-from pydantic_ai.capabilities import Hooks
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.runs import Told, a_run, told_by
 
@@ -140,6 +141,17 @@ async def test_a_hook_that_raises_is_a_failed_result() -> None:
     assert "The tool failed (KeyError)." == told.calls[0].result
 
 
+class Wrapping(AbstractCapability[None]):
+    async def wrap_tool_execute(self, ctx: Any, **call: Any) -> Any:
+        raise KeyError(HIDDEN)
+
+
+async def test_a_capability_around_the_tools_that_raises_is_a_failed_result() -> None:
+    told = await told_with(Call("look"), tools=[look], capabilities=[Wrapping()])
+
+    assert "The tool failed (KeyError)." == told.calls[0].result
+
+
 async def test_a_tool_that_needs_an_approval_is_denied() -> None:
     with FakeOpenAI([Say("", [Call("pay")]), Say("Done.")]) as fake:
         model = model_of("openai-chat:any", openai_base_url=fake.base_url)
@@ -190,12 +202,14 @@ async def test_wrong_arguments_and_unknown_tools_are_failed_results() -> None:
     assert ['{"x":"many"}', '{"x":', "{}"] == [call.arguments for call in told.calls]
 
 
-async def test_a_model_that_repeats_its_mistake_is_held_by_the_limit_on_calls_alone() -> None:
-    script = [*[Say("", [Call("look", "[]")])] * 30, Say("Done.")]
-    with FakeOpenAI(script) as fake:
+@pytest.mark.parametrize("mistake", [Call("look", "[]"), Call("nothing")], ids=["args", "name"])
+async def test_a_model_that_repeats_its_mistake_is_held_by_the_limit_on_calls_alone(
+    mistake: Call,
+) -> None:
+    with FakeOpenAI([*[Say("", [mistake])] * 60, Say("Done.")]) as fake:
         told = await told_by(an_agent(fake, look))
 
-    assert ("Done.", 30) == (told.text, len(told.calls))
+    assert ("Done.", 60) == (told.text, len(told.calls))
 
 
 async def test_the_sixty_fifth_call_ends_the_run() -> None:
@@ -218,9 +232,9 @@ async def test_the_sixty_fifth_call_ends_the_run() -> None:
 
 
 async def test_two_calls_with_one_id_are_nonsense_of_the_provider() -> None:
-    with FakeOpenAI([Say("", [Call("look", id="same"), Call("look", id="same")])]) as fake:
-        with pytest.raises(AgentUnavailable):
-            await told_by(an_agent(fake, look))
+    calls = [Call("look", id="same"), Call("look", id="same")]
+    with FakeOpenAI([Say("", calls)]) as fake, pytest.raises(AgentUnavailable):
+        await told_by(an_agent(fake, look))
 
 
 async def test_the_same_id_in_two_steps_is_two_calls() -> None:
