@@ -110,7 +110,7 @@ class ThreadedAgent:
                 entered.set_result(inner)
                 await self._stop.wait()
                 await self._end_runs()
-        except Exception as error:
+        except BaseException as error:
             if entered.done():
                 details = {"error": type(error).__name__, "place": place(error)}
                 log.warning("agent closed badly", extra=details)

@@ -299,6 +299,32 @@ def test_a_module_that_cannot_be_used_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("error", ["LookupError('hidden')", "SystemExit(1)"])
+def test_an_agent_that_cannot_be_entered_is_refused(
+    error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one with a server of tools that is down."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "closed_module", raising=False)
+    (tmp_path / "closed_module.py").write_text(
+        START
+        + textwrap.dedent(
+            f"""
+            class Closed(Agent):
+                async def __aenter__(self):
+                    raise {error}
+
+            agent = Closed("test")
+            """
+        )
+    )
+
+    with pytest.raises(BadAgent, match=f"cannot be started: {error.split('(')[0]}") as caught:
+        create_agent("python:closed_module:agent")
+
+    assert "hidden" not in str(caught.value)
+
+
 def test_a_module_of_the_working_directory_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

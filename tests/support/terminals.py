@@ -1,0 +1,112 @@
+"""The command `parley`, run as people and as scripts run it."""
+
+import asyncio
+import codecs
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+PARLEY = (sys.executable, "-c", "from parley_client.cli import main; main()")
+_CONTROLLED = (
+    sys.executable,
+    "-c",
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)
+_DRAWING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this process's environment without Parley's variables, and with these."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
+    paths = (str(ROOT / "protos"), str(ROOT / "clients" / "python"))
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "TERM": "xterm-256color", **changes}
+
+
+async def run(
+    *arguments: str, stdin: bytes = b"", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command as a script does, without a terminal."""
+    return await asyncio.to_thread(
+        subprocess.run,
+        [*PARLEY, *arguments],
+        input=stdin,
+        capture_output=True,
+        env=environment(**variables),
+        timeout=60,
+        check=False,
+    )
+
+
+class Terminal:
+    """The command on a terminal of its own, as a person sees it. Use it in a thread."""
+
+    def __init__(self, *arguments: str, columns: int = 120, **variables: str) -> None:
+        ours, theirs = pty.openpty()
+        os.set_blocking(ours, False)
+        self._fd = ours
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.raw = ""
+        self._seen = 0
+        self._process = subprocess.Popen(
+            [*_CONTROLLED, *PARLEY, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(COLUMNS=str(columns), **variables),
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        os.close(self._fd)
+
+    @property
+    def screen(self) -> str:
+        """What was shown, without colours and cursor movements."""
+        return _DRAWING.sub("", self.raw).replace("\r\n", "\n")
+
+    def send(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def wait_for(self, text: str, timeout_s: float = 20) -> str:
+        """Wait until a text is shown after the last one waited for; return what came with it."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = self.screen.find(text, self._seen)
+            if found >= 0:
+                start, self._seen = self._seen, found + len(text)
+                return self.screen[start : self._seen]
+            if not self._read(deadline):
+                raise AssertionError(f"{text!r} was not shown, but {self.screen!r}")
+
+    def ended(self, timeout_s: float = 20) -> int:
+        """Wait for the command's end; return its exit code."""
+        deadline = time.monotonic() + timeout_s
+        while self._read(deadline):
+            pass
+        return self._process.wait(max(0.1, deadline - time.monotonic()))
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._fd], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            return False
+        try:
+            data = os.read(self._fd, 65_536)
+        except OSError:  # the other side is closed
+            return False
+        self.raw += self._decoder.decode(data)
+        return bool(data)
