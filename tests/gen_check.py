@@ -30,9 +30,13 @@ def main() -> int:
             env={**os.environ, "PATH": path},
             check=True,
         )
-        committed = {p.relative_to(PROTOS) for p in PROTOS.rglob("*_pb2*.py*") if p.suffix != ".pyc"}
+        committed = {
+            p.relative_to(PROTOS) for p in PROTOS.rglob("*_pb2*.py*") if p.suffix != ".pyc"
+        }
         stale = [
-            path for path in committed if not filecmp.cmp(PROTOS / path, fresh / path, shallow=False)
+            path
+            for path in committed
+            if not filecmp.cmp(PROTOS / path, fresh / path, shallow=False)
         ]
         missing = [
             path

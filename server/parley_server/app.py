@@ -273,10 +273,13 @@ class Worker:
             was_ready = is_ready
 
     async def _is_ready(self) -> bool:
+        looking = asyncio.create_task(self._look_at_schema())
+        await asyncio.wait([looking], timeout=READINESS_S * 5)
+        return looking.done() and looking.result()
+
+    async def _look_at_schema(self) -> bool:
         try:
-            async with asyncio.timeout(READINESS_S * 5):
-                found = await asyncio.shield(asyncio.ensure_future(self.store.schema()))
-            schema.check_version(*(found or (0, 0)))
-        except (StoreUnavailable, TimeoutError, schema.UnsafeDatabase):
+            schema.check_version(*(await self.store.schema() or (0, 0)))
+        except (StoreUnavailable, schema.UnsafeDatabase):
             return False
         return True

@@ -1,5 +1,6 @@
 """Log lines: one event a line, for people (console) or for programs (JSON)."""
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -7,8 +8,15 @@ from typing import Any, Literal
 
 import structlog
 
-LOUD_LIBRARIES = ("alembic", "anthropic", "grpc", "httpcore2", "httpx2", "openai", "psycopg")
+LOUD_LIBRARIES = ("alembic", "anthropic", "grpc", "httpcore2", "httpx2", "openai")
 """Libraries that would log what was said, or every step of theirs: they stand at WARNING."""
+
+
+_encode = json.JSONEncoder(default=repr).encode
+
+
+def _json(event: dict[str, Any], **_: Any) -> str:
+    return _encode(event)
 
 
 def set_up(log_format: Literal["console", "json"] | None) -> None:
@@ -26,7 +34,7 @@ def set_up(log_format: Literal["console", "json"] | None) -> None:
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         if is_console
-        else structlog.processors.JSONRenderer()
+        else structlog.processors.JSONRenderer(serializer=_json)
     )
     structlog.configure(
         processors=[*shared, renderer],
@@ -51,6 +59,8 @@ def set_up(log_format: Literal["console", "json"] | None) -> None:
     root.setLevel(logging.INFO)
     for name in LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What it warns of, the store tells in Parley's own words.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def _without_exception_text(

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -92,6 +93,18 @@ class Terminal:
                 return self.screen[start : self._seen]
             if not self._read(deadline):
                 raise AssertionError(f"{text!r} was not shown, but {self.screen!r}")
+
+    def press(self, key: str, text: str) -> None:
+        """Press a key until a text is shown, as a person does.
+
+        Python misses a Ctrl-C that comes just before it waits for the next key of a line.
+        """
+        for _ in range(9):
+            self.send(key)
+            with suppress(AssertionError):
+                self.wait_for(text, timeout_s=2)
+                return
+        self.wait_for(text)
 
     def ended(self, timeout_s: float = 20) -> int:
         """Wait for the command's end; return its exit code."""

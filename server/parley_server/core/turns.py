@@ -96,10 +96,10 @@ class Turns:
         call = Call(time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
         work = self._begin(self._answer(owner, ask, call, None))
         try:
-            async with asyncio.timeout_at(call.ends_at + OVERTIME_S):
-                return await asyncio.shield(work)
-        except TimeoutError:
-            raise StoreUnavailable from None
+            await asyncio.wait([work], timeout=call.time_left_s + OVERTIME_S)
+            if not work.done():
+                raise StoreUnavailable
+            return work.result()
         finally:
             call.lose()
 

@@ -1,6 +1,6 @@
 """What is known of the call under way: who makes it, and what its log line will say."""
 
-import secrets
+import random
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ WRITE = "parley.write"
 class Call:
     """One RPC."""
 
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")
     """The call id: names the RPC in the logs and in RequestInfo."""
     caller: Caller | None = None
     request_id: str = ""

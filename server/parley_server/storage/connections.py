@@ -3,19 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any
 
 import structlog
-from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from parley_server.core.errors import StoreOutcomeUnknown, StoreUnavailable
 from parley_server.storage.driver_errors import translated
+from parley_server.storage.running import Connection, Parameters, Row, Statement
 
 log = structlog.get_logger("parley.storage")
-
-Row = tuple[Any, ...]
-Parameters = dict[str, Any]
 
 STATEMENT_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_MAX_S = 2.0
@@ -23,7 +19,7 @@ CONNECTION_WAIT_S = 10.0
 """How long a statement waits for a connection of the pool."""
 AWAY_WAIT_S = 1.0
 """The same while the database does not answer: nobody is helped by waiting longer."""
-RECONNECT_TIMEOUT_S = 5.0
+RECONNECT_TIMEOUT_S = 1.0
 """How long the pool tries by itself, in growing pauses. Then the next statement asks again."""
 
 
@@ -43,8 +39,10 @@ class Connections:
             "statement_timeout": f"{int(STATEMENT_TIMEOUT_S * 1000)}ms",
             "timezone": "UTC",
         }
-        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
+            connection_class=Connection,
+            configure=self._configure,
             name=name,
             min_size=size,
             max_size=size,
@@ -53,7 +51,7 @@ class Connections:
             reconnect_timeout=RECONNECT_TIMEOUT_S,
             kwargs={
                 "autocommit": True,
-                "prepare_threshold": 0 if is_prepared else None,
+                "prepare_threshold": None,
                 "application_name": f"parley-{name}",
                 "connect_timeout": 5,
                 "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
@@ -64,9 +62,13 @@ class Connections:
                 "tcp_user_timeout": 15_000,
             },
         )
+        self._is_prepared = is_prepared
         self._check: asyncio.Task[None] | None = None
         self._is_away = False
         self._answered_at = 0.0
+
+    async def _configure(self, connection: Connection) -> None:
+        connection.is_preparing = self._is_prepared
 
     async def open(self) -> None:
         """Start to connect; does not wait for it."""
@@ -75,21 +77,16 @@ class Connections:
     async def close(self) -> None:
         await self._pool.close(timeout=2)
 
-    async def run(self, statement: str, parameters: Parameters) -> list[Row]:
+    async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
         """Run one statement in a transaction of its own and return its rows.
 
         Raises: StoreUnavailable: it was not carried out; StoreOutcomeUnknown: nobody knows.
         Guarantees: one round trip; the connection is back in its pool when this returns.
         """
-
-        async def work(connection: AsyncConnection[Row]) -> list[Row]:
-            cursor = await connection.execute(statement, parameters)
-            return await cursor.fetchall()
-
-        return await self.with_connection(work)
+        return await self.with_connection(lambda connection: connection.run(statement, parameters))
 
     async def with_connection(
-        self, work: Callable[[AsyncConnection[Row]], Awaitable[list[Row]]]
+        self, work: Callable[[Connection], Awaitable[list[Row]]]
     ) -> list[Row]:
         """Run several statements on one connection. Raises as `run` does."""
         try:

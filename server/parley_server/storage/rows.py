@@ -18,7 +18,7 @@ from parley_server.core.model import (
     Usage,
     WindowMessage,
 )
-from parley_server.storage.connections import Row
+from parley_server.storage.running import Row
 from parley_server.storage.statements import TURN_ABANDONED_TEXT
 
 ROLES = {role.value: role for role in Role}
@@ -117,10 +117,15 @@ def stored_event(row: Row) -> StoredEvent:
     return StoredEvent(index, event)
 
 
-def tool_call_text(event: Text | ToolCall) -> str | None:
-    if isinstance(event, Text):
-        return None
-    return json.dumps(event._asdict(), ensure_ascii=False)
+def events_text(events: list[StoredEvent]) -> str:
+    """Return events as the JSON that APPEND takes."""
+    records = [
+        {"index": stored.index, "text": stored.event.text}
+        if isinstance(stored.event, Text)
+        else {"index": stored.index, "tool_call": json.dumps(stored.event._asdict())}
+        for stored in events
+    ]
+    return json.dumps(records, ensure_ascii=False)
 
 
 def _answer(

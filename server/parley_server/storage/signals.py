@@ -17,6 +17,7 @@ import structlog
 
 from parley_server.core.errors import StoreUnavailable
 from parley_server.storage.connections import Connections
+from parley_server.storage.running import Statement
 
 log = structlog.get_logger("parley.signals")
 
@@ -31,7 +32,7 @@ TOPICS_A_SIGNAL = 300
 """How many ids fit into the 8,000 bytes of one notification."""
 _ID_BYTES = 16
 _SENDER_CHARACTERS = 8
-_NOTIFY = "SELECT pg_notify('parley', %(payload)s)"
+_NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', $1)", ("payload",))
 
 OnSignal = Callable[[UUID], None]
 

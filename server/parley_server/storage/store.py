@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection, Rollback
+from psycopg import Rollback
 
 from parley_server.core.errors import (
     ConversationNotFound,
@@ -23,14 +23,14 @@ from parley_server.core.model import (
     Owner,
     Standing,
     StoredEvent,
-    Text,
     Turn,
     TurnState,
     WindowMessage,
 )
 from parley_server.core.ports import ConversationCursor
 from parley_server.storage import rows, statements
-from parley_server.storage.connections import Connections, Parameters, Row
+from parley_server.storage.connections import Connections
+from parley_server.storage.running import Connection, Parameters, Row, Statement
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
@@ -136,13 +136,12 @@ class PostgresStore:
         Of two at once, one creates; the other waits for it, and then claims what is there.
         """
 
-        async def work(connection: AsyncConnection[Row]) -> list[Row]:
+        async def work(connection: Connection) -> list[Row]:
             found: list[Row] = []
             async with connection.transaction() as transaction:
                 made = {"owner": owner.id, "conversation": parameters["conversation"]}
-                await connection.execute(statements.CREATE, {**made, **conversation})
-                cursor = await connection.execute(statements.CLAIM, parameters)
-                found = await cursor.fetchall()
+                await connection.run(statements.CREATE, {**made, **conversation})
+                found = await connection.run(statements.CLAIM, parameters)
                 if found[0][0] is None:
                     raise Rollback(transaction)
             return found
@@ -155,7 +154,7 @@ class PostgresStore:
     async def take_over(self, owner: Owner, turn: Turn) -> Lease | None:
         return await self._taken(statements.TAKE_OVER, owner, turn)
 
-    async def _taken(self, statement: str, owner: Owner, turn: Turn) -> Lease | None:
+    async def _taken(self, statement: Statement, owner: Owner, turn: Turn) -> Lease | None:
         found = await self._claiming.run(statement, {**_named(owner, turn), "lease": self._lease})
         if not found:
             return None
@@ -163,13 +162,10 @@ class PostgresStore:
         return Lease(turn.conversation_id, turn.id, attempt, fence, turn.user_sequence)
 
     async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
-        texts = [e.event.text if isinstance(e.event, Text) else None for e in events]
         parameters = {
             **_held(owner, lease),
             "attempt": lease.attempt,
-            "indexes": [e.index for e in events],
-            "texts": texts,
-            "tool_calls": [rows.tool_call_text(e.event) for e in events],
+            "events": rows.events_text(events),
         }
         return bool(await self._claiming.run(statements.APPEND, parameters))
 
@@ -220,7 +216,7 @@ class PostgresStore:
             {"owner": owner.id, "conversation": conversation_id, "turn": turn_id},
         )
 
-    async def _turn(self, statement: str, parameters: Parameters) -> Turn | None:
+    async def _turn(self, statement: Statement, parameters: Parameters) -> Turn | None:
         found = await self._claiming.run(statement, parameters)
         return rows.turn(found[0]) if found else None
 

@@ -1,16 +1,7 @@
 """The statement that stores events of an attempt under way."""
 
-from sqlalchemy import (
-    Executable,
-    Integer,
-    Text,
-    bindparam,
-    cast,
-    column,
-    func,
-    select,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import JSON, Executable, Integer, Text, bindparam, cast, column, func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from parley_server.storage.statements.parts import (
     ATTEMPT,
@@ -24,7 +15,7 @@ from parley_server.storage.tables import conversation, turn_event
 
 
 def _append() -> Executable:
-    """Store events while the lease is this attempt's. One row if it is, with the fence.
+    """Store events while the lease is this attempt's. One row, its fence, if it is.
 
     An index that is there already was stored by an earlier try whose outcome got lost.
     """
@@ -35,13 +26,9 @@ def _append() -> Executable:
         .cte("ours")
     )
     given = (
-        func.unnest(
-            cast(bindparam("indexes"), ARRAY(Integer)),
-            cast(bindparam("texts"), ARRAY(Text)),
-            cast(bindparam("tool_calls"), ARRAY(Text)),
-        )
+        func.json_to_recordset(cast(bindparam("events", type_=Text), JSON))
         .table_valued(column("index", Integer), column("text", Text), column("tool_call", Text))
-        .render_derived()
+        .render_derived(name="given", with_types=True)
     )
     stored = (
         insert(turn_event)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    cast,
     delete,
     func,
     literal_column,
@@ -22,23 +23,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from parley_server.storage.running import Statement
 from parley_server.storage.tables import conversation, turn_event
 
 TURN_ABANDONED_TEXT = "the worker that ran the turn went away"
 
-_DIALECT = PGDialect_psycopg(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+_DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
-def compiled(statement: Executable) -> str:
-    """Return the statement as SQL with psycopg's named placeholders.
-
-    psycopg keeps what it parses of a statement of up to 4,096 characters; a longer one is parsed
-    again at every call, so none of them may be.
-    """
-    sql = str(statement.compile(dialect=_DIALECT))  # type: ignore[attr-defined]
-    if len(sql) > 4096 or "_1)s" in sql:
-        raise AssertionError(f"too long for psycopg's cache, or an unnamed parameter:\n{sql}")
-    return sql
+def compiled(statement: Executable) -> Statement:
+    """Return the statement as Postgres takes it, with the names of its parameters in order."""
+    made = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+    names = tuple(made.positiontup or ())
+    if unnamed := [name for name in names if name[-1].isdigit()]:
+        raise AssertionError(f"parameters without a name, {unnamed}, in {made}")
+    return Statement(str(made), names)
 
 
 # The parameters, by name. Every statement has `owner`.
@@ -46,7 +45,7 @@ OWNER = bindparam("owner", type_=Uuid)
 CONVERSATION = bindparam("conversation", type_=Uuid)
 TURN = bindparam("turn", type_=Uuid)
 REQUEST = bindparam("request", type_=Text)
-FINGERPRINT = bindparam("fingerprint", type_=LargeBinary)
+FINGERPRINT = cast(bindparam("fingerprint", type_=LargeBinary), LargeBinary)
 AGENT = bindparam("agent", type_=Text)
 CONTENT = bindparam("content", type_=Text)
 TITLE = bindparam("title", type_=Text)
@@ -60,7 +59,7 @@ MAX_BYTES = bindparam("max_bytes", type_=BigInteger)
 
 ATTEMPT = bindparam("attempt", type_=Integer)
 
-LEASE_END = func.now() + bindparam("lease", type_=Interval)
+LEASE_END = func.now() + cast(bindparam("lease", type_=Interval), Interval)
 
 # Constants are written into the statement: a parameter each would be sent with every call.
 ONE = literal_column("1::bigint", BigInteger)

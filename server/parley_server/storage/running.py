@@ -1,0 +1,132 @@
+"""Running a compiled statement on a connection: psycopg's own parts, without what a cursor adds.
+
+A cursor parses each statement and looks at each parameter's type at every call, which was a quarter
+of a turn's CPU (decision 0010). What is left is libpq, psycopg's generators, and its row loader.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, generators, waiting
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
+
+Row = tuple[Any, ...]
+Parameters = dict[str, Any]
+
+_PLACEHOLDER = re.compile(r"\$(\d+)")
+
+_ENCODERS: dict[type, Callable[[Any], tuple[bytes, Format]]] = {
+    UUID: lambda value: (value.bytes, Format.BINARY),
+    bytes: lambda value: (value, Format.BINARY),
+    str: lambda value: (value.encode(), Format.TEXT),
+    int: lambda value: (b"%d" % value, Format.TEXT),
+    timedelta: lambda value: (b"%f seconds" % value.total_seconds(), Format.TEXT),
+    datetime: lambda value: (value.isoformat().encode(), Format.TEXT),
+}
+"""How a parameter is sent. Its type is in the statement's text."""
+
+
+class Statement:
+    """A statement as Postgres takes it, with the names of its parameters in order."""
+
+    _count = 0
+
+    def __init__(self, text: str, names: tuple[str, ...] = ()) -> None:
+        if {int(n) for n in _PLACEHOLDER.findall(text)} != set(range(1, len(names) + 1)):
+            raise AssertionError(f"the placeholders are not those of {names}: {text}")
+        Statement._count += 1
+        self.text = text
+        self.names = names
+        self.sent = text.encode()
+        self.prepared_name = b"parley_%d" % Statement._count
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Connection(AsyncConnection[Row]):
+    """A connection that runs compiled statements."""
+
+    is_preparing = True
+    """Whether statements are prepared at their first use. Not behind poolers that lose them."""
+
+    def __init__(self, pgconn: Any, *arguments: Any) -> None:
+        super().__init__(pgconn, *arguments)
+        self._known_names: set[bytes] = set()
+        self._rows = Transformer.from_context(self)
+
+    async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
+        """Run a statement and return its rows. One round trip, once it is prepared.
+
+        Args:
+            parameters: by name; more than the statement takes are no matter.
+        Raises: psycopg.Error.
+        """
+        values: list[bytes | None] = []
+        formats: list[Format] = []
+        for name in statement.names:
+            value = parameters[name]
+            if value is None:
+                values.append(None)
+                formats.append(Format.TEXT)
+            else:
+                sent, form = _ENCODERS[type(value)](value)
+                values.append(sent)
+                formats.append(form)
+        if self.is_preparing:
+            if statement.prepared_name not in self._known_names:
+                self.pgconn.send_prepare(statement.prepared_name, statement.sent)
+                await self._result()
+                self._known_names.add(statement.prepared_name)
+            self.pgconn.send_query_prepared(statement.prepared_name, values, formats, Format.BINARY)
+        else:
+            self.pgconn.send_query_params(
+                statement.sent,
+                values,
+                param_formats=formats,
+                result_format=Format.BINARY,
+            )
+        result = await self._result()
+        self._rows.set_pgresult(result)
+        return self._rows.load_rows(0, result.ntuples, tuple)
+
+    async def _result(self) -> PGresult:
+        """Wait for what was sent to be answered."""
+        results: list[PGresult] = await self._finished(generators.execute(self.pgconn))
+        result = results[-1]
+        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise error_from_result(result)
+        return result
+
+    async def _finished(self, steps: Any) -> Any:
+        """Drive one of psycopg's generators, as its own `wait` does, for a task nobody cancels."""
+        loop = asyncio.get_running_loop()
+        socket = self.pgconn.socket
+        try:
+            wanted = next(steps)
+            while True:
+                ready: asyncio.Future[int] = loop.create_future()
+                loop.add_reader(socket, _set, ready, waiting.READY_R)
+                if wanted & waiting.WAIT_W:
+                    loop.add_writer(socket, _set, ready, waiting.READY_W)
+                try:
+                    state = await ready
+                finally:
+                    loop.remove_reader(socket)
+                    if wanted & waiting.WAIT_W:
+                        loop.remove_writer(socket)
+                wanted = steps.send(state)
+        except StopIteration as end:
+            return end.value
+
+
+def _set(ready: "asyncio.Future[int]", state: int) -> None:
+    if not ready.done():
+        ready.set_result(state)

@@ -1,0 +1,349 @@
+"""Migrations make the tables that the statements are written for; unsafe databases are refused."""
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from parley_server.storage import schema
+from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.schema import SCHEMA_VERSION, UnsafeDatabase
+from parley_server.storage.tables import metadata
+from support.services import StartService
+
+OWNED_TABLES = {"conversation", "turn", "message", "turn_event"}
+NOT_OWNED = {
+    "parley_schema": "says what the whole database is for",
+    "alembic_version": "is Alembic's, about the whole database",
+}
+
+MIGRATE = """
+import sys
+from parley_server.storage import schema
+print("ready", flush=True)
+sys.stdin.readline()
+print(schema.migrate(sys.argv[1]), flush=True)
+"""
+
+
+@pytest.fixture
+def empty_url(postgres_url: str) -> Iterator[str]:
+    """A database without anything in it."""
+    name = f"parley_empty_{uuid.uuid4().hex[:12]}"
+    base, _, query = postgres_url.partition("?")
+    url = f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield url
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def run(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def tables(url: str) -> set[str]:
+    found = rows(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return {name for (name,) in found}
+
+
+def catalog(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that Postgres knows of the tables that Parley made."""
+    mine = "relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic%'"
+    return {
+        "columns": rows(
+            url,
+            f"""SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
+                    attgenerated, pg_get_expr(adbin, adrelid)
+                FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+                LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+                WHERE {mine} AND relkind = 'r' AND attnum > 0 AND NOT attisdropped ORDER BY 1, 2""",
+        ),
+        "constraints": rows(
+            url,
+            f"""SELECT relname, conname, contype, pg_get_constraintdef(pg_constraint.oid)
+                FROM pg_constraint JOIN pg_class ON conrelid = pg_class.oid
+                WHERE {mine} ORDER BY 1, 2""",
+        ),
+        "indexes": rows(
+            url,
+            f"""SELECT relname, pg_get_indexdef(indexrelid), indisunique, indisprimary
+                FROM pg_index JOIN pg_class ON indexrelid = pg_class.oid
+                WHERE {mine} ORDER BY 1""",
+        ),
+        "options": rows(
+            url,
+            f"SELECT relname, relkind, relpersistence, reloptions FROM pg_class"
+            f" WHERE {mine} ORDER BY 1",
+        ),
+    }
+
+
+# Migrations
+
+
+def test_migrations_make_the_tables_and_no_others(empty_url: str) -> None:
+    assert schema.migrate(empty_url)
+
+    assert OWNED_TABLES | set(NOT_OWNED) == tables(empty_url)
+    assert [(SCHEMA_VERSION,)] == rows(empty_url, "SELECT version FROM parley_schema")
+    schema.check(empty_url)
+
+
+def test_migrations_run_once(empty_url: str) -> None:
+    applied = schema.migrate(empty_url)
+
+    assert sorted(applied) == applied
+    assert SCHEMA_VERSION == len(applied)
+    assert [] == schema.migrate(empty_url)
+
+
+def test_alembic_sees_no_drift_between_tables_and_migrations(database_url: str) -> None:
+    """Fails when a column, an index or a constraint is only in one of the two."""
+    engine = sqlalchemy.create_engine(schema.sqlalchemy_url(database_url))
+    options = {"compare_type": True, "compare_server_default": True}
+    try:
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts=options)
+            assert [] == compare_metadata(context, metadata)
+    finally:
+        engine.dispose()
+
+
+def test_catalog_shows_no_drift_between_tables_and_migrations(
+    database_url: str, empty_url: str
+) -> None:
+    """What Alembic does not compare: keys, names, orders in indexes, fill factors, ON DELETE."""
+    engine = sqlalchemy.create_engine(schema.sqlalchemy_url(empty_url))
+    try:
+        metadata.create_all(engine)
+    finally:
+        engine.dispose()
+    made, migrated = catalog(empty_url), catalog(database_url)
+
+    for what in made:
+        assert made[what] == migrated[what], what
+
+
+def test_migrations_at_once_are_applied_once(empty_url: str) -> None:
+    """Fails without the advisory lock: all of them then make the same tables."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MIGRATE, empty_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        for process in processes:
+            assert "ready\n" == process.stdout.readline()
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        told = [process.communicate(timeout=60) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+    assert [0, 0] == [process.returncode for process in processes], told
+    applied = [out.strip() for out, _ in told]
+    assert 1 == applied.count("[]"), applied
+    assert OWNED_TABLES | set(NOT_OWNED) == tables(empty_url)
+
+
+# The data model
+
+
+def test_every_key_begins_with_the_owner(database_url: str) -> None:
+    """Fails when a table is keyed by an id alone: it cannot be distributed by owner then."""
+    keys = rows(
+        database_url,
+        """SELECT indrelid::regclass::text, indexrelid::regclass::text, attname
+           FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+           JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+           WHERE relnamespace = 'public'::regnamespace AND (indisprimary OR indisunique)""",
+    )
+    owned = {(table, index): first for table, index, first in keys if table not in NOT_OWNED}
+
+    assert OWNED_TABLES == {table for table, _ in owned}
+    assert {"owner_id"} == set(owned.values()), owned
+
+
+def test_every_index_begins_with_the_owner(database_url: str) -> None:
+    """Every statement filters on the owner, so an index that begins otherwise is for none."""
+    found = rows(
+        database_url,
+        """SELECT indexrelid::regclass::text, attname FROM pg_index
+           JOIN pg_class ON pg_class.oid = indrelid
+           LEFT JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+           WHERE relnamespace = 'public'::regnamespace""",
+    )
+    others = {index for index, first in found if first != "owner_id"}
+
+    assert {"parley_schema_pkey", "alembic_version_pkc"} == others
+
+
+def test_every_foreign_key_carries_the_owner(database_url: str) -> None:
+    found = rows(
+        database_url,
+        """SELECT conrelid::regclass::text, conname, here.attname, there.attname
+           FROM pg_constraint
+           JOIN pg_attribute here ON here.attrelid = conrelid AND here.attnum = conkey[1]
+           JOIN pg_attribute there ON there.attrelid = confrelid AND there.attnum = confkey[1]
+           WHERE contype = 'f'""",
+    )
+
+    assert {"turn", "message", "turn_event"} == {table for table, *_ in found}
+    assert {("owner_id", "owner_id")} == {(here, there) for *_, here, there in found}
+
+
+def test_nothing_is_in_the_schema_that_cannot_be_distributed(database_url: str) -> None:
+    """No sequences or identities, no triggers, and no columns that are made by a function."""
+    triggers = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    made = "SELECT attname FROM pg_attribute WHERE attidentity <> '' OR attgenerated <> ''"
+
+    assert [] == rows(database_url, "SELECT sequencename FROM pg_sequences")
+    assert [] == rows(database_url, triggers)
+    assert [] == rows(database_url, made)
+    defaults = {expression for *_, expression in catalog(database_url)["columns"]}
+    assert defaults <= {None, "now()"}
+
+
+def test_what_a_model_wrote_is_kept_byte_for_byte(database_url: str) -> None:
+    """Fails with jsonb, which sorts keys, drops doubles and refuses what is no JSON."""
+    kinds = dict(
+        rows(
+            database_url,
+            """SELECT attrelid::regclass::text, format_type(atttypid, atttypmod)
+               FROM pg_attribute WHERE attname IN ('tool_calls', 'tool_call') AND attnum > 0""",
+        )
+    )
+
+    assert {"message", "turn_event"} == set(kinds)
+    assert set(kinds.values()) <= {"text", "json"}
+
+
+def test_messages_go_with_their_conversation(database_url: str) -> None:
+    run(
+        database_url,
+        """INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence,
+               preview, fence)
+           SELECT owner, '00000000-0000-4000-8000-000000000001', '', 'u', 't', 1, 'p', 1
+           FROM unnest(ARRAY[gen_random_uuid(), gen_random_uuid()]) owner;
+           INSERT INTO turn (owner_id, id, conversation_id, fingerprint, agent, state, attempt,
+               user_sequence)
+           SELECT owner_id, id, id, '', '', 'RUNNING', 1, 1 FROM conversation;
+           INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
+           SELECT owner_id, id, 1, id, 'USER', 'hello' FROM conversation;
+           INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
+           SELECT owner_id, id, 1, 0, 'x' FROM conversation""",
+    )
+    owners = rows(database_url, "SELECT owner_id FROM conversation")
+    assert 2 == len(owners), "two owners may use the same id"
+    run(database_url, f"DELETE FROM conversation WHERE owner_id = '{owners[0][0]}'")
+
+    for table in OWNED_TABLES:
+        assert [owners[1]] == rows(database_url, f"SELECT owner_id FROM {table}"), table
+
+
+# Databases that cannot keep the promises
+
+
+def refusal(url: str) -> str:
+    """Return the sentence that a database is refused with; it says what to do."""
+    with pytest.raises(UnsafeDatabase) as caught:
+        schema.check(url)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert ":" in sentence, "nothing to do about it"
+    return sentence
+
+
+def test_database_that_may_lose_what_it_wrote_is_refused(tmp_path: Path) -> None:
+    """Promise 1. Fails when a setting is not looked at."""
+    for name in ("fsync", "full_page_writes"):
+        with EmbeddedPostgres(tmp_path, settings={name: "off"}, say=str) as postgres:
+            url = postgres.start()
+            schema.migrate(url)
+            sentence = refusal(url)
+        assert f"{name} = off" in sentence
+        assert "set it to on" in sentence
+    with EmbeddedPostgres(tmp_path, say=str) as postgres:
+        schema.check(postgres.start())
+
+
+def test_commit_that_does_not_wait_for_the_disk_is_refused(
+    database_url: str, postgres_url: str
+) -> None:
+    """Promise 1. `local` waits for this disk only, which a standby that takes over has not."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+
+    for value in ("off", "local", "remote_write"):
+        run(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = {value}")
+        assert f"synchronous_commit = {value}" in refusal(database_url)
+    for value in ("on", "remote_apply"):
+        run(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = {value}")
+        schema.check(database_url)
+
+
+def mark(url: str, version: int, oldest_worker: int) -> None:
+    """Say what the schema is, and which releases it is for."""
+    run(url, f"UPDATE parley_schema SET version = {version}, oldest_worker = {oldest_worker}")
+
+
+async def test_worker_does_not_start_on_an_unsafe_database(
+    start_service: StartService, database_url: str, postgres_url: str
+) -> None:
+    """Fails when the check is left out of the start."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    run(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
+
+    with pytest.raises(UnsafeDatabase):
+        await start_service()
+    run(postgres_url, f"ALTER DATABASE {name} RESET synchronous_commit")
+    await (await start_service()).chat()
+
+
+async def test_worker_does_not_start_on_a_schema_that_is_not_for_it(
+    start_service: StartService, database_url: str, empty_url: str
+) -> None:
+    """Fails when a version is not looked at: statements then fail one by one."""
+    known = SCHEMA_VERSION
+    for version, oldest_worker, advice in (
+        (known - 1, 1, "parley-server migrate"),
+        (known + 5, known + 1, "run a newer release"),
+    ):
+        mark(database_url, version, oldest_worker)
+        with pytest.raises(UnsafeDatabase, match=advice):
+            await start_service()
+        assert advice in refusal(database_url)
+    with pytest.raises(UnsafeDatabase, match="parley-server migrate"):
+        await start_service(database_url=empty_url)
+
+
+async def test_worker_starts_on_a_newer_schema_that_suits_it(
+    start_service: StartService, database_url: str
+) -> None:
+    """Each migration leaves the previous release working: it has to stay up meanwhile."""
+    mark(database_url, SCHEMA_VERSION + 1, SCHEMA_VERSION)
+    service = await start_service()
+
+    assert "HELLO" == (await service.chat()).response
