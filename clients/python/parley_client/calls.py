@@ -1,0 +1,128 @@
+"""What is sent: one function for each RPC, which both clients use. Nothing here does I/O."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
+
+from parley.v1 import conversation_service_pb2 as pb
+
+CHAT_TIMEOUT_S = 120.0
+READ_TIMEOUT_S = 10.0
+
+Id = str | uuid.UUID
+OnBusy: TypeAlias = Literal["reject", "wait"] | pb.OnBusy.ValueType
+OnDisconnect: TypeAlias = Literal["cancel", "continue"] | pb.OnDisconnect.ValueType
+Order: TypeAlias = Literal["oldest_first", "newest_first"] | pb.Order.ValueType
+
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Response]):
+    """One RPC to be made, and made again if need be."""
+
+    method: str
+    """Its name in the stub."""
+    request: Message
+    timeout_s: float
+    """For all tries together, in seconds."""
+    request_id: str = ""
+
+
+def new_request_id() -> str:
+    """Return a request id that nobody has used before."""
+    return str(uuid.uuid4())
+
+
+def chat(
+    message: str,
+    *,
+    conversation_id: Id | None,
+    request_id: Id | None,
+    allow_missing: bool,
+    expected_sequence: int | None,
+    on_busy: OnBusy,
+    on_disconnect: OnDisconnect,
+    agent: str | None,
+    timeout_s: float,
+) -> Call[pb.ChatResponse]:
+    """Build a Chat call. It always has a request id: without one, a retry could make a second turn.
+
+    Raises: ValueError: a choice has no such value, or the text cannot be written as UTF-8.
+    """
+    key = _text(request_id) or new_request_id()
+    request = pb.ChatRequest(
+        conversation_id=_text(conversation_id),
+        message=message,
+        request_id=key,
+        allow_missing=allow_missing,
+        expected_sequence=expected_sequence,
+        on_busy=_choice(pb.OnBusy, on_busy),
+        on_disconnect=_choice(pb.OnDisconnect, on_disconnect),
+        agent=agent or "",
+    )
+    return Call("Chat", request, timeout_s, key)
+
+
+def history_page(
+    conversation_id: Id,
+    *,
+    order: Order,
+    after_sequence: int,
+    min_sequence: int,
+    page_size: int,
+    page_token: str,
+    timeout_s: float,
+) -> Call[pb.GetHistoryResponse]:
+    """Build a GetHistory call.
+
+    Raises: ValueError: `order` has no such value.
+    """
+    request = pb.GetHistoryRequest(
+        conversation_id=_text(conversation_id),
+        order=_choice(pb.Order, order),
+        after_sequence=after_sequence,
+        min_sequence=min_sequence,
+        page_size=page_size,
+        page_token=page_token,
+    )
+    return Call("GetHistory", request, timeout_s)
+
+
+def conversations_page(
+    *, page_size: int, page_token: str, timeout_s: float
+) -> Call[pb.ListConversationsResponse]:
+    """Build a ListConversations call."""
+    request = pb.ListConversationsRequest(page_size=page_size, page_token=page_token)
+    return Call("ListConversations", request, timeout_s)
+
+
+def turn(
+    *, conversation_id: Id | None, turn_id: Id | None, request_id: Id | None, timeout_s: float
+) -> Call[pb.GetTurnResponse]:
+    """Build a GetTurn call."""
+    request = pb.GetTurnRequest(
+        conversation_id=_text(conversation_id),
+        turn_id=_text(turn_id),
+        request_id=_text(request_id),
+    )
+    return Call("GetTurn", request, timeout_s, request.request_id)
+
+
+def _text(value: Id | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _choice(enum: Any, value: str | int) -> Any:
+    """Return an enum's value by its short name: "wait" is ON_BUSY_WAIT."""
+    if not isinstance(value, str):
+        return value
+    names = enum.keys()
+    prefix = names[0].removesuffix("UNSPECIFIED")
+    name = prefix + value.upper()
+    if name not in names:
+        known = ", ".join(repr(n.removeprefix(prefix).lower()) for n in names[1:])
+        raise ValueError(f"{value!r} is not one of {known}")
+    return enum.Value(name)

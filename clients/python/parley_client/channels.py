@@ -1,0 +1,58 @@
+"""How a channel to the server is set up, for both clients."""
+
+import ipaddress
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import grpc
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+Credentials = grpc.ChannelCredentials | Literal["plaintext"] | None
+"""How the server is trusted. None: TLS with the system's roots, but plaintext on this machine."""
+
+
+def credentials_for(address: str, credentials: Credentials) -> grpc.ChannelCredentials | None:
+    """Return the credentials to open a channel with; None: plaintext.
+
+    Whoever reads a token can use it, so that plaintext to another machine has to be asked for.
+    """
+    if isinstance(credentials, grpc.ChannelCredentials):
+        return credentials
+    if credentials == "plaintext" or is_on_this_machine(address):
+        return None
+    return grpc.ssl_channel_credentials()
+
+
+def is_on_this_machine(address: str) -> bool:
+    """Say whether an address, `host:port` or a gRPC target, leads to this machine only."""
+    scheme, separator, rest = address.partition(":")
+    if scheme in ("unix", "unix-abstract"):
+        return True
+    if separator and scheme in ("dns", "ipv4", "ipv6"):
+        address = rest.rpartition("/")[2]
+    host = address.rpartition(":")[0] or address
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@cache
+def options() -> tuple[tuple[str, str | int], ...]:
+    """Return the channel's options. gRPC makes the retries, as `service_config.json` says.
+
+    Source: gRFC A6 (client retries); the server's `grpc-retry-pushback-ms` goes before the backoff.
+    """
+    config = resources.files("parley_client").joinpath("service_config.json").read_text("utf-8")
+    return (
+        ("grpc.enable_retries", 1),
+        ("grpc.service_config", config),
+        # A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    )

@@ -1,0 +1,253 @@
+"""Everything that a call can end with, as typed errors.
+
+    ParleyError
+    ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
+    ├── Unauthenticated, ScopeMissing
+    ├── ConversationNotFound, TurnNotFound
+    ├── RequestIdReused
+    ├── TurnInProgress, SequenceMismatch, LeaseLost
+    ├── TurnSuperseded, SequenceNotReached
+    ├── AgentRefused
+    ├── Overloaded
+    ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
+    │                 TurnAbandoned, WatchExpired
+    ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
+    └── InternalError
+
+`BY_REASON` is the table: one class for each reason of the contract's ErrorReason. A status without
+a reason, because it comes from gRPC itself or from something between client and server, and one
+whose reason is newer than this client, gets its class from `BY_CODE`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import grpc
+
+Code = grpc.StatusCode
+
+
+class Violation(NamedTuple):
+    """What is wrong with one field of a request."""
+
+    field: str
+    reason: str
+    """UPPER_SNAKE, for programs."""
+    description: str
+    """For people: what is wrong and what would be right."""
+
+
+class ParleyError(Exception):
+    """A call failed. Catch this for all of them, or one of its classes."""
+
+    is_retryable: ClassVar[bool] = False
+    """The same call, with the same request id, may succeed later. Where it may not, something has
+    to change first: the request, the token, or what the caller knows of the conversation."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode = Code.UNKNOWN,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+        violations: Sequence[Violation] = (),
+        call_id: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        """A sentence for people. Programs read the class and `metadata`."""
+        self.code = code
+        self.reason = reason
+        """The name of an ErrorReason without ERROR_REASON_. Empty: the status is not Parley's."""
+        self.metadata = dict(metadata or {})
+        """Every variable part of the message, by name."""
+        self.retry_after_s = retry_after_s
+        """How long the server asks to wait before the next try. None: it does not say."""
+        self.violations = tuple(violations)
+        """Every field that was wrong, for an InvalidRequest."""
+        self.call_id = call_id
+        """Names the call in the server's log. Empty: the server did not say."""
+        self.request_id = request_id
+        """The request id that the turn was asked for with; calling `chat` with it again is safe."""
+
+    def __str__(self) -> str:
+        ids = {"request_id": self.request_id, "call_id": self.call_id}
+        named = ", ".join(f"{name}={value}" for name, value in ids.items() if value)
+        return f"{self.message} [{named}]" if named else self.message
+
+
+class InvalidRequest(ParleyError):
+    """Fields of the request are wrong: see `violations`. Nothing was stored."""
+
+
+class InvalidPageToken(InvalidRequest):
+    """The page token was altered, or belongs to another request or owner. Start without one."""
+
+
+class AgentUnknown(InvalidRequest):
+    """The server has no agent of that name. Leave it out for the default one."""
+
+
+class Unauthenticated(ParleyError):
+    """The call carried no valid token."""
+
+
+class ScopeMissing(ParleyError):
+    """The token is valid and lacks a scope."""
+
+    @property
+    def scope(self) -> str:
+        return self.metadata.get("scope", "")
+
+
+class ConversationNotFound(ParleyError):
+    """The caller has no such conversation. Another owner's looks the same."""
+
+    @property
+    def conversation_id(self) -> str:
+        return self.metadata.get("conversation_id", "")
+
+
+class TurnNotFound(ParleyError):
+    """The caller has no such turn."""
+
+
+class RequestIdReused(ParleyError):
+    """The request id belongs to a turn with another message, conversation or agent."""
+
+
+class TurnInProgress(ParleyError):
+    """Another turn of the conversation is open. `on_busy="wait"` waits for its end instead."""
+
+    is_retryable = True
+
+    @property
+    def turn_id(self) -> str:
+        return self.metadata.get("turn_id", "")
+
+
+class SequenceMismatch(ParleyError):
+    """The conversation is not where `expected_sequence` says: read on from there, decide anew."""
+
+    @property
+    def last_sequence(self) -> int:
+        return int(self.metadata.get("last_sequence", 0))
+
+
+class LeaseLost(ParleyError):
+    """Another worker took the turn over. The client calls again by itself while there is time."""
+
+    is_retryable = True
+
+
+class TurnSuperseded(ParleyError):
+    """The turn failed and the conversation went on: send the message with a new request id."""
+
+
+class SequenceNotReached(ParleyError):
+    """`min_sequence` is above the conversation's last sequence."""
+
+    @property
+    def last_sequence(self) -> int:
+        return int(self.metadata.get("last_sequence", 0))
+
+
+class AgentRefused(ParleyError):
+    """The model's provider refused the request as it is."""
+
+
+class Overloaded(ParleyError):
+    """The server has as many calls as it takes. Nothing was stored."""
+
+    is_retryable = True
+
+
+class Unavailable(ParleyError):
+    """The server, or something it needs, is not there. Retries have been made and did not help."""
+
+    is_retryable = True
+
+
+class AgentUnavailable(Unavailable):
+    """The agent or its provider is down, limited, or answered nonsense."""
+
+
+class StoreUnavailable(Unavailable):
+    """The server's database cannot be reached or did not answer in time."""
+
+
+class KeysUnavailable(Unavailable):
+    """The server cannot get the keys that tokens are checked with."""
+
+
+class WorkerDrained(Unavailable):
+    """The worker is shutting down; another one takes the call."""
+
+
+class TurnAbandoned(Unavailable):
+    """The worker that ran the turn went away."""
+
+
+class WatchExpired(Unavailable):
+    """A watch lasted as long as one may: watch again from the last sequence delivered."""
+
+
+class DeadlineExceeded(ParleyError):
+    """No answer within `timeout_s`. The same request id gets the answer, or runs the turn anew."""
+
+    is_retryable = True
+
+
+class AgentTimeout(DeadlineExceeded):
+    """The agent did not finish in time."""
+
+
+class DeadlineTooShort(DeadlineExceeded):
+    """Less than a second was left, too little to run an agent. Nothing was stored."""
+
+
+class CallerLost(DeadlineExceeded):
+    """The deadline came, or the caller went away, before the answer did."""
+
+
+class InternalError(ParleyError):
+    """A defect of the server's. Its log says more under `call_id`."""
+
+
+BY_REASON: dict[str, type[ParleyError]] = {
+    "INVALID_REQUEST": InvalidRequest,
+    "INVALID_PAGE_TOKEN": InvalidPageToken,
+    "AGENT_UNKNOWN": AgentUnknown,
+    "UNAUTHENTICATED": Unauthenticated,
+    "SCOPE_MISSING": ScopeMissing,
+    "CONVERSATION_NOT_FOUND": ConversationNotFound,
+    "TURN_NOT_FOUND": TurnNotFound,
+    "REQUEST_ID_REUSED": RequestIdReused,
+    "TURN_IN_PROGRESS": TurnInProgress,
+    "SEQUENCE_MISMATCH": SequenceMismatch,
+    "LEASE_LOST": LeaseLost,
+    "TURN_SUPERSEDED": TurnSuperseded,
+    "SEQUENCE_NOT_REACHED": SequenceNotReached,
+    "AGENT_REFUSED": AgentRefused,
+    "AGENT_TIMEOUT": AgentTimeout,
+    "AGENT_UNAVAILABLE": AgentUnavailable,
+    "DEADLINE_TOO_SHORT": DeadlineTooShort,
+    "OVERLOADED": Overloaded,
+    "STORE_UNAVAILABLE": StoreUnavailable,
+    "KEYS_UNAVAILABLE": KeysUnavailable,
+    "WORKER_DRAINED": WorkerDrained,
+    "CALLER_LOST": CallerLost,
+    "TURN_ABANDONED": TurnAbandoned,
+    "INTERNAL": InternalError,
+    "WATCH_EXPIRED": WatchExpired,
+}
+
+BY_CODE: dict[grpc.StatusCode, type[ParleyError]] = {
+    Code.INVALID_ARGUMENT: InvalidRequest,
+    Code.UNAUTHENTICATED: Unauthenticated,
+    Code.UNAVAILABLE: Unavailable,
+    Code.DEADLINE_EXCEEDED: DeadlineExceeded,
+}

@@ -1,0 +1,63 @@
+"""Where a call's bearer token comes from: a string, a function, or a file."""
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+Token = str | Callable[[], str]
+"""A token, or a function that is asked for one before every call."""
+AsyncToken = Token | Callable[[], Awaitable[str]]
+"""The same; the function may also be asynchronous. One that is not must not block."""
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class TokenFile:
+    """A file that holds a token, such as a mounted secret. It is read again whenever it changes."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._seen: tuple[int, int, int] | None = None
+        self._token = ""
+
+    def __call__(self) -> str:
+        """Return the token. Raises: OSError: the file cannot be read."""
+        stat = self._path.stat()
+        seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if seen != self._seen:
+            self._token = self._path.read_text(encoding="utf-8")
+            self._seen = seen
+        return self._token
+
+
+def metadata_from(token: Token | None) -> Metadata:
+    """Return the metadata that says who calls; without a token, none.
+
+    Raises: ValueError: it cannot be one; TypeError: the function is asynchronous; whatever the
+        function raises.
+    """
+    found = token() if callable(token) else token
+    if inspect.iscoroutine(found):
+        found.close()
+    if not (found is None or isinstance(found, str)):
+        raise TypeError("an asynchronous token function needs AsyncParleyClient")
+    return _bearer(found)
+
+
+async def metadata_from_async(token: AsyncToken | None) -> Metadata:
+    """Return the metadata that says who calls; without a token, none.
+
+    Raises: ValueError: it cannot be one; whatever the function raises.
+    """
+    found = token() if callable(token) else token
+    return _bearer(await found if inspect.isawaitable(found) else found)
+
+
+def _bearer(token: str | None) -> Metadata:
+    stripped = (token or "").strip()
+    if not stripped:
+        return ()
+    if not (stripped.isascii() and stripped.isprintable()):
+        raise ValueError("a token is printable ASCII on one line, and this one is not")
+    return (("authorization", f"Bearer {stripped}"),)

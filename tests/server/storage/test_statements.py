@@ -1,0 +1,629 @@
+"""The statements: how many a turn takes, whose rows they touch, and how much they read."""
+
+import asyncio
+import json
+import re
+import struct
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from psycopg import ClientCursor, Connection
+
+from parley.v1 import conversation_service_pb2 as pb
+from parley_server.storage import statements
+from parley_server.storage.running import Statement
+from support.agents import Gate, ScriptedAgent
+from support.services import Service, StartService, an_id
+
+OWNED_TABLES = ("conversation", "turn", "message", "turn_event")
+NOT_OWNED = {"SCHEMA": "asks what the whole database is for"}
+STATEMENTS: dict[str, Statement] = {
+    name: value
+    for name, value in vars(statements).items()
+    if isinstance(value, Statement) and name not in NOT_OWNED
+}
+
+OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
+CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
+OPEN_TURN, ENDED_TURN, NEW_TURN = uuid.UUID(int=20), uuid.UUID(int=21), uuid.UUID(int=22)
+FENCE = 5
+
+
+def sql(statement: Statement) -> str:
+    """Return a statement as psycopg's cursors take it."""
+    text = statement.text.replace("%", "%%")
+    return re.sub(r"\$(\d+)", lambda found: f"%({statement.names[int(found[1]) - 1]})s", text)
+
+
+# How many
+
+
+class Wire:
+    """Stands between a worker and Postgres, and takes note of what is carried out.
+
+    It reads the protocol's messages, so that it also sees what is prepared, and what a driver adds
+    of its own accord.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        parts = urlsplit(database_url)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self._host = query.get("host") or parts.hostname or "127.0.0.1"
+        self._port = int(query.get("port") or parts.port or 5432)
+        self._login = f"{parts.username}:{parts.password}" if parts.password else parts.username
+        self._database = parts.path.lstrip("/")
+        self.executed: list[str] = []
+        """The text of each statement, in order."""
+        self.syncs = 0
+        """Round trips."""
+        self.received_bytes = 0
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{self._login}@127.0.0.1:{self.port}/{self._database}?sslmode=disable"
+
+    def clear(self) -> None:
+        self.executed.clear()
+        self.syncs = self.received_bytes = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Wire"]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _accept(self, front: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
+        if self._host.startswith("/"):
+            path = f"{self._host}/.s.PGSQL.{self._port}"
+            back, send = await asyncio.open_unix_connection(path)
+        else:
+            back, send = await asyncio.open_connection(self._host, self._port)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._forward(front, send))
+                both.create_task(self._back(back, reply))
+        except* OSError:
+            pass  # one end is gone
+
+    async def _back(self, back: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
+        while data := await back.read(1 << 16):
+            self.received_bytes += len(data)
+            reply.write(data)
+        reply.close()
+
+    async def _forward(self, front: asyncio.StreamReader, send: asyncio.StreamWriter) -> None:
+        texts: dict[bytes, str] = {}
+        bound: dict[bytes, str] = {}
+        try:
+            length = await front.readexactly(4)  # the first message has no kind
+            send.write(length + await front.readexactly(struct.unpack(">I", length)[0] - 4))
+            while True:
+                head = await front.readexactly(5)
+                body = await front.readexactly(struct.unpack(">I", head[1:])[0] - 4)
+                self._note(head[:1], body, texts, bound)
+                send.write(head + body)
+        except asyncio.IncompleteReadError:
+            send.close()
+
+    def _note(
+        self, kind: bytes, body: bytes, texts: dict[bytes, str], bound: dict[bytes, str]
+    ) -> None:
+        if kind == b"P":  # Parse: the statement's name, its text
+            name, text, _ = body.split(b"\0", 2)
+            texts[name] = text.decode()
+        elif kind == b"B":  # Bind: the portal's name, the statement's
+            portal, name, _ = body.split(b"\0", 2)
+            bound[portal] = texts[name]
+        elif kind == b"E":  # Execute: the portal's name
+            self.executed.append(bound[body.split(b"\0", 1)[0]])
+        elif kind == b"Q":  # Query: its text
+            self.executed.append(body.rstrip(b"\0").decode())
+            self.syncs += 1
+        elif kind == b"S":
+            self.syncs += 1
+
+
+@pytest.fixture
+async def wire(database_url: str) -> AsyncIterator[Wire]:
+    async with Wire(database_url).open() as wire:
+        yield wire
+
+
+def a_turns(executed: list[str]) -> list[str]:
+    """Leave out the look at the database that health checks follow."""
+    return [text for text in executed if "parley_schema" not in text]
+
+
+async def test_turn_on_an_existing_conversation_is_three_statements(
+    wire: Wire, start_service: StartService
+) -> None:
+    """Fails when anything is asked beside claim, window and finish: a BEGIN counts, too."""
+    # Two connections, one for claims and one for ends, so that both are warm after two turns.
+    service = await start_service(database_url=wire.url, db_pool_size=2)
+    conversation_id = (await service.chat("one", request_id="r1")).conversation_id
+    await service.chat("two", conversation_id=conversation_id, request_id="r2")
+    seen = []
+    for n in range(3, 8):
+        wire.clear()
+        await service.chat(f"m{n}", conversation_id=conversation_id, request_id=f"r{n}")
+        seen.append(a_turns(wire.executed))
+        looks = len(wire.executed) - len(seen[-1])
+        assert 3 == wire.syncs - looks, "more round trips than statements"
+
+    named = [statements.CLAIM.text, statements.WINDOW.text, statements.FINISH.text]
+    assert [named] * 5 == seen
+
+
+async def test_first_turn_of_a_conversation_is_two_statements(
+    wire: Wire, start_service: StartService
+) -> None:
+    """There is nothing to be shown yet, so no window is read."""
+    service = await start_service(database_url=wire.url, db_pool_size=2)
+    await service.chat("warm up")
+    wire.clear()
+    await service.chat("one", request_id="r")
+
+    assert [statements.CLAIM_NEW.text, statements.FINISH.text] == a_turns(wire.executed)
+
+
+async def test_replayed_turn_runs_nothing_but_reads(
+    wire: Wire, start_service: StartService
+) -> None:
+    service = await start_service(database_url=wire.url, db_pool_size=2)
+    first = await service.chat("one", request_id="r")
+    fields = {"conversation_id": first.conversation_id, "request_id": "s"}
+    await service.chat("two", **fields)
+    await service.chat("two", **fields)
+    wire.clear()
+    assert (await service.chat("two", **fields)).replayed
+
+    named = [statements.CLAIM.text, statements.TURN_BY_REQUEST.text]
+    assert named == a_turns(wire.executed)
+
+
+async def test_turns_bytes_do_not_grow_with_the_conversation(
+    wire: Wire, start_service: StartService, database_url: str
+) -> None:
+    """Promise 7. Fails when more of the conversation is read than the window holds."""
+    service = await start_service(database_url=wire.url, db_pool_size=2, context_messages=20)
+    received = []
+    for length in (40, 4000):
+        conversation_id = str(stored_conversation(database_url, length, owner=_ada()))
+        for n in range(3):
+            wire.clear()
+            await service.chat(f"m{n}", conversation_id=conversation_id)
+        received.append(wire.received_bytes)
+
+    short, long = received
+    assert long < short * 1.2, received
+
+
+def _ada() -> uuid.UUID:
+    from parley_server.core.model import Owner
+
+    return Owner.of("", "ada").id
+
+
+# Connections
+
+
+def activity(database_url: str) -> list[tuple[str, bool]]:
+    """Return the state of each of the worker's connections, and whether a transaction is open."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        return connection.execute(
+            "SELECT state, xact_start IS NOT NULL FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        ).fetchall()
+
+
+async def test_no_transaction_is_open_while_the_agent_runs(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when the claim is committed with the answer only: a lock is then held all the time."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    call = asyncio.ensure_future(service.chat(request_id="r"))
+    await gate.entered.wait()
+    seen = [activity(database_url) for _ in range(20)]
+    gate.opened.set()
+    await call
+
+    assert all(seen)
+    # A look at the database for health checks may be seen once, as "active".
+    states = {connection for look in seen for connection in look}
+    assert ("idle", False) in states
+    assert not any(state.startswith("idle in transaction") for state, _ in states)
+    assert [("idle", False)] * len(seen[0]) in seen
+
+
+async def test_no_connection_is_held_while_agents_run_or_calls_wait(
+    start_service: StartService,
+) -> None:
+    """Fails when a connection is kept for a turn: thirty turns would need thirty, and have two."""
+    gates = [Gate() for _ in range(30)]
+
+    async def script(run):
+        async for event in gates[int(run.window.messages[-1].content)](run):
+            yield event
+
+    service = await start_service(ScriptedAgent(script), db_pool_size=2)
+    busy = an_id()
+    first = asyncio.ensure_future(
+        service.chat("0", conversation_id=busy, allow_missing=True, request_id="r")
+    )
+    await gates[0].entered.wait()
+    calls = [asyncio.ensure_future(service.chat(str(n))) for n in range(1, 30)]
+    follow = [
+        asyncio.ensure_future(
+            service.chat("0", conversation_id=busy, allow_missing=True, request_id="r")
+        )
+        for _ in range(10)
+    ]
+    wait = [
+        asyncio.ensure_future(service.chat("0", conversation_id=busy, on_busy=pb.ON_BUSY_WAIT))
+        for _ in range(10)
+    ]
+    await asyncio.gather(*(gate.entered.wait() for gate in gates))
+
+    assert 30 == len((await service.conversations()).conversations)
+    assert 1 == len((await service.history(busy)).messages)
+    for gate in gates:
+        gate.opened.set()
+    answers = await asyncio.gather(first, *calls, *follow, *wait)
+    assert 50 == len(answers)
+
+
+# Whose rows
+
+
+@pytest.fixture
+def twins(database_url: str) -> Iterator[Connection[tuple[Any, ...]]]:
+    """Two owners with conversations, turns, messages and events of the same ids.
+
+    Every statement that forgets an owner somewhere finds two of what it looks for.
+    """
+    with psycopg.connect(database_url, cursor_factory=ClientCursor) as connection:
+        for owner in (OURS, THEIRS):
+            what = {
+                "owner": owner,
+                "said": f"said by {owner.int}",
+                "conversation": CONVERSATION,
+                "open": OPEN_TURN,
+                "ended": ENDED_TURN,
+                "fence": FENCE,
+            }
+            connection.execute(TWIN, what)
+        yield connection
+        connection.rollback()
+
+
+TWIN = """
+INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
+    open_turn_id, lease_expires_at, update_time)
+VALUES (%(owner)s, %(conversation)s, '', 'u', %(said)s, 3, %(said)s, %(fence)s, %(open)s,
+    now() + interval '1 minute', now() - interval '1 minute');
+INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
+    user_sequence, response_sequence, create_time)
+VALUES (%(owner)s, %(ended)s, %(conversation)s, 'ended', '', %(said)s, 'COMPLETED', 1, 1, 2, now()),
+    (%(owner)s, %(open)s, %(conversation)s, 'open', '', %(said)s, 'RUNNING', 1, 3, NULL, now());
+INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
+VALUES (%(owner)s, %(conversation)s, 1, %(ended)s, 'USER', %(said)s),
+    (%(owner)s, %(conversation)s, 2, %(ended)s, 'ASSISTANT', %(said)s),
+    (%(owner)s, %(conversation)s, 3, %(open)s, 'USER', %(said)s);
+INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
+VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
+"""
+
+PARAMETERS: dict[str, Any] = {
+    "owner": OURS,
+    "conversation": CONVERSATION,
+    "turn": OPEN_TURN,
+    "request": "new",
+    "fingerprint": b"fingerprint",
+    "agent": "",
+    "content": "hello",
+    "title": "hello",
+    "preview": "hello",
+    "tenant": "",
+    "user": "ada",
+    "expected": None,
+    "lease": timedelta(seconds=30),
+    "fence": FENCE,
+    "state": "COMPLETED",
+    "tool_calls": None,
+    "usage": None,
+    "model": "scripted",
+    "finish_reason": "STOP",
+    "context_first": 1,
+    "context_count": 3,
+    "context_omitted": 0,
+    "reason": "AGENT_TIMEOUT",
+    "text": "too slow",
+    "attempt": 1,
+    "events": json.dumps([{"index": 2, "text": "more", "tool_call": None}]),
+    "after_index": -1,
+    "since": 1,
+    "above": 0,
+    "below": 2**63 - 1,
+    "before": 3,
+    "lookback": 1000,
+    "limit": 100,
+    "max_bytes": 2**20,
+    "after_time": datetime.now(UTC) + timedelta(days=1),
+    "after_id": uuid.UUID(int=2**128 - 1),
+}
+"""What every statement does something with, as the twins stand."""
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "CLAIM": {"turn": NEW_TURN},
+    "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
+    "CREATE": {"conversation": NEW_CONVERSATION},
+    "TURN_BY_REQUEST": {"request": "open"},
+}
+LEASE_PASSED = {"CLAIM", "RECLAIM", "TAKE_OVER"}
+"""Those that do something only if the lease of the open turn has passed."""
+
+
+def parameters(name: str) -> dict[str, Any]:
+    return PARAMETERS | OTHERWISE.get(name, {})
+
+
+def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
+    """Return rows as text. Times are all the same: two transactions have two."""
+    return [str(["a time" if isinstance(v, datetime) else v for v in row]) for row in rows]
+
+
+def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
+    return {
+        table: sorted(
+            in_words(
+                connection.execute(
+                    f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
+                ).fetchall()
+            )
+        )
+        for table in OWNED_TABLES
+    }
+
+
+def outcome(
+    connection: Connection[tuple[Any, ...]], name: str
+) -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
+    """Run a statement for us, and undo it. Returns: its rows, our rows then, and theirs."""
+    with connection.transaction(force_rollback=True):
+        if name in LEASE_PASSED:
+            connection.execute("UPDATE conversation SET lease_expires_at = now()")
+        cursor = connection.execute(sql(STATEMENTS[name]), parameters(name))
+        found = in_words(cursor.fetchall()) if cursor.description else []
+        return found, rows_of(connection, OURS), rows_of(connection, THEIRS)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_statement_does_the_same_whether_or_not_another_owner_has_the_same_ids(
+    twins: Connection[tuple[Any, ...]], name: str
+) -> None:
+    """Promise 8. Fails when any part of a statement forgets the owner."""
+    with twins.transaction(force_rollback=True):
+        if name in LEASE_PASSED:
+            twins.execute("UPDATE conversation SET lease_expires_at = now()")
+        ours, theirs = rows_of(twins, OURS), rows_of(twins, THEIRS)
+    beside_them = outcome(twins, name)
+    with twins.transaction(force_rollback=True):
+        for table in reversed(OWNED_TABLES):
+            twins.execute(f"DELETE FROM {table} WHERE owner_id = %(owner)s", {"owner": THEIRS})
+        alone = outcome(twins, name)
+
+    assert alone[:2] == beside_them[:2]
+    assert theirs == beside_them[2], "rows of the other owner were changed"
+    assert alone[0] or alone[1] != ours, "it did nothing, so this proves nothing"
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_part_of_a_statement_filters_on_the_owner(
+    twins: Connection[tuple[Any, ...]], name: str
+) -> None:
+    """Fails when a part is joined by ids alone: a sharded database then asks every shard."""
+    explain = "EXPLAIN (FORMAT JSON) " + sql(STATEMENTS[name])
+    row = twins.execute(explain, parameters(name)).fetchone()
+    assert row is not None
+    scans = [n for n in nodes(row[0][0]["Plan"]) if "Scan" in n["Node Type"]]
+
+    for scan in scans:
+        if scan.get("Relation Name") in OWNED_TABLES and scan["Node Type"] != "Bitmap Index Scan":
+            conditions = [v for k, v in scan.items() if k.endswith(("Cond", "Filter"))]
+            assert any(f"owner_id = '{OURS}'" in c for c in conditions), scan
+
+
+def test_every_statement_takes_the_owner() -> None:
+    assert len(STATEMENTS) >= 15, "statements are looked for in the wrong place"
+    assert {} == {n: s.names for n, s in STATEMENTS.items() if "owner" not in s.names}
+
+
+def test_no_statement_asks_for_a_time_that_moves() -> None:
+    """`now()` is one time for all parts and all shards; clock_timestamp() is one for each."""
+    moving = re.compile(r"clock_timestamp|statement_timestamp|timeofday|random|nextval")
+
+    assert [] == [n for n, s in STATEMENTS.items() if moving.search(s.text)]
+
+
+# How much
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
+
+
+def stored_conversation(
+    database_url: str, length: int, owner: uuid.UUID = OURS, size: int = 50
+) -> uuid.UUID:
+    conversation_id = uuid.uuid4()
+    what = {"owner": owner, "conversation": conversation_id, "length": length, "size": size}
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            """INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence,
+                   preview, fence)
+               VALUES (%(owner)s, %(conversation)s, '', 'u', 't', %(length)s, 'p', 1)""",
+            what,
+        )
+        connection.execute(
+            """INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
+               SELECT %(owner)s, %(conversation)s, n, gen_random_uuid(),
+                   CASE WHEN n %% 2 = 1 THEN 'USER' ELSE 'ASSISTANT' END, repeat('x', %(size)s)
+               FROM generate_series(1, %(length)s) n""",
+            what,
+        )
+    return conversation_id
+
+
+@pytest.fixture(scope="module")
+def long_url(postgres_url: str, template: str) -> Iterator[str]:
+    """A database with a conversation of 10,000 messages among many short ones."""
+    name = f"parley_long_{uuid.uuid4().hex[:12]}"
+    base, _, query = postgres_url.partition("?")
+    url = f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            for owner in (OURS, THEIRS):
+                for _ in range(20):
+                    stored_conversation(url, 30, owner)
+            yield url
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def long_conversation(long_url: str) -> uuid.UUID:
+    found = stored_conversation(long_url, 10_000)
+    with psycopg.connect(long_url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+    return found
+
+
+def plan_of(url: str, name: str, *, is_generic: bool, **values: Any) -> dict[str, Any]:
+    """Return how Postgres carries a statement out, and how much it read for it.
+
+    Args:
+        is_generic: planned without looking at the parameters, as a prepared statement may be.
+    """
+    statement = STATEMENTS[name]
+    given = parameters(name) | values
+    with psycopg.connect(url, autocommit=True, cursor_factory=ClientCursor) as connection:
+        mode = "force_generic_plan" if is_generic else "force_custom_plan"
+        connection.execute(f"SET plan_cache_mode = {mode}")
+        connection.execute(f"PREPARE it AS {statement.text.replace('%', '%%')}", {})
+        names = ", ".join(f"%({name})s" for name in statement.names)
+        with connection.transaction(force_rollback=True):
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE it({names})"
+            row = connection.execute(explain, given).fetchone()
+    assert row is not None
+    plan: dict[str, Any] = row[0][0]["Plan"]
+    return plan
+
+
+def read_from(plan: dict[str, Any], table: str) -> tuple[int, list[dict[str, Any]]]:
+    """Return how many rows of a table were read, and by which nodes."""
+    scans = [n for n in nodes(plan) if n.get("Relation Name") == table and "Scan" in n["Node Type"]]
+    removed = "Rows Removed by Filter"
+    return sum(
+        int((n["Actual Rows"] + n.get(removed, 0)) * n["Actual Loops"]) for n in scans
+    ), scans
+
+
+@pytest.mark.parametrize("is_generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("before", [10_001, 5_000])
+def test_window_is_read_from_the_tail_of_the_key(
+    long_url: str, long_conversation: uuid.UUID, before: int, is_generic: bool
+) -> None:
+    """Promise 7. Fails when rows are sorted or numbered first: all of them are read then."""
+    limit = 99
+    plan = plan_of(
+        long_url,
+        "WINDOW",
+        is_generic=is_generic,
+        conversation=long_conversation,
+        before=before,
+        limit=limit,
+        lookback=limit * 10,
+    )
+    rows, scans = read_from(plan, "message")
+
+    assert limit == plan["Actual Rows"]
+    assert [("Index Scan", "message_pkey", "Backward")] == [
+        (n["Node Type"], n["Index Name"], n["Scan Direction"]) for n in scans
+    ]
+    assert [] == [n for n in nodes(plan) if "Sort" in n["Node Type"]]
+    assert rows <= limit + 3
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50
+
+
+def test_window_looks_no_further_than_it_may(long_url: str, long_conversation: uuid.UUID) -> None:
+    """When little fits, or little was answered, the look back ends all the same."""
+    looks = {"lookback": 200, "limit": 20, "before": 10_001, "conversation": long_conversation}
+    small = plan_of(long_url, "WINDOW", is_generic=True, max_bytes=120, **looks)
+
+    assert 2 == small["Actual Rows"]
+    assert read_from(small, "message")[0] <= 200
+
+
+@pytest.mark.parametrize("name", ["HISTORY_OLDEST_FIRST", "HISTORY_NEWEST_FIRST"])
+@pytest.mark.parametrize("is_generic", [False, True], ids=["custom", "generic"])
+def test_page_of_a_history_reads_no_more_than_the_page(
+    long_url: str, long_conversation: uuid.UUID, name: str, is_generic: bool
+) -> None:
+    bounds = {"above": 4000, "below": 9000, "limit": 50}
+    plan = plan_of(long_url, name, is_generic=is_generic, conversation=long_conversation, **bounds)
+    rows, scans = read_from(plan, "message")
+
+    assert 50 == plan["Actual Rows"]
+    direction = "Forward" if name == "HISTORY_OLDEST_FIRST" else "Backward"
+    assert [("message_pkey", direction)] == [(n["Index Name"], n["Scan Direction"]) for n in scans]
+    assert rows <= 53
+
+
+@pytest.mark.parametrize("name", ["CLAIM", "FINISH", "TURN_BY_REQUEST", "STANDING", "RENEW"])
+def test_statement_of_a_turn_costs_the_same_in_a_long_conversation(
+    long_url: str, long_conversation: uuid.UUID, name: str
+) -> None:
+    """Promise 7: a handful of pages, not those of ten thousand messages."""
+    plan = plan_of(long_url, name, is_generic=True, conversation=long_conversation)
+
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
+    # The test's other conversations are few; what matters is that none of 10,000 rows is read.
+    assert read_from(plan, "message")[0] <= 1
+
+
+@pytest.mark.parametrize("name", ["CONVERSATIONS", "CONVERSATIONS_AFTER"])
+@pytest.mark.parametrize("is_generic", [False, True], ids=["custom", "generic"])
+def test_page_of_conversations_is_read_from_the_index(
+    long_url: str, long_conversation: uuid.UUID, name: str, is_generic: bool
+) -> None:
+    """Fails when the index is in another order than the list: all are sorted for every page then."""
+    owner = uuid.uuid4()
+    with psycopg.connect(long_url, autocommit=True) as connection:
+        connection.execute(
+            """INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence,
+                   preview, fence, update_time)
+               SELECT %s, gen_random_uuid(), '', 'u', 't', 1, 'p', 1, now() - n * interval '1 s'
+               FROM generate_series(1, 3000) n""",
+            [owner],
+        )
+        connection.execute("ANALYZE conversation")
+    plan = plan_of(long_url, name, is_generic=is_generic, owner=owner, limit=51)
+    rows, scans = read_from(plan, "conversation")
+
+    assert 51 == plan["Actual Rows"]
+    assert ["conversation_recent_idx"] == [n.get("Index Name") for n in scans]
+    assert [] == [n for n in nodes(plan) if "Sort" in n["Node Type"]]
+    assert rows <= 52
