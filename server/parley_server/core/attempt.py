@@ -47,15 +47,18 @@ class Attempt:
     cannot take the answer back.
     """
 
-    def __init__(self, owner: Owner, lease: Lease, agent: Agent) -> None:
+    def __init__(
+        self, owner: Owner, lease: Lease, agent: Agent, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.owner = owner
         self.lease = lease
         self.transcript = Transcript(agent.model)
         self.events: EventLog | None = None
         """Where its events are stored, if a stream has started it."""
         self._agent = agent
+        self._loop = loop
         self._error: BaseException | None = None
-        self._stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        self._stopped: asyncio.Future[Stop] = loop.create_future()
 
     def stop(self, why: Stop) -> None:
         if not self._stopped.done():
@@ -70,7 +73,7 @@ class Attempt:
         """
         if self._stopped.done():
             return self._stopped.result()
-        task = asyncio.create_task(self._collect(run))
+        task = self._loop.create_task(self._collect(run))
         strays.add(task)
         task.add_done_callback(strays.discard)
         task.add_done_callback(self._agent_done)

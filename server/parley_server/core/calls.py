@@ -13,26 +13,32 @@ class Call:
     """How long a call may take, whether anybody still waits for it, and what is run for it."""
 
     def __init__(
-        self, time_left_s: float | None, cap_s: float, on_disconnect: OnDisconnect
+        self,
+        loop: asyncio.AbstractEventLoop,
+        time_left_s: float | None,
+        cap_s: float,
+        on_disconnect: OnDisconnect,
     ) -> None:
         """Begin to count.
 
         Args:
+            loop: the running one. It is handed on: Python 3.11 makes a system call each time that
+                it is asked which one runs.
             time_left_s: until the caller's deadline; None: it has none.
             cap_s: the server's cap on any call.
         """
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        self.loop = loop
+        now = loop.time()
         self._cap_at = now + cap_s
         self.ends_at = self._cap_at if time_left_s is None else min(now + time_left_s, self._cap_at)
-        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self.gone: asyncio.Future[None] = self.loop.create_future()
         """Done when the caller is lost."""
         self._attempt: Attempt | None = None
         self._continues = on_disconnect is OnDisconnect.CONTINUE
 
     @property
     def time_left_s(self) -> float:
-        return self.ends_at - self._loop.time()
+        return self.ends_at - self.loop.time()
 
     @property
     def is_too_short(self) -> bool:
@@ -56,4 +62,4 @@ class Call:
         if self.gone.done() and not self._continues:
             attempt.stop(Stop.CALLER_LOST)
         why = Stop.TIMEOUT if self.run_ends_at == self._cap_at else Stop.CALLER_LOST
-        return self._loop.call_at(self.run_ends_at, attempt.stop, why)
+        return self.loop.call_at(self.run_ends_at, attempt.stop, why)

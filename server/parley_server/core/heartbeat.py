@@ -15,12 +15,13 @@ class Heartbeat:
         interval_s: float,
         beat: Callable[[], Coroutine[None, None, None]],
         tasks: set[asyncio.Task[None]],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._interval_s = interval_s
         self._beat = beat
         self._tasks = tasks
         self._is_cancelled = False
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._timer = self._loop.call_later(interval_s, self._due)
 
     def cancel(self) -> None:
@@ -29,7 +30,7 @@ class Heartbeat:
         self._timer.cancel()
 
     def _due(self) -> None:
-        task = asyncio.create_task(self._beat())
+        task = self._loop.create_task(self._beat())
         self._tasks.add(task)
         task.add_done_callback(self._beaten)
 

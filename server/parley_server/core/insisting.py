@@ -18,11 +18,11 @@ async def insist(statement: Callable[[], Awaitable[T]], deadline: float) -> T:
         deadline: when to give up, on the loop's clock; it is tried once in any case.
     Raises: StoreUnavailable: the database did not answer until then.
     """
-    loop = asyncio.get_running_loop()
     while True:
         try:
             return await statement()
         except StoreUnavailable:
+            loop = asyncio.get_running_loop()
             if loop.time() + RETRY_PAUSE_S >= deadline:
                 raise StoreUnavailable from None
             await asyncio.sleep(RETRY_PAUSE_S)

@@ -68,7 +68,10 @@ class Runs:
         self._attempts: dict[UUID, Attempt] = {}
         self.chores: set[asyncio.Task[None]] = set()
         """Heartbeats, late writes, and agents that were told to stop."""
-        self._looking = Heartbeat(CANCEL_LOOK_S, self._look_without_signals, self.chores)
+        self._loop = asyncio.get_running_loop()
+        self._looking = Heartbeat(
+            CANCEL_LOOK_S, self._look_without_signals, self.chores, self._loop
+        )
 
     def close(self) -> None:
         """Look for nothing any more."""
@@ -109,7 +112,9 @@ class Runs:
         """
         attempt = self._begin(owner, ask, lease, has_events)
         timer = call.runs(attempt)
-        heartbeat = Heartbeat(self._settings.lease_s / 3, lambda: self._renew(attempt), self.chores)
+        heartbeat = Heartbeat(
+            self._settings.lease_s / 3, lambda: self._renew(attempt), self.chores, self._loop
+        )
         try:
             window = await self._window(owner, lease, ask.message)
             run = AgentRun(
@@ -119,7 +124,7 @@ class Runs:
                 attempt=lease.attempt,
                 window=window,
                 instructions=self._settings.instructions,
-                time_left_s=call.run_ends_at - asyncio.get_running_loop().time(),
+                time_left_s=call.run_ends_at - self._loop.time(),
             )
             answer = await self._answer_of(attempt, run)
             return await self._finish(owner, lease, answer, window.context, call, has_events)
@@ -134,7 +139,7 @@ class Runs:
             self._bells.ring(lease.conversation_id)
 
     def _begin(self, owner: Owner, ask: Ask, lease: Lease, has_events: bool) -> Attempt:
-        attempt = Attempt(owner, lease, self._agents[ask.agent])
+        attempt = Attempt(owner, lease, self._agents[ask.agent], self._loop)
         if has_events:
             attempt.events = EventLog(
                 lambda events: self._store.append(owner, lease, events),
@@ -262,7 +267,7 @@ class Runs:
             await asyncio.wait([write], timeout=FAILURE_WAIT_S)
 
     async def _write_failure(self, attempt: Attempt, reason: FailureReason, text: str) -> None:
-        deadline = asyncio.get_running_loop().time() + self._settings.lease_s
+        deadline = self._loop.time() + self._settings.lease_s
         try:
             await insist(
                 lambda: self._store.fail(attempt.owner, attempt.lease, reason, text), deadline
@@ -310,7 +315,7 @@ class Runs:
             attempt.stop(Stop.CANCELLED)
 
     def _do(self, chore: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(chore)
+        task = self._loop.create_task(chore)
         self.chores.add(task)
         task.add_done_callback(self.chores.discard)
         return task

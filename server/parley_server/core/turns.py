@@ -45,7 +45,7 @@ from parley_server.core.model import (
 from parley_server.core.ports import Agent, Ids, Store
 from parley_server.core.reads import turn_named
 from parley_server.core.runs import Runs, TurnSettings
-from parley_server.core.waiting import Bells, either
+from parley_server.core.waiting import Bells, either, finished
 
 log = logging.getLogger("parley.turns")
 
@@ -80,6 +80,7 @@ class Turns:
         self._claims = Claims(store, bells, ids)
         self.runs = Runs(store, agents, settings, bells)
         self.events = Events(store, bells, self.runs)
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.agent_names = frozenset(agents)
 
@@ -93,10 +94,10 @@ class Turns:
             StoreUnavailable, WorkerDrained.
         Guarantees: promises 1 to 6 of the design. Cancelling it means that the caller is lost.
         """
-        call = Call(time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
+        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
         work = self._begin(self._answer(owner, ask, call, None))
         try:
-            await asyncio.wait([work], timeout=call.time_left_s + OVERTIME_S)
+            await finished(work, self._loop, call.ends_at + OVERTIME_S)
             if not work.done():
                 raise StoreUnavailable
             return work.result()
@@ -114,7 +115,7 @@ class Turns:
         Raises: as `chat`.
         Guarantees: what is yielded has been stored. Closing it means that the caller is lost.
         """
-        call = Call(time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
+        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
         following = Following(owner, self.events, self._bells)
         work = self._begin(self._answer(owner, ask, call, following))
         try:
@@ -151,7 +152,7 @@ class Turns:
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do some work in a task that outlives its caller."""
-        task = asyncio.create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -201,7 +202,7 @@ class Turns:
 
     async def _cancelled(self, owner: Owner, name: TurnName) -> Turn:
         turn = await turn_named(self._store, owner, name)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         deadline = loop.time() + CANCEL_WAIT_S
         if turn.state is TurnState.RUNNING:
             await self._store.request_cancel(owner, turn)

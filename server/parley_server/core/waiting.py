@@ -101,6 +101,28 @@ class Queues:
                 queue[0].set_result(None)
 
 
+async def finished(
+    work: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, deadline: float
+) -> None:
+    """Wait until a task is done, or the deadline on the loop's clock. Cancels nothing.
+
+    The same as `asyncio.wait` for one task, at half its price: every turn pays it.
+    """
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    work.add_done_callback(wake)
+    timer = loop.call_at(deadline, wake)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        work.remove_done_callback(wake)
+
+
 async def either(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Wait until one of the futures is done, or the time is over. Cancels none of them."""
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

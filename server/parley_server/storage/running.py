@@ -61,6 +61,10 @@ class Connection(AsyncConnection[Row]):
         super().__init__(pgconn, *arguments)
         self._known_names: set[bytes] = set()
         self._rows = Transformer.from_context(self)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched = -1
+        """The socket that the loop watches."""
+        self._ready: asyncio.Future[waiting.Ready] | None = None
 
     async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
         """Run a statement and return its rows. One round trip, once it is prepared.
@@ -99,34 +103,65 @@ class Connection(AsyncConnection[Row]):
 
     async def _result(self) -> PGresult:
         """Wait for what was sent to be answered."""
-        results: list[PGresult] = await self._finished(generators.execute(self.pgconn))
+        results: list[PGresult] = await self.wait(generators.execute(self.pgconn))
         result = results[-1]
         if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
             raise error_from_result(result)
         return result
 
-    async def _finished(self, steps: Any) -> Any:
-        """Drive one of psycopg's generators, as its own `wait` does, for a task nobody cancels."""
-        loop = asyncio.get_running_loop()
+    async def wait(  # psycopg's own hook, which all that it does on a connection goes through
+        self,
+        gen: Any,
+        interval: float = 0.0,
+        timeout: float | None = None,  # noqa: ASYNC109 - its signature
+    ) -> Any:
+        """Drive one of psycopg's generators, for a task that nobody cancels.
+
+        The socket stays watched between statements: watching it anew for each one is two system
+        calls, and a connection that ends while it is idle is noticed at once.
+        """
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         socket = self.pgconn.socket
+        if self._watched != socket:
+            loop.add_reader(socket, self._readable)
+            self._watched = socket
         try:
-            wanted = next(steps)
+            wanted = next(gen)
             while True:
-                ready: asyncio.Future[int] = loop.create_future()
-                loop.add_reader(socket, _set, ready, waiting.READY_R)
+                ready = self._ready = loop.create_future()
                 if wanted & waiting.WAIT_W:
-                    loop.add_writer(socket, _set, ready, waiting.READY_W)
-                try:
-                    state = await ready
-                finally:
-                    loop.remove_reader(socket)
-                    if wanted & waiting.WAIT_W:
-                        loop.remove_writer(socket)
-                wanted = steps.send(state)
+                    loop.add_writer(socket, self._writable)
+                state = await ready
+                wanted = gen.send(state)
         except StopIteration as end:
+            self._ready = None
             return end.value
+        except BaseException:
+            self._ready = None
+            self._forget_socket()  # libpq may have closed it: its number is free for another one
+            raise
 
+    def _readable(self) -> None:
+        if self._ready is None:
+            # Nobody has asked for anything: the server ends the connection. The next use finds out.
+            self._forget_socket()
+        elif not self._ready.done():
+            self._ready.set_result(waiting.READY_R)
 
-def _set(ready: "asyncio.Future[int]", state: int) -> None:
-    if not ready.done():
-        ready.set_result(state)
+    def _writable(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_writer(self._watched)
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(waiting.READY_W)
+
+    def _forget_socket(self) -> None:
+        if self._loop is not None and self._watched >= 0:
+            self._loop.remove_reader(self._watched)
+            self._loop.remove_writer(self._watched)
+        self._watched = -1
+
+    async def close(self) -> None:
+        self._forget_socket()
+        await super().close()

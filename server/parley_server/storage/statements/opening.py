@@ -56,7 +56,9 @@ def _overrun(held: CTE, won: CTE) -> CTE:
             error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
             end_time=held.c.lease_expires_at,
         )
-        .where(turn.c.owner_id == OWNER, turn.c.id == held.c.open_turn_id)
+        # As a value of its own it leads into the key; as a join, into all turns of the owner.
+        .where(turn.c.owner_id == OWNER)
+        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
         .where(won.c.id != turn.c.id)
         .cte("overrun")
     )

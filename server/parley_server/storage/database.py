@@ -1,0 +1,112 @@
+"""Reaching a database, and telling why it cannot be reached without the driver's words."""
+
+import os
+import re
+import select
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.errors import InsufficientPrivilege
+from psycopg.pq import ConnStatus, PGconn, PollingStatus
+
+CONNECT_S = 5
+
+_ADVICE = {
+    "3D": "there is no such database: create it, or correct PARLEY_DATABASE_URL",
+    "28": "the database refuses the login: correct role and password in PARLEY_DATABASE_URL",
+    "42": "the role in PARLEY_DATABASE_URL may not work on Parley's tables: "
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO it",
+}
+"""What waiting does not mend, by the SQLSTATE's class."""
+
+_STATE = re.compile(rb'\tErrorResponse\t.*? C "(\w{5})"')
+
+
+class UnsafeDatabase(Exception):
+    """This database cannot keep Parley's promises, or has a schema that is not for this release.
+
+    Its text is one sentence that says what to do.
+    """
+
+
+class DatabaseAway(Exception):
+    """The database cannot be reached now."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the database cannot be reached ({why}): check PARLEY_DATABASE_URL and the database"
+        )
+        self.why = why
+        """The exception's type, and the SQLSTATE if there is one."""
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
+    """Connect, in autocommit.
+
+    Raises: DatabaseAway; UnsafeDatabase: it is no use to try again.
+    """
+    try:
+        connection = psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True)
+    except psycopg.ProgrammingError:
+        raise UnsafeDatabase(
+            "PARLEY_DATABASE_URL cannot be read: write postgresql://ROLE:PASSWORD@HOST:PORT/NAME"
+        ) from None
+    except psycopg.OperationalError as error:
+        raise _explained(error, refusal_of(url)) from None
+    try:
+        with connection:
+            yield connection
+    except (InsufficientPrivilege, psycopg.OperationalError) as error:
+        raise _explained(error, error.sqlstate) from None
+
+
+def _explained(error: psycopg.Error, state: str | None) -> DatabaseAway | UnsafeDatabase:
+    advice = _ADVICE.get((state or "")[:2])
+    if advice is not None:
+        return UnsafeDatabase(advice)
+    return DatabaseAway(f"{type(error).__name__} {state or ''}".rstrip())
+
+
+def refusal_of(url: str) -> str | None:
+    """Return the SQLSTATE that the database answers a login with; None: it does not, or takes it.
+
+    psycopg has of a connection that failed only a text, in the server's language. libpq's trace of
+    the protocol has the state.
+    """
+    if sys.platform != "linux":
+        return None  # libpq's trace is not there, nor is a file that is only memory
+    connection = PGconn.connect_start(url.encode())
+    try:
+        with open(os.memfd_create("trace"), "rb") as trace:
+            connection.trace(trace.fileno())
+            _connect(connection)
+            connection.untrace()
+            trace.seek(0)
+            states = _STATE.findall(trace.read())
+            return states[-1].decode() if states else None
+    except psycopg.Error:
+        return None
+    finally:
+        connection.finish()
+
+
+def _connect(connection: PGconn) -> None:
+    """Connect, or fail to, within the usual time."""
+    deadline = time.monotonic() + CONNECT_S
+    while connection.status != ConnStatus.BAD and time.monotonic() < deadline:
+        match connection.connect_poll():
+            case PollingStatus.READING:
+                event = select.POLLIN
+            case PollingStatus.WRITING:
+                event = select.POLLOUT
+            case _:
+                return
+        poll = select.poll()
+        poll.register(connection.socket, event)
+        poll.poll(CONNECT_S * 1000)
