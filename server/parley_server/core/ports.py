@@ -78,6 +78,10 @@ class Store(Protocol):
         """
         ...
 
+    async def forget_events(self, owner: Owner, lease: Lease) -> None:
+        """Remove the events of the turn before the lease's own, which was never answered."""
+        ...
+
     async def request_cancel(self, owner: Owner, turn: Turn) -> None:
         """Note that a running turn is to be stopped. A turn that has ended stays as it is."""
         ...

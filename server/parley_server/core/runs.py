@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -176,7 +177,15 @@ class Runs:
                 max_messages=settings.context_messages - 1,
                 max_bytes=max(0, max_bytes - len(message.encode())),
             )
+            before = newest_first[0].sequence if newest_first else 0
+            if before != lease.user_sequence - 1:
+                # The message before has no answer, and its turn cannot be run again any more.
+                self._do(self._forget_events(owner, lease))
         return window_of(newest_first, lease.user_sequence, message, max_bytes)
+
+    async def _forget_events(self, owner: Owner, lease: Lease) -> None:
+        with suppress(StoreUnavailable):  # they are never read
+            await self._store.forget_events(owner, lease)
 
     async def _finish(
         self,

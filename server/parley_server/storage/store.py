@@ -199,6 +199,16 @@ class PostgresStore:
         parameters = {**_held(owner, lease), "reason": reason.value, "text": text}
         return bool(await self.ending.run(statements.FAIL, parameters))
 
+    async def forget_events(self, owner: Owner, lease: Lease) -> None:
+        await self.ending.run(
+            statements.FORGET_EVENTS,
+            {
+                "owner": owner.id,
+                "conversation": lease.conversation_id,
+                "began_at": lease.user_sequence - 1,
+            },
+        )
+
     async def request_cancel(self, owner: Owner, turn: Turn) -> None:
         parameters = {"owner": owner.id, "turn": turn.id}
         await self.ending.run(statements.REQUEST_CANCEL, parameters)

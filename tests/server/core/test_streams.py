@@ -234,6 +234,31 @@ async def test_failing_stream_ends_with_a_status_and_runs_again(
     assert "whole" == (await rest_of(service.stream(request_id="r")))[-1].completed.response
 
 
+@pytest.mark.parametrize("how", ["failed", "abandoned"])
+async def test_events_of_an_overtaken_turn_are_removed(
+    start_service: StartService, database_url: str, how: str
+) -> None:
+    speaker = Speaker()
+    service = await start_service(ScriptedAgent(speaker), lease_s=1)
+    conversation_id = an_id()
+    stream = service.stream(conversation_id=conversation_id, allow_missing=True)
+    await next_of(stream, "started")
+    speaker.say("half a ")
+    await next_of(stream, "chunk")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        count = "SELECT count(*) FROM turn_event"
+        if how == "failed":
+            speaker.say(AgentUnavailable())
+            await refused(stream.read())
+        else:
+            connection.execute("UPDATE conversation SET lease_expires_at = now()")
+        assert (1,) == connection.execute(count).fetchone()
+        other = await start_service()
+        await other.chat("next", conversation_id=conversation_id)
+        while connection.execute(count).fetchone() != (0,):
+            await asyncio.sleep(0.02)
+
+
 async def test_chat_and_stream_share_request_ids(service: Service) -> None:
     streamed = (await rest_of(service.stream("one", request_id="r")))[-1].completed
     chatted = await service.chat("one", request_id="r")

@@ -13,6 +13,7 @@ from parley_server.storage.statements.ending import (
     FAIL,
     FINISH,
     FINISH_WITH_EVENTS,
+    FORGET_EVENTS,
     RENEW,
     REQUEST_CANCEL,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "FAIL",
     "FINISH",
     "FINISH_WITH_EVENTS",
+    "FORGET_EVENTS",
     "HISTORY_NEWEST_FIRST",
     "HISTORY_OLDEST_FIRST",
     "RECLAIM",

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Integer,
     Text,
     bindparam,
+    delete,
     func,
     insert,
     null,
@@ -31,7 +32,7 @@ from parley_server.storage.statements.parts import (
     held_conversation,
     word,
 )
-from parley_server.storage.tables import conversation, message, turn
+from parley_server.storage.tables import conversation, message, turn, turn_event
 
 
 def _renew() -> Executable:
@@ -135,8 +136,21 @@ def _request_cancel() -> Executable:
     )
 
 
+def _forget_events() -> Executable:
+    """Remove the events of the turn that began at a sequence and was never answered."""
+    return (
+        delete(turn_event)
+        .where(turn_event.c.owner_id == OWNER, turn_event.c.turn_id == turn.c.id)
+        .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
+        .where(turn.c.user_sequence == bindparam("began_at", type_=BigInteger))
+        .where(turn.c.response_sequence.is_(None))
+        .returning(turn_event.c.index)
+    )
+
+
 RENEW = compiled(_renew())
 FINISH = compiled(_finish(has_events=False))
 FINISH_WITH_EVENTS = compiled(_finish(has_events=True))
 FAIL = compiled(_fail())
 REQUEST_CANCEL = compiled(_request_cancel())
+FORGET_EVENTS = compiled(_forget_events())
