@@ -18,7 +18,7 @@ from parley_server.core.errors import (
 from parley_server.core.insisting import insist
 from parley_server.core.model import Ask, Lease, NewTurn, OnBusy, Owner, Turn, TurnState
 from parley_server.core.ports import Ids, Store
-from parley_server.core.waiting import Bells, Queues, either
+from parley_server.core.waiting import Bells, Queues, either, topic_of
 
 CLAIM_LOOKUP_S = 5.0
 """How long a claim whose outcome is unknown is looked for."""
@@ -70,7 +70,7 @@ class Claims:
             return known
         if ask.on_busy is OnBusy.REJECT:
             return await self._try(owner, new)
-        if self._queues.is_empty(new.conversation_id):
+        if self._queues.is_empty(topic_of(owner, new.conversation_id)):
             with suppress(TurnInProgress):
                 return await self._try(owner, new)
         elif known := await self._known(owner, new):
@@ -81,9 +81,10 @@ class Claims:
 
     async def _claim_in_turn(self, owner: Owner, new: NewTurn, call: Call) -> Lease | Turn:
         """Queue up behind the calls that wait already; the first of them tries."""
-        async with self._queues.first(new.conversation_id, call.gone) as is_first:
+        topic = topic_of(owner, new.conversation_id)
+        async with self._queues.first(topic, call.gone) as is_first:
             while is_first:
-                with self._bells.listen(new.conversation_id) as bell:
+                with self._bells.listen(topic) as bell:
                     try:
                         return await self._try(owner, new)
                     except TurnInProgress:
@@ -137,7 +138,7 @@ class Claims:
         Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.
         """
         while True:
-            with self._bells.listen(turn.conversation_id) as bell:
+            with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
                 current = await self._find(owner, turn.request_id or "")
                 if current is None or current.state is not TurnState.RUNNING:
                     return current

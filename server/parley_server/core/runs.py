@@ -35,7 +35,7 @@ from parley_server.core.model import (
 )
 from parley_server.core.ports import Agent, Store
 from parley_server.core.transcript import Transcript
-from parley_server.core.waiting import Bells
+from parley_server.core.waiting import Bells, topic_of
 from parley_server.core.window import budget_bytes, window_of
 
 log = logging.getLogger("parley.turns")
@@ -137,7 +137,7 @@ class Runs:
             heartbeat.cancel()
             attempt.stop(Stop.AGENT_DONE)
             del self._attempts[lease.turn_id]
-            self._bells.ring(lease.conversation_id)
+            self._bells.ring(topic_of(owner, lease.conversation_id))
 
     def _begin(self, owner: Owner, ask: Ask, lease: Lease, has_events: bool) -> Attempt:
         attempt = Attempt(owner, lease, self._agents[ask.agent], self._loop)
@@ -148,7 +148,7 @@ class Runs:
                 on_lost=lambda: attempt.stop(Stop.LEASE_LOST),
             )
         self._attempts[lease.turn_id] = attempt
-        self._bells.ring(lease.conversation_id)
+        self._bells.ring(topic_of(owner, lease.conversation_id))
         return attempt
 
     async def _answer_of(self, attempt: Attempt, run: AgentRun) -> Answer:
@@ -263,7 +263,7 @@ class Runs:
         window = await self._window(owner, lease, own.messages[0].content)
         answer = transcript.answer(is_cancelled=True)
         await self._store.finish(owner, lease, answer, window.context, has_events=True)
-        self._bells.ring(turn.conversation_id)
+        self._bells.ring(topic_of(owner, turn.conversation_id))
 
     # Failures
 
@@ -286,7 +286,7 @@ class Runs:
                 "failure not stored", extra={"turn_id": str(attempt.lease.turn_id)}
             )
         finally:
-            self._bells.ring(attempt.lease.conversation_id)
+            self._bells.ring(topic_of(attempt.owner, attempt.lease.conversation_id))
 
     # While the agent runs
 

@@ -45,7 +45,7 @@ from parley_server.core.model import (
 from parley_server.core.ports import Agent, Ids, Store
 from parley_server.core.reads import turn_named
 from parley_server.core.runs import Runs, TurnSettings
-from parley_server.core.waiting import Bells, either, finished
+from parley_server.core.waiting import Bells, either, finished, topic_of
 
 log = logging.getLogger("parley.turns")
 
@@ -209,7 +209,7 @@ class Turns:
             self.runs.heard(turn.id)
             self._bells.ring(turn.id)
         while True:
-            with self._bells.listen(turn.conversation_id) as bell:
+            with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
                 current = await self._store.turn(owner, turn.conversation_id, turn.id)
                 if current is None:
                     raise TurnNotFound(name.turn_id, name.request_id)

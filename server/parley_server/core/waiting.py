@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
 
+from parley_server.core.model import Owner
 from parley_server.core.ports import Signals
 
 Bell = asyncio.Future[None]
@@ -16,6 +17,15 @@ LOOK_S = 0.4
 """How often a call looks at a turn of another worker that may have ended."""
 LOOK_WITH_SIGNALS_S = 2.0
 """The same while workers signal each other: for the ends that nobody is left to signal."""
+
+
+def topic_of(owner: Owner, conversation_id: UUID) -> UUID:
+    """Return what a conversation's bells and queue go by.
+
+    Conversation ids are their owners' to choose: two owners may have the same one, and must not
+    notice it.
+    """
+    return UUID(int=owner.id.int ^ conversation_id.int)
 
 
 class Bells:
@@ -76,17 +86,17 @@ class Queues:
     def __init__(self) -> None:
         self._places: dict[UUID, deque[asyncio.Future[None]]] = {}
 
-    def is_empty(self, conversation_id: UUID) -> bool:
-        return conversation_id not in self._places
+    def is_empty(self, topic: UUID) -> bool:
+        return topic not in self._places
 
     @asynccontextmanager
-    async def first(self, conversation_id: UUID, gone: asyncio.Future[None]) -> AsyncIterator[bool]:
+    async def first(self, topic: UUID, gone: asyncio.Future[None]) -> AsyncIterator[bool]:
         """Queue up, and hold the first place inside the block.
 
         Yields: True: first; False: `gone` was done before.
         """
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue = self._places.setdefault(conversation_id, deque())
+        queue = self._places.setdefault(topic, deque())
         queue.append(place)
         try:
             if queue[0] is not place:
@@ -96,7 +106,7 @@ class Queues:
             was_first = queue[0] is place
             queue.remove(place)
             if not queue:
-                del self._places[conversation_id]
+                del self._places[topic]
             elif was_first and not queue[0].done():
                 queue[0].set_result(None)
 

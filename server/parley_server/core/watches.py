@@ -20,7 +20,7 @@ from parley_server.core.model import (
     WatchUpdate,
 )
 from parley_server.core.ports import Store
-from parley_server.core.waiting import Bells, either
+from parley_server.core.waiting import Bells, either, topic_of
 
 WATCH_S = 240.0
 """How long a watch lasts, give or take a tenth, so that they do not all come back at once."""
@@ -82,7 +82,7 @@ class Watches:
             if self._draining.done():
                 raise WorkerDrained
             with ExitStack() as listening:
-                bells = [listening.enter_context(self._bells.listen(watch.conversation_id))]
+                bells = [listening.enter_context(self._bells.listen(watch.topic))]
                 source = watch.open_source if include_events else None
                 if source is not None:
                     bells.append(listening.enter_context(self._bells.listen(source.turn_id)))
@@ -159,6 +159,7 @@ class _Watch:
     def __init__(self, owner: Owner, conversation_id: UUID, after_sequence: int) -> None:
         self.owner = owner
         self.conversation_id = conversation_id
+        self.topic = topic_of(owner, conversation_id)
         self.sequence = after_sequence
         """The last message delivered."""
         self.turns_from = after_sequence

@@ -51,7 +51,11 @@ def decode_conversation(owner: Owner, request: str, token: str) -> ConversationC
     Raises: InvalidPageToken.
     """
     microseconds, identity = struct.unpack(">q16s", _decode(owner, request, token, 24))
-    return ConversationCursor(_EPOCH + microseconds * _MICROSECOND, UUID(bytes=identity))
+    try:
+        update_time = _EPOCH + microseconds * _MICROSECOND
+    except OverflowError:
+        raise InvalidPageToken from None
+    return ConversationCursor(update_time, UUID(bytes=identity))
 
 
 def _encode(owner: Owner, request: str, cursor: bytes) -> str:
@@ -64,8 +68,8 @@ def _decode(owner: Owner, request: str, token: str, cursor_bytes: int) -> bytes:
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise InvalidPageToken from None
-    body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    if len(body) != 1 + cursor_bytes or digest != _digest(owner, request, body):
+    body = data[:-_DIGEST_BYTES]
+    if len(body) != 1 + cursor_bytes or token != _encode(owner, request, body[1:]):
         raise InvalidPageToken
     return body[1:]
 

@@ -233,6 +233,7 @@ OTHER_CURVES = {
         b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
         b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----",
     ],
+    ids=lambda _: "",  # made anew in each process: no name of a test
 )
 def test_key_of_another_kind_is_refused_with_what_to_use(content: bytes) -> None:
     refusal = refusal_of(content)

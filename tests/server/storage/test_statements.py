@@ -348,6 +348,7 @@ PARAMETERS: dict[str, Any] = {
     "attempt": 1,
     "events": json.dumps([{"index": 2, "text": "more", "tool_call": None}]),
     "after_index": -1,
+    "began_at": 3,
     "since": 1,
     "above": 0,
     "below": 2**63 - 1,
