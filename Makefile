@@ -31,14 +31,20 @@ $(STAMP): $(LOCKS) pyproject.toml
 run: $(STAMP) ## Serve with embedded Postgres and the local model
 	@$(BIN)/parley-server serve
 
-chat: $(STAMP) ## Talk to the running server
-	@PARLEY_TOKEN=$${PARLEY_TOKEN:-$$($(BIN)/parley-server token --user me --ttl 12h)} $(BIN)/parley chat
+chat: $(STAMP) ## Talk to the running server; CONVERSATION=… goes on with one
+	@# Where the server listens is where to talk to; on all addresses: on this machine.
+	@listen=$$(echo "$$PARLEY_LISTEN" | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/[::1]:/'); \
+	export PARLEY_ADDRESS="$${PARLEY_ADDRESS:-$$listen}"; \
+	test -n "$$PARLEY_TOKEN$$PARLEY_TOKEN_FILE" \
+		|| export PARLEY_TOKEN=$$($(BIN)/parley-server token --user me --ttl 12h); \
+	export PARLEY_GO_ON_WITH="$${PARLEY_ADDRESS:+PARLEY_ADDRESS=$$PARLEY_ADDRESS }make chat CONVERSATION="; \
+	$(BIN)/parley chat $(if $(CONVERSATION),--conversation '$(CONVERSATION)')
 
 test: $(STAMP) ## Run the whole suite on a real Postgres
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 cover: $(STAMP) ## The same, with coverage shown
-	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 bench: $(STAMP) ## Measure turns against the plain flow and an empty call
 	@$(BIN)/python bench/run.py
@@ -72,7 +78,7 @@ released: $(STAMP) ## Take the protos as they are for the contract that later on
 gen-check: $(STAMP) ## Check that the committed stubs are what the protos say
 	@$(BIN)/python tests/gen_check.py
 
-lock: $(BIN)/uv ## Pin every dependency anew, with hashes
+lock: $(STAMP) ## Pin every dependency anew, with hashes
 	@$(UV) pip compile --universal --generate-hashes --no-header --upgrade \
 		pyproject.toml --all-extras --group dev -o requirements/all.txt
 	@# What the image needs, in the versions that the tests ran with.

@@ -108,6 +108,28 @@ class ServerProcess:
         self.kill()
 
 
+def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    """Start the server's command with nothing set but this."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "parley_server", *arguments],
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The same, to its end."""
+    process = start(*arguments, **environment)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
 def children_of(pid: int) -> list[int]:
     """Return the process ids of a process's children."""
     path = Path(f"/proc/{pid}/task/{pid}/children")

@@ -111,6 +111,18 @@ def turn(
     return Call("GetTurn", request, timeout_s, request.request_id)
 
 
+def cancel_turn(
+    *, conversation_id: Id | None, turn_id: Id | None, request_id: Id | None, timeout_s: float
+) -> Call[pb.CancelTurnResponse]:
+    """Build a CancelTurn call."""
+    request = pb.CancelTurnRequest(
+        conversation_id=_text(conversation_id),
+        turn_id=_text(turn_id),
+        request_id=_text(request_id),
+    )
+    return Call("CancelTurn", request, timeout_s, request.request_id)
+
+
 def _text(value: Id | None) -> str:
     return "" if value is None else str(value)
 

@@ -5,7 +5,7 @@
     ├── Unauthenticated, ScopeMissing
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused
-    ├── TurnInProgress, SequenceMismatch, LeaseLost
+    ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
     ├── TurnSuperseded, SequenceNotReached
     ├── AgentRefused
     ├── Overloaded
@@ -52,6 +52,7 @@ class ParleyError(Exception):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
+        is_pushed_back: bool = False,
         violations: Sequence[Violation] = (),
         call_id: str = "",
         request_id: str = "",
@@ -66,6 +67,8 @@ class ParleyError(Exception):
         """Every variable part of the message, by name."""
         self.retry_after_s = retry_after_s
         """How long the server asks to wait before the next try. None: it does not say."""
+        self.is_pushed_back = is_pushed_back
+        """The wait is too long for a retry under the same deadline: the server asks for none."""
         self.violations = tuple(violations)
         """Every field that was wrong, for an InvalidRequest."""
         self.call_id = call_id
@@ -139,6 +142,15 @@ class SequenceMismatch(ParleyError):
 
 class LeaseLost(ParleyError):
     """Another worker took the turn over. The client calls again by itself while there is time."""
+
+    is_retryable = True
+
+
+class AttemptLost(ParleyError):
+    """The agent began anew while `stream_text` handed out its text, which is void.
+
+    The turn may still run: the same request id gets its whole answer.
+    """
 
     is_retryable = True
 

@@ -1,23 +1,33 @@
 """What the client retries by itself, beyond what gRPC retries for it.
 
-gRPC repeats a call that ended UNAVAILABLE (`service_config.json`). A turn that another worker took
-over ends ABORTED: gRPC may not repeat that, since most of what is ABORTED needs a decision, but
-LEASE_LOST needs none. Both are safe because of the request id: the server makes one turn for it.
+gRPC repeats a call that ended UNAVAILABLE before anything had come (`service_config.json`). A turn
+that another worker took over ends ABORTED: gRPC may not repeat that, since most of what is ABORTED
+needs a decision, but LEASE_LOST needs none. Both are safe because of the request id: the server
+makes one turn for it.
+
+A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here.
 """
 
+import math
+import random
 import time
 from collections.abc import Callable
 
-from parley_client.errors import LeaseLost, ParleyError
+from parley_client.errors import DeadlineExceeded, LeaseLost, Overloaded, ParleyError, Unavailable
 
 MAX_TRIES = 5
+MAX_TRIES_UNDER_WAY = 8
+"""Of a turn that has begun to arrive: patience for a server that restarts."""
 DEFAULT_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 3.0
+
+Clock = Callable[[], float]
 
 
 class Tries:
     """The tries of one call, under one deadline."""
 
-    def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timeout_s: float, clock: Clock = time.monotonic) -> None:
         """Start the call's time.
 
         Args:
@@ -34,9 +44,55 @@ class Tries:
 
     def pause_s(self, error: ParleyError) -> float | None:
         """Say how long to wait before the next try, in seconds. None: the error stands."""
-        pause_s = DEFAULT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
-        is_worth_it = isinstance(error, LeaseLost) and self._count < MAX_TRIES
-        if not is_worth_it or pause_s >= self.time_left_s:
+        pause_s = self._wanted_pause_s(error)
+        if not self._is_worth_it(error) or pause_s >= self.time_left_s:
             return None
         self._count += 1
         return pause_s
+
+    def _wanted_pause_s(self, error: ParleyError) -> float:
+        return DEFAULT_PAUSE_S if error.retry_after_s is None else error.retry_after_s
+
+    def _is_worth_it(self, error: ParleyError) -> bool:
+        return isinstance(error, LeaseLost) and self._count < MAX_TRIES
+
+
+class StreamTries(Tries):
+    """The tries of one streamed turn, counted anew whenever it has come further."""
+
+    def __init__(self, timeout_s: float, clock: Clock = time.monotonic) -> None:
+        super().__init__(timeout_s, clock)
+        self._is_under_way = False
+
+    def came_further(self) -> None:
+        """Take note that something new has come."""
+        self._is_under_way = True
+        self._count = 1
+
+    def _wanted_pause_s(self, error: ParleyError) -> float:
+        """Return no less than the server asks for, and more with every try in vain."""
+        doublings = min(self._count - 1, 9)  # a watch has no end of tries
+        backoff_s = min(LONGEST_PAUSE_S, DEFAULT_PAUSE_S * 2.0**doublings)
+        spread_s = backoff_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
+        return max(spread_s, error.retry_after_s or 0.0)
+
+    def _is_worth_it(self, error: ParleyError) -> bool:
+        if error.is_pushed_back:
+            return False
+        if not self._is_under_way:
+            return isinstance(error, Unavailable | LeaseLost) and self._count < MAX_TRIES
+        # The worker that drains hands all its streams to the others, all at once.
+        helps = isinstance(error, Unavailable | LeaseLost | Overloaded)
+        return helps and self._count < MAX_TRIES_UNDER_WAY
+
+
+class WatchTries(StreamTries):
+    """The tries of a watch: for ever, once it has begun."""
+
+    def __init__(self) -> None:
+        super().__init__(math.inf)
+
+    def _is_worth_it(self, error: ParleyError) -> bool:
+        if not self._is_under_way:
+            return super()._is_worth_it(error)
+        return isinstance(error, Unavailable | Overloaded | DeadlineExceeded)

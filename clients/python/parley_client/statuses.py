@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 from parley_client.errors import BY_CODE, BY_REASON, ParleyError, Violation
 
 DOMAIN = "parley.v1"
+PUSHBACK = "grpc-retry-pushback-ms"
 
 Detail = TypeVar("Detail")
 
@@ -39,6 +40,7 @@ def error_from(failure: grpc.RpcError, request_id: str = "") -> ParleyError:
         reason=info.reason,
         metadata=info.metadata,
         retry_after_s=None if retry is None else retry.retry_delay.ToMilliseconds() / 1000,
+        is_pushed_back=_is_pushed_back(call),
         violations=[Violation(v.field, v.reason, v.description) for v in wrong.field_violations],
         call_id=named.request_id,
         request_id=request_id,
@@ -51,6 +53,15 @@ def _status(call: grpc.Call) -> Status:
         return rpc_status.from_call(call) or Status()
     except (ValueError, DecodeError):
         return Status()
+
+
+def _is_pushed_back(call: grpc.Call) -> bool:
+    """Say whether the server asks that nothing be retried.
+
+    Source: gRFC A6: a pushback that is negative, or no number.
+    """
+    wanted = dict(call.trailing_metadata() or ()).get(PUSHBACK)
+    return wanted is not None and not str(wanted).isdecimal()
 
 
 def _detail(status: Status, kind: type[Detail]) -> Detail | None:

@@ -162,7 +162,8 @@ class _Watch:
         self.topic = topic_of(owner, conversation_id)
         self.sequence = after_sequence
         """The last message delivered."""
-        self.turns_from = after_sequence
+        # The turn that wrote after_sequence may have ended since, without a message more.
+        self.turns_from = max(0, after_sequence - 1)
         """Where the first turn began whose last state is still to come."""
         self.open_source: Source | None = None
         self.position = Position(0, -1)

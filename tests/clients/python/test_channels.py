@@ -57,10 +57,13 @@ def test_another_machine_is_spoken_to_with_tls_unless_told(address: str) -> None
 
 def test_the_service_config_covers_the_contracts_service_and_nothing_but_unavailable() -> None:
     config = json.loads(str(dict(options())["grpc.service_config"]))
-    (method,) = config["methodConfig"]
+    methods, streams = config["methodConfig"]
     service = pb.DESCRIPTOR.services_by_name["ConversationService"].full_name
-    assert [{"service": service}] == method["name"]
-    assert ["UNAVAILABLE"] == method["retryPolicy"]["retryableStatusCodes"]
+    assert [{"service": service}] == methods["name"]
+    assert ["UNAVAILABLE"] == methods["retryPolicy"]["retryableStatusCodes"]
+    # A stream is asked for again by the client, which knows where it was lost: not by both.
+    assert {"StreamChat", "WatchConversation"} == {name["method"] for name in streams["name"]}
+    assert "retryPolicy" not in streams
     assert [{"round_robin": {}}] == config["loadBalancingConfig"]
 
 

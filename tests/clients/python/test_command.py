@@ -16,6 +16,7 @@ from parley_client.cli.app import app
 from parley_client.cli.failures import row_of
 from parley_client.errors import BY_REASON, ParleyError
 from support.scripted_server import Code, Refusal, an_answer, never, scripted
+from support.scripted_streams import streaming
 from support.services import Service, a_token
 from support.terminals import run
 
@@ -123,7 +124,7 @@ async def test_list_is_limited_and_may_be_json(service: Service) -> None:
 
 
 async def test_a_pipe_gets_the_answer_as_it_was_said() -> None:
-    async with scripted(an_answer("\x1b[31mred\r\n")) as server:
+    async with streaming(an_answer("\x1b[31mred\r\n")) as server:
         done = await run("chat", "hello", "--address", server.address)
     assert b"\x1b[31mred\r\n\n" == done.stdout
 
@@ -141,7 +142,7 @@ async def test_a_pipe_gets_the_answer_as_it_was_said() -> None:
     ids=str,
 )
 async def test_an_error_ends_with_its_exit_code(exit_code: int, refusal: Refusal) -> None:
-    async with scripted(refusal) as server:
+    async with streaming(refusal) as server:
         done = await run("chat", "hello", "--address", server.address)
     assert (exit_code, b"") == (done.returncode, done.stdout)
     assert f"parley: {refusal.reason}: {refusal.text}" == done.stderr.decode().splitlines()[0]
@@ -182,12 +183,12 @@ async def test_a_server_that_is_away_is_said_so() -> None:
 
 
 async def test_a_call_that_is_too_slow_can_be_made_again() -> None:
-    async with scripted(never) as server:
+    async with streaming(never) as server:
         done = await run("chat", "hello", "--address", server.address, "--timeout", "0.5")
     assert 6 == done.returncode
     message = done.stderr.decode()
     assert "Allow more time with --timeout." in message
-    assert f"--request-id {server.asked[0].request.request_id}" in message
+    assert f"--request-id {server.asked[0].request.chat.request_id}" in message
 
 
 async def test_errors_are_harmless_and_explained() -> None:
@@ -207,6 +208,8 @@ async def test_errors_are_harmless_and_explained() -> None:
         ("chat", "hello", "--nonsense"),
         ("history",),
         ("list", "--limit", "0"),
+        ("watch",),
+        ("watch", "x", "--after", "-1"),
         ("list", "--plaintext", "--ca-file", __file__),
         ("list", "--token", "one", "--token-file", "two"),
         ("list", "--token-file", "no/such/file"),
@@ -280,5 +283,5 @@ async def test_help_names_commands_and_exit_codes() -> None:
     done = await run("--help")
     text = " ".join(done.stdout.decode().split())
     assert 0 == done.returncode
-    for word in ("chat", "history", "list", "Exit codes:"):
+    for word in ("chat", "watch", "history", "list", "Exit codes:"):
         assert word in text

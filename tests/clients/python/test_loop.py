@@ -11,7 +11,8 @@ import pytest
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from support.agents import ScriptedAgent
-from support.scripted_server import Code, Refusal, ScriptedServer, an_answer, never, scripted
+from support.scripted_server import Code, Refusal, ScriptedServer, an_answer, never
+from support.scripted_streams import streaming
 from support.services import Service, StartService, a_token
 from support.terminals import Terminal
 
@@ -76,8 +77,9 @@ async def test_a_conversation_is_had_ended_and_gone_on_with(service: Service) ->
     assert 6 == (await service.history(conversation_id)).last_sequence
 
 
-async def test_ctrl_c_gives_up_the_wait_and_an_empty_line_asks_again() -> None:
+async def test_ctrl_c_before_the_turn_gives_up_the_wait_and_an_empty_line_asks_again() -> None:
     """The call is cancelled, and the same turn is asked for again, not a second one."""
+    no_turn = Refusal(Code.NOT_FOUND, "TURN_NOT_FOUND")
 
     def talk(terminal: Terminal) -> None:
         say(terminal, "hello")
@@ -92,14 +94,14 @@ async def test_ctrl_c_gives_up_the_wait_and_an_empty_line_asks_again() -> None:
         terminal.wait_for("MORE")
         leave(terminal)
 
-    async with scripted(never, an_answer(), an_answer("MORE")) as server:
+    async with streaming(never, no_turn, an_answer(), an_answer("MORE")) as server:
         await talked(talk, server.address, "chat")
         await asyncio.wait_for(server.cancelled.wait(), 5)
-    given_up, again, more = (asked.request for asked in server.asked)
+    given_up, cancel, again, more = (asked.request for asked in server.asked)
     assert given_up == again
-    assert "more" == more.message
-    assert again.request_id != more.request_id
-    assert again.conversation_id == more.conversation_id
+    assert again.chat.request_id == cancel.request_id != more.chat.request_id
+    assert "more" == more.chat.message
+    assert again.chat.conversation_id == more.chat.conversation_id
 
 
 async def test_ctrl_c_at_the_prompt_begins_a_new_line() -> None:
@@ -112,9 +114,9 @@ async def test_ctrl_c_at_the_prompt_begins_a_new_line() -> None:
         terminal.wait_for("HELLO")
         leave(terminal)
 
-    async with scripted(an_answer()) as server:
+    async with streaming(an_answer()) as server:
         await talked(talk, server.address, "chat")
-    assert ["hello"] == [asked.request.message for asked in server.asked]
+    assert ["hello"] == [asked.request.chat.message for asked in server.asked]
 
 
 async def test_the_same_line_after_an_error_is_the_same_turn(
@@ -124,10 +126,11 @@ async def test_the_same_line_after_an_error_is_the_same_turn(
     agent = ScriptedAgent()
     service = await start_service(agent)
 
-    async def forwarded(request: pb.ChatRequest) -> pb.ChatResponse:
-        return await service.chat(**{field.name: value for field, value in request.ListFields()})
+    async def forwarded(request: pb.StreamChatRequest) -> pb.ChatResponse:
+        fields = {field.name: value for field, value in request.chat.ListFields()}
+        return await service.chat(**fields)
 
-    async def answer_lost(request: pb.ChatRequest) -> Refusal:
+    async def answer_lost(request: pb.StreamChatRequest) -> Refusal:
         await forwarded(request)
         return Refusal(Code.INTERNAL, "INTERNAL", "a defect")
 
@@ -138,10 +141,10 @@ async def test_the_same_line_after_an_error_is_the_same_turn(
         terminal.wait_for("HELLO")
         leave(terminal)
 
-    async with scripted(answer_lost, forwarded) as server:
+    async with streaming(answer_lost, forwarded) as server:
         await talked(talk, server.address, "chat")
     assert 2 == len(server.asked)
-    assert 1 == len({asked.request.request_id for asked in server.asked})
+    assert 1 == len({asked.request.chat.request_id for asked in server.asked})
     assert 1 == len(agent.runs)
 
 
@@ -164,9 +167,9 @@ async def test_an_error_is_shown_and_asked_again_as_it_may_help(
         terminal.wait_for("HELLO")
         leave(terminal)
 
-    async with scripted(Refusal(code, reason, "words"), an_answer()) as server:
+    async with streaming(Refusal(code, reason, "words"), an_answer()) as server:
         await talked(talk, server.address, "chat")
-    first, second = (asked.request for asked in server.asked)
+    first, second = (asked.request.chat for asked in server.asked)
     assert "hello" == second.message
     assert is_same_turn == (first.request_id == second.request_id)
 
@@ -183,9 +186,9 @@ async def test_what_is_wrong_is_not_asked_again() -> None:
         assert AGAIN not in terminal.screen
         leave(terminal)
 
-    async with scripted(refusal, an_answer()) as server:
+    async with streaming(refusal, an_answer()) as server:
         await talked(talk, server.address, "chat")
-    assert ["hello", "shorter"] == [asked.request.message for asked in server.asked]
+    assert ["hello", "shorter"] == [asked.request.chat.message for asked in server.asked]
 
 
 async def test_nothing_from_the_model_reaches_the_terminal_raw() -> None:
@@ -197,7 +200,7 @@ async def test_nothing_from_the_model_reaches_the_terminal_raw() -> None:
         leave(terminal)
         return terminal.raw
 
-    async with scripted(an_answer(evil, tool_calls=[call])) as server:
+    async with streaming(an_answer(evil, tool_calls=[call])) as server:
         raw = await talked(talk, server.address, "chat")
     assert "␛]0;mine␇␛[2J\\x9b31mred␍over [bold]:smile:" in raw
     assert "→ ev␛[1mil({}): ␛[5mblink" in raw
@@ -241,7 +244,7 @@ async def test_one_shot_given_up_with_ctrl_c_ends_with_130() -> None:
         terminal.send(CTRL_C)
         return terminal.ended()
 
-    async with scripted(never) as server:
+    async with streaming(never, Refusal(Code.NOT_FOUND, "TURN_NOT_FOUND")) as server:
         assert 130 == await talked(talk, server.address, "chat", "hello")
         await asyncio.wait_for(server.cancelled.wait(), 5)
 

@@ -488,6 +488,13 @@ async def test_watch_with_reconnects_sees_every_message_once(
     assert reconnects > 3
 
 
+async def test_watch_from_an_answer_on_tells_how_its_turn_ended(service: Service) -> None:
+    conversation_id = (await service.chat("one")).conversation_id
+    update = await service.watch(conversation_id, after_sequence=2).read()
+
+    assert cpb.TURN_STATE_COMPLETED == update.turn.state
+
+
 async def test_watch_of_nothing_is_not_found(service: Service) -> None:
     watch = service.watch(an_id())
 

@@ -4,20 +4,32 @@ import io
 import itertools
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, TypeAlias
+from contextlib import closing
+from typing import Annotated
 
-import grpc
 import typer
 from typer import Argument, Option
 
-from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S
-from parley_client.channels import DEFAULT_ADDRESS, Credentials
-from parley_client.cli.failures import exit_codes
+from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
+from parley_client.channels import DEFAULT_ADDRESS
+from parley_client.cli.answers import Question, ask
+from parley_client.cli.failures import INTERRUPTED, exit_codes
 from parley_client.cli.loop import Loop
+from parley_client.cli.options import (
+    Address,
+    CaFile,
+    GoOn,
+    Json,
+    Plaintext,
+    Timeout,
+    TokenPath,
+    TokenText,
+    client_of,
+    go_on_with,
+    token_of,
+)
 from parley_client.cli.screen import Screen
-from parley_client.sync_client import ParleyClient
-from parley_client.tokens import Token, TokenFile
+from parley_client.cli.watching import Watching
 
 MAX_PAGE_SIZE = 1000
 
@@ -31,46 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-Address: TypeAlias = Annotated[
-    str, Option("--address", envvar="PARLEY_ADDRESS", help="The server, host:port.")
-]
-TokenText: TypeAlias = Annotated[
-    str, Option("--token", envvar="PARLEY_TOKEN", help="The bearer token.", show_default=False)
-]
-TokenPath: TypeAlias = Annotated[
-    Path | None,
-    Option(
-        "--token-file",
-        envvar="PARLEY_TOKEN_FILE",
-        help="A file with the token, read again when it changes.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
-Plaintext: TypeAlias = Annotated[
-    bool,
-    Option(
-        "--plaintext",
-        envvar="PARLEY_PLAINTEXT",
-        help="No TLS. It is the default for a server on this machine only.",
-    ),
-]
-CaFile: TypeAlias = Annotated[
-    Path | None,
-    Option(
-        "--ca-file",
-        envvar="PARLEY_CA_FILE",
-        help="Certificates to trust instead of the system's, PEM.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
-Timeout: TypeAlias = Annotated[
-    float | None,
-    Option("--timeout", min=0.001, help="How long to wait, in seconds.", show_default=False),
-]
-Json: TypeAlias = Annotated[bool, Option("--json", help="JSON, one object a line.")]
 
 
 def main() -> None:
@@ -108,15 +80,20 @@ def chat(
     plaintext: Plaintext = False,
     ca_file: CaFile = None,
     timeout: Timeout = None,
+    go_on: GoOn = "",
 ) -> None:
-    """Say something and print the answer, or talk until Ctrl-D."""
+    """Say something and print the answer as it comes, or talk until Ctrl-D.
+
+    Ctrl-C stops an answer and keeps what was said; pressed again, it does not wait for that.
+    """
     screen = Screen()
     is_loop = message is None and sys.stdin.isatty()
     if is_loop and (as_json or request_id):
         raise typer.BadParameter("--json and --request-id need a message")
     timeout_s = timeout or CHAT_TIMEOUT_S
-    caller = _token(context, token, token_file)
-    with exit_codes(screen, address), _client(address, caller, plaintext, ca_file) as client:
+    caller = token_of(context, token, token_file)
+    again = go_on_with(context, go_on)
+    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
         if is_loop:
             Loop(
                 client,
@@ -125,23 +102,57 @@ def chat(
                 agent=agent,
                 timeout_s=timeout_s,
                 address=address,
+                go_on_with=again,
             ).run()
             return
-        said = _message(message)
-        with screen.waiting():
-            answer = client.chat(
-                said,
-                conversation_id=conversation,
-                request_id=request_id,
-                on_busy="wait" if wait else "reject",
-                agent=agent,
-                timeout_s=timeout_s,
-            )
+        question = Question(
+            _message(message),
+            conversation,
+            request_id or new_request_id(),
+            agent,
+            waits=wait,
+        )
+        answered = ask(client, screen, question, timeout_s=timeout_s, is_shown=not as_json)
         if as_json:
-            screen.json(answer)
-            return
-        screen.answer(answer)
-        screen.hint(f"Go on with: parley chat --conversation {answer.conversation_id}")
+            screen.json(answered.response)
+        else:
+            screen.hint(f"Go on with: {again}{answered.response.conversation_id}")
+        if answered.was_interrupted:
+            raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def watch(
+    context: typer.Context,
+    conversation: Annotated[str, Argument(help="The conversation's id.")],
+    events: Annotated[
+        bool, Option("--events", help="Also show an answer as it comes, if it is streamed.")
+    ] = False,
+    after: Annotated[
+        int, Option("--after", min=0, help="Begin behind this message, by its number.")
+    ] = 0,
+    as_json: Json = False,
+    address: Address = DEFAULT_ADDRESS,
+    token: TokenText = "",
+    token_file: TokenPath = None,
+    plaintext: Plaintext = False,
+    ca_file: CaFile = None,
+) -> None:
+    """Print a conversation's messages, and go on as they come, until Ctrl-C."""
+    screen = Screen()
+    caller = token_of(context, token, token_file)
+    watching = Watching(screen)
+    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
+        updates = client.watch(
+            conversation, after_sequence=after, include_events=events, on_retry=watching.lost
+        )
+        show = screen.json if as_json else watching.take
+        try:
+            with closing(updates):
+                for update in updates:
+                    show(update)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
 
 
 @app.command()
@@ -162,8 +173,8 @@ def history(
 ) -> None:
     """Print a conversation's messages."""
     screen = Screen()
-    caller = _token(context, token, token_file)
-    with exit_codes(screen, address), _client(address, caller, plaintext, ca_file) as client:
+    caller = token_of(context, token, token_file)
+    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
         messages = client.history(
             conversation,
             order="newest_first" if newest_first else "oldest_first",
@@ -189,8 +200,8 @@ def list_conversations(
 ) -> None:
     """Print your conversations, the most recently active first."""
     screen = Screen()
-    caller = _token(context, token, token_file)
-    with exit_codes(screen, address), _client(address, caller, plaintext, ca_file) as client:
+    caller = token_of(context, token, token_file)
+    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
         conversations = itertools.islice(
             client.conversations(
                 page_size=min(limit, MAX_PAGE_SIZE), timeout_s=timeout or READ_TIMEOUT_S
@@ -202,35 +213,6 @@ def list_conversations(
                 screen.json(conversation)
         else:
             screen.conversations(conversations)
-
-
-def _token(context: typer.Context, token: str, token_file: Path | None) -> Token | None:
-    """Return where the token comes from; an option goes before the environment.
-
-    Raises: BadParameter: both are given in the same way.
-    """
-    if token and token_file:
-        sources = {context.get_parameter_source(name) for name in ("token", "token_file")}
-        if len(sources) == 1:
-            raise typer.BadParameter("there is a token and a token file: which is it to be?")
-        is_option = str(context.get_parameter_source("token_file")).endswith("COMMANDLINE")
-        return TokenFile(token_file) if is_option else token
-    return TokenFile(token_file) if token_file else token
-
-
-def _client(
-    address: str, token: Token | None, plaintext: bool, ca_file: Path | None
-) -> ParleyClient:
-    """Return the client.
-
-    Raises: BadParameter: both are given. OSError: the certificates cannot be read.
-    """
-    credentials: Credentials = "plaintext" if plaintext else None
-    if ca_file is not None:
-        if plaintext:
-            raise typer.BadParameter("--plaintext and --ca-file exclude each other")
-        credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
-    return ParleyClient(address, token=token, credentials=credentials)
 
 
 def _message(argument: str | None) -> str:

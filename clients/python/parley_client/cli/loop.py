@@ -3,9 +3,10 @@
 import sys
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from parley_client.calls import new_request_id
+from parley_client.cli.answers import Question, ask
 from parley_client.cli.failures import sentences
 from parley_client.cli.screen import Screen
 from parley_client.errors import InvalidRequest, ParleyError, RequestIdReused, TurnSuperseded
@@ -15,14 +16,6 @@ with suppress(ImportError):  # not everywhere; where it is, lines can be edited,
     import readline  # noqa: F401 - input() uses it
 
 PROMPT = "> "
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A message, and the request id under which it is sent, however often."""
-
-    message: str
-    request_id: str
 
 
 class Loop:
@@ -37,12 +30,14 @@ class Loop:
         agent: str,
         timeout_s: float,
         address: str,
+        go_on_with: str,
     ) -> None:
         """Make a loop.
 
         Args:
             conversation_id: the conversation to go on with. Empty: a new one. Its id is made here,
                 so that it is the same one even if its first answer fails.
+            go_on_with: what to paste to go on with a conversation; its id comes behind it.
         """
         self._client = client
         self._screen = screen
@@ -51,7 +46,8 @@ class Loop:
         self._agent = agent
         self._timeout_s = timeout_s
         self._address = address
-        self._failed: Asked | None = None
+        self._go_on_with = go_on_with
+        self._failed: Question | None = None
         """What was asked last, if it has no answer."""
 
     def run(self) -> None:
@@ -61,7 +57,7 @@ class Loop:
         """
         if not self._is_new:
             self._recall()
-        self._screen.hint("Ctrl-D ends, Ctrl-C stops waiting for an answer.")
+        self._screen.hint("Ctrl-D ends, Ctrl-C stops an answer.")
         while True:
             try:
                 line = _line()
@@ -73,12 +69,12 @@ class Loop:
             except UnicodeError:
                 self._screen.complain("this is not UTF-8")
                 continue
-            asked = self._asked(line)
-            if asked is not None:
-                self._ask(asked)
+            question = self._question(line)
+            if question is not None:
+                self._ask(question)
         print()  # noqa: T201 - leaves the prompt
         if not self._is_new:
-            self._screen.hint(f"Go on with: parley chat --conversation {self._conversation_id}")
+            self._screen.hint(f"Go on with: {self._go_on_with}{self._conversation_id}")
 
     def _recall(self) -> None:
         """Show the last messages of the conversation to go on with."""
@@ -88,47 +84,38 @@ class Loop:
         for message in reversed(page.messages):
             self._screen.message(message)
 
-    def _asked(self, line: str) -> Asked | None:
+    def _question(self, line: str) -> Question | None:
         """Return what to ask: after a failure, an empty line or the same one is the same turn."""
         if not line.strip():
             return self._failed
         if self._failed is not None and self._failed.message == line:
             return self._failed
-        return Asked(line, new_request_id())
+        return Question(line, self._conversation_id, agent=self._agent, waits=True)
 
-    def _ask(self, asked: Asked) -> None:
-        self._failed = asked
+    def _ask(self, question: Question) -> None:
+        self._failed = question
+        question = replace(question, is_new=self._is_new)
         try:
-            with self._screen.waiting():
-                answer = self._client.chat(
-                    asked.message,
-                    conversation_id=self._conversation_id,
-                    request_id=asked.request_id,
-                    allow_missing=self._is_new,
-                    on_busy="wait",
-                    agent=self._agent,
-                    timeout_s=self._timeout_s,
-                )
+            ask(self._client, self._screen, question, timeout_s=self._timeout_s)
             self._is_new = False
-            self._screen.answer(answer)
             self._failed = None
         except KeyboardInterrupt:
-            self._screen.hint("Stopped waiting. An empty line asks again.")
+            self._screen.notice("Stopped waiting. An empty line asks again.")
         except ParleyError as error:
-            self._failed = _again(asked, error)
+            self._failed = _again(question, error)
             again = ["An empty line asks again."] if self._failed else []
             self._screen.complain(*sentences(error, self._address), *again)
         except (OSError, ValueError) as error:  # the token, or text that is no UTF-8
             self._screen.complain(str(error))
 
 
-def _again(asked: Asked, error: ParleyError) -> Asked | None:
+def _again(question: Question, error: ParleyError) -> Question | None:
     """Return what to ask when the same is wanted again; None: it would fail again."""
     if isinstance(error, InvalidRequest):
         return None
     if isinstance(error, TurnSuperseded | RequestIdReused):
-        return replace(asked, request_id=new_request_id())
-    return asked
+        return replace(question, request_id=new_request_id())
+    return question
 
 
 def _line() -> str:

@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parley.v1 import conversation_pb2 as parts
-from parley.v1 import conversation_service_pb2 as pb
-from parley_client.cli.text import ago, harmless, one_line
+from parley_client.cli.text import HarmlessPieces, ago, harmless, one_line
 
 _SPEAKERS: dict[int, str] = {
     parts.ROLE_USER: "you",
@@ -31,6 +30,9 @@ class Screen:
     def __init__(self) -> None:
         self._out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._err = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
+        self._pieces = HarmlessPieces()
+        self._spinner: Progress | None = None
+        self._is_mid_line = False
 
     @property
     def is_terminal(self) -> bool:
@@ -39,6 +41,8 @@ class Screen:
 
     def complain(self, *lines: str) -> None:
         """Say on standard error what went wrong, and below it what to do."""
+        if self.is_terminal:
+            self._fresh_line()
         first, *rest = map(harmless, lines)
         self._err.print(Text("parley: ", style="bold red") + Text(first, style="default"))
         for line in rest:
@@ -49,15 +53,27 @@ class Screen:
         if self._err.is_terminal:
             self._err.print(Text(line, style="dim"))
 
+    def notice(self, line: str) -> None:
+        """Say something beside an answer that is under way, on a line of its own."""
+        self._fresh_line()
+        self.hint(line)
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Show that an answer is awaited, and for how long already, if a person looks on."""
+        """Show that an answer is awaited, and for how long already, if a person looks on.
+
+        Until something is shown inside the block, and again behind each tool call.
+        """
         columns = (SpinnerColumn(), TextColumn("[dim]waiting"), TimeElapsedColumn())
         with Progress(
             *columns, console=self._err, transient=True, disable=not self._err.is_terminal
-        ) as progress:
-            progress.add_task("")
-            yield
+        ) as spinner:
+            spinner.add_task("")
+            self._spinner = spinner
+            try:
+                yield
+            finally:
+                self._spinner = None
 
     def json(self, message: Proto) -> None:
         """Print a message of the contract as JSON, on one line.
@@ -73,13 +89,43 @@ class Screen:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
-    def answer(self, answer: pb.ChatResponse) -> None:
-        """Show an answer; on a terminal, the tool calls that led to it come first."""
+    def text(self, piece: str) -> None:
+        """Show a piece of an answer: to a pipe as it is, to a terminal made harmless."""
+        if self._spinner is not None:
+            self._spinner.stop()
+        self._write(self._pieces.piece(piece) if self.is_terminal else piece)
+
+    def end_text(self) -> None:
+        """End the answer: a pipe gets a line break behind it, whatever it is."""
+        self._fresh_line()
+        if not self.is_terminal:
+            self._write("\n")
+
+    def begin_anew(self, *, has_text: bool) -> None:
+        """Say that what was shown of the answer is void, and begin a new line.
+
+        Args:
+            has_text: text was shown; a pipe is not told of anything else.
+        """
+        void = "the agent began anew: what it said before is void"
         if self.is_terminal:
-            self._tool_calls(answer.tool_calls)
-        self._said(answer.response)
-        if answer.finish_reason not in _USUAL:
-            name = parts.FinishReason.Name(answer.finish_reason)
+            self.notice(f"({void})")
+        elif has_text:
+            self._write("\n")
+            self.complain(void)
+
+    def tool_call(self, call: parts.ToolCall) -> None:
+        """Show a tool call on a line of its own, if a person reads."""
+        if self.is_terminal:
+            self._fresh_line()
+            self._tool_calls([call])
+            if self._spinner is not None:
+                self._spinner.start()
+
+    def finish_reason(self, reason: parts.FinishReason.ValueType) -> None:
+        """Say why an answer ended, if that is not the usual reason."""
+        if reason not in _USUAL:
+            name = parts.FinishReason.Name(reason)
             self.hint(f"(ended: {name.removeprefix('FINISH_REASON_').lower()})")
 
     def message(self, message: parts.Message) -> None:
@@ -87,9 +133,18 @@ class Screen:
         moment = _moment(message.create_time)
         when = ago(moment) if self.is_terminal else moment.isoformat(timespec="seconds")
         speaker = _SPEAKERS.get(message.role, "?")
-        self._out.print(Text(f"#{message.sequence} {speaker} · {when}", style="bold"))
+        self.heading(f"#{message.sequence} {speaker} · {when}")
         self._tool_calls(message.tool_calls)
         self._said(message.content)
+        self.blank()
+
+    def heading(self, line: str) -> None:
+        """Begin a message."""
+        self._fresh_line()
+        self._out.print(Text(line, style="bold"))
+
+    def blank(self) -> None:
+        """End a message."""
         self._out.print()
 
     def conversations(self, conversations: Iterable[parts.Conversation]) -> None:
@@ -120,11 +175,22 @@ class Screen:
             self.hint("No conversations yet.")
 
     def _said(self, text: str) -> None:
-        if self.is_terminal:
-            self._out.print(Text(harmless(text)))
-        else:
-            sys.stdout.write(text + "\n")
+        self._write((harmless(text) if self.is_terminal else text) + "\n")
+
+    def _write(self, text: str) -> None:
+        if text:
+            sys.stdout.write(text)
             sys.stdout.flush()
+            self._is_mid_line = not text.endswith("\n")
+
+    def _fresh_line(self) -> None:
+        """End the line of an answer on a terminal, and what stands in for the answer."""
+        if self._spinner is not None:
+            self._spinner.stop()
+        if self.is_terminal:
+            self._write(self._pieces.rest())
+            if self._is_mid_line:
+                self._write("\n")
 
     def _tool_calls(self, tool_calls: Iterable[parts.ToolCall]) -> None:
         for call in tool_calls:

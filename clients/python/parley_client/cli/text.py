@@ -17,6 +17,25 @@ def harmless(text: str) -> str:
     return _CONTROL.sub(_visible, text.replace("\r\n", "\n"))
 
 
+class HarmlessPieces:
+    """The same for text that comes in pieces, which may be cut anywhere."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        """A carriage return that ended a piece: the next one may begin with its line feed."""
+
+    def piece(self, text: str) -> str:
+        """Return what may be shown of the text so far and has not been returned yet."""
+        text = self._held + text
+        self._held = "\r" if text.endswith("\r") else ""
+        return harmless(text.removesuffix("\r"))
+
+    def rest(self) -> str:
+        """Return what was held back: the text ends here."""
+        held, self._held = self._held, ""
+        return harmless(held)
+
+
 def _visible(found: re.Match[str]) -> str:
     number = ord(found[0])
     if number < 0x20:

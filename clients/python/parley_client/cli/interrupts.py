@@ -1,0 +1,56 @@
+"""What Ctrl-C does while an answer comes: the first one cancels the turn, the second one leaves."""
+
+import signal
+import threading
+from _thread import interrupt_main
+from types import FrameType, TracebackType
+from typing import Self
+
+from parley.v1 import conversation_pb2 as parts
+from parley_client.errors import ParleyError
+from parley_client.sync_client import ParleyClient
+
+
+class CancelOnInterrupt:
+    """Inside the block, Ctrl-C cancels a turn; its stream goes on and brings what was kept.
+
+    A second Ctrl-C raises KeyboardInterrupt, and so does the first one if nothing could be
+    cancelled: the turn has not begun, has failed, or the server is not there. In the main thread
+    only, since signals come there.
+    """
+
+    def __init__(self, client: ParleyClient, request_id: str) -> None:
+        self._client = client
+        self._request_id = request_id
+        self._is_inside = False
+        self.was_pressed = False
+
+    def __enter__(self) -> Self:
+        self._is_inside = True
+        self._before = signal.signal(signal.SIGINT, self._pressed)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_inside = False
+        signal.signal(signal.SIGINT, self._before)
+
+    def _pressed(self, number: int, frame: FrameType | None) -> None:
+        if self.was_pressed:
+            raise KeyboardInterrupt
+        self.was_pressed = True
+        # The stream goes on meanwhile: it is what brings the answer.
+        threading.Thread(target=self._cancel, daemon=True).start()
+
+    def _cancel(self) -> None:
+        try:
+            turn = self._client.cancel_turn(request_id=self._request_id)
+            is_cancelled = turn.state != parts.TURN_STATE_FAILED
+        except (ParleyError, OSError, ValueError):  # the stream has the same trouble, and says so
+            is_cancelled = False
+        if not is_cancelled and self._is_inside:
+            interrupt_main()

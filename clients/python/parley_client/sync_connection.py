@@ -1,0 +1,124 @@
+"""The synchronous client's channel, and how calls are made on it."""
+
+import time
+from collections.abc import Generator
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self, cast
+
+import grpc
+
+from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from parley_client.calls import Call, Response
+from parley_client.channels import DEFAULT_ADDRESS, Credentials, credentials_for, options
+from parley_client.retries import Tries
+from parley_client.statuses import error_from
+from parley_client.streams import Event, OnRetry, Stream
+from parley_client.tokens import Token, metadata_from
+
+
+class Connection:
+    """One channel, opened at the first call. Any number of threads may use it."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        token: Token | None = None,
+        credentials: Credentials = None,
+        channel: grpc.Channel | None = None,
+    ) -> None:
+        """Make a client. Nothing is connected yet.
+
+        Args:
+            address: host:port, or any gRPC target.
+            token: a JWT, a function that returns one, or a TokenFile.
+            credentials: for TLS. None: TLS with the system's roots, but plaintext on this machine;
+                "plaintext": without TLS wherever the server is.
+            channel: one of the caller's own, with its own options, used instead of `address` and
+                left open by `close`.
+        """
+        self._address = address
+        self._token = token
+        self._credentials = credentials
+        self._given_channel = channel
+        self._channel: grpc.Channel | None = None
+        self._stub: Any = None
+        self._opening = Lock()
+
+    def close(self) -> None:
+        """Close the channel; calls under way end as cancelled. A later call opens it again."""
+        with self._opening:
+            channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _made(self, call: Call[Response]) -> Response:
+        """Make a call, with every try that it takes."""
+        tries = Tries(call.timeout_s)
+        while True:
+            metadata = metadata_from(self._token)
+            method = getattr(self._connected(), call.method)
+            rpc = method.future(call.request, timeout=tries.time_left_s, metadata=metadata)
+            try:
+                return cast(Response, rpc.result())
+            except grpc.RpcError as failure:
+                error = error_from(failure, call.request_id)
+                pause_s = tries.pause_s(error)
+                if pause_s is None:
+                    raise error from failure
+            except BaseException:  # Ctrl-C: nobody waits for the answer any more
+                rpc.cancel()
+                raise
+            time.sleep(pause_s)
+
+    def _followed(
+        self, stream: Stream[Event], on_retry: OnRetry | None
+    ) -> Generator[Event, None, None]:
+        """Iterate over a stream's events, with every call that it takes."""
+        while True:
+            metadata = metadata_from(self._token)
+            method = getattr(self._connected(), stream.method)
+            rpc = method(stream.request, timeout=stream.time_left_s, metadata=metadata)
+            try:
+                for event in rpc:
+                    if stream.takes(event):
+                        yield event
+                error, cause = stream.cut_short(), None
+            except grpc.RpcError as failure:
+                error, cause = error_from(failure, stream.request_id), failure
+            finally:  # whoever iterated has had enough, or it has ended and this changes nothing
+                rpc.cancel()
+            if stream.is_over:
+                return
+            pause_s = stream.pause_s(error)
+            if pause_s is None:
+                raise error from cause
+            if on_retry is not None:
+                on_retry(error)
+            time.sleep(pause_s)
+
+    def _connected(self) -> Any:
+        with self._opening:
+            if self._stub is None:
+                self._stub = ConversationServiceStub(self._given_channel or self._opened())
+            return self._stub
+
+    def _opened(self) -> grpc.Channel:
+        credentials = credentials_for(self._address, self._credentials)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(self._address, options())
+        else:
+            self._channel = grpc.secure_channel(self._address, credentials, options())
+        return self._channel
