@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 
 import grpc
-import psutil
 import uvloop
+from cpu import clocks, used_s
 from google.protobuf.empty_pb2 import Empty
 
 from parley.v1 import conversation_service_pb2 as pb
@@ -64,11 +64,9 @@ Turn = Callable[[int, str, str], Awaitable[None]]
 
 
 @asynccontextmanager
-async def _grpc_channels(job: Job) -> AsyncIterator[list[grpc.aio.Channel]]:
+async def channels_to(port: int, count: int) -> AsyncIterator[list[grpc.aio.Channel]]:
     options = [("grpc.use_local_subchannel_pool", 1)]  # a connection for each channel
-    channels = [
-        grpc.aio.insecure_channel(f"127.0.0.1:{job.port}", options) for _ in range(job.channels)
-    ]
+    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) for _ in range(count)]
     try:
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         yield channels
@@ -78,7 +76,7 @@ async def _grpc_channels(job: Job) -> AsyncIterator[list[grpc.aio.Channel]]:
 
 @asynccontextmanager
 async def _parley(job: Job) -> AsyncIterator[Turn]:
-    async with _grpc_channels(job) as channels:
+    async with channels_to(job.port, job.channels) as channels:
         stubs = [pb_grpc.ConversationServiceStub(channel) for channel in channels]
 
         async def turn(caller: int, token: str, conversation_id: str) -> None:
@@ -96,7 +94,7 @@ async def _parley(job: Job) -> AsyncIterator[Turn]:
 
 @asynccontextmanager
 async def _empty(job: Job) -> AsyncIterator[Turn]:
-    async with _grpc_channels(job) as channels:
+    async with channels_to(job.port, job.channels) as channels:
         calls = [
             channel.unary_unary("/bench.Empty/Call", Empty.SerializeToString, Empty.FromString)
             for channel in channels
@@ -158,38 +156,19 @@ async def _all_turns(
     return took, sum(failed.values())
 
 
-def _cpu_s(pid: int, *, with_children: bool) -> dict[int, float]:
-    """Return the CPU time, user and system, of a process, or of all that it started as well."""
-    if not pid:
-        return {}
-    process = psutil.Process(pid)
-    times = {}
-    for one in [process, *(process.children(recursive=True) if with_children else ())]:
-        try:
-            used = one.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        times[one.pid] = used.user + used.system
-    return times
-
-
-def _used_s(before: dict[int, float], after: dict[int, float]) -> float:
-    return sum(used - before.get(pid, 0.0) for pid, used in after.items())
-
-
 async def measure(job: Job) -> Result:
     with open(job.conversations) as file:  # noqa: ASYNC230 - nothing else runs yet
         everybody: list[list[str]] = json.load(file)
     conversations = islice(cycle(everybody), job.start, None)
     async with KINDS[job.kind](job) as turn:
         await _all_turns(turn, islice(conversations, job.warm_up), job.in_flight)
-        server = _cpu_s(job.server_pid, with_children=False)
-        postgres = _cpu_s(job.postgres_pid, with_children=True)
+        server = clocks(job.server_pid)
+        postgres = clocks(job.postgres_pid, with_children=True)
         started = time.perf_counter()
         took, failed = await _all_turns(turn, islice(conversations, job.turns), job.in_flight)
         seconds = time.perf_counter() - started
-        server_s = _used_s(server, _cpu_s(job.server_pid, with_children=False))
-        postgres_s = _used_s(postgres, _cpu_s(job.postgres_pid, with_children=True))
+        server_s = used_s(server, clocks(job.server_pid))
+        postgres_s = used_s(postgres, clocks(job.postgres_pid, with_children=True))
     took.sort()
 
     def percentile_ms(percent: int) -> float:

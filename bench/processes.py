@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
 from callers import Job, Result
 from seed import AUDIENCE, ISSUER, SECRET
+from watchers import READY, WatchJob, WatchResult
 
 from parley_server.storage.embedded import EmbeddedPostgres
 
@@ -70,9 +72,8 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
     raise SystemExit(f"{' '.join(map(str, process.args))} did not start:\n{log.read_text()}")
 
 
-@contextmanager
-def parley(url: str, folder: Path, agent: str = "echo") -> Iterator[Server]:
-    settings = {
+def _parley_settings(url: str, agent: str) -> dict[str, str]:
+    return {
         "PARLEY_DATABASE_URL": url,
         "PARLEY_LISTEN": "127.0.0.1:0",
         "PARLEY_AGENT": agent,
@@ -80,7 +81,20 @@ def parley(url: str, folder: Path, agent: str = "echo") -> Iterator[Server]:
         "PARLEY_AUTH_ISSUER": ISSUER,
         "PARLEY_AUTH_AUDIENCE": AUDIENCE,
     }
+
+
+@contextmanager
+def parley(url: str, folder: Path, agent: str = "echo") -> Iterator[Server]:
+    settings = _parley_settings(url, agent)
     with _running("parley", ["-m", "parley_server", "serve"], settings, folder) as server:
+        yield server
+
+
+@contextmanager
+def ticking(url: str, folder: Path, notify: str = "listen") -> Iterator[Server]:
+    """Run a worker whose agent is a clock."""
+    settings = {**_parley_settings(url, "echo"), "PARLEY_NOTIFY": notify}
+    with _running("ticking", [str(BENCH / "ticking.py")], settings, folder) as server:
         yield server
 
 
@@ -121,9 +135,67 @@ class Databases:
 
 
 @contextmanager
-def databases(folder: Path, settings: Mapping[str, str]) -> Iterator[Databases]:
-    with EmbeddedPostgres(folder, settings=settings, say=lambda _: None) as postgres:
+def databases(folder: Path) -> Iterator[Databases]:
+    with EmbeddedPostgres(folder, say=lambda _: None) as postgres:
         yield Databases(postgres)
+
+
+class CountingDatabases(Databases):
+    """The same, where Postgres counts statements, BEGIN and COMMIT included."""
+
+    def __init__(self, postgres: EmbeddedPostgres) -> None:
+        super().__init__(postgres)
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION pg_stat_statements")
+
+    def statements(self, database: str) -> int:
+        """Return how many statements a database has been sent since the last call."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            count = connection.execute(
+                "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements JOIN pg_database "
+                "ON pg_database.oid = dbid WHERE datname = %s",
+                [database],
+            ).fetchone()
+            connection.execute("SELECT pg_stat_statements_reset()")
+        return int(count[0]) if count else 0
+
+
+@contextmanager
+def counting_databases(folder: Path) -> Iterator[CountingDatabases]:
+    settings = {"shared_preload_libraries": "pg_stat_statements"}
+    with EmbeddedPostgres(folder, settings=settings, say=lambda _: None) as postgres:
+        yield CountingDatabases(postgres)
+
+
+def run_callers(script: str, job: object, server: Server) -> tuple[dict[str, Any], float]:
+    """Run a job in a process of its own.
+
+    Returns: what it prints; the most memory that the server was seen to have meanwhile, in MB.
+    """
+    peak_mb = 0.0
+    command = [sys.executable, str(BENCH / script), json.dumps(asdict(job))]
+    with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE) as process:
+        while process.poll() is None:
+            peak_mb = max(peak_mb, server.resident_mb())
+            time.sleep(0.02)
+        output = process.stdout.read() if process.stdout else b""
+    if process.returncode:
+        raise SystemExit("the callers failed")
+    return json.loads(output), peak_mb
+
+
+@contextmanager
+def watching(job: WatchJob) -> Iterator[list[WatchResult]]:
+    """Have conversations watched inside the block. Yields: where the result is then put."""
+    command = [sys.executable, str(BENCH / "watchers.py"), json.dumps(asdict(job))]
+    results: list[WatchResult] = []
+    with subprocess.Popen(
+        command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        if process.stdout is None or process.stdout.readline().strip() != READY:
+            raise SystemExit("the watchers failed")
+        yield results
+        results.append(WatchResult(**json.loads(process.communicate()[0])))
 
 
 class Callers:
@@ -148,12 +220,6 @@ class Callers:
             server_pid=self.server.pid,
             postgres_pid=self._databases.pid,
         )
-        command = [sys.executable, str(BENCH / "callers.py"), json.dumps(asdict(job))]
-        with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE) as process:
-            while process.poll() is None:
-                self.peak_mb = max(self.peak_mb, self.server.resident_mb())
-                time.sleep(0.02)
-            output = process.stdout.read() if process.stdout else b""
-        if process.returncode:
-            raise SystemExit("the callers failed")
-        return Result(**json.loads(output))
+        result, peak_mb = run_callers("callers.py", job, self.server)
+        self.peak_mb = max(self.peak_mb, peak_mb)
+        return Result(**result)

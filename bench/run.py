@@ -3,6 +3,7 @@
 turns    a turn of Parley, of the plain flow, and an empty call, taking turns with each other
 length   a turn in conversations of 100, 1,000 and 10,000 messages
 many     2,000 turns at once on one worker, with an agent that takes a second
+streams  how long what an agent says is under way; watchers of conversations that are idle
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round.
 """
@@ -17,13 +18,14 @@ from pathlib import Path
 from statistics import median
 
 import processes
-import psycopg
 from callers import Job, Result
 from processes import Callers, Databases
 from report import Bar, print_bars, print_table
 from seed import Part, seed
+from streams import ALL_STREAMS, QUICK_STREAMS, Streams, StreamSize
 
 SERVERS = {"parley": "(a) Parley", "plain": "(b) plain flow", "empty": "(c) empty call"}
+PARTS = ("turns", "length", "many", "streams")
 LENGTHS = (100, 1_000, 10_000)
 AGENT_S = 1.0
 
@@ -42,11 +44,13 @@ class Size:
     long_turns: int = 400
     many: int = 2_000
     waves: int = 3
+    streams: StreamSize = ALL_STREAMS
 
 
 QUICK = Size(
-    conversations=2_500, rounds=2, turns=800, long_conversations=20, long_turns=100, waves=1
-)
+    conversations=2_500, rounds=2, turns=800, long_conversations=20, long_turns=100, waves=1,
+    streams=QUICK_STREAMS,
+)  # fmt: skip
 
 
 def say(what: str) -> None:
@@ -115,27 +119,19 @@ class Bench:
     def _statements_per_turn(self) -> dict[str, float]:
         """Have a Postgres of its own count statements, BEGIN and COMMIT included."""
         say("turns: counting statements")
-        folder = self._folder / "counted"
-        counting = {"shared_preload_libraries": "pg_stat_statements"}
         statements = {}
-        with processes.databases(folder, counting) as made:
+        with processes.counting_databases(self._folder / "counted") as made:
             files = seed(made.parley_url, made.plain_url, [Part("counted", 40, 40)], self._folder)
             for server, database in (
                 (processes.parley(made.parley_url, self._folder), "parley"),
                 (processes.plain(made.plain_url, self._folder), "plain"),
             ):
-                with server as running, psycopg.connect(made.admin_url, autocommit=True) as admin:
-                    admin.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+                with server as running:
                     callers = Callers(running, made)
                     self._taken(callers.run(Job(files["counted"], 8, 200)))
-                    admin.execute("SELECT pg_stat_statements_reset()")
+                    made.statements(database)
                     self._taken(callers.run(Job(files["counted"], 8, 400)))
-                    count = admin.execute(
-                        "SELECT sum(calls) FROM pg_stat_statements JOIN pg_database "
-                        "ON pg_database.oid = dbid WHERE datname = %s",
-                        [database],
-                    ).fetchone()
-                    statements[running.kind] = float(count[0]) / 400 if count else 0.0
+                    statements[running.kind] = made.statements(database) / 400
         return statements
 
     def length(self, made: Databases, files: dict[str, str]) -> None:
@@ -188,6 +184,13 @@ class Bench:
             Bar(f"{name}: most memory of the worker, MB", callers.peak_mb, 250),
         ]
 
+    def streams(self, made: Databases, conversations: str) -> None:
+        """Have answers come piece by piece, and conversations watched."""
+        part = Streams(self._size.streams, self._folder, conversations, say)
+        part.measure(made)
+        self.bars += part.bars
+        self.failed += part.failed
+
 
 def _cpu_ms(result: Result) -> float:
     return result.server_cpu_ms + result.postgres_cpu_ms
@@ -209,12 +212,12 @@ def _parts(size: Size, only: str | None) -> list[Part]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure Parley.")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter, so less exact")
-    parser.add_argument("--only", choices=("turns", "length", "many"), help="one part of it")
+    parser.add_argument("--only", choices=PARTS, help="one part of it")
     options = parser.parse_args()
     size = QUICK if options.quick else Size()
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as name:
         folder = Path(name)
-        with processes.databases(folder / "database", {}) as made:
+        with processes.databases(folder / "database") as made:
             say("making conversations")
             files = seed(made.parley_url, made.plain_url, _parts(size, options.only), folder)
             made.checkpoint()
@@ -225,6 +228,8 @@ def main() -> int:
                 bench.length(made, files)
             if options.only in (None, "many"):
                 bench.many(made, files["usual"])
+            if options.only in (None, "streams"):
+                bench.streams(made, files["usual"])
     print_bars(bench.bars)
     return 1 if bench.failed else 0
 

@@ -1,23 +1,18 @@
-"""The composition root: the only file that names concrete adapters.
+"""The composition root: a worker, which is one process's worth of Parley, and its parts.
 
-prepared   what has to be there before a worker can start: database, keys, local model
-Worker     one process's worth of Parley: store, agents, turns, gRPC server
+This file and `prepared`, which starts what a worker needs, are the only ones that name concrete
+adapters.
 """
 
 import asyncio
-import os
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-import psycopg
 import structlog
 import uuid_utils.compat
-from pydantic import SecretStr
 
 from parley_server.agents.catalog import close_agent, create_agent
-from parley_server.agents.local_model import LocalModel
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, read_keys
 from parley_server.config import BadSettings, Settings
@@ -31,72 +26,18 @@ from parley_server.core.watches import Watches
 from parley_server.core.window import ANSWER_TOKENS
 from parley_server.rpc.server import Server
 from parley_server.storage import schema
-from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.database import DatabaseAway, UnsafeDatabase
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 
 log = structlog.get_logger("parley.app")
 
-DEV_ISSUER = "parley-dev"
 DATABASE_WAIT_S = 60.0
 """How long a start waits for the database."""
 UNKNOWN_CONTEXT_TOKENS = 16_384
 """The context that a model is taken to have of which nothing is known."""
 READINESS_S = 1.0
 """How often the database is looked at for the sake of health checks."""
-
-Say = Callable[[str], None]
-
-
-@contextmanager
-def prepared(settings: Settings, say: Say) -> Iterator[Settings]:
-    """Start what the settings leave to Parley, and stop it at the end.
-
-    Args:
-        say: told in one sentence of everything that takes longer than a second.
-    Yields: settings in which the database, the keys and the agent are all named.
-    Raises: PostgresNotStarted, BadSettings.
-    """
-    with ExitStack() as started:
-        found: dict[str, object] = {}
-        if settings.is_embedded:
-            postgres = EmbeddedPostgres(settings.data_dir, say=say)
-            started.callback(postgres.stop)
-            url = postgres.start()
-            schema.migrate(url)
-            found["database_url"] = SecretStr(url)
-            found.update(_dev_keys(settings))
-        agent = settings.agent or "local"
-        found["agent"] = agent
-        if agent == "local" and settings.local_model_url is None:
-            model = LocalModel(say=say)
-            started.callback(model.stop)
-            found["local_model_url"], key = model.start()
-            found["local_model_key"] = SecretStr(key)
-        yield settings.model_copy(update=found)
-
-
-def _dev_keys(settings: Settings) -> dict[str, object]:
-    """Return a secret of this data folder's own, made at the first start, unless keys are set."""
-    if settings.auth_hs256_secret or settings.auth_keys_file:
-        return {}
-    return {
-        "auth_hs256_secret": SecretStr(dev_secret(settings)),
-        "auth_issuer": settings.auth_issuer or DEV_ISSUER,
-        "auth_audience": settings.auth_audience or DEV_ISSUER,
-    }
-
-
-def dev_secret(settings: Settings) -> str:
-    """Return the embedded server's secret; make it, readable by nobody else, if there is none."""
-    path = settings.data_dir / "secret"
-    if not path.exists():
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_suffix(".new")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-        draft.rename(path)
-    return path.read_text()
 
 
 def verifier_for(settings: Settings) -> JwtVerifier:
@@ -215,7 +156,7 @@ class Worker:
         """Serve inside the block, and drain at its end.
 
         Yields: the port.
-        Raises: UnsafeDatabase; RuntimeError: the address cannot be had.
+        Raises: UnsafeDatabase; DatabaseAway; BadSettings: the address cannot be had.
         """
         await self._database_is_safe()
         await self.store.open()
@@ -223,7 +164,8 @@ class Worker:
             self.signals.open(self._heard, self._heard_nothing)
         readiness = asyncio.create_task(self._watch_readiness())
         try:
-            port = await self.server.start(self.settings.listen)
+            await self._look_at_limits()
+            port = await self._listen()
             await self.server.set_ready(True)
             yield port
         finally:
@@ -246,19 +188,27 @@ class Worker:
 
     async def _database_is_safe(self) -> None:
         """Wait for the database, with a bound, and check that it may be used."""
-        url = self.store.url
         deadline = asyncio.get_running_loop().time() + DATABASE_WAIT_S
         while True:
             try:
-                return await asyncio.to_thread(schema.check, url)
-            except psycopg.OperationalError as error:
+                return await asyncio.to_thread(schema.check, self.store.url)
+            except DatabaseAway as error:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise schema.UnsafeDatabase(
-                        f"the database did not answer for {DATABASE_WAIT_S:.0f} s: "
-                        "check PARLEY_DATABASE_URL and the database"
-                    ) from None
-                log.warning("waiting for the database", sqlstate=error.sqlstate)
+                    raise
+                log.warning("waiting for the database", why=error.why)
                 await asyncio.sleep(1)
+
+    async def _listen(self) -> int:
+        try:
+            return await self.server.start(self.settings.listen)
+        except RuntimeError:
+            raise BadSettings(f"PARLEY_LISTEN: {self.settings.listen} cannot be had") from None
+
+    async def _look_at_limits(self) -> None:
+        """Say so if statements may wait for ever."""
+        with suppress(StoreUnavailable):
+            for name in await schema.without_limit(self.store.ending):
+                log.warning(f"no {name}: set it on the role, by ALTER ROLE ... SET {name} = ...")
 
     async def _watch_readiness(self) -> None:
         """Let health checks follow the database: two looks that agree change the answer."""
@@ -280,6 +230,6 @@ class Worker:
     async def _look_at_schema(self) -> bool:
         try:
             schema.check_version(*(await self.store.schema() or (0, 0)))
-        except (StoreUnavailable, schema.UnsafeDatabase):
+        except (StoreUnavailable, UnsafeDatabase):
             return False
         return True

@@ -1,12 +1,25 @@
 """Settings: from the environment, typed, checked before anything starts."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32
+OTHERS = frozenset(
+    {
+        "PARLEY_ADDRESS",
+        "PARLEY_CA_FILE",
+        "PARLEY_PLAINTEXT",
+        "PARLEY_TOKEN",
+        "PARLEY_TOKEN_FILE",
+        "PARLEY_TEST_DATABASE_URL",
+    }
+)
+"""Variables of the client's and of the tests."""
 
 
 class BadSettings(Exception):
@@ -81,6 +94,10 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         return self.database_url is None
 
+    @property
+    def is_unix(self) -> bool:
+        return self.listen.startswith("unix:")
+
     @field_validator("database_url", "migrate_database_url")
     @classmethod
     def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
@@ -105,33 +122,67 @@ class Settings(BaseSettings):
             raise ValueError("must be HOST:PORT")
         return address
 
-    @model_validator(mode="after")
-    def _is_safe(self) -> Self:
-        if self.auth_hs256_secret and self.auth_keys_file:
-            raise ValueError(
-                "PARLEY_AUTH_HS256_SECRET and PARLEY_AUTH_KEYS_FILE are both set: choose one"
-            )
+    def check_serving(self) -> None:
+        """Check what settings have to be to each other, for a server to start.
+
+        Raises: BadSettings: names all that is wrong.
+        """
+        wrong = self._wrong_keys()
         if self.instructions and self.instructions_file:
-            raise ValueError(
+            wrong.append(
                 "PARLEY_INSTRUCTIONS and PARLEY_INSTRUCTIONS_FILE are both set: choose one"
             )
-        if self.database_url is not None:
-            if not (self.auth_hs256_secret or self.auth_keys_file):
-                raise ValueError(
-                    "with PARLEY_DATABASE_URL, set PARLEY_AUTH_KEYS_FILE or "
-                    "PARLEY_AUTH_HS256_SECRET: without keys nobody could be told apart"
-                )
-            if self.agent is None:
-                raise ValueError(
-                    "with PARLEY_DATABASE_URL, set PARLEY_AGENT, for example openai:gpt-5-mini"
-                )
-        if (self.auth_hs256_secret or self.auth_keys_file) and not (
-            self.auth_issuer and self.auth_audience
-        ):
-            raise ValueError(
+        if not self.is_embedded and not self._has_keys:
+            wrong.append(
+                "with PARLEY_DATABASE_URL, set PARLEY_AUTH_KEYS_FILE or "
+                "PARLEY_AUTH_HS256_SECRET: without keys nobody could be told apart"
+            )
+        if not self.is_embedded and self.agent is None:
+            wrong.append(
+                "with PARLEY_DATABASE_URL, set PARLEY_AGENT, for example openai:gpt-5-mini"
+            )
+        _refuse_if_any(wrong)
+
+    def check_keys(self) -> None:
+        """Check what tokens are made and checked with.
+
+        Raises: BadSettings: names all that is wrong.
+        """
+        _refuse_if_any(self._wrong_keys())
+
+    @property
+    def _has_keys(self) -> bool:
+        return bool(self.auth_hs256_secret or self.auth_keys_file)
+
+    def _wrong_keys(self) -> list[str]:
+        wrong = []
+        if self.auth_hs256_secret and self.auth_keys_file:
+            wrong.append(
+                "PARLEY_AUTH_HS256_SECRET and PARLEY_AUTH_KEYS_FILE are both set: choose one"
+            )
+        if self._has_keys and not (self.auth_issuer and self.auth_audience):
+            wrong.append(
                 "set PARLEY_AUTH_ISSUER and PARLEY_AUTH_AUDIENCE: tokens are checked for both"
             )
-        return self
+        return wrong
+
+
+def _refuse_if_any(wrong: list[str]) -> None:
+    if wrong:
+        raise BadSettings("\n".join(wrong))
+
+
+def misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of an environment's names that look like settings and are none.
+
+    Returns: each with the known name that is nearest; empty: none is near.
+    """
+    known = {f"PARLEY_{name.upper()}" for name in Settings.model_fields} | OTHERS
+    return [
+        (name, next(iter(get_close_matches(name, known, 1)), ""))
+        for name in names
+        if name.startswith("PARLEY_") and name not in known
+    ]
 
 
 def load() -> Settings:

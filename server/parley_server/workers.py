@@ -1,13 +1,14 @@
 """Running one worker in this process, or several that share the port below this one."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -29,14 +30,15 @@ class _Signals:
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
-        self.on_second: Callable[[], None] = lambda: None
+        self.on_first: Callable[[], object] = lambda: None
+        self.on_second: Callable[[], object] = lambda: None
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._came)
 
     def _came(self) -> None:
-        if self.stop.is_set():
-            self.on_second()
+        is_first = not self.stop.is_set()
         self.stop.set()
+        (self.on_first if is_first else self.on_second)()
 
 
 def _keep_for_good() -> None:
@@ -44,33 +46,61 @@ def _keep_for_good() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 async def run_worker(settings: Settings, on_ready: OnReady) -> None:
-    """Serve in this process until a signal comes, then drain. A second signal cuts that short."""
-    signals = _Signals()
-    worker = Worker(settings)
-    signals.on_second = worker.turns.runs.end_all
-    async with worker.serving() as port:
-        _keep_for_good()
-        on_ready(port)
-        await signals.stop.wait()
-        log.info("draining", open_turns=len(worker.turns.runs))
+    """Serve in this process until a signal comes, then drain. A second signal cuts that short.
+
+    Raises: BadSettings, UnsafeDatabase, DatabaseAway.
+    """
+    if not settings.is_unix:
+        with _bound(settings.listen, socket.SO_REUSEADDR):
+            pass  # gRPC would not say why it cannot be had
+    await _serve(settings, lambda port, _: on_ready(port))
 
 
 async def run_child(settings: Settings) -> None:
     """Serve on the shared port below a parent, until a signal comes or the parent is gone."""
-    signals = _Signals()
-    worker = Worker(settings, is_port_shared=True)
-    signals.on_second = worker.turns.runs.end_all
     loop = asyncio.get_running_loop()
-    async with worker.serving():
-        _keep_for_good()
+    parent = sys.stdin.fileno()
+
+    def on_ready(_: int, stop: asyncio.Event) -> None:
+        def on_parent_gone() -> None:
+            loop.remove_reader(parent)
+            stop.set()
+
         sys.stdout.buffer.write(READY)
         sys.stdout.buffer.flush()
-        loop.add_reader(sys.stdin.fileno(), signals.stop.set)  # nothing is sent: this is its end
+        loop.add_reader(parent, on_parent_gone)  # nothing is sent: this is its end
+
+    await _serve(settings, on_ready, is_port_shared=True)
+
+
+async def _serve(
+    settings: Settings,
+    on_ready: Callable[[int, asyncio.Event], None],
+    *,
+    is_port_shared: bool = False,
+) -> None:
+    """Serve until a signal comes, or the event given to `on_ready` is set; then drain."""
+    signals = _Signals()
+    worker = Worker(settings, is_port_shared=is_port_shared)
+    signals.on_second = worker.turns.runs.end_all
+    starting = asyncio.create_task(_until_stopped(worker, signals, on_ready))
+    signals.on_first = starting.cancel
+    with suppress(asyncio.CancelledError):
+        await starting
+
+
+async def _until_stopped(
+    worker: Worker, signals: _Signals, on_ready: Callable[[int, asyncio.Event], None]
+) -> None:
+    async with worker.serving() as port:
+        signals.on_first = lambda: None  # from here on, open turns may end
+        _keep_for_good()
+        on_ready(port, signals.stop)
         await signals.stop.wait()
-        loop.remove_reader(sys.stdin.fileno())
         log.info("draining", open_turns=len(worker.turns.runs))
 
 
@@ -88,7 +118,9 @@ class Parent:
         """
         signals = _Signals()
         signals.on_second = self._pass_on
-        with _reserved(self._settings.listen) as (address, port):
+        if self._settings.is_unix:
+            raise BadSettings("PARLEY_LISTEN: several workers need HOST:PORT")
+        with _bound(self._settings.listen, socket.SO_REUSEPORT) as (address, port):
             settings = self._settings.model_copy(update={"listen": address})
             ready = [asyncio.Event() for _ in range(settings.workers)]
             keeping: asyncio.Future[Any] = asyncio.gather(
@@ -140,23 +172,31 @@ class Parent:
 
 
 @contextmanager
-def _reserved(listen: str) -> Iterator[tuple[str, int]]:
-    """Hold the port for the workers to share, without listening on it.
+def _bound(listen: str, option: int) -> Iterator[tuple[str, int]]:
+    """Hold a port without listening on it; with SO_REUSEPORT, workers may share it meanwhile.
 
     Yields: the address with the port that was found for it, and the port.
     Raises: BadSettings: it cannot be had; another service on the port is noticed here.
     """
     host, _, port = listen.rpartition(":")
-    if host == "unix" or not port.isdigit():
-        raise BadSettings("PARLEY_LISTEN: several workers need HOST:PORT")
     try:
         family, *_, address = socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM
         )[0]
-        with socket.socket(family) as held:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind(address)
-            found: int = held.getsockname()[1]
-            yield f"{host}:{found}", found
+        held = socket.socket(family)
     except OSError as error:
-        raise BadSettings(f"PARLEY_LISTEN: {listen} cannot be had: {error.strerror}") from None
+        raise _not_had(listen, error) from None
+    with held:
+        try:
+            held.setsockopt(socket.SOL_SOCKET, option, 1)
+            held.bind(address)
+        except OSError as error:
+            raise _not_had(listen, error) from None
+        found: int = held.getsockname()[1]
+        yield f"{host}:{found}", found
+
+
+def _not_had(listen: str, error: OSError) -> BadSettings:
+    if error.errno == errno.EADDRINUSE:
+        return BadSettings(f"PARLEY_LISTEN: {listen} is taken by another program: choose another")
+    return BadSettings(f"PARLEY_LISTEN: {listen} cannot be had: {error.strerror}")

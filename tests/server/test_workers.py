@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -12,7 +10,7 @@ import psutil
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
-from support.processes import ServerProcess
+from support.processes import ServerProcess, run
 from support.services import a_token, info_of
 
 
@@ -93,17 +91,6 @@ async def test_logs_hold_ids_and_nothing_that_was_said(database_url: str) -> Non
         assert part in log
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
-    return subprocess.run(
-        [sys.executable, "-m", "parley_server", *arguments],
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -144,7 +131,7 @@ def test_server_refuses_a_database_without_a_schema(postgres_url: str) -> None:
     again = run("migrate", **environment)
 
     assert (1, True) == (refused.returncode, "parley-server migrate" in refused.stderr)
-    assert (0, "Applied: 0001.\n") == (migrated.returncode, migrated.stderr)
+    assert (0, "Applied: 0001, 0002.\n") == (migrated.returncode, migrated.stderr)
     assert (0, "The schema is up to date.\n") == (again.returncode, again.stderr)
 
 

@@ -51,7 +51,7 @@ def create_agent(
         return _model(name, openai_base_url or None, openai_api_key or None)
     except ModuleNotFoundError as error:
         raise BadAgent(
-            f"'{name}' needs the package {error.name}: pip install 'parley[server]'"
+            f"'{name}' needs the package {error.name}: install Parley with its extra [server]"
         ) from None
 
 

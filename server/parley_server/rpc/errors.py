@@ -1,7 +1,8 @@
 """THE table: which status each domain error becomes.
 
 Every status carries an ErrorInfo whose reason is the name of an ErrorReason, and the details that
-go with its case. `grpc-retry-pushback-ms`, which gRPC's own retries read, goes beside RetryInfo.
+go with its case. `grpc-retry-pushback-ms`, which gRPC's own retries read, goes beside RetryInfo
+(gRFC A6).
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from parley_server.core.errors import ParleyError
 DOMAIN = "parley.v1"
 STATUS_DETAILS = "grpc-status-details-bin"
 RETRY_PUSHBACK = "grpc-retry-pushback-ms"
+DO_NOT_RETRY = "-1"
+MAX_PUSHBACK_S = 5.0
+"""gRPC's own retries wait out a longer one too, even past the deadline, and hide the reason."""
 
 Code = grpc.StatusCode
 
@@ -101,7 +105,8 @@ def told(error: BaseException, call_id: str) -> Told:
     status = Status(code=row.code.value[0], message=text, details=[_packed(p) for p in parts])
     trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, status.SerializeToString())]
     if retry_s is not None:
-        trailing.append((RETRY_PUSHBACK, str(int(retry_s * 1000))))
+        pushback = str(int(retry_s * 1000)) if retry_s <= MAX_PUSHBACK_S else DO_NOT_RETRY
+        trailing.append((RETRY_PUSHBACK, pushback))
     return Told(row.code, row.reason, text, tuple(trailing))
 
 

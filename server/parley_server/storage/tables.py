@@ -138,6 +138,6 @@ schema_version = Table(
     "parley_schema",
     metadata,
     # The newest migration applied, and the oldest release, by the number it needs, that it suits.
-    Column("version", Integer, nullable=False, primary_key=True),
+    Column("version", Integer, nullable=False, primary_key=True, autoincrement=False),
     Column("oldest_worker", Integer, nullable=False),
 )

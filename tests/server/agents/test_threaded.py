@@ -167,6 +167,30 @@ async def test_a_cancelled_run_leaves_the_provider(make_agent: MakeAgent) -> Non
         assert await asyncio.to_thread(fake.requests[0].left.wait, 5)
 
 
+async def test_a_run_that_the_worker_ends_is_no_error(
+    make_agent: MakeAgent, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker leaves a run at its Finish, often before the agent has cleaned up behind it."""
+    with FakeOpenAI([Say("Hello, how are you?", stall_after=3)]) as fake:
+        async with aclosing(make_agent("", fake).run(a_run())) as events:
+            await anext(events)
+        await asyncio.to_thread(fake.requests[0].left.wait, 5)
+        await asyncio.sleep(0.1)
+
+    assert [] == [r for r in caplog.records if r.getMessage() == "agent raised"]
+
+
+async def test_an_empty_base_url_is_one_that_is_not_set(
+    make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    with FakeOpenAI([Say("Fine.")]) as fake:
+        agent = make_agent("agent = Agent('openai-chat:any')", fake)
+
+    assert "https://api.openai.com/v1/" == str(agent._inner._model.base_url)
+
+
 async def test_an_agent_that_is_not_read_waits(make_agent: MakeAgent) -> None:
     """Its events must not pile up in memory while the worker is busy elsewhere."""
     with FakeOpenAI([Say("x" * 50_000_000, piece=1024)]) as fake:

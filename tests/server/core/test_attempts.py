@@ -165,9 +165,14 @@ async def test_agent_that_raises_fails_the_turn(
     assert "secret" not in turn.error_text + capfd.readouterr().err
 
 
-async def test_providers_wait_is_passed_on(start_service: StartService) -> None:
+@pytest.mark.parametrize(("wait_s", "pushback"), [(2, "2000"), (7, "-1")])
+async def test_providers_wait_is_passed_on(
+    start_service: StartService, wait_s: int, pushback: str
+) -> None:
+    """gRPC's own retries are told not to wait for long: they do not look at the deadline."""
+
     async def script(run):
-        raise AgentUnavailable(retry_after_s=7)
+        raise AgentUnavailable(retry_after_s=wait_s)
         yield
 
     service = await start_service(ScriptedAgent(script))
@@ -175,8 +180,8 @@ async def test_providers_wait_is_passed_on(start_service: StartService) -> None:
         await service.chat()
 
     delays = [d.retry_delay.seconds for d in details_of(caught.value) if hasattr(d, "retry_delay")]
-    assert [7] == delays
-    assert "7000" == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
+    assert [wait_s] == delays
+    assert pushback == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
 
 
 async def test_agent_that_hangs_ends_at_the_servers_cap(start_service: StartService) -> None:

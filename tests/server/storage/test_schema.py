@@ -14,8 +14,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from parley_server.storage import schema
+from parley_server.storage.database import UnsafeDatabase
 from parley_server.storage.embedded import EmbeddedPostgres
-from parley_server.storage.schema import SCHEMA_VERSION, UnsafeDatabase
+from parley_server.storage.migrating import sqlalchemy_url
+from parley_server.storage.schema import SCHEMA_VERSION
 from parley_server.storage.tables import metadata
 from support.services import StartService
 
@@ -114,7 +116,7 @@ def test_migrations_run_once(empty_url: str) -> None:
 
 def test_alembic_sees_no_drift_between_tables_and_migrations(database_url: str) -> None:
     """Fails when a column, an index or a constraint is only in one of the two."""
-    engine = sqlalchemy.create_engine(schema.sqlalchemy_url(database_url))
+    engine = sqlalchemy.create_engine(sqlalchemy_url(database_url))
     options = {"compare_type": True, "compare_server_default": True}
     try:
         with engine.connect() as connection:
@@ -128,7 +130,7 @@ def test_catalog_shows_no_drift_between_tables_and_migrations(
     database_url: str, empty_url: str
 ) -> None:
     """What Alembic does not compare: keys, names, orders in indexes, fill factors, ON DELETE."""
-    engine = sqlalchemy.create_engine(schema.sqlalchemy_url(empty_url))
+    engine = sqlalchemy.create_engine(sqlalchemy_url(empty_url))
     try:
         metadata.create_all(engine)
     finally:
