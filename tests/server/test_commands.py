@@ -13,8 +13,8 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
-from parley_server import logs
 from parley_server.storage import connections
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.processes import ServerProcess, run, start
@@ -200,17 +200,17 @@ def test_a_misspelt_setting_is_warned_of(database_url: str) -> None:
 
 
 async def test_limits_that_do_not_arrive_are_warned_of(
-    start_service: StartService, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pooler may drop what a connection asks for at its start; statements then wait for ever."""
-    logs.set_up("json")
-    await start_service()
-    assert "ALTER ROLE" not in capfd.readouterr().err
+    with capture_logs() as lines:
+        await start_service()
+    assert "ALTER ROLE" not in str(lines)
     monkeypatch.setattr(connections, "LOCK_TIMEOUT_MAX_S", 0)
-    await start_service()
-    said = capfd.readouterr().err
-    assert "ALTER ROLE ... SET lock_timeout" in said
-    assert "statement_timeout" not in said
+    with capture_logs() as lines:
+        await start_service()
+    assert "ALTER ROLE ... SET lock_timeout" in str(lines)
+    assert "statement_timeout" not in str(lines)
 
 
 async def test_a_tool_that_blocks_does_not_hold_up_the_end(
