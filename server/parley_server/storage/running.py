@@ -62,9 +62,6 @@ class Connection(AsyncConnection[Row]):
         self._known_names: set[bytes] = set()
         self._rows = Transformer.from_context(self)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watched = -1
-        """The socket that the loop watches."""
-        self._ready: asyncio.Future[waiting.Ready] | None = None
 
     async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
         """Run a statement and return its rows. One round trip, once it is prepared.
@@ -117,51 +114,31 @@ class Connection(AsyncConnection[Row]):
     ) -> Any:
         """Drive one of psycopg's generators, for a task that nobody cancels.
 
-        The socket stays watched between statements: watching it anew for each one is two system
-        calls, and a connection that ends while it is idle is noticed at once.
+        The socket is watched only while it is waited for: libpq closes it by itself when a
+        connection breaks, and a loop that still watches its number is deaf to the next one.
         """
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         socket = self.pgconn.socket
-        if self._watched != socket:
-            loop.add_reader(socket, self._readable)
-            self._watched = socket
         try:
             wanted = next(gen)
             while True:
-                ready = self._ready = loop.create_future()
+                ready: asyncio.Future[waiting.Ready] = loop.create_future()
+                loop.add_reader(socket, _set, ready, waiting.READY_R)
                 if wanted & waiting.WAIT_W:
-                    loop.add_writer(socket, self._writable)
-                state = await ready
+                    loop.add_writer(socket, _set, ready, waiting.READY_W)
+                try:
+                    state = await ready
+                finally:
+                    loop.remove_reader(socket)
+                    if wanted & waiting.WAIT_W:
+                        loop.remove_writer(socket)
                 wanted = gen.send(state)
         except StopIteration as end:
-            self._ready = None
             return end.value
-        except BaseException:
-            self._ready = None
-            self._forget_socket()  # libpq may have closed it: its number is free for another one
-            raise
 
-    def _readable(self) -> None:
-        if self._ready is None:
-            # Nobody has asked for anything: the server ends the connection. The next use finds out.
-            self._forget_socket()
-        elif not self._ready.done():
-            self._ready.set_result(waiting.READY_R)
 
-    def _writable(self) -> None:
-        if self._loop is not None:
-            self._loop.remove_writer(self._watched)
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_result(waiting.READY_W)
-
-    def _forget_socket(self) -> None:
-        if self._loop is not None and self._watched >= 0:
-            self._loop.remove_reader(self._watched)
-            self._loop.remove_writer(self._watched)
-        self._watched = -1
-
-    async def close(self) -> None:
-        self._forget_socket()
-        await super().close()
+def _set(ready: "asyncio.Future[waiting.Ready]", state: waiting.Ready) -> None:
+    if not ready.done():
+        ready.set_result(state)

