@@ -46,7 +46,7 @@ test: $(STAMP) ## Run the whole suite on a real Postgres
 cover: $(STAMP) ## The same, with coverage shown
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
-bench: $(STAMP) ## Measure turns against the plain flow and an empty call
+bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams
 	@$(BIN)/python bench/run.py
 
 lint: $(STAMP) ## Lint and format checks, of Python and of the protos
