@@ -4,8 +4,8 @@ Two workers on one database are called through real channels. Hypothesis chooses
 agents do; agents wait at a gate until a rule lets them answer, fail, or leaves them there. After
 every rule the test waits until nothing is left to happen, so that the model knows what must be.
 
-It fails, among other things, when a claim does not test the row it locked, when a request id is not
-unique, when an abandoned turn is not written down, and when a finish does not test the fence.
+It fails, among other things, when a claim does not test the row it locked, when a finish does not
+test the fence, and when what was never answered is shown to an agent.
 """
 
 import asyncio

@@ -234,7 +234,8 @@ class Runs:
         )
         if turn is None:
             raise ConversationNotFound(lease.conversation_id)
-        if turn.response_sequence is not None and turn.attempt == lease.attempt:
+        is_ours = turn.attempt == lease.attempt and turn.answer == answer
+        if is_ours and turn.response_sequence is not None:
             return turn.response_sequence  # an earlier try had been carried out
         raise LeaseLost
 

@@ -1,6 +1,7 @@
 """How calls wait for something to happen to a conversation: bells, and a queue for each."""
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,7 +26,8 @@ def topic_of(owner: Owner, conversation_id: UUID) -> UUID:
     Conversation ids are their owners' to choose: two owners may have the same one, and must not
     notice it.
     """
-    return UUID(int=owner.id.int ^ conversation_id.int)
+    joined = hashlib.blake2b(owner.id.bytes + conversation_id.bytes, digest_size=16)
+    return UUID(bytes=joined.digest())
 
 
 class Bells:

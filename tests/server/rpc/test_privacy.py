@@ -1,6 +1,7 @@
 """What another owner has looks exactly like what is not there; nothing said is ever logged."""
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from google.protobuf.message import Message
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import Finish, FinishReason, Text, ToolCall
+from parley_server.core.model import OWNER_NAMESPACE, Finish, FinishReason, Text, ToolCall
 from support.agents import Gate, ScriptedAgent
 from support.services import (
     Service,
@@ -241,6 +242,24 @@ async def test_he_does_not_wait_behind_her(hers: Hers) -> None:
     waiting = asyncio.ensure_future(hers.service.chat("next", user=HERS, **busy))
     while not _queued(hers.service):
         await asyncio.sleep(0.005)
+    his = await hers.service.chat("his", user=HIS, allow_missing=True, timeout=5, **busy)
+
+    assert (1, 2) == (his.user_sequence, his.response_sequence)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_he_cannot_choose_an_id_that_makes_her_wait(hers: Hers) -> None:
+    """Fails when the owner and the id are joined so that another pair comes to the same: he, who
+    knows how owners are named, then finds one, and holds her conversation up with his.
+    """
+    owners = [uuid.uuid5(OWNER_NAMESPACE, f"0:{user}") for user in (HERS, HIS)]
+    meeting = uuid.UUID(int=owners[0].int ^ owners[1].int ^ uuid.UUID(hers.conversation_id).int)
+    busy = {"conversation_id": hers.conversation_id, "on_busy": pb.ON_BUSY_WAIT}
+    waiting = asyncio.ensure_future(hers.service.chat("next", user=HERS, **busy))
+    while not _queued(hers.service):
+        await asyncio.sleep(0.005)
+    busy["conversation_id"] = str(meeting)
     his = await hers.service.chat("his", user=HIS, allow_missing=True, timeout=5, **busy)
 
     assert (1, 2) == (his.user_sequence, his.response_sequence)
