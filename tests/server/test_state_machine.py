@@ -495,9 +495,12 @@ class Machine(RuleBasedStateMachine):
         request = pb.ChatRequest()
         request.CopyFrom(first.request)
         request.on_busy, request.on_disconnect = how.on_busy, how.on_disconnect
-        request.ClearField("expected_sequence")
-        if expected is not None:
-            request.expected_sequence = expected
+        if (first.owner, request.request_id) in self.model.requests:
+            request.ClearField("expected_sequence")
+            if expected is not None:
+                request.expected_sequence = expected
+        # Else the first still waits. With another expectation than this one, each could be the one
+        # that makes the turn, and the other one's end would hang on which of them came first.
         if altered:
             other = {"message": "another", "conversation_id": an_id(), "agent": "echo"}[altered]
             setattr(request, altered, other)
