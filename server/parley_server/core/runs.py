@@ -136,7 +136,9 @@ class Runs:
             timer.cancel()
             heartbeat.cancel()
             attempt.stop(Stop.AGENT_DONE)
-            del self._attempts[lease.turn_id]
+            # A worker may have taken its own turn over: then the entry is the newer attempt's.
+            if self._attempts.get(lease.turn_id) is attempt:
+                del self._attempts[lease.turn_id]
             self._bells.ring(topic_of(owner, lease.conversation_id))
 
     def _begin(self, owner: Owner, ask: Ask, lease: Lease, has_events: bool) -> Attempt:

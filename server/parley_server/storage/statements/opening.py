@@ -254,7 +254,8 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
             fence=conversation.c.fence + ONE,
             open_turn_id=retaken.c.id,
             lease_expires_at=LEASE_END,
-            update_time=func.now(),
+            # Lists are ordered by it: ending a turn is no activity.
+            **({"update_time": func.now()} if is_new_attempt else {}),
         )
         .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
         .where(retaken.c.id == TURN)
