@@ -84,6 +84,7 @@ class Claims:
         topic = topic_of(owner, new.conversation_id)
         async with self._queues.first(topic, call.gone) as is_first:
             while is_first:
+                self.check_draining()
                 with self._bells.listen(topic) as bell:
                     try:
                         return await self._try(owner, new)

@@ -190,10 +190,10 @@ class Turns:
                     following.follow(found)
                 found = await self._claims.ended(owner, found, call)
                 continue
-            if not found.is_newest:
-                raise TurnSuperseded(found.id)
             if has_waited and (error := error_for(found.error_reason)):
                 raise error  # the answer that this call waited for
+            if not found.is_newest:
+                raise TurnSuperseded(found.id)
             if found.is_cancel_requested and found.error_reason is FailureReason.TURN_ABANDONED:
                 await self.runs.end_abandoned(owner, found)
                 found = await self._store.turn(owner, found.conversation_id, found.id)
