@@ -1,6 +1,7 @@
 """Promises 1, 3 and 5 with real processes: killed, stopped, resumed; workers and Postgres alike."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage import schema
 from parley_server.storage.embedded import EmbeddedPostgres
 from support.processes import ServerProcess
-from support.services import Service, an_id, info_of, metadata
+from support.services import Service, an_id, info_of, metadata, reason_of
 
 LEASE_S = 1.5
 
@@ -69,7 +70,7 @@ async def test_killed_workers_conversation_is_free_for_the_next_message(
 
     assert (4, 5) == (answer.user_sequence, answer.response_sequence)
     lost = await service.turn(request_id="r")
-    assert (cpb.TURN_STATE_FAILED, "TURN_ABANDONED") == (lost.state, _reason(lost))
+    assert (cpb.TURN_STATE_FAILED, "TURN_ABANDONED") == (lost.state, reason_of(lost))
 
 
 async def test_worker_that_was_overtaken_while_stopped_writes_nothing(
@@ -152,7 +153,7 @@ async def test_postgres_killed_under_load_loses_no_answer_that_was_given(
                 await asyncio.sleep(0.05)
             pid = own_postgres.pid
             assert pid is not None
-            own_postgres_kill(pid)
+            os.kill(pid, signal.SIGKILL)
             while own_postgres.pid is not None:
                 await asyncio.sleep(0.02)
             assert url == await asyncio.to_thread(own_postgres.start)
@@ -184,12 +185,6 @@ async def test_postgres_killed_under_load_loses_no_answer_that_was_given(
     assert "deadlock" not in log
 
 
-def own_postgres_kill(pid: int) -> None:
-    import os
-
-    os.kill(pid, signal.SIGKILL)
-
-
 async def test_health_follows_the_database(own_postgres: EmbeddedPostgres) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -213,9 +208,3 @@ async def test_health_follows_the_database(own_postgres: EmbeddedPostgres) -> No
         while await status() != serving:
             await asyncio.sleep(0.1)
         assert "hello" == (await server.chat()).response
-
-
-def _reason(turn: cpb.Turn) -> str:
-    from parley.v1 import error_reason_pb2
-
-    return error_reason_pb2.ErrorReason.Name(turn.error_reason).removeprefix("ERROR_REASON_")

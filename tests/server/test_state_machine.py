@@ -32,14 +32,13 @@ from hypothesis.stateful import (
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley.v1 import error_reason_pb2
 from parley_server.app import Worker
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Owner, Text
 from parley_server.core.turns import Turns
 from parley_server.core.waiting import topic_of
 from support.agents import ScriptedAgent
-from support.services import Service, an_id, details_of, info_of, settings_for
+from support.services import Service, an_id, details_of, info_of, reason_of, settings_for
 
 EXAMPLES = int(os.environ.get("PARLEY_TEST_EXAMPLES", "50"))
 STEPS = 40
@@ -910,7 +909,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def _standing(turn: cpb.Turn) -> tuple[str, str]:
-    reason = error_reason_pb2.ErrorReason.Name(turn.error_reason).removeprefix("ERROR_REASON_")
+    reason = reason_of(turn)
     state = cpb.TurnState.Name(turn.state).removeprefix("TURN_STATE_")
     return state, "" if reason == "UNSPECIFIED" else reason
 

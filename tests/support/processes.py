@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -128,9 +127,3 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the process ids of a process's children."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()]

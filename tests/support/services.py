@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.v1 import conversation_pb2, conversation_service_pb2_grpc
+from parley.v1 import conversation_pb2, conversation_service_pb2_grpc, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.app import Worker
 from parley_server.auth.tokens import mint
@@ -151,6 +151,12 @@ def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     assert len(infos) == 1
     assert infos[0].domain == "parley.v1"
     return infos[0]
+
+
+def reason_of(turn: conversation_pb2.Turn) -> str:
+    """Return why a turn failed, by name."""
+    name = error_reason_pb2.ErrorReason.Name(turn.error_reason)
+    return name.removeprefix("ERROR_REASON_")
 
 
 async def refused(call: Awaitable[Any]) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from parley_server.core.model import (
     StreamEvent,
     Turn,
 )
+from parley_server.core.outliving import Outliving
 from parley_server.core.ports import Store
 from parley_server.core.runs import Runs
 from parley_server.core.waiting import Bells, either
@@ -42,19 +43,16 @@ class Events:
         self._store = store
         self._bells = bells
         self._runs = runs
-        self._reading: set[asyncio.Task[Any]] = set()
+        self._outliving = Outliving()
 
     async def after(self, owner: Owner, source: Source, position: Position) -> list[StoredEvent]:
         """Return what has been stored behind a position of this attempt."""
         here = self._runs.find(source.turn_id)
         if here is not None and here.lease.attempt == source.attempt:
             return here.events.stored[position.index + 1 :] if here.events else []
-        reading = asyncio.create_task(
+        return await self._outliving.run(
             self._store.events(owner, source.turn_id, source.attempt, position.index)
         )
-        self._reading.add(reading)
-        reading.add_done_callback(self._reading.discard)
-        return await asyncio.shield(reading)
 
     def next_look_s(self, source: Source) -> float:
         """Return how long to wait for a bell before looking all the same, in seconds."""

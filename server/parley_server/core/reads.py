@@ -1,27 +1,19 @@
 """Reading what is stored."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 from uuid import UUID
 
 from parley_server.core.errors import SequenceNotReached, TurnNotFound
 from parley_server.core.model import ConversationPage, HistoryPage, Owner, Turn, TurnName
+from parley_server.core.outliving import Outliving
 from parley_server.core.ports import ConversationCursor, Store
-
-T = TypeVar("T")
 
 
 class Reads:
-    """Answers reads from the store.
-
-    Each statement runs in a task of its own that outlives a lost caller: a statement that is
-    cancelled on its way can cost its connection (decision 0004).
-    """
+    """Answers reads from the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._reading: set[asyncio.Task[Any]] = set()
+        self._outliving = Outliving()
 
     async def history(
         self,
@@ -38,7 +30,7 @@ class Reads:
 
         Raises: ConversationNotFound; SequenceNotReached: it has not come to min_sequence yet.
         """
-        page = await self._shielded(
+        page = await self._outliving.run(
             self._store.history(
                 owner,
                 conversation_id,
@@ -56,20 +48,14 @@ class Reads:
         self, owner: Owner, after: ConversationCursor | None, limit: int
     ) -> ConversationPage:
         """Read a page of the owner's conversations, the most recently active first."""
-        return await self._shielded(self._store.conversations(owner, after, limit))
+        return await self._outliving.run(self._store.conversations(owner, after, limit))
 
     async def turn(self, owner: Owner, name: TurnName) -> Turn:
         """Read a turn.
 
         Raises: TurnNotFound.
         """
-        return await self._shielded(turn_named(self._store, owner, name))
-
-    async def _shielded(self, statement: Coroutine[None, None, T]) -> T:
-        reading = asyncio.create_task(statement)
-        self._reading.add(reading)
-        reading.add_done_callback(self._reading.discard)
-        return await asyncio.shield(reading)
+        return await self._outliving.run(turn_named(self._store, owner, name))
 
 
 async def turn_named(store: Store, owner: Owner, name: TurnName) -> Turn:

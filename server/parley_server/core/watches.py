@@ -2,9 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
-from typing import Any, TypeVar
 from uuid import UUID
 
 from parley_server.core.errors import Overloaded, WatchExpired, WorkerDrained
@@ -19,6 +18,7 @@ from parley_server.core.model import (
     TurnState,
     WatchUpdate,
 )
+from parley_server.core.outliving import Outliving
 from parley_server.core.ports import Store
 from parley_server.core.waiting import Bells, either, topic_of
 
@@ -31,8 +31,6 @@ LOOK_AT_RUNNING_S = 5.0
 """How often one with an open turn is: nobody signals that a worker went away."""
 PAGE_MESSAGES = 200
 
-T = TypeVar("T")
-
 
 class Watches:
     """The watches of this worker's callers."""
@@ -43,7 +41,7 @@ class Watches:
         self._bells = bells
         self._max_watches = max_watches
         self._count = 0
-        self._reading: set[asyncio.Task[Any]] = set()
+        self._outliving = Outliving()
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def drain(self) -> None:
@@ -118,15 +116,17 @@ class Watches:
     async def _new(self, watch: "_Watch") -> AsyncGenerator[WatchUpdate, None]:
         """Yield what came since the last look: each turn's state behind its last message."""
         if not self._bells.reach_other_workers:
-            standing = await self._read(self._store.standing(watch.owner, watch.conversation_id))
+            standing = await self._outliving.run(
+                self._store.standing(watch.owner, watch.conversation_id)
+            )
             if standing is not None and standing == watch.standing:
                 return
             watch.standing = standing
         # Turns before messages: whatever a turn says that it has written is in the messages then.
-        turns = await self._read(
+        turns = await self._outliving.run(
             self._store.turns_since(watch.owner, watch.conversation_id, watch.turns_from)
         )
-        page = await self._read(
+        page = await self._outliving.run(
             self._store.history(
                 watch.owner,
                 watch.conversation_id,
@@ -144,13 +144,6 @@ class Watches:
             yield message
             if message.sequence in changed:
                 yield watch.told(changed.pop(message.sequence))
-
-    async def _read(self, statement: Coroutine[None, None, T]) -> T:
-        """Run a statement that outlives a lost caller."""
-        reading = asyncio.create_task(statement)
-        self._reading.add(reading)
-        reading.add_done_callback(self._reading.discard)
-        return await asyncio.shield(reading)
 
 
 class _Watch:

@@ -10,7 +10,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentRefused, AgentUnavailable
 from parley_server.core.model import Finish, FinishReason, Text, ToolCall, Usage
 from support.agents import Gate, ScriptedAgent, say_back
-from support.services import Service, StartService, an_id, details_of, refused
+from support.services import Service, StartService, an_id, details_of, reason_of, refused
 
 CANCEL, CONTINUE = pb.ON_DISCONNECT_CANCEL, pb.ON_DISCONNECT_CONTINUE
 
@@ -22,12 +22,6 @@ async def ended(service: Service, request_id: str) -> cpb.Turn:
         if turn.state != cpb.TURN_STATE_RUNNING:
             return turn
         await asyncio.sleep(0.02)
-
-
-def reason_of(turn: cpb.Turn) -> str:
-    from parley.v1 import error_reason_pb2
-
-    return error_reason_pb2.ErrorReason.Name(turn.error_reason).removeprefix("ERROR_REASON_")
 
 
 async def test_everything_an_agent_yields_is_in_the_answer(start_service: StartService) -> None:

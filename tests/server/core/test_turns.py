@@ -7,6 +7,7 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
+from parley.v1 import error_reason_pb2
 from support.agents import Gate, ScriptedAgent
 from support.services import Service, StartService, an_id, gathered, info_of, refused
 
@@ -174,7 +175,7 @@ async def test_failed_turn_runs_again_under_its_request_id(start_service: StartS
     answer = await service.chat("hello", request_id="r1", expected_sequence=0)
 
     assert cpb.TURN_STATE_FAILED == failed.state
-    assert "ERROR_REASON_AGENT_UNAVAILABLE" == _reason_name(failed)
+    assert error_reason_pb2.ERROR_REASON_AGENT_UNAVAILABLE == failed.error_reason
     assert (1, 2) == (answer.user_sequence, answer.response_sequence)
     assert not answer.replayed
     turn = await service.turn(request_id="r1")
@@ -285,12 +286,6 @@ def failing_once(failing_turn: int = 1):
             yield event
 
     return script
-
-
-def _reason_name(turn: cpb.Turn) -> str:
-    from parley.v1 import error_reason_pb2
-
-    return error_reason_pb2.ErrorReason.Name(turn.error_reason)
 
 
 async def _waits(service: Service) -> None:
