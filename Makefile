@@ -7,9 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 LOCKS := requirements/uv.txt requirements/all.txt requirements/model.txt
 UV := $(BIN)/uv --quiet
+DESCRIPTORS := build/parley.binpb
+# googleapis-common-protos brings google/api/annotations.proto, and pip puts it here.
+PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(wildcard $(VENV)/lib/python3*/site-packages)
+PROTO_FILES = $(sort $(shell find protos/parley -name '*.proto'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test cover bench lint format types architecture gen released gen-check lock clean
+.PHONY: help setup run chat test cover bench lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,8 +56,10 @@ bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and s
 lint: $(STAMP) ## Lint and format checks, of Python and of the protos
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
-	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
-	@cd protos && ../$(BIN)/buf breaking --against released.binpb
+	@$(MAKE) $(DESCRIPTORS)
+	@$(BIN)/buf format --diff --exit-code protos
+	@$(BIN)/buf lint $(DESCRIPTORS) --config protos/buf.yaml --path parley
+	@$(BIN)/buf breaking $(DESCRIPTORS) --config protos/buf.yaml --against protos/released.binpb
 
 format: $(STAMP) ## Put everything in its usual shape
 	@$(BIN)/ruff check --fix --quiet; $(BIN)/ruff format --quiet
@@ -65,15 +71,20 @@ types: $(STAMP) ## Check types, strictly
 architecture: $(STAMP) ## Check which parts may know which
 	@$(BIN)/lint-imports --no-cache
 
+descriptors: $(DESCRIPTORS) ## Build the descriptor set that Envoy transcodes JSON with
+
+$(DESCRIPTORS): $(PROTO_FILES) $(STAMP)
+	@mkdir -p $(@D)
+	@$(PROTOC) --include_imports --include_source_info -o $@ $(PROTO_FILES)
+
 gen: $(STAMP) ## Generate the Python stubs from the protos
-	@cd protos && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. \
-		--python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
-		$$(find parley -name '*.proto' | sort)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=protos --grpc_python_out=protos \
+		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTO_FILES)
 	@# A file without a service gets an empty stub, which nobody imports.
 	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
 
 released: $(STAMP) ## Take the protos as they are for the contract that later ones must not break
-	@cd protos && ../$(BIN)/buf build --exclude-source-info -o released.binpb
+	@$(PROTOC) --include_imports -o protos/released.binpb $(PROTO_FILES)
 
 gen-check: $(STAMP) ## Check that the committed stubs are what the protos say
 	@$(BIN)/python tests/gen_check.py

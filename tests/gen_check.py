@@ -4,10 +4,13 @@ import filecmp
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
 PROTOS = Path(__file__).parent.parent / "protos"
+LIBRARIES = sysconfig.get_path("purelib")
+"""Where googleapis-common-protos has put google/api/annotations.proto."""
 
 
 def main() -> int:
@@ -25,7 +28,7 @@ def main() -> int:
         ]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         subprocess.run(
-            [sys.executable, "-m", "grpc_tools.protoc", "-I.", *outputs, *files],
+            [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"-I{LIBRARIES}", *outputs, *files],
             cwd=PROTOS,
             env={**os.environ, "PATH": path},
             check=True,

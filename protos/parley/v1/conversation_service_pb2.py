@@ -22,56 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from parley.v1 import conversation_pb2 as parley_dot_v1_dot_conversation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cparley/v1/conversation.proto\"\xfb\x01\n\x0b\x43hatRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12\x1e\n\x11\x65xpected_sequence\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\"\n\x07on_busy\x18\x06 \x01(\x0e\x32\x11.parley.v1.OnBusy\x12.\n\ron_disconnect\x18\x07 \x01(\x0e\x32\x17.parley.v1.OnDisconnect\x12\r\n\x05\x61gent\x18\x08 \x01(\tB\x14\n\x12_expected_sequence\"\xbc\x02\n\x0c\x43hatResponse\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x10\n\x08response\x18\x03 \x01(\t\x12\'\n\ntool_calls\x18\x04 \x03(\x0b\x32\x13.parley.v1.ToolCall\x12\x15\n\ruser_sequence\x18\x05 \x01(\x03\x12\x19\n\x11response_sequence\x18\x06 \x01(\x03\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.parley.v1.Usage\x12\r\n\x05model\x18\x08 \x01(\t\x12.\n\rfinish_reason\x18\t \x01(\x0e\x32\x17.parley.v1.FinishReason\x12\x10\n\x08replayed\x18\n \x01(\x08\x12#\n\x07\x63ontext\x18\x0b \x01(\x0b\x32\x12.parley.v1.Context\"\xa2\x01\n\x11GetHistoryRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x1f\n\x05order\x18\x04 \x01(\x0e\x32\x10.parley.v1.Order\x12\x16\n\x0e\x61\x66ter_sequence\x18\x05 \x01(\x03\x12\x14\n\x0cmin_sequence\x18\x06 \x01(\x03\"j\n\x12GetHistoryResponse\x12$\n\x08messages\x18\x01 \x03(\x0b\x32\x12.parley.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\"A\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"d\n\x19ListConversationsResponse\x12.\n\rconversations\x18\x01 \x03(\x0b\x32\x17.parley.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"N\n\x0eGetTurnRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"0\n\x0fGetTurnResponse\x12\x1d\n\x04turn\x18\x01 \x01(\x0b\x32\x0f.parley.v1.Turn\"Q\n\x11\x43\x61ncelTurnRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"3\n\x12\x43\x61ncelTurnResponse\x12\x1d\n\x04turn\x18\x01 \x01(\x0b\x32\x0f.parley.v1.Turn\"z\n\x11StreamChatRequest\x12$\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x16.parley.v1.ChatRequest\x12\x15\n\rafter_attempt\x18\x02 \x01(\x05\x12\x18\n\x0b\x61\x66ter_index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_after_index\"\xf6\x01\n\x12StreamChatResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x12\n\x05index\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12)\n\x07started\x18\x03 \x01(\x0b\x32\x16.parley.v1.TurnStartedH\x00\x12%\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x14.parley.v1.TextChunkH\x00\x12(\n\ttool_call\x18\x05 \x01(\x0b\x32\x13.parley.v1.ToolCallH\x00\x12,\n\tcompleted\x18\x06 \x01(\x0b\x32\x17.parley.v1.ChatResponseH\x00\x42\x07\n\x05\x65ventB\x08\n\x06_index\"N\n\x0bTurnStarted\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x15\n\ruser_sequence\x18\x03 \x01(\x03\"\x19\n\tTextChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\"c\n\x18WatchConversationRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x16\n\x0einclude_events\x18\x03 \x01(\x08\"\xcb\x01\n\x19WatchConversationResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x12.parley.v1.MessageH\x00\x12\x1f\n\x04turn\x18\x02 \x01(\x0b\x32\x0f.parley.v1.TurnH\x00\x12.\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1d.parley.v1.StreamChatResponseH\x00\x12,\n\x08progress\x18\x04 \x01(\x0b\x32\x18.parley.v1.WatchProgressH\x00\x42\x08\n\x06update\"&\n\rWatchProgress\x12\x15\n\rlast_sequence\x18\x01 \x01(\x03*G\n\x06OnBusy\x12\x17\n\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n\x0eON_BUSY_REJECT\x10\x01\x12\x10\n\x0cON_BUSY_WAIT\x10\x02*c\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x02*N\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_OLDEST_FIRST\x10\x01\x12\x16\n\x12ORDER_NEWEST_FIRST\x10\x02\x32\xb5\x04\n\x13\x43onversationService\x12\x37\n\x04\x43hat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\x12K\n\nStreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12I\n\nGetHistory\x12\x1c.parley.v1.GetHistoryRequest\x1a\x1d.parley.v1.GetHistoryResponse\x12^\n\x11ListConversations\x12#.parley.v1.ListConversationsRequest\x1a$.parley.v1.ListConversationsResponse\x12@\n\x07GetTurn\x12\x19.parley.v1.GetTurnRequest\x1a\x1a.parley.v1.GetTurnResponse\x12I\n\nCancelTurn\x12\x1c.parley.v1.CancelTurnRequest\x1a\x1d.parley.v1.CancelTurnResponse\x12`\n\x11WatchConversation\x12#.parley.v1.WatchConversationRequest\x1a$.parley.v1.WatchConversationResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cparley/v1/conversation.proto\"\xfb\x01\n\x0b\x43hatRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12\x1e\n\x11\x65xpected_sequence\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\"\n\x07on_busy\x18\x06 \x01(\x0e\x32\x11.parley.v1.OnBusy\x12.\n\ron_disconnect\x18\x07 \x01(\x0e\x32\x17.parley.v1.OnDisconnect\x12\r\n\x05\x61gent\x18\x08 \x01(\tB\x14\n\x12_expected_sequence\"\xbc\x02\n\x0c\x43hatResponse\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x10\n\x08response\x18\x03 \x01(\t\x12\'\n\ntool_calls\x18\x04 \x03(\x0b\x32\x13.parley.v1.ToolCall\x12\x15\n\ruser_sequence\x18\x05 \x01(\x03\x12\x19\n\x11response_sequence\x18\x06 \x01(\x03\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.parley.v1.Usage\x12\r\n\x05model\x18\x08 \x01(\t\x12.\n\rfinish_reason\x18\t \x01(\x0e\x32\x17.parley.v1.FinishReason\x12\x10\n\x08replayed\x18\n \x01(\x08\x12#\n\x07\x63ontext\x18\x0b \x01(\x0b\x32\x12.parley.v1.Context\"\xa2\x01\n\x11GetHistoryRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x1f\n\x05order\x18\x04 \x01(\x0e\x32\x10.parley.v1.Order\x12\x16\n\x0e\x61\x66ter_sequence\x18\x05 \x01(\x03\x12\x14\n\x0cmin_sequence\x18\x06 \x01(\x03\"j\n\x12GetHistoryResponse\x12$\n\x08messages\x18\x01 \x03(\x0b\x32\x12.parley.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\"A\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"d\n\x19ListConversationsResponse\x12.\n\rconversations\x18\x01 \x03(\x0b\x32\x17.parley.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"N\n\x0eGetTurnRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"0\n\x0fGetTurnResponse\x12\x1d\n\x04turn\x18\x01 \x01(\x0b\x32\x0f.parley.v1.Turn\"Q\n\x11\x43\x61ncelTurnRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"3\n\x12\x43\x61ncelTurnResponse\x12\x1d\n\x04turn\x18\x01 \x01(\x0b\x32\x0f.parley.v1.Turn\"z\n\x11StreamChatRequest\x12$\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x16.parley.v1.ChatRequest\x12\x15\n\rafter_attempt\x18\x02 \x01(\x05\x12\x18\n\x0b\x61\x66ter_index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_after_index\"\xf6\x01\n\x12StreamChatResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x12\n\x05index\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12)\n\x07started\x18\x03 \x01(\x0b\x32\x16.parley.v1.TurnStartedH\x00\x12%\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x14.parley.v1.TextChunkH\x00\x12(\n\ttool_call\x18\x05 \x01(\x0b\x32\x13.parley.v1.ToolCallH\x00\x12,\n\tcompleted\x18\x06 \x01(\x0b\x32\x17.parley.v1.ChatResponseH\x00\x42\x07\n\x05\x65ventB\x08\n\x06_index\"N\n\x0bTurnStarted\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x15\n\ruser_sequence\x18\x03 \x01(\x03\"\x19\n\tTextChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\"c\n\x18WatchConversationRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x16\n\x0einclude_events\x18\x03 \x01(\x08\"\xcb\x01\n\x19WatchConversationResponse\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x12.parley.v1.MessageH\x00\x12\x1f\n\x04turn\x18\x02 \x01(\x0b\x32\x0f.parley.v1.TurnH\x00\x12.\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x1d.parley.v1.StreamChatResponseH\x00\x12,\n\x08progress\x18\x04 \x01(\x0b\x32\x18.parley.v1.WatchProgressH\x00\x42\x08\n\x06update\"&\n\rWatchProgress\x12\x15\n\rlast_sequence\x18\x01 \x01(\x03*G\n\x06OnBusy\x12\x17\n\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n\x0eON_BUSY_REJECT\x10\x01\x12\x10\n\x0cON_BUSY_WAIT\x10\x02*c\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n\x16ON_DISCONNECT_CONTINUE\x10\x02*N\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_OLDEST_FIRST\x10\x01\x12\x16\n\x12ORDER_NEWEST_FIRST\x10\x02\x32\xa9\x05\n\x13\x43onversationService\x12Z\n\x04\x43hat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/conversations:chat:\x01*\x12K\n\nStreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12\x7f\n\nGetHistory\x12\x1c.parley.v1.GetHistoryRequest\x1a\x1d.parley.v1.GetHistoryResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12y\n\x11ListConversations\x12#.parley.v1.ListConversationsRequest\x1a$.parley.v1.ListConversationsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x12@\n\x07GetTurn\x12\x19.parley.v1.GetTurnRequest\x1a\x1a.parley.v1.GetTurnResponse\x12I\n\nCancelTurn\x12\x1c.parley.v1.CancelTurnRequest\x1a\x1d.parley.v1.CancelTurnResponse\x12`\n\x11WatchConversation\x12#.parley.v1.WatchConversationRequest\x1a$.parley.v1.WatchConversationResponse0\x01\x42\x32\n\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.v1.conversation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_ONBUSY']._serialized_start=2189
-  _globals['_ONBUSY']._serialized_end=2260
-  _globals['_ONDISCONNECT']._serialized_start=2262
-  _globals['_ONDISCONNECT']._serialized_end=2361
-  _globals['_ORDER']._serialized_start=2363
-  _globals['_ORDER']._serialized_end=2441
-  _globals['_CHATREQUEST']._serialized_start=82
-  _globals['_CHATREQUEST']._serialized_end=333
-  _globals['_CHATRESPONSE']._serialized_start=336
-  _globals['_CHATRESPONSE']._serialized_end=652
-  _globals['_GETHISTORYREQUEST']._serialized_start=655
-  _globals['_GETHISTORYREQUEST']._serialized_end=817
-  _globals['_GETHISTORYRESPONSE']._serialized_start=819
-  _globals['_GETHISTORYRESPONSE']._serialized_end=925
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=927
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=992
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=994
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1094
-  _globals['_GETTURNREQUEST']._serialized_start=1096
-  _globals['_GETTURNREQUEST']._serialized_end=1174
-  _globals['_GETTURNRESPONSE']._serialized_start=1176
-  _globals['_GETTURNRESPONSE']._serialized_end=1224
-  _globals['_CANCELTURNREQUEST']._serialized_start=1226
-  _globals['_CANCELTURNREQUEST']._serialized_end=1307
-  _globals['_CANCELTURNRESPONSE']._serialized_start=1309
-  _globals['_CANCELTURNRESPONSE']._serialized_end=1360
-  _globals['_STREAMCHATREQUEST']._serialized_start=1362
-  _globals['_STREAMCHATREQUEST']._serialized_end=1484
-  _globals['_STREAMCHATRESPONSE']._serialized_start=1487
-  _globals['_STREAMCHATRESPONSE']._serialized_end=1733
-  _globals['_TURNSTARTED']._serialized_start=1735
-  _globals['_TURNSTARTED']._serialized_end=1813
-  _globals['_TEXTCHUNK']._serialized_start=1815
-  _globals['_TEXTCHUNK']._serialized_end=1840
-  _globals['_WATCHCONVERSATIONREQUEST']._serialized_start=1842
-  _globals['_WATCHCONVERSATIONREQUEST']._serialized_end=1941
-  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_start=1944
-  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_end=2147
-  _globals['_WATCHPROGRESS']._serialized_start=2149
-  _globals['_WATCHPROGRESS']._serialized_end=2187
-  _globals['_CONVERSATIONSERVICE']._serialized_start=2444
-  _globals['_CONVERSATIONSERVICE']._serialized_end=3009
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\rdev.parley.v1P\001Z\037parley.dev/go/parleyv1;parleyv1'
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['Chat']._loaded_options = None
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['Chat']._serialized_options = b'\202\323\344\223\002\033\"\026/v1/conversations:chat:\001*'
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['GetHistory']._loaded_options = None
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['GetHistory']._serialized_options = b'\202\323\344\223\002.\022,/v1/conversations/{conversation_id}/messages'
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['ListConversations']._loaded_options = None
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['ListConversations']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/conversations'
+  _globals['_ONBUSY']._serialized_start=2219
+  _globals['_ONBUSY']._serialized_end=2290
+  _globals['_ONDISCONNECT']._serialized_start=2292
+  _globals['_ONDISCONNECT']._serialized_end=2391
+  _globals['_ORDER']._serialized_start=2393
+  _globals['_ORDER']._serialized_end=2471
+  _globals['_CHATREQUEST']._serialized_start=112
+  _globals['_CHATREQUEST']._serialized_end=363
+  _globals['_CHATRESPONSE']._serialized_start=366
+  _globals['_CHATRESPONSE']._serialized_end=682
+  _globals['_GETHISTORYREQUEST']._serialized_start=685
+  _globals['_GETHISTORYREQUEST']._serialized_end=847
+  _globals['_GETHISTORYRESPONSE']._serialized_start=849
+  _globals['_GETHISTORYRESPONSE']._serialized_end=955
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=957
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=1022
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=1024
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1124
+  _globals['_GETTURNREQUEST']._serialized_start=1126
+  _globals['_GETTURNREQUEST']._serialized_end=1204
+  _globals['_GETTURNRESPONSE']._serialized_start=1206
+  _globals['_GETTURNRESPONSE']._serialized_end=1254
+  _globals['_CANCELTURNREQUEST']._serialized_start=1256
+  _globals['_CANCELTURNREQUEST']._serialized_end=1337
+  _globals['_CANCELTURNRESPONSE']._serialized_start=1339
+  _globals['_CANCELTURNRESPONSE']._serialized_end=1390
+  _globals['_STREAMCHATREQUEST']._serialized_start=1392
+  _globals['_STREAMCHATREQUEST']._serialized_end=1514
+  _globals['_STREAMCHATRESPONSE']._serialized_start=1517
+  _globals['_STREAMCHATRESPONSE']._serialized_end=1763
+  _globals['_TURNSTARTED']._serialized_start=1765
+  _globals['_TURNSTARTED']._serialized_end=1843
+  _globals['_TEXTCHUNK']._serialized_start=1845
+  _globals['_TEXTCHUNK']._serialized_end=1870
+  _globals['_WATCHCONVERSATIONREQUEST']._serialized_start=1872
+  _globals['_WATCHCONVERSATIONREQUEST']._serialized_end=1971
+  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_start=1974
+  _globals['_WATCHCONVERSATIONRESPONSE']._serialized_end=2177
+  _globals['_WATCHPROGRESS']._serialized_start=2179
+  _globals['_WATCHPROGRESS']._serialized_end=2217
+  _globals['_CONVERSATIONSERVICE']._serialized_start=2474
+  _globals['_CONVERSATIONSERVICE']._serialized_end=3155
 # @@protoc_insertion_point(module_scope)
