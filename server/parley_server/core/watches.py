@@ -1,6 +1,7 @@
 """Watching a conversation: what is there after a sequence, then live."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
@@ -49,6 +50,10 @@ class Watches:
         if not self._draining.done():
             self._draining.set_result(None)
 
+    def _check_draining(self) -> None:
+        if self._draining.done():
+            raise WorkerDrained
+
     async def watch(
         self, owner: Owner, conversation_id: UUID, after_sequence: int, *, include_events: bool
     ) -> AsyncGenerator[WatchUpdate, None]:
@@ -77,8 +82,7 @@ class Watches:
         ends_at = loop.time() + WATCH_S * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
         progress_at = 0.0
         while True:
-            if self._draining.done():
-                raise WorkerDrained
+            self._check_draining()
             with ExitStack() as listening:
                 bells = [listening.enter_context(self._bells.listen(watch.topic))]
                 source = watch.open_source if include_events else None
@@ -96,22 +100,24 @@ class Watches:
                         yield Piece(source.attempt, stored.index, stored.event)
                 if is_behind or (include_events and source != watch.open_source):
                     continue
-                if loop.time() >= progress_at:
-                    progress_at = loop.time() + PROGRESS_S
-                    yield Progress(watch.sequence)
-                if loop.time() >= ends_at:
-                    raise WatchExpired
-                look_s = min(self._look_s(watch, source), progress_at - loop.time())
-                await either(
-                    *bells, self._draining, timeout_s=max(0, min(look_s, ends_at - loop.time()))
-                )
+                look_at = loop.time() + self._look_s(watch, source)
+                while loop.time() < look_at and not any(bell.done() for bell in bells):
+                    self._check_draining()
+                    if loop.time() >= ends_at:
+                        raise WatchExpired
+                    if loop.time() >= progress_at:
+                        progress_at = loop.time() + PROGRESS_S
+                        yield Progress(watch.sequence)
+                    wake_at = min(look_at, progress_at, ends_at)
+                    await either(*bells, self._draining, timeout_s=max(0, wake_at - loop.time()))
 
     def _look_s(self, watch: "_Watch", source: Source | None) -> float:
+        """Return how long to wait for a bell before looking all the same, in seconds."""
         if source is not None:
             return min(self._events.next_look_s(source), LOOK_AT_RUNNING_S)
         if not self._bells.reach_other_workers:
             return LOOK_S
-        return PROGRESS_S if watch.open_source is None else LOOK_AT_RUNNING_S
+        return math.inf if watch.open_source is None else LOOK_AT_RUNNING_S
 
     async def _new(self, watch: "_Watch") -> AsyncGenerator[WatchUpdate, None]:
         """Yield what came since the last look: each turn's state behind its last message."""

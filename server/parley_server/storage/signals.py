@@ -3,13 +3,14 @@
 One connection a worker listens. What is to be told is gathered for 20 ms and sent in one statement:
 a NOTIFY in each turn's own statement would have all commits of the database wait for each other.
 Workers greet each other, so that one that is alone sends nothing but a greeting now and then.
+Whoever may have told too little, because it had not heard of a worker or could not send, says so.
 """
 
 import asyncio
+import math
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from contextlib import suppress
 from uuid import UUID
 
 import psycopg
@@ -30,6 +31,8 @@ PEER_S = 30.0
 """How long a worker that said so is taken to listen."""
 TOPICS_A_SIGNAL = 300
 """How many ids fit into the 8,000 bytes of one notification."""
+GAP = UUID(int=0)
+"""In the place of a topic: look for yourselves, something may not have been told."""
 _ID_BYTES = 16
 _SENDER_CHARACTERS = 8
 _NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', $1)", ("payload",))
@@ -65,6 +68,10 @@ class PostgresSignals:
         self._greeting: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self._is_gathering = False
+        self._is_gap_due = False
+        self._is_closed = False
+        self._alone_from = math.inf
+        """When it would have heard from every worker there is, on the loop's clock."""
         self.are_live = False
 
     def open(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
@@ -72,13 +79,14 @@ class PostgresSignals:
 
         Args:
             on_signal: called for each topic that another worker has sent.
-            on_gap: called when signals may have been missed.
+            on_gap: called when signals may have been missed, and not more than once a second.
         """
         self._listening = asyncio.create_task(self._listen(on_signal, on_gap))
         self._greet()
 
     async def close(self) -> None:
         """Tell what is still to be told, and listen no more."""
+        self._is_closed = True
         if self._greeting is not None:
             self._greeting.cancel()
         if self._listening is not None:
@@ -89,12 +97,13 @@ class PostgresSignals:
 
     def send(self, topic: UUID) -> None:
         """Tell the other workers within about 20 ms, each topic once; nobody, if there are none."""
-        if not self._peers:
+        loop = asyncio.get_running_loop()
+        if not self._peers and loop.time() > self._alone_from:
             return
         self._pending[topic] = None
         if not self._is_gathering:
             self._is_gathering = True
-            asyncio.get_running_loop().call_later(GATHER_S, self._send_soon)
+            loop.call_later(GATHER_S, self._send_soon)
 
     def _send_soon(self) -> None:
         self._is_gathering = False
@@ -109,8 +118,11 @@ class PostgresSignals:
 
     async def _notify(self, topics: list[UUID]) -> None:
         payload = self._sender + b64encode(b"".join(topic.bytes for topic in topics)).decode()
-        with suppress(StoreUnavailable):  # those who wait look for themselves, and soon
+        try:
             await self._connections.run(_NOTIFY, {"payload": payload})
+        except StoreUnavailable:
+            if topics and not self._is_closed:
+                asyncio.get_running_loop().call_later(RECONNECT_S, self.send, GAP)
 
     def _greet(self) -> None:
         """Say that this worker listens, and forget those who have not said so for a while."""
@@ -137,28 +149,45 @@ class PostgresSignals:
                 async with connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     self.are_live = True
+                    self._alone_from = asyncio.get_running_loop().time() + GREETING_S * 1.5
                     self._send_now([])
                     on_gap()
                     async for notification in connection.notifies():
-                        self._heard(notification.payload, on_signal)
+                        self._heard(notification.payload, on_signal, on_gap)
             except psycopg.Error as error:
                 if self.are_live:
                     log.warning("signals lost", error=type(error).__name__)
             finally:
                 self.are_live = False
+                self._alone_from = math.inf
             on_gap()
             await asyncio.sleep(RECONNECT_S)
 
-    def _heard(self, payload: str, on_signal: OnSignal) -> None:
+    def _heard(self, payload: str, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
         sender, data = payload[:_SENDER_CHARACTERS], payload[_SENDER_CHARACTERS:]
         if sender == self._sender:
             return
         if sender not in self._peers:
-            self._send_now([])  # greet it back
+            self._send_now([GAP])  # greets it back, and it was told nothing so far
         self._peers[sender] = asyncio.get_running_loop().time()
         try:
             ids = b64decode(data, validate=True)
         except ValueError:
             return  # not one of ours: anybody may notify
         for at in range(0, len(ids) - _ID_BYTES + 1, _ID_BYTES):
-            on_signal(UUID(bytes=ids[at : at + _ID_BYTES]))
+            topic = UUID(bytes=ids[at : at + _ID_BYTES])
+            if topic == GAP:
+                self._look_soon(on_gap)
+            else:
+                on_signal(topic)
+
+    def _look_soon(self, on_gap: Callable[[], None]) -> None:
+        """Have everybody look within a second: of many workers that join at once, one look."""
+
+        def look() -> None:
+            self._is_gap_due = False
+            on_gap()
+
+        if not self._is_gap_due:
+            self._is_gap_due = True
+            asyncio.get_running_loop().call_later(secrets.randbelow(1000) / 1000, look)

@@ -495,6 +495,34 @@ async def test_watch_from_an_answer_on_tells_how_its_turn_ended(service: Service
     assert cpb.TURN_STATE_COMPLETED == update.turn.state
 
 
+async def test_idle_watch_costs_no_statement(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a watch looks again each time that it says how far it is."""
+    monkeypatch.setattr("parley_server.core.watches.PROGRESS_S", 0.02)
+    service, other = await start_service(), await start_service()
+    conversation_id = (await service.chat("one")).conversation_id
+    watch = service.watch(conversation_id)
+    await updates_until(watch, 2)
+    looks = 0
+    turns_since = service.worker.store.turns_since
+
+    async def counted(*args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await turns_since(*args)
+
+    for _ in range(100):  # signals of the start have come by then
+        await watch.read()
+    monkeypatch.setattr(service.worker.store, "turns_since", counted)
+    updates = [await watch.read() for _ in range(50)]
+
+    assert 0 == looks
+    assert [2] * 50 == [u.progress.last_sequence for u in updates]
+    await other.chat("two", conversation_id=conversation_id)
+    assert "TWO" == (await updates_until(watch, 4))[-1].message.content
+
+
 async def test_watch_of_nothing_is_not_found(service: Service) -> None:
     watch = service.watch(an_id())
 

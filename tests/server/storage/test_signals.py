@@ -1,0 +1,122 @@
+"""Signals between workers: nothing changed goes untold, and nobody is told without need."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from parley_server.storage.connections import Connections
+from parley_server.storage.signals import PostgresSignals
+from support.proxy import BEFORE, PostgresProxy
+
+TOPIC = UUID(int=7)
+
+
+async def until(claim: Callable[[], object]) -> None:
+    while not claim():
+        await asyncio.sleep(0.01)
+
+
+class Peer:
+    """A worker as far as signals go."""
+
+    def __init__(self, url: str) -> None:
+        self.heard: list[UUID] = []
+        self.gaps = 0
+        self._is_closed = False
+        self.connections = Connections(url, name="test", size=2, lease_s=3, is_prepared=False)
+        self.signals = PostgresSignals(url, self.connections)
+
+    async def open(self) -> None:
+        await self.connections.open()
+        self.signals.open(self.heard.append, self._note_gap)
+        await until(lambda: self.signals.are_live)
+
+    def _note_gap(self) -> None:
+        self.gaps += 1
+
+    async def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            await self.signals.close()
+            await self.connections.close()
+
+
+Join = Callable[[str], Awaitable[Peer]]
+
+
+@pytest.fixture
+async def join() -> AsyncIterator[Join]:
+    peers: list[Peer] = []
+
+    async def joined(url: str) -> Peer:
+        peer = Peer(url)
+        peers.append(peer)
+        await peer.open()
+        return peer
+
+    yield joined
+    for peer in peers:
+        await peer.close()
+
+
+async def test_worker_that_has_forgotten_its_peers_tells_them(
+    join: Join, database_url: str
+) -> None:
+    """As after half a minute without its connection: the others know it, and do not greet it back.
+
+    Fails when a worker that has just begun to listen takes itself to be alone.
+    """
+    one, two = await join(database_url), await join(database_url)
+    await until(lambda: one.signals._peers and two.signals._peers)
+    two.signals._peers.clear()
+    two.signals.send(TOPIC)
+
+    await until(lambda: TOPIC in one.heard)
+
+
+async def test_worker_that_joins_looks_for_what_it_was_not_told(
+    join: Join, database_url: str
+) -> None:
+    """Fails when a worker greets a newcomer back without saying that there may be a gap."""
+    one = await join(database_url)
+    two = await join(database_url)
+    at_start = two.gaps
+
+    await until(lambda: two.gaps > at_start)
+    assert not two.heard
+    assert one.gaps > 0
+
+
+async def test_signal_that_could_not_be_sent_becomes_a_look(
+    join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a signal that the database refused is forgotten."""
+    monkeypatch.setattr("parley_server.storage.signals.RECONNECT_S", 0.05)
+    async with PostgresProxy(database_url).running() as proxy:
+        sender, hearer = await join(proxy.url), await join(database_url)
+        # Both have greeted each other, and nothing is on its way any more.
+        await until(lambda: sender.signals._peers and hearer.signals._peers)
+        await until(lambda: not hearer.signals._is_gap_due)
+        before = hearer.gaps
+        proxy.break_at("pg_notify", BEFORE)
+        sender.signals.send(TOPIC)
+
+        await until(lambda: hearer.gaps > before)
+        assert 1 == proxy.broken
+        assert TOPIC not in hearer.heard
+        await sender.close()
+
+
+async def test_lone_worker_sends_nothing(join: Join, database_url: str) -> None:
+    one = await join(database_url)
+    one.signals._alone_from = asyncio.get_running_loop().time()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("LISTEN parley")
+        one.signals.send(TOPIC)
+        await asyncio.gather(*one.signals._sending)
+
+        assert not one.signals._pending
+        assert not list(connection.notifies(timeout=0.1))
