@@ -176,7 +176,11 @@ async def _stream(
     )
     is_responses = request.path.endswith("/responses")
     events = response_events(step) if is_responses else chat_chunks(step, request.json)
+    breaks = (step.cut_after, step.end_after, step.garbage_after, step.error_after)
     for number, data in enumerate(events):
+        if step.hold is not None and number in breaks:
+            await writer.drain()
+            await asyncio.to_thread(step.hold.wait)
         if number == step.cut_after:
             await writer.drain()
             writer.transport.abort()

@@ -1,6 +1,7 @@
 """What a fake model is told to do: steps of a script, and how each looks in OpenAI's protocols."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -45,6 +46,8 @@ class Say:
     """or a chunk is no JSON;"""
     error_after: int | None = None
     """or an error comes inside the stream."""
+    hold: threading.Event | None = None
+    """What it waits for before it goes wrong."""
 
 
 @dataclass(frozen=True)

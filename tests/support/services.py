@@ -15,6 +15,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.app import Worker
 from parley_server.auth.tokens import mint
 from parley_server.config import Settings
+from parley_server.core.ports import Agent
 from support.agents import ScriptedAgent
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
@@ -114,7 +115,7 @@ async def start_service(database_url: str) -> AsyncIterator[StartService]:
     """Start workers of this test's database: `await start_service(agent, lease_s=1)`."""
     async with AsyncExitStack() as started:
 
-        async def start(agent: ScriptedAgent | None = None, **changes: Any) -> Service:
+        async def start(agent: Agent | None = None, **changes: Any) -> Service:
             settings = settings_for(**{"database_url": database_url, **changes})
             worker = Worker(settings, agent=agent or ScriptedAgent())
             port = await started.enter_async_context(worker.serving())

@@ -14,29 +14,10 @@ from parley_server.core.model import Finish, FinishReason, Text, ToolCall
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.processes import ServerProcess
 from support.services import Service, StartService, an_id, gathered, refused
+from support.streams import Stream, next_of, rest_of, text_of
 
-Stream = Any
 CALL = ToolCall("c1", "weather", '{"city": "Ulm"}', "12 °C", False, 1)
 CALL_PROTO = cpb.ToolCall(**CALL._asdict())
-
-
-async def next_of(stream: Stream, kind: str) -> pb.StreamChatResponse:
-    """Return the next event, which has to be of this kind."""
-    event = await stream.read()
-    assert isinstance(event, pb.StreamChatResponse), f"the stream ended: {event}"
-    assert kind == event.WhichOneof("event")
-    return event
-
-
-async def rest_of(stream: Stream) -> list[pb.StreamChatResponse]:
-    events = []
-    while (event := await stream.read()) is not grpc.aio.EOF:
-        events.append(event)
-    return events
-
-
-def text_of(events: list[pb.StreamChatResponse]) -> str:
-    return "".join(e.chunk.text for e in events)
 
 
 async def test_stream_brings_everything_as_it_happens(start_service: StartService) -> None:

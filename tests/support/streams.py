@@ -1,0 +1,28 @@
+"""Reading streams of answers, as a caller does."""
+
+from typing import Any
+
+import grpc
+
+from parley.v1 import conversation_service_pb2 as pb
+
+Stream = Any
+
+
+async def next_of(stream: Stream, kind: str) -> pb.StreamChatResponse:
+    """Return the next event, which has to be of this kind."""
+    event = await stream.read()
+    assert isinstance(event, pb.StreamChatResponse), f"the stream ended: {event}"
+    assert kind == event.WhichOneof("event")
+    return event
+
+
+async def rest_of(stream: Stream) -> list[pb.StreamChatResponse]:
+    events = []
+    while (event := await stream.read()) is not grpc.aio.EOF:
+        events.append(event)
+    return events
+
+
+def text_of(events: list[pb.StreamChatResponse]) -> str:
+    return "".join(e.chunk.text for e in events)
