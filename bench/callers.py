@@ -9,7 +9,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
@@ -64,9 +64,11 @@ Turn = Callable[[int, str, str], Awaitable[None]]
 
 
 @asynccontextmanager
-async def channels_to(port: int, count: int) -> AsyncIterator[list[grpc.aio.Channel]]:
-    options = [("grpc.use_local_subchannel_pool", 1)]  # a connection for each channel
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) for _ in range(count)]
+async def channels_to(
+    port: int, count: int, options: Sequence[tuple[str, int]] = ()
+) -> AsyncIterator[list[grpc.aio.Channel]]:
+    own = [*options, ("grpc.use_local_subchannel_pool", 1)]  # a connection for each channel
+    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", own) for _ in range(count)]
     try:
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         yield channels

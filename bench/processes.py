@@ -22,6 +22,7 @@ from parley_server.storage.embedded import EmbeddedPostgres
 
 BENCH = Path(__file__).parent
 START_S = 60
+NO_CHANGES: Mapping[str, str] = {}
 _PORT = re.compile(r"\bon (?:http://)?127\.0\.0\.1:(\d+)")
 
 
@@ -84,8 +85,10 @@ def _parley_settings(url: str, agent: str) -> dict[str, str]:
 
 
 @contextmanager
-def parley(url: str, folder: Path, agent: str = "echo") -> Iterator[Server]:
-    settings = _parley_settings(url, agent)
+def parley(
+    url: str, folder: Path, agent: str = "echo", changes: Mapping[str, str] = NO_CHANGES
+) -> Iterator[Server]:
+    settings = {**_parley_settings(url, agent), **changes}
     with _running("parley", ["-m", "parley_server", "serve"], settings, folder) as server:
         yield server
 
@@ -167,7 +170,7 @@ def counting_databases(folder: Path) -> Iterator[CountingDatabases]:
         yield CountingDatabases(postgres)
 
 
-def run_callers(script: str, job: object, server: Server) -> tuple[dict[str, Any], float]:
+def run_callers(script: str, job: object, server: Server) -> tuple[Any, float]:
     """Run a job in a process of its own.
 
     Returns: what it prints; the most memory that the server was seen to have meanwhile, in MB.

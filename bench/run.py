@@ -4,6 +4,7 @@ turns    a turn of Parley, of the plain flow, and an empty call, taking turns wi
 length   a turn in conversations of 100, 1,000 and 10,000 messages
 many     2,000 turns at once on one worker, with an agent that takes a second
 streams  how long what an agent says is under way; watchers of conversations that are idle
+overload three times as many turns as the worker takes
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round.
 """
@@ -19,13 +20,14 @@ from statistics import median
 
 import processes
 from callers import Job, Result
+from overload import ALL_OVERLOAD, QUICK_OVERLOAD, Overload, OverloadSize
 from processes import Callers, Databases
 from report import Bar, print_bars, print_table
 from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, Streams, StreamSize
 
 SERVERS = {"parley": "(a) Parley", "plain": "(b) plain flow", "empty": "(c) empty call"}
-PARTS = ("turns", "length", "many", "streams")
+PARTS = ("turns", "length", "many", "streams", "overload")
 LENGTHS = (100, 1_000, 10_000)
 AGENT_S = 1.0
 
@@ -45,11 +47,12 @@ class Size:
     many: int = 2_000
     waves: int = 3
     streams: StreamSize = ALL_STREAMS
+    overload: OverloadSize = ALL_OVERLOAD
 
 
 QUICK = Size(
     conversations=2_500, rounds=2, turns=800, long_conversations=20, long_turns=100, waves=1,
-    streams=QUICK_STREAMS,
+    streams=QUICK_STREAMS, overload=QUICK_OVERLOAD,
 )  # fmt: skip
 
 
@@ -191,6 +194,13 @@ class Bench:
         self.bars += part.bars
         self.failed += part.failed
 
+    def overload(self, made: Databases, conversations: str) -> None:
+        """Have more turns arrive than a worker takes."""
+        part = Overload(self._size.overload, self._folder, conversations, say)
+        part.measure(made)
+        self.bars += part.bars
+        self.failed += part.failed
+
 
 def _cpu_ms(result: Result) -> float:
     return result.server_cpu_ms + result.postgres_cpu_ms
@@ -230,6 +240,8 @@ def main() -> int:
                 bench.many(made, files["usual"])
             if options.only in (None, "streams"):
                 bench.streams(made, files["usual"])
+            if options.only in (None, "overload"):
+                bench.overload(made, files["usual"])
     print_bars(bench.bars)
     return 1 if bench.failed else 0
 
