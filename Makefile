@@ -13,7 +13,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(wildcard $(VENV)/lib/py
 PROTO_FILES = $(sort $(shell find protos/parley -name '*.proto'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test cover bench lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ chat: $(STAMP) ## Talk to the running server; CONVERSATION=… goes on with one
 
 test: $(STAMP) ## Run the whole suite on a real Postgres
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+conformance: $(STAMP) ## Play one set of scenarios through every client; LANGUAGES=…, SCENARIOS=… choose
+	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'
 
 cover: $(STAMP) ## The same, with coverage shown
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term

@@ -83,7 +83,9 @@ async def _played(lines: Sequence[str], steps_done: int) -> AsyncIterator[str | 
 
 def _calls(words: Sequence[str], step: int) -> DeltaToolCalls:
     return {
-        number: DeltaToolCall("look_up", f'{{"word": "{word}"}}', tool_call_id=f"call_{step}_{number}")
+        number: DeltaToolCall(
+            "look_up", f'{{"word": "{word}"}}', tool_call_id=f"call_{step}_{number}"
+        )
         for number, word in enumerate(words, 1)
     }
 

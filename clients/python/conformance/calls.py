@@ -1,0 +1,102 @@
+"""A scenario's calls, made through the client library, and what they come to as JSON."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from parley_client import ParleyError
+
+Result = dict[str, Any]
+SEQUENCES = ("expected_sequence", "after_sequence", "min_sequence", "page_size")
+"""Arguments that are numbers, and may come out of a result as text."""
+
+
+def made(
+    client: Any, call: str, arguments: Result, until: dict[str, int], has_begun: Callable[[], None]
+) -> Result:
+    """Make a call and return its result, or the error it ended with.
+
+    Args:
+        client: a ParleyClient, or something with its surface.
+        arguments: as the scenario says, with its variables put in.
+        until: how much is to come of a stream before it is closed.
+        has_begun: told when a stream has begun to arrive.
+    """
+    options = dict(arguments)
+    for name in SEQUENCES:
+        if name in options:
+            options[name] = int(options[name])
+    result: Result = {}
+    try:
+        match call:
+            case "stream":
+                _stream(client.stream(**options), until, has_begun, result)
+            case "watch":
+                _watch(client.watch(**options), until, has_begun, result)
+            case "history":
+                result["messages"] = [_json(m) for m in client.history(**options)]
+            case "conversations":
+                result["conversations"] = [_json(c) for c in client.conversations(**options)]
+            case _:
+                result = _json(getattr(client, call)(**options))
+    except ParleyError as error:
+        result["error"] = _error(error)
+    return result
+
+
+def _stream(
+    events: Any, until: dict[str, int], has_begun: Callable[[], None], result: Result
+) -> None:
+    result |= {"events": [], "started": [], "text": "", "indexes": [], "attempts": []}
+    with closing(events):
+        for event in events:
+            told = _json(event)
+            result["events"].append(told)
+            if event.HasField("started"):
+                result["started"].append(told["started"])
+            if event.HasField("completed"):
+                result["completed"] = told["completed"]
+            if not event.HasField("index"):
+                continue
+            result["text"] += event.chunk.text
+            result["indexes"].append(event.index)
+            if event.attempt not in result["attempts"]:
+                result["attempts"].append(event.attempt)
+            has_begun()
+            if len(result["indexes"]) == until.get("events"):
+                return
+
+
+def _watch(
+    updates: Any, until: dict[str, int], has_begun: Callable[[], None], result: Result
+) -> None:
+    [(kind, count)] = until.items()
+    lists = {"message": "messages", "turn": "turns", "event": "events", "progress": "progress"}
+    result |= {name: [] for name in lists.values()}
+    with closing(updates):
+        for update in updates:
+            came = update.WhichOneof("update")
+            result[lists[came]].append(_json(getattr(update, came)))
+            if came == "progress":
+                has_begun()
+            if len(result[kind]) == count:
+                return
+
+
+def _json(message: Message) -> Result:
+    return MessageToDict(message, preserving_proto_field_name=True)
+
+
+def _error(error: ParleyError) -> Result:
+    return {
+        "code": error.code.name,
+        "reason": error.reason,
+        "message": error.message,
+        "metadata": error.metadata,
+        "violations": [{"field": v.field, "reason": v.reason} for v in error.violations],
+        "retry_after_s": error.retry_after_s,
+        "request_id": error.request_id,
+    }
