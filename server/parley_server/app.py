@@ -5,7 +5,7 @@ adapters.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
@@ -13,6 +13,7 @@ import structlog
 import uuid_utils.compat
 
 from parley_server.agents.catalog import close_agent, create_agent
+from parley_server.auth.jwks import JwksKeys, JwksVerifier
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, read_keys
 from parley_server.config import BadSettings, Settings
@@ -40,18 +41,13 @@ READINESS_S = 1.0
 """How often the database is looked at for the sake of health checks."""
 
 
-def verifier_for(settings: Settings) -> JwtVerifier:
+def verifier_for(settings: Settings) -> JwtVerifier | JwksVerifier:
     """Return who checks tokens.
 
     Raises: BadSettings.
     """
-    try:
-        if settings.auth_keys_file is not None:
-            keys = read_keys(settings.auth_keys_file)
-        elif settings.auth_hs256_secret is not None:
-            keys = [Key(settings.auth_hs256_secret.get_secret_value().encode())]
-        else:
-            keys = []
+
+    def with_keys(keys: Sequence[Key]) -> JwtVerifier:
         return JwtVerifier(
             keys,
             settings.auth_issuer or "",
@@ -59,6 +55,15 @@ def verifier_for(settings: Settings) -> JwtVerifier:
             settings.auth_tenant_claim,
             require_scopes=settings.auth_require_scopes,
         )
+
+    try:
+        if settings.auth_jwks_url is not None:
+            return JwksVerifier(JwksKeys(settings.auth_jwks_url), with_keys)
+        if settings.auth_keys_file is not None:
+            return with_keys(read_keys(settings.auth_keys_file))
+        if settings.auth_hs256_secret is not None:
+            return with_keys([Key(settings.auth_hs256_secret.get_secret_value().encode())])
+        return with_keys([])
     except (ValueError, OSError) as error:
         raise BadSettings(f"PARLEY_AUTH_…: {error}") from None
 
@@ -142,11 +147,13 @@ class Worker:
         self.watches = Watches(
             self.store, self.turns.events, self.bells, max_watches=settings.max_watches
         )
+        self.verifier = verifier_for(settings)
+        self._is_told_ready = True
         self.server = Server(
             self.turns,
             Reads(self.store),
             self.watches,
-            verifier_for(settings),
+            self.verifier,
             is_port_shared=is_port_shared,
             has_reflection=settings.reflection,
         )
@@ -165,13 +172,17 @@ class Worker:
         readiness = asyncio.create_task(self._watch_readiness())
         try:
             await self._look_at_limits()
+            if isinstance(self.verifier, JwksVerifier):
+                await self.verifier.keys.open()
             port = await self._listen()
-            await self.server.set_ready(True)
+            await self._tell_readiness(self.verifier.has_keys)
             yield port
         finally:
             readiness.cancel()
             await self.server.drain(self.settings.drain_s)
             await close_agent(self.agent)
+            if isinstance(self.verifier, JwksVerifier):
+                await self.verifier.keys.close()
             if isinstance(self.signals, PostgresSignals):
                 await self.signals.close()
             await self.store.close()
@@ -211,21 +222,25 @@ class Worker:
                 log.warning(f"no {name}: set it on the role, by ALTER ROLE ... SET {name} = ...")
 
     async def _watch_readiness(self) -> None:
-        """Let health checks follow the database: two looks that agree change the answer."""
-        was_ready = is_told = True
+        """Let health checks follow database and keys: two looks that agree change the answer."""
+        was_ready = True
         while True:
             await asyncio.sleep(READINESS_S)
             is_ready = await self._is_ready()
-            if is_ready == was_ready != is_told:
-                is_told = is_ready
+            if is_ready == was_ready != self._is_told_ready:
                 log.warning("readiness changed", ready=is_ready)
-                await self.server.set_ready(is_ready)
+                await self._tell_readiness(is_ready)
             was_ready = is_ready
 
+    async def _tell_readiness(self, is_ready: bool) -> None:
+        self._is_told_ready = is_ready
+        await self.server.set_ready(is_ready)
+
     async def _is_ready(self) -> bool:
+        """Whether calls can be served: the keys are here, and the database answers."""
         looking = asyncio.create_task(self._look_at_schema())
         await asyncio.wait([looking], timeout=READINESS_S * 5)
-        return looking.done() and looking.result()
+        return self.verifier.has_keys and looking.done() and looking.result()
 
     async def _look_at_schema(self) -> bool:
         try:

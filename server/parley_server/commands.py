@@ -125,7 +125,7 @@ def token(
         settings.check_keys()
         if settings.auth_hs256_secret is not None:
             secret = settings.auth_hs256_secret.get_secret_value()
-        elif settings.is_embedded and settings.auth_keys_file is None:
+        elif settings.is_embedded and not settings.has_keys:
             secret = dev_secret(settings)
         else:
             raise BadSettings("PARLEY_AUTH_HS256_SECRET: must be set, tokens are minted with it")
@@ -155,7 +155,7 @@ def _welcome(asked: Settings, settings: Settings, port: int) -> str:
     host = settings.listen.rpartition(":")[0]
     address = settings.listen if settings.is_unix else f"{host}:{port}"
     lines = [f"Parley serves on {address} with the agent {settings.agent}.", ""]
-    if settings.auth_keys_file is not None:
+    if settings.auth_keys_file is not None or settings.auth_jwks_url is not None:
         lines += [
             f"  A caller needs a token of the issuer {settings.auth_issuer}",
             f"  for the audience {settings.auth_audience}, with sub and exp.",

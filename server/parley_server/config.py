@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -54,6 +56,7 @@ class Settings(BaseSettings):
 
     auth_hs256_secret: SecretStr | None = None
     auth_keys_file: Path | None = None
+    auth_jwks_url: str | None = None
     auth_issuer: str | None = None
     auth_audience: str | None = None
     auth_tenant_claim: str | None = None
@@ -114,6 +117,16 @@ class Settings(BaseSettings):
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
         return secret
 
+    @field_validator("auth_jwks_url")
+    @classmethod
+    def _is_fetched_safely(cls, url: str | None) -> str | None:
+        if url is not None and not _leads_safely(url):
+            raise ValueError(
+                "must be an https:// URL without a user name or password, since whoever can change "
+                "the answer can be every user; http:// is for this machine: http://127.0.0.1:8080/…"
+            )
+        return url
+
     @field_validator("listen")
     @classmethod
     def _is_address(cls, address: str) -> str:
@@ -132,9 +145,9 @@ class Settings(BaseSettings):
             wrong.append(
                 "PARLEY_INSTRUCTIONS and PARLEY_INSTRUCTIONS_FILE are both set: choose one"
             )
-        if not self.is_embedded and not self._has_keys:
+        if not self.is_embedded and not self.has_keys:
             wrong.append(
-                "with PARLEY_DATABASE_URL, set PARLEY_AUTH_KEYS_FILE or "
+                "with PARLEY_DATABASE_URL, set PARLEY_AUTH_KEYS_FILE, PARLEY_AUTH_JWKS_URL or "
                 "PARLEY_AUTH_HS256_SECRET: without keys nobody could be told apart"
             )
         if not self.is_embedded and self.agent is None:
@@ -151,20 +164,43 @@ class Settings(BaseSettings):
         _refuse_if_any(self._wrong_keys())
 
     @property
-    def _has_keys(self) -> bool:
-        return bool(self.auth_hs256_secret or self.auth_keys_file)
+    def has_keys(self) -> bool:
+        """Whether it is set what tokens are checked with."""
+        return bool(self._key_settings)
+
+    @property
+    def _key_settings(self) -> list[str]:
+        names = ("auth_hs256_secret", "auth_keys_file", "auth_jwks_url")
+        return [f"PARLEY_{name.upper()}" for name in names if getattr(self, name)]
 
     def _wrong_keys(self) -> list[str]:
         wrong = []
-        if self.auth_hs256_secret and self.auth_keys_file:
-            wrong.append(
-                "PARLEY_AUTH_HS256_SECRET and PARLEY_AUTH_KEYS_FILE are both set: choose one"
-            )
-        if self._has_keys and not (self.auth_issuer and self.auth_audience):
+        if len(self._key_settings) > 1:
+            wrong.append(f"{' and '.join(self._key_settings)} are set together: choose one")
+        if self.has_keys and not (self.auth_issuer and self.auth_audience):
             wrong.append(
                 "set PARLEY_AUTH_ISSUER and PARLEY_AUTH_AUDIENCE: tokens are checked for both"
             )
         return wrong
+
+
+def _leads_safely(url: str) -> bool:
+    """Say whether nobody on the way can read or change what is fetched from a URL."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if "@" in parts.netloc or not host or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(host))
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _refuse_if_any(wrong: list[str]) -> None:

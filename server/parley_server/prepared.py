@@ -59,7 +59,7 @@ def prepared(
 
 def _dev_keys(settings: Settings) -> dict[str, object]:
     """Return a secret of this data folder's own, made at the first start, unless keys are set."""
-    if settings.auth_hs256_secret or settings.auth_keys_file:
+    if settings.has_keys:
         return {}
     return {
         "auth_hs256_secret": SecretStr(dev_secret(settings)),

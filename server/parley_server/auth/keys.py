@@ -21,7 +21,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 MIN_SECRET_BYTES = 32
 MIN_RSA_BITS = 2048
-MAX_KEYS = 16
+MAX_KEYS = 32
 """A token without a key id is tried against every key of its algorithm, so there cannot be many."""
 MAX_FILE_BYTES = 1024 * 1024
 
@@ -68,7 +68,7 @@ class KeySet:
     """Keys, found by what a token's header says.
 
     Args:
-        keys: 1 to 16 of them; no two share both algorithm and id.
+        keys: 1 to 32 of them; no two share both algorithm and id.
     Raises: UnusableKeys.
     """
 
@@ -95,6 +95,10 @@ class KeySet:
         if kid is None:
             return bound
         return [key for key in bound if key.kid == kid] or [key for key in bound if key.kid is None]
+
+    def has(self, kid: str) -> bool:
+        """Say whether there is a key of this id."""
+        return any(key.kid == kid for key in self._keys)
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -138,6 +142,38 @@ def parse_keys(content: bytes, source: str) -> list[Key]:
     except UnusableKeys as error:
         raise UnusableKeys(f"{source}: {error}") from None
     return keys
+
+
+def published_keys(content: bytes) -> tuple[list[Key], list[str]]:
+    """Return what can be used of a JWKS that an issuer publishes.
+
+    Nobody here can mend it, and a new kind of key in it must not take the good ones away: what
+    `parse_keys` refuses is left out, as is the second key of an algorithm and id, and what goes
+    beyond 32 keys.
+
+    Returns: keys, in the order of the text, perhaps none; and for each that was left out, why.
+    Raises: UnusableKeys: the text is no JWKS.
+    """
+    keys: list[Key] = []
+    left_out: list[str] = []
+    seen: set[tuple[Algorithm, str | None]] = set()
+    for number, entry in enumerate(_jwks_entries(content, "the document"), start=1):
+        if len(keys) == MAX_KEYS:
+            left_out.append(f"key {number} and what follows: at most {MAX_KEYS} are used")
+            break
+        try:
+            key = _jwk_key(entry, f"key {number}")
+        except UnusableKeys as error:
+            left_out.append(str(error))
+            continue
+        if key is None:
+            continue
+        if key.kid is not None and (key.algorithm, key.kid) in seen:
+            left_out.append(f"key {number} has the algorithm and the kid of another one")
+            continue
+        seen.add((key.algorithm, key.kid))
+        keys.append(key)
+    return keys, left_out
 
 
 def _algorithm_of(material: object) -> Algorithm:
@@ -201,17 +237,22 @@ def _pem_key(label: bytes, block: bytes, where: str) -> Key:
 
 
 def _jwks_keys(content: bytes, source: str) -> list[Key]:
+    keys = (
+        _jwk_key(entry, f"{source}, key {number}")
+        for number, entry in enumerate(_jwks_entries(content, source), start=1)
+    )
+    return [key for key in keys if key is not None]
+
+
+def _jwks_entries(content: bytes, source: str) -> list[Any]:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
         raise UnusableKeys(f"{source} is not valid JSON") from None
-    entries = document.get("keys")  # it starts with a brace, so it is an object
+    entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise UnusableKeys(f'{source} is no JWKS: it has no list "keys"')
-    keys = (
-        _jwk_key(entry, f"{source}, key {number}") for number, entry in enumerate(entries, start=1)
-    )
-    return [key for key in keys if key is not None]
+    return entries
 
 
 def _jwk_key(jwk: Any, where: str) -> Key | None:

@@ -219,9 +219,23 @@ class Caller(NamedTuple):
 class TokenVerifier(Protocol):
     """Whoever checks tokens."""
 
-    def verify(self, token: str) -> Caller:
+    @property
+    def has_keys(self) -> bool:
+        """Whether it can check any token now."""
+        ...
+
+    @property
+    def keys_age_s(self) -> float | None:
+        """How long ago its keys were fetched, in seconds. None: they do not age, or never were."""
+        ...
+
+    async def verify(self, token: str) -> Caller:
         """Return whose token this is.
 
-        Raises: Unauthenticated, whatever is wrong with it; KeysUnavailable.
+        Raises:
+            Unauthenticated: whatever is wrong with it.
+            KeysUnavailable: there is no key to check it with.
+        Guarantees: waits for nothing but new keys, and then no longer than a fetch of them may
+            take. Cancelling it stops nothing that others wait for.
         """
         ...

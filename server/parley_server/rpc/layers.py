@@ -109,7 +109,7 @@ def authenticated(verifier: TokenVerifier, method: Method) -> Method:
     """Learn who calls, from the one bearer token of the call."""
 
     async def with_caller(request: Any, context: Context) -> Any:
-        current_call.get().caller = verifier.verify(_bearer_token(context))
+        current_call.get().caller = await verifier.verify(_bearer_token(context))
         return await method(request, context)
 
     return with_caller

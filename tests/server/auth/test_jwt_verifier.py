@@ -20,7 +20,7 @@ from parley_server.auth.jwt_verifier import MAX_TOKEN_BYTES, JwtVerifier, is_nam
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.core.errors import Unauthenticated
 from parley_server.core.model import Owner
-from parley_server.core.ports import Caller, TokenVerifier
+from parley_server.core.ports import Caller
 from support.bad_tokens import BAD_NAMES, MISSING, a_token, as_json, bad_tokens, sign_raw
 
 SECRET = b"throw-away-throw-away-throw-away"
@@ -67,9 +67,9 @@ def a_good(header: dict[str, Any] | None = None, **claims: Any) -> str:
     return a_token(SECRET, ISSUER, AUDIENCE, header=header, claims=claims, now_s=NOW)
 
 
-def assert_refused(verifier: TokenVerifier, token: str) -> None:
+def assert_refused(verifier: JwtVerifier, token: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        verifier.verify(token)
+        verifier.check(token)
     error = refused.value
     assert Unauthenticated is type(error)
     assert Unauthenticated().args == error.args
@@ -80,15 +80,15 @@ def assert_refused(verifier: TokenVerifier, token: str) -> None:
 def test_token_is_valid_with_each_algorithm(algorithm: str) -> None:
     token = a_signed(algorithm)
 
-    assert ALICE == a_verifier(KEYS[algorithm]).verify(token)
-    assert ALICE == a_verifier(*KEYS.values()).verify(token)
+    assert ALICE == a_verifier(KEYS[algorithm]).check(token)
+    assert ALICE == a_verifier(*KEYS.values()).check(token)
 
 
 @pytest.mark.parametrize("name", BAD_TOKENS)
 def test_token_that_is_bad_is_refused_in_the_one_wording(name: str) -> None:
     """`a_good()` is what each of them differs from in one thing, so that it is refused for that."""
     verifier = a_verifier()
-    assert ALICE == verifier.verify(a_good())
+    assert ALICE == verifier.check(a_good())
 
     assert_refused(verifier, BAD_TOKENS[name])
     assert_refused(a_verifier(*KEYS.values()), BAD_TOKENS[name])
@@ -130,8 +130,8 @@ def test_token_of_another_algorithm_of_the_same_key_is_refused() -> None:
 def test_kid_chooses_the_key() -> None:
     verifier = a_verifier(Key(ED.public_key(), "a"), Key(OTHER_ED.public_key(), "b"))
 
-    assert ALICE == verifier.verify(a_signed("EdDSA", ED, kid="a"))
-    assert ALICE == verifier.verify(a_signed("EdDSA", OTHER_ED, kid="b"))
+    assert ALICE == verifier.check(a_signed("EdDSA", ED, kid="a"))
+    assert ALICE == verifier.check(a_signed("EdDSA", OTHER_ED, kid="b"))
     assert_refused(verifier, a_signed("EdDSA", ED, kid="b"))
     assert_refused(verifier, a_signed("EdDSA", ED, kid="c"))
 
@@ -139,22 +139,22 @@ def test_kid_chooses_the_key() -> None:
 def test_token_without_kid_is_tried_against_all_keys_of_its_algorithm() -> None:
     verifier = a_verifier(Key(OTHER_ED.public_key(), "b"), Key(ED.public_key(), "a"), KEYS["RS256"])
 
-    assert ALICE == verifier.verify(a_signed("EdDSA", ED))
+    assert ALICE == verifier.check(a_signed("EdDSA", ED))
     assert_refused(verifier, a_signed("EdDSA", ed25519.Ed25519PrivateKey.generate()))
 
 
 def test_kid_is_ignored_where_keys_have_none() -> None:
-    assert ALICE == a_verifier(KEYS["EdDSA"]).verify(a_signed("EdDSA", ED, kid="whatever"))
+    assert ALICE == a_verifier(KEYS["EdDSA"]).check(a_signed("EdDSA", ED, kid="whatever"))
 
 
 @pytest.mark.parametrize("typ", [MISSING, "JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"])
 def test_typ_of_an_access_token_is_taken(typ: Any) -> None:
-    assert ALICE == a_verifier().verify(a_good({"typ": typ}))
+    assert ALICE == a_verifier().check(a_good({"typ": typ}))
 
 
 @pytest.mark.parametrize("audience", [AUDIENCE, [AUDIENCE], ["another-service", AUDIENCE]])
 def test_audience_may_stand_in_a_list(audience: Any) -> None:
-    assert ALICE == a_verifier().verify(a_good(aud=audience))
+    assert ALICE == a_verifier().check(a_good(aud=audience))
 
 
 def test_token_of_8_kib_is_taken_and_a_byte_more_is_not_even_parsed(
@@ -162,7 +162,7 @@ def test_token_of_8_kib_is_taken_and_a_byte_more_is_not_even_parsed(
 ) -> None:
     by_size = {len(t): t for t in (a_good(x="x" * n) for n in range(5940, 6000))}
     verifier = a_verifier()
-    assert ALICE == verifier.verify(by_size[MAX_TOKEN_BYTES])
+    assert ALICE == verifier.check(by_size[MAX_TOKEN_BYTES])
 
     monkeypatch.setattr(jwt, "get_unverified_header", lambda token: pytest.fail("was parsed"))
     assert_refused(verifier, min(t for size, t in by_size.items() if size > MAX_TOKEN_BYTES))
@@ -185,14 +185,14 @@ def test_times_are_checked_with_a_leeway_of_30_s(
 
     for edge_s, outside_s in ((first_s, -0.2), (last_s, 0.2)):
         if edge_s is not None:
-            assert ALICE == a_verifier(clock=Clock(NOW + edge_s)).verify(token)
+            assert ALICE == a_verifier(clock=Clock(NOW + edge_s)).check(token)
             assert_refused(a_verifier(clock=Clock(NOW + edge_s + outside_s)), token)
 
 
 def test_leeway_is_configurable() -> None:
     token = a_good(exp=NOW)
 
-    assert ALICE == a_verifier(leeway_s=31, clock=Clock(NOW + 30)).verify(token)
+    assert ALICE == a_verifier(leeway_s=31, clock=Clock(NOW + 30)).check(token)
     assert_refused(a_verifier(leeway_s=0, clock=Clock(NOW)), token)
 
 
@@ -203,20 +203,20 @@ def test_names_become_the_owner_unchanged(name: str) -> None:
     claim, tenant = "https://issuer.example/tenant", "T" + name[1:]
     token = a_good(None, **{"sub": name, claim: tenant})
 
-    assert Owner.of(tenant, name) == a_verifier(tenant_claim=claim).verify(token).owner
+    assert Owner.of(tenant, name) == a_verifier(tenant_claim=claim).check(token).owner
 
 
 def test_tenant_is_required_where_it_is_configured() -> None:
     verifier = a_verifier(tenant_claim="tenant")
 
-    assert Owner.of("acme", "alice") == verifier.verify(a_good(tenant="acme")).owner
+    assert Owner.of("acme", "alice") == verifier.check(a_good(tenant="acme")).owner
     assert_refused(verifier, a_good())
     for tenant in BAD_NAMES.values():
         assert_refused(verifier, a_good(tenant=tenant))
 
 
 def test_tenant_is_ignored_where_it_is_not_configured() -> None:
-    assert ALICE == a_verifier().verify(a_good(tenant="acme"))
+    assert ALICE == a_verifier().check(a_good(tenant="acme"))
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_tenant_is_ignored_where_it_is_not_configured() -> None:
     ],
 )
 def test_scope_restricts(scope: Any, unless_required: object, if_required: object) -> None:
-    assert unless_required == a_verifier().verify(a_good(scope=scope)).scopes
-    assert if_required == a_verifier(require_scopes=True).verify(a_good(scope=scope)).scopes
+    assert unless_required == a_verifier().check(a_good(scope=scope)).scopes
+    assert if_required == a_verifier(require_scopes=True).check(a_good(scope=scope)).scopes
 
 
 @given(st.text() | st.text(st.characters(max_codepoint=0xA0), max_size=3))
@@ -273,7 +273,7 @@ def test_verifier_raises_nothing_but_unauthenticated(member: str, claim: str, va
     verifier = a_verifier(tenant_claim="tenant")
     for token in (a_good({member: value}, tenant="t"), a_good(**{"tenant": "t", claim: value})):
         try:
-            caller = verifier.verify(token)
+            caller = verifier.check(token)
         except Unauthenticated:
             continue
         assert is_name(caller.owner.user)
@@ -286,7 +286,7 @@ def test_token_with_one_character_changed_is_refused(data: st.DataObject) -> Non
     place = data.draw(st.integers(0, len(token) - 1))
     char = data.draw(st.characters(max_codepoint=0x7F).filter(lambda char: char != token[place]))
     verifier = a_verifier(*KEYS.values())
-    assert ALICE == verifier.verify(token)
+    assert ALICE == verifier.check(token)
 
     assert_refused(verifier, token[:place] + char + token[place + 1 :])
 
@@ -296,7 +296,7 @@ def test_duplicate_claim_counts_as_its_last() -> None:
     claims = as_json({"iss": ISSUER, "aud": AUDIENCE, "exp": NOW, "sub": "mallory"})
     token = sign_raw(SECRET, b'{"alg":"HS256"}', claims[:-1] + b', "sub": "alice"}')
 
-    assert ALICE == a_verifier().verify(token)
+    assert ALICE == a_verifier().check(token)
 
 
 def test_log_has_the_type_of_what_was_wrong_and_nothing_of_the_token(
@@ -316,7 +316,7 @@ def test_log_has_the_type_of_what_was_wrong_and_nothing_of_the_token(
 
 def test_verifier_shows_no_secret() -> None:
     verifier = a_verifier()
-    verifier.verify(a_good())
+    verifier.check(a_good())
 
     assert SECRET.decode() not in repr(verifier) + repr(vars(verifier))
 

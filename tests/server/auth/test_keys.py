@@ -280,7 +280,7 @@ def test_jwk_that_contradicts_itself_is_refused(jwk: Any, expected: str) -> None
             "keys.pem, key 1 is neither a public key nor a certificate",
         ),
         (b" " * (MAX_FILE_BYTES + 1), "keys.pem is larger than 1,048,576 bytes"),
-        (a_pem(ED) * (MAX_KEYS + 1), "keys.pem: there are 17 keys: at most 16 can be used"),
+        (a_pem(ED) * (MAX_KEYS + 1), "keys.pem: there are 33 keys: at most 32 can be used"),
         (
             a_jwks(a_jwk(RSA, kid="a"), a_jwk(RSA, kid="a")),
             "keys.pem: two keys have the same algorithm and the same kid",

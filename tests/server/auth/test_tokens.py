@@ -43,21 +43,21 @@ def test_minted_token_is_taken(user: str, tenant: str, scopes: list[str] | None)
     token = a_minted(user=user, tenant=tenant, scope=None if scopes is None else " ".join(scopes))
 
     expected = Caller(Owner.of(tenant, user), None if scopes is None else frozenset(scopes))
-    assert expected == a_verifier().verify(token)
+    assert expected == a_verifier().check(token)
 
 
 def test_minted_token_without_tenants_is_taken() -> None:
     token = a_minted(tenant="", tenant_claim=None)
 
-    assert Owner.of("", "alice") == a_verifier(tenant_claim=None).verify(token).owner
+    assert Owner.of("", "alice") == a_verifier(tenant_claim=None).check(token).owner
 
 
 def test_minted_token_ends_when_it_was_asked_to() -> None:
     token = a_minted(ttl_s=60)
 
-    assert Owner.of("acme", "alice") == a_verifier(NOW + 60 + 29.9).verify(token).owner
+    assert Owner.of("acme", "alice") == a_verifier(NOW + 60 + 29.9).check(token).owner
     with pytest.raises(Unauthenticated):
-        a_verifier(NOW + 60 + 30).verify(token)
+        a_verifier(NOW + 60 + 30).check(token)
 
 
 @pytest.mark.parametrize(
