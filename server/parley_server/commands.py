@@ -110,7 +110,13 @@ def token(
     user: Annotated[str, typer.Option(help="Whose token: the claim sub.")],
     tenant: Annotated[str, typer.Option(help="The tenant, with PARLEY_AUTH_TENANT_CLAIM.")] = "",
     ttl: Annotated[str, typer.Option(help="How long it is valid: 90s, 15m, 1h, 7d.")] = "1h",
-    scope: Annotated[str | None, typer.Option(help="Scopes, separated by spaces.")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            help='Scopes: "parley.read parley.write parley.act". The last one, which lets a caller '
+            "act for any user, is never there unless it is named. Default: everything else."
+        ),
+    ] = None,
 ) -> None:
     """Mint a token with the HS256 secret."""
     settings = _settings()

@@ -1,6 +1,7 @@
 """The asynchronous client's channel, and how calls are made on it."""
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self, cast
@@ -13,7 +14,7 @@ from parley_client.channels import DEFAULT_ADDRESS, Credentials, credentials_for
 from parley_client.retries import Tries
 from parley_client.statuses import error_from
 from parley_client.streams import Event, OnRetry, Stream
-from parley_client.tokens import AsyncToken, metadata_from_async
+from parley_client.tokens import AsyncToken, Metadata, metadata_from_async, naming
 
 
 class AsyncConnection:
@@ -43,9 +44,28 @@ class AsyncConnection:
         self._given_channel = channel
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
+        self._acting: Metadata = ()
+        self._shared: Self | None = None
+
+    def acting_for(self, user: str) -> Self:
+        """Return this client as one whose calls are about a user's conversations.
+
+        Args:
+            user: what the user's own tokens have as `sub`. The token of this client's stays what it
+                is, and needs the scope `parley.act` beside those of the calls.
+        Raises: ValueError: the name cannot be sent.
+        Guarantees: cheap enough for each request; it uses this client's channel, which stays open
+            when the returned client is closed.
+        """
+        client = copy.copy(self)
+        client._acting = naming(user)
+        client._shared = self
+        return client
 
     async def close(self) -> None:
         """Close the channel; calls under way end as cancelled. A later call opens it again."""
+        if self._shared is not None:
+            return
         channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
             await channel.close(None)
@@ -65,7 +85,7 @@ class AsyncConnection:
         """Make a call, with every try that it takes."""
         tries = Tries(call.timeout_s)
         while True:
-            metadata = await metadata_from_async(self._token)
+            metadata = await metadata_from_async(self._token) + self._acting
             method = getattr(self._connected(), call.method)
             try:
                 return cast(
@@ -84,7 +104,7 @@ class AsyncConnection:
     ) -> AsyncGenerator[Event, None]:
         """Iterate over a stream's events, with every call that it takes."""
         while True:
-            metadata = await metadata_from_async(self._token)
+            metadata = await metadata_from_async(self._token) + self._acting
             method = getattr(self._connected(), stream.method)
             rpc = method(stream.request, timeout=stream.time_left_s, metadata=metadata)
             try:
@@ -106,6 +126,8 @@ class AsyncConnection:
             await asyncio.sleep(pause_s)
 
     def _connected(self) -> Any:
+        if self._shared is not None:
+            return self._shared._connected()
         if self._stub is None:
             self._stub = ConversationServiceStub(self._given_channel or self._opened())
         return self._stub

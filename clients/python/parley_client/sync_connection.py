@@ -1,5 +1,6 @@
 """The synchronous client's channel, and how calls are made on it."""
 
+import copy
 import time
 from collections.abc import Generator
 from threading import Lock
@@ -14,7 +15,7 @@ from parley_client.channels import DEFAULT_ADDRESS, Credentials, credentials_for
 from parley_client.retries import Tries
 from parley_client.statuses import error_from
 from parley_client.streams import Event, OnRetry, Stream
-from parley_client.tokens import Token, metadata_from
+from parley_client.tokens import Metadata, Token, metadata_from, naming
 
 
 class Connection:
@@ -44,10 +45,24 @@ class Connection:
         self._given_channel = channel
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
+        self._acting: Metadata = ()
+        self._shared: Self | None = None
         self._opening = Lock()
+
+    def acting_for(self, user: str) -> Self:
+        """Return this client as one whose calls are about a user's conversations.
+
+        Args, Raises, Guarantees: as for `AsyncParleyClient.acting_for`.
+        """
+        client = copy.copy(self)
+        client._acting = naming(user)
+        client._shared = self
+        return client
 
     def close(self) -> None:
         """Close the channel; calls under way end as cancelled. A later call opens it again."""
+        if self._shared is not None:
+            return
         with self._opening:
             channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
@@ -68,7 +83,7 @@ class Connection:
         """Make a call, with every try that it takes."""
         tries = Tries(call.timeout_s)
         while True:
-            metadata = metadata_from(self._token)
+            metadata = metadata_from(self._token) + self._acting
             method = getattr(self._connected(), call.method)
             rpc = method.future(call.request, timeout=tries.time_left_s, metadata=metadata)
             try:
@@ -88,7 +103,7 @@ class Connection:
     ) -> Generator[Event, None, None]:
         """Iterate over a stream's events, with every call that it takes."""
         while True:
-            metadata = metadata_from(self._token)
+            metadata = metadata_from(self._token) + self._acting
             method = getattr(self._connected(), stream.method)
             rpc = method(stream.request, timeout=stream.time_left_s, metadata=metadata)
             try:
@@ -110,6 +125,8 @@ class Connection:
             time.sleep(pause_s)
 
     def _connected(self) -> Any:
+        if self._shared is not None:
+            return self._shared._connected()
         with self._opening:
             if self._stub is None:
                 self._stub = ConversationServiceStub(self._given_channel or self._opened())

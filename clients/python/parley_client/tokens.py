@@ -4,6 +4,7 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 Token = str | Callable[[], str]
 """A token, or a function that is asked for one before every call."""
@@ -52,6 +53,14 @@ async def metadata_from_async(token: AsyncToken | None) -> Metadata:
     """
     found = token() if callable(token) else token
     return _bearer(await found if inspect.isawaitable(found) else found)
+
+
+def naming(user: str) -> Metadata:
+    """Return the metadata that names the user whom a caller acts for.
+
+    Raises: ValueError: the name cannot be written as UTF-8.
+    """
+    return (("parley-user", quote(user, safe="")),)
 
 
 def _bearer(token: str | None) -> Metadata:

@@ -6,11 +6,10 @@ size, `typ`, `crit`, times on a clock that tests can move, and the names of user
 
 import hashlib
 import logging
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import jwt
 from jwt.exceptions import InvalidSubjectError
@@ -18,10 +17,10 @@ from jwt.exceptions import InvalidSubjectError
 from parley_server.auth.keys import Key, KeySet
 from parley_server.core.errors import Unauthenticated
 from parley_server.core.model import Owner
+from parley_server.core.names import is_name
 from parley_server.core.ports import Caller
 
 MAX_TOKEN_BYTES = 8 * 1024
-MAX_NAME_BYTES = 255
 REMEMBER_S = 60
 """How long a verified token is taken without checking it again (decision 0003)."""
 REMEMBER_TOKENS = 10_000
@@ -32,7 +31,6 @@ LAST_TIME_S = 253_402_300_799
 CLAIMS_WITH_A_MEANING = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "scope"})
 
 _TYPES = frozenset({"jwt", "at+jwt"})
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PYJWT = jwt.PyJWT(
     {
         "require": ["exp", "sub", "iss", "aud"],
@@ -201,20 +199,6 @@ class _VerifiedTokens:
         self._entries[digest] = _Verified(caller, since, until)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
-
-
-def is_name(value: object) -> TypeGuard[str]:
-    """Say whether a user or a tenant may be called this.
-
-    Returns: True for a string of 1 to 255 bytes of UTF-8 that is not blank and has no control
-        characters (Unicode's Cc) and no lone surrogates. Names are compared byte by byte.
-    """
-    if not isinstance(value, str) or not value.strip() or _CONTROL_CHARACTER.search(value):
-        return False
-    try:
-        return len(value.encode()) <= MAX_NAME_BYTES
-    except UnicodeEncodeError:
-        return False
 
 
 def check_tenant_claim(claim: str | None) -> None:

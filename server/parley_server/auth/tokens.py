@@ -5,13 +5,9 @@ from collections.abc import Callable
 
 import jwt
 
-from parley_server.auth.jwt_verifier import (
-    LAST_TIME_S,
-    MAX_NAME_BYTES,
-    check_tenant_claim,
-    is_name,
-)
+from parley_server.auth.jwt_verifier import LAST_TIME_S, check_tenant_claim
 from parley_server.auth.keys import Key
+from parley_server.core.names import MAX_NAME_BYTES, is_name
 
 
 def mint(

@@ -19,6 +19,9 @@ class Call:
     id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")
     """The call id: names the RPC in the logs and in RequestInfo."""
     caller: Caller | None = None
+    """Who makes it; of one that acts for a user, that user with the caller's scopes."""
+    acting: Owner | None = None
+    """Who the token's own user is, while it acts for another one."""
     request_id: str = ""
     turn_id: str = ""
 

@@ -12,7 +12,7 @@ called; gRPC asks an interceptor at every call.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -26,6 +26,7 @@ from parley_server.core.errors import (
     Violation,
 )
 from parley_server.core.ports import TokenVerifier
+from parley_server.rpc import acting
 from parley_server.rpc.call import Call, current_call
 from parley_server.rpc.errors import told
 
@@ -33,6 +34,7 @@ log = structlog.get_logger("parley.rpc")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Any]]
+Metadata = Iterable[tuple[str, str | bytes]]
 
 OWN_PACKAGE = "/parley."
 
@@ -91,6 +93,8 @@ def logged(name: str, method: Method) -> Method:
             }
             if call.caller is not None:
                 fields["owner_id"] = str(call.caller.owner.id)
+            if call.acting is not None:
+                fields["acting_owner_id"] = str(call.acting.id)
             if call.request_id:
                 fields["request_id"] = call.request_id
             if call.turn_id:
@@ -106,17 +110,22 @@ def logged(name: str, method: Method) -> Method:
 
 
 def authenticated(verifier: TokenVerifier, method: Method) -> Method:
-    """Learn who calls, from the one bearer token of the call."""
+    """Learn who calls, from the one bearer token, and for whom. No other metadata is believed."""
 
     async def with_caller(request: Any, context: Context) -> Any:
-        current_call.get().caller = await verifier.verify(_bearer_token(context))
+        call = current_call.get()
+        metadata = context.invocation_metadata() or ()
+        call.caller = caller = await verifier.verify(_bearer_token(metadata))
+        if users := [value for key, value in metadata if key == acting.USER]:
+            call.caller = acting.acting_for(caller, users)
+            call.acting = caller.owner
         return await method(request, context)
 
     return with_caller
 
 
-def _bearer_token(context: Context) -> str:
-    tokens = [v for k, v in context.invocation_metadata() or () if k == "authorization"]
+def _bearer_token(metadata: Metadata) -> str:
+    tokens = [value for key, value in metadata if key == "authorization"]
     if len(tokens) != 1 or not isinstance(tokens[0], str):
         raise Unauthenticated
     scheme, _, token = tokens[0].partition(" ")

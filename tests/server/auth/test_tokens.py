@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley_server.auth.jwt_verifier import JwtVerifier, is_name
+from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.auth.tokens import mint
 from parley_server.core.errors import Unauthenticated
 from parley_server.core.model import Owner
+from parley_server.core.names import is_name
 from parley_server.core.ports import Caller
+from support.processes import run
 
 SECRET = b"throw-away-throw-away-throw-away"
 NOW = 1_800_000_000
@@ -82,3 +84,23 @@ def test_mint_refuses_what_no_server_would_take(arguments: dict[str, Any], expec
 def test_mint_refuses_a_short_secret() -> None:
     with pytest.raises(UnusableKeys, match="at least 32"):
         a_minted(secret=b"short")
+
+
+def test_command_mints_the_scopes_that_it_is_given() -> None:
+    """Without --scope there is no claim: unrestricted, but for acting, which has to be named."""
+    settings = {
+        "PARLEY_AUTH_HS256_SECRET": SECRET.decode(),
+        "PARLEY_AUTH_ISSUER": "issuer",
+        "PARLEY_AUTH_AUDIENCE": "audience",
+    }
+    verifier = JwtVerifier([Key(SECRET)], "issuer", "audience", None)
+    for options, expected in (
+        (("--scope", "parley.read parley.write parley.act"), {"read", "write", "act"}),
+        (("--scope", ""), set()),
+        ((), None),
+    ):
+        done = run("token", "--user", "backend", *options, **settings)
+        assert 0 == done.returncode, done.stderr
+        scopes = verifier.check(done.stdout.strip()).scopes
+        assert (None if expected is None else {f"parley.{scope}" for scope in expected}) == scopes
+    assert "parley.act" in run("token", "--help").stdout
