@@ -43,6 +43,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 5
     """PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
+    Example: parley-user is sent with a token that does not name parley.act.
     What to do: ask for a token with that scope.
     """
     ERROR_REASON_CONVERSATION_NOT_FOUND: _ErrorReason.ValueType  # 6
@@ -101,7 +102,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: call again with the same request id after RetryInfo's delay.
     """
     ERROR_REASON_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 20
-    """UNAVAILABLE. The keys that tokens are checked with cannot be had."""
+    """UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+    What to do: call again with the same request id after RetryInfo's delay.
+    """
     ERROR_REASON_WORKER_DRAINED: _ErrorReason.ValueType  # 21
     """UNAVAILABLE. The worker is shutting down.
     What to do: call again with the same request id; another worker takes it.
@@ -146,6 +149,7 @@ What to do: send "authorization: Bearer <token>" with a current token.
 """
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 5
 """PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
+Example: parley-user is sent with a token that does not name parley.act.
 What to do: ask for a token with that scope.
 """
 ERROR_REASON_CONVERSATION_NOT_FOUND: ErrorReason.ValueType  # 6
@@ -204,7 +208,9 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 19
 What to do: call again with the same request id after RetryInfo's delay.
 """
 ERROR_REASON_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 20
-"""UNAVAILABLE. The keys that tokens are checked with cannot be had."""
+"""UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+What to do: call again with the same request id after RetryInfo's delay.
+"""
 ERROR_REASON_WORKER_DRAINED: ErrorReason.ValueType  # 21
 """UNAVAILABLE. The worker is shutting down.
 What to do: call again with the same request id; another worker takes it.
