@@ -22,7 +22,8 @@ from cryptography.x509 import load_pem_x509_certificate
 MIN_SECRET_BYTES = 32
 MIN_RSA_BITS = 2048
 MAX_KEYS = 32
-"""A token without a key id is tried against every key of its algorithm, so there cannot be many."""
+MAX_TRIED = 16
+"""How many keys a token that names none of them is tried with: anybody can send such tokens."""
 MAX_FILE_BYTES = 1024 * 1024
 
 _USABLE = f"RSA of {MIN_RSA_BITS:,} bits or more, EC on P-256, or Ed25519"
@@ -89,12 +90,13 @@ class KeySet:
             algorithm: the header's `alg`, whatever it is.
             kid: the header's `kid`; None: it has none.
         Returns: of the keys bound to that algorithm the one of that id, or else those without an
-            id; without a `kid` all of them. Empty: nobody can have signed it.
+            id; without a `kid` any of them; 16 at most. Empty: nobody can have signed it.
         """
         bound = [key for key in self._keys if key.algorithm == algorithm]
-        if kid is None:
-            return bound
-        return [key for key in bound if key.kid == kid] or [key for key in bound if key.kid is None]
+        if kid is not None:
+            named = [key for key in bound if key.kid == kid]
+            bound = named or [key for key in bound if key.kid is None]
+        return bound[:MAX_TRIED]
 
     def has(self, kid: str) -> bool:
         """Say whether there is a key of this id."""

@@ -19,7 +19,7 @@ OWNER_NAMESPACE = UUID("6b1f0d3c-2f0e-5c43-9a53-0f4d5a1c7e11")
 
 
 class Owner(NamedTuple):
-    """Whose data it is: a verified token's user, or the one that a token with that scope acts for."""
+    """Whose data it is: a verified token's user, or the one that such a token may act for."""
 
     tenant: str
     """Empty in a deployment without tenants."""

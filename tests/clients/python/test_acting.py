@@ -71,7 +71,7 @@ async def test_client_that_acts_shares_the_channel_and_leaves_it_open(service: S
 
 async def test_acting_without_the_scope_says_which_one_is_missing(service: Service) -> None:
     async with AsyncParleyClient(f"127.0.0.1:{service.port}", token=a_token()) as client:
-        with pytest.raises(ScopeMissing, match="lacks the scope parley.act"):
+        with pytest.raises(ScopeMissing, match=r"lacks the scope parley\.act"):
             await client.acting_for("ada").chat("hello")
 
 

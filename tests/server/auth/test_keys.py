@@ -23,6 +23,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from parley_server.auth.keys import (
     MAX_FILE_BYTES,
     MAX_KEYS,
+    MAX_TRIED,
     Algorithm,
     Key,
     KeySet,
@@ -329,3 +330,15 @@ def test_key_set_chooses_by_algorithm_then_by_id() -> None:
     unbound: tuple[object, ...] = ("ES256", "none", "", None, 1, ["RS256"], {})
     for algorithm in unbound:
         assert [] == keys.candidates(algorithm, None)
+
+
+def test_token_that_names_no_key_is_tried_with_16() -> None:
+    """Fails when it is tried with all of them: a token of 8 KiB then costs twice as much."""
+    nameless = [Key(ED.public_key()) for _ in range(MAX_TRIED + 1)]
+    named = Key(EC.public_key(), "last")
+    keys = KeySet([*nameless, named])
+
+    assert nameless[:16] == keys.candidates("EdDSA", None)
+    assert nameless[:16] == keys.candidates("EdDSA", "unknown")
+    many = KeySet([Key(ED.public_key(), str(number)) for number in range(MAX_KEYS)])
+    assert ["31"] == [key.kid for key in many.candidates("EdDSA", "31")]
