@@ -1,3 +1,3 @@
 """Fixtures come from tests/support, one plugin a subject."""
 
-pytest_plugins = ["support.databases", "support.services"]
+pytest_plugins = ["support.databases", "support.published_keys", "support.services"]
