@@ -5,6 +5,7 @@ length   a turn in conversations of 100, 1,000 and 10,000 messages
 many     2,000 turns at once on one worker, with an agent that takes a second
 streams  how long what an agent says is under way; watchers of conversations that are idle
 overload three times as many turns as the worker takes
+row-security  a statement with row security, and without
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import processes
+import row_security
 from callers import Job, Result
 from overload import ALL_OVERLOAD, QUICK_OVERLOAD, Overload, OverloadSize
 from processes import Callers, Databases
@@ -27,7 +29,7 @@ from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, Streams, StreamSize
 
 SERVERS = {"parley": "(a) Parley", "plain": "(b) plain flow", "empty": "(c) empty call"}
-PARTS = ("turns", "length", "many", "streams", "overload")
+PARTS = ("turns", "length", "many", "streams", "overload", "row-security")
 LENGTHS = (100, 1_000, 10_000)
 AGENT_S = 1.0
 
@@ -48,11 +50,13 @@ class Size:
     waves: int = 3
     streams: StreamSize = ALL_STREAMS
     overload: OverloadSize = ALL_OVERLOAD
+    walled: int = 3_000
+    """Statements and turns a round, with row security and without."""
 
 
 QUICK = Size(
     conversations=2_500, rounds=2, turns=800, long_conversations=20, long_turns=100, waves=1,
-    streams=QUICK_STREAMS, overload=QUICK_OVERLOAD,
+    streams=QUICK_STREAMS, overload=QUICK_OVERLOAD, walled=1_000,
 )  # fmt: skip
 
 
@@ -242,7 +246,10 @@ def main() -> int:
                 bench.streams(made, files["usual"])
             if options.only in (None, "overload"):
                 bench.overload(made, files["usual"])
-    print_bars(bench.bars)
+            if options.only in (None, "row-security"):
+                row_security.measure(made, rounds=size.rounds, times=size.walled, say=say)
+    if bench.bars:
+        print_bars(bench.bars)
     return 1 if bench.failed else 0
 
 

@@ -130,6 +130,7 @@ class Worker:
             pool_size=settings.db_pool_size,
             lease_s=settings.lease_s,
             is_prepared=settings.db_prepare,
+            has_row_security=settings.row_security,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)
@@ -200,9 +201,12 @@ class Worker:
     async def _database_is_safe(self) -> None:
         """Wait for the database, with a bound, and check that it may be used."""
         deadline = asyncio.get_running_loop().time() + DATABASE_WAIT_S
+        has_row_security = self.settings.row_security
         while True:
             try:
-                return await asyncio.to_thread(schema.check, self.store.url)
+                return await asyncio.to_thread(
+                    schema.check, self.store.url, has_row_security=has_row_security
+                )
             except DatabaseAway as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise

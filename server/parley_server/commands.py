@@ -67,17 +67,20 @@ def worker() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's schema up to date."""
+    """Bring the database's schema up to date, and switch row security as it is set."""
     settings = _settings()
     url = settings.migrate_database_url or settings.database_url
     if url is None:
         _say("Nothing to do: the embedded database is brought up to date at every start.")
         return
-    from parley_server.storage import schema
+    from parley_server.storage import row_security, schema
 
     def start() -> None:
         applied = schema.migrate(url.get_secret_value())
         _say(f"Applied: {', '.join(applied)}." if applied else "The schema is up to date.")
+        is_on = settings.row_security
+        is_new = row_security.switch(url.get_secret_value(), is_on=is_on)
+        _say(f"Row security {'was switched' if is_new else 'is'} {'on' if is_on else 'off'}.")
 
     _refusing(start)
 

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".parley")
     db_pool_size: int = Field(default=10, ge=2, le=1000)
     db_prepare: bool = True
+    row_security: bool = False
     notify: Literal["listen", "poll"] = "listen"
 
     listen: str = "127.0.0.1:50051"
@@ -149,6 +150,11 @@ class Settings(BaseSettings):
             wrong.append(
                 "with PARLEY_DATABASE_URL, set PARLEY_AUTH_KEYS_FILE, PARLEY_AUTH_JWKS_URL or "
                 "PARLEY_AUTH_HS256_SECRET: without keys nobody could be told apart"
+            )
+        if self.is_embedded and self.row_security:
+            wrong.append(
+                "PARLEY_ROW_SECURITY needs a database whose tables belong to another role than the "
+                "server's: set PARLEY_DATABASE_URL and PARLEY_MIGRATE_DATABASE_URL"
             )
         if not self.is_embedded and self.agent is None:
             wrong.append(

@@ -125,6 +125,28 @@ def test_migrate_by_a_role_that_may_not_is_one_sentence(postgres_url: str, stran
     assert "nothing was migrated (InsufficientPrivilege 42501)" in refusal(done)
 
 
+def test_migrate_switches_row_security_as_it_is_set_and_says_so(database_url: str) -> None:
+    url = {"PARLEY_DATABASE_URL": database_url}
+    told = [
+        run("migrate", **url, PARLEY_ROW_SECURITY=value).stderr.splitlines()[-1]
+        for value in ("", "1", "1", "0")
+    ]
+
+    assert [
+        "Row security is off.",
+        "Row security was switched on.",
+        "Row security is on.",
+        "Row security was switched off.",
+    ] == told
+
+
+def test_row_security_is_refused_with_the_embedded_database(tmp_path: Path) -> None:
+    done = run("serve", PARLEY_DATA_DIR=str(tmp_path), PARLEY_ROW_SECURITY="1")
+
+    assert "set PARLEY_DATABASE_URL and PARLEY_MIGRATE_DATABASE_URL" in refusal(done)
+    assert [] == list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_the_wait_for_the_database(number: signal.Signals, workers: str) -> None:

@@ -16,6 +16,11 @@ def _with_database(url: str, name: str) -> str:
     return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
+def as_superuser(url: str) -> str:
+    """Return the URL with the embedded server's superuser; another server's as it is."""
+    return url.replace("//parley@", "//postgres@")
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server to make databases on: PARLEY_TEST_DATABASE_URL, or an embedded one."""
@@ -45,4 +50,6 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield _with_database(postgres_url, name)
+    # Another role's connections may be there still, which only a superuser can end.
+    with psycopg.connect(as_superuser(postgres_url), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

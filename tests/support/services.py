@@ -111,12 +111,28 @@ StartService = Callable[..., Awaitable[Service]]
 
 
 @pytest.fixture
-async def start_service(database_url: str) -> AsyncIterator[StartService]:
+def has_row_security(request: pytest.FixtureRequest) -> bool:
+    """Whether workers have it: `pytestmark = WITH_AND_WITHOUT_ROW_SECURITY` runs tests twice."""
+    return bool(getattr(request, "param", False))
+
+
+WITH_AND_WITHOUT_ROW_SECURITY = pytest.mark.parametrize(
+    "has_row_security", [False, True], indirect=True, ids=["", "row-security"]
+)
+
+
+@pytest.fixture
+async def start_service(
+    database_url: str, has_row_security: bool, request: pytest.FixtureRequest
+) -> AsyncIterator[StartService]:
     """Start workers of this test's database: `await start_service(agent, lease_s=1)`."""
+    usual: dict[str, Any] = {"database_url": database_url}
+    if has_row_security:
+        usual = {"database_url": request.getfixturevalue("walled_url"), "row_security": True}
     async with AsyncExitStack() as started:
 
         async def start(agent: Agent | None = None, **changes: Any) -> Service:
-            settings = settings_for(**{"database_url": database_url, **changes})
+            settings = settings_for(**{**usual, **changes})
             worker = Worker(settings, agent=agent or ScriptedAgent())
             port = await started.enter_async_context(worker.serving())
             channel = await started.enter_async_context(

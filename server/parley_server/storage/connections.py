@@ -38,17 +38,26 @@ class Connections:
     """A pool in which every connection is in autocommit and knows its time limits.
 
     Statements are prepared at their first use on a connection; `is_prepared=False` is for a
-    connection pooler that does not keep them.
+    connection pooler that does not keep them. With row security they say whose they are.
     """
 
     def __init__(
-        self, url: str, *, name: str, size: int, lease_s: float, is_prepared: bool
+        self,
+        url: str,
+        *,
+        name: str,
+        size: int,
+        lease_s: float,
+        is_prepared: bool,
+        has_row_security: bool = False,
     ) -> None:
         lock_timeout_s = min(LOCK_TIMEOUT_MAX_S, lease_s / 3)
         options = {
             "lock_timeout": f"{int(lock_timeout_s * 1000)}ms",
             "statement_timeout": f"{int(STATEMENT_TIMEOUT_S * 1000)}ms",
             "timezone": "UTC",
+            # Switched on behind a worker's back, policies would hide all there is: fail instead.
+            "row_security": "on" if has_row_security else "off",
         }
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
@@ -75,12 +84,14 @@ class Connections:
         )
         self._pool._pool = _Stack()  # its one choice that is not to be set; a test holds it
         self._is_prepared = is_prepared
+        self._has_row_security = has_row_security
         self._check: asyncio.Task[None] | None = None
         self._is_away = False
         self._answered_at = 0.0
 
     async def _configure(self, connection: Connection) -> None:
         connection.is_preparing = self._is_prepared
+        connection.has_row_security = self._has_row_security
 
     async def open(self) -> None:
         """Start to connect; does not wait for it."""

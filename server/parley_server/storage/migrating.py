@@ -1,5 +1,7 @@
 """Applying migrations, by Alembic. Imported by `schema.migrate`, and only if there is any."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy
@@ -24,6 +26,21 @@ def migrate(url: str) -> list[str]:
 
     Raises: UnsafeDatabase.
     """
+    with changing(url) as connection:
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        before = _current(connection)
+        command.upgrade(config, "head")
+        applied = ScriptDirectory.from_config(config).iterate_revisions("head", before)
+        return [revision.revision for revision in applied][::-1]
+
+
+@contextmanager
+def changing(url: str) -> Iterator[sqlalchemy.Connection]:
+    """Change the schema inside the block, all or nothing, one process at a time.
+
+    Raises: UnsafeDatabase: it cannot be done.
+    """
     engine = sqlalchemy.create_engine(
         sqlalchemy_url(url),
         connect_args={"options": "-c statement_timeout=15min"},
@@ -34,12 +51,7 @@ def migrate(url: str) -> list[str]:
                 sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
             )
             connection.execute(sqlalchemy.text("SET LOCAL lock_timeout = '5s'"))
-            config = _alembic_config()
-            config.attributes["connection"] = connection
-            before = _current(connection)
-            command.upgrade(config, "head")
-            applied = ScriptDirectory.from_config(config).iterate_revisions("head", before)
-            return [revision.revision for revision in applied][::-1]
+            yield connection
     except sqlalchemy.exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
         name = type(error.orig).__name__

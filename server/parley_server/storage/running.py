@@ -6,19 +6,22 @@ of a turn's CPU (decision 0010). What is left is libpq, psycopg's generators, an
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection, generators, waiting
+from psycopg import AsyncConnection, OperationalError, generators, waiting
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format
-from psycopg.pq.abc import PGresult
+from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq.abc import PGconn, PGresult
 
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
+
+_Encoded = tuple[list[bytes | None], list[Format]]
+"""What a statement's parameters are sent as, and how."""
 
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
@@ -44,11 +47,19 @@ class Statement:
         Statement._count += 1
         self.text = text
         self.names = names
+        self.is_owned = "owner" in names
         self.sent = text.encode()
         self.prepared_name = b"parley_%d" % Statement._count
 
     def __repr__(self) -> str:
         return self.text
+
+
+OWNER_SETTING = "parley.owner"
+"""What the policies of row security compare a row's owner with."""
+
+_SET_OWNER = Statement(f"SELECT set_config('{OWNER_SETTING}', $1::uuid::text, true)", ("owner",))
+_FINE = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC})
 
 
 class Connection(AsyncConnection[Row]):
@@ -63,29 +74,38 @@ class Connection(AsyncConnection[Row]):
         self._rows = Transformer.from_context(self)
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    has_row_security = False
+    """Whether Postgres is told whose statement it is, for policies to hold it to that owner."""
+
     async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
         """Run a statement and return its rows. One round trip, once it is prepared.
 
         Args:
             parameters: by name; more than the statement takes are no matter.
         Raises: psycopg.Error.
+        Guarantees: with row security, a statement that takes an owner sees and writes no rows but
+            that owner's, and nothing of it is left on the connection once its transaction ends.
         """
-        values: list[bytes | None] = []
-        formats: list[Format] = []
-        for name in statement.names:
-            value = parameters[name]
-            if value is None:
-                values.append(None)
-                formats.append(Format.TEXT)
-            else:
-                sent, form = _ENCODERS[type(value)](value)
-                values.append(sent)
-                formats.append(form)
+        if self.has_row_security and statement.is_owned:
+            result = await self._result_as_owner(statement, parameters)
+        else:
+            encoded = _encoded(statement, parameters)
+            await self._prepare(statement)
+            self._send(statement, encoded)
+            result = await self._result()
+        self._rows.set_pgresult(result)
+        return self._rows.load_rows(0, result.ntuples, tuple)
+
+    async def _prepare(self, statement: Statement) -> None:
+        """Prepare a statement at its first use, unless none are prepared."""
+        if self.is_preparing and statement.prepared_name not in self._known_names:
+            self.pgconn.send_prepare(statement.prepared_name, statement.sent)
+            await self._result()
+            self._known_names.add(statement.prepared_name)
+
+    def _send(self, statement: Statement, encoded: _Encoded) -> None:
+        values, formats = encoded
         if self.is_preparing:
-            if statement.prepared_name not in self._known_names:
-                self.pgconn.send_prepare(statement.prepared_name, statement.sent)
-                await self._result()
-                self._known_names.add(statement.prepared_name)
             self.pgconn.send_query_prepared(statement.prepared_name, values, formats, Format.BINARY)
         else:
             self.pgconn.send_query_params(
@@ -94,9 +114,25 @@ class Connection(AsyncConnection[Row]):
                 param_formats=formats,
                 result_format=Format.BINARY,
             )
-        result = await self._result()
-        self._rows.set_pgresult(result)
-        return self._rows.load_rows(0, result.ntuples, tuple)
+
+    async def _result_as_owner(self, statement: Statement, parameters: Parameters) -> PGresult:
+        """Say whose statement it is and run it, in one pipeline: one round trip.
+
+        Up to its end a pipeline is one transaction, unless one was begun before. The setting ends
+        with it, and so does what goes wrong only at the commit: there is no result before its end.
+        """
+        sent = [(each, _encoded(each, parameters)) for each in (_SET_OWNER, statement)]
+        for each, _ in sent:
+            await self._prepare(each)
+        self.pgconn.enter_pipeline_mode()
+        for each, encoded in sent:
+            self._send(each, encoded)
+        self.pgconn.pipeline_sync()
+        results: list[PGresult] = await self.wait(_pipeline(self.pgconn))
+        for result in results:
+            if result.status not in _FINE:
+                raise error_from_result(result)
+        return results[1]
 
     async def _result(self) -> PGresult:
         """Wait for what was sent to be answered."""
@@ -137,6 +173,37 @@ class Connection(AsyncConnection[Row]):
                 wanted = gen.send(state)
         except StopIteration as end:
             return end.value
+
+
+def _encoded(statement: Statement, parameters: Parameters) -> _Encoded:
+    """Return what a statement's parameters are sent as, and how."""
+    values: list[bytes | None] = []
+    formats: list[Format] = []
+    for name in statement.names:
+        value = parameters[name]
+        if value is None:
+            values.append(None)
+            formats.append(Format.TEXT)
+        else:
+            sent, form = _ENCODERS[type(value)](value)
+            values.append(sent)
+            formats.append(form)
+    return values, formats
+
+
+def _pipeline(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready, list[PGresult]]:
+    """Send a pipeline, take its results up to its end, and leave it.
+
+    Raises: OperationalError: the connection ended before the pipeline did.
+    """
+    yield from generators.send(pgconn)
+    results: list[PGresult] = []
+    while not results or results[-1].status != ExecStatus.PIPELINE_SYNC:
+        if pgconn.status == ConnStatus.BAD:
+            raise OperationalError("the connection ended within a pipeline")
+        results += yield from generators.fetch_many(pgconn)
+    pgconn.exit_pipeline_mode()
+    return results
 
 
 def _set(ready: "asyncio.Future[waiting.Ready]", state: waiting.Ready) -> None:

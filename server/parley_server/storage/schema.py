@@ -4,6 +4,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from parley_server.storage import row_security
 from parley_server.storage.connections import Connections
 from parley_server.storage.database import UnsafeDatabase, connected
 from parley_server.storage.running import Statement
@@ -35,9 +36,11 @@ def migrate(url: str) -> list[str]:
     return migrating.migrate(url)
 
 
-def check(url: str) -> None:
+def check(url: str, *, has_row_security: bool = False) -> None:
     """Raise UnsafeDatabase unless this worker may keep conversations in this database.
 
+    Args:
+        has_row_security: whether this worker's statements say whose they are (decision 0014).
     Raises: DatabaseAway.
     """
     with connected(url) as connection:
@@ -60,6 +63,7 @@ def check(url: str) -> None:
                 "the database has no Parley schema: run `parley-server migrate` first"
             )
         check_version(*versions)
+        row_security.check(connection, is_on=has_row_security)
 
 
 async def without_limit(connections: Connections) -> list[str]:

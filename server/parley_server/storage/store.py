@@ -1,6 +1,7 @@
 """The store: one method a statement."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -49,20 +50,27 @@ class PostgresStore:
     that a queue of claims cannot cost anybody a lease.
     """
 
-    def __init__(self, url: str, *, pool_size: int, lease_s: float, is_prepared: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        lease_s: float,
+        is_prepared: bool,
+        has_row_security: bool = False,
+    ) -> None:
         ending = max(1, pool_size // 3)
-        self.url = url
-        self._lease = timedelta(seconds=lease_s)
-        self._claiming = Connections(
+        connections = partial(
+            Connections,
             url,
-            name="claims",
-            size=max(1, pool_size - ending),
             lease_s=lease_s,
             is_prepared=is_prepared,
+            has_row_security=has_row_security,
         )
-        self.ending = Connections(
-            url, name="ends", size=ending, lease_s=lease_s, is_prepared=is_prepared
-        )
+        self.url = url
+        self._lease = timedelta(seconds=lease_s)
+        self._claiming = connections(name="claims", size=max(1, pool_size - ending))
+        self.ending = connections(name="ends", size=ending)
 
     async def open(self) -> None:
         await self._claiming.open()

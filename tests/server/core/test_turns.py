@@ -9,7 +9,17 @@ from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import error_reason_pb2
 from support.agents import Gate, ScriptedAgent
-from support.services import Service, StartService, an_id, gathered, info_of, refused
+from support.services import (
+    WITH_AND_WITHOUT_ROW_SECURITY,
+    Service,
+    StartService,
+    an_id,
+    gathered,
+    info_of,
+    refused,
+)
+
+pytestmark = WITH_AND_WITHOUT_ROW_SECURITY
 
 
 async def test_new_conversation_is_made_without_an_id(service: Service) -> None:

@@ -1,152 +1,38 @@
 """The statements: how many a turn takes, whose rows they touch, and how much they read."""
 
 import asyncio
-import json
 import re
-import struct
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
 from psycopg import ClientCursor, Connection
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import Owner
 from parley_server.storage import statements
-from parley_server.storage.running import Statement
+from parley_server.storage.row_security import OWNED_TABLES
 from support.agents import Gate, ScriptedAgent
+from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id
-
-OWNED_TABLES = ("conversation", "turn", "message", "turn_event")
-NOT_OWNED = {"SCHEMA": "asks what the whole database is for"}
-STATEMENTS: dict[str, Statement] = {
-    name: value
-    for name, value in vars(statements).items()
-    if isinstance(value, Statement) and name not in NOT_OWNED
-}
-
-ADA = Owner.of("", "ada").id
-OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
-CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
-OPEN_TURN, ENDED_TURN, NEW_TURN = uuid.UUID(int=20), uuid.UUID(int=21), uuid.UUID(int=22)
-FENCE = 5
-
-
-def sql(statement: Statement) -> str:
-    """Return a statement as psycopg's cursors take it."""
-    text = statement.text.replace("%", "%%")
-    return re.sub(r"\$(\d+)", lambda found: f"%({statement.names[int(found[1]) - 1]})s", text)
-
+from support.twins import (
+    ADA,
+    LEASE_PASSED,
+    OURS,
+    STATEMENTS,
+    THEIRS,
+    outcome,
+    parameters,
+    rows_of,
+    sql,
+)
 
 # How many
 
 
-class Wire:
-    """Stands between a worker and Postgres, and takes note of what is carried out.
-
-    It reads the protocol's messages, so that it also sees what is prepared, and what a driver adds
-    of its own accord.
-    """
-
-    def __init__(self, database_url: str) -> None:
-        parts = urlsplit(database_url)
-        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        self._host = query.get("host") or parts.hostname or "127.0.0.1"
-        self._port = int(query.get("port") or parts.port or 5432)
-        self._login = f"{parts.username}:{parts.password}" if parts.password else parts.username
-        self._database = parts.path.lstrip("/")
-        self.executed: list[str] = []
-        """The text of each statement, in order."""
-        self.syncs = 0
-        """Round trips."""
-        self.received_bytes = 0
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://{self._login}@127.0.0.1:{self.port}/{self._database}?sslmode=disable"
-
-    def clear(self) -> None:
-        self.executed.clear()
-        self.syncs = self.received_bytes = 0
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator["Wire"]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-
-    async def _accept(self, front: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
-        if self._host.startswith("/"):
-            path = f"{self._host}/.s.PGSQL.{self._port}"
-            back, send = await asyncio.open_unix_connection(path)
-        else:
-            back, send = await asyncio.open_connection(self._host, self._port)
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._forward(front, send))
-                both.create_task(self._back(back, reply))
-        except* OSError:
-            pass  # one end is gone
-
-    async def _back(self, back: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
-        while data := await back.read(1 << 16):
-            self.received_bytes += len(data)
-            reply.write(data)
-        reply.close()
-
-    async def _forward(self, front: asyncio.StreamReader, send: asyncio.StreamWriter) -> None:
-        texts: dict[bytes, str] = {}
-        bound: dict[bytes, str] = {}
-        try:
-            length = await front.readexactly(4)  # the first message has no kind
-            send.write(length + await front.readexactly(struct.unpack(">I", length)[0] - 4))
-            while True:
-                head = await front.readexactly(5)
-                body = await front.readexactly(struct.unpack(">I", head[1:])[0] - 4)
-                self._note(head[:1], body, texts, bound)
-                send.write(head + body)
-        except asyncio.IncompleteReadError:
-            send.close()
-
-    def _note(
-        self, kind: bytes, body: bytes, texts: dict[bytes, str], bound: dict[bytes, str]
-    ) -> None:
-        if kind == b"P":  # Parse: the statement's name, its text
-            name, text, _ = body.split(b"\0", 2)
-            texts[name] = text.decode()
-        elif kind == b"B":  # Bind: the portal's name, the statement's
-            portal, name, _ = body.split(b"\0", 2)
-            bound[portal] = texts[name]
-        elif kind == b"E":  # Execute: the portal's name
-            self.executed.append(bound[body.split(b"\0", 1)[0]])
-        elif kind == b"Q":  # Query: its text
-            self.executed.append(body.rstrip(b"\0").decode())
-            self.syncs += 1
-        elif kind == b"S":
-            self.syncs += 1
-
-
-@pytest.fixture
-async def wire(database_url: str) -> AsyncIterator[Wire]:
-    async with Wire(database_url).open() as wire:
-        yield wire
-
-
-def a_turns(executed: list[str]) -> list[str]:
-    """Leave out the look at the database that health checks follow."""
-    return [text for text in executed if "parley_schema" not in text]
-
-
 async def test_turn_on_an_existing_conversation_is_three_statements(
-    wire: Wire, start_service: StartService
+    wire: PostgresWire, start_service: StartService
 ) -> None:
     """Fails when anything is asked beside claim, window and finish: a BEGIN counts, too."""
     # Two connections, one for claims and one for ends, so that both are warm after two turns.
@@ -166,7 +52,7 @@ async def test_turn_on_an_existing_conversation_is_three_statements(
 
 
 async def test_first_turn_of_a_conversation_is_two_statements(
-    wire: Wire, start_service: StartService
+    wire: PostgresWire, start_service: StartService
 ) -> None:
     """There is nothing to be shown yet, so no window is read."""
     service = await start_service(database_url=wire.url, db_pool_size=2)
@@ -178,7 +64,7 @@ async def test_first_turn_of_a_conversation_is_two_statements(
 
 
 async def test_replayed_turn_runs_nothing_but_reads(
-    wire: Wire, start_service: StartService
+    wire: PostgresWire, start_service: StartService
 ) -> None:
     service = await start_service(database_url=wire.url, db_pool_size=2)
     first = await service.chat("one", request_id="r")
@@ -193,7 +79,7 @@ async def test_replayed_turn_runs_nothing_but_reads(
 
 
 async def test_turns_bytes_do_not_grow_with_the_conversation(
-    wire: Wire, start_service: StartService, database_url: str
+    wire: PostgresWire, start_service: StartService, database_url: str
 ) -> None:
     """Promise 7. Fails when more of the conversation is read than the window holds."""
     service = await start_service(database_url=wire.url, db_pool_size=2, context_messages=20)
@@ -280,128 +166,6 @@ async def test_no_connection_is_held_while_agents_run_or_calls_wait(
 
 
 # Whose rows
-
-
-@pytest.fixture
-def twins(database_url: str) -> Iterator[Connection[tuple[Any, ...]]]:
-    """Two owners with conversations, turns, messages and events of the same ids.
-
-    Every statement that forgets an owner somewhere finds two of what it looks for.
-    """
-    with psycopg.connect(database_url, cursor_factory=ClientCursor) as connection:
-        for owner in (OURS, THEIRS):
-            what = {
-                "owner": owner,
-                "said": f"said by {owner.int}",
-                "conversation": CONVERSATION,
-                "open": OPEN_TURN,
-                "ended": ENDED_TURN,
-                "fence": FENCE,
-            }
-            connection.execute(TWIN, what)
-        yield connection
-        connection.rollback()
-
-
-TWIN = """
-INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
-    open_turn_id, lease_expires_at, update_time)
-VALUES (%(owner)s, %(conversation)s, '', 'u', %(said)s, 3, %(said)s, %(fence)s, %(open)s,
-    now() + interval '1 minute', now() - interval '1 minute');
-INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
-    user_sequence, response_sequence, create_time)
-VALUES (%(owner)s, %(ended)s, %(conversation)s, 'ended', '', %(said)s, 'COMPLETED', 1, 1, 2, now()),
-    (%(owner)s, %(open)s, %(conversation)s, 'open', '', %(said)s, 'RUNNING', 1, 3, NULL, now());
-INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
-VALUES (%(owner)s, %(conversation)s, 1, %(ended)s, 'USER', %(said)s),
-    (%(owner)s, %(conversation)s, 2, %(ended)s, 'ASSISTANT', %(said)s),
-    (%(owner)s, %(conversation)s, 3, %(open)s, 'USER', %(said)s);
-INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
-VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
-"""
-
-PARAMETERS: dict[str, Any] = {
-    "owner": OURS,
-    "conversation": CONVERSATION,
-    "turn": OPEN_TURN,
-    "request": "new",
-    "fingerprint": b"fingerprint",
-    "agent": "",
-    "content": "hello",
-    "title": "hello",
-    "preview": "hello",
-    "tenant": "",
-    "user": "ada",
-    "expected": None,
-    "lease": timedelta(seconds=30),
-    "fence": FENCE,
-    "state": "COMPLETED",
-    "tool_calls": None,
-    "usage": None,
-    "model": "scripted",
-    "finish_reason": "STOP",
-    "context_first": 1,
-    "context_count": 3,
-    "context_omitted": 0,
-    "reason": "AGENT_TIMEOUT",
-    "text": "too slow",
-    "attempt": 1,
-    "events": json.dumps([{"index": 2, "text": "more", "tool_call": None}]),
-    "after_index": -1,
-    "began_at": 3,
-    "since": 1,
-    "above": 0,
-    "below": 2**63 - 1,
-    "before": 3,
-    "lookback": 1000,
-    "limit": 100,
-    "max_bytes": 2**20,
-    "after_time": datetime.now(UTC) + timedelta(days=1),
-    "after_id": uuid.UUID(int=2**128 - 1),
-}
-"""What every statement does something with, as the twins stand."""
-OTHERWISE: dict[str, dict[str, Any]] = {
-    "CLAIM": {"turn": NEW_TURN},
-    "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
-    "CREATE": {"conversation": NEW_CONVERSATION},
-    "TURN_BY_REQUEST": {"request": "open"},
-}
-LEASE_PASSED = {"CLAIM", "RECLAIM", "TAKE_OVER"}
-"""Those that do something only if the lease of the open turn has passed."""
-
-
-def parameters(name: str) -> dict[str, Any]:
-    return PARAMETERS | OTHERWISE.get(name, {})
-
-
-def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
-    """Return rows as text. Times are all the same: two transactions have two."""
-    return [str(["a time" if isinstance(v, datetime) else v for v in row]) for row in rows]
-
-
-def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
-    return {
-        table: sorted(
-            in_words(
-                connection.execute(
-                    f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
-                ).fetchall()
-            )
-        )
-        for table in OWNED_TABLES
-    }
-
-
-def outcome(
-    connection: Connection[tuple[Any, ...]], name: str
-) -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
-    """Run a statement for us, and undo it. Returns: its rows, our rows then, and theirs."""
-    with connection.transaction(force_rollback=True):
-        if name in LEASE_PASSED:
-            connection.execute("UPDATE conversation SET lease_expires_at = now()")
-        cursor = connection.execute(sql(STATEMENTS[name]), parameters(name))
-        found = in_words(cursor.fetchall()) if cursor.description else []
-        return found, rows_of(connection, OURS), rows_of(connection, THEIRS)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

@@ -1,0 +1,104 @@
+"""Row-level security: Postgres itself holds each statement to the owner it was sent for.
+
+A second wall behind the owner in every statement's WHERE (decision 0014). `migrate` puts policies
+on the tables or takes them away, as PARLEY_ROW_SECURITY says; a server starts only if database and
+setting agree, and if its role cannot get around them.
+"""
+
+from typing import Any
+
+from psycopg import Connection
+
+from parley_server.storage.database import UnsafeDatabase
+from parley_server.storage.running import OWNER_SETTING
+
+OWNED_TABLES = ("conversation", "turn", "message", "turn_event")
+POLICY = "parley_owner"
+
+# Once a transaction has set it, a connection has it empty for ever after, and not null.
+_OWNER = f"nullif(current_setting('{OWNER_SETTING}', true), '')::uuid"
+
+_SWITCH_ON = (
+    "DROP POLICY IF EXISTS {policy} ON {table}",
+    "CREATE POLICY {policy} ON {table} USING (owner_id = {owner})",
+    "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+)
+_SWITCH_OFF = (
+    "ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY",
+    "DROP POLICY IF EXISTS {policy} ON {table}",
+)
+
+_NAMES = {"tables": list(OWNED_TABLES), "policies": [POLICY]}
+_TABLES = """
+    SELECT pg_class.* FROM pg_class JOIN pg_class home ON home.oid = to_regclass('parley_schema')
+    WHERE pg_class.relnamespace = home.relnamespace AND pg_class.relname = ANY(%(tables)s)
+"""
+# Policies that permit add up, so one more is a hole in the wall.
+_STATE = f"""
+    SELECT relname, CASE
+        WHEN NOT relrowsecurity THEN 'off'
+        WHEN relforcerowsecurity AND %(policies)s::name[] = ARRAY(
+            SELECT polname FROM pg_policy WHERE polrelid = owned.oid AND polpermissive) THEN 'on'
+        ELSE 'open' END
+    FROM ({_TABLES}) owned ORDER BY relname
+"""  # noqa: S608 - made of constants
+_EXEMPT = "SELECT FROM pg_roles WHERE (rolsuper OR rolbypassrls) AND pg_has_role(oid, 'MEMBER')"
+_OWNING = f"SELECT FROM ({_TABLES}) owned WHERE pg_has_role(relowner, 'MEMBER')"
+
+
+def switch(url: str, *, is_on: bool) -> bool:
+    """Put the policies on all tables that hold an owner's rows, or take them away.
+
+    Args:
+        url: of a database with the schema, as the role that owns its tables.
+    Returns: whether there was anything to change.
+    Raises: UnsafeDatabase: it cannot be done as this role, or a table is in use.
+    Guarantees: all or nothing; one process at a time.
+    """
+    from parley_server.storage.migrating import changing  # SQLAlchemy takes long to import
+
+    wanted, statements = ("on", _SWITCH_ON) if is_on else ("off", _SWITCH_OFF)
+    with changing(url) as connection:
+        found = connection.exec_driver_sql(_STATE, _NAMES).all()
+        wrong = [table for table, state in found if state != wanted]
+        for table in wrong:
+            for statement in statements:
+                filled = statement.format(table=table, policy=POLICY, owner=_OWNER)
+                connection.exec_driver_sql(filled)
+        return bool(wrong)
+
+
+def check(connection: Connection[tuple[Any, ...]], *, is_on: bool) -> None:
+    """Raise UnsafeDatabase unless the policies are as the setting says, and hold this role."""
+    found = connection.execute(_STATE, _NAMES).fetchall()
+    if is_on:
+        _check_wall([table for table, is_ in found if is_ != "on"])
+        _check_role(connection)
+    elif any(is_ != "off" for _, is_ in found):
+        raise UnsafeDatabase(
+            "the database has row security on and PARLEY_ROW_SECURITY is not set, so nothing could "
+            "be read: set it to 1, or run `parley-server migrate` without it"
+        )
+
+
+def _check_wall(open_tables: list[str]) -> None:
+    if open_tables:
+        raise UnsafeDatabase(
+            "PARLEY_ROW_SECURITY is set, and what guards "
+            f"{', '.join(open_tables)} is not Parley's policy alone: run `parley-server migrate` "
+            "with PARLEY_ROW_SECURITY=1, and drop what other policies there are"
+        )
+
+
+def _check_role(connection: Connection[tuple[Any, ...]]) -> None:
+    if connection.execute(_EXEMPT).fetchone() is not None:
+        raise UnsafeDatabase(
+            "PARLEY_ROW_SECURITY is set, and no policy holds a superuser or a role with BYPASSRLS: "
+            "name a role in PARLEY_DATABASE_URL that is neither, nor a member of one that is"
+        )
+    if connection.execute(_OWNING, _NAMES).fetchone() is not None:
+        raise UnsafeDatabase(
+            "PARLEY_ROW_SECURITY is set, and who owns the tables can switch their policies off: "
+            "name a role in PARLEY_DATABASE_URL that neither owns them nor is a member of the role "
+            "that does, and the owning one in PARLEY_MIGRATE_DATABASE_URL"
+        )

@@ -1,0 +1,329 @@
+"""Row security: Postgres lets no statement past its owner, and nothing of it stays behind."""
+
+import asyncio
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+from psycopg import ClientCursor
+
+from parley_server.storage.connections import Connections, StatementFailed
+from parley_server.storage.row_security import OWNED_TABLES
+from parley_server.storage.running import OWNER_SETTING, Connection, Row, Statement
+from support.agents import ScriptedAgent
+from support.databases import as_superuser
+from support.postgres_wire import PostgresWire, a_turns
+from support.services import StartService, an_id, gathered, refused
+from support.twins import (
+    CONVERSATION,
+    LEASE_PASSED,
+    OPEN_TURN,
+    OURS,
+    STATEMENTS,
+    THEIRS,
+    in_words,
+    outcome,
+    parameters,
+    rows_of,
+    store_twins,
+)
+
+LEFT = Statement(f"SELECT coalesce(current_setting('{OWNER_SETTING}', true), '')")
+OWNERS = Statement("SELECT DISTINCT owner_id FROM message WHERE $1::uuid IS NOT NULL", ("owner",))
+DIVISION = Statement("SELECT 1 / 0 WHERE $1::uuid IS NOT NULL", ("owner",))
+
+
+@pytest.fixture
+def everything(database_url: str, walled_url: str) -> Iterator[psycopg.Connection[Row]]:
+    """The twins, behind policies, as somebody sees them whom no policy holds."""
+    url = as_superuser(database_url)
+    with psycopg.connect(url, autocommit=True, cursor_factory=ClientCursor) as connection:
+        store_twins(connection)
+        yield connection
+
+
+@pytest.fixture(params=[True, False], ids=["prepared", "unprepared"])
+async def walled(
+    walled_url: str, everything: object, request: pytest.FixtureRequest
+) -> AsyncIterator[Connections]:
+    """One connection, with row security, of a role that owns nothing."""
+    made = Connections(
+        walled_url,
+        name="test",
+        size=1,
+        lease_s=3,
+        is_prepared=request.param,
+        has_row_security=True,
+    )
+    await made.open()
+    yield made
+    await made.close()
+
+
+def without_owner(statement: Statement) -> Statement:
+    """Return a statement as it would be if every part of it had forgotten the owner."""
+    text = re.sub(r"\w+\.owner_id = (\$\d+::UUID)", r"\1 IS NOT NULL", statement.text)
+    return Statement(text, statement.names)
+
+
+FORGETFUL = {
+    name: without_owner(statement)
+    for name, statement in STATEMENTS.items()
+    if without_owner(statement).text != statement.text
+}
+
+
+def unguarded(everything: psycopg.Connection[Row], name: str) -> object:
+    """Return what a statement that forgot its owner does where no policy is."""
+    try:
+        return outcome(everything, name, FORGETFUL[name])
+    except psycopg.Error as error:
+        return type(error)
+
+
+# Whose rows
+
+
+@pytest.mark.parametrize("name", FORGETFUL)
+async def test_statement_that_forgets_its_owner_still_touches_no_other_owners_rows(
+    walled: Connections, everything: psycopg.Connection[Row], name: str
+) -> None:
+    """Promise 8. Fails without the policies, as each statement shows where they do not hold."""
+    found, ours, theirs = outcome(everything, name)
+    assert (found, ours, theirs) != unguarded(everything, name), "it needs no wall"
+    if name in LEASE_PASSED:
+        everything.execute("UPDATE conversation SET lease_expires_at = now()")
+
+    assert found == in_words(await walled.run(FORGETFUL[name], parameters(name)))
+    assert ours == rows_of(everything, OURS)
+    assert theirs == rows_of(everything, THEIRS)
+
+
+def test_most_statements_are_tried_without_their_owner() -> None:
+    assert {"CLAIM_NEW", "CREATE"} == set(STATEMENTS) - set(FORGETFUL)  # which read nothing
+
+
+@pytest.mark.parametrize("table", OWNED_TABLES)
+async def test_bare_statements_see_and_write_their_owners_rows_only(
+    walled: Connections, everything: psycopg.Connection[Row], table: str
+) -> None:
+    """Fails when a table has no policy, and when a policy lets other owners' rows be written."""
+    read = Statement(
+        f"SELECT DISTINCT owner_id FROM {table} WHERE $1::uuid IS NOT NULL", ("owner",)
+    )
+    move = Statement(
+        f"UPDATE {table} SET owner_id = $2 WHERE $1::uuid IS NOT NULL", ("owner", "to")
+    )
+    remove = Statement(f"DELETE FROM {table} WHERE owner_id = $2 AND $1 <> $2", ("owner", "to"))
+    theirs = rows_of(everything, THEIRS)
+    both = {"owner": OURS, "to": THEIRS}
+
+    assert [(OURS,)] == await walled.run(read, both)
+    assert [] == await walled.run(read, {"owner": uuid.uuid4()})
+    assert [] == await walled.run(Statement(f"SELECT owner_id FROM {table}"), {})
+    with pytest.raises(StatementFailed, match="InsufficientPrivilege 42501"):
+        await walled.run(move, both)
+    await walled.run(remove, both)
+    assert theirs == rows_of(everything, THEIRS)
+
+
+async def test_row_for_another_owner_is_refused(
+    walled: Connections, everything: psycopg.Connection[Row]
+) -> None:
+    """Fails when policies guard what is read only."""
+    insert = Statement(
+        "INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)"
+        " SELECT $2, $3, 4, $4, 'USER', 'x' WHERE $1::uuid IS NOT NULL",
+        ("owner", "to", "conversation", "turn"),
+    )
+    row = {"owner": OURS, "conversation": CONVERSATION, "turn": OPEN_TURN}
+    before = rows_of(everything, THEIRS)
+
+    with pytest.raises(StatementFailed, match="InsufficientPrivilege 42501"):
+        await walled.run(insert, {**row, "to": THEIRS})
+    assert before == rows_of(everything, THEIRS)
+    await walled.run(insert, {**row, "to": OURS})
+
+
+async def test_conversation_goes_with_all_it_has_and_takes_nothing_of_others(
+    walled: Connections, everything: psycopg.Connection[Row]
+) -> None:
+    """Cascades and the checks of foreign keys are made behind the policies as before them."""
+    theirs = rows_of(everything, THEIRS)
+    gone = Statement("DELETE FROM conversation WHERE owner_id = $1", ("owner",))
+    orphan = Statement(
+        "INSERT INTO turn_event (owner_id, turn_id, attempt, index) VALUES ($1, $2, 1, 9)",
+        ("owner", "turn"),
+    )
+    await walled.run(gone, {"owner": OURS})
+
+    assert {table: [] for table in OWNED_TABLES} == rows_of(everything, OURS)
+    assert theirs == rows_of(everything, THEIRS)
+    with pytest.raises(StatementFailed, match="ForeignKeyViolation"):  # theirs has that id
+        await walled.run(orphan, {"owner": OURS, "turn": OPEN_TURN})
+
+
+# What stays on a connection
+
+
+async def test_nothing_is_left_on_the_connection(walled: Connections) -> None:
+    """Fails with set_config(..., false): the owner then stays until the next one is set."""
+
+    async def left() -> str:
+        found: str = (await walled.run(LEFT, {}))[0][0]
+        return found
+
+    assert [(OURS,)] == await walled.run(OWNERS, {"owner": OURS})
+    assert "" == await left()
+    with pytest.raises(StatementFailed):
+        await walled.run(DIVISION, {"owner": OURS})
+    assert "" == await left()
+    assert [(THEIRS,)] == await walled.run(OWNERS, {"owner": THEIRS})
+    assert "" == await left()
+
+
+@pytest.mark.parametrize("is_undone", [False, True])
+async def test_nothing_is_left_by_a_transaction(walled: Connections, is_undone: bool) -> None:
+    """The claim that makes a conversation under the caller's id is two statements in one."""
+
+    async def work(connection: Connection) -> list[Row]:
+        async with connection.transaction(force_rollback=is_undone):
+            assert [(OURS,)] == await connection.run(OWNERS, {"owner": OURS})
+            assert [(str(OURS),)] == await connection.run(LEFT, {})
+            assert [(THEIRS,)] == await connection.run(OWNERS, {"owner": THEIRS})
+        return await connection.run(LEFT, {})
+
+    assert [("",)] == await walled.with_connection(work)
+
+
+async def test_owners_that_share_a_connection_see_their_own_rows(
+    walled: Connections, everything: psycopg.Connection[Row]
+) -> None:
+    """Fails when an owner is set for anything but the one statement that follows."""
+    asked = [OURS, THEIRS, uuid.uuid4()] * 60
+    found = await asyncio.gather(*(walled.run(OWNERS, {"owner": owner}) for owner in asked))
+
+    expected = [[(owner,)] if owner in (OURS, THEIRS) else [] for owner in asked]
+    assert expected == found
+
+
+async def test_what_fails_at_the_commit_is_no_success(
+    walled: Connections, everything: psycopg.Connection[Row]
+) -> None:
+    """Promise 1. Fails when a pipeline's results are taken and its end is not waited for."""
+    everything.execute(
+        "CREATE TABLE checked_late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);"
+        "GRANT SELECT, INSERT ON checked_late TO PUBLIC"
+    )
+    twice = Statement(
+        "INSERT INTO checked_late SELECT 1 FROM generate_series(1, 2)"
+        " WHERE $1::uuid IS NOT NULL RETURNING n",
+        ("owner",),
+    )
+    with pytest.raises(StatementFailed, match="UniqueViolation 23505"):
+        await walled.run(twice, {"owner": OURS})
+    assert [(OURS,)] == await walled.run(OWNERS, {"owner": OURS})
+
+
+async def test_connection_that_ends_within_a_pipeline_is_replaced(
+    walled: Connections, everything: psycopg.Connection[Row]
+) -> None:
+    sleep = Statement("SELECT pg_sleep(60) WHERE $1::uuid IS NOT NULL", ("owner",))
+    pid = (await walled.run(Statement("SELECT pg_backend_pid()"), {}))[0][0]
+    sleeping = asyncio.create_task(walled.run(sleep, {"owner": OURS}))
+    asleep = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+    while everything.execute(asleep, [pid]).fetchone() is None:
+        await asyncio.sleep(0.01)
+    everything.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+    with pytest.raises(Exception, match="database is unavailable"):
+        await sleeping
+    for _ in range(50):
+        [found] = await gathered(walled.run(OWNERS, {"owner": OURS}))
+        if not isinstance(found, Exception):
+            break
+        await asyncio.sleep(0.05)
+    assert [(OURS,)] == found
+
+
+# What it costs
+
+
+async def test_turn_behind_policies_is_three_round_trips(
+    start_service: StartService, walled_url: str
+) -> None:
+    """Fails when the owner is set in a round trip of its own, or in a transaction's."""
+    async with PostgresWire(walled_url).open() as wire:
+        service = await start_service(database_url=wire.url, row_security=True, db_pool_size=2)
+        conversation_id = (await service.chat("one", request_id="r1")).conversation_id
+        for n in range(2, 4):
+            await service.chat("more", conversation_id=conversation_id, request_id=f"r{n}")
+        wire.clear()
+        await service.chat("last", conversation_id=conversation_id, request_id="last")
+        looks = len(wire.executed) - len(a_turns(wire.executed))
+
+        owners_set = [text for text in a_turns(wire.executed) if "set_config" in text]
+        assert 3 == wire.syncs - looks
+        assert 3 == len(owners_set)
+        assert 6 == len(a_turns(wire.executed)), wire.executed
+
+
+@pytest.mark.parametrize("name", ["WINDOW", "CONVERSATIONS_AFTER", "HISTORY_OLDEST_FIRST"])
+def test_policy_is_looked_at_once_and_not_for_each_row(walled_url: str, name: str) -> None:
+    """Fails when what a policy calls could leak: an index is then left for a filter."""
+    statement = STATEMENTS[name]
+    with psycopg.connect(walled_url, autocommit=True, cursor_factory=ClientCursor) as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+        connection.execute(f"PREPARE it AS {statement.text}", {})
+        names = ", ".join(f"%({name})s" for name in statement.names)
+        explained = connection.execute(f"EXPLAIN EXECUTE it({names})", parameters(name)).fetchall()
+    plan = [line.strip() for (line,) in explained]
+
+    asked = [line for line in plan if OWNER_SETTING in line]
+    assert asked
+    assert [] == [line for line in asked if not line.startswith("One-Time Filter")], plan
+
+
+# Whole workers
+
+
+@pytest.mark.parametrize("has_row_security", [True], indirect=True)
+async def test_workers_behind_policies_share_conversations_and_keep_owners_apart(
+    start_service: StartService,
+) -> None:
+    """The server's parts together: both pools, streams, lists, on two workers without prepares."""
+    agent = ScriptedAgent()
+    services = [await start_service(agent), await start_service(agent, db_prepare=False)]
+    conversation_id = an_id()
+    for n, service in enumerate(services * 2):
+        for user in ("ada", "bob"):
+            asked = {"conversation_id": conversation_id, "user": user, "request_id": f"r{n}"}
+            answer = await service.chat(f"{user} {n}", allow_missing=True, **asked)
+            assert (2 * n + 1, f"{user} {n}".upper()) == (answer.user_sequence, answer.response)
+    streamed = [event async for event in services[1].stream("s", conversation_id=conversation_id)]
+
+    assert "S" == streamed[-1].completed.response
+    for user, length in (("ada", 10), ("bob", 8)):
+        history = await services[0].history(conversation_id, user=user)
+        assert length == len(history.messages)
+        assert {user} == {m.content.split()[0].lower() for m in history.messages} - {"s"}
+    assert ("NOT_FOUND", "CONVERSATION_NOT_FOUND") == await refused(
+        services[0].history(conversation_id, user="eve")
+    )
+
+
+async def test_policies_that_appear_behind_a_worker_fail_its_calls(
+    start_service: StartService, database_url: str, granted_url: str
+) -> None:
+    """Fails without row_security = off on its connections: all conversations then seem gone."""
+    from parley_server.storage import row_security
+
+    service = await start_service(database_url=granted_url)
+    conversation_id = (await service.chat()).conversation_id
+    row_security.switch(database_url, is_on=True)
+
+    assert ("INTERNAL", "INTERNAL") == await refused(service.history(conversation_id))
+    row_security.switch(database_url, is_on=False)
+    assert 2 == len((await service.history(conversation_id)).messages)

@@ -1,0 +1,109 @@
+"""A line between a worker and Postgres on which every message is counted."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+
+class PostgresWire:
+    """Stands between a worker and Postgres, and takes note of what is carried out.
+
+    It reads the protocol's messages, so that it also sees what is prepared, and what a driver adds
+    of its own accord.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        parts = urlsplit(database_url)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self._host = query.get("host") or parts.hostname or "127.0.0.1"
+        self._port = int(query.get("port") or parts.port or 5432)
+        self._login = f"{parts.username}:{parts.password}" if parts.password else parts.username
+        self._database = parts.path.lstrip("/")
+        self.executed: list[str] = []
+        """The text of each statement, in order."""
+        self.syncs = 0
+        """Round trips."""
+        self.received_bytes = 0
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{self._login}@127.0.0.1:{self.port}/{self._database}?sslmode=disable"
+
+    def clear(self) -> None:
+        self.executed.clear()
+        self.syncs = self.received_bytes = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Self]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _accept(self, front: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
+        if self._host.startswith("/"):
+            path = f"{self._host}/.s.PGSQL.{self._port}"
+            back, send = await asyncio.open_unix_connection(path)
+        else:
+            back, send = await asyncio.open_connection(self._host, self._port)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._forward(front, send))
+                both.create_task(self._back(back, reply))
+        except* OSError:
+            pass  # one end is gone
+
+    async def _back(self, back: asyncio.StreamReader, reply: asyncio.StreamWriter) -> None:
+        while data := await back.read(1 << 16):
+            self.received_bytes += len(data)
+            reply.write(data)
+        reply.close()
+
+    async def _forward(self, front: asyncio.StreamReader, send: asyncio.StreamWriter) -> None:
+        texts: dict[bytes, str] = {}
+        bound: dict[bytes, str] = {}
+        try:
+            length = await front.readexactly(4)  # the first message has no kind
+            send.write(length + await front.readexactly(struct.unpack(">I", length)[0] - 4))
+            while True:
+                head = await front.readexactly(5)
+                body = await front.readexactly(struct.unpack(">I", head[1:])[0] - 4)
+                self._note(head[:1], body, texts, bound)
+                send.write(head + body)
+        except asyncio.IncompleteReadError:
+            send.close()
+
+    def _note(
+        self, kind: bytes, body: bytes, texts: dict[bytes, str], bound: dict[bytes, str]
+    ) -> None:
+        if kind == b"P":  # Parse: the statement's name, its text
+            name, text, _ = body.split(b"\0", 2)
+            texts[name] = text.decode()
+        elif kind == b"B":  # Bind: the portal's name, the statement's
+            portal, name, _ = body.split(b"\0", 2)
+            bound[portal] = texts[name]
+        elif kind == b"E":  # Execute: the portal's name
+            self.executed.append(bound[body.split(b"\0", 1)[0]])
+        elif kind == b"Q":  # Query: its text
+            self.executed.append(body.rstrip(b"\0").decode())
+            self.syncs += 1
+        elif kind == b"S":
+            self.syncs += 1
+
+
+@pytest.fixture
+async def wire(database_url: str) -> AsyncIterator[PostgresWire]:
+    async with PostgresWire(database_url).open() as wire:
+        yield wire
+
+
+def a_turns(executed: list[str]) -> list[str]:
+    """Leave out the look at the database that health checks follow."""
+    return [text for text in executed if "parley_schema" not in text]

@@ -1,0 +1,165 @@
+"""Every statement, what it does something with, and two owners who have the same ids."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import ClientCursor, Connection
+
+from parley_server.core.model import Owner
+from parley_server.storage import statements
+from parley_server.storage.row_security import OWNED_TABLES
+from parley_server.storage.running import Statement
+
+NOT_OWNED = {"SCHEMA": "asks what the whole database is for"}
+STATEMENTS: dict[str, Statement] = {
+    name: value
+    for name, value in vars(statements).items()
+    if isinstance(value, Statement) and name not in NOT_OWNED
+}
+
+ADA = Owner.of("", "ada").id
+OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
+CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
+OPEN_TURN, ENDED_TURN, NEW_TURN = uuid.UUID(int=20), uuid.UUID(int=21), uuid.UUID(int=22)
+FENCE = 5
+
+
+def sql(statement: Statement) -> str:
+    """Return a statement as psycopg's cursors take it."""
+    text = statement.text.replace("%", "%%")
+    return re.sub(r"\$(\d+)", lambda found: f"%({statement.names[int(found[1]) - 1]})s", text)
+
+
+@pytest.fixture
+def twins(database_url: str) -> Iterator[Connection[tuple[Any, ...]]]:
+    """Two owners with conversations, turns, messages and events of the same ids.
+
+    Every statement that forgets an owner somewhere finds two of what it looks for.
+    """
+    with psycopg.connect(database_url, cursor_factory=ClientCursor) as connection:
+        store_twins(connection)
+        yield connection
+        connection.rollback()
+
+
+def store_twins(connection: Connection[tuple[Any, ...]]) -> None:
+    for owner in (OURS, THEIRS):
+        what = {
+            "owner": owner,
+            "said": f"said by {owner.int}",
+            "conversation": CONVERSATION,
+            "open": OPEN_TURN,
+            "ended": ENDED_TURN,
+            "fence": FENCE,
+        }
+        connection.execute(TWIN, what)
+
+
+TWIN = """
+INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
+    open_turn_id, lease_expires_at, update_time)
+VALUES (%(owner)s, %(conversation)s, '', 'u', %(said)s, 3, %(said)s, %(fence)s, %(open)s,
+    now() + interval '1 minute', now() - interval '1 minute');
+INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
+    user_sequence, response_sequence, create_time)
+VALUES (%(owner)s, %(ended)s, %(conversation)s, 'ended', '', %(said)s, 'COMPLETED', 1, 1, 2, now()),
+    (%(owner)s, %(open)s, %(conversation)s, 'open', '', %(said)s, 'RUNNING', 1, 3, NULL, now());
+INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
+VALUES (%(owner)s, %(conversation)s, 1, %(ended)s, 'USER', %(said)s),
+    (%(owner)s, %(conversation)s, 2, %(ended)s, 'ASSISTANT', %(said)s),
+    (%(owner)s, %(conversation)s, 3, %(open)s, 'USER', %(said)s);
+INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
+VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
+"""
+
+PARAMETERS: dict[str, Any] = {
+    "owner": OURS,
+    "conversation": CONVERSATION,
+    "turn": OPEN_TURN,
+    "request": "new",
+    "fingerprint": b"fingerprint",
+    "agent": "",
+    "content": "hello",
+    "title": "hello",
+    "preview": "hello",
+    "tenant": "",
+    "user": "ada",
+    "expected": None,
+    "lease": timedelta(seconds=30),
+    "fence": FENCE,
+    "state": "COMPLETED",
+    "tool_calls": None,
+    "usage": None,
+    "model": "scripted",
+    "finish_reason": "STOP",
+    "context_first": 1,
+    "context_count": 3,
+    "context_omitted": 0,
+    "reason": "AGENT_TIMEOUT",
+    "text": "too slow",
+    "attempt": 1,
+    "events": json.dumps([{"index": 2, "text": "more", "tool_call": None}]),
+    "after_index": -1,
+    "began_at": 3,
+    "since": 1,
+    "above": 0,
+    "below": 2**63 - 1,
+    "before": 3,
+    "lookback": 1000,
+    "limit": 100,
+    "max_bytes": 2**20,
+    "after_time": datetime.now(UTC) + timedelta(days=1),
+    "after_id": uuid.UUID(int=2**128 - 1),
+}
+"""What every statement does something with, as the twins stand."""
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "CLAIM": {"turn": NEW_TURN},
+    "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
+    "CREATE": {"conversation": NEW_CONVERSATION},
+    "TURN_BY_REQUEST": {"request": "open"},
+}
+LEASE_PASSED = {"CLAIM", "RECLAIM", "TAKE_OVER"}
+"""Those that do something only if the lease of the open turn has passed."""
+
+
+def parameters(name: str) -> dict[str, Any]:
+    return PARAMETERS | OTHERWISE.get(name, {})
+
+
+def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
+    """Return rows as text. Times are all the same: two transactions have two."""
+    return [str(["a time" if isinstance(v, datetime) else v for v in row]) for row in rows]
+
+
+def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
+    return {
+        table: sorted(
+            in_words(
+                connection.execute(
+                    f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
+                ).fetchall()
+            )
+        )
+        for table in OWNED_TABLES
+    }
+
+
+def outcome(
+    connection: Connection[tuple[Any, ...]], name: str, statement: Statement | None = None
+) -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
+    """Run a statement for us, or one in its place, and undo it.
+
+    Returns: its rows, our rows then, and theirs.
+    """
+    with connection.transaction(force_rollback=True):
+        if name in LEASE_PASSED:
+            connection.execute("UPDATE conversation SET lease_expires_at = now()")
+        cursor = connection.execute(sql(statement or STATEMENTS[name]), parameters(name))
+        found = in_words(cursor.fetchall()) if cursor.description else []
+        return found, rows_of(connection, OURS), rows_of(connection, THEIRS)
