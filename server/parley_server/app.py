@@ -131,6 +131,7 @@ class Worker:
             lease_s=settings.lease_s,
             is_prepared=settings.db_prepare,
             has_row_security=settings.row_security,
+            max_turns_per_minute=settings.max_turns_per_minute,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     chat_timeout_s: float = Field(default=120, ge=1, le=86_400)
     drain_s: float = Field(default=125, ge=0, le=86_400)
     max_watches: int = Field(default=2000, ge=0)
+    max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
 
     log_format: Literal["console", "json"] | None = None
 

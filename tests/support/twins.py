@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import uuid_utils.compat
 from psycopg import ClientCursor, Connection
 
 from parley_server.core.model import Owner
@@ -26,7 +27,9 @@ STATEMENTS: dict[str, Statement] = {
 ADA = Owner.of("", "ada").id
 OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
 CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
-OPEN_TURN, ENDED_TURN, NEW_TURN = uuid.UUID(int=20), uuid.UUID(int=21), uuid.UUID(int=22)
+ENDED_TURN, OPEN_TURN, NEW_TURN = (uuid_utils.compat.uuid7() for _ in range(3))
+MAX_TURNS = 3
+"""One more than each of the twins has opened, and fewer than both of them."""
 FENCE = 5
 
 
@@ -114,17 +117,20 @@ PARAMETERS: dict[str, Any] = {
     "lookback": 1000,
     "limit": 100,
     "max_bytes": 2**20,
+    "max_turns": MAX_TURNS,
     "after_time": datetime.now(UTC) + timedelta(days=1),
     "after_id": uuid.UUID(int=2**128 - 1),
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
     "CLAIM": {"turn": NEW_TURN},
+    "CLAIM_LIMITED": {"turn": NEW_TURN},
+    "CLAIM_NEW_LIMITED": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "CREATE": {"conversation": NEW_CONVERSATION},
     "TURN_BY_REQUEST": {"request": "open"},
 }
-LEASE_PASSED = {"CLAIM", "RECLAIM", "TAKE_OVER"}
+LEASE_PASSED = {"CLAIM", "CLAIM_LIMITED", "RECLAIM", "TAKE_OVER"}
 """Those that do something only if the lease of the open turn has passed."""
 
 

@@ -8,7 +8,7 @@
     ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
     ├── TurnSuperseded, SequenceNotReached
     ├── AgentRefused
-    ├── Overloaded
+    ├── Overloaded ─ TurnLimitReached
     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
     │                 TurnAbandoned, WatchExpired
     ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
@@ -177,6 +177,10 @@ class Overloaded(ParleyError):
     is_retryable = True
 
 
+class TurnLimitReached(Overloaded):
+    """The caller has started as many turns within a minute as it may: wait `retry_after_s`."""
+
+
 class Unavailable(ParleyError):
     """The server, or something it needs, is not there. Retries have been made and did not help."""
 
@@ -255,6 +259,7 @@ BY_REASON: dict[str, type[ParleyError]] = {
     "TURN_ABANDONED": TurnAbandoned,
     "INTERNAL": InternalError,
     "WATCH_EXPIRED": WatchExpired,
+    "TURN_LIMIT_REACHED": TurnLimitReached,
 }
 
 BY_CODE: dict[grpc.StatusCode, type[ParleyError]] = {

@@ -119,6 +119,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. A watch had lasted as long as one may.
     What to do: watch again from the last sequence delivered.
     """
+    ERROR_REASON_TURN_LIMIT_REACHED: _ErrorReason.ValueType  # 26
+    """RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
+    Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
+    What to do: call again after RetryInfo's delay, which is when the next turn may start.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, or why a turn did.
@@ -224,5 +229,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 ERROR_REASON_WATCH_EXPIRED: ErrorReason.ValueType  # 25
 """UNAVAILABLE. A watch had lasted as long as one may.
 What to do: watch again from the last sequence delivered.
+"""
+ERROR_REASON_TURN_LIMIT_REACHED: ErrorReason.ValueType  # 26
+"""RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
+Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
+What to do: call again after RetryInfo's delay, which is when the next turn may start.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -49,8 +49,8 @@ class Claims:
         """Open the turn that is asked for, waiting for another one to end if the caller wants to.
 
         Returns: the lease; or the turn that has the request id already.
-        Raises: ConversationNotFound, SequenceMismatch, TurnInProgress, DeadlineTooShort,
-            StoreUnavailable, CallerLost, WorkerDrained.
+        Raises: ConversationNotFound, SequenceMismatch, TurnInProgress, TurnLimitReached,
+            DeadlineTooShort, StoreUnavailable, CallerLost, WorkerDrained.
         """
         new = NewTurn(
             id=self._ids(),

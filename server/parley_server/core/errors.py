@@ -9,7 +9,7 @@
     ├── TurnSuperseded, SequenceNotReached
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
-    ├── Overloaded
+    ├── Overloaded, TurnLimitReached
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
     ├── WatchExpired
@@ -260,6 +260,26 @@ class CallerLost(ParleyError):
 class Overloaded(ParleyError):
     def __init__(self) -> None:
         super().__init__("this worker has as many calls as it takes: call again later")
+
+
+@dataclass
+class TurnLimitReached(ParleyError):
+    """The owner has opened as many turns within a minute as it may. Nothing was stored."""
+
+    max_turns_per_minute: int
+    retry_after_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"no more than {self.max_turns_per_minute} turns may be started a minute: "
+            f"call again in {self.retry_after_s:.1f} s"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {
+            "max_turns_per_minute": str(self.max_turns_per_minute),
+            "retry_after_s": f"{self.retry_after_s:.1f}",
+        }
 
 
 class StoreUnavailable(ParleyError):

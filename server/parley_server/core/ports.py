@@ -51,6 +51,7 @@ class Store(Protocol):
             ConversationNotFound: there is none, and `new` does not allow one to be made.
             SequenceMismatch: `new.expected_sequence` is not the conversation's last sequence.
             TurnInProgress: another turn holds a valid lease.
+            TurnLimitReached: the owner has opened as many turns within a minute as it may.
         Guarantees: all or nothing. A turn whose lease has passed becomes FAILED, TURN_ABANDONED.
         """
         ...

@@ -56,6 +56,7 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.DeadlineTooShort: Row(Code.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT"),
     errors.CallerLost: Row(Code.DEADLINE_EXCEEDED, "CALLER_LOST"),
     errors.Overloaded: Row(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retry_s=0.5),
+    errors.TurnLimitReached: Row(Code.RESOURCE_EXHAUSTED, "TURN_LIMIT_REACHED"),
     errors.StoreUnavailable: Row(Code.UNAVAILABLE, "STORE_UNAVAILABLE", retry_s=0.5),
     errors.KeysUnavailable: Row(Code.UNAVAILABLE, "KEYS_UNAVAILABLE", retry_s=1.0),
     errors.WatchExpired: Row(Code.UNAVAILABLE, "WATCH_EXPIRED", retry_s=0.1),
@@ -94,7 +95,8 @@ def told(error: BaseException, call_id: str) -> Told:
         details.ErrorInfo(reason=row.reason, domain=DOMAIN, metadata=metadata),
     ]
     retry_s = row.retry_s
-    if isinstance(error, errors.AgentUnavailable) and error.retry_after_s is not None:
+    timed = errors.AgentUnavailable | errors.TurnLimitReached
+    if isinstance(error, timed) and error.retry_after_s is not None:
         retry_s = error.retry_after_s
     if retry_s is not None:
         parts.append(details.RetryInfo(retry_delay=_duration(retry_s)))

@@ -11,6 +11,7 @@ from parley_server.core.errors import (
     ConversationNotFound,
     SequenceMismatch,
     TurnInProgress,
+    TurnLimitReached,
 )
 from parley_server.core.model import (
     Answer,
@@ -41,6 +42,8 @@ EVENTS_AT_ONCE = 1000
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
+_HELD_COLUMNS = 7
+"""What a claim returns beside how long the owner has to wait."""
 
 
 class PostgresStore:
@@ -58,6 +61,7 @@ class PostgresStore:
         lease_s: float,
         is_prepared: bool,
         has_row_security: bool = False,
+        max_turns_per_minute: int | None = None,
     ) -> None:
         ending = max(1, pool_size // 3)
         connections = partial(
@@ -69,6 +73,7 @@ class PostgresStore:
         )
         self.url = url
         self._lease = timedelta(seconds=lease_s)
+        self._max_turns = max_turns_per_minute
         self._claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
 
@@ -89,7 +94,7 @@ class PostgresStore:
 
     async def claim(self, owner: Owner, new: NewTurn) -> Lease | Turn:
         while True:
-            lease, held = await self._claimed(owner, new)
+            lease, held, wait = await self._claimed(owner, new)
             if lease is not None:
                 return lease
             # Somebody has the request id, or the conversation cannot be had. In this order.
@@ -98,10 +103,19 @@ class PostgresStore:
                 if known is not None:
                     return known
             _refuse(new, held)
+            if wait is not None and self._max_turns is not None:
+                raise TurnLimitReached(self._max_turns, wait.total_seconds())
             # What stood in the way is gone again: another claim under this request id was undone.
 
-    async def _claimed(self, owner: Owner, new: NewTurn) -> tuple[Lease | None, Row | None]:
-        """Try to claim. Returns the lease, or the conversation's row as it was found, if any."""
+    async def _claimed(
+        self, owner: Owner, new: NewTurn
+    ) -> tuple[Lease | None, Row | None, timedelta | None]:
+        """Try to claim.
+
+        Returns: the lease; or the conversation's row as it was found, if any, and how long the
+            owner has to wait, if it has opened as many turns as it may.
+        """
+        is_limited = self._max_turns is not None
         parameters: Parameters = {
             "owner": owner.id,
             "conversation": new.conversation_id,
@@ -112,6 +126,7 @@ class PostgresStore:
             "content": new.message,
             "preview": new.message[:PREVIEW_CHARACTERS],
             "lease": self._lease,
+            "max_turns": self._max_turns,
         }
         conversation = {
             "tenant": owner.tenant,
@@ -120,24 +135,31 @@ class PostgresStore:
         }
         if new.is_new_conversation:
             if new.expected_sequence:
-                return None, None
-            opened = await self._claiming.run(statements.CLAIM_NEW, {**parameters, **conversation})
-            lease = Lease(new.conversation_id, new.id, attempt=1, fence=1, user_sequence=1)
-            return (lease, None) if opened else (None, None)
+                return None, None, None
+            statement = statements.CLAIM_NEW_LIMITED if is_limited else statements.CLAIM_NEW
+            found = await self._claiming.run(statement, {**parameters, **conversation})
+            if found and found[0][0] is not None:
+                return Lease(new.conversation_id, new.id, 1, 1, user_sequence=1), None, None
+            return None, None, found[0][1] if is_limited else None
 
         parameters["expected"] = new.expected_sequence
-        found = await self._claiming.run(statements.CLAIM, parameters)
+        statement = statements.CLAIM_LIMITED if is_limited else statements.CLAIM
+        found = await self._claiming.run(statement, parameters)
         if not found and new.allow_missing:
-            found = await self._claimed_under_new_id(owner, parameters, conversation)
+            found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
         if not found:
-            return None, None
-        user_sequence, _, fence, *_ = found[0]
+            return None, None, None
+        user_sequence, _, fence, *_ = held = found[0]
         if user_sequence is None:
-            return None, found[0]
-        return Lease(new.conversation_id, new.id, 1, fence + 1, user_sequence), found[0]
+            return None, held[:_HELD_COLUMNS], held[_HELD_COLUMNS] if is_limited else None
+        return Lease(new.conversation_id, new.id, 1, fence + 1, user_sequence), None, None
 
     async def _claimed_under_new_id(
-        self, owner: Owner, parameters: Parameters, conversation: Parameters
+        self,
+        owner: Owner,
+        claim: Statement,
+        parameters: Parameters,
+        conversation: Parameters,
     ) -> list[Row]:
         """Make the conversation and claim it, both or neither.
 
@@ -149,7 +171,7 @@ class PostgresStore:
             async with connection.transaction() as transaction:
                 made = {"owner": owner.id, "conversation": parameters["conversation"]}
                 await connection.run(statements.CREATE, {**made, **conversation})
-                found = await connection.run(statements.CLAIM, parameters)
+                found = await connection.run(claim, parameters)
                 if found[0][0] is None:
                     raise Rollback(transaction)
             return found

@@ -19,7 +19,9 @@ from parley_server.storage.statements.ending import (
 )
 from parley_server.storage.statements.opening import (
     CLAIM,
+    CLAIM_LIMITED,
     CLAIM_NEW,
+    CLAIM_NEW_LIMITED,
     CREATE,
     RECLAIM,
     TAKE_OVER,
@@ -42,7 +44,9 @@ from parley_server.storage.statements.reading import (
 __all__ = [
     "APPEND",
     "CLAIM",
+    "CLAIM_LIMITED",
     "CLAIM_NEW",
+    "CLAIM_NEW_LIMITED",
     "CONVERSATIONS",
     "CONVERSATIONS_AFTER",
     "CREATE",

@@ -20,6 +20,7 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert
 
 from parley_server.core.model import FailureReason, Role, TurnState
+from parley_server.storage.statements.limiting import crowd, is_allowed, wait
 from parley_server.storage.statements.parts import (
     AGENT,
     CONTENT,
@@ -110,14 +111,16 @@ _NEW_TURN_COLUMNS = [
 ]
 
 
-def _claim() -> Executable:
+def _claim(*, is_limited: bool) -> Executable:
     """Open a turn on an existing conversation, or say why not.
 
     One row: the new turn's sequence, or null; then, of the conversation as it was locked,
-    last_sequence, fence, open_turn_id, lease_expires_at, update_time, is_free.
+    last_sequence, fence, open_turn_id, lease_expires_at, update_time, is_free; limited, how long
+    the owner has to wait, or null.
     No row: no such conversation.
     """
     held = held_conversation()
+    others = crowd() if is_limited else None
     opened = (
         insert(turn)
         .from_select(
@@ -127,6 +130,7 @@ def _claim() -> Executable:
             .where(
                 is_free(held),
                 or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED),
+                *([] if others is None else [is_allowed(others)]),
             ),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
@@ -156,17 +160,26 @@ def _claim() -> Executable:
             held.c.lease_expires_at,
             held.c.update_time,
             is_free(held),
+            *([] if others is None else [wait(others)]),
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(_overrun(held, opened), _user_message(opened.c.user_sequence, opened), taken)
     )
 
 
-def _claim_new() -> Executable:
-    """Open a turn on a conversation made for it. One row, unless somebody has the request id."""
+def _claim_new(*, is_limited: bool) -> Executable:
+    """Open a turn on a conversation made for it.
+
+    One row, the turn's id, unless somebody has the request id. Limited, always one: the id, or
+    null, and how long the owner has to wait, or null.
+    """
+    others = crowd() if is_limited else None
+    this_turn = _new_turn(ONE)
+    if others is not None:
+        this_turn = this_turn.where(is_allowed(others))
     opened = (
         insert(turn)
-        .from_select(_NEW_TURN_COLUMNS, _new_turn(ONE))
+        .from_select(_NEW_TURN_COLUMNS, this_turn)
         .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
         .returning(turn.c.id)
         .cte("opened")
@@ -201,7 +214,10 @@ def _claim_new() -> Executable:
         )
         .cte("created")
     )
-    return select(opened.c.id).add_cte(created, _user_message(ONE, opened))
+    found = select(opened.c.id)
+    if others is not None:
+        found = select(found.scalar_subquery(), wait(others))
+    return found.add_cte(created, _user_message(ONE, opened))
 
 
 def _create() -> Executable:
@@ -265,8 +281,10 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     return found.add_cte(events_gone(retaken)) if is_new_attempt else found
 
 
-CLAIM = compiled(_claim())
-CLAIM_NEW = compiled(_claim_new())
+CLAIM = compiled(_claim(is_limited=False))
+CLAIM_LIMITED = compiled(_claim(is_limited=True))
+CLAIM_NEW = compiled(_claim_new(is_limited=False))
+CLAIM_NEW_LIMITED = compiled(_claim_new(is_limited=True))
 CREATE = compiled(_create())
 RECLAIM = compiled(_reclaim(is_new_attempt=True))
 TAKE_OVER = compiled(_reclaim(is_new_attempt=False))
