@@ -146,6 +146,7 @@ def test_what_is_retryable_is_what_time_alone_may_mend() -> None:
         "STORE_UNAVAILABLE",
         "TURN_ABANDONED",
         "TURN_IN_PROGRESS",
+        "TURN_LIMIT_REACHED",
         "WATCH_EXPIRED",
         "WORKER_DRAINED",
     } == {reason for reason, kind in BY_REASON.items() if kind.is_retryable}
