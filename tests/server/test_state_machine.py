@@ -38,7 +38,16 @@ from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason,
 from parley_server.core.turns import Turns
 from parley_server.core.waiting import topic_of
 from support.agents import ScriptedAgent
-from support.services import Service, an_id, details_of, info_of, reason_of, settings_for
+from support.databases import as_superuser
+from support.services import (
+    WITH_AND_WITHOUT_ROW_SECURITY,
+    Service,
+    an_id,
+    details_of,
+    info_of,
+    reason_of,
+    settings_for,
+)
 
 EXAMPLES = int(os.environ.get("PARLEY_TEST_EXAMPLES", "50"))
 STEPS = 40
@@ -295,8 +304,9 @@ class Model:
 class World:
     """Two workers for all examples. Each example has owners of its own, so it starts empty."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, usual: dict[str, Any]) -> None:
         self.database_url = database_url
+        self.usual = usual
         self.runner = asyncio.Runner()
         self.services: list[Service] = []
         self.entered: asyncio.Queue[Run] = asyncio.Queue()
@@ -319,7 +329,7 @@ class World:
     async def start(self) -> None:
         for number in WORKERS:
             # The lease ends when a rule says so, and never by itself.
-            settings = settings_for(self.database_url, lease_s=3600)
+            settings = settings_for(**self.usual, lease_s=3600)
             worker = Worker(settings, agent=ScriptedAgent(self._script(number)))
             port = await self._started.enter_async_context(worker.serving())
             channel = await self._started.enter_async_context(
@@ -650,7 +660,9 @@ class Machine(RuleBasedStateMachine):
         conversation = run.turn.conversation
 
         async def abandon() -> None:
-            with psycopg.connect(self.world.database_url, autocommit=True) as connection:
+            with psycopg.connect(
+                as_superuser(self.world.database_url), autocommit=True
+            ) as connection:
                 changed = connection.execute(
                     "UPDATE conversation SET lease_expires_at = now() - interval '1 second'"
                     " WHERE id = %s AND owner_id = %s",
@@ -942,11 +954,14 @@ def _registered(turns: Turns, topics: set[UUID]) -> tuple[int, int]:
 
 
 @pytest.mark.timeout(300 if EXAMPLES <= 60 else 0)
-def test_service_behaves_as_its_model(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@WITH_AND_WITHOUT_ROW_SECURITY
+def test_service_behaves_as_its_model(
+    database_url: str, usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # What nobody signals, a lease that passes, is looked for more often: examples become shorter.
     monkeypatch.setattr("parley_server.core.waiting.LOOK_S", 0.03)
     monkeypatch.setattr("parley_server.core.waiting.LOOK_WITH_SIGNALS_S", 0.03)
-    world = World(database_url)
+    world = World(database_url, usual)
     try:
         world.do(world.start())
         machine = type("ServiceMachine", (Machine,), {"world": world})

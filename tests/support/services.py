@@ -122,13 +122,18 @@ WITH_AND_WITHOUT_ROW_SECURITY = pytest.mark.parametrize(
 
 
 @pytest.fixture
-async def start_service(
+def usual(
     database_url: str, has_row_security: bool, request: pytest.FixtureRequest
-) -> AsyncIterator[StartService]:
+) -> dict[str, Any]:
+    """The settings with which a worker finds this test's database."""
+    if not has_row_security:
+        return {"database_url": database_url}
+    return {"database_url": request.getfixturevalue("walled_url"), "row_security": True}
+
+
+@pytest.fixture
+async def start_service(usual: dict[str, Any]) -> AsyncIterator[StartService]:
     """Start workers of this test's database: `await start_service(agent, lease_s=1)`."""
-    usual: dict[str, Any] = {"database_url": database_url}
-    if has_row_security:
-        usual = {"database_url": request.getfixturevalue("walled_url"), "row_security": True}
     async with AsyncExitStack() as started:
 
         async def start(agent: Agent | None = None, **changes: Any) -> Service:
