@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -26,17 +26,27 @@ class PostgresWire:
         self._database = parts.path.lstrip("/")
         self.executed: list[str] = []
         """The text of each statement, in order."""
-        self.syncs = 0
-        """Round trips."""
+        self.round_trips: list[str] = []
+        """What was prepared or carried out in each, as text."""
         self.received_bytes = 0
 
     @property
     def url(self) -> str:
         return f"postgresql://{self._login}@127.0.0.1:{self.port}/{self._database}?sslmode=disable"
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of a worker that is to be counted.
+
+        Two connections, one for claims and one for ends, so that both are warm after two turns. It
+        notifies nobody: one that has just begun does, until it knows that it is alone.
+        """
+        return {"database_url": self.url, "db_pool_size": 2, "notify": "poll"}
+
     def clear(self) -> None:
         self.executed.clear()
-        self.syncs = self.received_bytes = 0
+        self.round_trips.clear()
+        self.received_bytes = 0
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
@@ -69,33 +79,43 @@ class PostgresWire:
     async def _forward(self, front: asyncio.StreamReader, send: asyncio.StreamWriter) -> None:
         texts: dict[bytes, str] = {}
         bound: dict[bytes, str] = {}
+        sent: list[str] = []
         try:
             length = await front.readexactly(4)  # the first message has no kind
             send.write(length + await front.readexactly(struct.unpack(">I", length)[0] - 4))
             while True:
                 head = await front.readexactly(5)
                 body = await front.readexactly(struct.unpack(">I", head[1:])[0] - 4)
-                self._note(head[:1], body, texts, bound)
+                self._note(head[:1], body, texts, bound, sent)
                 send.write(head + body)
         except asyncio.IncompleteReadError:
             send.close()
 
     def _note(
-        self, kind: bytes, body: bytes, texts: dict[bytes, str], bound: dict[bytes, str]
+        self,
+        kind: bytes,
+        body: bytes,
+        texts: dict[bytes, str],
+        bound: dict[bytes, str],
+        sent: list[str],
     ) -> None:
         if kind == b"P":  # Parse: the statement's name, its text
-            name, text, _ = body.split(b"\0", 2)
-            texts[name] = text.decode()
+            name, parsed, _ = body.split(b"\0", 2)
+            texts[name] = parsed.decode()
+            sent.append(texts[name])
         elif kind == b"B":  # Bind: the portal's name, the statement's
             portal, name, _ = body.split(b"\0", 2)
             bound[portal] = texts[name]
         elif kind == b"E":  # Execute: the portal's name
-            self.executed.append(bound[body.split(b"\0", 1)[0]])
+            text = bound[body.split(b"\0", 1)[0]]
+            self.executed.append(text)
+            sent.append(text)
         elif kind == b"Q":  # Query: its text
             self.executed.append(body.rstrip(b"\0").decode())
-            self.syncs += 1
+            self.round_trips.append(self.executed[-1])
         elif kind == b"S":
-            self.syncs += 1
+            self.round_trips.append("; ".join(sent))
+            sent.clear()
 
 
 @pytest.fixture
@@ -104,6 +124,6 @@ async def wire(database_url: str) -> AsyncIterator[PostgresWire]:
         yield wire
 
 
-def a_turns(executed: list[str]) -> list[str]:
+def a_turns(texts: list[str]) -> list[str]:
     """Leave out the look at the database that health checks follow."""
-    return [text for text in executed if "parley_schema" not in text]
+    return [text for text in texts if "parley_schema" not in text]

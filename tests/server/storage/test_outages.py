@@ -2,13 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from support.agents import Gate, ScriptedAgent
 from support.proxy import AFTER, BEFORE, PostgresProxy
-from support.services import Service, StartService, eventually, refused
+from support.services import (
+    WITH_AND_WITHOUT_ROW_SECURITY,
+    Service,
+    StartService,
+    eventually,
+    refused,
+)
+
+pytestmark = WITH_AND_WITHOUT_ROW_SECURITY
 
 CLAIM = "INSERT INTO turn"
 WINDOW = "octet_length"
@@ -18,8 +27,8 @@ STORE_UNAVAILABLE = ("UNAVAILABLE", "STORE_UNAVAILABLE")
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[PostgresProxy]:
-    async with PostgresProxy(database_url).running() as proxy:
+async def proxy(usual: dict[str, Any]) -> AsyncIterator[PostgresProxy]:
+    async with PostgresProxy(usual["database_url"]).running() as proxy:
         yield proxy
 
 

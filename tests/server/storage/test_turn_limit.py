@@ -230,7 +230,7 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 async def test_limit_costs_no_statement_more_and_nothing_when_it_is_off(
     start_service: StartService, wire: PostgresWire, limit: int | None
 ) -> None:
-    service = await start_service(database_url=wire.url, db_pool_size=2, max_turns_per_minute=limit)
+    service = await start_service(**wire.settings, max_turns_per_minute=limit)
     conversation_id = (await service.chat("one", request_id="r1")).conversation_id
     await service.chat("two", conversation_id=conversation_id, request_id="r2")
     wire.clear()
