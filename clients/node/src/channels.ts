@@ -1,0 +1,71 @@
+/** How a channel to the server is set up. */
+
+import { readFileSync } from "node:fs";
+import { ChannelCredentials, type ChannelOptions, credentials } from "@grpc/grpc-js";
+import { SERVICE_CONFIG } from "./gen/service_config.js";
+
+export const DEFAULT_ADDRESS = "127.0.0.1:50051";
+
+/** Whom TLS trusts, and who it says is calling. Files are PEM and read when the client is made. */
+export interface Tls {
+  /** The authorities to trust. Undefined: those that Node trusts, `NODE_EXTRA_CA_CERTS` included. */
+  caFile?: string | URL | undefined;
+  /** The client's own certificate, for servers that ask for one; goes with `keyFile`. */
+  certFile?: string | URL | undefined;
+  keyFile?: string | URL | undefined;
+}
+
+/** How the server is trusted. */
+export interface Security {
+  /** Undefined: TLS as Node does it, but plaintext on this machine. */
+  tls?: Tls | ChannelCredentials | undefined;
+  /** True: without TLS, wherever the server is. Whoever is on the way can read the token. */
+  plaintext?: boolean | undefined;
+}
+
+/**
+ * Return the credentials to open a channel with.
+ *
+ * Whoever reads a token can use it, so that plaintext to another machine has to be asked for.
+ *
+ * @throws TypeError the options contradict each other; Error: a file cannot be read.
+ */
+export function credentialsFor(address: string, { tls, plaintext }: Security): ChannelCredentials {
+  if (plaintext && tls) throw new TypeError("give either tls or plaintext, not both");
+  if (tls instanceof ChannelCredentials) return tls;
+  if (plaintext || (!tls && isOnThisMachine(address))) return credentials.createInsecure();
+  if (!tls?.certFile !== !tls?.keyFile) {
+    throw new TypeError("tls.certFile and tls.keyFile go together");
+  }
+  return credentials.createSsl(read(tls?.caFile), read(tls?.keyFile), read(tls?.certFile));
+}
+
+/** Say whether an address, `host:port` or a gRPC target, leads to this machine only. */
+export function isOnThisMachine(address: string): boolean {
+  const [, scheme = "", rest = ""] = /^([a-z-]+):(.*)$/.exec(address) ?? [];
+  if (scheme === "unix" || scheme === "unix-abstract") return true;
+  const target = ["dns", "ipv4", "ipv6"].includes(scheme)
+    ? rest.slice(rest.lastIndexOf("/") + 1)
+    : address;
+  const host = target.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/**
+ * Return the channel's options. gRPC makes the retries of single calls, as the service config says.
+ *
+ * Source: gRFC A6 (client retries); the server's `grpc-retry-pushback-ms` goes before the backoff.
+ */
+export function channelOptions(): ChannelOptions {
+  return {
+    "grpc.enable_retries": 1,
+    "grpc.service_config": SERVICE_CONFIG,
+    // A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 5000,
+  };
+}
+
+function read(path: string | URL | undefined): Buffer | null {
+  return path === undefined ? null : readFileSync(path);
+}

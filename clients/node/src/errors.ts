@@ -1,0 +1,210 @@
+/**
+ * Everything that a call can end with, as typed errors.
+ *
+ *     ParleyError
+ *     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
+ *     ├── Unauthenticated, ScopeMissing
+ *     ├── ConversationNotFound, TurnNotFound
+ *     ├── RequestIdReused
+ *     ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
+ *     ├── TurnSuperseded, SequenceNotReached
+ *     ├── AgentRefused
+ *     ├── Overloaded
+ *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
+ *     │                 TurnAbandoned, WatchExpired
+ *     ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
+ *     └── InternalError
+ *
+ * There is one class for each reason of the contract's ErrorReason. A status without a reason, because
+ * it comes from gRPC itself or from something between client and server, and one whose reason is newer
+ * than this client, has the class of its code: InvalidRequest, Unauthenticated, Unavailable,
+ * DeadlineExceeded, or ParleyError itself.
+ */
+
+import type { status } from "@grpc/grpc-js";
+import type { ErrorReason as Names } from "./gen/parley/v1/error_reason.js";
+
+/** A gRPC status code by its name. */
+export type Code = keyof typeof status;
+
+/** The contract's reasons, for `switch (error.reason)`. */
+export type ErrorReason = Exclude<keyof typeof Names, "UNSPECIFIED" | "UNRECOGNIZED">;
+
+/** What is wrong with one field of a request. */
+export interface Violation {
+  field: string;
+  /** UPPER_SNAKE, for programs. */
+  reason: string;
+  /** For people: what is wrong and what would be right. */
+  description: string;
+}
+
+/** What is known of a failed call. */
+export interface ErrorDetails {
+  code: Code;
+  reason?: string | undefined;
+  metadata?: Record<string, string>;
+  retryAfterMs?: number | undefined;
+  isPushedBack?: boolean;
+  violations?: readonly Violation[];
+  callId?: string | undefined;
+  requestId?: string | undefined;
+  cause?: unknown;
+}
+
+/** A call failed. Catch this for all of them, or one of its classes. */
+export class ParleyError extends Error {
+  /** The status code's name, such as "NOT_FOUND". */
+  readonly code: Code;
+  /** The reason's name, such as "TURN_IN_PROGRESS". Undefined: the status is not Parley's. */
+  // A newer server may have reasons that this client does not know.
+  readonly reason: ErrorReason | (string & {}) | undefined;
+  /** Every variable part of the message, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** How long the server asks to wait before the next try. Undefined: it does not say. */
+  readonly retryAfterMs: number | undefined;
+  /** The wait is too long for a retry under the same deadline: the server asks for none. */
+  readonly isPushedBack: boolean;
+  /** Every field that was wrong, for an InvalidRequest. */
+  readonly violations: readonly Violation[];
+  /** Names the call in the server's log. Undefined: the server did not say. */
+  readonly callId: string | undefined;
+  /** The request id that the turn was asked for with; calling `chat` with it again is safe. */
+  readonly requestId: string | undefined;
+
+  constructor(message: string, details: ErrorDetails) {
+    super(message, "cause" in details ? { cause: details.cause } : undefined);
+    this.name = new.target.name;
+    this.code = details.code;
+    this.reason = details.reason;
+    this.metadata = details.metadata ?? {};
+    this.retryAfterMs = details.retryAfterMs;
+    this.isPushedBack = details.isPushedBack ?? false;
+    this.violations = details.violations ?? [];
+    this.callId = details.callId;
+    this.requestId = details.requestId;
+  }
+
+  /**
+   * The same call, with the same request id, may succeed later. Where it may not, something has to
+   * change first: the request, the token, or what the caller knows of the conversation.
+   */
+  get isRetryable(): boolean {
+    return false;
+  }
+}
+
+/** Fields of the request are wrong: see `violations`. Nothing was stored. */
+export class InvalidRequest extends ParleyError {}
+
+/** The page token was altered, or belongs to another request or owner. Start without one. */
+export class InvalidPageToken extends InvalidRequest {}
+
+/** The server has no agent of that name. Leave it out for the default one. */
+export class AgentUnknown extends InvalidRequest {}
+
+/** The call carried no valid token. */
+export class Unauthenticated extends ParleyError {}
+
+/** The token is valid and lacks a scope. */
+export class ScopeMissing extends ParleyError {
+  get scope(): string {
+    return this.metadata.scope ?? "";
+  }
+}
+
+/** The caller has no such conversation. Another owner's looks the same. */
+export class ConversationNotFound extends ParleyError {
+  get conversationId(): string {
+    return this.metadata.conversation_id ?? "";
+  }
+}
+
+/** The caller has no such turn. */
+export class TurnNotFound extends ParleyError {}
+
+/** The request id belongs to a turn with another message, conversation or agent. */
+export class RequestIdReused extends ParleyError {}
+
+/** What may succeed later as it is. */
+class Retryable extends ParleyError {
+  override get isRetryable(): boolean {
+    return true;
+  }
+}
+
+/** Another turn of the conversation is open. `onBusy: "wait"` waits for its end instead. */
+export class TurnInProgress extends Retryable {
+  get turnId(): string {
+    return this.metadata.turn_id ?? "";
+  }
+}
+
+/** The conversation is not where `expectedSequence` says: read on from there, decide anew. */
+export class SequenceMismatch extends ParleyError {
+  get lastSequence(): number {
+    return Number(this.metadata.last_sequence ?? 0);
+  }
+}
+
+/** Another worker took the turn over. The client calls again by itself while there is time. */
+export class LeaseLost extends Retryable {}
+
+/**
+ * The agent began anew while `streamText` handed out its text, which is void.
+ *
+ * The turn may still run: the same request id gets its whole answer.
+ */
+export class AttemptLost extends Retryable {}
+
+/** The turn failed and the conversation went on: send the message with a new request id. */
+export class TurnSuperseded extends ParleyError {}
+
+/** `minSequence` is above the conversation's last sequence. */
+export class SequenceNotReached extends ParleyError {
+  get lastSequence(): number {
+    return Number(this.metadata.last_sequence ?? 0);
+  }
+}
+
+/** The model's provider refused the request as it is. */
+export class AgentRefused extends ParleyError {}
+
+/** The server has as many calls as it takes. Nothing was stored. */
+export class Overloaded extends Retryable {}
+
+/** The server, or something it needs, is not there. Retries have been made and did not help. */
+export class Unavailable extends Retryable {}
+
+/** The agent or its provider is down, limited, or answered nonsense. */
+export class AgentUnavailable extends Unavailable {}
+
+/** The server's database cannot be reached or did not answer in time. */
+export class StoreUnavailable extends Unavailable {}
+
+/** The server cannot get the keys that tokens are checked with. */
+export class KeysUnavailable extends Unavailable {}
+
+/** The worker is shutting down; another one takes the call. */
+export class WorkerDrained extends Unavailable {}
+
+/** The worker that ran the turn went away. */
+export class TurnAbandoned extends Unavailable {}
+
+/** A watch lasted as long as one may: watch again from the last sequence delivered. */
+export class WatchExpired extends Unavailable {}
+
+/** No answer within `timeoutMs`. The same request id gets the answer, or runs the turn anew. */
+export class DeadlineExceeded extends Retryable {}
+
+/** The agent did not finish in time. */
+export class AgentTimeout extends DeadlineExceeded {}
+
+/** Less than a second was left, too little to run an agent. Nothing was stored. */
+export class DeadlineTooShort extends DeadlineExceeded {}
+
+/** The deadline came, or the caller went away, before the answer did. */
+export class CallerLost extends DeadlineExceeded {}
+
+/** A defect of the server's. Its log says more under `callId`. */
+export class InternalError extends ParleyError {}

@@ -1,0 +1,104 @@
+/** What streams bring, told apart by `type`. */
+
+import type { Message, ToolCall, Turn } from "./gen/parley/v1/conversation.js";
+import type * as gen from "./gen/parley/v1/conversation_service.js";
+
+/** A turn's answer, stored, and the request id that gets it again. */
+export interface Answer extends gen.ChatResponse {
+  requestId: string;
+}
+
+/** First in every call to a turn that runs, and so again after a loss. */
+export interface Started {
+  type: "started";
+  /** Which run of the agent this is of, from 1. Higher than before: what was gathered is void. */
+  attempt: number;
+  conversationId: string;
+  turnId: string;
+  userSequence: number;
+}
+
+/** A piece of text. */
+export interface Chunk {
+  type: "chunk";
+  attempt: number;
+  /** The event's place within its attempt, from 0. */
+  index: number;
+  /** Never empty. */
+  text: string;
+}
+
+/** A tool call, with its result. */
+export interface ToolCalled {
+  type: "toolCall";
+  attempt: number;
+  /** The event's place within its attempt, from 0. */
+  index: number;
+  toolCall: ToolCall;
+}
+
+/** Last: the answer as `chat` returns it. It replaces what was gathered from the pieces. */
+export interface Completed {
+  type: "completed";
+  /** 0 if the turn had ended before. */
+  attempt: number;
+  answer: Answer;
+}
+
+/** A piece of a turn under way. */
+export type TurnEvent = Started | Chunk | ToolCalled | Completed;
+
+/** Something that happened in a conversation. */
+export type Update =
+  /** The next message. */
+  | { type: "message"; message: Message }
+  /** A turn whose state changed. States between two updates may be skipped. */
+  | { type: "turn"; turn: Turn }
+  /** A piece of the open turn, with `includeEvents`. */
+  | { type: "event"; event: Exclude<TurnEvent, Completed> }
+  /** All there was has come; also every minute. */
+  | { type: "progress"; lastSequence: number };
+
+/** Return a turn's event; undefined: one that this client does not know. */
+export function turnEvent(
+  response: gen.StreamChatResponse,
+  requestId: string,
+): TurnEvent | undefined {
+  if (response.event?.$case === "completed") {
+    const answer = { ...response.event.value, requestId };
+    return { type: "completed", attempt: response.attempt, answer };
+  }
+  return piece(response);
+}
+
+/** Return a watch's update; undefined: one that this client does not know. */
+export function updateOf({ update }: gen.WatchConversationResponse): Update | undefined {
+  switch (update?.$case) {
+    case "message":
+      return { type: "message", message: update.value };
+    case "turn":
+      return { type: "turn", turn: update.value };
+    case "event": {
+      const event = piece(update.value);
+      return event && { type: "event", event };
+    }
+    case "progress":
+      return { type: "progress", lastSequence: update.value.lastSequence };
+    default:
+      return undefined;
+  }
+}
+
+function piece(response: gen.StreamChatResponse): Exclude<TurnEvent, Completed> | undefined {
+  const { attempt, index = 0, event } = response;
+  switch (event?.$case) {
+    case "started":
+      return { type: "started", attempt, ...event.value };
+    case "chunk":
+      return { type: "chunk", attempt, index, text: event.value.text };
+    case "toolCall":
+      return { type: "toolCall", attempt, index, toolCall: event.value };
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,82 @@
+/** What callers may say beside the one thing that each call is about. */
+
+import type { ParleyError } from "./errors.js";
+
+/** For every call. */
+export interface CallOptions {
+  /** For everything, waits and retries included. Default: 120,000 for turns, 10,000 for each read. */
+  timeoutMs?: number | undefined;
+  /** Aborting cancels the call, which then fails with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** For a turn. */
+export interface ChatOptions extends CallOptions {
+  /** The conversation to go on with, a UUID. Undefined: a new one. */
+  conversationId?: string | undefined;
+  /**
+   * The turn's key, 1 to 128 of [A-Za-z0-9._:-]. Undefined: a new UUID, which the answer and every
+   * error show. Pass one that is stored to repeat the turn after a crash of the caller.
+   */
+  requestId?: string | undefined;
+  /** Create the conversation under `conversationId` if there is none. */
+  allowMissing?: boolean | undefined;
+  /** Refuse unless this is the conversation's last sequence; 0: new or empty. */
+  expectedSequence?: number | undefined;
+  /** While another turn of the conversation is open: fail (the default), or wait for its end. */
+  onBusy?: "reject" | "wait" | undefined;
+  /** When this call is lost or its deadline comes: cancel the turn (the default), or continue it. */
+  onDisconnect?: "cancel" | "continue" | undefined;
+  /** A configured agent's name. Undefined: the default one. */
+  agent?: string | undefined;
+}
+
+/** Told of every failure that is about to be retried, such as to log it. */
+export type OnRetry = (error: ParleyError) => void;
+
+/** For a turn as it comes. */
+export interface StreamOptions extends ChatOptions {
+  /** Told of every error after which the stream is begun again. */
+  onRetry?: OnRetry | undefined;
+}
+
+/** For messages. With an iterator, `timeoutMs` is for each page. */
+export interface HistoryOptions extends CallOptions {
+  /** Which end to begin at. Default: "oldest_first". */
+  order?: "oldest_first" | "newest_first" | undefined;
+  /** Only messages with a higher sequence, in both orders. */
+  afterSequence?: number | undefined;
+  /** Never answer from a copy of the data older than this. */
+  minSequence?: number | undefined;
+  /** How many at most in a page. Default: 50. Above 1,000: 1,000. */
+  pageSize?: number | undefined;
+}
+
+/** For lists. With an iterator, `timeoutMs` is for each page. */
+export interface ListOptions extends CallOptions {
+  /** How many at most in a page. Default: 50. Above 1,000: 1,000. */
+  pageSize?: number | undefined;
+}
+
+/** For one page. */
+export interface PageToken {
+  /** `nextPageToken` of the page before. Undefined or empty: the first page. */
+  pageToken?: string | undefined;
+}
+
+/** Names a turn: what it was asked for with, or its two ids. */
+export type TurnName =
+  | { requestId: string; conversationId?: undefined; turnId?: undefined }
+  | { conversationId: string; turnId: string; requestId?: undefined };
+
+/** For a watch. */
+export interface WatchOptions {
+  /** Only messages with a higher sequence; 0, the default: from the beginning. */
+  afterSequence?: number | undefined;
+  /** Also text and tool calls of the open turn, from its first one. Only streamed turns have them. */
+  includeEvents?: boolean | undefined;
+  /** Told of every error after which the watch is begun again. */
+  onRetry?: OnRetry | undefined;
+  /** Aborting ends the watch, which then fails with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}

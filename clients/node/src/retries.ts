@@ -1,0 +1,110 @@
+/**
+ * What the client retries by itself, beyond what gRPC retries for it.
+ *
+ * gRPC repeats a call that ended UNAVAILABLE before anything had come (the service config). A turn
+ * that another worker took over ends ABORTED: gRPC may not repeat that, since most of what is ABORTED
+ * needs a decision, but LEASE_LOST needs none. Both are safe because of the request id: the server
+ * makes one turn for it.
+ *
+ * A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here.
+ */
+
+import {
+  DeadlineExceeded,
+  LeaseLost,
+  Overloaded,
+  type ParleyError,
+  Unavailable,
+} from "./errors.js";
+
+export const MAX_TRIES = 5;
+/** Of a turn that has begun to arrive: patience for a server that restarts. */
+export const MAX_TRIES_UNDER_WAY = 8;
+const DEFAULT_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 3000;
+
+/** Milliseconds that only ever grow. */
+export type Clock = () => number;
+
+/** The tries of one call, under one deadline. */
+export class Tries {
+  protected count = 1;
+  readonly #clock: Clock;
+  readonly #endsAtMs: number;
+
+  /**
+   * Start the call's time.
+   *
+   * @param timeoutMs for all tries together.
+   * @throws RangeError it is not above 0.
+   */
+  constructor(timeoutMs: number, clock: Clock = () => performance.now()) {
+    if (!(timeoutMs > 0)) throw new RangeError(`timeoutMs is ${timeoutMs} and has to be above 0`);
+    this.#clock = clock;
+    this.#endsAtMs = clock() + timeoutMs;
+  }
+
+  /** Until the deadline; 0 when it has passed. */
+  get timeLeftMs(): number {
+    return Math.max(0, this.#endsAtMs - this.#clock());
+  }
+
+  /** Say how long to wait before the next try. Undefined: the error stands. */
+  pauseMs(error: ParleyError): number | undefined {
+    const pauseMs = this.wantedPauseMs(error);
+    if (!this.isWorthIt(error) || pauseMs >= this.timeLeftMs) return undefined;
+    this.count += 1;
+    return pauseMs;
+  }
+
+  protected wantedPauseMs(error: ParleyError): number {
+    return error.retryAfterMs ?? DEFAULT_PAUSE_MS;
+  }
+
+  protected isWorthIt(error: ParleyError): boolean {
+    return error instanceof LeaseLost && this.count < MAX_TRIES;
+  }
+}
+
+/** The tries of one streamed turn, counted anew whenever it has come further. */
+export class StreamTries extends Tries {
+  protected isUnderWay = false;
+
+  /** Take note that something new has come. */
+  cameFurther(): void {
+    this.isUnderWay = true;
+    this.count = 1;
+  }
+
+  /** Return no less than the server asks for, and more with every try in vain. */
+  protected override wantedPauseMs(error: ParleyError): number {
+    const doublings = Math.min(this.count - 1, 9); // a watch has no end of tries
+    const backoffMs = Math.min(LONGEST_PAUSE_MS, DEFAULT_PAUSE_MS * 2 ** doublings);
+    const spreadMs = backoffMs * (0.8 + 0.4 * Math.random());
+    return Math.max(spreadMs, error.retryAfterMs ?? 0);
+  }
+
+  protected override isWorthIt(error: ParleyError): boolean {
+    if (error.isPushedBack) return false;
+    const isLost = error instanceof Unavailable || error instanceof LeaseLost;
+    if (!this.isUnderWay) return isLost && this.count < MAX_TRIES;
+    // The worker that drains hands all its streams to the others, all at once.
+    return (isLost || error instanceof Overloaded) && this.count < MAX_TRIES_UNDER_WAY;
+  }
+}
+
+/** The tries of a watch: for ever, once it has begun. */
+export class WatchTries extends StreamTries {
+  constructor() {
+    super(Number.POSITIVE_INFINITY);
+  }
+
+  protected override isWorthIt(error: ParleyError): boolean {
+    if (!this.isUnderWay) return super.isWorthIt(error);
+    return (
+      error instanceof Unavailable ||
+      error instanceof Overloaded ||
+      error instanceof DeadlineExceeded
+    );
+  }
+}

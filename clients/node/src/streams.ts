@@ -1,0 +1,175 @@
+/**
+ * How far a stream has come: what to ask for next, and whether to ask again.
+ *
+ * Nothing here does I/O. A stream that was lost is asked for again, from where it was lost: a turn
+ * behind the last text or tool call seen, a watch behind the last message.
+ */
+
+import type { MethodDefinition } from "@grpc/grpc-js";
+import { type ChatCall, text, whole } from "./calls.js";
+import { AttemptLost, type ParleyError } from "./errors.js";
+import { type TurnEvent, turnEvent, type Update, updateOf } from "./events.js";
+import type { TurnState } from "./gen/parley/v1/conversation.js";
+import * as gen from "./gen/parley/v1/conversation_service.js";
+import type { WatchOptions } from "./options.js";
+import { StreamTries, WatchTries } from "./retries.js";
+
+/** How long one call of a watch may last: the server ends it sooner, unless it is lost. */
+const WATCH_CALL_MS = 300_000;
+
+/** One stream, over all calls that it takes. */
+export interface Stream<Request, Response, Event> {
+  readonly method: MethodDefinition<Request, Response>;
+  /** What to ask for in the next call. */
+  readonly request: Request;
+  readonly requestId?: string;
+  /** The last event has come. */
+  readonly isOver: boolean;
+  /** How long the next call may last. */
+  readonly timeLeftMs: number;
+
+  /** Take note of what came. Returns: what it is to whoever iterates; undefined: no news. */
+  takes(response: Response): Event | undefined;
+
+  /** Say how long to wait before the next call. Undefined: the error stands. */
+  pauseMs(error: ParleyError): number | undefined;
+}
+
+/** One turn, as it comes. */
+export class TurnProgress
+  implements Stream<gen.StreamChatRequest, gen.StreamChatResponse, TurnEvent>
+{
+  readonly method = gen.ConversationServiceService.streamChat;
+  readonly request: gen.StreamChatRequest;
+  readonly requestId: string;
+  isOver = false;
+  readonly #tries: StreamTries;
+
+  constructor(call: ChatCall) {
+    this.request = { chat: call.request, afterAttempt: 0, afterIndex: undefined };
+    this.requestId = call.requestId;
+    this.#tries = new StreamTries(call.timeoutMs);
+  }
+
+  get timeLeftMs(): number {
+    return this.#tries.timeLeftMs;
+  }
+
+  takes(response: gen.StreamChatResponse): TurnEvent | undefined {
+    if (response.index !== undefined) {
+      this.request.afterAttempt = response.attempt;
+      this.request.afterIndex = response.index;
+      this.#tries.cameFurther();
+    }
+    this.isOver = response.event?.$case === "completed";
+    return turnEvent(response, this.requestId);
+  }
+
+  pauseMs(error: ParleyError): number | undefined {
+    return this.#tries.pauseMs(error);
+  }
+}
+
+/** One conversation, watched. */
+export class WatchProgress
+  implements Stream<gen.WatchConversationRequest, gen.WatchConversationResponse, Update>
+{
+  readonly method = gen.ConversationServiceService.watchConversation;
+  readonly request: gen.WatchConversationRequest;
+  readonly isOver = false;
+  readonly #tries = new WatchTries();
+  /** The last turn told. */
+  #turn: { turnId: string; attempt: number; state?: TurnState } = { turnId: "", attempt: 0 };
+  /** The last event told. */
+  #event = { turnId: "", attempt: 0, index: -1 };
+
+  constructor(conversationId: string, options: WatchOptions) {
+    this.request = {
+      conversationId: text("conversationId", conversationId),
+      afterSequence: whole("afterSequence", options.afterSequence),
+      includeEvents: options.includeEvents ?? false,
+    };
+  }
+
+  get timeLeftMs(): number {
+    return WATCH_CALL_MS;
+  }
+
+  /**
+   * Take note of an update.
+   *
+   * A call that goes on with a watch begins with what the open turn's state is and with its first
+   * event: of these, what was told before is no news.
+   */
+  takes(response: gen.WatchConversationResponse): Update | undefined {
+    this.#tries.cameFurther();
+    const update = updateOf(response);
+    switch (update?.type) {
+      case "message":
+        this.request.afterSequence = update.message.sequence;
+        return update;
+      case "turn":
+        return this.#isNewTurn(update) ? update : undefined;
+      case "event":
+        return this.#isNewEvent(update) ? update : undefined;
+      default:
+        return update;
+    }
+  }
+
+  pauseMs(error: ParleyError): number | undefined {
+    return this.#tries.pauseMs(error);
+  }
+
+  #isNewTurn({ turn: { turnId, attempt, state } }: Update & { type: "turn" }): boolean {
+    const told = this.#turn;
+    this.#turn = { turnId, attempt, state };
+    return turnId !== told.turnId || attempt !== told.attempt || state !== told.state;
+  }
+
+  #isNewEvent({ event }: Update & { type: "event" }): boolean {
+    if (event.type === "started") return true;
+    const told = this.#event;
+    const { turnId } = this.#turn;
+    const { attempt, index } = event;
+    const isBehind = attempt < told.attempt || (attempt === told.attempt && index <= told.index);
+    if (turnId === told.turnId && isBehind) return false;
+    this.#event = { turnId, attempt, index };
+    return true;
+  }
+}
+
+/** Takes the text out of one turn's events. */
+export class TextOnly {
+  readonly #requestId: string;
+  #attempt = 0;
+  #text = "";
+
+  constructor(requestId: string) {
+    this.#requestId = requestId;
+  }
+
+  /**
+   * Return what an event adds to the text; empty: nothing.
+   *
+   * @throws AttemptLost text that was returned before is void.
+   */
+  addedBy(event: TurnEvent): string {
+    if (event.type === "completed") {
+      const whole = event.answer.response;
+      if (!whole.startsWith(this.#text)) throw this.#void();
+      return whole.slice(this.#text.length);
+    }
+    if (this.#text !== "" && event.attempt !== this.#attempt) throw this.#void();
+    this.#attempt = event.attempt;
+    const added = event.type === "chunk" ? event.text : "";
+    this.#text += added;
+    return added;
+  }
+
+  #void(): AttemptLost {
+    const sentence =
+      "the agent began anew, and the text so far is void: ask for the answer with `chat`";
+    return new AttemptLost(sentence, { code: "ABORTED", requestId: this.#requestId });
+  }
+}

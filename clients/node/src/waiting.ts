@@ -1,0 +1,48 @@
+/** Waiting that ends when the caller has had enough. */
+
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Wait for a time. Throws the signal's reason if it is aborted meanwhile. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return ended(signal, (resolve) => timer(ms, resolve));
+}
+
+/**
+ * Wait for something that may take for ever.
+ *
+ * @param late makes the error to throw when the time is over.
+ * @throws the signal's reason if it is aborted meanwhile; whatever the promise is rejected with.
+ */
+export function within<T>(
+  promise: Promise<T>,
+  timeLeftMs: number,
+  signal: AbortSignal | undefined,
+  late: () => Error,
+): Promise<T> {
+  return ended<T>(signal, (resolve, reject) => {
+    promise.then(resolve, reject);
+    return timer(timeLeftMs, () => reject(late()));
+  });
+}
+
+/** Wait for the first of what `begin` starts and the signal, then leave nothing behind. */
+function ended<T>(
+  signal: AbortSignal | undefined,
+  begin: (resolve: (value: T) => void, reject: (reason: unknown) => void) => NodeJS.Timeout,
+): Promise<T> {
+  let running: NodeJS.Timeout | undefined;
+  let aborted = () => {};
+  return new Promise<T>((resolve, reject) => {
+    signal?.throwIfAborted();
+    aborted = () => reject(signal?.reason);
+    signal?.addEventListener("abort", aborted, { once: true });
+    running = begin(resolve, reject);
+  }).finally(() => {
+    clearTimeout(running);
+    signal?.removeEventListener("abort", aborted);
+  });
+}
+
+function timer(ms: number, then: () => void): NodeJS.Timeout {
+  return setTimeout(then, Math.min(ms, LONGEST_TIMER_MS));
+}
