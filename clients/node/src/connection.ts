@@ -2,10 +2,11 @@
 
 import { type ChannelOptions, Client, type Metadata } from "@grpc/grpc-js";
 import type { Call } from "./calls.js";
-import { channelOptions, credentialsFor, DEFAULT_ADDRESS, type Security } from "./channels.js";
+import { Channel } from "./channel.js";
 import { DeadlineExceeded, type ParleyError, Unavailable } from "./errors.js";
 import type { OnRetry } from "./options.js";
 import { Tries } from "./retries.js";
+import { channelOptions, credentialsFor, DEFAULT_ADDRESS, type Security } from "./security.js";
 import { errorFrom, isFailure } from "./statuses.js";
 import type { Stream } from "./streams.js";
 import { metadataFrom, type Token } from "./tokens.js";
@@ -30,22 +31,22 @@ interface Caller {
 
 /** One channel, opened at the first call. */
 export class Connection {
-  readonly #open: () => Client;
+  readonly #open: () => Channel;
   readonly #token: Token | undefined;
-  #client: Client | undefined;
+  #channel: Channel | undefined;
 
   constructor(options: ClientOptions) {
     const address = options.address ?? DEFAULT_ADDRESS;
     const credentials = credentialsFor(address, options);
     const all = { ...channelOptions(), ...options.channelOptions };
-    this.#open = () => new Client(address, credentials, all);
+    this.#open = () => new Channel(new Client(address, credentials, all));
     this.#token = options.token;
   }
 
   /** Close the channel; calls under way end as cancelled. A later call opens it again. */
   close(): void {
-    this.#client?.close();
-    this.#client = undefined;
+    this.#channel?.close();
+    this.#channel = undefined;
   }
 
   /** Make a call, with every try that it takes. */
@@ -54,12 +55,13 @@ export class Connection {
     signal: AbortSignal | undefined,
   ): Promise<Response> {
     const tries = new Tries(call.timeoutMs);
+    const channel = this.#connected();
     for (;;) {
       signal?.throwIfAborted();
       const { requestId } = call;
       const metadata = await this.#metadata({ signal, requestId, timeLeftMs: tries.timeLeftMs });
       try {
-        return await this.#sent(call, metadata, tries.timeLeftMs, signal);
+        return await channel.sent(call, metadata, tries.timeLeftMs, signal);
       } catch (failure) {
         signal?.throwIfAborted();
         if (!isFailure(failure)) throw failure;
@@ -67,6 +69,7 @@ export class Connection {
         const pauseMs = tries.pauseMs(error);
         if (pauseMs === undefined) throw error;
         await pause(pauseMs, signal);
+        if (channel.isClosed) throw error;
       }
     }
   }
@@ -76,13 +79,14 @@ export class Connection {
     stream: Stream<Request, Response, Event>,
     { signal, onRetry }: { signal?: AbortSignal | undefined; onRetry?: OnRetry | undefined },
   ): AsyncGenerator<Event, void, undefined> {
+    const channel = this.#connected();
     for (;;) {
       signal?.throwIfAborted();
       const { requestId, timeLeftMs } = stream;
       const metadata = await this.#metadata({ signal, requestId, timeLeftMs });
       let error: ParleyError;
       try {
-        for await (const response of this.#received(stream, metadata, signal)) {
+        for await (const response of channel.received(stream, metadata, signal)) {
           const event = stream.takes(response);
           if (event !== undefined) yield event;
           signal?.throwIfAborted();
@@ -101,6 +105,7 @@ export class Connection {
       if (pauseMs === undefined) throw error;
       onRetry?.(error);
       await pause(pauseMs, signal);
+      if (channel.isClosed) throw error;
     }
   }
 
@@ -114,57 +119,8 @@ export class Connection {
     return within(metadataFrom(this.#token), timeLeftMs, signal, late);
   }
 
-  #sent<Request, Response>(
-    { method, request }: Call<Request, Response>,
-    metadata: Metadata,
-    timeLeftMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<Response> {
-    return new Promise((resolve, reject) => {
-      const cancel = () => rpc.cancel();
-      const rpc = this.#connected().makeUnaryRequest(
-        method.path,
-        method.requestSerialize,
-        method.responseDeserialize,
-        request,
-        metadata,
-        { deadline: Date.now() + timeLeftMs },
-        (failure, response) => {
-          signal?.removeEventListener("abort", cancel);
-          if (failure) reject(failure);
-          else resolve(response as Response);
-        },
-      );
-      signal?.addEventListener("abort", cancel, { once: true });
-    });
-  }
-
-  async *#received<Request, Response>(
-    { method, request, timeLeftMs }: Stream<Request, Response, unknown>,
-    metadata: Metadata,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<Response, void, undefined> {
-    const rpc = this.#connected().makeServerStreamRequest(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
-      request,
-      metadata,
-      { deadline: Date.now() + timeLeftMs },
-    );
-    const cancel = () => rpc.cancel();
-    signal?.addEventListener("abort", cancel, { once: true });
-    rpc.on("error", () => {}); // the loop below throws it; this is for when the loop has been left
-    try {
-      for await (const response of rpc) yield response as Response;
-    } finally {
-      signal?.removeEventListener("abort", cancel);
-      rpc.cancel(); // whoever iterated has had enough, or it has ended and this changes nothing
-    }
-  }
-
-  #connected(): Client {
-    this.#client ??= this.#open();
-    return this.#client;
+  #connected(): Channel {
+    this.#channel ??= this.#open();
+    return this.#channel;
   }
 }

@@ -1,7 +1,6 @@
 /** Parley for Node services. */
 
 export { newRequestId } from "./calls.js";
-export type { Security, Tls } from "./channels.js";
 export { type OfTurn, ParleyClient } from "./client.js";
 export type { ClientOptions } from "./connection.js";
 export * from "./errors.js";
@@ -34,4 +33,5 @@ export type {
   TurnName,
   WatchOptions,
 } from "./options.js";
+export type { Security, Tls } from "./security.js";
 export { type Token, tokenFile } from "./tokens.js";

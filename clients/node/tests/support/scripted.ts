@@ -34,11 +34,11 @@ export interface Refusal {
 }
 
 type Part = object;
-/** What a call is answered with: a refusal, a response, or for streams several, the last maybe a refusal. */
+/** What a call is answered with: a refusal, a response, or for streams several, and maybe a refusal last. */
 export type Step =
   | { refuse: Refusal }
   | { answer: Part }
-  | { events: Part[]; then?: Refusal; open?: true }
+  | { events: Part[]; last?: Refusal; open?: true }
   | Never;
 type Never = "never";
 
@@ -128,9 +128,9 @@ export class ScriptedServer {
       return;
     }
     for (const event of "events" in step ? step.events : [step.answer]) call.write(event);
-    if ("then" in step && step.then) {
+    if ("last" in step && step.last) {
       await settled();
-      call.emit("error", failure(step.then));
+      call.emit("error", failure(step.last));
     } else if (!("open" in step)) call.end();
   }
 }

@@ -1,0 +1,118 @@
+/** An AbortSignal ends whatever the client is doing, and the call at the server. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { DeadlineExceeded, ParleyClient } from "../src/index.js";
+import { collected, thrown } from "./support/collecting.js";
+import { ScriptedServer, type Step, started } from "./support/scripted.js";
+
+class Enough extends Error {}
+
+async function aborted(
+  steps: Step[],
+  call: (client: ParleyClient, signal: AbortSignal) => Promise<unknown>,
+): Promise<ScriptedServer> {
+  using server = await ScriptedServer.start(steps);
+  using client = new ParleyClient({ address: server.address });
+  const controller = new AbortController();
+  const calling = thrown(Enough, call(client, controller.signal));
+  await until(() => server.asked.length > 0);
+  controller.abort(new Enough());
+  await calling;
+  await until(() => steps[0] !== "never" || server.cancelled === 1);
+  return server;
+}
+
+/** Fails when abort only leaves the promise and not the call. */
+test("an aborted chat cancels the call and throws the signal's reason", async () => {
+  await aborted(["never"], (client, signal) => client.chat("hello", { signal }));
+});
+
+test("reads are aborted as well", async () => {
+  await aborted(["never"], (client, signal) => client.turn({ requestId: "r" }, { signal }));
+  await aborted(["never"], (client, signal) => client.cancelTurn({ requestId: "r" }, { signal }));
+  await aborted(["never"], (client, signal) => collected(client.history("c", { signal })));
+  await aborted(["never"], (client, signal) => collected(client.conversations({ signal })));
+});
+
+test("an aborted stream or watch cancels the call", async () => {
+  await aborted(["never"], (client, signal) => collected(client.stream("hello", { signal })));
+  await aborted(["never"], (client, signal) => collected(client.streamText("hello", { signal })));
+  await aborted(["never"], (client, signal) => collected(client.watch("c", { signal })));
+});
+
+test("a stream under way is aborted", async () => {
+  using server = await ScriptedServer.start([{ events: [started()], open: true }]);
+  using client = new ParleyClient({ address: server.address });
+  const controller = new AbortController();
+  const { signal } = controller;
+  await assert.rejects(
+    (async () => {
+      for await (const _ of client.stream("hello", { signal })) controller.abort(new Enough());
+    })(),
+    Enough,
+  );
+  await until(() => server.cancelled === 1);
+});
+
+test("a wait between two tries is aborted", async () => {
+  const refuse = { code: "ABORTED", reason: "LEASE_LOST", retryMs: 60_000 } as const;
+  const server = await aborted([{ refuse }], (client, signal) => client.chat("x", { signal }));
+  assert.equal(server.asked.length, 1);
+  await aborted([{ refuse }], (client, signal) => collected(client.stream("x", { signal })));
+});
+
+test("what was aborted before is not sent", async () => {
+  using server = await ScriptedServer.start(["never"]);
+  using client = new ParleyClient({ address: server.address });
+  const signal = AbortSignal.abort();
+  const error = await thrown(Error, client.chat("hello", { signal }));
+  assert.equal(error, signal.reason);
+  await assert.rejects(client.stream("hello", { signal }).next(), { name: "AbortError" });
+  assert.equal(server.asked.length, 0);
+});
+
+test("a signal that lives long keeps nothing of the calls that it was given to", async () => {
+  const { signal } = new AbortController();
+  let listening = 0;
+  const { addEventListener, removeEventListener } = signal;
+  signal.addEventListener = (...args: Parameters<typeof addEventListener>) => {
+    listening += 1;
+    addEventListener.apply(signal, args);
+  };
+  signal.removeEventListener = (...args: Parameters<typeof removeEventListener>) => {
+    listening -= 1;
+    removeEventListener.apply(signal, args);
+  };
+  const refuse = { reason: "STORE_UNAVAILABLE", pushback: "-1" };
+  using server = await ScriptedServer.start([{ refuse }]);
+  using client = new ParleyClient({ address: server.address, token: async () => "t" });
+  await assert.rejects(client.chat("hello", { signal }));
+  await assert.rejects(collected(client.stream("hello", { signal })));
+  assert.equal(listening, 0);
+});
+
+test("a token function that hangs is aborted, and ends at the deadline", async () => {
+  using client = new ParleyClient({ token: () => new Promise<string>(() => {}) });
+  const controller = new AbortController();
+  const calling = thrown(Enough, client.chat("hello", { signal: controller.signal }));
+  controller.abort(new Enough());
+  await calling;
+  const late = client.chat("hello", { timeoutMs: 100, requestId: "order-7" });
+  assert.equal((await thrown(DeadlineExceeded, late)).requestId, "order-7");
+});
+
+test("closing the client ends its calls, and a later call opens it again", async () => {
+  using server = await ScriptedServer.start(["never"]);
+  using client = new ParleyClient({ address: server.address });
+  const calling = assert.rejects(client.chat("hello", { timeoutMs: 30_000 }));
+  await until(() => server.asked.length === 1);
+  client.close();
+  const again = assert.rejects(client.chat("again", { timeoutMs: 300 }), DeadlineExceeded);
+  await until(() => server.asked.length === 2);
+  await Promise.all([calling, again]);
+});
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((next) => setImmediate(next));
+}
