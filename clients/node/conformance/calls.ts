@@ -1,0 +1,182 @@
+/** A scenario's calls, made through the client library, and what they come to as the contract's JSON. */
+
+import {
+  type ChatOptions,
+  type HistoryOptions,
+  type ParleyClient,
+  ParleyError,
+  type TurnEvent,
+  type TurnName,
+  type Update,
+  type WatchOptions,
+} from "parley-client";
+import type { Fields, Json } from "./values.js";
+
+/** How a call is followed: until when, and who is to know that it has begun. */
+export interface Following {
+  until: Record<string, number>;
+  hasBegun: () => void;
+  signal: AbortSignal;
+}
+
+const NUMBERS = new Set(["expected_sequence", "after_sequence", "min_sequence", "page_size"]);
+
+/** Make a call and return its result, or the error that it ended with beside what had come. */
+export async function made(
+  client: ParleyClient,
+  call: string,
+  given: Fields,
+  following: Following,
+): Promise<Fields> {
+  const result: Fields = {};
+  try {
+    Object.assign(result, await called(client, call, given, following, result));
+  } catch (error) {
+    if (!(error instanceof ParleyError)) throw error;
+    result.error = errorOf(error);
+  }
+  return result;
+}
+
+async function called(
+  client: ParleyClient,
+  call: string,
+  given: Fields,
+  following: Following,
+  result: Fields,
+): Promise<Fields> {
+  const { message, conversationId, ...rest } = argumentsOf(given);
+  const { signal } = following;
+  const chat = { conversationId, ...rest, signal } as ChatOptions;
+  const history = { ...rest, signal } as HistoryOptions;
+  const name = { conversationId, ...rest } as unknown as TurnName;
+  switch (call) {
+    case "chat":
+      return json(await client.chat(message as string, chat));
+    case "stream":
+      await streamed(client.stream(message as string, chat), following, result);
+      return result;
+    case "history":
+      return { messages: await all(client.history(conversationId as string, history)) };
+    case "history_page":
+      return json(await client.historyPage(conversationId as string, history));
+    case "conversations":
+      return { conversations: await all(client.conversations(history)) };
+    case "conversations_page":
+      return json(await client.conversationsPage(history));
+    case "turn":
+      return json(await client.turn(name, { signal }));
+    case "cancel_turn":
+      return json(await client.cancelTurn(name, { signal }));
+    case "watch": {
+      const options = { ...rest, signal } as WatchOptions;
+      await watched(client.watch(conversationId as string, options), following, result);
+      return result;
+    }
+    default:
+      throw new Error(`there is no call ${call}`);
+  }
+}
+
+async function streamed(
+  events: AsyncIterable<TurnEvent>,
+  { until, hasBegun }: Following,
+  result: Fields,
+): Promise<void> {
+  const told = { events: [] as Json[], started: [] as Json[], indexes: [] as number[] };
+  const attempts: number[] = [];
+  Object.assign(result, told, { attempts, text: "" });
+  for await (const event of events) {
+    const asJson = eventJson(event);
+    told.events.push(asJson);
+    if (event.type === "started") told.started.push(asJson.started ?? null);
+    if (event.type === "completed") result.completed = asJson.completed ?? null;
+    if (event.type === "started" || event.type === "completed") continue;
+    if (event.type === "chunk") result.text += event.text;
+    told.indexes.push(event.index);
+    if (!attempts.includes(event.attempt)) attempts.push(event.attempt);
+    hasBegun();
+    if (told.indexes.length === until.events) return;
+  }
+}
+
+async function watched(
+  updates: AsyncIterable<Update>,
+  { until, hasBegun }: Following,
+  result: Fields,
+): Promise<void> {
+  const told: Record<string, Json[]> = { messages: [], turns: [], events: [], progress: [] };
+  Object.assign(result, told);
+  const [[kind = "", count] = []] = Object.entries(until);
+  for await (const update of updates) {
+    if (update.type === "message") told.messages?.push(json(update.message));
+    if (update.type === "turn") told.turns?.push(json(update.turn));
+    if (update.type === "event") told.events?.push(eventJson(update.event));
+    if (update.type === "progress") {
+      told.progress?.push({ last_sequence: update.lastSequence });
+      hasBegun();
+    }
+    if (told[kind]?.length === count) return;
+  }
+}
+
+/** Return an event as the contract has it: with a oneof. */
+function eventJson(event: TurnEvent): Fields {
+  const { attempt } = event;
+  switch (event.type) {
+    case "started": {
+      const { conversationId, turnId, userSequence } = event;
+      return { attempt, started: json({ conversationId, turnId, userSequence }) };
+    }
+    case "chunk":
+      return { attempt, index: event.index, chunk: { text: event.text } };
+    case "toolCall":
+      return { attempt, index: event.index, tool_call: json(event.toolCall) };
+    case "completed":
+      return { attempt, completed: json(event.answer) };
+  }
+}
+
+function errorOf(error: ParleyError): Fields {
+  return {
+    code: error.code,
+    reason: error.reason ?? "",
+    message: error.message,
+    metadata: { ...error.metadata },
+    violations: error.violations.map(({ field, reason }) => ({ field, reason })),
+    retry_after_s: error.retryAfterMs === undefined ? null : error.retryAfterMs / 1000,
+    request_id: error.requestId ?? "",
+  };
+}
+
+/** Return what the library takes for what the contract calls otherwise. */
+function argumentsOf(given: Fields): Record<string, unknown> {
+  const entries = Object.entries(given).map(([name, value]) => {
+    if (name === "timeout_s") return ["timeoutMs", Number(value) * 1000];
+    const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+    return [camel, NUMBERS.has(name) ? Number(value) : value];
+  });
+  return Object.fromEntries(entries);
+}
+
+async function all(items: AsyncIterable<object>): Promise<Json[]> {
+  const found: Json[] = [];
+  for await (const item of items) found.push(json(item));
+  return found;
+}
+
+/** Return a message with the contract's names. */
+function json(message: object): Fields {
+  const plain = JSON.parse(JSON.stringify(message)) as Json;
+  return renamed(plain) as Fields;
+}
+
+function renamed(value: Json): Json {
+  if (Array.isArray(value)) return value.map(renamed);
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value).map(([name, one]) => [
+    name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    renamed(one),
+  ]);
+  return Object.fromEntries(entries);
+}
