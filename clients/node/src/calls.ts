@@ -28,6 +28,7 @@ export interface ChatCall extends Call<gen.ChatRequest, gen.ChatResponse> {
   requestId: string;
 }
 
+const MAX_INT32 = 2 ** 31 - 1;
 const ON_BUSY = { reject: gen.OnBusy.REJECT, wait: gen.OnBusy.WAIT };
 const ON_DISCONNECT = { cancel: gen.OnDisconnect.CANCEL, continue: gen.OnDisconnect.CONTINUE };
 const ORDER = { oldest_first: gen.Order.OLDEST_FIRST, newest_first: gen.Order.NEWEST_FIRST };
@@ -75,7 +76,7 @@ export function historyPage(
     order: choice("order", ORDER, options.order) ?? gen.Order.UNSPECIFIED,
     afterSequence: whole("afterSequence", options.afterSequence),
     minSequence: whole("minSequence", options.minSequence),
-    pageSize: whole("pageSize", options.pageSize),
+    pageSize: whole("pageSize", options.pageSize, MAX_INT32),
     pageToken: text("pageToken", options.pageToken),
   };
   return { method: rpcs.getHistory, request, timeoutMs: options.timeoutMs ?? READ_TIMEOUT_MS };
@@ -90,7 +91,7 @@ export function conversationsPage(
   options: ListOptions & PageToken,
 ): Call<gen.ListConversationsRequest, gen.ListConversationsResponse> {
   const request: gen.ListConversationsRequest = {
-    pageSize: whole("pageSize", options.pageSize),
+    pageSize: whole("pageSize", options.pageSize, MAX_INT32),
     pageToken: text("pageToken", options.pageToken),
   };
   const timeoutMs = options.timeoutMs ?? READ_TIMEOUT_MS;
@@ -140,9 +141,15 @@ export function text(name: string, value: string | undefined): string {
 }
 
 /** Check a number: one that is not whole, or not exact, must not be sent as another one. */
-export function whole(name: string, value: number | undefined): number {
+export function whole(
+  name: string,
+  value: number | undefined,
+  max = Number.MAX_SAFE_INTEGER,
+): number {
   if (value === undefined) return 0;
-  if (!Number.isSafeInteger(value)) throw new TypeError(`${name} has to be a whole number`);
+  if (!Number.isInteger(value) || Math.abs(value) > max) {
+    throw new TypeError(`${name} has to be a whole number, at most ${max}`);
+  }
   return value;
 }
 

@@ -42,7 +42,7 @@ export function credentialsFor(address: string, { tls, plaintext }: Security): C
 
 /** Say whether an address, `host:port` or a gRPC target, leads to this machine only. */
 export function isOnThisMachine(address: string): boolean {
-  const [, scheme = "", rest = ""] = /^([a-z-]+):(.*)$/.exec(address) ?? [];
+  const [, scheme = "", rest = ""] = /^([a-z0-9-]+):(.*)$/.exec(address) ?? [];
   if (scheme === "unix" || scheme === "unix-abstract") return true;
   const target = ["dns", "ipv4", "ipv6"].includes(scheme)
     ? rest.slice(rest.lastIndexOf("/") + 1)

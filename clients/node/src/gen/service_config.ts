@@ -2,39 +2,24 @@
 
 /** How channels to Parley balance and retry (gRFC A6), as gRPC takes it. */
 export const SERVICE_CONFIG = `{
-  "loadBalancingConfig": [
-    {
-      "round_robin": {}
-    }
-  ],
+  "loadBalancingConfig": [{ "round_robin": {} }],
   "methodConfig": [
     {
-      "name": [
-        {
-          "service": "parley.v1.ConversationService"
-        }
-      ],
+      "name": [{ "service": "parley.v1.ConversationService" }],
       "retryPolicy": {
         "maxAttempts": 5,
         "initialBackoff": "0.2s",
         "maxBackoff": "3s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": [
-          "UNAVAILABLE"
-        ]
+        "retryableStatusCodes": ["UNAVAILABLE"]
       }
     },
     {
       "name": [
-        {
-          "service": "parley.v1.ConversationService",
-          "method": "StreamChat"
-        },
-        {
-          "service": "parley.v1.ConversationService",
-          "method": "WatchConversation"
-        }
+        { "service": "parley.v1.ConversationService", "method": "StreamChat" },
+        { "service": "parley.v1.ConversationService", "method": "WatchConversation" }
       ]
     }
   ]
-}`;
+}
+`;

@@ -1,0 +1,77 @@
+/** What the README shows works. */
+
+import assert from "node:assert/strict";
+import { execFile, execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { aToken, LiveServer } from "./support/live.js";
+
+const README = readFileSync("README.md", "utf8");
+/** Inside the package, so that its own name leads to it, as it is installed. */
+const FOLDER = resolve("build/readme");
+
+let server: LiveServer;
+before(async () => {
+  mkdirSync(FOLDER, { recursive: true });
+  server = await LiveServer.start();
+});
+after(async () => {
+  rmSync(FOLDER, { recursive: true, force: true });
+  await server[Symbol.asyncDispose]();
+});
+
+function snippets(language: string): string[] {
+  const found = README.matchAll(new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, "gs"));
+  return [...found].map(([, code = ""]) => code);
+}
+
+test("the quick start runs as it is", async () => {
+  const [program = "", ...others] = snippets("js");
+  assert.equal(others.length, 0);
+  assert.equal(program.trim().split("\n").length, 10);
+  const path = join(FOLDER, "hello.mjs");
+  writeFileSync(path, program.replace("{ token", `{ address: "${server.address}", token`));
+  const env = { ...process.env, PARLEY_TOKEN: aToken() };
+  const { stdout, stderr } = await promisify(execFile)("node", [path], { env, timeout: 60_000 });
+  assert.equal(stderr, "");
+  assert.deepEqual(stdout.trim().split("\n"), [
+    "What is my name?",
+    "1 My name is Ada.",
+    "2 My name is Ada.",
+    "3 What is my name?",
+    "4 What is my name?",
+  ]);
+});
+
+/** Fails when a snippet uses what the library does not have. */
+test("the other snippets are of the right types", () => {
+  const codes = snippets("ts");
+  assert.ok(codes.length >= 7);
+  const named = [...new Set(codes.join("").match(/\b(tokenFile|[A-Z]\w+)\b/g))].filter((name) =>
+    /^(tokenFile|ParleyClient|ParleyError|TurnInProgress|SequenceMismatch)$/.test(name),
+  );
+  const given =
+    "conversationId: string, requestId: string, text: string, seen: number, " +
+    "signal: AbortSignal, order: { id: string }";
+  for (const [n, code] of codes.entries()) {
+    const own = code.includes("new ParleyClient(") ? "" : "const parley = new ParleyClient();";
+    const wrapped = `import { ${named.join(", ")} } from "parley-client";
+      export const all = [${named.join(", ")}];
+      export async function snippet(${given}): Promise<unknown> {
+        void [conversationId, requestId, text, seen, signal, order];
+        ${own}\n${code}\nreturn parley;\n}`;
+    writeFileSync(join(FOLDER, `snippet${n}.ts`), wrapped);
+  }
+  const config = {
+    extends: "../../tsconfig.json",
+    compilerOptions: { noEmit: true, noUnusedLocals: false, allowUnreachableCode: true },
+    include: ["*.ts"],
+    exclude: [],
+  };
+  writeFileSync(join(FOLDER, "tsconfig.json"), JSON.stringify(config));
+  execFileSync("node_modules/.bin/tsc", ["-p", FOLDER], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+});
