@@ -2,6 +2,7 @@
 
 import type { Client, Metadata } from "@grpc/grpc-js";
 import type { Call } from "./calls.js";
+import { ParleyError } from "./errors.js";
 import type { Stream } from "./streams.js";
 
 /** An open channel, and the calls under way on it. */
@@ -33,7 +34,7 @@ export class Channel {
     signal: AbortSignal | undefined,
   ): Promise<Response> {
     return new Promise((resolve, reject) => {
-      const rpc = this.#client.makeUnaryRequest(
+      const rpc = this.#opened().makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
@@ -56,7 +57,7 @@ export class Channel {
     metadata: Metadata,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Response, void, undefined> {
-    const rpc = this.#client.makeServerStreamRequest(
+    const rpc = this.#opened().makeServerStreamRequest(
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
@@ -72,6 +73,11 @@ export class Channel {
       forget();
       rpc.cancel(); // whoever iterated has had enough, or it has ended and this changes nothing
     }
+  }
+
+  #opened(): Client {
+    if (this.#isClosed) throw new ParleyError("the client was closed", { code: "CANCELLED" });
+    return this.#client;
   }
 
   /** Cancel a call when its caller aborts or the channel is closed, until it has ended. */

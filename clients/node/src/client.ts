@@ -2,6 +2,7 @@
 
 import * as calls from "./calls.js";
 import { type ClientOptions, Connection } from "./connection.js";
+import { ParleyError } from "./errors.js";
 import type { Answer, TurnEvent, Update } from "./events.js";
 import type { Conversation, Message, Turn } from "./gen/parley/v1/conversation.js";
 import type {
@@ -214,6 +215,8 @@ async function* textOf(events: OfTurn<TurnEvent>): AsyncGenerator<string, void, 
 }
 
 function turnIn({ turn }: GetTurnResponse | CancelTurnResponse): Turn {
-  if (turn === undefined) throw new TypeError("the server answered without a turn");
+  if (turn === undefined) {
+    throw new ParleyError("the server answered without a turn", { code: "INTERNAL" });
+  }
   return turn;
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DeadlineExceeded, ParleyClient } from "../src/index.js";
+import { DeadlineExceeded, ParleyClient, ParleyError } from "../src/index.js";
 import { collected, thrown } from "./support/collecting.js";
 import { ScriptedServer, type Step, started } from "./support/scripted.js";
 
@@ -111,6 +111,21 @@ test("closing the client ends its calls, and a later call opens it again", async
   const again = assert.rejects(client.chat("again", { timeoutMs: 300 }), DeadlineExceeded);
   await until(() => server.asked.length === 2);
   await Promise.all([calling, again]);
+});
+
+test("a call whose token comes after the client was closed is not made", async () => {
+  using server = await ScriptedServer.start(["never"]);
+  let comes = (_: string) => {};
+  const token = () =>
+    new Promise<string>((resolve) => {
+      comes = resolve;
+    });
+  using client = new ParleyClient({ address: server.address, token });
+  const calling = thrown(ParleyError, client.chat("hello"));
+  client.close();
+  comes("token");
+  assert.equal((await calling).code, "CANCELLED");
+  assert.equal(server.asked.length, 0);
 });
 
 async function until(holds: () => boolean): Promise<void> {
