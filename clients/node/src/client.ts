@@ -1,7 +1,7 @@
 /** The client: what it says, and what it reads. */
 
 import * as calls from "./calls.js";
-import { type ClientOptions, Connection } from "./connection.js";
+import { type ClientOptions, Connection, Line } from "./connection.js";
 import { ParleyError } from "./errors.js";
 import type { Answer, TurnEvent, Update } from "./events.js";
 import type { Conversation, Message, Turn } from "./gen/parley/v1/conversation.js";
@@ -48,8 +48,25 @@ export class ParleyClient {
    *
    * @throws TypeError the options contradict each other; Error: a TLS file cannot be read.
    */
-  constructor(options: ClientOptions = {}) {
-    this.#connection = new Connection(options);
+  constructor(options?: ClientOptions);
+  /** @internal */
+  constructor(connection: Connection);
+  constructor(given: ClientOptions | Connection = {}) {
+    this.#connection =
+      given instanceof Connection ? given : new Connection(new Line(given), given.token);
+  }
+
+  /**
+   * Return this client as one whose calls are about a user's conversations.
+   *
+   * Cheap enough for each request of a web server: it uses this client's channel, which stays open when
+   * the returned client is closed. The token stays what it is, and needs the scope `parley.act` beside
+   * those of the calls.
+   *
+   * @param user what the user's own tokens have as `sub`.
+   */
+  actingFor(user: string): ParleyClient {
+    return new ParleyClient(this.#connection.actingFor(user));
   }
 
   /** Close the channel; calls under way end as cancelled. A later call opens it again. */

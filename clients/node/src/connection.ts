@@ -1,7 +1,7 @@
 /** The client's channel, and how calls are made on it. */
 
 import { type ChannelOptions, Client, type Metadata } from "@grpc/grpc-js";
-import type { Call } from "./calls.js";
+import { type Call, text } from "./calls.js";
 import { Channel } from "./channel.js";
 import { DeadlineExceeded, type ParleyError, Unavailable } from "./errors.js";
 import type { OnRetry } from "./options.js";
@@ -29,10 +29,9 @@ interface Caller {
   timeLeftMs: number;
 }
 
-/** One channel, opened at the first call. */
-export class Connection {
+/** One channel, opened at the first call, and perhaps again after it was closed. */
+export class Line {
   readonly #open: () => Channel;
-  readonly #token: Token | undefined;
   #channel: Channel | undefined;
 
   constructor(options: ClientOptions) {
@@ -40,13 +39,40 @@ export class Connection {
     const credentials = credentialsFor(address, options);
     const all = { ...channelOptions(), ...options.channelOptions };
     this.#open = () => new Channel(new Client(address, credentials, all));
-    this.#token = options.token;
   }
 
-  /** Close the channel; calls under way end as cancelled. A later call opens it again. */
+  connected(): Channel {
+    this.#channel ??= this.#open();
+    return this.#channel;
+  }
+
   close(): void {
     this.#channel?.close();
     this.#channel = undefined;
+  }
+}
+
+/** A line, and who calls on it. */
+export class Connection {
+  readonly #line: Line;
+  readonly #token: Token | undefined;
+  readonly #user: string | undefined;
+
+  /** Make one. Args: user: whom the caller acts for. */
+  constructor(line: Line, token: Token | undefined, user?: string) {
+    this.#line = line;
+    this.#token = token;
+    this.#user = user;
+  }
+
+  /** Return this connection as one whose calls are about a user's conversations. */
+  actingFor(user: string): Connection {
+    return new Connection(this.#line, this.#token, text("user", user));
+  }
+
+  /** Close the line, unless it is another one's; a later call opens it again. */
+  close(): void {
+    if (this.#user === undefined) this.#line.close();
   }
 
   /** Make a call, with every try that it takes. */
@@ -55,7 +81,7 @@ export class Connection {
     signal: AbortSignal | undefined,
   ): Promise<Response> {
     const tries = new Tries(call.timeoutMs);
-    const channel = this.#connected();
+    const channel = this.#line.connected();
     for (;;) {
       signal?.throwIfAborted();
       const { requestId } = call;
@@ -79,7 +105,7 @@ export class Connection {
     stream: Stream<Request, Response, Event>,
     { signal, onRetry }: { signal?: AbortSignal | undefined; onRetry?: OnRetry | undefined },
   ): AsyncGenerator<Event, void, undefined> {
-    const channel = this.#connected();
+    const channel = this.#line.connected();
     for (;;) {
       signal?.throwIfAborted();
       const { requestId, timeLeftMs } = stream;
@@ -116,11 +142,6 @@ export class Connection {
         code: "DEADLINE_EXCEEDED",
         requestId,
       });
-    return within(metadataFrom(this.#token), timeLeftMs, signal, late);
-  }
-
-  #connected(): Channel {
-    this.#channel ??= this.#open();
-    return this.#channel;
+    return within(metadataFrom(this.#token, this.#user), timeLeftMs, signal, late);
   }
 }

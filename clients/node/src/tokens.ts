@@ -28,9 +28,10 @@ export function tokenFile(path: string | URL): () => Promise<string> {
 /**
  * Return the metadata that says who calls; without a token, none.
  *
+ * @param user whom the caller acts for, if for anybody.
  * @throws TypeError it cannot be a token; whatever the function throws.
  */
-export async function metadataFrom(token: Token | undefined): Promise<Metadata> {
+export async function metadataFrom(token: Token | undefined, user?: string): Promise<Metadata> {
   const found = typeof token === "function" ? await token() : token;
   const metadata = new Metadata();
   const stripped = (found ?? "").trim();
@@ -38,5 +39,6 @@ export async function metadataFrom(token: Token | undefined): Promise<Metadata> 
     throw new TypeError("a token is printable ASCII on one line, and this one is not");
   }
   if (stripped !== "") metadata.set("authorization", `Bearer ${stripped}`);
+  if (user !== undefined) metadata.set("parley-user", encodeURIComponent(user));
   return metadata;
 }

@@ -168,6 +168,29 @@ test("a caller without a good token is told", async () => {
   assert.equal(missing.scope, "parley.write");
 });
 
+/** Fails when the user is not named, or not percent-encoded. */
+test("a backend acts for its users, on one channel", async () => {
+  const scope = "parley.read parley.write parley.act";
+  using backend = new ParleyClient({
+    address: server.address,
+    token: aToken("backend", { scope }),
+  });
+  const acting = backend.actingFor("Jürgen");
+  const { conversationId } = await acting.chat("hello");
+  acting.close();
+  assert.equal((await collected(acting.history(conversationId))).length, 2);
+  const events = await collected(acting.stream("more", { conversationId }));
+  assert.equal(events.at(-1)?.type, "completed");
+
+  using user = new ParleyClient({ address: server.address, token: aToken("Jürgen") });
+  assert.equal((await collected(user.history(conversationId))).length, 4);
+  await assert.rejects(collected(backend.history(conversationId)), ParleyError);
+  const refused = await thrown(ScopeMissing, parley.actingFor("Jürgen").chat("hello"));
+  assert.equal(refused.scope, "parley.act");
+  await assert.rejects(backend.actingFor(" ").chat("hello"), InvalidRequest);
+  assert.throws(() => backend.actingFor("\ud83d"), TypeError);
+});
+
 test("an answer can be written as JSON", async () => {
   const answer = await parley.chat("hello");
   assert.deepEqual(JSON.parse(JSON.stringify(answer)), {

@@ -40,6 +40,7 @@ export const ErrorReason = {
   UNAUTHENTICATED: "ERROR_REASON_UNAUTHENTICATED",
   /**
    * SCOPE_MISSING - PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
+   * Example: parley-user is sent with a token that does not name parley.act.
    * What to do: ask for a token with that scope.
    */
   SCOPE_MISSING: "ERROR_REASON_SCOPE_MISSING",
@@ -111,7 +112,10 @@ export const ErrorReason = {
    * What to do: call again with the same request id after RetryInfo's delay.
    */
   STORE_UNAVAILABLE: "ERROR_REASON_STORE_UNAVAILABLE",
-  /** KEYS_UNAVAILABLE - UNAVAILABLE. The keys that tokens are checked with cannot be had. */
+  /**
+   * KEYS_UNAVAILABLE - UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+   * What to do: call again with the same request id after RetryInfo's delay.
+   */
   KEYS_UNAVAILABLE: "ERROR_REASON_KEYS_UNAVAILABLE",
   /**
    * WORKER_DRAINED - UNAVAILABLE. The worker is shutting down.
