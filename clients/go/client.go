@@ -1,0 +1,172 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"parley.dev/go/parleyv1"
+)
+
+// DefaultAddress is where a server listens unless it is told otherwise.
+const DefaultAddress = "127.0.0.1:50051"
+
+// Client talks to Parley. One serves a whole process; all its methods may be called by several goroutines
+// at once, and none changes the request that it is given.
+type Client struct {
+	stub        parleyv1.ConversationServiceClient
+	conn        *grpc.ClientConn // nil: the caller's own
+	tokens      TokenSource
+	chatTimeout time.Duration
+	readTimeout time.Duration
+	onRetry     func(context.Context, *Error)
+}
+
+// New makes a client. Nothing is connected before its first call.
+//
+// The address is host:port, or any gRPC target. To this machine the client speaks plaintext, to any other
+// TLS with the system's roots; see [WithTLS], [WithCAFile], [WithClientCertificate], [WithPlaintext].
+func New(address string, options ...Option) (*Client, error) {
+	s, err := chosen(options)
+	if err != nil {
+		return nil, err
+	}
+	if address == "" {
+		return nil, errors.New("parley: no address: give host:port, such as parley.DefaultAddress")
+	}
+	conn, err := connected(address, s)
+	if err != nil {
+		return nil, fmt.Errorf("parley: %w", err)
+	}
+	client := newClient(conn, s)
+	client.conn = conn
+	return client, nil
+}
+
+// NewFromConn makes a client on a connection of the caller's own, which [Client.Close] leaves open. Dial it
+// with [ServiceConfig]: without it nothing that ends UNAVAILABLE is retried but streams. Options about the
+// way to the server (TLS, keepalive, dial options) are refused: the connection has been made.
+func NewFromConn(conn grpc.ClientConnInterface, options ...Option) (*Client, error) {
+	s, err := chosen(options)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.wayOptions) > 0 {
+		return nil, fmt.Errorf("parley: %s: too late for a connection that has been made",
+			strings.Join(s.wayOptions, ", "))
+	}
+	return newClient(conn, s), nil
+}
+
+func newClient(conn grpc.ClientConnInterface, s *settings) *Client {
+	return &Client{
+		stub:        parleyv1.NewConversationServiceClient(conn),
+		tokens:      s.tokens,
+		chatTimeout: s.chatTimeout,
+		readTimeout: s.readTimeout,
+		onRetry:     s.onRetry,
+	}
+}
+
+// Close closes the connection. Calls under way end as cancelled.
+func (c *Client) Close() error {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close()
+}
+
+// Chat makes one turn and returns its answer, with Replayed set if the turn had been answered before.
+//
+// A request without a RequestId gets a new UUID, which answer and error show. There is one turn for one
+// request id, however often it is sent: pass one that is stored to repeat the turn after a crash of your
+// own. The context's deadline counts for everything, waits and retries included; without one,
+// [DefaultChatTimeout]. When the context ends, the request's OnDisconnect decides what becomes of the turn.
+//
+// An error is an [*Error], or the [TokenSource]'s. When there is none, message and answer are stored.
+func (c *Client) Chat(ctx context.Context, request *ChatRequest) (*Answer, error) {
+	request, err := keyed(request)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := withTimeout(ctx, c.chatTimeout)
+	defer cancel()
+	response, err := call(ctx, c, c.stub.Chat, request, request.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	return &Answer{ChatResponse: response, RequestID: request.GetRequestId()}, nil
+}
+
+// keyed returns a copy of a request that has a request id: without one, a retry could make a second turn.
+func keyed(request *ChatRequest) (*ChatRequest, error) {
+	copied := &ChatRequest{}
+	proto.Merge(copied, request)
+	if copied.RequestId == "" {
+		copied.RequestId = uuid.NewString()
+	}
+	if !utf8.ValidString(copied.Message) {
+		err := ownError(codes.InvalidArgument, ReasonInvalidRequest, copied.RequestId, "message is not UTF-8")
+		err.Violations = []Violation{{"message", "NOT_UTF8", "has to be UTF-8"}}
+		return nil, err
+	}
+	return copied, nil
+}
+
+// method is one of the stub's for a single response.
+type method[Request, Response any] func(context.Context, Request, ...grpc.CallOption) (Response, error)
+
+// call makes a call, with every try that it takes.
+func call[Request, Response any](
+	ctx context.Context, c *Client, method method[Request, Response], request Request, requestID string,
+) (Response, error) {
+	var none Response
+	tries := newTries(unary)
+	for {
+		authorized, err := authorized(ctx, c.tokens)
+		if err != nil {
+			return none, err
+		}
+		var trailer metadata.MD
+		response, failure := method(authorized, request, grpc.Trailer(&trailer))
+		if failure == nil {
+			return response, nil
+		}
+		if err := c.again(ctx, tries, errorFrom(ctx, failure, trailer, requestID)); err != nil {
+			return none, err
+		}
+	}
+}
+
+// again waits for the next try, or returns the error that stands.
+func (c *Client) again(ctx context.Context, tries *tries, err *Error) error {
+	pause, isWorthIt := tries.pause(ctx, err)
+	if !isWorthIt {
+		return err
+	}
+	if c.onRetry != nil {
+		c.onRetry(ctx, err)
+	}
+	if ended := wait(ctx, pause); ended != nil {
+		text := "the call's context ended between two tries, of which the last one failed: " + err.Message
+		return endedError(ended, err.RequestID, text)
+	}
+	return nil
+}
+
+// withTimeout gives a context that has no deadline this one.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout)
+}

@@ -1,0 +1,79 @@
+package parley
+
+import (
+	"crypto/tls"
+	_ "embed" // for the service config
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// ServiceConfig is gRPC's service config that all of Parley's clients share: round robin, and retries of
+// what ends UNAVAILABLE. A connection of your own needs it, by [grpc.WithDefaultServiceConfig], for its
+// calls to be retried.
+//
+//go:embed service_config.json
+var ServiceConfig string
+
+const reconnectTimeout = 5 * time.Second
+
+// connected opens nothing yet: gRPC connects at the first call.
+func connected(address string, s *settings) (*grpc.ClientConn, error) {
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(credentialsFor(address, s)),
+		grpc.WithDefaultServiceConfig(ServiceConfig),
+		// The policy is ours: DNS is not asked for another one.
+		grpc.WithDisableServiceConfig(),
+		// A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{
+				BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectTimeout,
+			},
+			MinConnectTimeout: reconnectTimeout,
+		}),
+	}
+	if s.keepalive > 0 {
+		options = append(options, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: s.keepalive}))
+	}
+	return grpc.NewClient(address, append(options, s.dialOptions...)...)
+}
+
+// credentialsFor decides on TLS. Whoever reads a token can use it, so that plaintext to another machine
+// has to be asked for.
+func credentialsFor(address string, s *settings) credentials.TransportCredentials {
+	switch {
+	case s.tls != nil:
+		return credentials.NewTLS(s.tls)
+	case s.isPlaintext || isOnThisMachine(address):
+		return insecure.NewCredentials()
+	default:
+		return credentials.NewTLS(&tls.Config{})
+	}
+}
+
+// isOnThisMachine says whether an address, host:port or a gRPC target, leads to this machine only.
+func isOnThisMachine(address string) bool {
+	scheme, rest, hasScheme := strings.Cut(address, ":")
+	switch {
+	case hasScheme && (scheme == "unix" || scheme == "unix-abstract"):
+		return true
+	case hasScheme && (scheme == "dns" || scheme == "passthrough"):
+		address = rest[strings.LastIndex(rest, "/")+1:]
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address // without a port
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,195 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	domain   = "parley.v1"
+	pushback = "grpc-retry-pushback-ms"
+)
+
+// Error is what every call ends with that the server, or the way to it, made fail.
+//
+//	var failure *parley.Error
+//	switch {
+//	case errors.Is(err, parley.ReasonTurnInProgress): // one reason
+//	case errors.Is(err, context.Canceled):            // the caller's own context ended
+//	case errors.As(err, &failure):                    // everything that is known
+//	}
+//
+// It wraps the call's gRPC status: [status.Code] and [status.FromError] see through it.
+type Error struct {
+	// Code is gRPC's status code.
+	Code codes.Code
+	// Reason is Parley's. Empty: the status is not Parley's, but gRPC's own or a proxy's.
+	Reason Reason
+	// Message is a sentence for people. Programs read Reason and Metadata.
+	Message string
+	// Metadata holds every variable part of the message, by name.
+	Metadata map[string]string
+	// RetryAfter is how long the server asks to wait before the next try. 0: it does not say.
+	RetryAfter time.Duration
+	// PushedBack says that this wait is too long for a retry under the same deadline.
+	PushedBack bool
+	// Violations are all the fields that were wrong, with ReasonInvalidRequest.
+	Violations []Violation
+	// CallID names the call in the server's log. Empty: the server did not say.
+	CallID string
+	// RequestID is the turn's key. Calling again with it is safe. Empty: the call was about no turn,
+	// or named it otherwise.
+	RequestID string
+
+	status *status.Status
+	cause  error
+}
+
+// Violation says what is wrong with one field of a request.
+type Violation struct {
+	Field       string
+	Reason      string // UPPER_SNAKE, for programs.
+	Description string // For people: what is wrong, and what would be right.
+}
+
+// Error returns the sentence, with what a log has to have.
+func (e *Error) Error() string {
+	known := []string{e.Code.String()}
+	if e.Reason != "" {
+		known[0] = string(e.Reason)
+	}
+	if e.RequestID != "" {
+		known = append(known, "request_id="+e.RequestID)
+	}
+	if e.CallID != "" {
+		known = append(known, "call_id="+e.CallID)
+	}
+	return fmt.Sprintf("parley: %s [%s]", e.Message, strings.Join(known, ", "))
+}
+
+// Is makes errors.Is tell a [Reason].
+func (e *Error) Is(target error) bool {
+	reason, ok := target.(Reason)
+	return ok && reason != "" && reason == e.Reason
+}
+
+// Unwrap returns context.Canceled or context.DeadlineExceeded if the call's context ended it.
+func (e *Error) Unwrap() error { return e.cause }
+
+// GRPCStatus returns the status as it came, with its details.
+func (e *Error) GRPCStatus() *status.Status { return e.status }
+
+// Retryable says whether the same call, with the same request id, may succeed later. Where it may
+// not, something has to change first: the request, the token, or what the caller knows.
+func (e *Error) Retryable() bool {
+	switch e.Reason {
+	case ReasonTurnInProgress, ReasonLeaseLost, ReasonAttemptLost, ReasonOverloaded:
+		return true
+	}
+	return e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded
+}
+
+// LastSequence returns the conversation's last sequence, with ReasonSequenceMismatch and
+// ReasonSequenceNotReached; otherwise 0.
+func (e *Error) LastSequence() int64 {
+	sequence, err := strconv.ParseInt(e.Metadata["last_sequence"], 10, 64)
+	if err != nil {
+		return 0 // the reason has none
+	}
+	return sequence
+}
+
+// errorFrom returns the typed error that a failed call stands for.
+func errorFrom(ctx context.Context, failure error, trailer metadata.MD, requestID string) *Error {
+	known := statusOf(failure)
+	err := &Error{
+		Code:       known.Code(),
+		Message:    known.Message(),
+		PushedBack: isPushedBack(trailer),
+		RequestID:  requestID,
+		status:     known,
+	}
+	if err.Message == "" {
+		err.Message = err.Code.String()
+	}
+	for _, detail := range known.Details() {
+		err.read(detail)
+	}
+	err.cause = err.causeIn(ctx)
+	return err
+}
+
+// causeIn returns the end of the context, if that is what the call ended with.
+func (e *Error) causeIn(ctx context.Context) error {
+	isTold := e.Reason != "" && e.Reason != ReasonCallerLost
+	switch {
+	case isTold || (e.Code != codes.Canceled && e.Code != codes.DeadlineExceeded):
+		return nil
+	case e.Code == codes.DeadlineExceeded: // which the server may see before this side does
+		return context.DeadlineExceeded
+	default:
+		return ctx.Err()
+	}
+}
+
+// statusOf returns the status that the server told: gRPC wraps it when it has tried often enough.
+func statusOf(failure error) *status.Status {
+	var told interface{ GRPCStatus() *status.Status }
+	if errors.As(failure, &told) {
+		return told.GRPCStatus()
+	}
+	return status.Convert(failure)
+}
+
+// read takes what one of the status' details says. One that is unknown, or mangled, says nothing.
+func (e *Error) read(detail any) {
+	switch detail := detail.(type) {
+	case *errdetails.ErrorInfo:
+		if detail.GetDomain() == domain {
+			e.Reason, e.Metadata = Reason(detail.GetReason()), detail.GetMetadata()
+		}
+	case *errdetails.RetryInfo:
+		e.RetryAfter = detail.GetRetryDelay().AsDuration()
+	case *errdetails.RequestInfo:
+		e.CallID = detail.GetRequestId()
+	case *errdetails.BadRequest:
+		for _, wrong := range detail.GetFieldViolations() {
+			e.Violations = append(e.Violations,
+				Violation{wrong.GetField(), wrong.GetReason(), wrong.GetDescription()})
+		}
+	}
+}
+
+// isPushedBack says whether the server asks that nothing be retried: the pushback is negative, or no
+// number (gRFC A6).
+func isPushedBack(trailer metadata.MD) bool {
+	wanted := trailer.Get(pushback)
+	if len(wanted) == 0 {
+		return false
+	}
+	_, err := strconv.ParseUint(wanted[0], 10, 32)
+	return err != nil
+}
+
+// ownError returns an error that is this client's and no server's.
+func ownError(code codes.Code, reason Reason, requestID, text string) *Error {
+	return &Error{
+		Code: code, Reason: reason, Message: text, RequestID: requestID, status: status.New(code, text),
+	}
+}
+
+// endedError returns the error of a call whose context ended while nothing was under way.
+func endedError(ended error, requestID, text string) *Error {
+	err := ownError(status.FromContextError(ended).Code(), "", requestID, text)
+	err.cause = ended
+	return err
+}

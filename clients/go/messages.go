@@ -1,0 +1,63 @@
+package parley
+
+import "parley.dev/go/parleyv1"
+
+// The contract's messages, under the names that a caller needs. They are the generated types of
+// [parley.dev/go/parleyv1], whose comments say what each field means.
+type (
+	ChatRequest               = parleyv1.ChatRequest
+	ChatResponse              = parleyv1.ChatResponse
+	StreamChatResponse        = parleyv1.StreamChatResponse
+	ToolCall                  = parleyv1.ToolCall
+	Message                   = parleyv1.Message
+	Conversation              = parleyv1.Conversation
+	Turn                      = parleyv1.Turn
+	GetHistoryRequest         = parleyv1.GetHistoryRequest
+	GetHistoryResponse        = parleyv1.GetHistoryResponse
+	ListConversationsRequest  = parleyv1.ListConversationsRequest
+	ListConversationsResponse = parleyv1.ListConversationsResponse
+	GetTurnRequest            = parleyv1.GetTurnRequest
+	CancelTurnRequest         = parleyv1.CancelTurnRequest
+	WatchConversationRequest  = parleyv1.WatchConversationRequest
+	WatchConversationResponse = parleyv1.WatchConversationResponse
+)
+
+// What to do while another turn of the conversation is open: [ChatRequest].OnBusy.
+const (
+	OnBusyReject = parleyv1.OnBusy_ON_BUSY_REJECT // The default: the reason is ReasonTurnInProgress.
+	OnBusyWait   = parleyv1.OnBusy_ON_BUSY_WAIT   // Wait for its end, or for the deadline.
+)
+
+// What becomes of a turn whose caller is gone: [ChatRequest].OnDisconnect.
+const (
+	OnDisconnectCancel   = parleyv1.OnDisconnect_ON_DISCONNECT_CANCEL   // The default: the agent stops.
+	OnDisconnectContinue = parleyv1.OnDisconnect_ON_DISCONNECT_CONTINUE // It goes on without the caller.
+)
+
+// Which end of a history to begin at: [GetHistoryRequest].Order.
+const (
+	OrderOldestFirst = parleyv1.Order_ORDER_OLDEST_FIRST // The default.
+	OrderNewestFirst = parleyv1.Order_ORDER_NEWEST_FIRST
+)
+
+// Where a turn stands: [Turn].State.
+const (
+	TurnRunning   = parleyv1.TurnState_TURN_STATE_RUNNING
+	TurnCompleted = parleyv1.TurnState_TURN_STATE_COMPLETED
+	TurnFailed    = parleyv1.TurnState_TURN_STATE_FAILED
+	TurnCancelled = parleyv1.TurnState_TURN_STATE_CANCELLED
+)
+
+// Answer is a turn that was answered: message and answer are stored.
+type Answer struct {
+	*ChatResponse
+	// RequestID is the turn's key: the caller's own, or the one that the client made.
+	RequestID string
+}
+
+// Event is a piece of a turn under way; see [Client.Stream].
+type Event struct {
+	*StreamChatResponse
+	// RequestID is the turn's key: the caller's own, or the one that the client made.
+	RequestID string
+}

@@ -1,0 +1,99 @@
+package parley
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// gRPC repeats a call that ended UNAVAILABLE before anything had come, as the service config says. The
+// rest is here. A turn that another worker took over ends ABORTED: gRPC may not repeat that, since most
+// of what is ABORTED needs a decision, but ReasonLeaseLost needs none. A stream is lost in its middle,
+// where gRPC cannot help. All of it is safe because of the request id: there is one turn for it.
+const (
+	maxTries = 5
+	// Of a turn that has begun to arrive: patience for a server that restarts.
+	maxTriesUnderWay = 8
+	defaultPause     = 200 * time.Millisecond
+	longestPause     = 3 * time.Second
+)
+
+// kind says how patient a call's tries are.
+type kind int
+
+const (
+	unary kind = iota
+	streamed
+	watched // for ever, once it has begun
+)
+
+// tries are those of one call, under its context's deadline.
+type tries struct {
+	kind       kind
+	count      int
+	isUnderWay bool
+}
+
+func newTries(kind kind) *tries { return &tries{kind: kind, count: 1} }
+
+// cameFurther takes note that something new has come: tries are counted anew.
+func (t *tries) cameFurther() { t.isUnderWay, t.count = true, 1 }
+
+// pause says how long to wait before the next try; false: the error stands.
+func (t *tries) pause(ctx context.Context, err *Error) (time.Duration, bool) {
+	pause := t.wantedPause(err)
+	if err.PushedBack || !t.isWorthIt(err) || ctx.Err() != nil {
+		return 0, false
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return 0, false
+	}
+	t.count++
+	return pause, true
+}
+
+// wantedPause is no less than the server asks for; a stream's grows with every try in vain.
+func (t *tries) wantedPause(err *Error) time.Duration {
+	if t.kind == unary {
+		if err.RetryAfter > 0 {
+			return err.RetryAfter
+		}
+		return defaultPause
+	}
+	doublings := min(t.count-1, 9) // a watch has no end of tries
+	backoff := min(longestPause, defaultPause<<doublings)
+	spread := 0.8 + 0.4*rand.Float64() // so that not all streams of a lost worker come back at once
+	return max(time.Duration(math.Round(float64(backoff)*spread)), err.RetryAfter)
+}
+
+func (t *tries) isWorthIt(err *Error) bool {
+	isGone := err.Code == codes.Unavailable
+	isLost := err.Reason == ReasonLeaseLost
+	// The worker that drains hands all its streams to the others, all at once.
+	isFull := err.Reason == ReasonOverloaded
+	switch {
+	case t.kind == unary:
+		return isLost && t.count < maxTries
+	case !t.isUnderWay:
+		return (isGone || isLost) && t.count < maxTries
+	case t.kind == streamed:
+		return (isGone || isLost || isFull) && t.count < maxTriesUnderWay
+	default:
+		return isGone || isFull || err.Code == codes.DeadlineExceeded
+	}
+}
+
+// wait waits, unless the context ends before.
+func wait(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,207 @@
+package parley_test
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	parley "parley.dev/go"
+	"parley.dev/go/parleyv1"
+)
+
+// step is what a scripted server does with one call: it sends, then refuses, hangs, or ends well.
+type step struct {
+	sends   []proto.Message
+	refuses *refusal
+	hangs   bool
+}
+
+// refusal is an error as Parley tells it, or as something else does if it has no reason.
+type refusal struct {
+	code     codes.Code
+	reason   parley.Reason
+	domain   string // empty: Parley's
+	metadata map[string]string
+	retry    time.Duration
+	pushback string // empty: as long as retry
+	more     []protoadapt.MessageV1
+}
+
+func (r *refusal) in(ctx context.Context) error {
+	details := r.more
+	if r.reason != "" {
+		info := &errdetails.ErrorInfo{Reason: string(r.reason), Domain: r.domain, Metadata: r.metadata}
+		if r.domain == "" {
+			info.Domain = "parley.v1"
+		}
+		details = append(details, protoadapt.MessageV1Of(info))
+	}
+	if r.retry > 0 {
+		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(r.retry)}))
+		if r.pushback == "" {
+			r.pushback = strconv.FormatInt(r.retry.Milliseconds(), 10)
+		}
+	}
+	if r.pushback != "" {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", r.pushback)) // a server's context
+	}
+	told, err := status.New(r.code, "because the test says so").WithDetails(details...)
+	if err != nil {
+		panic(err)
+	}
+	return told.Err()
+}
+
+// script is a real gRPC server that takes its next step at every call, the last one again when there are
+// no more, and remembers how it was asked.
+type script struct {
+	parleyv1.UnimplementedConversationServiceServer
+	address string
+
+	mutex    sync.Mutex
+	steps    []step
+	requests []proto.Message
+	tokens   []string
+	gone     chan struct{} // a value for every call whose caller went away
+}
+
+func aScript(t *testing.T, steps ...step) *script {
+	t.Helper()
+	return served(t, &script{steps: steps, gone: make(chan struct{}, 100)})
+}
+
+func served(t *testing.T, s *script, options ...grpc.ServerOption) *script {
+	t.Helper()
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	s.address = listener.Addr().String()
+	server := grpc.NewServer(options...)
+	parleyv1.RegisterConversationServiceServer(server, s)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	return s
+}
+
+// asked returns the requests that have come.
+func (s *script) asked() []proto.Message {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.requests
+}
+
+func (s *script) take(ctx context.Context, request proto.Message, send func(proto.Message) error) error {
+	step := s.next(ctx, request)
+	for _, each := range step.sends {
+		if err := send(each); err != nil {
+			return err
+		}
+	}
+	switch {
+	case step.hangs:
+		<-ctx.Done()
+		s.gone <- struct{}{}
+		return ctx.Err()
+	case step.refuses != nil:
+		return step.refuses.in(ctx)
+	}
+	return nil
+}
+
+func (s *script) next(ctx context.Context, request proto.Message) step {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.requests = append(s.requests, request)
+	s.tokens = append(s.tokens, metadata.ValueFromIncomingContext(ctx, "authorization")...)
+	step := s.steps[0]
+	if len(s.steps) > 1 {
+		s.steps = s.steps[1:]
+	}
+	return step
+}
+
+func (s *script) Chat(ctx context.Context, request *parleyv1.ChatRequest) (*parleyv1.ChatResponse, error) {
+	return answered[*parleyv1.ChatResponse](ctx, s, request)
+}
+
+func (s *script) GetHistory(ctx context.Context, request *parleyv1.GetHistoryRequest) (*parleyv1.GetHistoryResponse, error) {
+	return answered[*parleyv1.GetHistoryResponse](ctx, s, request)
+}
+
+func (s *script) CancelTurn(ctx context.Context, request *parleyv1.CancelTurnRequest) (*parleyv1.CancelTurnResponse, error) {
+	return answered[*parleyv1.CancelTurnResponse](ctx, s, request)
+}
+
+func (s *script) StreamChat(request *parleyv1.StreamChatRequest, stream grpc.ServerStreamingServer[parleyv1.StreamChatResponse]) error {
+	return s.take(stream.Context(), request, func(event proto.Message) error { return stream.SendMsg(event) })
+}
+
+func (s *script) WatchConversation(request *parleyv1.WatchConversationRequest, stream grpc.ServerStreamingServer[parleyv1.WatchConversationResponse]) error {
+	return s.take(stream.Context(), request, func(event proto.Message) error { return stream.SendMsg(event) })
+}
+
+// answered takes a step that sends one message.
+func answered[Response proto.Message](ctx context.Context, s *script, request proto.Message) (response Response, err error) {
+	err = s.take(ctx, request, func(sent proto.Message) error {
+		response = sent.(Response)
+		return nil
+	})
+	return response, err
+}
+
+func sends(messages ...proto.Message) step { return step{sends: messages} }
+
+func refuses(code codes.Code, reason parley.Reason) step {
+	return step{refuses: &refusal{code: code, reason: reason, retry: 10 * time.Millisecond}}
+}
+
+// after is a step that sends first.
+func (s step) after(messages ...proto.Message) step {
+	s.sends = messages
+	return s
+}
+
+var (
+	leaseLost = refuses(codes.Aborted, parley.ReasonLeaseLost)
+	drained   = refuses(codes.Unavailable, parley.ReasonWorkerDrained)
+	expired   = refuses(codes.Unavailable, parley.ReasonWatchExpired)
+	full      = refuses(codes.ResourceExhausted, parley.ReasonOverloaded)
+	// longWait is refused with a wait that is too long to be waited for.
+	longWait = step{refuses: &refusal{
+		code: codes.Unavailable, reason: parley.ReasonAgentUnavailable, retry: time.Minute, pushback: "-1",
+	}}
+	hangs = step{hangs: true}
+)
+
+func anAnswer(text string) *parley.ChatResponse {
+	return &parley.ChatResponse{Response: text, UserSequence: 1, ResponseSequence: 2}
+}
+
+func started(attempt int32) *parley.StreamChatResponse {
+	return &parley.StreamChatResponse{
+		Attempt: attempt, Event: &parleyv1.StreamChatResponse_Started{Started: &parleyv1.TurnStarted{}},
+	}
+}
+
+func chunk(text string, attempt int32, index int64) *parley.StreamChatResponse {
+	return &parley.StreamChatResponse{
+		Attempt: attempt, Index: &index,
+		Event: &parleyv1.StreamChatResponse_Chunk{Chunk: &parleyv1.TextChunk{Text: text}},
+	}
+}
+
+func completed(text string) *parley.StreamChatResponse {
+	return &parley.StreamChatResponse{
+		Event: &parleyv1.StreamChatResponse_Completed{Completed: anAnswer(text)},
+	}
+}

@@ -1,0 +1,97 @@
+package parley
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"parley.dev/go/parleyv1"
+)
+
+// Watch iterates over what happens in a conversation: what is there, then live, until the context ends.
+//
+// Updates: GetMessage, GetTurn (a state that changed), GetEvent (with IncludeEvents: a piece of the open
+// turn; only turns that are streamed have them) and GetProgress (all there was has come; also every minute).
+//
+// Every message comes once, in order. A watch goes on from the last message by itself when it expires, when
+// a worker or a connection goes away and while the server is full, waiting up to 3 seconds between tries, or
+// as long as the server asks. An error comes last: what time does not mend, the end of the context, and
+// whatever keeps a watch from beginning at all.
+func (c *Client) Watch(
+	ctx context.Context, request *WatchConversationRequest,
+) iter.Seq2[*WatchConversationResponse, error] {
+	return func(yield func(*WatchConversationResponse, error) bool) {
+		tries := newTries(watched)
+		watch := &watchStream{
+			stub: c.stub, tries: tries, request: &WatchConversationRequest{}, event: eventTold{index: -1},
+		}
+		proto.Merge(watch.request, request)
+		follow(ctx, c, watch, tries, "")(yield)
+	}
+}
+
+// watchStream is one conversation, watched.
+type watchStream struct {
+	stub    parleyv1.ConversationServiceClient
+	tries   *tries
+	request *WatchConversationRequest
+	turn    turnTold
+	event   eventTold
+}
+
+// turnTold is the last turn's state that was told.
+type turnTold struct {
+	id      string
+	attempt int32
+	state   parleyv1.TurnState
+}
+
+// eventTold is the last event that was told.
+type eventTold struct {
+	turnID  string
+	attempt int32
+	index   int64
+}
+
+func (s *watchStream) call(ctx context.Context) (grpc.ServerStreamingClient[WatchConversationResponse], error) {
+	return s.stub.WatchConversation(ctx, s.request)
+}
+
+// longestCall is more than the server takes to end a watch: a call that lasts longer has been lost.
+func (s *watchStream) longestCall() time.Duration { return 300 * time.Second }
+
+// takes notes an update. A call that goes on with a watch begins with what the open turn's state is and with
+// its first event: of these, what was told before is no news.
+func (s *watchStream) takes(update *WatchConversationResponse) bool {
+	s.tries.cameFurther()
+	switch update := update.GetUpdate().(type) {
+	case *parleyv1.WatchConversationResponse_Message:
+		s.request.AfterSequence = update.Message.GetSequence()
+	case *parleyv1.WatchConversationResponse_Turn:
+		told := s.turn
+		s.turn = turnTold{update.Turn.GetTurnId(), update.Turn.GetAttempt(), update.Turn.GetState()}
+		return s.turn != told
+	case *parleyv1.WatchConversationResponse_Event:
+		return s.takesEvent(update.Event)
+	}
+	return true
+}
+
+func (s *watchStream) takesEvent(event *StreamChatResponse) bool {
+	if event.Index == nil {
+		return true
+	}
+	told := s.event
+	now := eventTold{s.turn.id, event.GetAttempt(), event.GetIndex()}
+	isLater := now.attempt > told.attempt || now.attempt == told.attempt && now.index > told.index
+	if now.turnID == told.turnID && !isLater {
+		return false
+	}
+	s.event = now
+	return true
+}
+
+func (s *watchStream) isOver() bool { return false }
