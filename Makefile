@@ -12,14 +12,20 @@ DESCRIPTORS := build/parley.binpb
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(wildcard $(VENV)/lib/python3*/site-packages)
 PROTO_FILES = $(sort $(shell find protos/parley -name '*.proto'))
 
-# What needs Node is left out where there is none, and says so; under PARLEY_CI=1 that is a failure.
-NODE_IS_THERE := node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2011 ? 1 : 0)' \
+# The clients in other languages have a Makefile each, with test, gen and gen-check. What needs a toolchain
+# that is not there is left out, and says so; under PARLEY_CI=1 that is a failure.
+CLIENTS := go node
+go_NEEDS := Go, 1.26 or newer
+go_IS_THERE := command -v go
+node_NEEDS := Node, 20.11 or newer, and npm
+node_IS_THERE := node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2011 ? 1 : 0)' \
 	&& npm --version
-with_node = if { $(NODE_IS_THERE); } >/dev/null 2>&1; then $(1); \
-	else echo "Skipped: make $@ needs Node, 20.11 or newer, and npm, for clients/node" >&2; test "$$PARLEY_CI" != 1; fi
+in_client = if { $($(1)_IS_THERE); } >/dev/null 2>&1; then $(MAKE) --no-print-directory -C clients/$(1) $(2); \
+	else echo "Skipped: make $@ needs $($(1)_NEEDS), for clients/$(1)" >&2; test "$$PARLEY_CI" != 1; fi
+in_clients = $(foreach client,$(CLIENTS),{ $(call in_client,$(client),$(1)); } &&) true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-node conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,10 +58,13 @@ chat: $(STAMP) ## Talk to the running server; CONVERSATION=… goes on with one
 
 test: $(STAMP) ## Run the whole suite on a real Postgres
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
-	@$(MAKE) test-node
+	@$(call in_clients,test)
+
+test-go: $(STAMP) ## Build, vet and test the Go client against real servers
+	@$(call in_client,go,test)
 
 test-node: $(STAMP) ## Check and test the Node client against real servers
-	@$(call with_node,$(MAKE) --no-print-directory -C clients/node test)
+	@$(call in_client,node,test)
 
 conformance: $(STAMP) ## Play one set of scenarios through every client; LANGUAGES=…, SCENARIOS=… choose
 	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'
@@ -90,19 +99,19 @@ $(DESCRIPTORS): $(PROTO_FILES) $(STAMP)
 	@mkdir -p $(@D)
 	@$(PROTOC) --include_imports --include_source_info -o $@ $(PROTO_FILES)
 
-gen: $(STAMP) ## Generate the stubs of Python and Node from the protos
+gen: $(STAMP) ## Generate the stubs of every client from the protos
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTO_FILES)
 	@# A file without a service gets an empty stub, which nobody imports.
 	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
-	@$(call with_node,$(MAKE) --no-print-directory -C clients/node gen)
+	@$(call in_clients,gen)
 
 released: $(STAMP) ## Take the protos as they are for the contract that later ones must not break
 	@$(PROTOC) --include_imports -o protos/released.binpb $(PROTO_FILES)
 
 gen-check: $(STAMP) ## Check that the committed stubs are what the protos say
 	@$(BIN)/python tests/gen_check.py
-	@$(call with_node,$(MAKE) --no-print-directory -C clients/node gen-check)
+	@$(call in_clients,gen-check)
 
 lock: $(STAMP) ## Pin every dependency anew, with hashes
 	@$(UV) pip compile --universal --generate-hashes --no-header --upgrade \

@@ -168,6 +168,7 @@ func TestErrorsAreToldFromEachOther(t *testing.T) {
 }
 
 func TestABusyConversationIsAnErrorOrWaitedFor(t *testing.T) {
+	t.Parallel()
 	client := aClient(t, slow.address)
 	conversation := uuid.NewString()
 	for event, err := range client.Stream(t.Context(),
@@ -188,6 +189,7 @@ func TestABusyConversationIsAnErrorOrWaitedFor(t *testing.T) {
 }
 
 func TestACallEndsAtItsContextsDeadline(t *testing.T) {
+	t.Parallel()
 	client := aClient(t, slow.address)
 	ctx, cancel := context.WithTimeout(t.Context(), slowness*5/6)
 	defer cancel()
@@ -208,9 +210,7 @@ func TestACallEndsWhenItsContextIsCancelled(t *testing.T) {
 		_, err := aClient(t, server.address).Chat(ctx, &parley.ChatRequest{Message: "hello"})
 		ended <- err
 	}()
-	for len(server.asked()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	<-server.came
 	cancel()
 	want(t, true, errors.Is(<-ended, context.Canceled))
 	<-server.gone

@@ -102,6 +102,7 @@ func TestErrorsOfOthersAreTypedToo(t *testing.T) {
 }
 
 func TestAnUnreachableServerIsUnavailable(t *testing.T) {
+	t.Parallel()
 	client := aClient(t, "127.0.0.1:1")
 	_, err := client.GetTurn(t.Context(), &parley.GetTurnRequest{RequestId: "r"})
 	var failure *parley.Error

@@ -74,16 +74,18 @@ type script struct {
 	steps    []step
 	requests []proto.Message
 	tokens   []string
+	came     chan struct{} // a value for every call
 	gone     chan struct{} // a value for every call whose caller went away
 }
 
 func aScript(t *testing.T, steps ...step) *script {
 	t.Helper()
-	return served(t, &script{steps: steps, gone: make(chan struct{}, 100)})
+	return aScriptWith(t, nil, steps...)
 }
 
-func served(t *testing.T, s *script, options ...grpc.ServerOption) *script {
+func aScriptWith(t *testing.T, options []grpc.ServerOption, steps ...step) *script {
 	t.Helper()
+	s := &script{steps: steps, came: make(chan struct{}, 100), gone: make(chan struct{}, 100)}
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	s.address = listener.Addr().String()
 	server := grpc.NewServer(options...)
@@ -102,6 +104,7 @@ func (s *script) asked() []proto.Message {
 
 func (s *script) take(ctx context.Context, request proto.Message, send func(proto.Message) error) error {
 	step := s.next(ctx, request)
+	s.came <- struct{}{}
 	for _, each := range step.sends {
 		if err := send(each); err != nil {
 			return err

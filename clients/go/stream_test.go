@@ -34,6 +34,7 @@ func TestStreamBringsPiecesAndTheWhole(t *testing.T) {
 
 // Fails when a lost stream ends with its error, and when it asks under another request id.
 func TestStreamThatIsCutGoesOnAtTheSameTurn(t *testing.T) {
+	t.Parallel()
 	wire := aWire(t, slow.address)
 	losses := 0
 	client := aClient(t, wire.address, parley.WithRetryHook(func(context.Context, *parley.Error) { losses++ }))
@@ -90,6 +91,7 @@ func TestStreamAsksAgainBehindTheLastPiece(t *testing.T) {
 }
 
 func TestStreamIsMorePatientOnceItIsUnderWay(t *testing.T) {
+	t.Parallel()
 	never := aScript(t, drained)
 	_, err := gathered(aClient(t, never.address).Stream(t.Context(), &parley.ChatRequest{Message: "x"}))
 	wantFailure(t, parley.ReasonWorkerDrained, err)

@@ -1,6 +1,7 @@
 package parley_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -115,4 +116,11 @@ func (w *wire) cut() {
 		each.Close()
 	}
 	w.open = nil
+}
+
+// dialing returns a dialler that leads to this address, whatever it is asked for.
+func dialing(address string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	}
 }

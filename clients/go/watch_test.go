@@ -16,6 +16,7 @@ import (
 
 // Fails when a watch goes on from anything but the last message delivered.
 func TestWatchSeesEveryMessageOnceThroughCutsAndARestart(t *testing.T) {
+	t.Parallel()
 	server := &serverProcess{agent: "echo", folder: t.TempDir(), address: "127.0.0.1:0"}
 	want(t, nil, server.start())
 	defer func() { server.stop(syscall.SIGTERM) }()

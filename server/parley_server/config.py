@@ -15,6 +15,7 @@ OTHERS = frozenset(
     {
         "PARLEY_ADDRESS",
         "PARLEY_CA_FILE",
+        "PARLEY_CI",
         "PARLEY_PLAINTEXT",
         "PARLEY_TOKEN",
         "PARLEY_TOKEN_FILE",

@@ -1,0 +1,131 @@
+package parley_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	parley "parley.dev/go"
+)
+
+// The server of the tests says back what it is told.
+func exampleClient() *parley.Client {
+	client, err := parley.New(os.Getenv("PARLEY_ADDRESS"), parley.WithToken(os.Getenv("PARLEY_TOKEN")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client
+}
+
+func ExampleClient_Chat() {
+	client := exampleClient()
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+
+	// The same line again, from anywhere, gets the same answer.
+	answer, err := client.Chat(ctx, &parley.ChatRequest{Message: "Book the room.", RequestId: "order-4711-book"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.GetResponse(), answer.GetResponseSequence(), answer.RequestID)
+	// Output: Book the room. 2 order-4711-book
+}
+
+func ExampleClient_Stream() {
+	client := exampleClient()
+	defer client.Close()
+
+	for event, err := range client.Stream(context.Background(), &parley.ChatRequest{Message: "Tell me a story."}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(event.GetChunk().GetText())
+		if call := event.GetToolCall(); call != nil {
+			fmt.Println("→", call.GetName(), call.GetResult())
+		}
+		if answer := event.GetCompleted(); answer != nil {
+			fmt.Println("\nstored as message", answer.GetResponseSequence())
+		}
+	}
+	// Output:
+	// Tell me a story.
+	// stored as message 2
+}
+
+func ExampleClient_StreamText() {
+	client := exampleClient()
+	defer client.Close()
+
+	for text, err := range client.StreamText(context.Background(), &parley.ChatRequest{Message: "Tell me a story."}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(text)
+	}
+	// Output: Tell me a story.
+}
+
+func ExampleClient_GetHistory() {
+	client := exampleClient()
+	defer client.Close()
+	ctx := context.Background()
+	answer, err := client.Chat(ctx, &parley.ChatRequest{Message: "Hello!"})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	request := &parley.GetHistoryRequest{ConversationId: answer.GetConversationId(), Order: parley.OrderNewestFirst}
+	for message, err := range client.GetHistory(ctx, request) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(message.GetSequence(), message.GetRole(), message.GetContent())
+	}
+	// Output:
+	// 2 ROLE_ASSISTANT Hello!
+	// 1 ROLE_USER Hello!
+}
+
+func ExampleClient_Watch() {
+	client := exampleClient()
+	defer client.Close()
+	ctx := context.Background()
+	answer, err := client.Chat(ctx, &parley.ChatRequest{Message: "Hello!"})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	request := &parley.WatchConversationRequest{ConversationId: answer.GetConversationId(), AfterSequence: 1}
+	for update, err := range client.Watch(ctx, request) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if message := update.GetMessage(); message != nil {
+			fmt.Println(message.GetSequence(), message.GetContent())
+			break // a watch has no end of its own
+		}
+	}
+	// Output: 2 Hello!
+}
+
+func ExampleError() {
+	client := exampleClient()
+	defer client.Close()
+
+	_, err := client.Chat(context.Background(), &parley.ChatRequest{
+		ConversationId: "01890000-0000-7000-8000-000000000000",
+		Message:        "Hello!",
+	})
+	var failure *parley.Error
+	switch {
+	case errors.Is(err, parley.ReasonConversationNotFound):
+		fmt.Println("start a new one")
+	case errors.As(err, &failure) && failure.Retryable():
+		fmt.Println("again later, with request id", failure.RequestID)
+	}
+	// Output: start a new one
+}

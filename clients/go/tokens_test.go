@@ -1,0 +1,76 @@
+package parley_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+
+	parley "parley.dev/go"
+)
+
+func TestATokenFileIsReadAgainWhenItChanges(t *testing.T) {
+	server := aScript(t, sends(anAnswer("HELLO")))
+	path := filepath.Join(t.TempDir(), "token")
+	client := aClient(t, server.address, parley.WithTokenSource(parley.TokenFile(path)))
+	_, err := client.Chat(t.Context(), &parley.ChatRequest{Message: "hello"})
+	want(t, true, errors.Is(err, os.ErrNotExist))
+
+	for _, token := range []string{"first\n", "second-and-longer\n"} {
+		want(t, nil, os.WriteFile(path, []byte(token), 0o600))
+		for range 2 {
+			must(client.Chat(t.Context(), &parley.ChatRequest{Message: "hello"}))(t)
+		}
+	}
+	// As Kubernetes replaces a secret: another file of the same size.
+	want(t, nil, os.WriteFile(path+".new", []byte("third--and-longer\n"), 0o600))
+	want(t, nil, os.Rename(path+".new", path))
+	must(client.Chat(t.Context(), &parley.ChatRequest{Message: "hello"}))(t)
+	wantAll(t, []string{"Bearer first", "Bearer first", "Bearer second-and-longer", "Bearer second-and-longer",
+		"Bearer third--and-longer"}, server.tokens)
+}
+
+func TestATokenFunctionIsAskedBeforeEveryCall(t *testing.T) {
+	server := aScript(t, drained, sends(completed("HELLO")))
+	tokens := []string{"first", "second"}
+	source := parley.TokenFunc(func(context.Context) (token string, err error) {
+		token, tokens = tokens[0], tokens[1:]
+		return token, nil
+	})
+	client := aClient(t, server.address, parley.WithTokenSource(source))
+	must(gathered(client.Stream(t.Context(), &parley.ChatRequest{Message: "hello"})))(t)
+	wantAll(t, []string{"Bearer first", "Bearer second"}, server.tokens)
+}
+
+func TestATokenSourcesErrorComesAsItIs(t *testing.T) {
+	broken := errors.New("the vault is sealed")
+	source := parley.TokenFunc(func(context.Context) (string, error) { return "", broken })
+	client := aClient(t, "127.0.0.1:1", parley.WithTokenSource(source))
+	_, chatted := client.Chat(t.Context(), &parley.ChatRequest{Message: "hello"})
+	_, streamed := gathered(client.Stream(t.Context(), &parley.ChatRequest{Message: "hello"}))
+	_, watched := gathered(client.Watch(t.Context(), &parley.WatchConversationRequest{}))
+	for _, err := range []error{chatted, streamed, watched} {
+		want(t, true, errors.Is(err, broken))
+	}
+}
+
+func TestATokenThatCannotBeSentIsNotSent(t *testing.T) {
+	for _, token := range []string{"two\nlines", "umläut", "nul\x00"} {
+		client := aClient(t, "127.0.0.1:1", parley.WithToken(token))
+		_, err := client.Chat(t.Context(), &parley.ChatRequest{Message: "hello"})
+		want(t, true, err != nil && strings.Contains(err.Error(), "printable ASCII"))
+		want(t, false, strings.Contains(err.Error(), token))
+	}
+}
+
+func TestTheClientsTokenGoesBeforeTheContexts(t *testing.T) {
+	server := aScript(t, sends(anAnswer("HELLO")))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer theirs", "x-trace", "7")
+	must(aClient(t, server.address, parley.WithToken("ours")).Chat(ctx, &parley.ChatRequest{Message: "hello"}))(t)
+	must(aClient(t, server.address, parley.WithToken("")).Chat(ctx, &parley.ChatRequest{Message: "hello"}))(t)
+	wantAll(t, []string{"Bearer ours", "Bearer theirs"}, server.tokens)
+}
