@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	parley "parley.dev/go"
+)
+
+// result is what a call came to, as JSON.
+type result map[string]any
+
+// call is one call through the client library.
+type call struct {
+	client   *parley.Client
+	until    map[string]int // how much is to come of a stream before it is left
+	hasBegun func()         // told when a stream has begun to arrive
+	result   result
+}
+
+// make makes the call. An error of Parley's goes into the result; another one is the client's defect.
+func (c *call) make(ctx context.Context, name string, arguments map[string]any) error {
+	if timeout, ok := arguments["timeout_s"].(float64); ok {
+		delete(arguments, "timeout_s")
+		limited, cancel := context.WithTimeout(ctx, time.Duration(timeout*float64(time.Second)))
+		defer cancel()
+		ctx = limited
+	}
+	err := c.dispatch(ctx, name, arguments)
+	var failure *parley.Error
+	if errors.As(err, &failure) {
+		c.result["error"] = told(failure)
+		return nil
+	}
+	return err
+}
+
+func (c *call) dispatch(ctx context.Context, name string, arguments map[string]any) error {
+	switch name {
+	case "chat":
+		answer, err := c.client.Chat(ctx, a(&parley.ChatRequest{}, arguments))
+		return c.keep(whole(answer), err)
+	case "stream":
+		return c.stream(c.client.Stream(ctx, a(&parley.ChatRequest{}, arguments)))
+	case "history":
+		return all(c.result, "messages", c.client.GetHistory(ctx, a(&parley.GetHistoryRequest{}, arguments)))
+	case "history_page":
+		page, err := c.client.GetHistoryPage(ctx, a(&parley.GetHistoryRequest{}, arguments))
+		return c.keep(page, err)
+	case "conversations":
+		request := a(&parley.ListConversationsRequest{}, arguments)
+		return all(c.result, "conversations", c.client.ListConversations(ctx, request))
+	case "conversations_page":
+		page, err := c.client.ListConversationsPage(ctx, a(&parley.ListConversationsRequest{}, arguments))
+		return c.keep(page, err)
+	case "turn":
+		turn, err := c.client.GetTurn(ctx, a(&parley.GetTurnRequest{}, arguments))
+		return c.keep(turn, err)
+	case "cancel_turn":
+		turn, err := c.client.CancelTurn(ctx, a(&parley.CancelTurnRequest{}, arguments))
+		return c.keep(turn, err)
+	case "watch":
+		return c.watch(c.client.Watch(ctx, a(&parley.WatchConversationRequest{}, arguments)))
+	default:
+		return errors.New("there is no such call: " + name)
+	}
+}
+
+func (c *call) stream(events iter.Seq2[parley.Event, error]) error {
+	text, indexes, attempts := "", []any{}, []any{}
+	kept := []any{}
+	defer func() {
+		c.result["events"], c.result["text"], c.result["indexes"], c.result["attempts"] = kept, text, indexes, attempts
+		c.result["started"] = []any{}
+		for _, event := range kept {
+			if started, ok := event.(map[string]any)["started"]; ok {
+				c.result["started"] = append(c.result["started"].([]any), started)
+			}
+			if completed, ok := event.(map[string]any)["completed"]; ok {
+				c.result["completed"] = completed
+			}
+		}
+	}()
+	for event, err := range events {
+		if err != nil {
+			return err
+		}
+		kept = append(kept, asJSON(event.StreamChatResponse))
+		if event.Index == nil {
+			continue
+		}
+		text += event.GetChunk().GetText()
+		indexes = append(indexes, float64(event.GetIndex()))
+		if attempt := any(float64(event.GetAttempt())); !slices.Contains(attempts, attempt) {
+			attempts = append(attempts, attempt)
+		}
+		c.hasBegun()
+		if len(indexes) == c.until["events"] {
+			return nil
+		}
+	}
+	return nil
+}
+
+// listed says in which list of a watch's result each kind of update goes.
+var listed = map[protoreflect.Name]string{
+	"message": "messages", "turn": "turns", "event": "events", "progress": "progress",
+}
+
+func (c *call) watch(updates iter.Seq2[*parley.WatchConversationResponse, error]) error {
+	for _, list := range listed {
+		c.result[list] = []any{}
+	}
+	for update, err := range updates {
+		if err != nil {
+			return err
+		}
+		for kind, list := range listed {
+			if came, ok := asJSON(update)[string(kind)]; ok {
+				c.result[list] = append(c.result[list].([]any), came)
+			}
+		}
+		if update.GetProgress() != nil {
+			c.hasBegun()
+		}
+		for list, count := range c.until {
+			if len(c.result[list].([]any)) == count {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// keep takes a whole response for the result.
+func (c *call) keep(response proto.Message, err error) error {
+	if err != nil {
+		return err
+	}
+	for name, value := range asJSON(response) {
+		c.result[name] = value
+	}
+	return nil
+}
+
+// all takes what an iterator brings for the result.
+func all[Item proto.Message](into result, name string, items iter.Seq2[Item, error]) error {
+	list := []any{}
+	for item, err := range items {
+		if err != nil {
+			return err
+		}
+		list = append(list, asJSON(item))
+	}
+	into[name] = list
+	return nil
+}
+
+// a fills in a request, as the contract's JSON has it but for the words of enums.
+func a[Request proto.Message](request Request, arguments map[string]any) Request {
+	for name, value := range arguments {
+		if word, ok := value.(string); ok && slices.Contains([]string{"on_busy", "on_disconnect", "order"}, name) {
+			arguments[name] = strings.ToUpper(name + "_" + word)
+		}
+	}
+	text, err := json.Marshal(arguments)
+	if err == nil && arguments != nil {
+		err = protojson.Unmarshal(text, request)
+	}
+	if err != nil {
+		panic(err) // the schema of the scenarios does not let this be
+	}
+	return request
+}
+
+func asJSON(message proto.Message) (value map[string]any) {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
+	if err == nil {
+		err = json.Unmarshal(text, &value)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func told(failure *parley.Error) map[string]any {
+	metadata, violations := map[string]any{}, []any{}
+	for name, value := range failure.Metadata {
+		metadata[name] = value
+	}
+	for _, wrong := range failure.Violations {
+		violations = append(violations, map[string]any{"field": wrong.Field, "reason": wrong.Reason})
+	}
+	return map[string]any{
+		"code":          code.Code(failure.Code).String(),
+		"reason":        string(failure.Reason),
+		"message":       failure.Message,
+		"metadata":      metadata,
+		"violations":    violations,
+		"retry_after_s": failure.RetryAfter.Seconds(),
+		"request_id":    failure.RequestID,
+	}
+}
+
+// onceClosing returns a function that closes the channel at its first call.
+func onceClosing(channel chan struct{}) func() { return sync.OnceFunc(func() { close(channel) }) }
+
+func whole(answer *parley.Answer) *parley.ChatResponse {
+	if answer == nil {
+		return nil
+	}
+	return answer.ChatResponse
+}
