@@ -213,7 +213,7 @@ func TestACallEndsWhenItsContextIsCancelled(t *testing.T) {
 	<-server.came
 	cancel()
 	want(t, true, errors.Is(<-ended, context.Canceled))
-	<-server.gone
+	server.wantCallerGone(t)
 }
 
 func TestDefaultTimeoutsHoldWithoutADeadline(t *testing.T) {

@@ -3,6 +3,9 @@ package parley_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 
 	parley "parley.dev/go"
+	"parley.dev/go/parleyv1"
 )
 
 // Fails without the service config: gRPC then retries nothing.
@@ -110,4 +114,13 @@ func TestAnUnreachableServerIsUnavailable(t *testing.T) {
 	want(t, codes.Unavailable, failure.Code)
 	want(t, true, failure.Retryable())
 	want(t, "r", failure.RequestID)
+}
+
+// A reason that the contract gains has to be named here too.
+func TestEveryReasonOfTheContractHasAName(t *testing.T) {
+	source := string(must(os.ReadFile("reasons.go"))(t))
+	for _, name := range parleyv1.ErrorReason_name {
+		reason := strings.TrimPrefix(name, "ERROR_REASON_")
+		want(t, reason != "UNSPECIFIED", strings.Contains(source, fmt.Sprintf("Reason = %q", reason)))
+	}
 }

@@ -102,6 +102,16 @@ func (s *script) asked() []proto.Message {
 	return s.requests
 }
 
+// wantCallerGone waits for a caller to go away, and not until its call's own time is over.
+func (s *script) wantCallerGone(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.gone:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the call goes on, and its caller has left")
+	}
+}
+
 func (s *script) take(ctx context.Context, request proto.Message, send func(proto.Message) error) error {
 	step := s.next(ctx, request)
 	s.came <- struct{}{}

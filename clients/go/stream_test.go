@@ -114,7 +114,7 @@ func TestLeavingAStreamLosesTheCaller(t *testing.T) {
 	for range aClient(t, server.address).Stream(t.Context(), &parley.ChatRequest{Message: "x"}) {
 		break
 	}
-	<-server.gone
+	server.wantCallerGone(t)
 }
 
 func TestStreamEndsWithItsContext(t *testing.T) {
@@ -161,5 +161,5 @@ func TestStreamTextLeftEarlyLosesTheCaller(t *testing.T) {
 		want(t, "a", piece)
 		break
 	}
-	<-server.gone
+	server.wantCallerGone(t)
 }

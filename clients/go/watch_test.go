@@ -120,7 +120,7 @@ func TestLeavingAWatchEndsTheCall(t *testing.T) {
 	for range aClient(t, server.address).Watch(t.Context(), &parley.WatchConversationRequest{}) {
 		break
 	}
-	<-server.gone
+	server.wantCallerGone(t)
 }
 
 func TestWatchEndsWithItsContext(t *testing.T) {
