@@ -61,6 +61,7 @@ func TestStreamThatIsCutGoesOnAtTheSameTurn(t *testing.T) {
 }
 
 func TestStreamAsksAgainBehindTheLastPiece(t *testing.T) {
+	t.Parallel()
 	server := aScript(t,
 		leaseLost.after(started(1), chunk("a", 1, 0)),
 		drained.after(started(2), chunk("b", 2, 0), chunk("c", 2, 1), started(3)),

@@ -25,6 +25,7 @@ import (
 )
 
 func TestAServerWithACertificateIsTrustedThroughItsCA(t *testing.T) {
+	t.Parallel()
 	ours := anAuthority(t)
 	server := ours.server(t, tls.NoClientCert)
 	trusting := aClient(t, server.address, parley.WithCAFile(ours.file))
@@ -47,6 +48,7 @@ func TestAServerWithACertificateIsTrustedThroughItsCA(t *testing.T) {
 }
 
 func TestAClientShowsItsCertificate(t *testing.T) {
+	t.Parallel()
 	ours := anAuthority(t)
 	server := ours.server(t, tls.RequireAndVerifyClientCert)
 	certFile, keyFile := ours.certificate(t, "client")
