@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -24,8 +25,9 @@ const DefaultAddress = "127.0.0.1:50051"
 // at once, and none changes the request that it is given.
 type Client struct {
 	stub        parleyv1.ConversationServiceClient
-	conn        *grpc.ClientConn // nil: the caller's own
+	conn        *grpc.ClientConn // nil: somebody else's to close
 	tokens      TokenSource
+	actingFor   []string // the user's name, for its metadata; nil: the caller acts for itself
 	chatTimeout time.Duration
 	readTimeout time.Duration
 	onRetry     func(context.Context, *Error)
@@ -75,6 +77,16 @@ func newClient(conn grpc.ClientConnInterface, s *settings) *Client {
 		readTimeout: s.readTimeout,
 		onRetry:     s.onRetry,
 	}
+}
+
+// ActingFor returns this client as one whose calls are about a user's conversations; user is what the user's
+// own tokens have as "sub". The token stays what it is, and needs the scope parley.act beside those of the
+// calls. It is cheap enough for each request, and uses this client's connection, which its Close leaves open.
+func (c *Client) ActingFor(user string) *Client {
+	acting := *c
+	acting.conn = nil
+	acting.actingFor = []string{url.PathEscape(user)}
+	return &acting
 }
 
 // Close closes the connection. Calls under way end as cancelled.
@@ -132,7 +144,7 @@ func call[Request, Response any](
 	var none Response
 	tries := newTries(unary)
 	for {
-		authorized, err := authorized(ctx, c.tokens)
+		authorized, err := c.authorized(ctx)
 		if err != nil {
 			return none, err
 		}

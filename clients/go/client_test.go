@@ -118,6 +118,33 @@ func TestCancelTurnStopsAnAgentAndKeepsWhatItSaid(t *testing.T) {
 	want(t, "FINISH_REASON_CANCELLED", last.GetCompleted().GetFinishReason().String())
 }
 
+func TestABackendActsForItsUsers(t *testing.T) {
+	user := "Jürgen / 100% " + uuid.NewString()
+	backend := aClient(t, fast.address, parley.WithToken(
+		tokenOf("backend", map[string]any{"scope": "parley.read parley.write parley.act"})))
+	acting := backend.ActingFor(user)
+	conversation := aConversation(t, acting, "hello")
+
+	theirs := aClient(t, fast.address, parley.WithToken(tokenOf(user, nil)))
+	for client, expected := range map[*parley.Client]bool{acting: true, theirs: true, backend: false} {
+		_, err := gathered(client.GetHistory(t.Context(), &parley.GetHistoryRequest{ConversationId: conversation}))
+		want(t, expected, err == nil)
+	}
+	for update, err := range acting.Watch(t.Context(), &parley.WatchConversationRequest{ConversationId: conversation}) {
+		want(t, nil, err)
+		want(t, 1, update.GetMessage().GetSequence())
+		break
+	}
+	want(t, nil, acting.Close())
+	aConversation(t, backend, "the connection is still open")
+
+	// Nobody is somebody else than the backend.
+	_, err := backend.ActingFor("").Chat(t.Context(), &parley.ChatRequest{Message: "x"})
+	wantFailure(t, parley.ReasonInvalidRequest, err)
+	_, err = theirs.ActingFor("eve").Chat(t.Context(), &parley.ChatRequest{Message: "x"})
+	want(t, "parley.act", wantFailure(t, parley.ReasonScopeMissing, err).Metadata["scope"])
+}
+
 func TestErrorsTellTheirReason(t *testing.T) {
 	client := aClient(t, fast.address)
 	conversation := aConversation(t, client, "hello")

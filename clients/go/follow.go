@@ -53,7 +53,7 @@ func followOnce[Event any](
 ) (hadEnough bool, err error) {
 	callCtx, cancel := atMost(ctx, stream.longestCall())
 	defer cancel()
-	callCtx, err = authorized(callCtx, c.tokens)
+	callCtx, err = c.authorized(callCtx)
 	if err != nil {
 		return false, err
 	}

@@ -63,27 +63,41 @@ func isSame(before, now os.FileInfo) bool {
 
 var errBadToken = errors.New("a token is printable ASCII on one line, and this one is not")
 
-// authorized returns a context that carries the source's token.
-func authorized(ctx context.Context, source TokenSource) (context.Context, error) {
-	if source == nil {
-		return ctx, nil
-	}
-	token, err := source.Token(ctx)
+// authorized returns a context that says who calls, and for whom. What the client says goes before what the
+// context brought: two tokens, or two users, would be refused.
+func (c *Client) authorized(ctx context.Context) (context.Context, error) {
+	bearer, err := bearerOf(ctx, c.tokens)
 	if err != nil {
-		return nil, fmt.Errorf("parley: no token: %w", err)
+		return nil, err
 	}
-	token = strings.TrimSpace(token)
-	if token == "" {
-		return ctx, nil
-	}
-	if strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return nil, fmt.Errorf("parley: no token: %w", errBadToken)
-	}
-	sent, _ := metadata.FromOutgoingContext(ctx) // a copy; none: empty
+	sent, _ := metadata.FromOutgoingContext(ctx) // a copy; none: nil
 	if sent == nil {
 		sent = metadata.MD{}
 	}
-	// Two tokens are refused: this one goes before what the context brought.
-	sent.Set("authorization", "Bearer "+token)
+	if bearer != "" {
+		sent.Set("authorization", bearer)
+	}
+	if c.actingFor != nil {
+		sent.Set("parley-user", c.actingFor...)
+	}
 	return metadata.NewOutgoingContext(ctx, sent), nil
+}
+
+// bearerOf returns the source's token as it is sent; empty: there is none.
+func bearerOf(ctx context.Context, source TokenSource) (string, error) {
+	if source == nil {
+		return "", nil
+	}
+	token, err := source.Token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("parley: no token: %w", err)
+	}
+	token = strings.TrimSpace(token)
+	if strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return "", fmt.Errorf("parley: no token: %w", errBadToken)
+	}
+	if token == "" {
+		return "", nil
+	}
+	return "Bearer " + token, nil
 }

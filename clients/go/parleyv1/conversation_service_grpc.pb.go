@@ -35,7 +35,12 @@ const (
 // Conversations between callers and agents, kept.
 //
 // Every call carries the metadata "authorization: Bearer <JWT>". The owner of everything it reads and
-// writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+// writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+// user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+// ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+// that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+//
+// Besides the errors listed with each RPC, any
 // call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
 // RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
 // or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -194,7 +199,12 @@ type ConversationService_WatchConversationClient = grpc.ServerStreamingClient[Wa
 // Conversations between callers and agents, kept.
 //
 // Every call carries the metadata "authorization: Bearer <JWT>". The owner of everything it reads and
-// writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+// writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+// user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+// ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+// that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+//
+// Besides the errors listed with each RPC, any
 // call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
 // RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
 // or INTERNAL. See ErrorReason for what each of them asks of a caller.

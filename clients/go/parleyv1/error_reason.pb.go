@@ -45,6 +45,7 @@ const (
 	// What to do: send "authorization: Bearer <token>" with a current token.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 4
 	// PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
+	// Example: parley-user is sent with a token that does not name parley.act.
 	// What to do: ask for a token with that scope.
 	ErrorReason_ERROR_REASON_SCOPE_MISSING ErrorReason = 5
 	// NOT_FOUND. The caller has no such conversation. Another owner's looks the same. Metadata: conversation_id.
@@ -89,7 +90,8 @@ const (
 	// UNAVAILABLE. The database cannot be reached or did not answer in time.
 	// What to do: call again with the same request id after RetryInfo's delay.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 19
-	// UNAVAILABLE. The keys that tokens are checked with cannot be had.
+	// UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+	// What to do: call again with the same request id after RetryInfo's delay.
 	ErrorReason_ERROR_REASON_KEYS_UNAVAILABLE ErrorReason = 20
 	// UNAVAILABLE. The worker is shutting down.
 	// What to do: call again with the same request id; another worker takes it.
