@@ -35,6 +35,8 @@ class Job:
     warm_up: int = 0
     """How many turns before the first one that counts."""
     channels: int = 1
+    ca_file: str = ""
+    """Whom to trust, PEM. Empty: no TLS."""
 
     # Against what; filled in when it is run.
     kind: str = ""
@@ -65,10 +67,16 @@ Turn = Callable[[int, str, str], Awaitable[None]]
 
 @asynccontextmanager
 async def channels_to(
-    port: int, count: int, options: Sequence[tuple[str, int]] = ()
+    port: int, count: int, options: Sequence[tuple[str, int]] = (), ca_file: str = ""
 ) -> AsyncIterator[list[grpc.aio.Channel]]:
+    address = f"127.0.0.1:{port}"
     own = [*options, ("grpc.use_local_subchannel_pool", 1)]  # a connection for each channel
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", own) for _ in range(count)]
+    if ca_file:
+        with open(ca_file, "rb") as file:  # noqa: ASYNC230 - nothing else runs yet
+            trusted = grpc.ssl_channel_credentials(file.read())
+        channels = [grpc.aio.secure_channel(address, trusted, own) for _ in range(count)]
+    else:
+        channels = [grpc.aio.insecure_channel(address, own) for _ in range(count)]
     try:
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         yield channels
@@ -78,7 +86,7 @@ async def channels_to(
 
 @asynccontextmanager
 async def _parley(job: Job) -> AsyncIterator[Turn]:
-    async with channels_to(job.port, job.channels) as channels:
+    async with channels_to(job.port, job.channels, ca_file=job.ca_file) as channels:
         stubs = [pb_grpc.ConversationServiceStub(channel) for channel in channels]
 
         async def turn(caller: int, token: str, conversation_id: str) -> None:

@@ -35,22 +35,25 @@ class Cost(NamedTuple):
 
 def measure(made: Databases, *, rounds: int, times: int, say: Callable[[str], None]) -> None:
     """Run the same statements with and without, taking turns, and print what they cost."""
-    asyncio.run(_measure(made, _walled_url(made), rounds, times, say))
+    asyncio.run(_measure(made, walled_url(made), rounds, times, say))
 
 
-def _walled_url(made: Databases) -> str:
-    """Make a copy of Parley's database in which the policies are on."""
+def walled_url(made: Databases) -> str:
+    """Make a copy of Parley's database in which the policies are on, unless there is one."""
+    owning_url = made.parley_url.replace("/parley?", "/walled?")
+    url = owning_url.replace("//parley@", f"//{ROLE}@")
     with psycopg.connect(made.admin_url, autocommit=True) as connection:
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone():
+            return url
         connection.execute(f"CREATE ROLE {ROLE} LOGIN")
         connection.execute("CREATE DATABASE walled OWNER parley TEMPLATE parley")
-    owning_url = made.parley_url.replace("/parley?", "/walled?")
     row_security.switch(owning_url, is_on=True)
     with psycopg.connect(owning_url, autocommit=True) as connection:
         connection.execute(
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE}"
         )
         connection.execute("VACUUM ANALYZE")
-    return owning_url.replace("//parley@", f"//{ROLE}@")
+    return url
 
 
 def _conversations(made: Databases) -> list[tuple[Owner, UUID]]:

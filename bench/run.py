@@ -6,6 +6,7 @@ many     2,000 turns at once on one worker, with an agent that takes a second
 streams  how long what an agent says is under way; watchers of conversations that are idle
 overload three times as many turns as the worker takes
 row-security  a statement with row security, and without
+edge     a turn with TLS, an issuer's keys and metrics, and without
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round.
 """
@@ -22,6 +23,7 @@ from statistics import median
 import processes
 import row_security
 from callers import Job, Result
+from edge import Edge
 from overload import ALL_OVERLOAD, QUICK_OVERLOAD, Overload, OverloadSize
 from processes import Callers, Databases
 from report import Bar, print_bars, print_table
@@ -29,7 +31,7 @@ from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, Streams, StreamSize
 
 SERVERS = {"parley": "(a) Parley", "plain": "(b) plain flow", "empty": "(c) empty call"}
-PARTS = ("turns", "length", "many", "streams", "overload", "row-security")
+PARTS = ("turns", "length", "many", "streams", "overload", "row-security", "edge")
 LENGTHS = (100, 1_000, 10_000)
 AGENT_S = 1.0
 
@@ -205,6 +207,14 @@ class Bench:
         self.bars += part.bars
         self.failed += part.failed
 
+    def edge(self, made: Databases, conversations: str) -> None:
+        """Compare a turn with and without what the edge of a mesh brings."""
+        size = self._size
+        part = Edge(self._folder, conversations, say, rounds=size.rounds, turns=size.turns)
+        part.measure(made)
+        self.bars += part.bars
+        self.failed += part.failed
+
 
 def _cpu_ms(result: Result) -> float:
     return result.server_cpu_ms + result.postgres_cpu_ms
@@ -248,6 +258,8 @@ def main() -> int:
                 bench.overload(made, files["usual"])
             if options.only in (None, "row-security"):
                 row_security.measure(made, rounds=size.rounds, times=size.walled, say=say)
+            if options.only in (None, "edge"):
+                bench.edge(made, files["usual"])
     if bench.bars:
         print_bars(bench.bars)
     return 1 if bench.failed else 0
