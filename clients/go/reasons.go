@@ -51,6 +51,9 @@ const (
 
 	// ReasonOverloaded: the server has as many calls as it takes. Nothing was stored.
 	ReasonOverloaded Reason = "OVERLOADED"
+	// ReasonTurnLimitReached: the caller has started as many turns within a minute as it may. Wait
+	// for [Error].RetryAfter.
+	ReasonTurnLimitReached Reason = "TURN_LIMIT_REACHED"
 	// ReasonStoreUnavailable: the server's database cannot be reached, or was too slow.
 	ReasonStoreUnavailable Reason = "STORE_UNAVAILABLE"
 	// ReasonKeysUnavailable: the server cannot get the keys that tokens are checked with.

@@ -105,6 +105,10 @@ const (
 	// UNAVAILABLE. A watch had lasted as long as one may.
 	// What to do: watch again from the last sequence delivered.
 	ErrorReason_ERROR_REASON_WATCH_EXPIRED ErrorReason = 25
+	// RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
+	// Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
+	// What to do: call again after RetryInfo's delay, which is when the next turn may start.
+	ErrorReason_ERROR_REASON_TURN_LIMIT_REACHED ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -136,6 +140,7 @@ var (
 		23: "ERROR_REASON_TURN_ABANDONED",
 		24: "ERROR_REASON_INTERNAL",
 		25: "ERROR_REASON_WATCH_EXPIRED",
+		26: "ERROR_REASON_TURN_LIMIT_REACHED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -164,6 +169,7 @@ var (
 		"ERROR_REASON_TURN_ABANDONED":         23,
 		"ERROR_REASON_INTERNAL":               24,
 		"ERROR_REASON_WATCH_EXPIRED":          25,
+		"ERROR_REASON_TURN_LIMIT_REACHED":     26,
 	}
 )
 
@@ -198,7 +204,7 @@ var File_parley_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\xf7\x06\n" +
+	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\x9c\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -226,7 +232,8 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x18ERROR_REASON_CALLER_LOST\x10\x16\x12\x1f\n" +
 	"\x1bERROR_REASON_TURN_ABANDONED\x10\x17\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x18\x12\x1e\n" +
-	"\x1aERROR_REASON_WATCH_EXPIRED\x10\x19B2\n" +
+	"\x1aERROR_REASON_WATCH_EXPIRED\x10\x19\x12#\n" +
+	"\x1fERROR_REASON_TURN_LIMIT_REACHED\x10\x1aB2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

@@ -9,7 +9,7 @@
  *     ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
  *     ├── TurnSuperseded, SequenceNotReached
  *     ├── AgentRefused
- *     ├── Overloaded
+ *     ├── Overloaded ─ TurnLimitReached
  *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
  *     │                 TurnAbandoned, WatchExpired
  *     ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
@@ -172,6 +172,9 @@ export class AgentRefused extends ParleyError {}
 
 /** The server has as many calls as it takes. Nothing was stored. */
 export class Overloaded extends Retryable {}
+
+/** The caller has started as many turns within a minute as it may: wait `retryAfterMs`. */
+export class TurnLimitReached extends Overloaded {}
 
 /** The server, or something it needs, is not there. Retries have been made and did not help. */
 export class Unavailable extends Retryable {}

@@ -33,6 +33,7 @@ const BY_REASON: Readonly<Record<ErrorReason, Kind>> = {
   AGENT_UNAVAILABLE: errors.AgentUnavailable,
   DEADLINE_TOO_SHORT: errors.DeadlineTooShort,
   OVERLOADED: errors.Overloaded,
+  TURN_LIMIT_REACHED: errors.TurnLimitReached,
   STORE_UNAVAILABLE: errors.StoreUnavailable,
   KEYS_UNAVAILABLE: errors.KeysUnavailable,
   WORKER_DRAINED: errors.WorkerDrained,

@@ -133,6 +133,12 @@ export const ErrorReason = {
    * What to do: watch again from the last sequence delivered.
    */
   WATCH_EXPIRED: "ERROR_REASON_WATCH_EXPIRED",
+  /**
+   * TURN_LIMIT_REACHED - RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
+   * Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
+   * What to do: call again after RetryInfo's delay, which is when the next turn may start.
+   */
+  TURN_LIMIT_REACHED: "ERROR_REASON_TURN_LIMIT_REACHED",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -165,6 +171,7 @@ export namespace ErrorReason {
   export type TURN_ABANDONED = typeof ErrorReason.TURN_ABANDONED;
   export type INTERNAL = typeof ErrorReason.INTERNAL;
   export type WATCH_EXPIRED = typeof ErrorReason.WATCH_EXPIRED;
+  export type TURN_LIMIT_REACHED = typeof ErrorReason.TURN_LIMIT_REACHED;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -248,6 +255,9 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 25:
     case "ERROR_REASON_WATCH_EXPIRED":
       return ErrorReason.WATCH_EXPIRED;
+    case 26:
+    case "ERROR_REASON_TURN_LIMIT_REACHED":
+      return ErrorReason.TURN_LIMIT_REACHED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -309,6 +319,8 @@ export function errorReasonToNumber(object: ErrorReason): number {
       return 24;
     case ErrorReason.WATCH_EXPIRED:
       return 25;
+    case ErrorReason.TURN_LIMIT_REACHED:
+      return 26;
     case ErrorReason.UNRECOGNIZED:
     default:
       return -1;
