@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import structlog
 
+from parley_server.core.tracing import current_trace
+
 LOUD_LIBRARIES = ("alembic", "anthropic", "grpc", "httpcore2", "httpx2", "openai")
 """Libraries that would log what was said, or every step of theirs: they stand at WARNING."""
 
@@ -27,7 +29,7 @@ def set_up(log_format: Literal["console", "json"] | None) -> None:
     """
     is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -61,6 +63,14 @@ def set_up(log_format: Literal["console", "json"] | None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # What it warns of, the store tells in Parley's own words.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+
+
+def _with_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say which trace the call belongs to that a line is about."""
+    trace = current_trace.get()
+    if trace is not None:
+        event["trace_id"] = trace.id
+    return event
 
 
 def _without_exception_text(

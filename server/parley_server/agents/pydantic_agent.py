@@ -22,7 +22,9 @@ from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, shorter
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.provider_errors import agent_error, is_too_long
+from parley_server.agents.tracing import TracedRequests
 from parley_server.core.model import AgentEvent, AgentRun, FinishReason, WindowMessage
+from parley_server.core.tracing import Trace, current_trace
 from parley_server.core.transcript import MAX_TOOL_CALLS
 
 log = logging.getLogger("parley.agents")
@@ -38,6 +40,8 @@ class PydanticAgent:
 
         turn_id            the same over all attempts: the key to being idempotent
         conversation_id, attempt, tenant, user
+        traceparent        of a call that came with one, for what the tool asks of others;
+        tracestate         so is this
 
     so that a user's agent needs no import of Parley, and can be tested without it. A tool that has
     to act once remembers its turn id together with what it is to do, because a turn that failed
@@ -121,16 +125,18 @@ class PydanticAgent:
     ) -> AsyncGenerator[AgentEvent, None]:
         prompt, history = conversation_of(messages)
         reason = None
+        trace = current_trace.get()
+        tracing = [TracedRequests(trace)] if trace is not None else []
         async with self._agent.run_stream_events(
             prompt,
             message_history=history,
             instructions=run.instructions or None,
             conversation_id=str(run.conversation_id),
-            metadata=_metadata(run),
+            metadata=_metadata(run, trace),
             model_settings={"max_retries": 0},  # the caller's retries are enough
             retries={"tools": MAX_TOOL_CALLS},  # so that only the limit on calls ends a run
             usage_limits=UsageLimits(request_limit=None),
-            capabilities=[ToolGuard(), ReinjectSystemPrompt()],
+            capabilities=[ToolGuard(), ReinjectSystemPrompt(), *tracing],
             infer_name=False,
         ) as events:
             reader = RunReader(events)
@@ -148,13 +154,14 @@ class PydanticAgent:
             yield reader.finish(self.model, reason)
 
 
-def _metadata(run: AgentRun) -> dict[str, Any]:
+def _metadata(run: AgentRun, trace: Trace | None) -> dict[str, Any]:
     return {
         "turn_id": str(run.turn_id),
         "conversation_id": str(run.conversation_id),
         "attempt": run.attempt,
         "tenant": run.owner.tenant,
         "user": run.owner.user,
+        **(trace.headers() if trace is not None else {}),
     }
 
 

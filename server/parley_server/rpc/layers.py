@@ -26,9 +26,11 @@ from parley_server.core.errors import (
     Violation,
 )
 from parley_server.core.ports import TokenVerifier
+from parley_server.core.tracing import current_trace
 from parley_server.rpc import acting
 from parley_server.rpc.call import Call, current_call
 from parley_server.rpc.errors import told
+from parley_server.rpc.tracing import trace_of
 
 log = structlog.get_logger("parley.rpc")
 
@@ -173,6 +175,7 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         name = handler_call_details.method
         if handler is None or not name.startswith(OWN_PACKAGE):
             return handler
+        current_trace.set(trace_of(handler_call_details.invocation_metadata))
         known, wrapped = self._wrapped.get(name, (None, None))
         if known is not handler:
             wrapped = self._wrap(name, handler)

@@ -1,0 +1,61 @@
+"""The trace that a call belongs to, by W3C Trace Context: what its log lines and its providers say.
+
+Parley makes no spans of its own. It hands the caller's trace on, with a new span id for whatever it
+asks of others, so that what they record is found under the caller's trace id.
+"""
+
+import random
+import re
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+MAX_STATE_CHARACTERS = 512
+"""What the specification asks everybody to hand on, at least."""
+
+_PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_STATE = re.compile(r"[ -~]+")
+_SAMPLED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A caller's trace."""
+
+    id: str
+    """32 hexadecimal digits."""
+    is_sampled: bool
+    """Whether the caller records it."""
+    state: str = ""
+    """What the caller's tracing systems hand on to each other; empty: nothing."""
+
+    @classmethod
+    def read(cls, parent: str, state: str) -> "Trace | None":
+        """Read what a call came with.
+
+        Args:
+            parent: `traceparent`, of version 00.
+            state: `tracestate`; one that is too long or not printable counts as none.
+        Returns: None: the parent is malformed, which is as if there were none.
+        Source: W3C Trace Context, 3.2 and 3.3.
+        """
+        found = _PARENT.fullmatch(parent)
+        if found is None or not int(found[1], 16) or not int(found[2], 16):
+            return None
+        if len(state) > MAX_STATE_CHARACTERS or not _STATE.fullmatch(state):
+            state = ""
+        return cls(found[1], bool(int(found[3], 16) & _SAMPLED), state)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of one request that is made for the call, under a span id of its own.
+
+        Returns: `traceparent`, and `tracestate` if the caller has given one.
+        """
+        span_id = random.getrandbits(64) or 1  # all zeros would be malformed
+        headers = {"traceparent": f"00-{self.id}-{span_id:016x}-{int(self.is_sampled):02x}"}
+        if self.state:
+            headers["tracestate"] = self.state
+        return headers
+
+
+current_trace: ContextVar[Trace | None] = ContextVar("current_trace", default=None)
+"""The trace of the call under way, in all tasks begun for it; None: it came without one."""
