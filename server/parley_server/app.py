@@ -5,8 +5,10 @@ adapters.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
@@ -18,7 +20,7 @@ from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, read_keys
 from parley_server.config import BadSettings, Settings
 from parley_server.core.errors import StoreUnavailable
-from parley_server.core.ports import Agent
+from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reads import Reads
 from parley_server.core.runs import TurnSettings
 from parley_server.core.turns import Turns
@@ -30,6 +32,9 @@ from parley_server.storage import schema
 from parley_server.storage.database import DatabaseAway, UnsafeDatabase
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
+
+if TYPE_CHECKING:
+    from parley_server.metrics import Metrics
 
 log = structlog.get_logger("parley.app")
 
@@ -109,6 +114,16 @@ def turn_settings(settings: Settings, agent: Agent) -> TurnSettings:
     )
 
 
+def metrics_for(settings: Settings) -> "Metrics | None":
+    """Return who counts, if anybody is to."""
+    if settings.metrics_listen is None:
+        return None
+    # Here, because it takes a tenth of a second that only those who want metrics are to pay.
+    from parley_server.metrics import Metrics
+
+    return Metrics(settings.agent or "", settings.place)
+
+
 class Worker:
     """One process's worth of Parley."""
 
@@ -139,12 +154,15 @@ class Worker:
             else NoSignals()
         )
         self.bells = Bells(self.signals)
+        self.metrics = metrics_for(settings)
+        self.metrics_port: int | None = None
         self.turns = Turns(
             self.store,
             {"": self.agent, settings.agent or "": self.agent},
             turn_settings(settings, self.agent),
             uuid_utils.compat.uuid7,
             self.bells,
+            self.metrics or NO_METER,
         )
         self.watches = Watches(
             self.store, self.turns.events, self.bells, max_watches=settings.max_watches
@@ -158,15 +176,44 @@ class Worker:
             self.verifier,
             is_port_shared=is_port_shared,
             has_reflection=settings.reflection,
+            meter=self.metrics,
         )
+        if self.metrics is not None:
+            self._add_gauges(self.metrics)
+
+    def _add_gauges(self, metrics: "Metrics") -> None:
+        """Say where each gauge is read."""
+        metrics.gauge("parley_open_turns", lambda: len(self.turns.runs))
+        metrics.gauge("parley_watches", lambda: len(self.watches))
+        for name, pool in self.store.pools().items():
+            metrics.gauge("parley_database_connections_in_use", pool.in_use, pool=name)
+            metrics.gauge("parley_database_requests_waiting", pool.waiting, pool=name)
+        if isinstance(self.verifier, JwksVerifier):
+            keys = self.verifier.keys
+            metrics.gauge(
+                "parley_jwks_age_seconds", lambda: math.inf if keys.age_s is None else keys.age_s
+            )
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
         """Serve inside the block, and drain at its end.
 
         Yields: the port.
-        Raises: UnsafeDatabase; DatabaseAway; BadSettings: the address cannot be had.
+        Raises: UnsafeDatabase; DatabaseAway; BadSettings: an address cannot be had.
         """
+        with ExitStack() as measuring:
+            if self.metrics is not None:
+                self._measure(self.metrics, measuring)
+            async with self._serving() as port:
+                yield port
+
+    def _measure(self, metrics: "Metrics", until: ExitStack) -> None:
+        until.enter_context(metrics.looking())
+        if self.settings.place is None and self.settings.metrics_listen is not None:
+            self.metrics_port = until.enter_context(metrics.page(self.settings.metrics_listen))
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[int]:
         await self._database_is_safe()
         await self.store.open()
         if isinstance(self.signals, PostgresSignals):

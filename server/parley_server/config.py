@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1:50051"
     workers: int = Field(default=1, ge=1, le=256)
     reflection: bool = False
+    metrics_listen: str | None = None
 
     agent: str | None = None
     instructions: str = ""
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] | None = None
 
     # Set by a parent for its workers.
+    place: int | None = Field(default=None, ge=0)
     local_model_url: str | None = None
     local_model_key: SecretStr | None = None
 
@@ -136,6 +138,14 @@ class Settings(BaseSettings):
         host, _, port = address.rpartition(":")
         if not address.startswith("unix:") and not (host and port.isdigit()):
             raise ValueError("must be HOST:PORT")
+        return address
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _is_host_and_port(cls, address: str | None) -> str | None:
+        host, _, port = (address or "127.0.0.1:0").rpartition(":")
+        if not (host and port.isdigit()) or host == "unix":
+            raise ValueError("must be HOST:PORT, for example 127.0.0.1:9464")
         return address
 
     def check_serving(self) -> None:

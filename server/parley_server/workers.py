@@ -8,13 +8,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from parley_server.app import Worker
 from parley_server.config import BadSettings, Settings
+
+if TYPE_CHECKING:
+    from parley_server.metrics import Places
 
 log = structlog.get_logger("parley.workers")
 
@@ -110,12 +113,21 @@ class Parent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._metrics: Places | None = None
 
     async def run(self, on_ready: OnReady) -> None:
         """Serve until a signal comes, pass it on, and return when all workers have ended.
 
-        Raises: BadSettings: the address cannot be had, or a worker does not come up at all.
+        Raises: BadSettings: an address cannot be had, or a worker does not come up at all.
         """
+        with ExitStack() as measuring:
+            if self._settings.metrics_listen is not None:
+                from parley_server.metrics import shared_page
+
+                self._metrics = measuring.enter_context(shared_page(self._settings.metrics_listen))
+            await self._run(on_ready)
+
+    async def _run(self, on_ready: OnReady) -> None:
         signals = _Signals()
         signals.on_second = self._pass_on
         if self._settings.is_unix:
@@ -156,19 +168,24 @@ class Parent:
                 "worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, **settings.as_environment()},
+                env={**os.environ, **settings.as_environment(), **self._environment(place)},
                 start_new_session=True,  # Ctrl-C is the parent's, which passes it on in order
             )
             self._processes[place] = process
             if process.stdout is not None and await process.stdout.readline() == READY:
                 is_ready.set()
             code = await process.wait()
+            if self._metrics is not None:
+                self._metrics.died(place)
             if signals.stop.is_set():
                 return
             if not is_ready.is_set():
                 raise BadSettings("a worker could not start: its last words are above")
             log.error("worker died", place=place, code=code)
             await asyncio.sleep(RESTART_PAUSE_S)
+
+    def _environment(self, place: int) -> dict[str, str]:
+        return self._metrics.environment(place) if self._metrics is not None else {}
 
 
 @contextmanager

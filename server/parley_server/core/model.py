@@ -265,6 +265,8 @@ class Lease:
     attempt: int
     fence: int
     user_sequence: int
+    is_taken_over: bool = False
+    """It was taken from a worker that had let it pass."""
 
 
 @dataclass(frozen=True, slots=True)

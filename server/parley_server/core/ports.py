@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from parley_server.core.errors import ParleyError
 from parley_server.core.model import (
     AgentEvent,
     AgentRun,
@@ -19,6 +20,7 @@ from parley_server.core.model import (
     Standing,
     StoredEvent,
     Turn,
+    Usage,
     WindowMessage,
 )
 
@@ -240,3 +242,47 @@ class TokenVerifier(Protocol):
             take. Cancelling it stops nothing that others wait for.
         """
         ...
+
+
+class Meter(Protocol):
+    """Whoever counts what becomes of turns. Its methods do not wait, and do not fail.
+
+    `agent` is the name that the turn was asked for with; empty: the default one.
+    """
+
+    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
+        """Count a run of an agent, which ended by itself or was stopped, and what it has used."""
+        ...
+
+    def answered(self, agent: str, answer: Answer) -> None:
+        """Count a turn whose answer was stored."""
+        ...
+
+    def failed(self, agent: str, error: ParleyError) -> None:
+        """Count an attempt that ended without an answer, and why."""
+        ...
+
+    def replayed(self, agent: str) -> None:
+        """Count an answer that was given again."""
+        ...
+
+    def taken_over(self) -> None:
+        """Count a lease that had passed and was taken from its worker."""
+        ...
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None: ...
+
+    def answered(self, agent: str, answer: Answer) -> None: ...
+
+    def failed(self, agent: str, error: ParleyError) -> None: ...
+
+    def replayed(self, agent: str) -> None: ...
+
+    def taken_over(self) -> None: ...
+
+
+NO_METER = NoMeter()

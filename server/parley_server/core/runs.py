@@ -10,13 +10,10 @@ from uuid import UUID
 from parley_server.core.attempt import Attempt, Stop, error_of, reason_of
 from parley_server.core.calls import Call
 from parley_server.core.errors import (
-    AgentError,
-    CallerLost,
     ConversationNotFound,
     LeaseLost,
     ParleyError,
     StoreUnavailable,
-    WorkerDrained,
 )
 from parley_server.core.event_log import EventLog
 from parley_server.core.heartbeat import Heartbeat
@@ -33,7 +30,7 @@ from parley_server.core.model import (
     Turn,
     Window,
 )
-from parley_server.core.ports import Agent, Store
+from parley_server.core.ports import NO_METER, Agent, Meter, Store
 from parley_server.core.transcript import Transcript
 from parley_server.core.waiting import Bells, topic_of
 from parley_server.core.window import budget_bytes, window_of
@@ -60,12 +57,18 @@ class Runs:
     """The attempts under way on this worker."""
 
     def __init__(
-        self, store: Store, agents: Mapping[str, Agent], settings: TurnSettings, bells: Bells
+        self,
+        store: Store,
+        agents: Mapping[str, Agent],
+        settings: TurnSettings,
+        bells: Bells,
+        meter: Meter = NO_METER,
     ) -> None:
         self._store = store
         self._agents = agents
         self._settings = settings
         self._bells = bells
+        self._meter = meter
         self._attempts: dict[UUID, Attempt] = {}
         self.chores: set[asyncio.Task[None]] = set()
         """Heartbeats, late writes, and agents that were told to stop."""
@@ -127,9 +130,12 @@ class Runs:
                 instructions=self._settings.instructions,
                 time_left_s=call.run_ends_at - self._loop.time(),
             )
-            answer = await self._answer_of(attempt, run)
-            return await self._finish(owner, lease, answer, window.context, call, has_events)
-        except (AgentError, CallerLost, WorkerDrained, StoreUnavailable) as error:
+            answer = await self._answer_of(attempt, run, ask.agent)
+            answered = await self._finish(owner, lease, answer, window.context, call, has_events)
+            self._meter.answered(ask.agent, answer)
+            return answered
+        except ParleyError as error:
+            self._meter.failed(ask.agent, error)
             await self._fail(attempt, error)
             raise
         finally:
@@ -150,14 +156,18 @@ class Runs:
                 on_lost=lambda: attempt.stop(Stop.LEASE_LOST),
             )
         self._attempts[lease.turn_id] = attempt
+        if lease.is_taken_over:
+            self._meter.taken_over()
         self._bells.ring(topic_of(owner, lease.conversation_id))
         return attempt
 
-    async def _answer_of(self, attempt: Attempt, run: AgentRun) -> Answer:
+    async def _answer_of(self, attempt: Attempt, run: AgentRun, agent: str) -> Answer:
         """Run the agent until something ends the attempt, and return what counts as its answer."""
+        started = self._loop.time()
         try:
             why = await attempt.run(run, self.chores)
         finally:
+            self._meter.agent_ran(agent, self._loop.time() - started, attempt.transcript.usage)
             if attempt.events is not None:
                 await attempt.events.close()
         match why:
@@ -249,6 +259,7 @@ class Runs:
         lease = await self._store.take_over(owner, turn)
         if lease is None:
             return
+        self._meter.taken_over()
         transcript = Transcript(model="")
         index = -1
         while events := await self._store.events(owner, turn.id, turn.attempt, index):

@@ -9,6 +9,7 @@ from parley_server.core.model import (
     FinishReason,
     Text,
     ToolCall,
+    Usage,
 )
 
 MAX_TEXT_BYTES = 256 * 1024
@@ -79,6 +80,11 @@ class Transcript:
     def _end_at_limit(self) -> None:
         self._finish = Finish(FinishReason.LENGTH, self.model)
         self.is_closed = True
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the agent has used, as far as it has told."""
+        return self._finish.usage if self._finish else None
 
     def answer(self, *, is_cancelled: bool = False) -> Answer:
         """Return what was said as an answer.

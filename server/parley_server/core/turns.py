@@ -42,7 +42,7 @@ from parley_server.core.model import (
     TurnName,
     TurnState,
 )
-from parley_server.core.ports import Agent, Ids, Store
+from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
 from parley_server.core.reads import turn_named
 from parley_server.core.runs import Runs, TurnSettings
 from parley_server.core.waiting import Bells, either, finished, topic_of
@@ -67,6 +67,7 @@ class Turns:
         settings: TurnSettings,
         ids: Ids,
         bells: Bells,
+        meter: Meter = NO_METER,
     ) -> None:
         """Make the turn machine.
 
@@ -78,7 +79,8 @@ class Turns:
         self._settings = settings
         self._bells = bells
         self._claims = Claims(store, bells, ids)
-        self.runs = Runs(store, agents, settings, bells)
+        self._meter = meter
+        self.runs = Runs(store, agents, settings, bells, meter)
         self.events = Events(store, bells, self.runs)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -183,6 +185,7 @@ class Turns:
             if found.fingerprint != fingerprint:
                 raise RequestIdReused(found.request_id or "")
             if found.state in (TurnState.COMPLETED, TurnState.CANCELLED):
+                self._meter.replayed(ask.agent)
                 return _replayed(found)
             if found.state is TurnState.RUNNING:
                 has_waited = True

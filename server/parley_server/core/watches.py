@@ -45,6 +45,9 @@ class Watches:
         self._outliving = Outliving()
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def __len__(self) -> int:
+        return self._count
+
     def drain(self) -> None:
         """End every watch, and begin no more."""
         if not self._draining.done():

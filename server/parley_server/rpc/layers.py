@@ -1,13 +1,14 @@
 """What every call of Parley's own services goes through, from the outside in.
 
+    0. metered          only if there are metrics; counts what callers are sent
     1. told_errors      outermost, so that no call ends without a status of Parley's
     2. logged           sees the end of every call, refused ones included
     3. authenticated    before the request is looked at
     4. well_formed      bytes that were no such message are refused here, not in gRPC
        the servicer's method
 
-Health and reflection are left alone. The layers are put around a method once, when it is first
-called; gRPC asks an interceptor at every call.
+Health is metered and else left alone, reflection altogether. The layers are put around a method
+once, when it is first called; gRPC asks an interceptor at every call.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from parley_server.core.tracing import current_trace
 from parley_server.rpc import acting
 from parley_server.rpc.call import Call, current_call
 from parley_server.rpc.errors import told
+from parley_server.rpc.metering import CallMeter, count_unknown, metered
 from parley_server.rpc.tracing import trace_of
 
 log = structlog.get_logger("parley.rpc")
@@ -39,6 +41,7 @@ Method = Callable[[Any, Context], Awaitable[Any]]
 Metadata = Iterable[tuple[str, str | bytes]]
 
 OWN_PACKAGE = "/parley."
+HEALTH = "/grpc.health."
 
 
 class Malformed:
@@ -162,8 +165,9 @@ def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes none at run time
     """Puts the layers around every method of Parley's own services."""
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, meter: CallMeter | None = None) -> None:
         self._verifier = verifier
+        self._meter = meter
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
     async def intercept_service(
@@ -173,7 +177,9 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
     ) -> Any:
         handler = await continuation(handler_call_details)
         name = handler_call_details.method
-        if handler is None or not name.startswith(OWN_PACKAGE):
+        if handler is None and self._meter is not None:
+            count_unknown(self._meter)
+        if handler is None or not name.startswith((OWN_PACKAGE, HEALTH)):
             return handler
         current_trace.set(trace_of(handler_call_details.invocation_metadata))
         known, wrapped = self._wrapped.get(name, (None, None))
@@ -183,13 +189,19 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         return wrapped
 
     def _wrap(self, name: str, handler: Any) -> Any:
-        method = well_formed(handler.unary_stream or handler.unary_unary)
-        method = authenticated(self._verifier, method)
-        method = logged(name.rpartition("/")[2], method)
-        method = told_errors(method)
+        method = handler.unary_stream or handler.unary_unary
+        deserialize = handler.request_deserializer
+        if name.startswith(OWN_PACKAGE):
+            method = well_formed(method)
+            method = authenticated(self._verifier, method)
+            method = logged(name.rpartition("/")[2], method)
+            method = told_errors(method)
+            deserialize = _tolerant(deserialize)
+        if self._meter is not None:
+            method = metered(self._meter, name, handler, method)
         kind = (
             grpc.unary_stream_rpc_method_handler
             if handler.response_streaming
             else grpc.unary_unary_rpc_method_handler
         )
-        return kind(method, _tolerant(handler.request_deserializer), handler.response_serializer)
+        return kind(method, deserialize, handler.response_serializer)

@@ -13,6 +13,7 @@ from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
 from parley_server.core.watches import Watches
 from parley_server.rpc.layers import Layers
+from parley_server.rpc.metering import CallMeter
 from parley_server.rpc.servicer import ConversationServicer
 
 SERVICE = conversation_service_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
@@ -35,11 +36,12 @@ class Server:
         *,
         is_port_shared: bool,
         has_reflection: bool,
+        meter: CallMeter | None = None,
     ) -> None:
         self._turns = turns
         self._watches = watches
         self._server = grpc.aio.server(
-            interceptors=[Layers(verifier)],
+            interceptors=[Layers(verifier, meter)],
             options=[
                 ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
                 ("grpc.max_send_message_length", MAX_SEND_BYTES),

@@ -100,6 +100,15 @@ class Connections:
     async def close(self) -> None:
         await self._pool.close(timeout=2)
 
+    def in_use(self) -> int:
+        """How many connections are running a statement, or are being made."""
+        found = self._pool.get_stats()
+        return found["pool_size"] - found["pool_available"]
+
+    def waiting(self) -> int:
+        """How many statements wait for a connection."""
+        return self._pool.get_stats()["requests_waiting"]
+
     async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
         """Run one statement in a transaction of its own and return its rows.
 

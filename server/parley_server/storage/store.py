@@ -85,6 +85,10 @@ class PostgresStore:
         await self._claiming.close()
         await self.ending.close()
 
+    def pools(self) -> dict[str, Connections]:
+        """Return the sets of connections, by name."""
+        return {"claims": self._claiming, "ends": self.ending}
+
     async def schema(self) -> tuple[int, int] | None:
         """Return the schema's version, and the oldest worker it is for; None: it has neither."""
         found = await self.ending.run(statements.SCHEMA, {})
@@ -149,10 +153,18 @@ class PostgresStore:
             found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
         if not found:
             return None, None, None
-        user_sequence, _, fence, *_ = held = found[0]
+        user_sequence, _, fence, overrun, *_ = held = found[0]
         if user_sequence is None:
             return None, held[:_HELD_COLUMNS], held[_HELD_COLUMNS] if is_limited else None
-        return Lease(new.conversation_id, new.id, 1, fence + 1, user_sequence), None, None
+        lease = Lease(
+            new.conversation_id,
+            new.id,
+            attempt=1,
+            fence=fence + 1,
+            user_sequence=user_sequence,
+            is_taken_over=overrun is not None,
+        )
+        return lease, None, None
 
     async def _claimed_under_new_id(
         self,
@@ -189,7 +201,14 @@ class PostgresStore:
         if not found:
             return None
         attempt, fence = found[0]
-        return Lease(turn.conversation_id, turn.id, attempt, fence, turn.user_sequence)
+        return Lease(
+            turn.conversation_id,
+            turn.id,
+            attempt,
+            fence,
+            turn.user_sequence,
+            is_taken_over=turn.error_reason is FailureReason.TURN_ABANDONED,
+        )
 
     async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
         parameters = {
