@@ -28,6 +28,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from parley_server.config import BadSettings
 from parley_server.core.attempt import reason_of
 from parley_server.core.errors import LeaseLost, ParleyError
 from parley_server.core.model import Answer, FinishReason, Usage
@@ -277,10 +278,17 @@ def _is_begun(file: str) -> bool:
 def shared_page(listen: str) -> Iterator[Places]:
     """Serve the sum of several workers' numbers inside the block.
 
-    Raises: BadSettings: the address cannot be had.
+    Raises: BadSettings: the address cannot be had, or no folder to count in.
     """
     where = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(prefix="parley-metrics-", dir=where) as folder:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="parley-metrics-", dir=where)
+    except OSError:
+        raise BadSettings(
+            "PARLEY_METRICS_LISTEN: several workers count in files, and no folder for them can be "
+            "made: set TMPDIR to one that can be written to"
+        ) from None
+    with made as folder:
         places = Places(folder)
         with page(listen, make_wsgi_app(places.registry)):
             yield places
