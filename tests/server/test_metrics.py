@@ -483,6 +483,7 @@ async def test_a_port_that_is_taken_is_refused_in_a_sentence(
             PARLEY_METRICS_LISTEN=address,
             PARLEY_LOG_FORMAT="json",
         )
+        server.stop()
 
     expected = f"parley-server: PARLEY_METRICS_LISTEN: {address} is taken by another program"
     assert 1 == done.returncode
