@@ -1,6 +1,7 @@
 """Metrics, scraped over HTTP as Prometheus does: what each series counts, and what stops none."""
 
 import asyncio
+import math
 import os
 import re
 import signal
@@ -23,8 +24,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, Usage
-from parley_server.metrics import Metrics, Places, shared_page
+from parley_server.metrics import Places, shared_page
 from support.agents import Gate, ScriptedAgent, Speaker
+from support.issuer import Issuer, a_signing_key
 from support.processes import ServerProcess, run
 from support.proxy import PostgresProxy
 from support.services import Service, StartService, a_token, an_id, metadata, refused
@@ -511,10 +513,18 @@ async def test_a_silent_client_keeps_nobody_from_the_page(measured: Service) -> 
     assert found.families
 
 
-async def test_a_gauge_that_is_registered_is_on_the_page() -> None:
-    metrics = Metrics("echo")
-    metrics.gauge("parley_jwks_age_seconds", lambda: 12.5)
-    with metrics.looking():
-        page = generate_latest(metrics.registry).decode()
+async def test_age_of_published_keys_shows_and_is_infinite_until_they_are_had(
+    start_service: StartService,
+) -> None:
+    async with Issuer().running() as issuer:
+        issuer.publish(a_signing_key())
+        settings = {"auth_hs256_secret": None, "metrics_listen": ANYWHERE}
+        had = await start_service(auth_jwks_url=issuer.url, **settings)
+        issuer.go_down()
+        never = await start_service(auth_jwks_url=issuer.url, **settings)
+        assert had.worker.metrics_port is not None
+        await scraped_until(
+            had.worker.metrics_port, lambda found: 0 < found("parley_jwks_age_seconds") < 3600
+        )
 
-    assert 12.5 == Scrape(page)("parley_jwks_age_seconds")
+        assert math.inf == (await scrape(never))("parley_jwks_age_seconds")
