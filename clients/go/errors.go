@@ -92,8 +92,7 @@ func (e *Error) GRPCStatus() *status.Status { return e.status }
 // not, something has to change first: the request, the token, or what the caller knows.
 func (e *Error) Retryable() bool {
 	switch e.Reason {
-	case ReasonTurnInProgress, ReasonLeaseLost, ReasonAttemptLost, ReasonOverloaded,
-		ReasonTurnLimitReached:
+	case ReasonTurnInProgress, ReasonLeaseLost, ReasonAttemptLost, ReasonOverloaded, ReasonTurnLimitReached:
 		return true
 	}
 	return e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded

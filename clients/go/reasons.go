@@ -51,8 +51,8 @@ const (
 
 	// ReasonOverloaded: the server has as many calls as it takes. Nothing was stored.
 	ReasonOverloaded Reason = "OVERLOADED"
-	// ReasonTurnLimitReached: the caller has started as many turns within a minute as it may. Wait
-	// for [Error].RetryAfter.
+	// ReasonTurnLimitReached: the caller has started as many turns within a minute as it may. The next one
+	// may start after RetryAfter.
 	ReasonTurnLimitReached Reason = "TURN_LIMIT_REACHED"
 	// ReasonStoreUnavailable: the server's database cannot be reached, or was too slow.
 	ReasonStoreUnavailable Reason = "STORE_UNAVAILABLE"

@@ -49,7 +49,8 @@ func TestRetriesAreBounded(t *testing.T) {
 
 func TestWhatNeedsADecisionIsNotRetried(t *testing.T) {
 	busy := refuses(codes.Aborted, parley.ReasonTurnInProgress)
-	for _, each := range []step{busy, full, longWait, refuses(codes.NotFound, parley.ReasonConversationNotFound)} {
+	limited := refuses(codes.ResourceExhausted, parley.ReasonTurnLimitReached)
+	for _, each := range []step{busy, full, limited, longWait, refuses(codes.NotFound, parley.ReasonConversationNotFound)} {
 		server := aScript(t, each)
 		client := aClient(t, server.address)
 		_, chatted := client.Chat(t.Context(), &parley.ChatRequest{Message: "hello", RequestId: "r"})
