@@ -41,7 +41,6 @@ const BY_REASON: Readonly<Record<ErrorReason, Kind>> = {
   TURN_ABANDONED: errors.TurnAbandoned,
   INTERNAL: errors.InternalError,
   WATCH_EXPIRED: errors.WatchExpired,
-  TURN_LIMIT_REACHED: errors.TurnLimitReached,
 };
 
 /** One class for each code that says enough by itself. */
