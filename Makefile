@@ -97,7 +97,8 @@ descriptors: $(DESCRIPTORS) ## Build the descriptor set that Envoy transcodes JS
 
 $(DESCRIPTORS): $(PROTO_FILES) $(STAMP)
 	@mkdir -p $(@D)
-	@$(PROTOC) --include_imports --include_source_info -o $@ $(PROTO_FILES)
+	@# The details of errors, too: in a status they are of any type, and JSON needs to know which.
+	@$(PROTOC) --include_imports --include_source_info -o $@ $(PROTO_FILES) google/rpc/error_details.proto
 
 gen: $(STAMP) ## Generate the stubs of every client from the protos
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=protos --grpc_python_out=protos \

@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -43,9 +44,9 @@ def template(postgres_url: str) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name}")
 
 
-@pytest.fixture
-def database_url(postgres_url: str, template: str) -> Iterator[str]:
-    """A migrated, empty database of this test's own."""
+@contextmanager
+def a_database(postgres_url: str, template: str) -> Iterator[str]:
+    """Make a migrated, empty database. Yields: its URL."""
     name = f"parley_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -53,3 +54,10 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
     # Another role's connections may be there still, which only a superuser can end.
     with psycopg.connect(as_superuser(postgres_url), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """A migrated, empty database of this test's own."""
+    with a_database(postgres_url, template) as url:
+        yield url

@@ -86,6 +86,8 @@ class AsyncConnection:
         tries = Tries(call.timeout_s)
         while True:
             metadata = await metadata_from_async(self._token) + self._acting
+            if tries.is_first:
+                metadata += call.first_metadata
             method = getattr(self._connected(), call.method)
             try:
                 return cast(

@@ -8,6 +8,8 @@ from google.protobuf.message import Message
 
 from parley.v1 import conversation_service_pb2 as pb
 
+RETRY_IS_SAFE = (("parley-retry", "safe"),)
+"""Tells a proxy, which does not see the request id, that it may send the call to another worker."""
 CHAT_TIMEOUT_S = 120.0
 READ_TIMEOUT_S = 10.0
 
@@ -29,6 +31,8 @@ class Call(Generic[Response]):
     timeout_s: float
     """For all tries together, in seconds."""
     request_id: str = ""
+    first_metadata: tuple[tuple[str, str], ...] = ()
+    """What only its first try carries: tries of proxies add to those of the client, once."""
 
 
 def new_request_id() -> str:
@@ -63,7 +67,7 @@ def chat(
         on_disconnect=_choice(pb.OnDisconnect, on_disconnect),
         agent=agent or "",
     )
-    return Call("Chat", request, timeout_s, key)
+    return Call("Chat", request, timeout_s, key, RETRY_IS_SAFE)
 
 
 def history_page(

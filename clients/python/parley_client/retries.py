@@ -38,6 +38,11 @@ class Tries:
         self._count = 1
 
     @property
+    def is_first(self) -> bool:
+        """Say whether nothing has failed yet."""
+        return self._count == 1
+
+    @property
     def time_left_s(self) -> float:
         """Until the deadline, in seconds; 0 when it has passed."""
         return max(0.0, self._ends_at - self._clock())

@@ -84,6 +84,8 @@ class Connection:
         tries = Tries(call.timeout_s)
         while True:
             metadata = metadata_from(self._token) + self._acting
+            if tries.is_first:
+                metadata += call.first_metadata
             method = getattr(self._connected(), call.method)
             rpc = method.future(call.request, timeout=tries.time_left_s, metadata=metadata)
             try:

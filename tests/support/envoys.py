@@ -1,0 +1,211 @@
+"""The Envoy of deploy/envoy/envoy.yaml as a process of its own, in front of workers of a test."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import httpx2 as httpx
+
+from parley.v1 import conversation_service_pb2_grpc
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "deploy" / "envoy" / "envoy.yaml"
+BINARY = Path(sys.executable).parent / "envoy"
+START_S = 30
+
+Change = tuple[str, str]
+"""A text of the configuration and what it becomes. It has to be there."""
+
+
+def changed(text: str, *changes: Change) -> str:
+    for old, new in changes:
+        assert old in text, f"envoy.yaml has no {old!r} any more"
+        text = text.replace(old, new)
+    return text
+
+
+def with_tls(text: str) -> str:
+    """Take the parts about TLS out of their comments."""
+    return text.replace("#tls ", "")
+
+
+def descriptors_in(folder: Path) -> Path:
+    """Build what Envoy transcodes JSON with, as people do."""
+    path = folder / "parley.binpb"
+    if not path.exists():
+        subprocess.run(
+            ["make", "--silent", "descriptors", f"DESCRIPTORS={path}", f"PYTHON={sys.executable}"],
+            cwd=ROOT,
+            check=True,
+        )
+    return path
+
+
+class Envoy:
+    """A proxy in front of one or two workers, on ports that the system chose.
+
+    Args:
+        ports: the workers'; of one alone, the second place leads nowhere.
+        changes: what this test's configuration has instead of texts of the file's.
+    """
+
+    def __init__(
+        self, folder: Path, ports: Iterable[int], *changes: Change, text: str = ""
+    ) -> None:
+        first, *others = ports
+        admin_path = folder / "admin"
+        config_path = folder / "envoy.yaml"
+        config_path.write_text(
+            changed(
+                text or CONFIG.read_text(),
+                ("port_value: 9901", "port_value: 0"),
+                ("port_value: 8080", "port_value: 0"),
+                ("port_value: 50051", f"port_value: {first}"),
+                ("port_value: 50052", f"port_value: {others[0] if others else 1}"),
+                ("build/parley.binpb", str(descriptors_in(folder))),
+                *changes,
+            )
+        )
+        self.log = folder / "log"
+        """What Envoy says of itself."""
+        self.lines: list[str] = []
+        """The access log."""
+        self.process = subprocess.Popen(
+            [
+                str(BINARY),
+                *("-c", str(config_path)),
+                *("--admin-address-path", str(admin_path)),
+                *("--log-path", str(self.log)),
+                *("--base-id-path", str(folder / "base-id"), "--use-dynamic-base-id"),
+                *("--concurrency", "2", "--file-flush-interval-msec", "50"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.admin = httpx.Client(base_url=f"http://{self._awaited(admin_path)}", timeout=10)
+            listener = self.admin.get("/listeners?format=json").json()["listener_statuses"][0]
+        except BaseException:
+            self.stop()
+            raise
+        self.port: int = listener["local_address"]["socket_address"]["port_value"]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def _awaited(self, path: Path) -> str:
+        """Return what Envoy writes into a file once it listens."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if path.exists() and path.read_text():
+                return path.read_text()
+            time.sleep(0.02)
+        said = [line for line in self.log.read_text().splitlines() if "[info]" not in line]
+        raise AssertionError(f"Envoy did not start: {said}")
+
+    def stat(self, name: str) -> int:
+        """Return a counter or gauge; 0: nothing was counted yet."""
+        found = re.search(
+            r": (\d+)$", self.admin.get(f"/stats?filter=^{re.escape(name)}$").text.strip()
+        )
+        return int(found[1]) if found else 0
+
+    def health_of(self, port: int) -> dict[str, Any]:
+        """Return what Envoy holds against a worker: of a healthy one, nothing."""
+        clusters = self.admin.get("/clusters?format=json").json()["cluster_statuses"]
+        hosts = next(c for c in clusters if c["name"] == "parley")["host_statuses"]
+        host = next(h for h in hosts if h["address"]["socket_address"]["port_value"] == port)
+        return {name: value for name, value in host["health_status"].items() if value is True}
+
+    async def until_healthy(self, *ports: int) -> None:
+        """Wait until each of the workers gets calls."""
+        for port in ports:
+            async with asyncio.timeout(START_S):
+                while self.health_of(port):
+                    await asyncio.sleep(0.05)
+
+    async def until_unhealthy(self, port: int) -> dict[str, Any]:
+        """Wait until something is held against a worker, and return it."""
+        async with asyncio.timeout(START_S):
+            while not (found := self.health_of(port)):
+                await asyncio.sleep(0.05)
+        return found
+
+    async def logged(self, text: str) -> dict[str, Any]:
+        """Return the access log's first line with this text, once it is there."""
+        async with asyncio.timeout(START_S):
+            while not (found := [line for line in self.lines if text in line]):
+                await asyncio.sleep(0.05)
+        line: dict[str, Any] = json.loads(found[0])
+        return line
+
+    def calls_of_workers(self) -> Counter[int]:
+        """Return how many calls each worker was sent, by port."""
+        clusters = self.admin.get("/clusters?format=json").json()["cluster_statuses"]
+        hosts = next(c for c in clusters if c["name"] == "parley")["host_statuses"]
+        return Counter(
+            {
+                host["address"]["socket_address"]["port_value"]: int(stat.get("value", 0))
+                for host in hosts
+                for stat in host["stats"]
+                if stat["name"] == "rq_total"
+            }
+        )
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._reader.join(5)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.admin.close()
+        self.stop()
+
+
+class Caller:
+    """Plain stubs through a proxy, with gRPC's own retries only where a test wants them."""
+
+    def __init__(
+        self,
+        address: str,
+        service_config: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        options: list[tuple[str, str | int]] = [("grpc.enable_retries", int(bool(service_config)))]
+        if service_config:
+            options.append(("grpc.service_config", service_config))
+        self.channel = (
+            grpc.aio.insecure_channel(address, options)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options)
+        )
+        self.stub = conversation_service_pb2_grpc.ConversationServiceStub(self.channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.channel.close(None)
