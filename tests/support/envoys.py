@@ -54,7 +54,7 @@ class Envoy:
     """A proxy in front of one or two workers, on ports that the system chose.
 
     Args:
-        ports: the workers'; of one alone, the second place leads nowhere.
+        ports: the workers'; one alone has both places.
         changes: what this test's configuration has instead of texts of the file's.
     """
 
@@ -70,7 +70,7 @@ class Envoy:
                 ("port_value: 9901", "port_value: 0"),
                 ("port_value: 8080", "port_value: 0"),
                 ("port_value: 50051", f"port_value: {first}"),
-                ("port_value: 50052", f"port_value: {others[0] if others else 1}"),
+                ("port_value: 50052", f"port_value: {others[0] if others else first}"),
                 ("build/parley.binpb", str(descriptors_in(folder))),
                 *changes,
             )
@@ -97,6 +97,7 @@ class Envoy:
         self._reader.start()
         try:
             self.admin = httpx.Client(base_url=f"http://{self._awaited(admin_path)}", timeout=10)
+            self._until_ready()
             listener = self.admin.get("/listeners?format=json").json()["listener_statuses"][0]
         except BaseException:
             self.stop()
@@ -121,6 +122,13 @@ class Envoy:
             time.sleep(0.02)
         said = [line for line in self.log.read_text().splitlines() if "[info]" not in line]
         raise AssertionError(f"Envoy did not start: {said}")
+
+    def _until_ready(self) -> None:
+        """Wait until Envoy has asked every worker for its health and takes calls."""
+        deadline = time.monotonic() + START_S
+        while self.admin.get("/ready").status_code != 200:
+            assert time.monotonic() < deadline, "Envoy does not get ready"
+            time.sleep(0.02)
 
     def stat(self, name: str) -> int:
         """Return a counter or gauge; 0: nothing was counted yet."""
