@@ -77,14 +77,14 @@ async def deployed(
         a_database(postgres_url, template) as url,
         ServerProcess(url) as first,
         ServerProcess(url) as second,
-        Envoy(folder, [first.port, second.port]) as envoy,
     ):
-        await envoy.until_healthy(first.port, second.port)
-        deployment = Deployment(envoy, [first, second], url)
-        yield deployment
-        await deployment.http.aclose()
-        for worker in (first, second):
-            await worker.channel.close(None)
+        async with Envoy(folder, [first.port, second.port]) as envoy:
+            await envoy.until_healthy(first.port, second.port)
+            deployment = Deployment(envoy, [first, second], url)
+            yield deployment
+            await deployment.http.aclose()
+            for worker in (first, second):
+                await worker.channel.close(None)
 
 
 async def test_calls_of_one_connection_are_spread_over_both_workers(deployed: Deployment) -> None:
@@ -318,20 +318,20 @@ async def test_tls_as_in_the_comments_is_spoken_to_callers_and_to_workers(tmp_pa
     inside = authority.issue_cert("parley.internal")
     key_and_chain = (inside.private_key_pem.bytes(), inside.cert_chain_pems[0].bytes())
     files = ("/etc/envoy", str(tmp_path))
-    async with scripted(
-        an_answer(), credentials=grpc.ssl_server_credentials([key_and_chain])
-    ) as worker:
-        with Envoy(tmp_path, [worker.port], files, text=with_tls(CONFIG.read_text())) as envoy:
-            trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
-            async with Caller(envoy.address, credentials=trusted) as caller:
-                answer = await caller.stub.Chat(pb.ChatRequest(message="hello"), timeout=20)
-            context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-            async with httpx.AsyncClient(verify=context) as http:
-                url = f"https://localhost:{envoy.port}/v1/conversations:chat"
-                posted = await http.post(url, json={"message": "hello"})
-            async with httpx.AsyncClient() as http:
-                with pytest.raises(httpx.TransportError):
-                    await http.post(url.replace("https", "http"), json={"message": "hello"})
+    async with (
+        scripted(an_answer(), credentials=grpc.ssl_server_credentials([key_and_chain])) as worker,
+        Envoy(tmp_path, [worker.port], files, text=with_tls(CONFIG.read_text())) as envoy,
+    ):
+        trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        async with Caller(envoy.address, credentials=trusted) as caller:
+            answer = await caller.stub.Chat(pb.ChatRequest(message="hello"), timeout=20)
+        context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+        async with httpx.AsyncClient(verify=context) as http:
+            url = f"https://localhost:{envoy.port}/v1/conversations:chat"
+            posted = await http.post(url, json={"message": "hello"})
+        async with httpx.AsyncClient() as http:
+            with pytest.raises(httpx.TransportError):
+                await http.post(url.replace("https", "http"), json={"message": "hello"})
 
     assert "HELLO" == answer.response
     assert "HELLO" == posted.json()["response"]

@@ -60,19 +60,22 @@ async def test_turn_cut_off_in_mid_call_is_sent_again_only_with_a_request_id(
     script = HangsOnce()
     first = await start_service(ScriptedAgent(script))
     second = await start_service(ScriptedAgent(script))
-    async with Wire(first.port).running() as wire, Wire(second.port).running() as other:
-        with Envoy(tmp_path, [wire.port, other.port]) as envoy:
-            await envoy.until_healthy(wire.port, other.port)
-            async with Caller(envoy.address) as caller:
-                call = caller.stub.Chat(
-                    pb.ChatRequest(message="hello", request_id=request_id),
-                    metadata=(*metadata("ada"), *([SAFE] if request_id else [])),
-                    timeout=60,
-                )
-                await script.entered.wait()
-                wire.cut()
-                other.cut()
-                (answer,) = await asyncio.gather(call, return_exceptions=True)
+    async with (
+        Wire(first.port).running() as wire,
+        Wire(second.port).running() as other,
+        Envoy(tmp_path, [wire.port, other.port]) as envoy,
+    ):
+        await envoy.until_healthy(wire.port, other.port)
+        async with Caller(envoy.address) as caller:
+            call = caller.stub.Chat(
+                pb.ChatRequest(message="hello", request_id=request_id),
+                metadata=(*metadata("ada"), *([SAFE] if request_id else [])),
+                timeout=60,
+            )
+            await script.entered.wait()
+            wire.cut()
+            other.cut()
+            (answer,) = await asyncio.gather(call, return_exceptions=True)
 
     if request_id:
         assert "HELLO" == answer.response
@@ -89,28 +92,26 @@ async def test_killed_workers_turns_are_answered_by_the_other_worker(
     gate = Gate()
     agent = ScriptedAgent(gate)
     heir = await start_service(agent, lease_s=1.5)
-    with (
-        ServerProcess(database_url, agent="echo:60", lease_s=1.5) as doomed,
-        Envoy(tmp_path, [doomed.port, heir.port]) as envoy,
-    ):
-        await envoy.until_healthy(doomed.port, heir.port)
-        async with Caller(envoy.address) as caller:
-            calls = [
-                asyncio.ensure_future(
-                    caller.stub.Chat(
-                        pb.ChatRequest(message="hello", request_id=an_id()),
-                        metadata=(*metadata("ada"), SAFE),
-                        timeout=60,
+    with ServerProcess(database_url, agent="echo:60", lease_s=1.5) as doomed:
+        async with Envoy(tmp_path, [doomed.port, heir.port]) as envoy:
+            await envoy.until_healthy(doomed.port, heir.port)
+            async with Caller(envoy.address) as caller:
+                calls = [
+                    asyncio.ensure_future(
+                        caller.stub.Chat(
+                            pb.ChatRequest(message="hello", request_id=an_id()),
+                            metadata=(*metadata("ada"), SAFE),
+                            timeout=60,
+                        )
                     )
-                )
-                for _ in range(6)
-            ]
-            while counted(database_url) != (6, 6):
-                await asyncio.sleep(0.05)
-            lost = 6 - len(agent.runs)
-            doomed.kill()
-            gate.opened.set()
-            answers = await asyncio.gather(*calls)
+                    for _ in range(6)
+                ]
+                while counted(database_url) != (6, 6):
+                    await asyncio.sleep(0.05)
+                lost = 6 - len(agent.runs)
+                doomed.kill()
+                gate.opened.set()
+                answers = await asyncio.gather(*calls)
 
     assert lost > 0
     assert ["HELLO"] * 6 == [answer.response for answer in answers]
@@ -121,15 +122,17 @@ async def attempts(
     tmp_path: Path, refusal: Refusal, *, safe: bool, service_config: str | None = None
 ) -> int:
     """Return how often a worker is asked for one turn that it always refuses."""
-    async with scripted(refusal) as worker:
-        with Envoy(tmp_path, [worker.port]) as envoy:
-            async with Caller(envoy.address, service_config) as caller:
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await caller.stub.Chat(
-                        pb.ChatRequest(message="hello", request_id="r"),
-                        metadata=[SAFE] if safe else [],
-                        timeout=60,
-                    )
+    async with (
+        scripted(refusal) as worker,
+        Envoy(tmp_path, [worker.port]) as envoy,
+        Caller(envoy.address, service_config) as caller,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await caller.stub.Chat(
+                pb.ChatRequest(message="hello", request_id="r"),
+                metadata=[SAFE] if safe else [],
+                timeout=60,
+            )
     assert refusal.code == caught.value.code()
     return len(worker.asked)
 
@@ -156,32 +159,38 @@ async def test_tries_of_envoy_add_to_grpcs_own(
 
 async def test_python_clients_turn_is_tried_seven_times_in_all(tmp_path: Path) -> None:
     """The client says itself that its turns have request ids."""
-    async with scripted(Refusal(reason="STORE_UNAVAILABLE", retry_s=0.05)) as worker:
-        with Envoy(tmp_path, [worker.port]) as envoy:
-            async with AsyncParleyClient(envoy.address, token=a_token()) as client:
-                with pytest.raises(StoreUnavailable):
-                    await client.chat("hello")
+    async with (
+        scripted(Refusal(reason="STORE_UNAVAILABLE", retry_s=0.05)) as worker,
+        Envoy(tmp_path, [worker.port]) as envoy,
+        AsyncParleyClient(envoy.address, token=a_token()) as client,
+    ):
+        with pytest.raises(StoreUnavailable):
+            await client.chat("hello")
     assert 7 == len(worker.asked)
     assert 1 == len({asked.request.request_id for asked in worker.asked})
 
 
 async def test_read_is_sent_again_without_asking(tmp_path: Path) -> None:
-    async with scripted(DRAINED, DRAINED, pb.GetTurnResponse(turn=cpb.Turn(attempt=7))) as worker:
-        with Envoy(tmp_path, [worker.port]) as envoy:
-            async with Caller(envoy.address) as caller:
-                answer = await caller.stub.GetTurn(pb.GetTurnRequest(request_id="r"), timeout=60)
+    async with (
+        scripted(DRAINED, DRAINED, pb.GetTurnResponse(turn=cpb.Turn(attempt=7))) as worker,
+        Envoy(tmp_path, [worker.port]) as envoy,
+        Caller(envoy.address) as caller,
+    ):
+        answer = await caller.stub.GetTurn(pb.GetTurnRequest(request_id="r"), timeout=60)
     assert (7, 3) == (answer.turn.attempt, len(worker.asked))
 
 
 async def test_json_caller_may_say_that_a_turn_is_safe_too(tmp_path: Path) -> None:
-    async with scripted(DRAINED, an_answer()) as worker:
-        with Envoy(tmp_path, [worker.port]) as envoy:
-            async with httpx.AsyncClient(base_url=f"http://{envoy.address}") as http:
-                response = await http.post(
-                    "/v1/conversations:chat",
-                    json={"message": "hello", "request_id": "r"},
-                    headers=dict([SAFE]),
-                )
+    async with (
+        scripted(DRAINED, an_answer()) as worker,
+        Envoy(tmp_path, [worker.port]) as envoy,
+        httpx.AsyncClient(base_url=f"http://{envoy.address}") as http,
+    ):
+        response = await http.post(
+            "/v1/conversations:chat",
+            json={"message": "hello", "request_id": "r"},
+            headers=dict([SAFE]),
+        )
     assert (200, "HELLO", 2) == (
         response.status_code,
         response.json()["response"],

@@ -38,16 +38,10 @@ def with_tls(text: str) -> str:
     return text.replace("#tls ", "")
 
 
-def descriptors_in(folder: Path) -> Path:
+def build_descriptors(path: Path) -> None:
     """Build what Envoy transcodes JSON with, as people do."""
-    path = folder / "parley.binpb"
-    if not path.exists():
-        subprocess.run(
-            ["make", "--silent", "descriptors", f"DESCRIPTORS={path}", f"PYTHON={sys.executable}"],
-            cwd=ROOT,
-            check=True,
-        )
-    return path
+    make = ("make", "--silent", "descriptors", f"DESCRIPTORS={path}", f"PYTHON={sys.executable}")
+    subprocess.run(make, cwd=ROOT, check=True)
 
 
 class Envoy:
@@ -62,30 +56,34 @@ class Envoy:
         self, folder: Path, ports: Iterable[int], *changes: Change, text: str = ""
     ) -> None:
         first, *others = ports
-        admin_path = folder / "admin"
-        config_path = folder / "envoy.yaml"
-        config_path.write_text(
-            changed(
-                text or CONFIG.read_text(),
-                ("port_value: 9901", "port_value: 0"),
-                ("port_value: 8080", "port_value: 0"),
-                ("port_value: 50051", f"port_value: {first}"),
-                ("port_value: 50052", f"port_value: {others[0] if others else first}"),
-                ("build/parley.binpb", str(descriptors_in(folder))),
-                *changes,
-            )
+        self._folder = folder
+        self._text = changed(
+            text or CONFIG.read_text(),
+            ("port_value: 9901", "port_value: 0"),
+            ("port_value: 8080", "port_value: 0"),
+            ("port_value: 50051", f"port_value: {first}"),
+            ("port_value: 50052", f"port_value: {others[0] if others else first}"),
+            ("build/parley.binpb", str(folder / "parley.binpb")),
+            *changes,
         )
         self.log = folder / "log"
         """What Envoy says of itself."""
         self.lines: list[str] = []
         """The access log."""
+        self.port = 0
+
+    def _start(self) -> None:
+        admin_path = self._folder / "admin"
+        config_path = self._folder / "envoy.yaml"
+        config_path.write_text(self._text)
+        build_descriptors(self._folder / "parley.binpb")
         self.process = subprocess.Popen(
             [
                 str(BINARY),
                 *("-c", str(config_path)),
                 *("--admin-address-path", str(admin_path)),
                 *("--log-path", str(self.log)),
-                *("--base-id-path", str(folder / "base-id"), "--use-dynamic-base-id"),
+                *("--base-id-path", str(self._folder / "base-id"), "--use-dynamic-base-id"),
                 *("--concurrency", "2", "--file-flush-interval-msec", "50"),
             ],
             stdout=subprocess.PIPE,
@@ -102,7 +100,7 @@ class Envoy:
         except BaseException:
             self.stop()
             raise
-        self.port: int = listener["local_address"]["socket_address"]["port_value"]
+        self.port = listener["local_address"]["socket_address"]["port_value"]
 
     @property
     def address(self) -> str:
@@ -185,10 +183,12 @@ class Envoy:
         self.process.wait(10)
         self._reader.join(5)
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        # In a thread: Envoy is ready when the workers have told their health, from this very loop.
+        await asyncio.to_thread(self._start)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.admin.close()
         self.stop()
 
