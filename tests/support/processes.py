@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import cached_property
 from typing import Any
 
 import grpc
@@ -56,8 +57,15 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.port = self._port()
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
-        self.stub = conversation_service_pb2_grpc.ConversationServiceStub(self.channel)
+
+    @cached_property
+    def channel(self) -> grpc.aio.Channel:
+        """Opened by who first uses it: a process may be started in a thread, without a loop."""
+        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
+
+    @cached_property
+    def stub(self) -> Any:
+        return conversation_service_pb2_grpc.ConversationServiceStub(self.channel)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
