@@ -27,6 +27,8 @@ GATHER_S = 0.02
 RECONNECT_S = 1.0
 GREETING_S = 10.0
 """How often a worker says that it listens."""
+GREETED_BACK_S = 1.0
+"""How soon whoever is new has heard from all the others."""
 PEER_S = 30.0
 """How long a worker that said so is taken to listen."""
 TOPICS_A_SIGNAL = 300
@@ -135,6 +137,7 @@ class PostgresSignals:
         self._greeting = loop.call_later(GREETING_S, self._greet)
 
     async def _listen(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
+        greeted_within_s = GREETED_BACK_S
         while True:
             try:
                 connection = await psycopg.AsyncConnection.connect(
@@ -149,7 +152,8 @@ class PostgresSignals:
                 async with connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     self.are_live = True
-                    self._alone_from = asyncio.get_running_loop().time() + GREETING_S * 1.5
+                    self._alone_from = asyncio.get_running_loop().time() + greeted_within_s
+                    greeted_within_s = GREETING_S * 1.5  # who knows it does not greet it back
                     self._send_now([])
                     on_gap()
                     async for notification in connection.notifies():

@@ -62,16 +62,27 @@ async def join() -> AsyncIterator[Join]:
         await peer.close()
 
 
-async def test_worker_that_has_forgotten_its_peers_tells_them(
-    join: Join, database_url: str
+async def test_worker_that_comes_back_tells_those_whom_it_has_forgotten(
+    join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after half a minute without its connection: the others know it, and do not greet it back.
+    """The others know it, and do not greet it back.
 
-    Fails when a worker that has just begun to listen takes itself to be alone.
+    Fails when a worker that has just begun to listen again takes itself to be alone.
     """
+    monkeypatch.setattr("parley_server.storage.signals.RECONNECT_S", 0.05)
+    monkeypatch.setattr("parley_server.storage.signals.GREETED_BACK_S", -1)
     one, two = await join(database_url), await join(database_url)
     await until(lambda: one.signals._peers and two.signals._peers)
-    two.signals._peers.clear()
+    admin = database_url.replace("//parley@", "//postgres@")
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'parley-signals' AND datname = current_database()"
+            " ORDER BY backend_start DESC LIMIT 1"
+        )
+    await until(lambda: not two.signals.are_live)
+    two.signals._peers.clear()  # as after half a minute
+    await until(lambda: two.signals.are_live)
     two.signals.send(TOPIC)
 
     await until(lambda: TOPIC in one.heard)
