@@ -23,11 +23,14 @@ from parley_server.core.errors import StoreUnavailable
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reads import Reads
 from parley_server.core.runs import TurnSettings
-from parley_server.core.turns import Turns
+from parley_server.core.turns import OVERTIME_S, Turns
 from parley_server.core.waiting import Bells
-from parley_server.core.watches import Watches
+from parley_server.core.watches import LONGEST_WATCH_S, Watches
 from parley_server.core.window import ANSWER_TOKENS
+from parley_server.rpc.admission import Admission
+from parley_server.rpc.options import Limits, options
 from parley_server.rpc.server import Server
+from parley_server.rpc.tls import BadCertificate, Renewing, TlsFiles
 from parley_server.storage import schema
 from parley_server.storage.database import DatabaseAway, UnsafeDatabase
 from parley_server.storage.signals import NoSignals, PostgresSignals
@@ -124,6 +127,37 @@ def metrics_for(settings: Settings) -> "Metrics | None":
     return Metrics(settings.agent or "", settings.place)
 
 
+def server_options(settings: Settings, *, is_port_shared: bool) -> list[tuple[str, int]]:
+    """Return the options of gRPC's server."""
+    limits = Limits(
+        max_receive_bytes=settings.grpc_max_receive_bytes,
+        max_send_bytes=settings.grpc_max_send_bytes,
+        max_metadata_bytes=settings.grpc_max_metadata_bytes,
+        max_streams=settings.grpc_max_streams,
+        connection_age_s=settings.grpc_connection_age_s,
+        connection_idle_s=settings.grpc_connection_idle_s,
+        keepalive_s=settings.grpc_keepalive_s,
+        keepalive_timeout_s=settings.grpc_keepalive_timeout_s,
+        min_ping_s=settings.grpc_min_ping_s,
+    )
+    longest_call_s = max(settings.chat_timeout_s + OVERTIME_S, LONGEST_WATCH_S)
+    return options(limits, longest_call_s=longest_call_s, is_port_shared=is_port_shared)
+
+
+def certificate_for(settings: Settings) -> Renewing | None:
+    """Return what to speak TLS with; None: plaintext.
+
+    Raises: BadSettings.
+    """
+    files = TlsFiles.named(
+        settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file
+    )
+    try:
+        return None if files is None else Renewing(files)
+    except BadCertificate as error:
+        raise BadSettings(str(error)) from None
+
+
 class Worker:
     """One process's worth of Parley."""
 
@@ -174,7 +208,14 @@ class Worker:
             Reads(self.store),
             self.watches,
             self.verifier,
-            is_port_shared=is_port_shared,
+            Admission(
+                max_open_chats=settings.max_open_chats,
+                max_reads=settings.max_reads,
+                max_unsent_bytes=settings.max_unsent_bytes,
+                open_turns=lambda: len(self.turns.runs),
+            ),
+            options=server_options(settings, is_port_shared=is_port_shared),
+            certificate=certificate_for(settings),
             has_reflection=settings.reflection,
             meter=self.metrics,
         )

@@ -89,23 +89,31 @@ def migrate() -> None:
 def check(
     address: Annotated[str, typer.Option(help="Default: PARLEY_LISTEN.")] = "",
     timeout_s: Annotated[float, typer.Option(help="How long to wait, in seconds.")] = 3.0,
+    service: Annotated[
+        str, typer.Option(help="A health service's name. Default: whether calls may be sent.")
+    ] = "",
+    liveness: Annotated[
+        bool, typer.Option("--liveness", help="Ask whether the process runs, and no more.")
+    ] = False,
 ) -> None:
     """Ask a server for its health. Exit code 0: it serves."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    if service and liveness:
+        _refuse("--service and --liveness exclude each other")
+    settings = _settings()
+    target = address or settings.listen
+    from parley_server.probe import Unanswered, health_of
 
-    target = address or _settings().listen
-    with grpc.insecure_channel(target) as channel:
+    def ask() -> None:
+        settings.check_certificates()
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=timeout_s
-            )
-        except grpc.RpcError as error:
-            _refuse(f"{target} does not answer: {error.code().name}")
-    name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    _say(f"{target}: {name}")
-    if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        raise typer.Exit(1)
+            name = health_of(settings, target, "liveness" if liveness else service, timeout_s)
+        except Unanswered as error:
+            _refuse(f"{target} does not answer: {error}")
+        _say(f"{target}: {name}")
+        if name != "SERVING":
+            raise typer.Exit(1)
+
+    _refusing(ask)
 
 
 @app.command()
@@ -163,7 +171,8 @@ def _welcome(asked: Settings, settings: Settings, port: int) -> str:
     """
     host = settings.listen.rpartition(":")[0]
     address = settings.listen if settings.is_unix else f"{host}:{port}"
-    lines = [f"Parley serves on {address} with the agent {settings.agent}.", ""]
+    over = "" if settings.tls_cert_file is None else " over TLS"
+    lines = [f"Parley serves on {address}{over} with the agent {settings.agent}.", ""]
     if settings.auth_keys_file is not None or settings.auth_jwks_url is not None:
         lines += [
             f"  A caller needs a token of the issuer {settings.auth_issuer}",

@@ -15,7 +15,9 @@ OTHERS = frozenset(
     {
         "PARLEY_ADDRESS",
         "PARLEY_CA_FILE",
+        "PARLEY_CERT_FILE",
         "PARLEY_CI",
+        "PARLEY_KEY_FILE",
         "PARLEY_PLAINTEXT",
         "PARLEY_TOKEN",
         "PARLEY_TOKEN_FILE",
@@ -70,6 +72,23 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=125, ge=0, le=86_400)
     max_watches: int = Field(default=2000, ge=0)
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_open_chats: int = Field(default=2500, ge=1)
+    max_reads: int = Field(default=200, ge=1)
+    max_unsent_bytes: int = Field(default=32 * 1024 * 1024, ge=4 * 1024 * 1024)
+
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+
+    grpc_max_receive_bytes: int = Field(default=1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
+    grpc_max_send_bytes: int = Field(default=4 * 1024 * 1024, ge=4 * 1024 * 1024, le=2**30)
+    grpc_max_metadata_bytes: int = Field(default=16 * 1024, ge=12 * 1024, le=1024 * 1024)
+    grpc_max_streams: int = Field(default=100, ge=1, le=100_000)
+    grpc_connection_age_s: float = Field(default=300, ge=1, le=86_400)
+    grpc_connection_idle_s: float = Field(default=300, ge=1, le=86_400)
+    grpc_keepalive_s: float = Field(default=60, ge=1, le=86_400)
+    grpc_keepalive_timeout_s: float = Field(default=20, ge=1, le=86_400)
+    grpc_min_ping_s: float = Field(default=20, ge=0, le=86_400)
 
     log_format: Literal["console", "json"] | None = None
 
@@ -153,7 +172,7 @@ class Settings(BaseSettings):
 
         Raises: BadSettings: names all that is wrong.
         """
-        wrong = self._wrong_keys()
+        wrong = self._wrong_keys() + self._wrong_certificates()
         if self.instructions and self.instructions_file:
             wrong.append(
                 "PARLEY_INSTRUCTIONS and PARLEY_INSTRUCTIONS_FILE are both set: choose one"
@@ -180,6 +199,23 @@ class Settings(BaseSettings):
         Raises: BadSettings: names all that is wrong.
         """
         _refuse_if_any(self._wrong_keys())
+
+    def check_certificates(self) -> None:
+        """Check what TLS is spoken with.
+
+        Raises: BadSettings: names all that is wrong.
+        """
+        _refuse_if_any(self._wrong_certificates())
+
+    def _wrong_certificates(self) -> list[str]:
+        wrong = []
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            wrong.append("PARLEY_TLS_CERT_FILE and PARLEY_TLS_KEY_FILE go together: set both")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            wrong.append(
+                "PARLEY_TLS_CLIENT_CA_FILE: set PARLEY_TLS_CERT_FILE and PARLEY_TLS_KEY_FILE too"
+            )
+        return wrong
 
     @property
     def has_keys(self) -> bool:

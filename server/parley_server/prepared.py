@@ -32,8 +32,9 @@ def prepared(
         say: told in one sentence of everything that takes longer than a second.
         meanwhile: done while the processes start.
     Yields: settings in which the database, the keys and the agent are all named.
-    Raises: PostgresNotStarted, BadAgent.
+    Raises: PostgresNotStarted, BadAgent, BadCertificate.
     """
+    _certificate_fits(settings)
     found: dict[str, object] = {"agent": settings.agent or "local"}
     with ExitStack() as started:
         url = endpoint = None
@@ -55,6 +56,19 @@ def prepared(
             found["local_model_url"], key = endpoint.result()
             found["local_model_key"] = SecretStr(key)
         yield settings.model_copy(update=found)
+
+
+def _certificate_fits(settings: Settings) -> None:
+    """Refuse a bad certificate before anything starts, and once, however many workers follow."""
+    if settings.tls_cert_file is None:
+        return
+    from parley_server.rpc.tls import TlsFiles  # takes its time, and most starts need it later
+
+    files = TlsFiles.named(
+        settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file
+    )
+    if files is not None:
+        files.read().check()
 
 
 def _dev_keys(settings: Settings) -> dict[str, object]:

@@ -100,6 +100,13 @@ def test_a_database_that_refuses_is_not_waited_for(
         (with_role(postgres_url, "nobody"), "the database refuses the login"),
         (stranger, "may not work on Parley's tables"),
         ("postgresql://ada@localhost/x?no_such_option=1", "cannot be read"),
+        ("postgresql://ada@localhost:54x2/x", "the port must be a number from 1 to 65535"),
+        ("postgresql://ada@a,b/x?port=5432,70000", "the port must be a number from 1 to 65535"),
+        ("postgresql://ada@localhost/x?sslmode=on", "sslmode must be one of disable, allow"),
+        (
+            "postgresql://ada@localhost/x?sslmode=verify-full&sslrootcert=/no/such",
+            "there is no file of the name in sslrootcert",
+        ),
     ):
         started = time.monotonic()
         done = run(command, **SERVING, PARLEY_DATABASE_URL=url)

@@ -2,6 +2,7 @@
 
 from parley_client.async_client import AsyncParleyClient
 from parley_client.calls import new_request_id
+from parley_client.channels import tls
 from parley_client.errors import (
     AgentRefused,
     AgentTimeout,
@@ -74,4 +75,5 @@ __all__ = [
     "WatchExpired",
     "WorkerDrained",
     "new_request_id",
+    "tls",
 ]

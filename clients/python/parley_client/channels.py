@@ -3,6 +3,7 @@
 import ipaddress
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 import grpc
@@ -23,6 +24,24 @@ def credentials_for(address: str, credentials: Credentials) -> grpc.ChannelCrede
     if credentials == "plaintext" or is_on_this_machine(address):
         return None
     return grpc.ssl_channel_credentials()
+
+
+def tls(
+    ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
+) -> grpc.ChannelCredentials:
+    """Return credentials for TLS from PEM files.
+
+    Args:
+        ca_file: whose certificates to trust. None: those that the system trusts.
+        cert_file, key_file: what to show a server that asks who calls (mTLS); both or neither.
+    Raises: ValueError: one of the two without the other. OSError: a file cannot be read.
+    Guarantees: the files are read once. A renewed certificate needs a new client.
+    """
+    if (cert_file is None) != (key_file is None):
+        raise ValueError("a certificate and its key go together: give both files")
+    return grpc.ssl_channel_credentials(
+        *(None if file is None else file.read_bytes() for file in (ca_file, key_file, cert_file))
+    )
 
 
 def is_on_this_machine(address: str) -> bool:
@@ -55,4 +74,9 @@ def options() -> tuple[tuple[str, str | int], ...]:
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        # A server that vanished without a word is noticed within 40 s, while a call is under way.
+        # Parley takes a ping each 20 s (PARLEY_GRPC_MIN_PING_S).
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
     )

@@ -25,6 +25,7 @@ from parley_server.core.waiting import Bells, either, topic_of
 
 WATCH_S = 240.0
 """How long a watch lasts, give or take a tenth, so that they do not all come back at once."""
+LONGEST_WATCH_S = WATCH_S * 1.1
 PROGRESS_S = 60.0
 LOOK_S = 1.0
 """How often a conversation is looked at where no signals reach this worker."""

@@ -4,7 +4,10 @@
     1. told_errors      outermost, so that no call ends without a status of Parley's
     2. logged           sees the end of every call, refused ones included
     3. authenticated    before the request is looked at
-    4. well_formed      bytes that were no such message are refused here, not in gRPC
+    4. admitted         beyond what a worker takes at once, nothing more is done for a call. Behind
+                        the token: that a worker is busy is for its callers to know, and a
+                        remembered token is checked faster than a refusal is sent
+    5. well_formed      bytes that were no such message are refused here, not in gRPC
        the servicer's method
 
 Health is metered and else left alone, reflection altogether. The layers are put around a method
@@ -29,6 +32,7 @@ from parley_server.core.errors import (
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.tracing import current_trace
 from parley_server.rpc import acting
+from parley_server.rpc.admission import Admission, Places
 from parley_server.rpc.call import Call, current_call
 from parley_server.rpc.errors import told
 from parley_server.rpc.metering import CallMeter, count_unknown, metered
@@ -139,6 +143,22 @@ def _bearer_token(metadata: Metadata) -> str:
     return token
 
 
+def admitted(places: Places, unsent_bytes: Places, method: Method) -> Method:
+    """Take a place until the answer is sent, and room for the answer if it comes whole."""
+
+    async def with_place(request: Any, context: Context) -> Any:
+        places.take()
+        context.add_done_callback(lambda context: places.leave())
+        answer = await method(request, context)
+        if answer is not None:
+            size = answer.ByteSize()
+            unsent_bytes.take(size)
+            context.add_done_callback(lambda context: unsent_bytes.leave(size))
+        return answer
+
+    return with_place
+
+
 def well_formed(method: Method) -> Method:
     """Refuse bytes that are no such message."""
 
@@ -165,8 +185,11 @@ def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes none at run time
     """Puts the layers around every method of Parley's own services."""
 
-    def __init__(self, verifier: TokenVerifier, meter: CallMeter | None = None) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, admission: Admission, meter: CallMeter | None = None
+    ) -> None:
         self._verifier = verifier
+        self._admission = admission
         self._meter = meter
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
@@ -192,9 +215,13 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         method = handler.unary_stream or handler.unary_unary
         deserialize = handler.request_deserializer
         if name.startswith(OWN_PACKAGE):
+            short_name = name.rpartition("/")[2]
+            places = self._admission.places_for(short_name)
             method = well_formed(method)
+            if places is not None:
+                method = admitted(places, self._admission.unsent_bytes, method)
             method = authenticated(self._verifier, method)
-            method = logged(name.rpartition("/")[2], method)
+            method = logged(short_name, method)
             method = told_errors(method)
             deserialize = _tolerant(deserialize)
         if self._meter is not None:

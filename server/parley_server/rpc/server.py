@@ -1,6 +1,7 @@
 """The gRPC server: options, services, health, and an orderly end."""
 
 import asyncio
+from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import _async as aio_health
@@ -12,14 +13,15 @@ from parley_server.core.ports import TokenVerifier
 from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
 from parley_server.core.watches import Watches
+from parley_server.rpc.admission import Admission
 from parley_server.rpc.layers import Layers
 from parley_server.rpc.metering import CallMeter
 from parley_server.rpc.servicer import ConversationServicer
+from parley_server.rpc.tls import Renewing
 
 SERVICE = conversation_service_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
-MAX_RECEIVE_BYTES = 1024 * 1024
-MAX_SEND_BYTES = 4 * 1024 * 1024
-MAX_METADATA_BYTES = 16 * 1024
+LIVENESS = "liveness"
+"""The health service that says that this process runs, whatever becomes of what it needs."""
 LAST_WORDS_S = 1.0
 """How long answers that are ready may still take to be sent when the server stops."""
 
@@ -33,27 +35,24 @@ class Server:
         reads: Reads,
         watches: Watches,
         verifier: TokenVerifier,
+        admission: Admission,
         *,
-        is_port_shared: bool,
+        options: Sequence[tuple[str, int]],
+        certificate: Renewing | None,
         has_reflection: bool,
         meter: CallMeter | None = None,
     ) -> None:
+        """Put the server together.
+
+        Args:
+            certificate: to speak TLS with. None: plaintext.
+        """
         self._turns = turns
         self._watches = watches
+        self._certificate = certificate
+        self._is_draining = False
         self._server = grpc.aio.server(
-            interceptors=[Layers(verifier, meter)],
-            options=[
-                ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
-                ("grpc.max_send_message_length", MAX_SEND_BYTES),
-                # Room for a token that is too long to arrive, and to be refused in our words.
-                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-                ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
-                # Two services that share a port by accident would each get half of the calls.
-                ("grpc.so_reuseport", int(is_port_shared)),
-                # gRPC's core thins a burst that the loop has not picked up yet, at random.
-                ("grpc.server.max_pending_requests", 20_000),
-                ("grpc.server.max_pending_requests_hard_limit", 40_000),
-            ],
+            interceptors=[Layers(verifier, admission, meter)], options=list(options)
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(turns, reads, watches), self._server
@@ -69,20 +68,30 @@ class Server:
 
         Raises: RuntimeError: the address cannot be had.
         """
-        port = self._server.add_insecure_port(address)
+        if self._certificate is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, self._certificate.credentials())
         await self._server.start()
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         return port
 
     async def set_ready(self, is_ready: bool) -> None:
-        """Tell health checks whether to send calls here."""
+        """Tell health checks whether to send calls here. Once it drains, the answer stays no."""
         serving = health_pb2.HealthCheckResponse
-        status = serving.SERVING if is_ready else serving.NOT_SERVING
+        is_serving = is_ready and not self._is_draining
+        status = serving.SERVING if is_serving else serving.NOT_SERVING
         for name in ("", SERVICE):
             await self._health.set(name, status)
 
     async def drain(self, grace_s: float) -> None:
-        """Take no new calls, let open turns end within the grace, then stop."""
-        await self._health.enter_graceful_shutdown()
+        """Take no new calls, let open turns end within the grace, then stop.
+
+        Watches end at once. Whatever is open when all turns have ended, such as health watches
+        and streams that nobody reads, has a second to end and is then cut.
+        """
+        self._is_draining = True
+        await self.set_ready(False)
         stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))
         self._watches.drain()
         await self._turns.drain(grace_s)

@@ -1,5 +1,6 @@
 """The service: one short method per RPC. Read the request, ask the core, tell the answer."""
 
+import asyncio
 from contextlib import aclosing
 from typing import Any
 
@@ -7,12 +8,16 @@ import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
+from parley_server.core.errors import CallerLost, WatchExpired
 from parley_server.core.model import Started
 from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
 from parley_server.core.watches import Watches
 from parley_server.rpc import requests, responses
 from parley_server.rpc.call import READ, WRITE, current_call
+
+TAKE_S = 30.0
+"""How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -84,7 +89,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             async for event in events:
                 if isinstance(event, Started):
                     call.turn_id = str(event.turn_id)
-                await context.write(responses.stream(event))
+                if not await _is_taken(context, responses.stream(event)):
+                    raise CallerLost
 
     async def WatchConversation(  # type: ignore[override]  # noqa: N802
         self, request: pb.WatchConversationRequest, context: Context
@@ -99,4 +105,18 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         )
         async with aclosing(updates):
             async for update in updates:
-                await context.write(responses.watch(update))
+                if not await _is_taken(context, responses.watch(update)):
+                    raise WatchExpired
+
+
+async def _is_taken(context: Context, message: Any) -> bool:
+    """Send a message of a stream. Returns: False if the caller's side takes nothing for long.
+
+    gRPC holds messages back while the caller's window is closed, without an end.
+    """
+    try:
+        async with asyncio.timeout(TAKE_S):
+            await context.write(message)
+    except TimeoutError:
+        return False
+    return True

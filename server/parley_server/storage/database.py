@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import InsufficientPrivilege
 from psycopg.pq import ConnStatus, PGconn, PollingStatus, abc
 
@@ -23,6 +25,8 @@ _ADVICE = {
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO it",
 }
 """What waiting does not mend, by the SQLSTATE's class."""
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 _STATE = re.compile(rb'\tErrorResponse\t.*? C "(\w{5})"')
 
@@ -51,12 +55,9 @@ def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
 
     Raises: DatabaseAway; UnsafeDatabase: it is no use to try again.
     """
+    _can_be_read(url)
     try:
         connection = psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True)
-    except psycopg.ProgrammingError:
-        raise UnsafeDatabase(
-            "PARLEY_DATABASE_URL cannot be read: write postgresql://ROLE:PASSWORD@HOST:PORT/NAME"
-        ) from None
     except psycopg.OperationalError as error:
         raise _explained(error, refusal_of(url)) from None
     try:
@@ -64,6 +65,28 @@ def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
             yield connection
     except (InsufficientPrivilege, psycopg.OperationalError) as error:
         raise _explained(error, error.sqlstate) from None
+
+
+def _can_be_read(url: str) -> None:
+    """Refuse what libpq would report like an outage: words where no such words can be.
+
+    Raises: UnsafeDatabase.
+    """
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise UnsafeDatabase(
+            "PARLEY_DATABASE_URL cannot be read: write postgresql://ROLE:PASSWORD@HOST:PORT/NAME"
+        ) from None
+    for port in str(parts.get("port") or "").split(","):
+        if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+            raise UnsafeDatabase("PARLEY_DATABASE_URL: the port must be a number from 1 to 65535")
+    mode = parts.get("sslmode") or "prefer"
+    if mode not in _SSL_MODES:
+        raise UnsafeDatabase(f"PARLEY_DATABASE_URL: sslmode must be one of {', '.join(_SSL_MODES)}")
+    roots = str(parts.get("sslrootcert") or "system")
+    if roots != "system" and str(mode).startswith("verify") and not Path(roots).is_file():
+        raise UnsafeDatabase("PARLEY_DATABASE_URL: there is no file of the name in sslrootcert")
 
 
 def _explained(error: psycopg.Error, state: str | None) -> DatabaseAway | UnsafeDatabase:

@@ -18,8 +18,10 @@ from parley_client.cli.loop import Loop
 from parley_client.cli.options import (
     Address,
     CaFile,
+    CertFile,
     GoOn,
     Json,
+    KeyFile,
     Plaintext,
     Timeout,
     TokenPath,
@@ -79,6 +81,8 @@ def chat(
     token_file: TokenPath = None,
     plaintext: Plaintext = False,
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = None,
     go_on: GoOn = "",
 ) -> None:
@@ -93,7 +97,10 @@ def chat(
     timeout_s = timeout or CHAT_TIMEOUT_S
     caller = token_of(context, token, token_file)
     again = go_on_with(context, go_on)
-    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
+    with (
+        exit_codes(screen, address),
+        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
+    ):
         if is_loop:
             Loop(
                 client,
@@ -137,12 +144,17 @@ def watch(
     token_file: TokenPath = None,
     plaintext: Plaintext = False,
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
 ) -> None:
     """Print a conversation's messages, and go on as they come, until Ctrl-C."""
     screen = Screen()
     caller = token_of(context, token, token_file)
     watching = Watching(screen)
-    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
+    with (
+        exit_codes(screen, address),
+        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
+    ):
         updates = client.watch(
             conversation, after_sequence=after, include_events=events, on_retry=watching.lost
         )
@@ -169,12 +181,17 @@ def history(
     token_file: TokenPath = None,
     plaintext: Plaintext = False,
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = None,
 ) -> None:
     """Print a conversation's messages."""
     screen = Screen()
     caller = token_of(context, token, token_file)
-    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
+    with (
+        exit_codes(screen, address),
+        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
+    ):
         messages = client.history(
             conversation,
             order="newest_first" if newest_first else "oldest_first",
@@ -196,12 +213,17 @@ def list_conversations(
     token_file: TokenPath = None,
     plaintext: Plaintext = False,
     ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     timeout: Timeout = None,
 ) -> None:
     """Print your conversations, the most recently active first."""
     screen = Screen()
     caller = token_of(context, token, token_file)
-    with exit_codes(screen, address), client_of(address, caller, plaintext, ca_file) as client:
+    with (
+        exit_codes(screen, address),
+        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
+    ):
         conversations = itertools.islice(
             client.conversations(
                 page_size=min(limit, MAX_PAGE_SIZE), timeout_s=timeout or READ_TIMEOUT_S

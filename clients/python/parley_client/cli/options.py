@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import grpc
 import typer
 from typer import Option
 
-from parley_client.channels import Credentials
+from parley_client.channels import tls
 from parley_client.sync_client import ParleyClient
 from parley_client.tokens import Token, TokenFile
 
@@ -48,6 +47,26 @@ CaFile: TypeAlias = Annotated[
         dir_okay=False,
     ),
 ]
+CertFile: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        "--cert-file",
+        envvar="PARLEY_CERT_FILE",
+        help="The certificate to show a server that asks for one, PEM. Needs --key-file.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+KeyFile: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        "--key-file",
+        envvar="PARLEY_KEY_FILE",
+        help="The private key of --cert-file, PEM.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 Timeout: TypeAlias = Annotated[
     float | None,
     Option("--timeout", min=0.001, help="How long to wait, in seconds.", show_default=False),
@@ -66,6 +85,8 @@ _NEEDED_AGAIN = {
     "token_file": "--token-file",
     "plaintext": "--plaintext",
     "ca_file": "--ca-file",
+    "cert_file": "--cert-file",
+    "key_file": "--key-file",
     "timeout": "--timeout",
 }
 
@@ -84,18 +105,26 @@ def token_of(context: typer.Context, token: str, token_file: Path | None) -> Tok
 
 
 def client_of(
-    address: str, token: Token | None, plaintext: bool, ca_file: Path | None
+    address: str,
+    token: Token | None,
+    plaintext: bool,
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
 ) -> ParleyClient:
     """Return the client.
 
-    Raises: BadParameter: both are given. OSError: the certificates cannot be read.
+    Raises: BadParameter: options that exclude, or need, each other. OSError: a file cannot be read.
     """
-    credentials: Credentials = "plaintext" if plaintext else None
-    if ca_file is not None:
-        if plaintext:
-            raise typer.BadParameter("--plaintext and --ca-file exclude each other")
-        credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
-    return ParleyClient(address, token=token, credentials=credentials)
+    if not (ca_file or cert_file or key_file):
+        return ParleyClient(address, token=token, credentials="plaintext" if plaintext else None)
+    if plaintext:
+        raise typer.BadParameter(
+            "--plaintext excludes --ca-file, --cert-file and --key-file: those are for TLS"
+        )
+    if (cert_file is None) != (key_file is None):
+        raise typer.BadParameter("--cert-file and --key-file go together")
+    return ParleyClient(address, token=token, credentials=tls(ca_file, cert_file, key_file))
 
 
 def go_on_with(context: typer.Context, given: str) -> str:

@@ -1,0 +1,63 @@
+"""What one connection and one message may be: the options of gRPC's server."""
+
+from dataclasses import dataclass
+
+HANDSHAKE_S = 20.0
+"""How long a connection may take until it speaks HTTP/2; gRPC's own limit is two minutes."""
+AGE_GRACE_S = 10.0
+"""How long a connection that is over its age outlives the longest call on it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a caller may ask of one connection. README has what each is for."""
+
+    max_receive_bytes: int = 1024 * 1024
+    max_send_bytes: int = 4 * 1024 * 1024
+    max_metadata_bytes: int = 16 * 1024
+    max_streams: int = 100
+    connection_age_s: float = 300
+    connection_idle_s: float = 300
+    keepalive_s: float = 60
+    keepalive_timeout_s: float = 20
+    min_ping_s: float = 20
+
+
+def options(
+    limits: Limits, *, longest_call_s: float, is_port_shared: bool
+) -> list[tuple[str, int]]:
+    """Return them as gRPC names them.
+
+    Args:
+        longest_call_s: how long any call may take; a connection that is too old lets it end.
+    """
+    return [
+        ("grpc.max_receive_message_length", limits.max_receive_bytes),
+        ("grpc.max_send_message_length", limits.max_send_bytes),
+        # From the first on, gRPC refuses some calls at random; beyond the second, all. Both leave
+        # room for a token that is too long (8 KiB) to arrive, and to be refused in our words.
+        ("grpc.max_metadata_size", limits.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * limits.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", limits.max_streams),
+        # It refuses calls of clients that keep to the limit, whenever a stream that has ended is
+        # not cleared away yet. Against rapid resets the limit alone is enough: tests/torture.
+        ("grpc.http.overload_protection", 0),
+        ("grpc.max_connection_age_ms", _ms(limits.connection_age_s)),
+        ("grpc.max_connection_age_grace_ms", _ms(longest_call_s + AGE_GRACE_S)),
+        ("grpc.max_connection_idle_ms", _ms(limits.connection_idle_s)),
+        ("grpc.server_handshake_timeout_ms", _ms(HANDSHAKE_S)),
+        ("grpc.keepalive_time_ms", _ms(limits.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_s)),
+        # Clients may ping as well, between calls too; one that overdoes it is sent away.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(limits.min_ping_s)),
+        # Two services that share a port by accident would each get half of the calls.
+        ("grpc.so_reuseport", int(is_port_shared)),
+        # gRPC's core thins a burst that the loop has not picked up yet, at random.
+        ("grpc.server.max_pending_requests", 20_000),
+        ("grpc.server.max_pending_requests_hard_limit", 40_000),
+    ]
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

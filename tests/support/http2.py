@@ -1,0 +1,143 @@
+"""HTTP/2 by hand: what no library lets a client do.
+
+Source: RFC 9113 (frames), RFC 7541 (a header is sent as a literal, which needs no tables), and
+gRPC's own protocol over HTTP/2.
+"""
+
+import asyncio
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
+    0, 1, 3, 4, 6, 7, 8, 9,
+)  # fmt: skip
+ACK = END_STREAM = 1
+END_HEADERS = 4
+CANCEL = struct.pack(">I", 8)
+INITIAL_WINDOW_SIZE = 4
+MAX_FRAME_BYTES = 16_384
+SERVICE = "/parley.v1.ConversationService/"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def message(body: bytes, *, is_compressed: bool = False) -> bytes:
+    """Return a message as gRPC puts it into DATA frames."""
+    return struct.pack(">BI", is_compressed, len(body)) + body
+
+
+def _length(size: int) -> bytes:
+    """Encode a string's length: seven bits, then seven at a time."""
+    if size < 127:
+        return bytes([size])
+    parts, rest = [127], size - 127
+    while rest >= 128:
+        parts.append(rest % 128 + 128)
+        rest //= 128
+    return bytes([*parts, rest])
+
+
+def _field(name: str, value: str) -> bytes:
+    return b"".join([b"\0", _length(len(name)), name.encode(), _length(len(value)), value.encode()])
+
+
+class Connection:
+    """One connection, on which every frame is the test's own."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._next = 1
+
+    @classmethod
+    async def opened(cls, port: int, settings: dict[int, int] = {}) -> Self:  # noqa: B006 - only read
+        """Connect and greet. Settings: by number, as RFC 9113 names them."""
+        connection = cls(*await asyncio.open_connection("127.0.0.1", port))
+        values = b"".join(struct.pack(">HI", *pair) for pair in settings.items())
+        connection.writer.write(PREFACE + frame(SETTINGS, 0, 0, values))
+        await connection.writer.drain()
+        return connection
+
+    def begin(self, method: str, metadata: Iterable[tuple[str, str]]) -> tuple[int, bytes]:
+        """Return a new stream's number, and the frames that its request begins with."""
+        stream, self._next = self._next, self._next + 2
+        fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", SERVICE + method),
+            (":authority", "parley"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            *metadata,
+        ]
+        block = b"".join(_field(*field) for field in fields)
+        return stream, _headers(stream, block)
+
+    def call(
+        self, method: str, metadata: Iterable[tuple[str, str]], body: bytes
+    ) -> tuple[int, bytes]:
+        """Return a new stream's number, and all frames of its request, which is a small one."""
+        stream, head = self.begin(method, metadata)
+        return stream, head + frame(DATA, END_STREAM, stream, body)
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def frames(self) -> tuple[int, int, int, bytes]:
+        """Return the next frame: kind, flags, stream, payload. Raises: IncompleteReadError."""
+        head = await self.reader.readexactly(9)
+        size = int.from_bytes(head[:3], "big")
+        return (
+            head[3],
+            head[4],
+            int.from_bytes(head[5:], "big"),
+            await self.reader.readexactly(size),
+        )
+
+    async def upload(self, stream: int, body: bytes) -> None:
+        """Send a request's body as fast as the server's flow control allows; stop if it refuses.
+
+        The greeting's window holds for the stream, and the connection has room for all of it.
+        """
+        sent, room = 0, 65_535
+        while sent < len(body):
+            part = body[sent : sent + min(room, MAX_FRAME_BYTES)]
+            if part:
+                await self.send(frame(DATA, 0, stream, part))
+                sent, room = sent + len(part), room - len(part)
+                continue
+            kind, flags, number, payload = await self.frames()
+            if number == stream and (kind == RST_STREAM or flags & END_STREAM):
+                return
+            if number == stream and kind == WINDOW_UPDATE:
+                room += int.from_bytes(payload, "big")
+        await self.send(frame(DATA, END_STREAM, stream))
+
+    async def until_closed(self) -> list[tuple[int, bytes]]:
+        """Read to the end. Returns: the kind and the payload of every frame."""
+        seen = []
+        try:
+            while True:
+                kind, _, _, payload = await self.frames()
+                seen.append((kind, payload))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return seen
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+def _headers(stream: int, block: bytes) -> bytes:
+    parts: Sequence[bytes] = [
+        block[start : start + MAX_FRAME_BYTES] for start in range(0, len(block), MAX_FRAME_BYTES)
+    ]
+    frames = []
+    for number, part in enumerate(parts):
+        flags = END_HEADERS if number == len(parts) - 1 else 0
+        frames.append(frame(HEADERS if number == 0 else CONTINUATION, flags, stream, part))
+    return b"".join(frames)
