@@ -25,6 +25,9 @@ READY = b"ready\n"
 RESTART_PAUSE_S = 1.0
 """How long the place of a worker that died stays empty, so that a broken one does not spin."""
 
+OVERDUE_S = 10.0
+"""How long after the grace a worker that does not end is killed. README gives a stop as long."""
+
 OnReady = Callable[[int], None]
 
 
@@ -174,7 +177,7 @@ class Parent:
             self._processes[place] = process
             if process.stdout is not None and await process.stdout.readline() == READY:
                 is_ready.set()
-            code = await process.wait()
+            code = await self._end_of(process, signals)
             if self._metrics is not None:
                 self._metrics.died(place)
             if signals.stop.is_set():
@@ -186,6 +189,18 @@ class Parent:
 
     def _environment(self, place: int) -> dict[str, str]:
         return self._metrics.environment(place) if self._metrics is not None else {}
+
+    async def _end_of(self, process: asyncio.subprocess.Process, signals: _Signals) -> int:
+        """Wait until a worker ends, but once it should not for ever."""
+        ending = asyncio.create_task(process.wait())
+        stopping = asyncio.create_task(signals.stop.wait())
+        await asyncio.wait([ending, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await asyncio.wait([ending], timeout=self._settings.drain_s + OVERDUE_S)
+        if not ending.done():
+            log.error("worker does not end: killed", pid=process.pid)
+            process.kill()
+        return await ending
 
 
 @contextmanager

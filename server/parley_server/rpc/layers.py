@@ -148,12 +148,14 @@ def admitted(places: Places, unsent_bytes: Places, method: Method) -> Method:
 
     async def with_place(request: Any, context: Context) -> Any:
         places.take()
-        context.add_done_callback(lambda context: places.leave())
+        context.add_done_callback(lambda _: places.leave())  # type: ignore[arg-type] # by position
         answer = await method(request, context)
         if answer is not None:
             size = answer.ByteSize()
             unsent_bytes.take(size)
-            context.add_done_callback(lambda context: unsent_bytes.leave(size))
+            context.add_done_callback(
+                lambda _: unsent_bytes.leave(size)  # type: ignore[arg-type] # the same
+            )
         return answer
 
     return with_place

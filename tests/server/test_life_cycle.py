@@ -1,0 +1,143 @@
+"""Health, and the end of a process: what is open then, and how long it may take."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from parley.v1 import conversation_pb2
+from parley.v1 import conversation_service_pb2 as pb
+from support.agents import Gate, ScriptedAgent
+from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
+from support.processes import ServerProcess
+from support.services import StartService, an_id, metadata, refused
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def watched(server: ServerProcess, name: str) -> AsyncIterator[int]:
+    """Yield a health service's status whenever it changes, until the server is gone."""
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    try:
+        async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
+            yield answer.status
+    except grpc.aio.AioRpcError:
+        return
+
+
+async def rest_of(statuses: AsyncIterator[int]) -> list[int]:
+    return [status async for status in statuses]
+
+
+async def last_of(watch: "grpc.aio.UnaryStreamCall[Any, Any]") -> None:
+    while await watch.read():
+        pass
+
+
+async def slow_stream(server: ServerProcess, text: str) -> Connection:
+    """Begin a StreamChat that takes nothing of its answer."""
+    connection = await Connection.opened(server.port, {INITIAL_WINDOW_SIZE: 0})
+    request = pb.StreamChatRequest(chat=pb.ChatRequest(message=text))
+    _, frames = connection.call("StreamChat", metadata("ada"), message(request.SerializeToString()))
+    await connection.send(frames)
+    return connection
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_drain_waits_for_turns_and_for_nothing_else(
+    database_url: str, workers: int
+) -> None:
+    """Health watches, watches and a stream that nobody reads are open. Without the bound on what
+    is open when all turns have ended, the process stays for as long as they do."""
+    with ServerProcess(database_url, agent="echo:2", workers=workers, drain_s=60) as server:
+        conversation_id = (await server.chat("before")).conversation_id
+        ready, live = watched(server, ""), watched(server, "liveness")
+        assert [SERVING, SERVING] == [await anext(ready), await anext(live)]
+        watch = server.stub.WatchConversation(
+            pb.WatchConversationRequest(conversation_id=conversation_id), metadata=metadata("ada")
+        )
+        await watch.read()
+        slow = await slow_stream(server, "nobody reads this")
+        call = asyncio.ensure_future(server.chat("last words", request_id="r"))
+        while not await is_running(server, "r"):
+            await asyncio.sleep(0.02)
+
+        told = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert NOT_SERVING == await anext(ready)
+        assert ("UNAVAILABLE", "WORKER_DRAINED") == await refused(last_of(watch))
+        assert "last words" == (await call).response
+        assert 0 == await asyncio.to_thread(server.process.wait, 30)
+        assert time.monotonic() - told < 30
+        assert [[], []] == [await rest_of(ready), await rest_of(live)]  # still serving, then gone
+        slow.close()
+
+
+async def is_running(server: ServerProcess, request_id: str) -> bool:
+    request = pb.GetTurnRequest(request_id=request_id)
+    try:
+        found = await server.stub.GetTurn(request, metadata=metadata("ada"), timeout=20)
+    except grpc.aio.AioRpcError:
+        return False
+    return found.turn.state == conversation_pb2.TURN_STATE_RUNNING
+
+
+async def test_what_a_drain_cuts_off_runs_at_once_elsewhere(database_url: str) -> None:
+    with ServerProcess(database_url, agent="echo:60", drain_s=0.5, lease_s=60) as server:
+        call = asyncio.ensure_future(refused(server.chat("hello", request_id="r")))
+        while not await is_running(server, "r"):
+            await asyncio.sleep(0.02)
+        server.signal(signal.SIGTERM)
+        assert ("UNAVAILABLE", "WORKER_DRAINED") == await call
+        assert 0 == await asyncio.to_thread(server.process.wait, 30)
+
+    with ServerProcess(database_url, lease_s=60) as other:
+        answer = await other.chat("hello", request_id="r", timeout=20)
+    assert ("hello", False) == (answer.response, answer.replayed)
+
+
+async def test_a_worker_that_hangs_does_not_hold_up_its_parents_end(database_url: str) -> None:
+    """Fails when the parent only waits."""
+    with ServerProcess(database_url, workers=2, drain_s=0) as server:
+        hung, other = psutil.Process(server.process.pid).children()
+        hung.suspend()
+        server.signal(signal.SIGTERM)
+        assert 0 == await asyncio.to_thread(server.process.wait, 60)
+        assert [False, False] == [hung.is_running(), other.is_running()]
+        assert "worker does not end: killed" in "".join(server.output)
+
+
+async def test_a_call_that_waits_on_a_draining_worker_starts_no_turn(
+    start_service: StartService,
+) -> None:
+    """Fails when those that wait are not let go: the second call's turn then runs on a worker that
+    is about to end."""
+    gate, agent = Gate(), ScriptedAgent()
+    agent.script = gate
+    service = await start_service(agent)
+    conversation_id = an_id()
+    first = asyncio.ensure_future(
+        service.chat("first", conversation_id=conversation_id, allow_missing=True)
+    )
+    await gate.entered.wait()
+    second = asyncio.ensure_future(
+        refused(service.chat("second", conversation_id=conversation_id, on_busy=pb.ON_BUSY_WAIT))
+    )
+    while len(service.worker.turns._tasks) < 2:
+        await asyncio.sleep(0.01)
+    draining = asyncio.ensure_future(service.worker.server.drain(5))
+
+    assert ("UNAVAILABLE", "WORKER_DRAINED") == await second
+    gate.opened.set()
+    assert "FIRST" == (await first).response
+    await draining
+    assert ["first"] == [run.window.messages[-1].content for run in agent.runs]
+    other = await start_service()
+    assert 2 == (await other.history(conversation_id)).last_sequence
