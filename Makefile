@@ -25,7 +25,7 @@ in_client = if { $($(1)_IS_THERE); } >/dev/null 2>&1; then $(MAKE) --no-print-di
 in_clients = $(foreach client,$(CLIENTS),{ $(call in_client,$(client),$(1)); } &&) true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test-go: $(STAMP) ## Build, vet and test the Go client against real servers
 
 test-node: $(STAMP) ## Check and test the Node client against real servers
 	@$(call in_client,node,test)
+
+torture: $(STAMP) ## Do to a worker what nobody should: bombs, floods, slow readers, idle crowds
+	@$(BIN)/python -m pytest -m torture tests/torture
 
 conformance: $(STAMP) ## Play one set of scenarios through every client; LANGUAGES=…, SCENARIOS=… choose
 	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'

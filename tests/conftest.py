@@ -7,4 +7,5 @@ pytest_plugins = [
     "support.roles",
     "support.twins",
     "support.postgres_wire",
+    "support.victims",
 ]

@@ -133,6 +133,7 @@ def server_options(settings: Settings, *, is_port_shared: bool) -> list[tuple[st
         max_receive_bytes=settings.grpc_max_receive_bytes,
         max_send_bytes=settings.grpc_max_send_bytes,
         max_metadata_bytes=settings.grpc_max_metadata_bytes,
+        max_connections=settings.grpc_max_connections,
         max_streams=settings.grpc_max_streams,
         connection_age_s=settings.grpc_connection_age_s,
         connection_idle_s=settings.grpc_connection_idle_s,

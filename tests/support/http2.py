@@ -91,32 +91,42 @@ class Connection:
     async def frames(self) -> tuple[int, int, int, bytes]:
         """Return the next frame: kind, flags, stream, payload. Raises: IncompleteReadError."""
         head = await self.reader.readexactly(9)
-        size = int.from_bytes(head[:3], "big")
-        return (
-            head[3],
-            head[4],
-            int.from_bytes(head[5:], "big"),
-            await self.reader.readexactly(size),
-        )
+        kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+        payload = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
+        if kind in (PING, SETTINGS) and not flags & ACK:
+            self.writer.write(frame(kind, ACK, 0, payload if kind == PING else b""))
+        return kind, flags, stream, payload
 
     async def upload(self, stream: int, body: bytes) -> None:
-        """Send a request's body as fast as the server's flow control allows; stop if it refuses.
+        """Send a request's body as the stream's window allows; stop if the server refuses it.
 
-        The greeting's window holds for the stream, and the connection has room for all of it.
+        The connection's window is left out: gRPC's is 4 MiB from the start.
         """
-        sent, room = 0, 65_535
+        sent, window, used = 0, 65_535, 0
         while sent < len(body):
-            part = body[sent : sent + min(room, MAX_FRAME_BYTES)]
+            part = body[sent : sent + min(window - used, MAX_FRAME_BYTES)]
             if part:
                 await self.send(frame(DATA, 0, stream, part))
-                sent, room = sent + len(part), room - len(part)
+                sent, used = sent + len(part), used + len(part)
                 continue
             kind, flags, number, payload = await self.frames()
             if number == stream and (kind == RST_STREAM or flags & END_STREAM):
                 return
             if number == stream and kind == WINDOW_UPDATE:
-                room += int.from_bytes(payload, "big")
+                used -= int.from_bytes(payload, "big")
+            if kind == SETTINGS:
+                pairs = dict(struct.iter_unpack(">HI", payload))
+                window = pairs.get(INITIAL_WINDOW_SIZE, window)
         await self.send(frame(DATA, END_STREAM, stream))
+
+    async def end_of(self, stream: int) -> bytes:
+        """Return the payload of the frame that ends a stream: its status, or a reset's code."""
+        while True:
+            kind, flags, number, payload = await self.frames()
+            if number == stream and (
+                kind == RST_STREAM or (kind in (HEADERS, DATA) and flags & END_STREAM)
+            ):
+                return payload
 
     async def until_closed(self) -> list[tuple[int, bytes]]:
         """Read to the end. Returns: the kind and the payload of every frame."""

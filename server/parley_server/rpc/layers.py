@@ -25,6 +25,7 @@ import structlog
 from parley_server.core.attempt import place
 from parley_server.core.errors import (
     InvalidRequest,
+    Overloaded,
     ParleyError,
     Unauthenticated,
     Violation,
@@ -152,7 +153,11 @@ def admitted(places: Places, unsent_bytes: Places, method: Method) -> Method:
         answer = await method(request, context)
         if answer is not None:
             size = answer.ByteSize()
-            unsent_bytes.take(size)
+            try:
+                unsent_bytes.take(size)
+            except Overloaded:
+                del answer  # the error holds on to this frame, for as long as it is told
+                raise
             context.add_done_callback(
                 lambda _: unsent_bytes.leave(size)  # type: ignore[arg-type] # the same
             )

@@ -15,6 +15,7 @@ class Limits:
     max_receive_bytes: int = 1024 * 1024
     max_send_bytes: int = 4 * 1024 * 1024
     max_metadata_bytes: int = 16 * 1024
+    max_connections: int = 5_000
     max_streams: int = 100
     connection_age_s: float = 300
     connection_idle_s: float = 300
@@ -35,9 +36,11 @@ def options(
         ("grpc.max_receive_message_length", limits.max_receive_bytes),
         ("grpc.max_send_message_length", limits.max_send_bytes),
         # From the first on, gRPC refuses some calls at random; beyond the second, all. Both leave
-        # room for a token that is too long (8 KiB) to arrive, and to be refused in our words.
+        # room for a token that is too long (8 KiB) to arrive, and to be refused in our words. They
+        # hold for each frame of the metadata; that there are only so many is gRPC's own doing.
         ("grpc.max_metadata_size", limits.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", 2 * limits.max_metadata_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
         ("grpc.max_concurrent_streams", limits.max_streams),
         # It refuses calls of clients that keep to the limit, whenever a stream that has ended is
         # not cleared away yet. Against rapid resets the limit alone is enough: tests/torture.
