@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_open_chats: int = Field(default=2500, ge=1)
     max_reads: int = Field(default=200, ge=1)
-    max_unsent_bytes: int = Field(default=32 * 1024 * 1024, ge=4 * 1024 * 1024)
+    max_unsent_bytes: int = Field(default=16 * 1024 * 1024, ge=4 * 1024 * 1024)
 
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None

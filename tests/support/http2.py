@@ -80,9 +80,11 @@ class Connection:
     def call(
         self, method: str, metadata: Iterable[tuple[str, str]], body: bytes
     ) -> tuple[int, bytes]:
-        """Return a new stream's number, and all frames of its request, which is a small one."""
+        """Return a new stream's number, and all frames of its request, which fits into a window."""
         stream, head = self.begin(method, metadata)
-        return stream, head + frame(DATA, END_STREAM, stream, body)
+        parts = [body[at : at + MAX_FRAME_BYTES] for at in range(0, len(body), MAX_FRAME_BYTES)]
+        data = b"".join(frame(DATA, 0, stream, part) for part in parts[:-1])
+        return stream, head + data + frame(DATA, END_STREAM, stream, parts[-1])
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
