@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import AsyncParleyClient, ParleyClient, Unavailable
 from parley_client.channels import credentials_for, is_on_this_machine, options
+from support.agents import Gate, ScriptedAgent
 from support.scripted_server import an_answer, scripted
+from support.services import StartService, a_token
 
 
 @pytest.mark.parametrize(
@@ -116,3 +118,17 @@ async def test_both_clients_speak_tls() -> None:
             with pytest.raises(Unavailable):
                 await plain.chat("hello")
     assert ["Bearer secret"] * 2 == [a.metadata["authorization"] for a in server.asked]
+
+
+async def test_more_calls_than_one_connection_takes_are_under_way_at_once(
+    start_service: StartService,
+) -> None:
+    """Fails without connectionScaling in the service config: the 101st waits in the client."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    async with AsyncParleyClient(f"127.0.0.1:{service.port}", token=a_token()) as client:
+        calls = [asyncio.ensure_future(client.chat("hello")) for _ in range(150)]
+        while len(service.worker.turns.runs) < 150:
+            await asyncio.sleep(0.05)
+        gate.opened.set()
+        assert {"HELLO"} == {(await call).response for call in calls}
