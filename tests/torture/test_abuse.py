@@ -43,7 +43,7 @@ def a_bomb() -> bytes:
 async def test_a_gzip_bomb_is_refused_unpacked_no_further_than_a_message_may_be(
     victim: Victim,
 ) -> None:
-    """gRPC stops unpacking at the limit. Without one, a single call takes the worker to 1.2 GB."""
+    """gRPC stops unpacking at the limit. Without one, a single call takes 3.5 GB."""
     bomb = message(a_bomb(), is_compressed=True)
     seen: Counter[bytes] = Counter()
 
