@@ -1,6 +1,7 @@
 """How a channel to the server is set up, for both clients."""
 
 import ipaddress
+import json
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 import grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+CONNECTION_SCALING = {"maxConnectionsPerSubchannel": 10}
 
 Credentials = grpc.ChannelCredentials | Literal["plaintext"] | None
 """How the server is trusted. None: TLS with the system's roots, but plaintext on this machine."""
@@ -66,7 +68,10 @@ def options() -> tuple[tuple[str, str | int], ...]:
 
     Source: gRFC A6 (client retries); the server's `grpc-retry-pushback-ms` goes before the backoff.
     """
-    config = resources.files("parley_client").joinpath("service_config.json").read_text("utf-8")
+    text = resources.files("parley_client").joinpath("service_config.json").read_text("utf-8")
+    # The file is every language's. Where one connection is full (100 calls, unless the server says
+    # otherwise), gRPC's core opens another one if it is asked to (gRFC A105).
+    config = json.dumps({**json.loads(text), "connectionScaling": CONNECTION_SCALING})
     return (
         ("grpc.enable_retries", 1),
         ("grpc.service_config", config),

@@ -123,7 +123,7 @@ async def test_both_clients_speak_tls() -> None:
 async def test_more_calls_than_one_connection_takes_are_under_way_at_once(
     start_service: StartService,
 ) -> None:
-    """Fails without connectionScaling in the service config: the 101st waits in the client."""
+    """Fails without CONNECTION_SCALING: the 101st waits in the client."""
     gate = Gate()
     service = await start_service(ScriptedAgent(gate))
     async with AsyncParleyClient(f"127.0.0.1:{service.port}", token=a_token()) as client:

@@ -39,7 +39,11 @@ async def issuer() -> AsyncIterator[Issuer]:
 @pytest.fixture
 async def start(start_service: StartService, issuer: Issuer) -> StartService:
     async def start() -> Service:
-        return await start_service(auth_hs256_secret=None, auth_jwks_url=issuer.url)
+        return await start_service(
+            auth_hs256_secret=None,
+            auth_jwks_url=issuer.url,
+            grpc_max_streams=1000,  # calls that wait for keys leave room for others on the channel
+        )
 
     return start
 
