@@ -34,6 +34,8 @@ SERVERS = {"parley": "(a) Parley", "plain": "(b) plain flow", "empty": "(c) empt
 PARTS = ("turns", "length", "many", "streams", "overload", "row-security", "edge")
 LENGTHS = (100, 1_000, 10_000)
 AGENT_S = 1.0
+MANY_CHANNELS = 24
+"""A connection carries 100 calls at once, PARLEY_GRPC_MAX_STREAMS."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Bench:
             callers = Callers(server, made)
             for number in range(size.waves):
                 say(f"many: wave {number + 1} of {size.waves}")
-                job = Job(conversations, size.many, size.many, channels=8)
+                job = Job(conversations, size.many, size.many, channels=MANY_CHANNELS)
                 waves.append(self._taken(callers.run(job)))
         print_table(
             f"{size.many:,} turns at once, an agent that takes {AGENT_S} s, one worker",

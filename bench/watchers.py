@@ -26,7 +26,7 @@ class WatchJob:
     watchers: int
     port: int
     after_sequence: int
-    channels: int = 8
+    channels: int = 12
 
 
 @dataclass
