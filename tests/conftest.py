@@ -1,5 +1,7 @@
 """Fixtures come from tests/support, one plugin a subject."""
 
+import signal
+
 pytest_plugins = [
     "support.databases",
     "support.published_keys",
@@ -9,3 +11,7 @@ pytest_plugins = [
     "support.postgres_wire",
     "support.victims",
 ]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell's background job, which ignores Ctrl-C, and so would whatever the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
