@@ -255,7 +255,9 @@ async def test_pages_of_the_named_origin_may_call_and_no_others(deployed: Deploy
 
     path = f"/{SERVICE}/Chat"
     own = await deployed.http.options(path, headers=preflight(OWN_PAGE))
+    before = deployed.envoy.calls_of_workers()
     foreign = await deployed.http.options(path, headers=preflight("https://elsewhere.example"))
+    assert before == deployed.envoy.calls_of_workers()
     called = await deployed.json("GET", "/v1/conversations")
     _, trailers = await deployed.grpc_web("Chat", pb.ChatRequest(message="hi"), origin=OWN_PAGE)
 

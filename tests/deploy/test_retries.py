@@ -104,18 +104,18 @@ async def test_killed_workers_turns_are_answered_by_the_other_worker(
                             timeout=60,
                         )
                     )
-                    for _ in range(6)
+                    for _ in range(12)
                 ]
-                while counted(database_url) != (6, 6):
+                while counted(database_url) != (12, 12):
                     await asyncio.sleep(0.05)
-                lost = 6 - len(agent.runs)
+                lost = 12 - len(agent.runs)
                 doomed.kill()
                 gate.opened.set()
                 answers = await asyncio.gather(*calls)
 
-    assert lost > 0
-    assert ["HELLO"] * 6 == [answer.response for answer in answers]
-    assert (6, 12) == counted(database_url)
+    assert lost > 3  # Envoy retries three at once if it is not told otherwise
+    assert ["HELLO"] * 12 == [answer.response for answer in answers]
+    assert (12, 24) == counted(database_url)
 
 
 async def attempts(
