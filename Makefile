@@ -67,7 +67,7 @@ test-node: $(STAMP) ## Check and test the Node client against real servers
 	@$(call in_client,node,test)
 
 torture: $(STAMP) ## Do to a worker what nobody should: bombs, floods, slow readers, idle crowds
-	@$(BIN)/python -m pytest -m torture tests/torture
+	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy
 
 conformance: $(STAMP) ## Play one set of scenarios through every client; LANGUAGES=…, SCENARIOS=… choose
 	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'

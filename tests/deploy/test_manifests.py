@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.calls import RETRY_IS_SAFE
 from parley_server.config import Settings
+from parley_server.rpc.server import LIVENESS
 from support.envoys import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -35,7 +36,7 @@ TURNS = {"Chat", "StreamChat"}
 
 def missing(what: str, problem: str) -> NoReturn:
     """Skip where a schema cannot be had. CI has to have all of them."""
-    assert not os.environ.get("CI"), f"CI checks manifests, but {what} cannot be had: {problem}"
+    assert not os.environ.get("PARLEY_CI"), f"CI checks manifests, but {what} cannot be had: {problem}"
     pytest.skip(f"needs {what}, which cannot be had: {problem}")
 
 
@@ -158,7 +159,7 @@ def test_probes_ask_for_the_service_that_health_names() -> None:
     port = worker["ports"][0]["containerPort"]
     for probe in ("readinessProbe", "startupProbe"):
         assert {"port": port, "service": SERVICE.full_name} == worker[probe]["grpc"]
-    assert "grpc" not in worker["livenessProbe"]
+    assert {"port": port, "service": LIVENESS} == worker["livenessProbe"]["grpc"]
 
 
 def test_settings_are_known_and_secrets_are_references() -> None:

@@ -1,5 +1,6 @@
 """One port for gRPC, gRPC-Web and JSON: deploy/envoy/envoy.yaml before two server processes."""
 
+import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterator
@@ -102,6 +103,20 @@ async def test_calls_of_one_connection_are_spread_over_both_workers(deployed: De
     shares = deployed.envoy.calls_of_workers() - before
     assert set(deployed.ports) == set(shares)
     assert min(shares.values()) >= 5
+
+
+async def test_more_calls_at_once_than_connections_take_are_all_answered(
+    deployed: Deployment,
+) -> None:
+    """A connection to a worker takes a hundred; a caller's takes thousands."""
+    async with Caller(deployed.envoy.address) as caller:
+        answers = await asyncio.gather(
+            *(
+                caller.stub.Chat(pb.ChatRequest(message=f"{n}"), metadata=metadata(f"u{n % 50}"))
+                for n in range(700)
+            )
+        )
+    assert [f"{n}" for n in range(700)] == [answer.response for answer in answers]
 
 
 async def test_stream_arrives_event_by_event(deployed: Deployment) -> None:

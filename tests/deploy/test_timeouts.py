@@ -14,6 +14,7 @@ import yaml
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import Settings
 from parley_server.core import turns, watches
+from parley_server.rpc.options import Limits
 from support.agents import Gate, ScriptedAgent
 from support.envoys import CONFIG, Caller, Change, Envoy
 from support.services import StartService, metadata
@@ -31,10 +32,15 @@ STREAMS = {
 }
 
 
+def config() -> dict[str, Any]:
+    """Return the file as it is read."""
+    found: dict[str, Any] = yaml.safe_load(CONFIG.read_text().replace("!ignore ", ""))
+    return found
+
+
 def routes() -> dict[str, Any]:
     """Return the file's routes to workers, by name."""
-    config = yaml.safe_load(CONFIG.read_text().replace("!ignore ", ""))
-    listener = config["static_resources"]["listeners"][0]
+    listener = config()["static_resources"]["listeners"][0]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     found = manager["route_config"]["virtual_hosts"][0]["routes"]
     return {route["name"]: route for route in found if "route" in route}
@@ -126,6 +132,15 @@ async def test_turn_of_twenty_seconds_is_cut_where_nothing_is_said_and_not_by_ou
     assert isinstance(said[0], grpc.aio.AioRpcError)
     assert "request timeout" in (said[0].details() or "")
     assert isinstance(said[1], pb.ChatResponse)
+
+
+def test_workers_are_pinged_no_more_often_than_they_bear() -> None:
+    """With pings too close together a worker hangs up ("Too many pings"), open turns and all."""
+    (cluster,) = config()["static_resources"]["clusters"]
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    http2 = options["explicit_http_config"]["http2_protocol_options"]
+    assert seconds(http2["connection_keepalive"]["interval"]) > Limits.min_ping_s
+    assert Limits.max_streams == http2["max_concurrent_streams"]
 
 
 async def test_stream_outlives_the_timeout_of_turns(
