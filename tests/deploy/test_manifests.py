@@ -36,7 +36,7 @@ TURNS = {"Chat", "StreamChat"}
 
 def missing(what: str, problem: str) -> NoReturn:
     """Skip where a schema cannot be had. CI has to have all of them."""
-    assert not os.environ.get("PARLEY_CI"), f"CI checks manifests, but {what} cannot be had: {problem}"
+    assert not os.environ.get("PARLEY_CI"), f"CI needs {what}, which cannot be had: {problem}"
     pytest.skip(f"needs {what}, which cannot be had: {problem}")
 
 

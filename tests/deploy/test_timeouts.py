@@ -52,11 +52,15 @@ def seconds(duration: str) -> float:
 
 
 async def answered_after(
-    seconds_: float, start_service: StartService, folder: Path, *changes: Change
+    seconds_: float,
+    start_service: StartService,
+    folder: Path,
+    *changes: Change,
+    **settings: float,
 ) -> pb.ChatResponse:
     """Make a turn whose agent takes so long."""
     gate = Gate()
-    service = await start_service(ScriptedAgent(gate))
+    service = await start_service(ScriptedAgent(gate), **settings)
     async with Envoy(folder, [service.port], *changes) as envoy:
         await envoy.until_healthy(service.port)
         async with Caller(envoy.address) as caller:
@@ -141,6 +145,18 @@ def test_workers_are_pinged_no_more_often_than_they_bear() -> None:
     http2 = options["explicit_http_config"]["http2_protocol_options"]
     assert seconds(http2["connection_keepalive"]["interval"]) > Limits.min_ping_s
     assert Limits.max_streams == http2["max_concurrent_streams"]
+
+
+async def test_turn_outlives_pings_that_keep_their_distance(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    """A second for the file's thirty, half of one for the worker's twenty.
+
+    Fails when the worker does not say how often it may be pinged: gRPC's own limit is five minutes.
+    """
+    often = ("interval: 30s, timeout", "interval: 1s, timeout")
+    answer = await answered_after(6, start_service, tmp_path, often, grpc_min_ping_s=0.5)
+    assert "HELLO" == answer.response
 
 
 async def test_stream_outlives_the_timeout_of_turns(

@@ -53,7 +53,7 @@ def options(
         ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_s)),
         # Clients may ping as well, between calls too; one that overdoes it is sent away.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(limits.min_ping_s)),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(limits.min_ping_s)),
         # Two services that share a port by accident would each get half of the calls.
         ("grpc.so_reuseport", int(is_port_shared)),
         # gRPC's core thins a burst that the loop has not picked up yet, at random.
