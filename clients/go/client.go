@@ -148,6 +148,10 @@ func call[Request, Response any](
 		if err != nil {
 			return none, err
 		}
+		if requestID != "" && tries.count == 1 {
+			// Proxies cannot see the request id. The further tries are this client's own.
+			authorized = metadata.AppendToOutgoingContext(authorized, "parley-retry", "safe")
+		}
 		var trailer metadata.MD
 		response, failure := method(authorized, request, grpc.Trailer(&trailer))
 		if failure == nil {

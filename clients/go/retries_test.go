@@ -36,6 +36,14 @@ func TestChatIsRetriedUnderTheSameRequestID(t *testing.T) {
 	}
 }
 
+// Fails when every try asks for it: proxies would repeat repeated calls.
+func TestFirstTryOfAChatTellsProxiesThatItMayBeSentAgain(t *testing.T) {
+	server := aScript(t, leaseLost, sends(anAnswer("HELLO")))
+	must(aClient(t, server.address).Chat(t.Context(), &parley.ChatRequest{Message: "hello"}))(t)
+
+	want(t, "[true false]", fmt.Sprint(server.safe))
+}
+
 func TestRetriesAreBounded(t *testing.T) {
 	for _, each := range []step{drained, leaseLost} {
 		server := aScript(t, each)

@@ -74,6 +74,7 @@ type script struct {
 	steps    []step
 	requests []proto.Message
 	tokens   []string
+	safe     []bool        // whether proxies were told that it may be sent again
 	came     chan struct{} // a value for every call
 	gone     chan struct{} // a value for every call whose caller went away
 }
@@ -136,6 +137,7 @@ func (s *script) next(ctx context.Context, request proto.Message) step {
 	defer s.mutex.Unlock()
 	s.requests = append(s.requests, request)
 	s.tokens = append(s.tokens, metadata.ValueFromIncomingContext(ctx, "authorization")...)
+	s.safe = append(s.safe, len(metadata.ValueFromIncomingContext(ctx, "parley-retry")) > 0)
 	step := s.steps[0]
 	if len(s.steps) > 1 {
 		s.steps = s.steps[1:]

@@ -201,7 +201,7 @@ async def test_health_follows_the_database(own_postgres: EmbeddedPostgres) -> No
         while await status() == serving:
             await asyncio.sleep(0.1)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await server.chat()
+            await server.chat(request_id="r")
         assert "STORE_UNAVAILABLE" == info_of(caught.value).reason
         assert "500" == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
         await asyncio.to_thread(own_postgres.start)

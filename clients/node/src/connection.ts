@@ -86,6 +86,8 @@ export class Connection {
       signal?.throwIfAborted();
       const { requestId } = call;
       const metadata = await this.#metadata({ signal, requestId, timeLeftMs: tries.timeLeftMs });
+      // Proxies cannot see the request id. The further tries are this client's own.
+      if (requestId && tries.isFirst) metadata.set("parley-retry", "safe");
       try {
         return await channel.sent(call, metadata, tries.timeLeftMs, signal);
       } catch (failure) {

@@ -44,6 +44,11 @@ export class Tries {
     this.#endsAtMs = clock() + timeoutMs;
   }
 
+  /** Whether nothing has been tried in vain. */
+  get isFirst(): boolean {
+    return this.count === 1;
+  }
+
   /** Until the deadline; 0 when it has passed. */
   get timeLeftMs(): number {
     return Math.max(0, this.#endsAtMs - this.#clock());

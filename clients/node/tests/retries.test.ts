@@ -36,6 +36,19 @@ function requestIds(server: ScriptedServer): string[] {
   return server.asked.map(({ request }) => request.requestId);
 }
 
+/** Fails when every try asks for it: proxies would repeat repeated calls. */
+test("the first try of a chat tells proxies that it may be sent again", async () => {
+  using server = await ScriptedServer.start([
+    async () => ({ refuse: LEASE_LOST }),
+    async () => ({ answer: anAnswer("HELLO") }),
+  ]);
+  using client = new ParleyClient({ address: server.address, token: "secret" });
+  await client.chat("hello");
+
+  const told = server.asked.map(({ metadata }) => metadata.get("parley-retry"));
+  assert.deepEqual(told, [["safe"], []]);
+});
+
 for (const refuse of [STORE_UNAVAILABLE, LEASE_LOST]) {
   /**
    * The turn is made at the first try, and its answer is lost twice.

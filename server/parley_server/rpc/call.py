@@ -24,6 +24,8 @@ class Call:
     """Who the token's own user is, while it acts for another one."""
     request_id: str = ""
     turn_id: str = ""
+    is_repeatable: bool = True
+    """False: it may have opened a turn that has no request id, and would open another one."""
 
     def owner(self, scope: str) -> Owner:
         """Return whose data this call is about.

@@ -85,8 +85,13 @@ def row_of(error: BaseException) -> Row:
     return _INTERNAL
 
 
-def told(error: BaseException, call_id: str) -> Told:
-    """Return what the caller is told of an error: of a defect, the call id and nothing else."""
+def told(error: BaseException, call_id: str, *, is_repeatable: bool = True) -> Told:
+    """Return what the caller is told of an error: of a defect, the call id and nothing else.
+
+    Args:
+        is_repeatable: whether the same call may be sent again. If not, gRPC's own retries, which
+            answer UNAVAILABLE with it and cannot know that, are told not to.
+    """
     row = row_of(error)
     is_known = isinstance(error, ParleyError) and row is not _INTERNAL
     text = str(error) if is_known else _INTERNAL_TEXT
@@ -107,8 +112,9 @@ def told(error: BaseException, call_id: str) -> Told:
     status = Status(code=row.code.value[0], message=text, details=[_packed(p) for p in parts])
     trailing: list[tuple[str, str | bytes]] = [(STATUS_DETAILS, status.SerializeToString())]
     if retry_s is not None:
-        pushback = str(int(retry_s * 1000)) if retry_s <= MAX_PUSHBACK_S else DO_NOT_RETRY
-        trailing.append((RETRY_PUSHBACK, pushback))
+        is_safe = is_repeatable or row.code is not Code.UNAVAILABLE
+        is_retried = is_safe and retry_s <= MAX_PUSHBACK_S
+        trailing.append((RETRY_PUSHBACK, str(int(retry_s * 1000)) if is_retried else DO_NOT_RETRY))
     return Told(row.code, row.reason, text, tuple(trailing))
 
 

@@ -71,7 +71,7 @@ def told_errors(method: Method) -> Method:
             failure: BaseException = error  # would end the call without a status
         except Exception as error:
             failure = error
-        what = told(failure, call.id)
+        what = told(failure, call.id, is_repeatable=call.is_repeatable)
         await context.abort(what.code, what.text, what.trailing_metadata)
 
     return with_told_errors

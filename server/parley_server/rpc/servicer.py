@@ -33,6 +33,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(WRITE)
         ask = requests.chat(request, self._turns.agent_names)
         call.request_id = request.request_id
+        call.is_repeatable = bool(request.request_id)
         answered = await self._turns.chat(owner, ask, context.time_remaining())
         call.turn_id = str(answered.turn_id)
         return responses.chat(answered)
@@ -84,6 +85,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(WRITE)
         ask, after = requests.stream(request, self._turns.agent_names)
         call.request_id = request.chat.request_id
+        call.is_repeatable = bool(request.chat.request_id)
         events = self._turns.stream(owner, ask, after, context.time_remaining())
         async with aclosing(events):
             async for event in events:

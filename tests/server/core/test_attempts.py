@@ -159,11 +159,14 @@ async def test_agent_that_raises_fails_the_turn(
     assert "secret" not in turn.error_text + capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("wait_s", "pushback"), [(2, "2000"), (7, "-1")])
+@pytest.mark.parametrize(
+    ("request_id", "wait_s", "pushback"), [("r", 2, "2000"), ("r", 7, "-1"), ("", 2, "-1")]
+)
 async def test_providers_wait_is_passed_on(
-    start_service: StartService, wait_s: int, pushback: str
+    start_service: StartService, request_id: str, wait_s: int, pushback: str
 ) -> None:
-    """gRPC's own retries are told not to wait for long: they do not look at the deadline."""
+    """gRPC's own retries are told not to wait for long, since they do not look at the deadline, and
+    not to make a second turn where there is no request id."""
 
     async def script(run):
         raise AgentUnavailable(retry_after_s=wait_s)
@@ -171,7 +174,7 @@ async def test_providers_wait_is_passed_on(
 
     service = await start_service(ScriptedAgent(script))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.chat()
+        await service.chat(request_id=request_id)
 
     delays = [d.retry_delay.seconds for d in details_of(caught.value) if hasattr(d, "retry_delay")]
     assert [wait_s] == delays
