@@ -14,18 +14,20 @@ PROTO_FILES = $(sort $(shell find protos/parley -name '*.proto'))
 
 # The clients in other languages have a Makefile each, with test, gen and gen-check. What needs a toolchain
 # that is not there is left out, and says so; under PARLEY_CI=1 that is a failure.
-CLIENTS := go node
+CLIENTS := go node java
 go_NEEDS := Go, 1.26 or newer
 go_IS_THERE := command -v go
 node_NEEDS := Node, 20.11 or newer, and npm
 node_IS_THERE := node -e 'const [a, b] = process.versions.node.split("."); process.exit(a * 100 + +b < 2011 ? 1 : 0)' \
 	&& npm --version
+java_NEEDS := a JDK, 17 or newer, and Maven
+java_IS_THERE := javac --version | awk 'END { exit $$2 + 0 < 17 }' && command -v mvn
 in_client = if { $($(1)_IS_THERE); } >/dev/null 2>&1; then $(MAKE) --no-print-directory -C clients/$(1) $(2); \
 	else echo "Skipped: make $@ needs $($(1)_NEEDS), for clients/$(1)" >&2; test "$$PARLEY_CI" != 1; fi
 in_clients = $(foreach client,$(CLIENTS),{ $(call in_client,$(client),$(1)); } &&) true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node test-java torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +67,9 @@ test-go: $(STAMP) ## Build, vet and test the Go client against real servers
 
 test-node: $(STAMP) ## Check and test the Node client against real servers
 	@$(call in_client,node,test)
+
+test-java: $(STAMP) ## Build and test the Java client against real servers
+	@$(call in_client,java,test)
 
 torture: $(STAMP) ## Do to a worker what nobody should: bombs, floods, slow readers, idle crowds
 	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy

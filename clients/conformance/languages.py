@@ -61,8 +61,8 @@ LANGUAGES = (
     Language(
         "java",
         "java",
-        ("sh", "conformance/run.sh"),
-        tools=("java", "mvn"),
-        build=("sh", "conformance/build.sh"),
+        ("java", "@{build}/runner"),
+        tools=("java", "javac", "mvn"),
+        build=("sh", "conformance/build.sh", "{build}"),
     ),
 )

@@ -1,0 +1,1067 @@
+package dev.parley.v1;
+
+import static io.grpc.MethodDescriptor.generateFullMethodName;
+
+/**
+ * <pre>
+ * Conversations between callers and agents, kept.
+ * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
+ * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+ * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
+ * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
+ * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+ * </pre>
+ */
+@io.grpc.stub.annotations.GrpcGenerated
+public final class ConversationServiceGrpc {
+
+  private ConversationServiceGrpc() {}
+
+  public static final java.lang.String SERVICE_NAME = "parley.v1.ConversationService";
+
+  // Static method descriptors that strictly reflect the proto.
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ChatRequest,
+      dev.parley.v1.ChatResponse> getChatMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "Chat",
+      requestType = dev.parley.v1.ChatRequest.class,
+      responseType = dev.parley.v1.ChatResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.ChatRequest,
+      dev.parley.v1.ChatResponse> getChatMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.ChatRequest, dev.parley.v1.ChatResponse> getChatMethod;
+    if ((getChatMethod = ConversationServiceGrpc.getChatMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getChatMethod = ConversationServiceGrpc.getChatMethod) == null) {
+          ConversationServiceGrpc.getChatMethod = getChatMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.ChatRequest, dev.parley.v1.ChatResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "Chat"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ChatRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ChatResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("Chat"))
+              .build();
+        }
+      }
+    }
+    return getChatMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.StreamChatRequest,
+      dev.parley.v1.StreamChatResponse> getStreamChatMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "StreamChat",
+      requestType = dev.parley.v1.StreamChatRequest.class,
+      responseType = dev.parley.v1.StreamChatResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.StreamChatRequest,
+      dev.parley.v1.StreamChatResponse> getStreamChatMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.StreamChatRequest, dev.parley.v1.StreamChatResponse> getStreamChatMethod;
+    if ((getStreamChatMethod = ConversationServiceGrpc.getStreamChatMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getStreamChatMethod = ConversationServiceGrpc.getStreamChatMethod) == null) {
+          ConversationServiceGrpc.getStreamChatMethod = getStreamChatMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.StreamChatRequest, dev.parley.v1.StreamChatResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "StreamChat"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.StreamChatRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.StreamChatResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("StreamChat"))
+              .build();
+        }
+      }
+    }
+    return getStreamChatMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.GetHistoryRequest,
+      dev.parley.v1.GetHistoryResponse> getGetHistoryMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetHistory",
+      requestType = dev.parley.v1.GetHistoryRequest.class,
+      responseType = dev.parley.v1.GetHistoryResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.GetHistoryRequest,
+      dev.parley.v1.GetHistoryResponse> getGetHistoryMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.GetHistoryRequest, dev.parley.v1.GetHistoryResponse> getGetHistoryMethod;
+    if ((getGetHistoryMethod = ConversationServiceGrpc.getGetHistoryMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getGetHistoryMethod = ConversationServiceGrpc.getGetHistoryMethod) == null) {
+          ConversationServiceGrpc.getGetHistoryMethod = getGetHistoryMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.GetHistoryRequest, dev.parley.v1.GetHistoryResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetHistory"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetHistoryRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetHistoryResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("GetHistory"))
+              .build();
+        }
+      }
+    }
+    return getGetHistoryMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ListConversationsRequest,
+      dev.parley.v1.ListConversationsResponse> getListConversationsMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListConversations",
+      requestType = dev.parley.v1.ListConversationsRequest.class,
+      responseType = dev.parley.v1.ListConversationsResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.ListConversationsRequest,
+      dev.parley.v1.ListConversationsResponse> getListConversationsMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.ListConversationsRequest, dev.parley.v1.ListConversationsResponse> getListConversationsMethod;
+    if ((getListConversationsMethod = ConversationServiceGrpc.getListConversationsMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getListConversationsMethod = ConversationServiceGrpc.getListConversationsMethod) == null) {
+          ConversationServiceGrpc.getListConversationsMethod = getListConversationsMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.ListConversationsRequest, dev.parley.v1.ListConversationsResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListConversations"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ListConversationsRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ListConversationsResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("ListConversations"))
+              .build();
+        }
+      }
+    }
+    return getListConversationsMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.GetTurnRequest,
+      dev.parley.v1.GetTurnResponse> getGetTurnMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetTurn",
+      requestType = dev.parley.v1.GetTurnRequest.class,
+      responseType = dev.parley.v1.GetTurnResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.GetTurnRequest,
+      dev.parley.v1.GetTurnResponse> getGetTurnMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.GetTurnRequest, dev.parley.v1.GetTurnResponse> getGetTurnMethod;
+    if ((getGetTurnMethod = ConversationServiceGrpc.getGetTurnMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getGetTurnMethod = ConversationServiceGrpc.getGetTurnMethod) == null) {
+          ConversationServiceGrpc.getGetTurnMethod = getGetTurnMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.GetTurnRequest, dev.parley.v1.GetTurnResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetTurn"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetTurnRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetTurnResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("GetTurn"))
+              .build();
+        }
+      }
+    }
+    return getGetTurnMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.CancelTurnRequest,
+      dev.parley.v1.CancelTurnResponse> getCancelTurnMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "CancelTurn",
+      requestType = dev.parley.v1.CancelTurnRequest.class,
+      responseType = dev.parley.v1.CancelTurnResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.CancelTurnRequest,
+      dev.parley.v1.CancelTurnResponse> getCancelTurnMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.CancelTurnRequest, dev.parley.v1.CancelTurnResponse> getCancelTurnMethod;
+    if ((getCancelTurnMethod = ConversationServiceGrpc.getCancelTurnMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getCancelTurnMethod = ConversationServiceGrpc.getCancelTurnMethod) == null) {
+          ConversationServiceGrpc.getCancelTurnMethod = getCancelTurnMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.CancelTurnRequest, dev.parley.v1.CancelTurnResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "CancelTurn"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.CancelTurnRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.CancelTurnResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("CancelTurn"))
+              .build();
+        }
+      }
+    }
+    return getCancelTurnMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.WatchConversationRequest,
+      dev.parley.v1.WatchConversationResponse> getWatchConversationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "WatchConversation",
+      requestType = dev.parley.v1.WatchConversationRequest.class,
+      responseType = dev.parley.v1.WatchConversationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.WatchConversationRequest,
+      dev.parley.v1.WatchConversationResponse> getWatchConversationMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.WatchConversationRequest, dev.parley.v1.WatchConversationResponse> getWatchConversationMethod;
+    if ((getWatchConversationMethod = ConversationServiceGrpc.getWatchConversationMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getWatchConversationMethod = ConversationServiceGrpc.getWatchConversationMethod) == null) {
+          ConversationServiceGrpc.getWatchConversationMethod = getWatchConversationMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.WatchConversationRequest, dev.parley.v1.WatchConversationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "WatchConversation"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.WatchConversationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.WatchConversationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("WatchConversation"))
+              .build();
+        }
+      }
+    }
+    return getWatchConversationMethod;
+  }
+
+  /**
+   * Creates a new async stub that supports all call types for the service
+   */
+  public static ConversationServiceStub newStub(io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<ConversationServiceStub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<ConversationServiceStub>() {
+        @java.lang.Override
+        public ConversationServiceStub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new ConversationServiceStub(channel, callOptions);
+        }
+      };
+    return ConversationServiceStub.newStub(factory, channel);
+  }
+
+  /**
+   * Creates a new blocking-style stub that supports all types of calls on the service
+   */
+  public static ConversationServiceBlockingV2Stub newBlockingV2Stub(
+      io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<ConversationServiceBlockingV2Stub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<ConversationServiceBlockingV2Stub>() {
+        @java.lang.Override
+        public ConversationServiceBlockingV2Stub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new ConversationServiceBlockingV2Stub(channel, callOptions);
+        }
+      };
+    return ConversationServiceBlockingV2Stub.newStub(factory, channel);
+  }
+
+  /**
+   * Creates a new blocking-style stub that supports unary and streaming output calls on the service
+   */
+  public static ConversationServiceBlockingStub newBlockingStub(
+      io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<ConversationServiceBlockingStub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<ConversationServiceBlockingStub>() {
+        @java.lang.Override
+        public ConversationServiceBlockingStub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new ConversationServiceBlockingStub(channel, callOptions);
+        }
+      };
+    return ConversationServiceBlockingStub.newStub(factory, channel);
+  }
+
+  /**
+   * Creates a new ListenableFuture-style stub that supports unary calls on the service
+   */
+  public static ConversationServiceFutureStub newFutureStub(
+      io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<ConversationServiceFutureStub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<ConversationServiceFutureStub>() {
+        @java.lang.Override
+        public ConversationServiceFutureStub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new ConversationServiceFutureStub(channel, callOptions);
+        }
+      };
+    return ConversationServiceFutureStub.newStub(factory, channel);
+  }
+
+  /**
+   * <pre>
+   * Conversations between callers and agents, kept.
+   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
+   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
+   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * </pre>
+   */
+  public interface AsyncService {
+
+    /**
+     * <pre>
+     * One turn, answered whole. Scope: parley.write.
+     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
+     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
+     * (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    default void chat(dev.parley.v1.ChatRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ChatResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getChatMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * The same turn as Chat, as it comes. Scope: parley.write.
+     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+     * worker dies takes the turn over by itself.
+     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * </pre>
+     */
+    default void streamChat(dev.parley.v1.StreamChatRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.StreamChatResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getStreamChatMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
+     * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    default void getHistory(dev.parley.v1.GetHistoryRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetHistoryResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetHistoryMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+     * A conversation that becomes active while pages are read moves to the front and may be missing from
+     * later pages; none appears twice.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    default void listConversations(dev.parley.v1.ListConversationsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ListConversationsResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListConversationsMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Where a turn stands. Scope: parley.read.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    default void getTurn(dev.parley.v1.GetTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetTurnResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetTurnMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+     * then. A turn that has ended stays as it is.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    default void cancelTurn(dev.parley.v1.CancelTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.CancelTurnResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getCancelTurnMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+     * (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    default void watchConversation(dev.parley.v1.WatchConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.WatchConversationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getWatchConversationMethod(), responseObserver);
+    }
+  }
+
+  /**
+   * Base class for the server implementation of the service ConversationService.
+   * <pre>
+   * Conversations between callers and agents, kept.
+   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
+   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
+   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * </pre>
+   */
+  public static abstract class ConversationServiceImplBase
+      implements io.grpc.BindableService, AsyncService {
+
+    @java.lang.Override public final io.grpc.ServerServiceDefinition bindService() {
+      return ConversationServiceGrpc.bindService(this);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do asynchronous rpc calls to service ConversationService.
+   * <pre>
+   * Conversations between callers and agents, kept.
+   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
+   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
+   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * </pre>
+   */
+  public static final class ConversationServiceStub
+      extends io.grpc.stub.AbstractAsyncStub<ConversationServiceStub> {
+    private ConversationServiceStub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected ConversationServiceStub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new ConversationServiceStub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * One turn, answered whole. Scope: parley.write.
+     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
+     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
+     * (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    public void chat(dev.parley.v1.ChatRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ChatResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getChatMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * The same turn as Chat, as it comes. Scope: parley.write.
+     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+     * worker dies takes the turn over by itself.
+     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * </pre>
+     */
+    public void streamChat(dev.parley.v1.StreamChatRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.StreamChatResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getStreamChatMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
+     * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public void getHistory(dev.parley.v1.GetHistoryRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetHistoryResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetHistoryMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+     * A conversation that becomes active while pages are read moves to the front and may be missing from
+     * later pages; none appears twice.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public void listConversations(dev.parley.v1.ListConversationsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ListConversationsResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListConversationsMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Where a turn stands. Scope: parley.read.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public void getTurn(dev.parley.v1.GetTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetTurnResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetTurnMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+     * then. A turn that has ended stays as it is.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public void cancelTurn(dev.parley.v1.CancelTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.CancelTurnResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getCancelTurnMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+     * (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    public void watchConversation(dev.parley.v1.WatchConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.WatchConversationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getWatchConversationMethod(), getCallOptions()), request, responseObserver);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do synchronous rpc calls to service ConversationService.
+   * <pre>
+   * Conversations between callers and agents, kept.
+   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
+   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
+   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * </pre>
+   */
+  public static final class ConversationServiceBlockingV2Stub
+      extends io.grpc.stub.AbstractBlockingStub<ConversationServiceBlockingV2Stub> {
+    private ConversationServiceBlockingV2Stub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected ConversationServiceBlockingV2Stub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new ConversationServiceBlockingV2Stub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * One turn, answered whole. Scope: parley.write.
+     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
+     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
+     * (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getChatMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * The same turn as Chat, as it comes. Scope: parley.write.
+     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+     * worker dies takes the turn over by itself.
+     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, dev.parley.v1.StreamChatResponse>
+        streamChat(dev.parley.v1.StreamChatRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getStreamChatMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
+     * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public dev.parley.v1.GetHistoryResponse getHistory(dev.parley.v1.GetHistoryRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetHistoryMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+     * A conversation that becomes active while pages are read moves to the front and may be missing from
+     * later pages; none appears twice.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public dev.parley.v1.ListConversationsResponse listConversations(dev.parley.v1.ListConversationsRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getListConversationsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Where a turn stands. Scope: parley.read.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.GetTurnResponse getTurn(dev.parley.v1.GetTurnRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+     * then. A turn that has ended stays as it is.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.CancelTurnResponse cancelTurn(dev.parley.v1.CancelTurnRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getCancelTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+     * (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, dev.parley.v1.WatchConversationResponse>
+        watchConversation(dev.parley.v1.WatchConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getWatchConversationMethod(), getCallOptions(), request);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do limited synchronous rpc calls to service ConversationService.
+   * <pre>
+   * Conversations between callers and agents, kept.
+   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
+   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
+   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * </pre>
+   */
+  public static final class ConversationServiceBlockingStub
+      extends io.grpc.stub.AbstractBlockingStub<ConversationServiceBlockingStub> {
+    private ConversationServiceBlockingStub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected ConversationServiceBlockingStub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new ConversationServiceBlockingStub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * One turn, answered whole. Scope: parley.write.
+     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
+     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
+     * (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getChatMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * The same turn as Chat, as it comes. Scope: parley.write.
+     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
+     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
+     * worker dies takes the turn over by itself.
+     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * </pre>
+     */
+    public java.util.Iterator<dev.parley.v1.StreamChatResponse> streamChat(
+        dev.parley.v1.StreamChatRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getStreamChatMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
+     * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public dev.parley.v1.GetHistoryResponse getHistory(dev.parley.v1.GetHistoryRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetHistoryMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+     * A conversation that becomes active while pages are read moves to the front and may be missing from
+     * later pages; none appears twice.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public dev.parley.v1.ListConversationsResponse listConversations(dev.parley.v1.ListConversationsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListConversationsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Where a turn stands. Scope: parley.read.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.GetTurnResponse getTurn(dev.parley.v1.GetTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+     * then. A turn that has ended stays as it is.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.CancelTurnResponse cancelTurn(dev.parley.v1.CancelTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getCancelTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
+     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
+     * (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    public java.util.Iterator<dev.parley.v1.WatchConversationResponse> watchConversation(
+        dev.parley.v1.WatchConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getWatchConversationMethod(), getCallOptions(), request);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do ListenableFuture-style rpc calls to service ConversationService.
+   * <pre>
+   * Conversations between callers and agents, kept.
+   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
+   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
+   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
+   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * </pre>
+   */
+  public static final class ConversationServiceFutureStub
+      extends io.grpc.stub.AbstractFutureStub<ConversationServiceFutureStub> {
+    private ConversationServiceFutureStub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected ConversationServiceFutureStub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new ConversationServiceFutureStub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * One turn, answered whole. Scope: parley.write.
+     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
+     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
+     * (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ChatResponse> chat(
+        dev.parley.v1.ChatRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getChatMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
+     * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.GetHistoryResponse> getHistory(
+        dev.parley.v1.GetHistoryRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetHistoryMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+     * A conversation that becomes active while pages are read moves to the front and may be missing from
+     * later pages; none appears twice.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ListConversationsResponse> listConversations(
+        dev.parley.v1.ListConversationsRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListConversationsMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Where a turn stands. Scope: parley.read.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.GetTurnResponse> getTurn(
+        dev.parley.v1.GetTurnRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetTurnMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
+     * then. A turn that has ended stays as it is.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.CancelTurnResponse> cancelTurn(
+        dev.parley.v1.CancelTurnRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getCancelTurnMethod(), getCallOptions()), request);
+    }
+  }
+
+  private static final int METHODID_CHAT = 0;
+  private static final int METHODID_STREAM_CHAT = 1;
+  private static final int METHODID_GET_HISTORY = 2;
+  private static final int METHODID_LIST_CONVERSATIONS = 3;
+  private static final int METHODID_GET_TURN = 4;
+  private static final int METHODID_CANCEL_TURN = 5;
+  private static final int METHODID_WATCH_CONVERSATION = 6;
+
+  private static final class MethodHandlers<Req, Resp> implements
+      io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
+      io.grpc.stub.ServerCalls.ServerStreamingMethod<Req, Resp>,
+      io.grpc.stub.ServerCalls.ClientStreamingMethod<Req, Resp>,
+      io.grpc.stub.ServerCalls.BidiStreamingMethod<Req, Resp> {
+    private final AsyncService serviceImpl;
+    private final int methodId;
+
+    MethodHandlers(AsyncService serviceImpl, int methodId) {
+      this.serviceImpl = serviceImpl;
+      this.methodId = methodId;
+    }
+
+    @java.lang.Override
+    @java.lang.SuppressWarnings("unchecked")
+    public void invoke(Req request, io.grpc.stub.StreamObserver<Resp> responseObserver) {
+      switch (methodId) {
+        case METHODID_CHAT:
+          serviceImpl.chat((dev.parley.v1.ChatRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.ChatResponse>) responseObserver);
+          break;
+        case METHODID_STREAM_CHAT:
+          serviceImpl.streamChat((dev.parley.v1.StreamChatRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.StreamChatResponse>) responseObserver);
+          break;
+        case METHODID_GET_HISTORY:
+          serviceImpl.getHistory((dev.parley.v1.GetHistoryRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.GetHistoryResponse>) responseObserver);
+          break;
+        case METHODID_LIST_CONVERSATIONS:
+          serviceImpl.listConversations((dev.parley.v1.ListConversationsRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.ListConversationsResponse>) responseObserver);
+          break;
+        case METHODID_GET_TURN:
+          serviceImpl.getTurn((dev.parley.v1.GetTurnRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.GetTurnResponse>) responseObserver);
+          break;
+        case METHODID_CANCEL_TURN:
+          serviceImpl.cancelTurn((dev.parley.v1.CancelTurnRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.CancelTurnResponse>) responseObserver);
+          break;
+        case METHODID_WATCH_CONVERSATION:
+          serviceImpl.watchConversation((dev.parley.v1.WatchConversationRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.WatchConversationResponse>) responseObserver);
+          break;
+        default:
+          throw new AssertionError();
+      }
+    }
+
+    @java.lang.Override
+    @java.lang.SuppressWarnings("unchecked")
+    public io.grpc.stub.StreamObserver<Req> invoke(
+        io.grpc.stub.StreamObserver<Resp> responseObserver) {
+      switch (methodId) {
+        default:
+          throw new AssertionError();
+      }
+    }
+  }
+
+  public static final io.grpc.ServerServiceDefinition bindService(AsyncService service) {
+    return io.grpc.ServerServiceDefinition.builder(getServiceDescriptor())
+        .addMethod(
+          getChatMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.ChatRequest,
+              dev.parley.v1.ChatResponse>(
+                service, METHODID_CHAT)))
+        .addMethod(
+          getStreamChatMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              dev.parley.v1.StreamChatRequest,
+              dev.parley.v1.StreamChatResponse>(
+                service, METHODID_STREAM_CHAT)))
+        .addMethod(
+          getGetHistoryMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.GetHistoryRequest,
+              dev.parley.v1.GetHistoryResponse>(
+                service, METHODID_GET_HISTORY)))
+        .addMethod(
+          getListConversationsMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.ListConversationsRequest,
+              dev.parley.v1.ListConversationsResponse>(
+                service, METHODID_LIST_CONVERSATIONS)))
+        .addMethod(
+          getGetTurnMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.GetTurnRequest,
+              dev.parley.v1.GetTurnResponse>(
+                service, METHODID_GET_TURN)))
+        .addMethod(
+          getCancelTurnMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.CancelTurnRequest,
+              dev.parley.v1.CancelTurnResponse>(
+                service, METHODID_CANCEL_TURN)))
+        .addMethod(
+          getWatchConversationMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              dev.parley.v1.WatchConversationRequest,
+              dev.parley.v1.WatchConversationResponse>(
+                service, METHODID_WATCH_CONVERSATION)))
+        .build();
+  }
+
+  private static abstract class ConversationServiceBaseDescriptorSupplier
+      implements io.grpc.protobuf.ProtoFileDescriptorSupplier, io.grpc.protobuf.ProtoServiceDescriptorSupplier {
+    ConversationServiceBaseDescriptorSupplier() {}
+
+    @java.lang.Override
+    public com.google.protobuf.Descriptors.FileDescriptor getFileDescriptor() {
+      return dev.parley.v1.ConversationServiceOuterClass.getDescriptor();
+    }
+
+    @java.lang.Override
+    public com.google.protobuf.Descriptors.ServiceDescriptor getServiceDescriptor() {
+      return getFileDescriptor().findServiceByName("ConversationService");
+    }
+  }
+
+  private static final class ConversationServiceFileDescriptorSupplier
+      extends ConversationServiceBaseDescriptorSupplier {
+    ConversationServiceFileDescriptorSupplier() {}
+  }
+
+  private static final class ConversationServiceMethodDescriptorSupplier
+      extends ConversationServiceBaseDescriptorSupplier
+      implements io.grpc.protobuf.ProtoMethodDescriptorSupplier {
+    private final java.lang.String methodName;
+
+    ConversationServiceMethodDescriptorSupplier(java.lang.String methodName) {
+      this.methodName = methodName;
+    }
+
+    @java.lang.Override
+    public com.google.protobuf.Descriptors.MethodDescriptor getMethodDescriptor() {
+      return getServiceDescriptor().findMethodByName(methodName);
+    }
+  }
+
+  private static volatile io.grpc.ServiceDescriptor serviceDescriptor;
+
+  public static io.grpc.ServiceDescriptor getServiceDescriptor() {
+    io.grpc.ServiceDescriptor result = serviceDescriptor;
+    if (result == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        result = serviceDescriptor;
+        if (result == null) {
+          serviceDescriptor = result = io.grpc.ServiceDescriptor.newBuilder(SERVICE_NAME)
+              .setSchemaDescriptor(new ConversationServiceFileDescriptorSupplier())
+              .addMethod(getChatMethod())
+              .addMethod(getStreamChatMethod())
+              .addMethod(getGetHistoryMethod())
+              .addMethod(getListConversationsMethod())
+              .addMethod(getGetTurnMethod())
+              .addMethod(getCancelTurnMethod())
+              .addMethod(getWatchConversationMethod())
+              .build();
+        }
+      }
+    }
+    return result;
+  }
+}

@@ -1,0 +1,122 @@
+package dev.parley.client;
+
+import dev.parley.v1.CancelTurnRequest;
+import dev.parley.v1.CancelTurnResponse;
+import dev.parley.v1.ChatRequest;
+import dev.parley.v1.ConversationServiceGrpc;
+import dev.parley.v1.GetHistoryResponse;
+import dev.parley.v1.GetTurnRequest;
+import dev.parley.v1.GetTurnResponse;
+import dev.parley.v1.ListConversationsResponse;
+import dev.parley.v1.StreamChatResponse;
+import dev.parley.v1.Turn;
+import dev.parley.v1.WatchConversationResponse;
+import io.grpc.MethodDescriptor;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Flow;
+import java.util.function.Function;
+
+/**
+ * Parley, for a caller that does not wait: {@link CompletableFuture} for what comes once, {@link Flow.Publisher} for
+ * what comes in pieces.
+ *
+ * <p>What it does is what {@link ParleyClient} does, and so are its errors: futures and subscribers get a
+ * {@link ParleyException}. Cancelling a future or a subscription cancels the call. Every subscriber makes calls of
+ * its own, when it subscribes, and gets no more events than it asks for.
+ */
+public final class AsyncParleyClient implements AutoCloseable {
+
+    private final Connection connection;
+
+    AsyncParleyClient(Connection connection) {
+        this.connection = connection;
+    }
+
+    /** Begins to make a client. */
+    public static ClientBuilder<AsyncParleyClient> builder() {
+        return new ClientBuilder<>(AsyncParleyClient::new);
+    }
+
+    /** Makes one turn of a new conversation. */
+    public CompletableFuture<Answer> chat(String message) {
+        return chat(message, ChatOptions.defaults());
+    }
+
+    /** Makes one turn; see {@link ParleyClient#chat(String, ChatOptions)}. */
+    public CompletableFuture<Answer> chat(String message, ChatOptions options) {
+        return chat(options.request(message), options);
+    }
+
+    CompletableFuture<Answer> chat(ChatRequest request, ChatOptions options) {
+        String requestId = request.getRequestId();
+        return UnaryCall.start(
+                connection, ConversationServiceGrpc.getChatMethod(), request, requestId,
+                options.timeoutOr(connection.chatTimeout()), options.onRetry(),
+                response -> new Answer(response, requestId));
+    }
+
+    /** Makes one turn of a new conversation and publishes its answer as it comes. */
+    public Flow.Publisher<StreamChatResponse> stream(String message) {
+        return stream(message, ChatOptions.defaults());
+    }
+
+    /**
+     * Makes one turn and publishes its answer as it comes; see {@link ParleyClient#stream(String, ChatOptions)}.
+     * All subscribers share the request id, and so the turn.
+     */
+    public Flow.Publisher<StreamChatResponse> stream(String message, ChatOptions options) {
+        return stream(options.request(message), options);
+    }
+
+    Flow.Publisher<StreamChatResponse> stream(ChatRequest request, ChatOptions options) {
+        return Following.publisher(
+                connection, () -> new TurnProgress(request, options.timeoutOr(connection.chatTimeout())),
+                options.onRetry());
+    }
+
+    /** Stops a turn; see {@link ParleyClient#cancelTurn}. */
+    public CompletableFuture<Turn> cancelTurn(TurnKey key) {
+        CancelTurnRequest request = CancelTurnRequest.newBuilder()
+                .setRequestId(key.requestId()).setConversationId(key.conversationId()).setTurnId(key.turnId()).build();
+        return read(
+                ConversationServiceGrpc.getCancelTurnMethod(), request, key.requestId(), CancelTurnResponse::getTurn);
+    }
+
+    /** Says where a turn stands; see {@link ParleyClient#turn}. */
+    public CompletableFuture<Turn> turn(TurnKey key) {
+        GetTurnRequest request = GetTurnRequest.newBuilder()
+                .setRequestId(key.requestId()).setConversationId(key.conversationId()).setTurnId(key.turnId()).build();
+        return read(ConversationServiceGrpc.getGetTurnMethod(), request, key.requestId(), GetTurnResponse::getTurn);
+    }
+
+    /** Reads one page of a conversation's messages; its token is empty if it was the last one. */
+    public CompletableFuture<GetHistoryResponse> historyPage(String conversationId, HistoryOptions options) {
+        return read(
+                ConversationServiceGrpc.getGetHistoryMethod(), options.request(conversationId), "",
+                Function.identity());
+    }
+
+    /** Reads one page of the caller's conversations; its token is empty if it was the last one. */
+    public CompletableFuture<ListConversationsResponse> conversationsPage(ListOptions options) {
+        return read(
+                ConversationServiceGrpc.getListConversationsMethod(), options.request(), "", Function.identity());
+    }
+
+    /** Publishes what happens in a conversation; see {@link ParleyClient#watch(String, WatchOptions)}. */
+    public Flow.Publisher<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
+        return Following.publisher(
+                connection, () -> new ConversationProgress(options.request(conversationId)), options.onRetry());
+    }
+
+    /** Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. */
+    @Override
+    public void close() {
+        connection.close();
+    }
+
+    private <Q, R, T> CompletableFuture<T> read(
+            MethodDescriptor<Q, R> method, Q request, String requestId, Function<R, T> result) {
+        return UnaryCall.start(
+                connection, method, request, requestId, connection.readTimeout(), error -> {}, result);
+    }
+}

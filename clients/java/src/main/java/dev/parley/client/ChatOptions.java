@@ -1,0 +1,117 @@
+package dev.parley.client;
+
+import dev.parley.v1.ChatRequest;
+import dev.parley.v1.OnBusy;
+import dev.parley.v1.OnDisconnect;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.UUID;
+import java.util.function.Consumer;
+import java.util.function.UnaryOperator;
+
+/**
+ * How a turn is made. Immutable: every method returns new options, so that they can be shared and built upon.
+ *
+ * <pre>{@code
+ * ChatOptions.inConversation(id).requestId("order-4711-book").onBusy(OnBusy.ON_BUSY_WAIT)
+ * }</pre>
+ */
+public final class ChatOptions {
+
+    private static final ChatOptions DEFAULTS = new ChatOptions(ChatRequest.getDefaultInstance(), null, error -> {});
+
+    private final ChatRequest request;
+    private final Duration timeout; // null: the client's
+    private final Consumer<ParleyException> onRetry;
+
+    private ChatOptions(ChatRequest request, Duration timeout, Consumer<ParleyException> onRetry) {
+        this.request = request;
+        this.timeout = timeout;
+        this.onRetry = onRetry;
+    }
+
+    /** Starts a new conversation, and leaves everything to its default. */
+    public static ChatOptions defaults() {
+        return DEFAULTS;
+    }
+
+    /** Goes on with a conversation. */
+    public static ChatOptions inConversation(String conversationId) {
+        return DEFAULTS.conversationId(conversationId);
+    }
+
+    /** The conversation to go on with, a UUID. Default: a new one. */
+    public ChatOptions conversationId(String conversationId) {
+        return with(builder -> builder.setConversationId(conversationId));
+    }
+
+    /**
+     * The turn's key, 1 to 128 of {@code [A-Za-z0-9._:-]}. Default: a new UUID, which answers, streams and
+     * exceptions show. Pass one that is stored to repeat the turn after a crash of the caller.
+     */
+    public ChatOptions requestId(String requestId) {
+        return with(builder -> builder.setRequestId(requestId));
+    }
+
+    /** Creates the conversation under its id if there is none. Default: ConversationNotFound. */
+    public ChatOptions allowMissing() {
+        return with(builder -> builder.setAllowMissing(true));
+    }
+
+    /** Refuses unless this is the conversation's last sequence; 0: new or empty. Default: whatever is there. */
+    public ChatOptions expectedSequence(long sequence) {
+        return with(builder -> builder.setExpectedSequence(sequence));
+    }
+
+    /** What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT. */
+    public ChatOptions onBusy(OnBusy onBusy) {
+        return with(builder -> builder.setOnBusy(onBusy));
+    }
+
+    /** What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL. */
+    public ChatOptions onDisconnect(OnDisconnect onDisconnect) {
+        return with(builder -> builder.setOnDisconnect(onDisconnect));
+    }
+
+    /** A configured agent's name. Default: the server's default one. */
+    public ChatOptions agent(String agent) {
+        return with(builder -> builder.setAgent(agent));
+    }
+
+    /** For everything, waits and retries included. Default: the client's, 120 seconds. */
+    public ChatOptions timeout(Duration timeout) {
+        return new ChatOptions(request, ClientBuilder.positive(timeout), onRetry);
+    }
+
+    /**
+     * Told of every error after which this client calls again by itself, such as to log it; on a thread of the
+     * client's, which it must not block. What gRPC retries is not told.
+     */
+    public ChatOptions onRetry(Consumer<ParleyException> onRetry) {
+        return new ChatOptions(request, timeout, onRetry);
+    }
+
+    /** Returns what to send. It always has a request id: without one, a retry could make a second turn. */
+    ChatRequest request(String message) {
+        if (!StandardCharsets.UTF_8.newEncoder().canEncode(message)) {
+            throw new IllegalArgumentException("the message holds half of a surrogate pair, which UTF-8 cannot hold");
+        }
+        ChatRequest.Builder builder = request.toBuilder().setMessage(message);
+        if (builder.getRequestId().isEmpty()) {
+            builder.setRequestId(UUID.randomUUID().toString());
+        }
+        return builder.build();
+    }
+
+    Duration timeoutOr(Duration otherwise) {
+        return timeout == null ? otherwise : timeout;
+    }
+
+    Consumer<ParleyException> onRetry() {
+        return onRetry;
+    }
+
+    private ChatOptions with(UnaryOperator<ChatRequest.Builder> change) {
+        return new ChatOptions(change.apply(request.toBuilder()).build(), timeout, onRetry);
+    }
+}

@@ -1,0 +1,97 @@
+package dev.parley.client;
+
+import io.grpc.CallCredentials;
+import io.grpc.CallOptions;
+import io.grpc.Channel;
+import io.grpc.ClientCall;
+import io.grpc.ConnectivityState;
+import io.grpc.Context;
+import io.grpc.Deadline;
+import io.grpc.ManagedChannel;
+import io.grpc.MethodDescriptor;
+import io.grpc.Status;
+import java.time.Duration;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.concurrent.ForkJoinPool;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+
+/** The channel of one client, and how calls are made on it. Any number of threads may use it. */
+final class Connection {
+
+    private static final long RECONNECT_PAUSE_NS = TimeUnit.MILLISECONDS.toNanos(200);
+
+    private final Channel channel;
+    private final ManagedChannel own; // null: the channel is the caller's
+    private final CallCredentials credentials; // null: calls carry no token
+    private final Executor executor;
+    private final Duration chatTimeout;
+    private final Duration readTimeout;
+    private final AtomicLong reconnectedAtNs = new AtomicLong(System.nanoTime() - RECONNECT_PAUSE_NS);
+    private volatile boolean isClosed;
+
+    Connection(
+            Channel channel,
+            ManagedChannel own,
+            CallCredentials credentials,
+            Executor executor,
+            Duration chatTimeout,
+            Duration readTimeout) {
+        this.channel = channel;
+        this.own = own;
+        this.credentials = credentials;
+        this.executor = executor == null ? ForkJoinPool.commonPool() : executor;
+        this.chatTimeout = chatTimeout;
+        this.readTimeout = readTimeout;
+    }
+
+    Duration chatTimeout() {
+        return chatTimeout;
+    }
+
+    Duration readTimeout() {
+        return readTimeout;
+    }
+
+    /** Makes one try of a call; nothing is sent yet. */
+    <Q, R> ClientCall<Q, R> newCall(MethodDescriptor<Q, R> method, Deadline deadline) {
+        reconnectSoon();
+        CallOptions options = CallOptions.DEFAULT.withDeadline(deadline);
+        return channel.newCall(method, credentials == null ? options : options.withCallCredentials(credentials));
+    }
+
+    /** Does something after a pause, in the gRPC context of whoever calls this. */
+    void later(Duration pause, Runnable action) {
+        CompletableFuture.delayedExecutor(pause.toNanos(), TimeUnit.NANOSECONDS, executor)
+                .execute(Context.current().wrap(action));
+    }
+
+    /** Returns the exception that the last status of a try stands for. */
+    ParleyException exceptionFrom(Status status, io.grpc.Metadata trailers, String requestId) {
+        if (isClosed) {
+            String text = "the client was closed";
+            return new ParleyException(Failure.ofOurs(Status.Code.CANCELLED, text, requestId, status.getCause()));
+        }
+        return Statuses.exceptionFrom(status, trailers, requestId);
+    }
+
+    void close() {
+        isClosed = true;
+        if (own != null) {
+            own.shutdownNow();
+        }
+    }
+
+    /** A server that restarts is found again in good time: gRPC's own waits grow to two minutes. */
+    private void reconnectSoon() {
+        if (own == null || own.getState(false) != ConnectivityState.TRANSIENT_FAILURE) {
+            return;
+        }
+        long before = reconnectedAtNs.get();
+        long now = System.nanoTime();
+        if (now - before >= RECONNECT_PAUSE_NS && reconnectedAtNs.compareAndSet(before, now)) {
+            own.resetConnectBackoff();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+package dev.parley.client;
+
+import io.grpc.ClientCall;
+import io.grpc.Metadata;
+import io.grpc.Status;
+import java.time.Duration;
+import java.util.Optional;
+import java.util.concurrent.Flow;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
+
+/**
+ * One subscriber's way through a stream, with every call that it takes. What the subscriber asks for is what gRPC
+ * is asked for, so that a slow one slows the server down and nothing piles up here.
+ */
+final class Following<Q, E> implements Flow.Subscription {
+
+    private final Connection connection;
+    private final Progress<Q, E> progress;
+    private final Flow.Subscriber<? super E> subscriber;
+    private final Consumer<ParleyException> onRetry;
+
+    // Guarded by this.
+    private long demand;
+    private boolean hasEnded;
+    private ClientCall<Q, E> call; // null: between two calls
+
+    private Following(
+            Connection connection, Progress<Q, E> progress, Flow.Subscriber<? super E> subscriber,
+            Consumer<ParleyException> onRetry) {
+        this.connection = connection;
+        this.progress = progress;
+        this.subscriber = subscriber;
+        this.onRetry = onRetry;
+    }
+
+    /** Returns a publisher of which every subscriber makes calls of its own. */
+    static <Q, E> Flow.Publisher<E> publisher(
+            Connection connection, Supplier<Progress<Q, E>> progress, Consumer<ParleyException> onRetry) {
+        return subscriber -> {
+            var following = new Following<Q, E>(connection, progress.get(), subscriber, onRetry);
+            subscriber.onSubscribe(following);
+            following.attempt();
+        };
+    }
+
+    @Override
+    public void request(long wanted) {
+        if (wanted <= 0) {
+            fail(new IllegalArgumentException("a subscriber has to ask for more than " + wanted));
+            return;
+        }
+        synchronized (this) {
+            demand = demand + wanted < 0 ? Long.MAX_VALUE : demand + wanted;
+            if (call != null) {
+                call.request(asInt(wanted));
+            }
+        }
+    }
+
+    @Override
+    public void cancel() {
+        end();
+    }
+
+    private void attempt() {
+        try {
+            synchronized (this) { // so that nobody asks a call for more before it has started
+                if (hasEnded) {
+                    return;
+                }
+                call = connection.newCall(progress.method(), progress.deadline());
+                call.start(new Listener(), new Metadata());
+                call.sendMessage(progress.request());
+                call.halfClose();
+                if (demand > 0) {
+                    call.request(asInt(demand));
+                }
+            }
+        } catch (RuntimeException defect) {
+            fail(defect); // or the subscriber would wait for ever
+        }
+    }
+
+    private void ended(Status status, Metadata trailers) {
+        if (progress.isOver()) {
+            if (end()) {
+                subscriber.onComplete();
+            }
+            return;
+        }
+        ParleyException error = status.isOk()
+                ? progress.cutShort()
+                : connection.exceptionFrom(status, trailers, progress.requestId());
+        Optional<Duration> pause = progress.pause(error);
+        if (pause.isEmpty()) {
+            fail(error);
+            return;
+        }
+        try {
+            onRetry.accept(error);
+            connection.later(pause.get(), this::attempt);
+        } catch (RuntimeException defect) {
+            fail(defect); // of the caller's own hook or executor
+        }
+    }
+
+    private void fail(Throwable error) {
+        if (end()) {
+            subscriber.onError(error);
+        }
+    }
+
+    /** Ends the stream and its call. Returns whether it had not ended before. */
+    private boolean end() {
+        ClientCall<Q, E> current;
+        synchronized (this) {
+            if (hasEnded) {
+                return false;
+            }
+            hasEnded = true;
+            current = call;
+        }
+        if (current != null) {
+            current.cancel("the caller has left", null); // if it has ended, this changes nothing
+        }
+        return true;
+    }
+
+    private static int asInt(long wanted) {
+        return (int) Math.min(wanted, Integer.MAX_VALUE);
+    }
+
+    private final class Listener extends ClientCall.Listener<E> {
+        @Override
+        public void onMessage(E event) {
+            boolean isNews = progress.takes(event);
+            synchronized (Following.this) {
+                if (hasEnded) {
+                    return;
+                }
+                if (!isNews) {
+                    call.request(1);
+                    return;
+                }
+                demand--;
+            }
+            subscriber.onNext(event);
+        }
+
+        @Override
+        public void onClose(Status status, Metadata trailers) {
+            synchronized (Following.this) {
+                if (hasEnded) {
+                    return;
+                }
+                call = null;
+            }
+            ended(status, trailers);
+        }
+    }
+}

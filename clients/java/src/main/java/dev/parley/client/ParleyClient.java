@@ -1,0 +1,164 @@
+package dev.parley.client;
+
+import dev.parley.v1.ChatRequest;
+import dev.parley.v1.Conversation;
+import dev.parley.v1.GetHistoryResponse;
+import dev.parley.v1.ListConversationsResponse;
+import dev.parley.v1.Message;
+import dev.parley.v1.Turn;
+import dev.parley.v1.WatchConversationResponse;
+
+/**
+ * Parley, for a caller that waits.
+ *
+ * <pre>{@code
+ * try (ParleyClient parley = ParleyClient.builder().address("parley.internal:443").tokenFile(path).build()) {
+ *     Answer answer = parley.chat("Hello!");
+ *     answer = parley.chat("And?", ChatOptions.inConversation(answer.conversationId()));
+ * }
+ * }</pre>
+ *
+ * <p>One client serves a whole process and any number of its threads. It connects at its first call. What answers
+ * is the contract's own messages; what fails is a {@link ParleyException}. Unreachable servers and lost workers are
+ * retried under the call's deadline, with the same request id. Interrupting a thread that waits cancels its call.
+ */
+public final class ParleyClient implements AutoCloseable {
+
+    private final AsyncParleyClient async;
+
+    ParleyClient(Connection connection) {
+        this.async = new AsyncParleyClient(connection);
+    }
+
+    /** Begins to make a client. */
+    public static ClientBuilder<ParleyClient> builder() {
+        return new ClientBuilder<>(ParleyClient::new);
+    }
+
+    /** Makes one turn of a new conversation and returns its answer. */
+    public Answer chat(String message) {
+        return chat(message, ChatOptions.defaults());
+    }
+
+    /**
+     * Makes one turn and returns its answer. There is one turn for one request id, however often it is sent. When
+     * this returns, message and answer are stored.
+     *
+     * @param message 1 to 32,768 bytes of UTF-8, not only white space
+     * @return the answer, replayed if the turn had been answered before
+     * @throws ParleyException ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
+     *     TurnSuperseded, AgentRefused, Unavailable, DeadlineExceeded, and what any call may throw: InvalidRequest,
+     *     Unauthenticated, ScopeMissing, Overloaded, InternalError
+     * @throws IllegalArgumentException the message cannot be sent
+     */
+    public Answer chat(String message, ChatOptions options) {
+        ChatRequest request = options.request(message);
+        return Waiting.forResult(async.chat(request, options), request.getRequestId());
+    }
+
+    /** Makes one turn of a new conversation and returns its answer as it comes. */
+    public TurnStream stream(String message) {
+        return stream(message, ChatOptions.defaults());
+    }
+
+    /**
+     * Makes one turn and returns its answer as it comes. A stream that is lost is begun again by itself, under the
+     * same request id and behind the last piece seen, on any worker: up to 5 tries in vain, 8 once pieces have come.
+     *
+     * @return a stream that ends with {@code completed} or an exception, at the timeout at the latest. Closing it
+     *     cancels the call, and {@code onDisconnect} decides what becomes of the turn
+     * @throws IllegalArgumentException the message cannot be sent
+     */
+    public TurnStream stream(String message, ChatOptions options) {
+        ChatRequest request = options.request(message);
+        return new TurnStream(async.stream(request, options), request.getRequestId());
+    }
+
+    /**
+     * Stops a turn and keeps what was said so far as its answer, for good. Whoever streams or waits for the turn
+     * gets that answer. A turn that has ended stays as it is.
+     *
+     * @return the turn as it stands. Still running: it has been asked to stop and has not done so within 2 seconds
+     * @throws ParleyException TurnNotFound, and what any call may throw
+     */
+    public Turn cancelTurn(TurnKey key) {
+        return Waiting.forResult(async.cancelTurn(key), key.requestId());
+    }
+
+    /**
+     * Returns where a turn stands.
+     *
+     * @throws ParleyException TurnNotFound, and what any call may throw
+     */
+    public Turn turn(TurnKey key) {
+        return Waiting.forResult(async.turn(key), key.requestId());
+    }
+
+    /** Returns all messages of a conversation, the oldest first; pages are fetched as they are needed. */
+    public Iterable<Message> history(String conversationId) {
+        return history(conversationId, HistoryOptions.defaults());
+    }
+
+    /** Returns messages of a conversation. Its iterator fetches pages as they are needed, and throws. */
+    public Iterable<Message> history(String conversationId, HistoryOptions options) {
+        return new Pages<>(
+                options.pageToken(), token -> historyPage(conversationId, options.pageToken(token)),
+                GetHistoryResponse::getMessagesList, GetHistoryResponse::getNextPageToken);
+    }
+
+    /**
+     * Returns one page of a conversation's messages; its token is empty if it was the last one.
+     *
+     * @throws ParleyException ConversationNotFound, SequenceNotReached, InvalidPageToken, and what any call may throw
+     */
+    public GetHistoryResponse historyPage(String conversationId, HistoryOptions options) {
+        return Waiting.forResult(async.historyPage(conversationId, options), "");
+    }
+
+    /** Returns all conversations of the caller, the most recently active first. */
+    public Iterable<Conversation> conversations() {
+        return conversations(ListOptions.defaults());
+    }
+
+    /** Returns conversations of the caller. Its iterator fetches pages as they are needed, and throws. */
+    public Iterable<Conversation> conversations(ListOptions options) {
+        return new Pages<>(
+                options.pageToken(), token -> conversationsPage(options.pageToken(token)),
+                ListConversationsResponse::getConversationsList, ListConversationsResponse::getNextPageToken);
+    }
+
+    /**
+     * Returns one page of the caller's conversations; its token is empty if it was the last one.
+     *
+     * @throws ParleyException InvalidPageToken, and what any call may throw
+     */
+    public ListConversationsResponse conversationsPage(ListOptions options) {
+        return Waiting.forResult(async.conversationsPage(options), "");
+    }
+
+    /** Returns what happens in a conversation, from its first message on. */
+    public EventStream<WatchConversationResponse> watch(String conversationId) {
+        return watch(conversationId, WatchOptions.defaults());
+    }
+
+    /**
+     * Returns what happens in a conversation: what is there, then live, without an end.
+     *
+     * <p>Every message comes once, in order. A watch goes on from the last message by itself when it expires, when a
+     * worker or a connection goes away and while the server is full, waiting up to 3 seconds between tries, or as
+     * long as the server asks.
+     *
+     * @return updates: {@code message}, {@code turn} (a state that changed), {@code event} (with
+     *     {@link WatchOptions#includeEvents}) and {@code progress} (all there was has come; also every minute). Its
+     *     iteration throws what time does not mend, and whatever keeps a watch from beginning at all
+     */
+    public EventStream<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
+        return new EventStream<>(async.watch(conversationId, options), "");
+    }
+
+    /** Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. */
+    @Override
+    public void close() {
+        async.close();
+    }
+}

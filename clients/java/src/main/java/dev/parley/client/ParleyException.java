@@ -1,0 +1,264 @@
+package dev.parley.client;
+
+import io.grpc.Status;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+
+/**
+ * A call failed. Catch this for all of them, or one of its classes:
+ *
+ * <pre>
+ * ParleyException
+ * ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
+ * ├── Unauthenticated, ScopeMissing
+ * ├── ConversationNotFound, TurnNotFound
+ * ├── RequestIdReused
+ * ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
+ * ├── TurnSuperseded, SequenceNotReached
+ * ├── AgentRefused
+ * ├── Overloaded
+ * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
+ * │                 TurnAbandoned, WatchExpired
+ * ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
+ * └── InternalError
+ * </pre>
+ *
+ * There is one class for each reason of the contract's ErrorReason. A status without a reason, because it
+ * comes from gRPC itself or from something between client and server, and one whose reason is newer than
+ * this client, has the class of its code: InvalidRequest, Unauthenticated, Unavailable, DeadlineExceeded,
+ * or ParleyException itself.
+ */
+public class ParleyException extends RuntimeException {
+
+    private final transient Failure failure;
+
+    ParleyException(Failure failure) {
+        super(failure.text(), failure.cause());
+        this.failure = failure;
+    }
+
+    /** The sentence, with the ids that a log has to have. */
+    @Override
+    public String getMessage() {
+        String ids = (requestId().isEmpty() ? "" : ", request_id=" + requestId())
+                + (callId().isEmpty() ? "" : ", call_id=" + callId());
+        return "%s [%s%s]".formatted(text(), reason().isEmpty() ? code().name() : reason(), ids);
+    }
+
+    /** The sentence alone, for people. Programs read the class and {@link #metadata}. */
+    public String text() {
+        return failure.text();
+    }
+
+    /** gRPC's status code. */
+    public Status.Code code() {
+        return failure.code();
+    }
+
+    /** The name of an ErrorReason, such as {@code TURN_IN_PROGRESS}. Empty: the status is not Parley's. */
+    public String reason() {
+        return failure.reason();
+    }
+
+    /** Every variable part of the sentence, by name. */
+    public Map<String, String> metadata() {
+        return failure.metadata();
+    }
+
+    /** How long the server asks to wait before the next try. Empty: it does not say. */
+    public Optional<Duration> retryAfter() {
+        return Optional.ofNullable(failure.retryAfter());
+    }
+
+    /** Whether the server asks that nothing be retried: the wait is too long for that. */
+    public boolean isPushedBack() {
+        return failure.isPushedBack();
+    }
+
+    /** Every field that was wrong, for an {@link InvalidRequest}. */
+    public List<Violation> violations() {
+        return failure.violations();
+    }
+
+    /** Names the call in the server's log. Empty: the server did not say. */
+    public String callId() {
+        return failure.callId();
+    }
+
+    /** The key that the turn was asked for with; asking again with it is safe. Empty: it was about no turn. */
+    public String requestId() {
+        return failure.requestId();
+    }
+
+    /**
+     * Whether the same call, with the same request id, may succeed later. Where it may not, something has to
+     * change first: the request, the token, or what the caller knows of the conversation.
+     */
+    public boolean isRetryable() {
+        return this instanceof TurnInProgress || this instanceof LeaseLost || this instanceof AttemptLost
+                || this instanceof Overloaded || this instanceof Unavailable || this instanceof DeadlineExceeded;
+    }
+
+    /**
+     * What is wrong with one field of a request.
+     *
+     * @param field its name in the contract
+     * @param reason UPPER_SNAKE, for programs
+     * @param description for people: what is wrong and what would be right
+     */
+    public record Violation(String field, String reason, String description) {}
+
+    /** Fields of the request are wrong: see {@link #violations}. Nothing was stored. */
+    public static class InvalidRequest extends ParleyException {
+        InvalidRequest(Failure failure) { super(failure); }
+    }
+
+    /** The page token was altered, or belongs to another request or owner. Start without one. */
+    public static final class InvalidPageToken extends InvalidRequest {
+        InvalidPageToken(Failure failure) { super(failure); }
+    }
+
+    /** The server has no agent of that name. Leave it out for the default one. */
+    public static final class AgentUnknown extends InvalidRequest {
+        AgentUnknown(Failure failure) { super(failure); }
+    }
+
+    /** The call carried no valid token, or none could be had: then the cause says why. */
+    public static final class Unauthenticated extends ParleyException {
+        Unauthenticated(Failure failure) { super(failure); }
+    }
+
+    /** The token is valid and lacks a scope. */
+    public static final class ScopeMissing extends ParleyException {
+        ScopeMissing(Failure failure) { super(failure); }
+
+        /** The scope that it lacks. */
+        public String scope() { return metadata().getOrDefault("scope", ""); }
+    }
+
+    /** The caller has no such conversation. Another owner's looks the same. */
+    public static final class ConversationNotFound extends ParleyException {
+        ConversationNotFound(Failure failure) { super(failure); }
+    }
+
+    /** The caller has no such turn. */
+    public static final class TurnNotFound extends ParleyException {
+        TurnNotFound(Failure failure) { super(failure); }
+    }
+
+    /** The request id belongs to a turn with another message, conversation or agent. */
+    public static final class RequestIdReused extends ParleyException {
+        RequestIdReused(Failure failure) { super(failure); }
+    }
+
+    /** Another turn of the conversation is open. {@code ON_BUSY_WAIT} waits for its end instead. */
+    public static final class TurnInProgress extends ParleyException {
+        TurnInProgress(Failure failure) { super(failure); }
+
+        /** The turn that is open. */
+        public String turnId() { return metadata().getOrDefault("turn_id", ""); }
+    }
+
+    /** The conversation is not where the expected sequence says: read on from there, decide anew. */
+    public static final class SequenceMismatch extends ParleyException {
+        SequenceMismatch(Failure failure) { super(failure); }
+
+        /** Where it is. */
+        public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
+    }
+
+    /** Another worker took the turn over. The client calls again by itself while there is time. */
+    public static final class LeaseLost extends ParleyException {
+        LeaseLost(Failure failure) { super(failure); }
+    }
+
+    /** The agent began anew while texts were handed out, which are void. The same request id gets the answer. */
+    public static final class AttemptLost extends ParleyException {
+        AttemptLost(Failure failure) { super(failure); }
+    }
+
+    /** The turn failed and the conversation went on: send the message with a new request id. */
+    public static final class TurnSuperseded extends ParleyException {
+        TurnSuperseded(Failure failure) { super(failure); }
+    }
+
+    /** The minimal sequence is above the conversation's last one. */
+    public static final class SequenceNotReached extends ParleyException {
+        SequenceNotReached(Failure failure) { super(failure); }
+
+        /** Where the conversation is. */
+        public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
+    }
+
+    /** The model's provider refused the request as it is. */
+    public static final class AgentRefused extends ParleyException {
+        AgentRefused(Failure failure) { super(failure); }
+    }
+
+    /** The server has as many calls as it takes. Nothing was stored. */
+    public static final class Overloaded extends ParleyException {
+        Overloaded(Failure failure) { super(failure); }
+    }
+
+    /** The server, or something it needs, is not there. Retries have been made and did not help. */
+    public static class Unavailable extends ParleyException {
+        Unavailable(Failure failure) { super(failure); }
+    }
+
+    /** The agent or its provider is down, limited, or answered nonsense. */
+    public static final class AgentUnavailable extends Unavailable {
+        AgentUnavailable(Failure failure) { super(failure); }
+    }
+
+    /** The server's database cannot be reached or did not answer in time. */
+    public static final class StoreUnavailable extends Unavailable {
+        StoreUnavailable(Failure failure) { super(failure); }
+    }
+
+    /** The server cannot get the keys that tokens are checked with. */
+    public static final class KeysUnavailable extends Unavailable {
+        KeysUnavailable(Failure failure) { super(failure); }
+    }
+
+    /** The worker is shutting down; another one takes the call. */
+    public static final class WorkerDrained extends Unavailable {
+        WorkerDrained(Failure failure) { super(failure); }
+    }
+
+    /** The worker that ran the turn went away. */
+    public static final class TurnAbandoned extends Unavailable {
+        TurnAbandoned(Failure failure) { super(failure); }
+    }
+
+    /** A watch lasted as long as one may. The client goes on by itself. */
+    public static final class WatchExpired extends Unavailable {
+        WatchExpired(Failure failure) { super(failure); }
+    }
+
+    /** No answer within the timeout. The same request id gets the answer, or runs the turn anew. */
+    public static class DeadlineExceeded extends ParleyException {
+        DeadlineExceeded(Failure failure) { super(failure); }
+    }
+
+    /** The agent did not finish in time. */
+    public static final class AgentTimeout extends DeadlineExceeded {
+        AgentTimeout(Failure failure) { super(failure); }
+    }
+
+    /** Less than a second was left, too little to run an agent. Nothing was stored. */
+    public static final class DeadlineTooShort extends DeadlineExceeded {
+        DeadlineTooShort(Failure failure) { super(failure); }
+    }
+
+    /** The deadline came, or the caller went away, before the answer did. */
+    public static final class CallerLost extends DeadlineExceeded {
+        CallerLost(Failure failure) { super(failure); }
+    }
+
+    /** A defect of the server's. Its log says more under {@link #callId}. */
+    public static final class InternalError extends ParleyException {
+        InternalError(Failure failure) { super(failure); }
+    }
+}

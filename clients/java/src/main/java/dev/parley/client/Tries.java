@@ -1,0 +1,106 @@
+package dev.parley.client;
+
+import dev.parley.client.ParleyException.DeadlineExceeded;
+import dev.parley.client.ParleyException.LeaseLost;
+import dev.parley.client.ParleyException.Overloaded;
+import dev.parley.client.ParleyException.Unavailable;
+import io.grpc.Deadline;
+import java.time.Duration;
+import java.util.Optional;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * What the client retries by itself, beyond what gRPC retries for it: the tries of one call, under one deadline.
+ *
+ * <p>gRPC repeats a call that ended UNAVAILABLE before anything had come ({@code service_config.json}). A turn
+ * that another worker took over ends ABORTED: gRPC may not repeat that, since most of what is ABORTED needs a
+ * decision, but LEASE_LOST needs none. Both are safe because of the request id: the server makes one turn for
+ * it. A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here.
+ */
+final class Tries {
+
+    static final int MOST = 5;
+    /** Of a turn that has begun to arrive: patience for a server that restarts. */
+    static final int MOST_UNDER_WAY = 8;
+
+    private static final Duration FIRST_PAUSE = Duration.ofMillis(200);
+    private static final Duration LONGEST_PAUSE = Duration.ofSeconds(3);
+    /** How long one call of a watch may last: the server ends it sooner, unless it is lost. */
+    private static final Duration WATCH_CALL = Duration.ofSeconds(300);
+
+    /** What is tried. */
+    enum Kind { CALL, TURN_STREAM, WATCH }
+
+    private final Kind kind;
+    private final Deadline.Ticker clock;
+    private final Deadline end; // null: there is none
+    private int count = 1;
+    private boolean isUnderWay;
+
+    /** Starts the time of all tries together; a watch has no timeout. */
+    Tries(Kind kind, Duration timeout, Deadline.Ticker clock) {
+        this.kind = kind;
+        this.clock = clock;
+        this.end = kind == Kind.WATCH ? null : after(timeout);
+    }
+
+    Tries(Kind kind, Duration timeout) {
+        this(kind, timeout, Deadline.getSystemTicker());
+    }
+
+    /** The next try's deadline. */
+    Deadline deadline() {
+        return end == null ? after(WATCH_CALL) : end;
+    }
+
+    /** Takes note that something new has come. */
+    void cameFurther() {
+        isUnderWay = true;
+        count = 1;
+    }
+
+    /** Says how long to wait before the next try. Empty: the error stands. */
+    Optional<Duration> pause(ParleyException error) {
+        Duration pause = wantedPause(error);
+        if (!isWorthIt(error) || end != null && pause.toNanos() >= end.timeRemaining(TimeUnit.NANOSECONDS)) {
+            return Optional.empty();
+        }
+        count++;
+        return Optional.of(pause);
+    }
+
+    /** As long as the server asks for; for a stream no less than that, and more with every try in vain. */
+    private Duration wantedPause(ParleyException error) {
+        if (kind == Kind.CALL) {
+            return error.retryAfter().orElse(FIRST_PAUSE);
+        }
+        int doublings = Math.min(count - 1, 9); // a watch has no end of tries
+        long backoffMs = Math.min(LONGEST_PAUSE.toMillis(), FIRST_PAUSE.toMillis() << doublings);
+        Duration spread = Duration.ofMillis((long) (backoffMs * ThreadLocalRandom.current().nextDouble(0.8, 1.2)));
+        Duration asked = error.retryAfter().orElse(Duration.ZERO);
+        return spread.compareTo(asked) > 0 ? spread : asked;
+    }
+
+    private boolean isWorthIt(ParleyException error) {
+        if (kind == Kind.CALL) {
+            return error instanceof LeaseLost && count < MOST;
+        }
+        if (kind == Kind.WATCH && isUnderWay) {
+            return error instanceof Unavailable || error instanceof Overloaded || error instanceof DeadlineExceeded;
+        }
+        if (error.isPushedBack()) {
+            return false;
+        }
+        boolean isLost = error instanceof Unavailable || error instanceof LeaseLost;
+        if (!isUnderWay) {
+            return isLost && count < MOST;
+        }
+        // The worker that drains hands all its streams to the others, all at once.
+        return (isLost || error instanceof Overloaded) && count < MOST_UNDER_WAY;
+    }
+
+    private Deadline after(Duration timeout) {
+        return Deadline.after(timeout.toNanos(), TimeUnit.NANOSECONDS, clock);
+    }
+}

@@ -1,0 +1,103 @@
+package dev.parley.client;
+
+import io.grpc.ClientCall;
+import io.grpc.MethodDescriptor;
+import io.grpc.Status;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.StreamObserver;
+import java.time.Duration;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.Consumer;
+import java.util.function.Function;
+
+/** One call for a single response, with every try that it takes. Cancelling its future cancels it. */
+final class UnaryCall<Q, R, T> {
+
+    private final Connection connection;
+    private final MethodDescriptor<Q, R> method;
+    private final Q request;
+    private final String requestId;
+    private final Function<R, T> result;
+    private final Consumer<ParleyException> onRetry;
+    private final Tries tries;
+    private final CompletableFuture<T> future = new CompletableFuture<>();
+    private volatile ClientCall<Q, R> call;
+
+    private UnaryCall(
+            Connection connection, MethodDescriptor<Q, R> method, Q request, String requestId, Duration timeout,
+            Consumer<ParleyException> onRetry, Function<R, T> result) {
+        this.connection = connection;
+        this.method = method;
+        this.request = request;
+        this.requestId = requestId;
+        this.result = result;
+        this.onRetry = onRetry;
+        this.tries = new Tries(Tries.Kind.CALL, timeout);
+    }
+
+    /** Starts a call. Its future ends with the result or a {@link ParleyException}. */
+    static <Q, R, T> CompletableFuture<T> start(
+            Connection connection, MethodDescriptor<Q, R> method, Q request, String requestId, Duration timeout,
+            Consumer<ParleyException> onRetry, Function<R, T> result) {
+        var started = new UnaryCall<>(connection, method, request, requestId, timeout, onRetry, result);
+        started.future.whenComplete((value, error) -> started.cancelIfUnwanted());
+        started.attempt();
+        return started.future;
+    }
+
+    private void attempt() {
+        if (future.isDone()) {
+            return; // whoever asked has left during the pause
+        }
+        try {
+            call = connection.newCall(method, tries.deadline());
+            ClientCalls.asyncUnaryCall(call, request, new Answer());
+            cancelIfUnwanted();
+        } catch (RuntimeException defect) {
+            future.completeExceptionally(defect); // or its caller would wait for ever
+        }
+    }
+
+    private void cancelIfUnwanted() {
+        ClientCall<Q, R> current = call;
+        if (future.isCancelled() && current != null) {
+            current.cancel("the caller has left", null);
+        }
+    }
+
+    private void failed(Throwable failure) {
+        ParleyException error = connection.exceptionFrom(
+                Status.fromThrowable(failure), Status.trailersFromThrowable(failure), requestId);
+        Optional<Duration> pause = tries.pause(error);
+        if (pause.isEmpty()) {
+            future.completeExceptionally(error);
+            return;
+        }
+        try {
+            onRetry.accept(error);
+            connection.later(pause.get(), this::attempt);
+        } catch (RuntimeException defect) {
+            future.completeExceptionally(defect); // of the caller's own hook or executor
+        }
+    }
+
+    private final class Answer implements StreamObserver<R> {
+        private R received;
+
+        @Override
+        public void onNext(R response) {
+            received = response;
+        }
+
+        @Override
+        public void onError(Throwable failure) {
+            failed(failure);
+        }
+
+        @Override
+        public void onCompleted() {
+            future.complete(result.apply(received));
+        }
+    }
+}
