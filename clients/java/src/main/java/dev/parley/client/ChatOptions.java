@@ -84,8 +84,8 @@ public final class ChatOptions {
     }
 
     /**
-     * Told of every error after which this client calls again by itself, such as to log it; on a thread of the
-     * client's, which it must not block. What gRPC retries is not told.
+     * Told of every error after which the client calls again by itself, such as to log it; on a thread of the
+     * client's, which it must not block.
      */
     public ChatOptions onRetry(Consumer<ParleyException> onRetry) {
         return new ChatOptions(request, timeout, onRetry);

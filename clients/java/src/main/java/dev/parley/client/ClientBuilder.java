@@ -1,6 +1,5 @@
 package dev.parley.client;
 
-import com.google.gson.Gson;
 import io.grpc.CallCredentials;
 import io.grpc.Channel;
 import io.grpc.ChannelCredentials;
@@ -10,14 +9,9 @@ import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.TlsChannelCredentials;
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.InputStreamReader;
-import java.io.Reader;
 import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.function.Consumer;
 import java.util.function.Function;
@@ -104,8 +98,8 @@ public final class ClientBuilder<C> {
     }
 
     /**
-     * Takes a channel of the caller's own, which stays open when the client is closed. It has the retries that it was
-     * made with: {@link #serviceConfig} has those that Parley's clients share.
+     * Takes a channel of the caller's own, which stays open when the client is closed. Build it with
+     * {@link ManagedChannelBuilder#disableRetry}: this client makes all retries that are safe.
      */
     public ClientBuilder<C> channel(Channel channel) {
         this.channel = channel;
@@ -149,20 +143,6 @@ public final class ClientBuilder<C> {
         return client.apply(new Connection(used, own, token, executor, chatTimeout, readTimeout));
     }
 
-    /**
-     * Returns gRPC's service config that all of Parley's clients share: round robin, and retries of what ends
-     * UNAVAILABLE; for {@link ManagedChannelBuilder#defaultServiceConfig} of a channel of your own.
-     */
-    @SuppressWarnings("unchecked")
-    public static Map<String, ?> serviceConfig() {
-        try (InputStream stream = ClientBuilder.class.getResourceAsStream("service_config.json");
-                Reader text = new InputStreamReader(stream, StandardCharsets.UTF_8)) {
-            return new Gson().fromJson(text, Map.class);
-        } catch (IOException broken) {
-            throw new UncheckedIOException(broken);
-        }
-    }
-
     static Duration positive(Duration timeout) {
         if (timeout.isZero() || timeout.isNegative()) {
             throw new IllegalArgumentException("a timeout is more than 0, and not " + timeout);
@@ -174,7 +154,7 @@ public final class ClientBuilder<C> {
         boolean speaksTls = isTls || !(isPlaintext || Addresses.isOnThisMachine(address));
         ChannelCredentials credentials = speaksTls ? tls() : InsecureChannelCredentials.create();
         ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials);
-        builder.enableRetry().defaultServiceConfig(serviceConfig());
+        builder.disableRetry().defaultLoadBalancingPolicy("round_robin"); // for retries see Tries
         if (executor != null) {
             builder.executor(executor);
         }

@@ -11,12 +11,12 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 
 /**
- * What the client retries by itself, beyond what gRPC retries for it: the tries of one call, under one deadline.
+ * What the client retries by itself: the tries of one call, under one deadline.
  *
- * <p>gRPC repeats a call that ended UNAVAILABLE before anything had come ({@code service_config.json}). A turn
- * that another worker took over ends ABORTED: gRPC may not repeat that, since most of what is ABORTED needs a
- * decision, but LEASE_LOST needs none. Both are safe because of the request id: the server makes one turn for
- * it. A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here.
+ * <p>What ended UNAVAILABLE, and a turn that another worker took over, are safe to repeat because of the request id:
+ * the server makes one turn for it. gRPC's own retries are switched off: in Java they repeat whatever carries
+ * {@code grpc-retry-pushback-ms}, also a conversation that is busy or a server that is full, which need a decision.
+ * How often and how soon is what the service config that all of Parley's clients share says.
  */
 final class Tries {
 
@@ -24,8 +24,8 @@ final class Tries {
     /** Of a turn that has begun to arrive: patience for a server that restarts. */
     static final int MOST_UNDER_WAY = 8;
 
-    private static final Duration FIRST_PAUSE = Duration.ofMillis(200);
-    private static final Duration LONGEST_PAUSE = Duration.ofSeconds(3);
+    static final Duration FIRST_PAUSE = Duration.ofMillis(200);
+    static final Duration LONGEST_PAUSE = Duration.ofSeconds(3);
     /** How long one call of a watch may last: the server ends it sooner, unless it is lost. */
     private static final Duration WATCH_CALL = Duration.ofSeconds(300);
 
@@ -70,10 +70,10 @@ final class Tries {
         return Optional.of(pause);
     }
 
-    /** As long as the server asks for; for a stream no less than that, and more with every try in vain. */
+    /** As long as the server asks for, or more with every try in vain; for a stream the longer one of both. */
     private Duration wantedPause(ParleyException error) {
-        if (kind == Kind.CALL) {
-            return error.retryAfter().orElse(FIRST_PAUSE);
+        if (kind == Kind.CALL && error.retryAfter().isPresent()) {
+            return error.retryAfter().get();
         }
         int doublings = Math.min(count - 1, 9); // a watch has no end of tries
         long backoffMs = Math.min(LONGEST_PAUSE.toMillis(), FIRST_PAUSE.toMillis() << doublings);
@@ -83,9 +83,6 @@ final class Tries {
     }
 
     private boolean isWorthIt(ParleyException error) {
-        if (kind == Kind.CALL) {
-            return error instanceof LeaseLost && count < MOST;
-        }
         if (kind == Kind.WATCH && isUnderWay) {
             return error instanceof Unavailable || error instanceof Overloaded || error instanceof DeadlineExceeded;
         }

@@ -1,0 +1,186 @@
+package dev.parley.client.support;
+
+import com.google.protobuf.Message;
+import dev.parley.v1.CancelTurnRequest;
+import dev.parley.v1.CancelTurnResponse;
+import dev.parley.v1.ChatRequest;
+import dev.parley.v1.ChatResponse;
+import dev.parley.v1.ConversationServiceGrpc;
+import dev.parley.v1.GetHistoryRequest;
+import dev.parley.v1.GetHistoryResponse;
+import dev.parley.v1.StreamChatRequest;
+import dev.parley.v1.StreamChatResponse;
+import dev.parley.v1.WatchConversationRequest;
+import dev.parley.v1.WatchConversationResponse;
+import io.grpc.Context;
+import io.grpc.Contexts;
+import io.grpc.Deadline;
+import io.grpc.InsecureServerCredentials;
+import io.grpc.Metadata;
+import io.grpc.Server;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerCredentials;
+import io.grpc.ServerInterceptor;
+import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
+import io.grpc.stub.ServerCallStreamObserver;
+import io.grpc.stub.StreamObserver;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.InetSocketAddress;
+import java.util.ArrayDeque;
+import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * A real gRPC server that takes its next step at every call, the last one again when there are no more, and remembers
+ * how it was asked.
+ */
+public final class ScriptedServer extends ConversationServiceGrpc.ConversationServiceImplBase
+        implements AutoCloseable {
+
+    private static final Metadata.Key<String> AUTHORIZATION =
+            Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+    private static final Context.Key<String> TOKEN = Context.key("token");
+
+    /** What the server does with one call: it sends, then refuses, hangs, or ends well. */
+    public record Step(List<? extends Message> sends, Refusal refusal, boolean hangs) {
+        public static Step sends(Message... messages) {
+            return new Step(List.of(messages), null, false);
+        }
+
+        public static Step refuses(Refusal refusal) {
+            return new Step(List.of(), refusal, false);
+        }
+
+        public Step thenRefuses(Refusal refusal) {
+            return new Step(sends, refusal, false);
+        }
+
+        public Step thenHangs() {
+            return new Step(sends, null, true);
+        }
+    }
+
+    /** How the server was asked; {@code timeLeftMs} is -1 without a deadline. */
+    public record Asked(Message request, String token, long atNs, long timeLeftMs) {}
+
+    private final Queue<Step> steps;
+    private final Server server;
+    private final int port;
+    private final List<Asked> asked = new CopyOnWriteArrayList<>();
+    private final BlockingQueue<Message> gone = new LinkedBlockingQueue<>();
+
+    private ScriptedServer(ServerCredentials credentials, int wanted, Step... steps) {
+        this.steps = new ArrayDeque<>(List.of(steps));
+        try {
+            this.server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", wanted), credentials)
+                    .addService(this).intercept(new Tokens()).build().start();
+            this.port = server.getPort();
+        } catch (IOException broken) {
+            throw new UncheckedIOException(broken);
+        }
+    }
+
+    public static ScriptedServer start(Step... steps) {
+        return startAt(0, steps);
+    }
+
+    public static ScriptedServer startAt(int port, Step... steps) {
+        return new ScriptedServer(InsecureServerCredentials.create(), port, steps);
+    }
+
+    public static ScriptedServer startWith(ServerCredentials credentials, Step... steps) {
+        return new ScriptedServer(credentials, 0, steps);
+    }
+
+    public int port() {
+        return port;
+    }
+
+    public String address() {
+        return "127.0.0.1:" + port();
+    }
+
+    public List<Asked> asked() {
+        return asked;
+    }
+
+    /** Waits until a caller has left a call that hangs. */
+    public void awaitCallerGone() throws InterruptedException {
+        if (gone.poll(30, TimeUnit.SECONDS) == null) {
+            throw new AssertionError("the call goes on, and its caller has left");
+        }
+    }
+
+    @Override
+    public void close() {
+        server.shutdownNow();
+        try {
+            server.awaitTermination();
+        } catch (InterruptedException broken) {
+            throw new IllegalStateException(broken);
+        }
+    }
+
+    @Override
+    public void chat(ChatRequest request, StreamObserver<ChatResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void getHistory(GetHistoryRequest request, StreamObserver<GetHistoryResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void cancelTurn(CancelTurnRequest request, StreamObserver<CancelTurnResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void streamChat(StreamChatRequest request, StreamObserver<StreamChatResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void watchConversation(
+            WatchConversationRequest request, StreamObserver<WatchConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @SuppressWarnings("unchecked")
+    private <R> void take(Message request, StreamObserver<R> responses) {
+        Deadline deadline = Context.current().getDeadline();
+        long leftMs = deadline == null ? -1 : deadline.timeRemaining(TimeUnit.MILLISECONDS);
+        asked.add(new Asked(request, TOKEN.get(), System.nanoTime(), leftMs));
+        Step step = next();
+        if (step.hangs()) {
+            ((ServerCallStreamObserver<R>) responses).setOnCancelHandler(() -> gone.add(request));
+        }
+        step.sends().forEach(each -> responses.onNext((R) each));
+        if (step.refusal() != null) {
+            responses.onError(step.refusal().asException());
+        } else if (!step.hangs()) {
+            responses.onCompleted();
+        }
+    }
+
+    private synchronized Step next() {
+        return steps.size() > 1 ? steps.remove() : steps.element();
+    }
+
+    /** Keeps the token of every call for {@link Asked}. */
+    private static final class Tokens implements ServerInterceptor {
+        @Override
+        public <Q, R> ServerCall.Listener<Q> interceptCall(
+                ServerCall<Q, R> call, Metadata headers, ServerCallHandler<Q, R> next) {
+            Context context = Context.current().withValue(TOKEN, String.valueOf(headers.get(AUTHORIZATION)));
+            return Contexts.interceptCall(context, call, headers, next);
+        }
+    }
+}
