@@ -3,6 +3,7 @@ package dev.parley.client.support;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.InetAddress;
+import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.util.ArrayList;
@@ -24,7 +25,8 @@ public final class Wire implements AutoCloseable {
         }
         inBackground(() -> {
             while (true) {
-                forward(listener.accept());
+                Socket front = listener.accept();
+                inBackground(() -> forward(front));
             }
         });
     }
@@ -46,7 +48,13 @@ public final class Wire implements AutoCloseable {
     }
 
     private void forward(Socket front) throws IOException {
-        Socket back = new Socket(InetAddress.getLoopbackAddress(), behind);
+        Socket back = new Socket();
+        try {
+            back.connect(new InetSocketAddress(InetAddress.getLoopbackAddress(), behind));
+        } catch (IOException away) {
+            front.close();
+            throw away;
+        }
         synchronized (this) {
             open.addAll(List.of(front, back));
         }
