@@ -6,7 +6,11 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * <pre>
  * Conversations between callers and agents, kept.
  * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
- * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+ * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+ * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+ * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+ * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+ * Besides the errors listed with each RPC, any
  * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
  * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
  * or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -300,7 +304,11 @@ public final class ConversationServiceGrpc {
    * <pre>
    * Conversations between callers and agents, kept.
    * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+   * Besides the errors listed with each RPC, any
    * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
    * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
    * or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -315,8 +323,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
-     * (AGENT_UNAVAILABLE).
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
+     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     default void chat(dev.parley.v1.ChatRequest request,
@@ -407,7 +415,11 @@ public final class ConversationServiceGrpc {
    * <pre>
    * Conversations between callers and agents, kept.
    * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+   * Besides the errors listed with each RPC, any
    * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
    * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
    * or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -426,7 +438,11 @@ public final class ConversationServiceGrpc {
    * <pre>
    * Conversations between callers and agents, kept.
    * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+   * Besides the errors listed with each RPC, any
    * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
    * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
    * or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -452,8 +468,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
-     * (AGENT_UNAVAILABLE).
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
+     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public void chat(dev.parley.v1.ChatRequest request,
@@ -551,7 +567,11 @@ public final class ConversationServiceGrpc {
    * <pre>
    * Conversations between callers and agents, kept.
    * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+   * Besides the errors listed with each RPC, any
    * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
    * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
    * or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -577,8 +597,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
-     * (AGENT_UNAVAILABLE).
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
+     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) throws io.grpc.StatusException {
@@ -673,7 +693,11 @@ public final class ConversationServiceGrpc {
    * <pre>
    * Conversations between callers and agents, kept.
    * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+   * Besides the errors listed with each RPC, any
    * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
    * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
    * or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -699,8 +723,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
-     * (AGENT_UNAVAILABLE).
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
+     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) {
@@ -793,7 +817,11 @@ public final class ConversationServiceGrpc {
    * <pre>
    * Conversations between callers and agents, kept.
    * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is taken from that token and from nothing else. Besides the errors listed with each RPC, any
+   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
+   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
+   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
+   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+   * Besides the errors listed with each RPC, any
    * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
    * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
    * or INTERNAL. See ErrorReason for what each of them asks of a caller.
@@ -819,8 +847,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE
-     * (AGENT_UNAVAILABLE).
+     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
+     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ChatResponse> chat(

@@ -65,6 +65,7 @@ public enum ErrorReason
   /**
    * <pre>
    * PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
+   * Example: parley-user is sent with a token that does not name parley.act.
    * What to do: ask for a token with that scope.
    * </pre>
    *
@@ -199,7 +200,8 @@ public enum ErrorReason
   ERROR_REASON_STORE_UNAVAILABLE(19),
   /**
    * <pre>
-   * UNAVAILABLE. The keys that tokens are checked with cannot be had.
+   * UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+   * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
    * <code>ERROR_REASON_KEYS_UNAVAILABLE = 20;</code>
@@ -247,6 +249,16 @@ public enum ErrorReason
    * <code>ERROR_REASON_WATCH_EXPIRED = 25;</code>
    */
   ERROR_REASON_WATCH_EXPIRED(25),
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
+   * Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
+   * What to do: call again after RetryInfo's delay, which is when the next turn may start.
+   * </pre>
+   *
+   * <code>ERROR_REASON_TURN_LIMIT_REACHED = 26;</code>
+   */
+  ERROR_REASON_TURN_LIMIT_REACHED(26),
   UNRECOGNIZED(-1),
   ;
 
@@ -298,6 +310,7 @@ public enum ErrorReason
   /**
    * <pre>
    * PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
+   * Example: parley-user is sent with a token that does not name parley.act.
    * What to do: ask for a token with that scope.
    * </pre>
    *
@@ -432,7 +445,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_STORE_UNAVAILABLE_VALUE = 19;
   /**
    * <pre>
-   * UNAVAILABLE. The keys that tokens are checked with cannot be had.
+   * UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+   * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
    * <code>ERROR_REASON_KEYS_UNAVAILABLE = 20;</code>
@@ -480,6 +494,16 @@ public enum ErrorReason
    * <code>ERROR_REASON_WATCH_EXPIRED = 25;</code>
    */
   public static final int ERROR_REASON_WATCH_EXPIRED_VALUE = 25;
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
+   * Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
+   * What to do: call again after RetryInfo's delay, which is when the next turn may start.
+   * </pre>
+   *
+   * <code>ERROR_REASON_TURN_LIMIT_REACHED = 26;</code>
+   */
+  public static final int ERROR_REASON_TURN_LIMIT_REACHED_VALUE = 26;
 
 
   public final int getNumber() {
@@ -532,6 +556,7 @@ public enum ErrorReason
       case 23: return ERROR_REASON_TURN_ABANDONED;
       case 24: return ERROR_REASON_INTERNAL;
       case 25: return ERROR_REASON_WATCH_EXPIRED;
+      case 26: return ERROR_REASON_TURN_LIMIT_REACHED;
       default: return null;
     }
   }

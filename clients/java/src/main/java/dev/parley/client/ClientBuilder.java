@@ -13,6 +13,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import java.util.function.Function;
 import java.util.function.Supplier;
@@ -155,6 +156,8 @@ public final class ClientBuilder<C> {
         ChannelCredentials credentials = speaksTls ? tls() : InsecureChannelCredentials.create();
         ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials);
         builder.disableRetry().defaultLoadBalancingPolicy("round_robin"); // for retries see Tries
+        // A server that vanished without a word is noticed within 40 s, while a call is under way.
+        builder.keepAliveTime(30, TimeUnit.SECONDS).keepAliveTimeout(10, TimeUnit.SECONDS);
         if (executor != null) {
             builder.executor(executor);
         }

@@ -18,7 +18,7 @@ import java.util.Optional;
  * ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
  * ├── TurnSuperseded, SequenceNotReached
  * ├── AgentRefused
- * ├── Overloaded
+ * ├── Overloaded ─ TurnLimitReached
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
  * │                 TurnAbandoned, WatchExpired
  * ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
@@ -198,8 +198,13 @@ public class ParleyException extends RuntimeException {
     }
 
     /** The server has as many calls as it takes. Nothing was stored. */
-    public static final class Overloaded extends ParleyException {
+    public static class Overloaded extends ParleyException {
         Overloaded(Failure failure) { super(failure); }
+    }
+
+    /** The caller has started as many turns within a minute as it may: wait as long as {@link #retryAfter} says. */
+    public static final class TurnLimitReached extends Overloaded {
+        TurnLimitReached(Failure failure) { super(failure); }
     }
 
     /** The server, or something it needs, is not there. Retries have been made and did not help. */

@@ -47,6 +47,7 @@ final class Statuses {
             entry("AGENT_UNAVAILABLE", ParleyException.AgentUnavailable::new),
             entry("DEADLINE_TOO_SHORT", ParleyException.DeadlineTooShort::new),
             entry("OVERLOADED", ParleyException.Overloaded::new),
+            entry("TURN_LIMIT_REACHED", ParleyException.TurnLimitReached::new),
             entry("STORE_UNAVAILABLE", ParleyException.StoreUnavailable::new),
             entry("KEYS_UNAVAILABLE", ParleyException.KeysUnavailable::new),
             entry("WORKER_DRAINED", ParleyException.WorkerDrained::new),
