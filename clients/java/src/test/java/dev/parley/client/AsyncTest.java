@@ -97,6 +97,7 @@ class AsyncTest {
             assertNull(keeping.told.poll(300, TimeUnit.MILLISECONDS)); // all that can be told of what must not come
             keeping.subscription.request(2); // "three" comes in the second call: what was asked for is kept
             assertEquals(List.of("two", "three"), List.of(keeping.next(), keeping.next()));
+            assertNull(keeping.told.poll(300, TimeUnit.MILLISECONDS));
             keeping.subscription.request(Long.MAX_VALUE);
             assertEquals(List.of("one two three", "the end"), List.of(keeping.next(), keeping.next()));
         }
