@@ -64,10 +64,7 @@ class Claims:
             allow_missing=ask.allow_missing,
         )
         if call.is_too_short:
-            known = await self._known(owner, new)
-            if known is None:
-                raise DeadlineTooShort
-            return known
+            return await self._known_or_too_short(owner, new)
         if ask.on_busy is OnBusy.REJECT:
             return await self._try(owner, new)
         if self._queues.is_empty(topic_of(owner, new.conversation_id)):
@@ -85,6 +82,8 @@ class Claims:
         async with self._queues.first(topic, call.gone) as is_first:
             while is_first:
                 self.check_draining()
+                if call.is_too_short:  # by now: it has waited
+                    return await self._known_or_too_short(owner, new)
                 with self._bells.listen(topic) as bell:
                     try:
                         return await self._try(owner, new)
@@ -93,6 +92,16 @@ class Claims:
                             raise
                     await self._wait(bell, call)
         raise CallerLost
+
+    async def _known_or_too_short(self, owner: Owner, new: NewTurn) -> Turn:
+        """Return the turn of this request id: to replay an answer takes no time.
+
+        Raises: DeadlineTooShort: there is none, and it is too late to begin one.
+        """
+        known = await self._known(owner, new)
+        if known is None:
+            raise DeadlineTooShort
+        return known
 
     async def _known(self, owner: Owner, new: NewTurn) -> Turn | None:
         return await self._store.find(owner, new.request_id) if new.request_id else None

@@ -2,13 +2,17 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import grpc
+import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core import calls
+from parley_server.core.claims import Claims
 from support.agents import Gate, ScriptedAgent
-from support.services import Service, StartService, an_id, gathered, info_of
+from support.services import Service, StartService, an_id, gathered, info_of, refused
 
 CROWD = 200
 
@@ -162,6 +166,35 @@ async def test_caller_that_stops_waiting_leaves_its_place(start_service: StartSe
 
     assert 6 == (await service.history(conversation_id)).last_sequence
     assert 0 == _queued(service)
+
+
+async def test_call_that_has_waited_too_long_starts_no_turn(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when only a call that arrives is asked for its time: its turn is begun and stored."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    conversation_id = an_id()
+    first = asyncio.ensure_future(service.chat(conversation_id=conversation_id, allow_missing=True))
+    await gate.entered.wait()
+    waits = asyncio.Event()
+    wait = Claims._wait
+
+    async def seen_waiting(*arguments: Any) -> None:
+        waits.set()
+        await wait(*arguments)
+
+    monkeypatch.setattr(Claims, "_wait", seen_waiting)
+    waiting = asyncio.ensure_future(
+        refused(service.chat("too late", conversation_id=conversation_id, on_busy=pb.ON_BUSY_WAIT))
+    )
+    await waits.wait()
+    monkeypatch.setattr(calls, "TOO_SHORT_S", 3600)  # all but the last second has passed
+    gate.opened.set()
+    await first
+
+    assert ("DEADLINE_EXCEEDED", "DEADLINE_TOO_SHORT") == await waiting
+    assert 2 == (await service.history(conversation_id)).last_sequence
 
 
 async def test_lost_caller_hands_its_turn_to_the_one_that_waits_for_it(
