@@ -213,7 +213,7 @@ class Worker:
                 max_open_chats=settings.max_open_chats,
                 max_reads=settings.max_reads,
                 max_unsent_bytes=settings.max_unsent_bytes,
-                open_turns=lambda: len(self.turns.runs),
+                left_behind=lambda: len(self.turns.left_behind),
             ),
             options=server_options(settings, is_port_shared=is_port_shared),
             certificate=certificate_for(settings),

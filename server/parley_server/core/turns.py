@@ -84,6 +84,8 @@ class Turns:
         self.events = Events(store, bells, self.runs)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.left_behind: set[asyncio.Task[Answered]] = set()
+        """The work for calls that have ended without its end: turns that go on by themselves."""
         self.agent_names = frozenset(agents)
 
     async def chat(self, owner: Owner, ask: Ask, time_left_s: float | None = None) -> Answered:
@@ -104,7 +106,7 @@ class Turns:
                 raise StoreUnavailable
             return work.result()
         finally:
-            call.lose()
+            self._leave(call, work)
 
     async def stream(
         self, owner: Owner, ask: Ask, after: Position, time_left_s: float | None = None
@@ -127,7 +129,7 @@ class Turns:
                     yield event
             yield Completed(await work, following.attempt)
         finally:
-            call.lose()
+            self._leave(call, work)
 
     async def cancel(self, owner: Owner, name: TurnName) -> Turn:
         """Stop a turn and keep what was said so far as its answer.
@@ -158,6 +160,13 @@ class Turns:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def _leave(self, call: Call, work: asyncio.Task[Answered]) -> None:
+        """Take note that a call has ended, whether or not its work has."""
+        call.lose()
+        if not work.done():
+            self.left_behind.add(work)
+            work.add_done_callback(self.left_behind.discard)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

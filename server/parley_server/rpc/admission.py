@@ -22,7 +22,7 @@ class Places:
         """Make room.
 
         Args:
-            others: how many there are of what takes a place too, whether for a call or without one.
+            others: how many places are taken without a call.
         """
         self._limit = limit
         self._others = others
@@ -30,7 +30,7 @@ class Places:
 
     def take(self, size: int = 1) -> None:
         """Take places. Raises: Overloaded: there are not enough."""
-        if max(self._taken, self._others()) + size > self._limit:
+        if self._taken + self._others() + size > self._limit:
             raise Overloaded
         self._taken += size
 
@@ -48,9 +48,9 @@ class Admission:
         max_open_chats: int,
         max_reads: int,
         max_unsent_bytes: int,
-        open_turns: Callable[[], int],
+        left_behind: Callable[[], int],
     ) -> None:
-        chats = Places(max_open_chats, others=open_turns)
+        chats = Places(max_open_chats, others=left_behind)
         self._reads = Places(max_reads)
         self._by_method: Mapping[str, Places | None] = {
             "Chat": chats,

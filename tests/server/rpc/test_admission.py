@@ -1,6 +1,7 @@
 """What a worker takes at once, and what becomes of calls beyond."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.claims import Claims
 from support.agents import Gate, ScriptedAgent
 from support.services import StartService, an_id, details_of, metadata, refused
 
@@ -75,6 +77,41 @@ async def test_turns_that_go_on_without_their_callers_keep_their_places(
     while len(service.worker.turns.runs):
         await asyncio.sleep(0.01)
     await service.chat()
+
+
+async def test_turns_without_callers_and_calls_without_turns_count_together(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when the greater of the two counts: what one worker takes is then twice the limit."""
+    gate, waits = Gate(), asyncio.Event()
+    wait = Claims._wait
+
+    async def seen_waiting(*arguments: Any) -> None:
+        waits.set()
+        await wait(*arguments)
+
+    monkeypatch.setattr(Claims, "_wait", seen_waiting)
+    service = await start_service(ScriptedAgent(gate), max_open_chats=2)
+    left = asyncio.ensure_future(
+        service.chat(
+            on_disconnect=pb.ON_DISCONNECT_CONTINUE, conversation_id=an_id(), allow_missing=True
+        )
+    )
+    await gate.entered.wait()
+    conversation_id = (await service.conversations()).conversations[0].conversation_id
+    left.cancel()
+    await asyncio.wait([left])
+    busy = ("ABORTED", "TURN_IN_PROGRESS")
+    while busy != await refused(service.chat(conversation_id=conversation_id)):
+        pass  # the call that has left holds its place for a moment longer
+    waiting = asyncio.ensure_future(
+        service.chat(conversation_id=conversation_id, on_busy=pb.ON_BUSY_WAIT)
+    )
+    await waits.wait()
+    assert OVERLOADED == await refused(service.chat(conversation_id=conversation_id))
+
+    gate.opened.set()
+    assert "HELLO" == (await waiting).response
 
 
 async def test_reads_have_places_of_their_own(start_service: StartService) -> None:
