@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32
+MAX_PORT = 65_535
 OTHERS = frozenset(
     {
         "PARLEY_ADDRESS",
@@ -155,16 +156,14 @@ class Settings(BaseSettings):
     @field_validator("listen")
     @classmethod
     def _is_address(cls, address: str) -> str:
-        host, _, port = address.rpartition(":")
-        if not address.startswith("unix:") and not (host and port.isdigit()):
+        if not address.startswith("unix:") and not _is_host_and_port(address):
             raise ValueError("must be HOST:PORT")
         return address
 
     @field_validator("metrics_listen")
     @classmethod
-    def _is_host_and_port(cls, address: str | None) -> str | None:
-        host, _, port = (address or "127.0.0.1:0").rpartition(":")
-        if not (host and port.isdigit()) or host == "unix":
+    def _is_tcp_address(cls, address: str | None) -> str | None:
+        if address is not None and (address.startswith("unix:") or not _is_host_and_port(address)):
             raise ValueError("must be HOST:PORT, for example 127.0.0.1:9464")
         return address
 
@@ -237,6 +236,12 @@ class Settings(BaseSettings):
                 "set PARLEY_AUTH_ISSUER and PARLEY_AUTH_AUDIENCE: tokens are checked for both"
             )
         return wrong
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    # Beyond that, some system calls would take the rest of a division by 65,536.
+    return bool(host) and port.isdecimal() and port.isascii() and int(port) <= MAX_PORT
 
 
 def _leads_safely(url: str) -> bool:

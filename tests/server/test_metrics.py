@@ -493,7 +493,9 @@ async def test_a_port_that_is_taken_is_refused_in_a_sentence(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("address", ["9464", "unix:/tmp/x", "127.0.0.1:", ":9464"])
+@pytest.mark.parametrize(
+    "address", ["9464", "unix:/tmp/x", "127.0.0.1:", ":9464", "127.0.0.1:75000"]
+)
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     done = run("serve", PARLEY_METRICS_LISTEN=address)
 

@@ -98,6 +98,7 @@ async def test_logs_hold_ids_and_nothing_that_was_said(database_url: str) -> Non
         ({"PARLEY_DATABASE_URL": "mysql://x/y"}, "PARLEY_DATABASE_URL: must be a URL"),
         ({"PARLEY_LEASE_S": "0.5"}, "PARLEY_LEASE_S: "),
         ({"PARLEY_LISTEN": "50051"}, "PARLEY_LISTEN: must be HOST:PORT"),
+        ({"PARLEY_LISTEN": "127.0.0.1:65536"}, "PARLEY_LISTEN: must be HOST:PORT"),
         ({"PARLEY_AUTH_HS256_SECRET": "short"}, "must have at least 32 bytes"),
         ({"PARLEY_WORKERS": "many", "PARLEY_DRAIN_S": "-1"}, "PARLEY_DRAIN_S"),
     ],
