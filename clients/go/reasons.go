@@ -49,7 +49,7 @@ const (
 	// ReasonDeadlineTooShort: less than a second was left, and nothing was stored.
 	ReasonDeadlineTooShort Reason = "DEADLINE_TOO_SHORT"
 
-	// ReasonOverloaded: the server has as many calls as it takes. Nothing was stored.
+	// ReasonOverloaded: the server has as many calls as it takes, or answers that nobody has taken yet.
 	ReasonOverloaded Reason = "OVERLOADED"
 	// ReasonTurnLimitReached: the caller has started as many turns within a minute as it may. The next one
 	// may start after RetryAfter.

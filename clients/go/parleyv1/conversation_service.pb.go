@@ -30,7 +30,8 @@ const (
 	OnBusy_ON_BUSY_UNSPECIFIED OnBusy = 0
 	// Answer ABORTED (TURN_IN_PROGRESS) at once.
 	OnBusy_ON_BUSY_REJECT OnBusy = 1
-	// Wait until it ends or the deadline comes.
+	// Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
+	// with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
 	OnBusy_ON_BUSY_WAIT OnBusy = 2
 )
 

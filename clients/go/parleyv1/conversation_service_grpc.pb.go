@@ -61,7 +61,10 @@ type ConversationServiceClient interface {
 	// any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
 	// worker dies takes the turn over by itself.
 	//
-	// Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+	// A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+	//
+	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+	// send the call again.
 	StreamChat(ctx context.Context, in *StreamChatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamChatResponse], error)
 	// Messages of one conversation, a page at a time. Scope: parley.read.
 	//
@@ -88,8 +91,8 @@ type ConversationServiceClient interface {
 	CancelTurn(ctx context.Context, in *CancelTurnRequest, opts ...grpc.CallOption) (*CancelTurnResponse, error)
 	// Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
 	//
-	// Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-	// worker shuts down; go on with after_sequence set to the last sequence delivered.
+	// Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+	// is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
 	// (WATCH_EXPIRED, WORKER_DRAINED).
@@ -225,7 +228,10 @@ type ConversationServiceServer interface {
 	// any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
 	// worker dies takes the turn over by itself.
 	//
-	// Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+	// A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+	//
+	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+	// send the call again.
 	StreamChat(*StreamChatRequest, grpc.ServerStreamingServer[StreamChatResponse]) error
 	// Messages of one conversation, a page at a time. Scope: parley.read.
 	//
@@ -252,8 +258,8 @@ type ConversationServiceServer interface {
 	CancelTurn(context.Context, *CancelTurnRequest) (*CancelTurnResponse, error)
 	// Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
 	//
-	// Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-	// worker shuts down; go on with after_sequence set to the last sequence delivered.
+	// Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+	// is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
 	// (WATCH_EXPIRED, WORKER_DRAINED).

@@ -84,8 +84,9 @@ const (
 	// DEADLINE_EXCEEDED. Less than a second is left of the deadline, too little to run an agent. Nothing was stored.
 	// What to do: call with a longer deadline.
 	ErrorReason_ERROR_REASON_DEADLINE_TOO_SHORT ErrorReason = 17
-	// RESOURCE_EXHAUSTED. This worker has as many calls as it takes.
-	// What to do: call again after RetryInfo's delay.
+	// RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
+	// the latter it may be the answer of a turn that was made.
+	// What to do: call again with the same request id after RetryInfo's delay.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 18
 	// UNAVAILABLE. The database cannot be reached or did not answer in time.
 	// What to do: call again with the same request id after RetryInfo's delay.
@@ -96,7 +97,9 @@ const (
 	// UNAVAILABLE. The worker is shutting down.
 	// What to do: call again with the same request id; another worker takes it.
 	ErrorReason_ERROR_REASON_WORKER_DRAINED ErrorReason = 21
-	// The caller went away, or its deadline came, before the answer did. Only in Turn.error_reason.
+	// DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
+	// before the answer was there. Most often only in Turn.error_reason.
+	// What to do: call again with the same request id.
 	ErrorReason_ERROR_REASON_CALLER_LOST ErrorReason = 22
 	// The worker that ran the turn went away. Only in Turn.error_reason.
 	ErrorReason_ERROR_REASON_TURN_ABANDONED ErrorReason = 23

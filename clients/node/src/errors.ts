@@ -170,7 +170,7 @@ export class SequenceNotReached extends ParleyError {
 /** The model's provider refused the request as it is. */
 export class AgentRefused extends ParleyError {}
 
-/** The server has as many calls as it takes. Nothing was stored. */
+/** The server has as many calls as it takes, or answers that nobody has taken yet. */
 export class Overloaded extends Retryable {}
 
 /** The caller has started as many turns within a minute as it may: wait `retryAfterMs`. */

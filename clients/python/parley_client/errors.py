@@ -172,7 +172,7 @@ class AgentRefused(ParleyError):
 
 
 class Overloaded(ParleyError):
-    """The server has as many calls as it takes. Nothing was stored."""
+    """The server has as many calls as it takes, or answers that nobody has taken yet."""
 
     is_retryable = True
 

@@ -31,7 +31,9 @@ class _OnBusyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnBusy.ValueTy
     ON_BUSY_REJECT: _OnBusy.ValueType  # 1
     """Answer ABORTED (TURN_IN_PROGRESS) at once."""
     ON_BUSY_WAIT: _OnBusy.ValueType  # 2
-    """Wait until it ends or the deadline comes."""
+    """Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
+    with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+    """
 
 class OnBusy(_OnBusy, metaclass=_OnBusyEnumTypeWrapper):
     """What to do while another turn of the conversation is open."""
@@ -41,7 +43,9 @@ ON_BUSY_UNSPECIFIED: OnBusy.ValueType  # 0
 ON_BUSY_REJECT: OnBusy.ValueType  # 1
 """Answer ABORTED (TURN_IN_PROGRESS) at once."""
 ON_BUSY_WAIT: OnBusy.ValueType  # 2
-"""Wait until it ends or the deadline comes."""
+"""Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
+with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+"""
 Global___OnBusy: _TypeAlias = OnBusy  # noqa: Y015
 
 class _OnDisconnect:

@@ -120,7 +120,10 @@ class ConversationServiceServicer:
         any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
         worker dies takes the turn over by itself.
 
-        Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+        A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+
+        Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+        send the call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,8 +175,8 @@ class ConversationServiceServicer:
     def WatchConversation(self, request, context):
         """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
 
-        Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-        worker shuts down; go on with after_sequence set to the last sequence delivered.
+        Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+        is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
         (WATCH_EXPIRED, WORKER_DRAINED).

@@ -63,7 +63,10 @@ class ConversationServiceStub:
     any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
     worker dies takes the turn over by itself.
 
-    Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+    A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+
+    Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+    send the call again.
     """
     GetHistory: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]
     """Messages of one conversation, a page at a time. Scope: parley.read.
@@ -95,8 +98,8 @@ class ConversationServiceStub:
     WatchConversation: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.WatchConversationRequest, _conversation_service_pb2.WatchConversationResponse]
     """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
 
-    Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-    worker shuts down; go on with after_sequence set to the last sequence delivered.
+    Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+    is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
 
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
     (WATCH_EXPIRED, WORKER_DRAINED).
@@ -137,7 +140,10 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
     worker dies takes the turn over by itself.
 
-    Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+    A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+
+    Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+    send the call again.
     """
     GetHistory: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """Messages of one conversation, a page at a time. Scope: parley.read.
@@ -169,8 +175,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     WatchConversation: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchConversationRequest, _conversation_service_pb2.WatchConversationResponse]  # type: ignore[assignment]
     """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
 
-    Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-    worker shuts down; go on with after_sequence set to the last sequence delivered.
+    Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+    is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
 
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
     (WATCH_EXPIRED, WORKER_DRAINED).
@@ -220,7 +226,10 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
         worker dies takes the turn over by itself.
 
-        Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+        A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+
+        Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+        send the call again.
         """
 
     @_abc_1.abstractmethod
@@ -282,8 +291,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.WatchConversationResponse], _abc.AsyncIterator[_conversation_service_pb2.WatchConversationResponse]]:
         """Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
 
-        Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-        worker shuts down; go on with after_sequence set to the last sequence delivered.
+        Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+        is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
         (WATCH_EXPIRED, WORKER_DRAINED).

@@ -94,8 +94,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: call with a longer deadline.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 18
-    """RESOURCE_EXHAUSTED. This worker has as many calls as it takes.
-    What to do: call again after RetryInfo's delay.
+    """RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
+    the latter it may be the answer of a turn that was made.
+    What to do: call again with the same request id after RetryInfo's delay.
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 19
     """UNAVAILABLE. The database cannot be reached or did not answer in time.
@@ -110,7 +111,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: call again with the same request id; another worker takes it.
     """
     ERROR_REASON_CALLER_LOST: _ErrorReason.ValueType  # 22
-    """The caller went away, or its deadline came, before the answer did. Only in Turn.error_reason."""
+    """DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
+    before the answer was there. Most often only in Turn.error_reason.
+    What to do: call again with the same request id.
+    """
     ERROR_REASON_TURN_ABANDONED: _ErrorReason.ValueType  # 23
     """The worker that ran the turn went away. Only in Turn.error_reason."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 24
@@ -205,8 +209,9 @@ ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 17
 What to do: call with a longer deadline.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 18
-"""RESOURCE_EXHAUSTED. This worker has as many calls as it takes.
-What to do: call again after RetryInfo's delay.
+"""RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
+the latter it may be the answer of a turn that was made.
+What to do: call again with the same request id after RetryInfo's delay.
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 19
 """UNAVAILABLE. The database cannot be reached or did not answer in time.
@@ -221,7 +226,10 @@ ERROR_REASON_WORKER_DRAINED: ErrorReason.ValueType  # 21
 What to do: call again with the same request id; another worker takes it.
 """
 ERROR_REASON_CALLER_LOST: ErrorReason.ValueType  # 22
-"""The caller went away, or its deadline came, before the answer did. Only in Turn.error_reason."""
+"""DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
+before the answer was there. Most often only in Turn.error_reason.
+What to do: call again with the same request id.
+"""
 ERROR_REASON_TURN_ABANDONED: ErrorReason.ValueType  # 23
 """The worker that ran the turn went away. Only in Turn.error_reason."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24

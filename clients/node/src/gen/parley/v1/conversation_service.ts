@@ -39,7 +39,10 @@ export const OnBusy = {
   UNSPECIFIED: "ON_BUSY_UNSPECIFIED",
   /** REJECT - Answer ABORTED (TURN_IN_PROGRESS) at once. */
   REJECT: "ON_BUSY_REJECT",
-  /** WAIT - Wait until it ends or the deadline comes. */
+  /**
+   * WAIT - Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
+   * with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+   */
   WAIT: "ON_BUSY_WAIT",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
@@ -2004,7 +2007,10 @@ export const ConversationServiceService = {
    * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
    * worker dies takes the turn over by itself.
    *
-   * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+   * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+   *
+   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+   * send the call again.
    */
   streamChat: {
     path: "/parley.v1.ConversationService/StreamChat" as const,
@@ -2083,8 +2089,8 @@ export const ConversationServiceService = {
   /**
    * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
    *
-   * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-   * worker shuts down; go on with after_sequence set to the last sequence delivered.
+   * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+   * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
    * (WATCH_EXPIRED, WORKER_DRAINED).
@@ -2122,7 +2128,10 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
    * worker dies takes the turn over by itself.
    *
-   * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+   * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+   *
+   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+   * send the call again.
    */
   streamChat: handleServerStreamingCall<StreamChatRequest, StreamChatResponse>;
   /**
@@ -2159,8 +2168,8 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
   /**
    * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
    *
-   * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-   * worker shuts down; go on with after_sequence set to the last sequence delivered.
+   * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+   * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
    * (WATCH_EXPIRED, WORKER_DRAINED).
@@ -2199,7 +2208,10 @@ export interface ConversationServiceClient extends Client {
    * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
    * worker dies takes the turn over by itself.
    *
-   * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+   * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+   *
+   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+   * send the call again.
    */
   streamChat(request: StreamChatRequest, options?: Partial<CallOptions>): ClientReadableStream<StreamChatResponse>;
   streamChat(
@@ -2297,8 +2309,8 @@ export interface ConversationServiceClient extends Client {
   /**
    * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
    *
-   * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-   * worker shuts down; go on with after_sequence set to the last sequence delivered.
+   * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+   * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
    * (WATCH_EXPIRED, WORKER_DRAINED).

@@ -103,8 +103,9 @@ export const ErrorReason = {
    */
   DEADLINE_TOO_SHORT: "ERROR_REASON_DEADLINE_TOO_SHORT",
   /**
-   * OVERLOADED - RESOURCE_EXHAUSTED. This worker has as many calls as it takes.
-   * What to do: call again after RetryInfo's delay.
+   * OVERLOADED - RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
+   * the latter it may be the answer of a turn that was made.
+   * What to do: call again with the same request id after RetryInfo's delay.
    */
   OVERLOADED: "ERROR_REASON_OVERLOADED",
   /**
@@ -122,7 +123,11 @@ export const ErrorReason = {
    * What to do: call again with the same request id; another worker takes it.
    */
   WORKER_DRAINED: "ERROR_REASON_WORKER_DRAINED",
-  /** CALLER_LOST - The caller went away, or its deadline came, before the answer did. Only in Turn.error_reason. */
+  /**
+   * CALLER_LOST - DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
+   * before the answer was there. Most often only in Turn.error_reason.
+   * What to do: call again with the same request id.
+   */
   CALLER_LOST: "ERROR_REASON_CALLER_LOST",
   /** TURN_ABANDONED - The worker that ran the turn went away. Only in Turn.error_reason. */
   TURN_ABANDONED: "ERROR_REASON_TURN_ABANDONED",
