@@ -1,0 +1,49 @@
+"""What a start waits for, and what takes a worker's readiness away."""
+
+import asyncio
+import time
+
+import psycopg
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from parley_server import app
+from parley_server.storage.database import DatabaseAway
+from support.services import Service, StartService
+
+NOWHERE = "postgresql://ada@127.0.0.1:1/x"
+
+
+async def test_start_waits_for_the_database_with_a_bound(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails without the deadline: the start waits for ever. It is tried more than once before."""
+    monkeypatch.setattr(app, "DATABASE_WAIT_S", 0.5)
+    began = time.monotonic()
+    with pytest.raises(DatabaseAway, match="check PARLEY_DATABASE_URL and the database"):
+        await start_service(database_url=NOWHERE)
+
+    assert time.monotonic() - began >= 0.5
+
+
+async def test_readiness_follows_the_schema_and_liveness_does_not(
+    service: Service, database_url: str
+) -> None:
+    """Fails when readiness asks the database for nothing but an answer: calls then end INTERNAL."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE parley_schema SET oldest_worker = 1000")
+        await until_health(service, "NOT_SERVING")
+        assert "SERVING" == await health(service, "liveness")
+        connection.execute("UPDATE parley_schema SET oldest_worker = 1")
+        await until_health(service, "SERVING")
+
+
+async def health(service: Service, name: str = "") -> str:
+    asked = health_pb2.HealthCheckRequest(service=name)
+    answer = await health_pb2_grpc.HealthStub(service.channel).Check(asked, timeout=20)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+async def until_health(service: Service, expected: str) -> None:
+    while await health(service) != expected:
+        await asyncio.sleep(0.05)
