@@ -338,7 +338,9 @@ public final class ConversationServiceGrpc {
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
      * worker dies takes the turn over by itself.
-     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+     * send the call again.
      * </pre>
      */
     default void streamChat(dev.parley.v1.StreamChatRequest request,
@@ -398,8 +400,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>
@@ -484,7 +486,9 @@ public final class ConversationServiceGrpc {
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
      * worker dies takes the turn over by itself.
-     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+     * send the call again.
      * </pre>
      */
     public void streamChat(dev.parley.v1.StreamChatRequest request,
@@ -549,8 +553,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>
@@ -612,7 +616,9 @@ public final class ConversationServiceGrpc {
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
      * worker dies takes the turn over by itself.
-     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+     * send the call again.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -674,8 +680,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>
@@ -738,7 +744,9 @@ public final class ConversationServiceGrpc {
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
      * worker dies takes the turn over by itself.
-     * Errors: those of Chat. What had arrived before one is not an answer; send the call again.
+     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
+     * send the call again.
      * </pre>
      */
     public java.util.Iterator<dev.parley.v1.StreamChatResponse> streamChat(
@@ -799,8 +807,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, and when the
-     * worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
+     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>

@@ -182,8 +182,9 @@ public enum ErrorReason
   ERROR_REASON_DEADLINE_TOO_SHORT(17),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. This worker has as many calls as it takes.
-   * What to do: call again after RetryInfo's delay.
+   * RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
+   * the latter it may be the answer of a turn that was made.
+   * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
    * <code>ERROR_REASON_OVERLOADED = 18;</code>
@@ -218,7 +219,9 @@ public enum ErrorReason
   ERROR_REASON_WORKER_DRAINED(21),
   /**
    * <pre>
-   * The caller went away, or its deadline came, before the answer did. Only in Turn.error_reason.
+   * DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
+   * before the answer was there. Most often only in Turn.error_reason.
+   * What to do: call again with the same request id.
    * </pre>
    *
    * <code>ERROR_REASON_CALLER_LOST = 22;</code>
@@ -427,8 +430,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_DEADLINE_TOO_SHORT_VALUE = 17;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. This worker has as many calls as it takes.
-   * What to do: call again after RetryInfo's delay.
+   * RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
+   * the latter it may be the answer of a turn that was made.
+   * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
    * <code>ERROR_REASON_OVERLOADED = 18;</code>
@@ -463,7 +467,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_WORKER_DRAINED_VALUE = 21;
   /**
    * <pre>
-   * The caller went away, or its deadline came, before the answer did. Only in Turn.error_reason.
+   * DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
+   * before the answer was there. Most often only in Turn.error_reason.
+   * What to do: call again with the same request id.
    * </pre>
    *
    * <code>ERROR_REASON_CALLER_LOST = 22;</code>

@@ -31,7 +31,8 @@ public enum OnBusy
   ON_BUSY_REJECT(1),
   /**
    * <pre>
-   * Wait until it ends or the deadline comes.
+   * Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
+   * with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
    * </pre>
    *
    * <code>ON_BUSY_WAIT = 2;</code>
@@ -58,7 +59,8 @@ public enum OnBusy
   public static final int ON_BUSY_REJECT_VALUE = 1;
   /**
    * <pre>
-   * Wait until it ends or the deadline comes.
+   * Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
+   * with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
    * </pre>
    *
    * <code>ON_BUSY_WAIT = 2;</code>
