@@ -52,7 +52,7 @@ run: $(STAMP) ## Serve with embedded Postgres and the local model
 chat: $(STAMP) ## Talk to the running server; CONVERSATION=… goes on with one
 	@# Where the server listens is where to talk to; on all addresses: on this machine.
 	@listen=$$(echo "$$PARLEY_LISTEN" | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/[::1]:/'); \
-	export PARLEY_ADDRESS="$${PARLEY_ADDRESS:-$$listen}"; \
+	export PARLEY_ADDRESS="$${PARLEY_ADDRESS:-$$listen}" PARLEY_PROFILE="$${PARLEY_PROFILE:-none}"; \
 	test -n "$$PARLEY_TOKEN$$PARLEY_TOKEN_FILE" \
 		|| export PARLEY_TOKEN=$$($(BIN)/parley-server token --user me --ttl 12h); \
 	export PARLEY_GO_ON_WITH="$${PARLEY_ADDRESS:+PARLEY_ADDRESS=$$PARLEY_ADDRESS }make chat CONVERSATION="; \

@@ -10,6 +10,7 @@ pytest_plugins = [
     "support.twins",
     "support.postgres_wire",
     "support.victims",
+    "support.configs",
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

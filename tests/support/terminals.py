@@ -2,16 +2,20 @@
 
 import asyncio
 import codecs
+import fcntl
 import os
 import pty
-import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+from support.emulator import Emulator
 
 PARLEY = (sys.executable, "-c", "from parley_client.cli import main; main()")
 _CONTROLLED = (
@@ -20,15 +24,24 @@ _CONTROLLED = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execv(sys.argv[1], sys.argv[1:])",
 )
-_DRAWING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_PERSONAL = ("PARLEY_", "PAGER", "LESS", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
 ROOT = Path(__file__).parents[2]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this process's environment without Parley's variables, and with these."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
+    """Return this process's environment without what people set, and with these.
+
+    Nobody's profile is used, and nothing is written into anybody's history.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(_PERSONAL)}
     paths = (str(ROOT / "protos"), str(ROOT / "clients" / "python"))
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "TERM": "xterm-256color", **changes}
+    ours = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TERM": "xterm-256color",
+        "PARLEY_PROFILE": "none",
+        "PARLEY_INPUT_HISTORY": "0",
+    }
+    return {**kept, **ours, **changes}
 
 
 async def run(
@@ -49,19 +62,24 @@ async def run(
 class Terminal:
     """The command on a terminal of its own, as a person sees it. Use it in a thread."""
 
-    def __init__(self, *arguments: str, columns: int = 120, **variables: str) -> None:
+    def __init__(
+        self, *arguments: str, columns: int = 120, rows: int = 40, **variables: str
+    ) -> None:
         ours, theirs = pty.openpty()
+        self.resize(columns, rows, theirs)
         os.set_blocking(ours, False)
         self._fd = ours
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.raw = ""
-        self._seen = 0
+        self._emulator = Emulator(columns, rows)
+        self._seen = ""
+        """What was on the screen up to the last text waited for."""
         self._process = subprocess.Popen(
             [*_CONTROLLED, *PARLEY, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env=environment(COLUMNS=str(columns), **variables),
+            env=environment(**variables),
             start_new_session=True,
         )
         os.close(theirs)
@@ -77,8 +95,13 @@ class Terminal:
 
     @property
     def screen(self) -> str:
-        """What was shown, without colours and cursor movements."""
-        return _DRAWING.sub("", self.raw).replace("\r\n", "\n")
+        """What can be seen, scrolled back to the first line."""
+        return self._emulator.text
+
+    def resize(self, columns: int, rows: int, fd: int | None = None) -> None:
+        """Make the window as large; the command is told, as by a real one."""
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self._fd if fd is None else fd, termios.TIOCSWINSZ, size)
 
     def send(self, text: str) -> None:
         os.write(self._fd, text.encode())
@@ -87,12 +110,15 @@ class Terminal:
         """Wait until a text is shown after the last one waited for; return what came with it."""
         deadline = time.monotonic() + timeout_s
         while True:
-            found = self.screen.find(text, self._seen)
+            screen = self.screen
+            # What was seen may have been drawn anew since: then from the character that differs.
+            start = len(os.path.commonprefix([self._seen, screen]))  # noqa: RUF071 - as said
+            found = screen.find(text, start)
             if found >= 0:
-                start, self._seen = self._seen, found + len(text)
-                return self.screen[start : self._seen]
+                self._seen = screen[: found + len(text)]
+                return self._seen[start:]
             if not self._read(deadline):
-                raise AssertionError(f"{text!r} was not shown, but {self.screen!r}")
+                raise AssertionError(f"{text!r} was not shown, but {screen!r}")
 
     def press(self, key: str, text: str) -> None:
         """Press a key until a text is shown, as a person does.
@@ -121,5 +147,7 @@ class Terminal:
             data = os.read(self._fd, 65_536)
         except OSError:  # the other side is closed
             return False
-        self.raw += self._decoder.decode(data)
+        text = self._decoder.decode(data)
+        self.raw += text
+        self._emulator.feed(text)
         return bool(data)

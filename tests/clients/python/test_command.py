@@ -26,6 +26,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the variables of whoever runs the tests."""
     for name in [name for name in os.environ if name.startswith("PARLEY_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("PARLEY_PROFILE", "none")
 
 
 LONG = "a title\twith\na line break and " + "much " * 30
@@ -167,6 +168,7 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
             "OVERLOADED",
             "STORE_UNAVAILABLE",
             "TURN_ABANDONED",
+            "TURN_LIMIT_REACHED",
             "WATCH_EXPIRED",
             "WORKER_DRAINED",
         },

@@ -70,11 +70,11 @@ async def test_text_and_tool_calls_are_shown_as_they_come(spoken: Spoken) -> Non
         terminal.wait_for(PROMPT)
         terminal.send("weather?\n")
         spoken.say("Let me ")
-        terminal.wait_for("Let me ")
+        terminal.wait_for("Let me")
         spoken.say("see.", CALL)
         assert terminal.wait_for("12 °C").endswith('see.\n  → weather({"city": "Ulm"}): 12 °C')
         spoken.say("Twelve ", None)
-        terminal.wait_for("Twelve \n")
+        terminal.wait_for("Twelve\n")
         terminal.wait_for(PROMPT)
         terminal.send(CTRL_D)
         assert 0 == terminal.ended()
@@ -89,7 +89,7 @@ async def test_ctrl_c_cancels_the_turn_and_keeps_the_text(spoken: Spoken) -> Non
         terminal.wait_for(PROMPT)
         terminal.send("hello\n")
         spoken.say("so far ")
-        terminal.wait_for("so far ")
+        terminal.wait_for("so far")
         terminal.send(CTRL_C)
         terminal.wait_for("(ended: cancelled)")
         terminal.wait_for(PROMPT)
@@ -109,7 +109,7 @@ async def test_ctrl_c_cancels_the_turn_and_keeps_the_text(spoken: Spoken) -> Non
 async def test_ctrl_c_in_one_shot_keeps_the_text_and_ends_with_130(spoken: Spoken) -> None:
     def talk(terminal: Terminal) -> int:
         spoken.say("so far ")
-        terminal.wait_for("so far ")
+        terminal.wait_for("so far")
         terminal.send(CTRL_C)
         return terminal.ended()
 
@@ -152,7 +152,7 @@ async def test_a_lost_connection_is_noticed_and_the_text_goes_on(spoken: Spoken)
             terminal.wait_for(PROMPT)
             terminal.send("hello\n")
             spoken.say("before ")
-            terminal.wait_for("before ")
+            terminal.wait_for("before")
             loop.call_soon_threadsafe(wire.cut)
             terminal.wait_for("\n(connection lost: attaching again)\n")
             spoken.say("after", None)
@@ -189,13 +189,13 @@ async def test_nothing_raw_reaches_the_terminal_however_it_is_cut() -> None:
     evil = "\x1b[2J\x1b]0;mine\x07 one\r\ntwo\rthree"
     pieces = [chunk(character, n) for n, character in enumerate(evil)]
 
-    def talk(terminal: Terminal) -> str:
+    def talk(terminal: Terminal) -> tuple[str, str]:
         assert 0 == terminal.ended()
-        return terminal.raw
+        return terminal.screen, terminal.raw
 
     async with streaming([started(), *pieces, completed(an_answer(evil), 1)]) as server:
-        raw = await talked(talk, server.address, "chat", "hello")
-    assert "␛[2J␛]0;mine␇ one\r\ntwo␍three\r\n" in raw
+        screen, raw = await talked(talk, server.address, "chat", "hello")
+    assert "␛[2J␛]0;mine␇ one\ntwo␍three\n" in screen
     assert "\x1b[2J" not in raw
     assert "\x1b]0;" not in raw
 
@@ -272,7 +272,8 @@ def test_make_chat_goes_on_and_finds_the_server(
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     parley = bin_ / "parley"
-    parley.write_text('#!/bin/sh\necho "$*|$PARLEY_ADDRESS|$PARLEY_TOKEN|$PARLEY_GO_ON_WITH"\n')
+    told = "$*|$PARLEY_ADDRESS|$PARLEY_TOKEN|$PARLEY_PROFILE|$PARLEY_GO_ON_WITH"
+    parley.write_text(f'#!/bin/sh\necho "{told}"\n')
     parley.chmod(0o755)
     stamp = tmp_path / ".set-up"
     stamp.touch()
@@ -285,7 +286,9 @@ def test_make_chat_goes_on_and_finds_the_server(
         check=True,
     )
     prefix = f"PARLEY_ADDRESS={address} " if address else ""
-    assert f"chat --conversation c-1|{address}|t|{prefix}make chat CONVERSATION=\n" == done.stdout
+    assert (
+        f"chat --conversation c-1|{address}|t|none|{prefix}make chat CONVERSATION=\n" == done.stdout
+    )
 
 
 # parley watch
@@ -305,13 +308,13 @@ async def test_watch_shows_messages_and_an_answer_as_it_comes(spoken: Spoken) ->
         answering = asyncio.run_coroutine_threadsafe(answered(), loop)
         terminal.wait_for("#3 you")
         spoken.say("half ")
-        terminal.wait_for("half ")
+        terminal.wait_for("half")
         spoken.say(CALL, "whole", None)
         terminal.wait_for("whole\n")
         answering.result(20)
         terminal.send(CTRL_C)
         assert 130 == terminal.ended()
-        assert 1 == terminal.screen.count("half ") == terminal.screen.count("12 °C")
+        assert 1 == terminal.screen.count("half") == terminal.screen.count("12 °C")
         assert "given up" not in terminal.screen
 
     address = f"127.0.0.1:{spoken.service.port}"

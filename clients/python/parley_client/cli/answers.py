@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.calls import new_request_id
-from parley_client.cli.interrupts import CancelOnInterrupt
+from parley_client.cli.interrupts import CancelOnInterrupt, keys_held_back
 from parley_client.cli.screen import Screen
 from parley_client.errors import ParleyError
 from parley_client.sync_client import ParleyClient
@@ -64,6 +64,7 @@ def ask(
     response = pb.ChatResponse()
     with (
         closing(events),
+        keys_held_back(),
         screen.waiting(),
         CancelOnInterrupt(client, question.request_id) as interrupt,
     ):
@@ -95,6 +96,8 @@ class Telling:
         if event.HasField("completed"):
             self.complete(event.completed.response, event.completed.tool_calls)
             self._screen.finish_reason(event.completed.finish_reason)
+            if event.completed.HasField("usage"):
+                self._screen.usage(event.completed.usage)
             return
         if event.HasField("index"):
             self._begin(event.attempt)

@@ -1,36 +1,27 @@
-"""The commands and their options."""
+"""The commands."""
 
 import io
 import itertools
 import os
 import sys
 from contextlib import closing
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from typer import Argument, Option
 
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
-from parley_client.channels import DEFAULT_ADDRESS
+from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question, ask
+from parley_client.cli.commands import Commands, Place
+from parley_client.cli.completion import complete_conversation
 from parley_client.cli.failures import INTERRUPTED, exit_codes
 from parley_client.cli.loop import Loop
-from parley_client.cli.options import (
-    Address,
-    CaFile,
-    CertFile,
-    GoOn,
-    Json,
-    KeyFile,
-    Plaintext,
-    Timeout,
-    TokenPath,
-    TokenText,
-    client_of,
-    go_on_with,
-    token_of,
-)
+from parley_client.cli.options import of_a_server
+from parley_client.cli.pager import paged
 from parley_client.cli.screen import Screen
+from parley_client.cli.server import Server
+from parley_client.cli.tables import show_conversations, show_profiles
 from parley_client.cli.watching import Watching
 
 MAX_PAGE_SIZE = 1000
@@ -43,8 +34,39 @@ app = typer.Typer(
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+
+Conversation: TypeAlias = Annotated[
+    str, Argument(help="The conversation's id.", autocompletion=complete_conversation)
+]
+GoOnWith: TypeAlias = Annotated[
+    str,
+    Option(
+        "--conversation",
+        "-c",
+        help="The one to go on with.",
+        show_default=False,
+        autocompletion=complete_conversation,
+    ),
+]
+Agent: TypeAlias = Annotated[
+    str, Option("--agent", help="A configured agent's name.", show_default=False)
+]
+RequestId: TypeAlias = Annotated[
+    str,
+    Option("--request-id", help="Repeats a turn instead of making one.", show_default=False),
+]
+Wait: TypeAlias = Annotated[
+    bool, Option("--wait", help="While the conversation is busy, wait for its turn to end.")
+]
+Plain: TypeAlias = Annotated[
+    bool,
+    Option("--plain", envvar="PARLEY_PLAIN", help="Text as it was written, not as Markdown."),
+]
+Pages: TypeAlias = Annotated[
+    bool, Option("--pager/--no-pager", help="Show what is longer than the screen with $PAGER.")
+]
+Json: TypeAlias = Annotated[bool, Option("--json", help="JSON, one object a line.")]
 
 
 def main() -> None:
@@ -56,82 +78,85 @@ def main() -> None:
 
 
 @app.command()
+@of_a_server
 def chat(
-    context: typer.Context,
+    server: Server,
     message: Annotated[
         str | None,
         Argument(help="What to say; - reads standard input. Without it: a conversation."),
     ] = None,
-    conversation: Annotated[
-        str, Option("--conversation", "-c", help="The one to go on with.", show_default=False)
-    ] = "",
-    agent: Annotated[
-        str, Option("--agent", help="A configured agent's name.", show_default=False)
-    ] = "",
-    request_id: Annotated[
-        str,
-        Option("--request-id", help="Repeats a turn instead of making one.", show_default=False),
-    ] = "",
-    wait: Annotated[
-        bool, Option("--wait", help="While the conversation is busy, wait for its turn to end.")
-    ] = False,
+    conversation: GoOnWith = "",
+    agent: Agent = "",
+    request_id: RequestId = "",
+    wait: Wait = False,
     as_json: Json = False,
-    address: Address = DEFAULT_ADDRESS,
-    token: TokenText = "",
-    token_file: TokenPath = None,
-    plaintext: Plaintext = False,
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = None,
-    go_on: GoOn = "",
+    plain: Plain = False,
+    pages: Pages = True,
+    input_history: Annotated[
+        bool,
+        Option(
+            "--input-history/--no-input-history",
+            envvar="PARLEY_INPUT_HISTORY",
+            help="Remember what you write, for the arrow keys, in a file of yours.",
+        ),
+    ] = True,
+    go_on: Annotated[
+        str,
+        # Whatever starts this command, such as `make chat`, says so how it is started again.
+        Option("--go-on-with", envvar="PARLEY_GO_ON_WITH", hidden=True),
+    ] = "",
 ) -> None:
-    """Say something and print the answer as it comes, or talk until Ctrl-D.
+    """Talk until Ctrl-D, or say something and print the answer as it comes.
 
     Ctrl-C stops an answer and keeps what was said; pressed again, it does not wait for that.
     """
-    screen = Screen()
+    screen = Screen(plain=plain)
     is_loop = message is None and sys.stdin.isatty()
     if is_loop and (as_json or request_id):
         raise typer.BadParameter("--json and --request-id need a message")
-    timeout_s = timeout or CHAT_TIMEOUT_S
-    caller = token_of(context, token, token_file)
-    again = go_on_with(context, go_on)
-    with (
-        exit_codes(screen, address),
-        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
-    ):
-        if is_loop:
-            Loop(
-                client,
-                screen,
-                conversation_id=conversation,
-                agent=agent,
-                timeout_s=timeout_s,
-                address=address,
-                go_on_with=again,
-            ).run()
-            return
-        question = Question(
-            _message(message),
-            conversation,
-            request_id or new_request_id(),
-            agent,
-            waits=wait,
-        )
-        answered = ask(client, screen, question, timeout_s=timeout_s, is_shown=not as_json)
-        if as_json:
-            screen.json(answered.response)
-        else:
-            screen.hint(f"Go on with: {again}{answered.response.conversation_id}")
-        if answered.was_interrupted:
-            raise typer.Exit(INTERRUPTED)
+    if not is_loop:
+        question = _question(message, conversation, request_id, agent, waits=wait)
+        _one_shot(screen, server, question, as_json=as_json)
+        return
+    with exit_codes(screen, server.address), server.client() as client:
+        place = Place(conversation) if conversation else Place.new()
+        Loop(
+            client,
+            screen,
+            place,
+            Commands(client, screen, place, plain=plain, pages=pages),
+            agent=agent,
+            timeout_s=server.timeout_s or CHAT_TIMEOUT_S,
+            address=server.address,
+            go_on_with=server.again,
+            remembers=input_history,
+        ).run()
+
+
+@app.command("ask")
+@of_a_server
+def ask_once(
+    server: Server,
+    question: Annotated[
+        str, Argument(help="What to ask; - reads standard input.", show_default=False)
+    ] = "-",
+    conversation: GoOnWith = "",
+    agent: Agent = "",
+    request_id: RequestId = "",
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Ask one question and print the answer, as it was written and nothing else: for scripts."""
+    screen = Screen(is_quiet=True)
+    asked = _question(question, conversation, request_id, agent, waits=wait)
+    _one_shot(screen, server, asked, as_json=as_json)
 
 
 @app.command()
+@of_a_server
 def watch(
-    context: typer.Context,
-    conversation: Annotated[str, Argument(help="The conversation's id.")],
+    server: Server,
+    conversation: Conversation,
     events: Annotated[
         bool, Option("--events", help="Also show an answer as it comes, if it is streamed.")
     ] = False,
@@ -139,22 +164,12 @@ def watch(
         int, Option("--after", min=0, help="Begin behind this message, by its number.")
     ] = 0,
     as_json: Json = False,
-    address: Address = DEFAULT_ADDRESS,
-    token: TokenText = "",
-    token_file: TokenPath = None,
-    plaintext: Plaintext = False,
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
+    plain: Plain = False,
 ) -> None:
     """Print a conversation's messages, and go on as they come, until Ctrl-C."""
-    screen = Screen()
-    caller = token_of(context, token, token_file)
+    screen = Screen(plain=plain)
     watching = Watching(screen)
-    with (
-        exit_codes(screen, address),
-        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
-    ):
+    with exit_codes(screen, server.address), server.client() as client:
         updates = client.watch(
             conversation, after_sequence=after, include_events=events, on_retry=watching.lost
         )
@@ -168,65 +183,47 @@ def watch(
 
 
 @app.command()
+@of_a_server
 def history(
-    context: typer.Context,
-    conversation: Annotated[str, Argument(help="The conversation's id.")],
+    server: Server,
+    conversation: Conversation,
     newest_first: Annotated[bool, Option("--newest-first", help="Begin at the end.")] = False,
     limit: Annotated[
         int | None, Option("--limit", "-n", min=1, help="How many at most.", show_default="all")
     ] = None,
     as_json: Json = False,
-    address: Address = DEFAULT_ADDRESS,
-    token: TokenText = "",
-    token_file: TokenPath = None,
-    plaintext: Plaintext = False,
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = None,
+    plain: Plain = False,
+    pages: Pages = True,
 ) -> None:
     """Print a conversation's messages."""
-    screen = Screen()
-    caller = token_of(context, token, token_file)
-    with (
-        exit_codes(screen, address),
-        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
-    ):
+    with exit_codes(Screen(), server.address), server.client() as client:
         messages = client.history(
             conversation,
             order="newest_first" if newest_first else "oldest_first",
             page_size=min(limit or MAX_PAGE_SIZE, MAX_PAGE_SIZE),
-            timeout_s=timeout or READ_TIMEOUT_S,
+            timeout_s=server.timeout_s or READ_TIMEOUT_S,
         )
-        show = screen.json if as_json else screen.message
-        for message in itertools.islice(messages, limit):
-            show(message)
+        with paged(is_wanted=pages and not as_json) as out:
+            screen = Screen(out, plain=plain)
+            show = screen.json if as_json else screen.message
+            for message in itertools.islice(messages, limit):
+                show(message)
 
 
 @app.command("list")
+@of_a_server
 def list_conversations(
-    context: typer.Context,
+    server: Server,
     limit: Annotated[int, Option("--limit", "-n", min=1, help="How many at most.")] = 50,
     as_json: Json = False,
-    address: Address = DEFAULT_ADDRESS,
-    token: TokenText = "",
-    token_file: TokenPath = None,
-    plaintext: Plaintext = False,
-    ca_file: CaFile = None,
-    cert_file: CertFile = None,
-    key_file: KeyFile = None,
-    timeout: Timeout = None,
 ) -> None:
     """Print your conversations, the most recently active first."""
     screen = Screen()
-    caller = token_of(context, token, token_file)
-    with (
-        exit_codes(screen, address),
-        client_of(address, caller, plaintext, ca_file, cert_file, key_file) as client,
-    ):
+    with exit_codes(screen, server.address), server.client() as client:
         conversations = itertools.islice(
             client.conversations(
-                page_size=min(limit, MAX_PAGE_SIZE), timeout_s=timeout or READ_TIMEOUT_S
+                page_size=min(limit, MAX_PAGE_SIZE),
+                timeout_s=server.timeout_s or READ_TIMEOUT_S,
             ),
             limit,
         )
@@ -234,11 +231,36 @@ def list_conversations(
             for conversation in conversations:
                 screen.json(conversation)
         else:
-            screen.conversations(conversations)
+            show_conversations(screen, conversations)
 
 
-def _message(argument: str | None) -> str:
-    """Return what to say: the argument, or standard input without its last line break.
+@app.command()
+def profiles(as_json: Json = False) -> None:
+    """Print the profiles of your config file: servers by name, for --profile."""
+    screen = Screen()
+    try:
+        show_profiles(screen, config.read(), as_json=as_json)
+    except config.ConfigError as error:
+        screen.complain(str(error))
+        raise typer.Exit(2) from None
+
+
+def _one_shot(screen: Screen, server: Server, question: Question, *, as_json: bool) -> None:
+    timeout_s = server.timeout_s or CHAT_TIMEOUT_S
+    with exit_codes(screen, server.address), server.client() as client:
+        answered = ask(client, screen, question, timeout_s=timeout_s, is_shown=not as_json)
+        if as_json:
+            screen.json(answered.response)
+        else:
+            screen.hint(f"Go on with: {server.again}{answered.response.conversation_id}")
+        if answered.was_interrupted:
+            raise typer.Exit(INTERRUPTED)
+
+
+def _question(
+    argument: str | None, conversation_id: str, request_id: str, agent: str, *, waits: bool
+) -> Question:
+    """Return what to ask: the argument, or standard input without its last line break.
 
     Raises: BadParameter: it is not UTF-8.
     """
@@ -248,4 +270,5 @@ def _message(argument: str | None) -> str:
         said = given.decode("utf-8")
     except UnicodeError:
         raise typer.BadParameter("the message is not UTF-8") from None
-    return said.removesuffix("\n") if is_piped else said
+    message = said.removesuffix("\n") if is_piped else said
+    return Question(message, conversation_id, request_id or new_request_id(), agent, waits=waits)

@@ -3,7 +3,7 @@
 0    it worked
 1    anything that is not below, such as a refusal by the model's provider
 2    the request is wrong: options, arguments, or a field that the server refuses
-3    no valid token, or one without the scope
+3    no valid token, one without the scope, or a token command that printed none
 4    no such conversation
 5    the conversation is busy, or somewhere else than expected
 6    the server, or something it needs, is not there, overloaded, or was too slow
@@ -18,6 +18,7 @@ import typer
 
 from parley_client import errors
 from parley_client.cli.screen import Screen
+from parley_client.cli.tokens import TokenCommandFailed
 from parley_client.errors import ParleyError
 
 INTERRUPTED = 130
@@ -38,7 +39,8 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.AgentUnknown: Row(2, "Leave --agent out for the default one."),
     errors.Unauthenticated: Row(
         3,
-        "Set PARLEY_TOKEN, or PARLEY_TOKEN_FILE, to a current token. "
+        "Set PARLEY_TOKEN, PARLEY_TOKEN_FILE or PARLEY_TOKEN_COMMAND, or choose a profile with "
+        "--profile. "
         "Where the server has a shared secret, `parley-server token --user NAME` mints one.",
     ),
     errors.ScopeMissing: Row(3, "Ask for a token that has it."),
@@ -97,6 +99,9 @@ def exit_codes(screen: Screen, address: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise  # whoever read the output has had enough
+    except TokenCommandFailed as error:
+        screen.complain(str(error))
+        raise typer.Exit(row_of(errors.Unauthenticated("")).exit_code) from None
     except OSError as error:
         screen.complain(str(error))
         raise typer.Exit(1) from None

@@ -1,14 +1,41 @@
-"""What Ctrl-C does while an answer comes: the first one cancels the turn, the second one leaves."""
+"""What keys do while an answer comes: Ctrl-C cancels the turn, then leaves; the others wait."""
 
 import signal
+import sys
 import threading
 from _thread import interrupt_main
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
 from parley.v1 import conversation_pb2 as parts
 from parley_client.errors import ParleyError
 from parley_client.sync_client import ParleyClient
+
+try:
+    import termios
+except ImportError:  # not everywhere
+    termios = None  # type: ignore[assignment]
+
+
+@contextmanager
+def keys_held_back() -> Iterator[None]:
+    """Keep what is typed in the block off the screen: it would disturb what is drawn there.
+
+    It is not lost: whoever reads from the terminal next gets it.
+    """
+    if termios is None or not sys.stdin.isatty():
+        yield
+        return
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(keyboard, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
 class CancelOnInterrupt:

@@ -1,52 +1,49 @@
 """A conversation in a terminal."""
 
-import sys
-import uuid
-from contextlib import suppress
 from dataclasses import replace
 
 from parley_client.calls import new_request_id
 from parley_client.cli.answers import Question, ask
+from parley_client.cli.commands import Commands, Place, WrongCommand
 from parley_client.cli.failures import sentences
+from parley_client.cli.prompt import prompt_for
 from parley_client.cli.screen import Screen
 from parley_client.errors import InvalidRequest, ParleyError, RequestIdReused, TurnSuperseded
 from parley_client.sync_client import ParleyClient
 
-with suppress(ImportError):  # not everywhere; where it is, lines can be edited, and pasted whole
-    import readline  # noqa: F401 - input() uses it
-
-PROMPT = "> "
-
 
 class Loop:
-    """Asks for lines and shows answers until Ctrl-D."""
+    """Asks for what to say and shows answers until Ctrl-D."""
 
     def __init__(
         self,
         client: ParleyClient,
         screen: Screen,
+        place: Place,
+        commands: Commands,
         *,
-        conversation_id: str,
         agent: str,
         timeout_s: float,
         address: str,
         go_on_with: str,
+        remembers: bool,
     ) -> None:
         """Make a loop.
 
         Args:
-            conversation_id: the conversation to go on with. Empty: a new one. Its id is made here,
-                so that it is the same one even if its first answer fails.
+            place: where to talk; the commands may lead elsewhere.
             go_on_with: what to paste to go on with a conversation; its id comes behind it.
+            remembers: keep what is written for the next session.
         """
         self._client = client
         self._screen = screen
-        self._conversation_id = conversation_id or str(uuid.uuid4())
-        self._is_new = not conversation_id
+        self._place = place
+        self._commands = commands
         self._agent = agent
         self._timeout_s = timeout_s
         self._address = address
         self._go_on_with = go_on_with
+        self._prompt = prompt_for(commands.names, remembers=remembers)
         self._failed: Question | None = None
         """What was asked last, if it has no answer."""
 
@@ -55,49 +52,56 @@ class Loop:
 
         Raises: ParleyError: the conversation to go on with cannot be read.
         """
-        if not self._is_new:
-            self._recall()
-        self._screen.hint("Ctrl-D ends, Ctrl-C stops an answer.")
+        if not self._place.is_new:
+            self._commands.recall()
+        self._screen.hint("Ctrl-D ends, Ctrl-C stops an answer, /help says more.")
         while True:
             try:
-                line = _line()
+                self._take(self._prompt.read())
             except EOFError:
                 break
             except KeyboardInterrupt:
-                print()  # noqa: T201 - leaves the line that was begun
-                continue
+                self._screen.line("")  # leaves the line that was begun
             except UnicodeError:
                 self._screen.complain("this is not UTF-8")
-                continue
-            question = self._question(line)
-            if question is not None:
-                self._ask(question)
-        print()  # noqa: T201 - leaves the prompt
-        if not self._is_new:
-            self._screen.hint(f"Go on with: {self._go_on_with}{self._conversation_id}")
+        self._screen.line("")  # leaves the prompt
+        if not self._place.is_new:
+            self._screen.hint(f"Go on with: {self._go_on_with}{self._place.conversation_id}")
 
-    def _recall(self) -> None:
-        """Show the last messages of the conversation to go on with."""
-        page = self._client.history_page(
-            self._conversation_id, order="newest_first", page_size=2, timeout_s=self._timeout_s
-        )
-        for message in reversed(page.messages):
-            self._screen.message(message)
+    def _take(self, text: str) -> None:
+        """Do what a command says, or ask. Raises: EOFError: that was all."""
+        if text.startswith("/") and not text.startswith("//") and "\n" not in text:
+            self._command(text)
+            return
+        question = self._question(text.removeprefix("/") if text.startswith("//") else text)
+        if question is not None:
+            self._ask(question)
 
-    def _question(self, line: str) -> Question | None:
+    def _command(self, line: str) -> None:
+        try:
+            self._commands.run(line.strip())
+        except WrongCommand as error:
+            self._screen.complain(str(error))
+        except ParleyError as error:
+            self._screen.complain(*sentences(error, self._address))
+        except (OSError, ValueError) as error:
+            self._screen.complain(str(error))
+
+    def _question(self, text: str) -> Question | None:
         """Return what to ask: after a failure, an empty line or the same one is the same turn."""
-        if not line.strip():
-            return self._failed
-        if self._failed is not None and self._failed.message == line:
-            return self._failed
-        return Question(line, self._conversation_id, agent=self._agent, waits=True)
+        failed = self._failed
+        if failed is not None and failed.conversation_id != self._place.conversation_id:
+            failed = None
+        if not text.strip() or (failed is not None and failed.message == text):
+            return failed
+        return Question(text, self._place.conversation_id, agent=self._agent, waits=True)
 
     def _ask(self, question: Question) -> None:
         self._failed = question
-        question = replace(question, is_new=self._is_new)
+        question = replace(question, is_new=self._place.is_new)
         try:
             ask(self._client, self._screen, question, timeout_s=self._timeout_s)
-            self._is_new = False
+            self._place.is_new = False
             self._failed = None
         except KeyboardInterrupt:
             self._screen.notice("Stopped waiting. An empty line asks again.")
@@ -116,15 +120,3 @@ def _again(question: Question, error: ParleyError) -> Question | None:
     if isinstance(error, TurnSuperseded | RequestIdReused):
         return replace(question, request_id=new_request_id())
     return question
-
-
-def _line() -> str:
-    """Read a line, with the prompt where a person sees it.
-
-    Raises: EOFError: Ctrl-D. KeyboardInterrupt. UnicodeError: it is not UTF-8.
-    """
-    if sys.stdout.isatty():
-        return input(PROMPT)
-    sys.stderr.write(PROMPT)
-    sys.stderr.flush()
-    return input()

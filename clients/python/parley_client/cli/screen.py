@@ -1,20 +1,20 @@
-"""What the command shows. To a person: colours, harmless text, relative times. Else: plain text."""
+"""What the command shows. To a person: colours, harmless text, Markdown. Else: plain text."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from typing import TextIO
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message as Proto
-from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from parley.v1 import conversation_pb2 as parts
-from parley_client.cli.text import HarmlessPieces, ago, harmless, one_line
+from parley_client.cli.live import AsItIs, Harmless, LiveMarkdown, View
+from parley_client.cli.markdown import MarkdownRenderer
+from parley_client.cli.text import ago, harmless, moment_of, one_line
 
 _SPEAKERS: dict[int, str] = {
     parts.ROLE_USER: "you",
@@ -27,17 +27,38 @@ _USUAL = (parts.FINISH_REASON_STOP, parts.FINISH_REASON_UNSPECIFIED)
 class Screen:
     """Standard output for answers, standard error for everything about them."""
 
-    def __init__(self) -> None:
-        self._out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self._err = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
-        self._pieces = HarmlessPieces()
-        self._spinner: Progress | None = None
-        self._is_mid_line = False
+    def __init__(
+        self, out: TextIO | None = None, *, plain: bool = False, is_quiet: bool = False
+    ) -> None:
+        """Take a screen.
 
-    @property
-    def is_terminal(self) -> bool:
+        Args:
+            out: where answers go. None: to standard output.
+            plain: show text as it was written, not as Markdown.
+            is_quiet: show answers and what goes wrong, nothing about the answers.
+        """
+        self._stream = out or sys.stdout
+        self._out = _console(self._stream)
+        self._err = _console(sys.stderr)
+        self._is_quiet = is_quiet
+        self.is_terminal = self._out.is_terminal
         """Whether a person reads the answers."""
-        return self._out.is_terminal
+        self.is_smart = self.is_terminal and not (
+            self._out.is_dumb_terminal or self._out.legacy_windows
+        )
+        """Whether what is on it can be drawn again."""
+        self._is_markdown = self.is_smart and not (plain or is_quiet)
+        self._view = self._new_view()
+        self._spinner: Progress | None = None
+
+    def _new_view(self) -> View:
+        if not self.is_terminal:
+            return AsItIs(self._write)
+        if self._is_markdown:
+            return LiveMarkdown(self._out, self._write)
+        return Harmless(self._write)
+
+    # About the answers
 
     def complain(self, *lines: str) -> None:
         """Say on standard error what went wrong, and below it what to do."""
@@ -48,10 +69,11 @@ class Screen:
         for line in rest:
             self._err.print(Text(f"  {line}", style="dim"))
 
-    def hint(self, line: str) -> None:
+    def hint(self, *lines: str) -> None:
         """Say something beside the answers, if a person reads."""
-        if self._err.is_terminal:
-            self._err.print(Text(line, style="dim"))
+        if self._err.is_terminal and not self._is_quiet:
+            for line in lines:
+                self._err.print(Text(harmless(line), style="dim"))
 
     def notice(self, line: str) -> None:
         """Say something beside an answer that is under way, on a line of its own."""
@@ -65,9 +87,8 @@ class Screen:
         Until something is shown inside the block, and again behind each tool call.
         """
         columns = (SpinnerColumn(), TextColumn("[dim]waiting"), TimeElapsedColumn())
-        with Progress(
-            *columns, console=self._err, transient=True, disable=not self._err.is_terminal
-        ) as spinner:
+        is_seen = self._err.is_terminal and not (self._err.is_dumb_terminal or self._is_quiet)
+        with Progress(*columns, console=self._err, transient=True, disable=not is_seen) as spinner:
             spinner.add_task("")
             self._spinner = spinner
             try:
@@ -75,25 +96,13 @@ class Screen:
             finally:
                 self._spinner = None
 
-    def json(self, message: Proto) -> None:
-        """Print a message of the contract as JSON, on one line.
-
-        Source: the proto3 JSON mapping (64-bit numbers are strings); names as in the contract.
-        """
-        text = MessageToJson(
-            message,
-            indent=None,
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-        )
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+    # Answers
 
     def text(self, piece: str) -> None:
         """Show a piece of an answer: to a pipe as it is, to a terminal made harmless."""
-        if self._spinner is not None:
-            self._spinner.stop()
-        self._write(self._pieces.piece(piece) if self.is_terminal else piece)
+        if piece:
+            self._stop_waiting()
+            self._view.say(piece)
 
     def end_text(self) -> None:
         """End the answer: a pipe gets a line break behind it, whatever it is."""
@@ -116,7 +125,7 @@ class Screen:
 
     def tool_call(self, call: parts.ToolCall) -> None:
         """Show a tool call on a line of its own, if a person reads."""
-        if self.is_terminal:
+        if self.is_terminal and not self._is_quiet:
             self._fresh_line()
             self._tool_calls([call])
             if self._spinner is not None:
@@ -128,76 +137,82 @@ class Screen:
             name = parts.FinishReason.Name(reason)
             self.hint(f"(ended: {name.removeprefix('FINISH_REASON_').lower()})")
 
+    def usage(self, usage: parts.Usage) -> None:
+        """Say what an answer cost."""
+        cached = f" ({usage.cached_input_tokens:,} cached)" if usage.cached_input_tokens else ""
+        self.hint(f"{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out")
+
+    # What is stored
+
+    def json(self, message: Proto) -> None:
+        """Print a message of the contract as JSON, on one line.
+
+        Source: the proto3 JSON mapping (64-bit numbers are strings); names as in the contract.
+        """
+        text = MessageToJson(
+            message,
+            indent=None,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+        )
+        self.line(text)
+
+    def line(self, text: str) -> None:
+        """Print a line for programs to read."""
+        self._write(text + "\n")
+
     def message(self, message: parts.Message) -> None:
         """Show one message of a history."""
-        moment = _moment(message.create_time)
+        moment = moment_of(message.create_time)
         when = ago(moment) if self.is_terminal else moment.isoformat(timespec="seconds")
         speaker = _SPEAKERS.get(message.role, "?")
         self.heading(f"#{message.sequence} {speaker} · {when}")
         self._tool_calls(message.tool_calls)
-        self._said(message.content)
+        self._said(message)
         self.blank()
 
     def heading(self, line: str) -> None:
         """Begin a message."""
         self._fresh_line()
-        self._out.print(Text(line, style="bold"))
+        self.show(Text(line, style="bold"))
 
     def blank(self) -> None:
         """End a message."""
-        self._out.print()
+        self._write("\n")
 
-    def conversations(self, conversations: Iterable[parts.Conversation]) -> None:
-        """Show conversations: to a person as a table, else a line each with tabs between."""
-        if self.is_terminal:
-            self._table(conversations)
-            return
-        for each in conversations:
-            moment = _moment(each.update_time).isoformat(timespec="seconds")
-            fields = (each.conversation_id, moment, str(each.last_sequence), one_line(each.title))
-            sys.stdout.write("\t".join(fields) + "\n")
+    def show(self, what: RenderableType, *, fits: bool = False) -> None:
+        """Show something of Rich's. Args: fits: made to fit the width, such as a table."""
+        self._out.print(what, soft_wrap=not fits)
 
-    def _table(self, conversations: Iterable[parts.Conversation]) -> None:
-        table = Table(box=None, header_style="dim", pad_edge=False)
-        table.add_column("conversation", no_wrap=True)
-        table.add_column("last turn", no_wrap=True)
-        table.add_column("messages", justify="right", no_wrap=True)
-        table.add_column("title", no_wrap=True, overflow="ellipsis")
-        for each in conversations:
-            title = Text(one_line(each.title))
-            if each.open_turn_id:
-                title = Text("(being answered) ", style="dim") + title
-            when = ago(_moment(each.update_time))
-            table.add_row(each.conversation_id, when, str(each.last_sequence), title)
-        if table.row_count:
-            self._out.print(table, soft_wrap=False)
+    def _said(self, message: parts.Message) -> None:
+        if self._is_markdown and message.role == parts.ROLE_ASSISTANT:
+            lines = MarkdownRenderer(self._out).lines(harmless(message.content))
+            self._write("".join(f"{line}\n" for line in lines))
         else:
-            self.hint("No conversations yet.")
-
-    def _said(self, text: str) -> None:
-        self._write((harmless(text) if self.is_terminal else text) + "\n")
-
-    def _write(self, text: str) -> None:
-        if text:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-            self._is_mid_line = not text.endswith("\n")
-
-    def _fresh_line(self) -> None:
-        """End the line of an answer on a terminal, and what stands in for the answer."""
-        if self._spinner is not None:
-            self._spinner.stop()
-        if self.is_terminal:
-            self._write(self._pieces.rest())
-            if self._is_mid_line:
-                self._write("\n")
+            text = message.content
+            self._write((harmless(text) if self.is_terminal else text) + "\n")
 
     def _tool_calls(self, tool_calls: Iterable[parts.ToolCall]) -> None:
         for call in tool_calls:
             mark = "failed: " if call.is_error else ""
             line = f"  → {one_line(call.name)}({one_line(call.arguments)}): {mark}"
-            self._out.print(Text(line + one_line(call.result), style="dim"))
+            self.show(Text(line + one_line(call.result), style="dim"))
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._stream.write(text)
+            self._stream.flush()
+
+    def _fresh_line(self) -> None:
+        """End the line of an answer on a terminal, and what stands in for the answer."""
+        self._stop_waiting()
+        self._view.end()
+
+    def _stop_waiting(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
 
 
-def _moment(timestamp: Timestamp) -> datetime:
-    return timestamp.ToDatetime(tzinfo=UTC)
+def _console(stream: TextIO) -> Console:
+    """Return a console that shows text as it is: neither markup nor guesses what is a number."""
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -3,6 +3,8 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ELLIPSIS = "…"
@@ -61,6 +63,16 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
     if age < 30 * _DAY:
         return _counted(age // _DAY, "day")
     return moment.date().isoformat()
+
+
+def moment_of(timestamp: Timestamp) -> datetime:
+    """Return a time of the contract's."""
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def ago_of(timestamp: Timestamp) -> str:
+    """Say when a time of the contract's was, as seen from now."""
+    return ago(moment_of(timestamp))
 
 
 def _counted(count: int, unit: str) -> str:

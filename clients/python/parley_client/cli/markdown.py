@@ -1,0 +1,143 @@
+"""Markdown as a terminal shows it, with nothing left out, and which part of it is final already."""
+
+import io
+import re
+from collections import Counter
+from itertools import accumulate, pairwise
+from typing import ClassVar
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
+from rich.syntax import Syntax
+from rich.text import Text
+
+# HTML, pictures and definitions would not be shown: they are text like any other here.
+_LEFT_OUT = ["html_block", "html_inline", "image", "reference", "autolink"]
+_PARSER = MarkdownIt().enable(["strikethrough", "table"]).disable(_LEFT_OUT)
+_BLOCKS = MarkdownIt().enable(["strikethrough", "table"]).disable(_LEFT_OUT)
+_BLOCKS.core.ruler.enableOnly(["normalize", "block"])
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_PADDING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
+
+
+class _Code(CodeBlock):
+    """Code in the terminal's own colours, so that it can be copied and read on any ground."""
+
+    _language = ""
+
+    @classmethod
+    def create(cls, markdown: Markdown, token: Token) -> "_Code":
+        code = cls(token.info.partition(" ")[0] or "text", markdown.code_theme)
+        code._language = token.info.strip()
+        return code
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._language:
+            yield Text(f"  {self._language}", style="dim")
+        yield Syntax(
+            str(self.text).removesuffix("\n"),
+            self.lexer_name,
+            theme="ansi_dark",
+            background_color="default",
+            word_wrap=True,
+            padding=(0, 2),
+        )
+
+
+class _LeftHeading(Heading):
+    """A heading where reading begins."""
+
+    LEVEL_ALIGN = dict.fromkeys(Heading.LEVEL_ALIGN, "left")
+
+
+class _Document(Markdown):
+    """Rich's Markdown, with the line breaks that were written."""
+
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "fence": _Code,
+        "code_block": _Code,
+        "heading_open": _LeftHeading,
+    }
+
+    def __init__(self, markup: str) -> None:
+        super().__init__("", hyperlinks=False)
+        self.parsed = _PARSER.parse(markup)
+        self.said: Counter[str] = Counter()
+        """The letters and digits that have to be on the screen."""
+        for token in self._flatten_tokens(self.parsed):
+            if token.type == "softbreak":
+                token.type = "hardbreak"
+            # Of a list, its numbers are the info: Rich counts by itself, from the first one on.
+            self.said.update(filter(str.isalnum, token.content + token.info))
+
+
+class MarkdownRenderer:
+    """Makes lines of Markdown for a terminal of a certain kind."""
+
+    def __init__(self, terminal: Console) -> None:
+        self._terminal = terminal
+
+    @property
+    def width(self) -> int:
+        """How wide lines are, in columns.
+
+        One less than the terminal: the cursor behind a full line is in two places at once.
+        """
+        return max(1, self._terminal.width - 1)
+
+    def lines(self, text: str) -> list[str]:
+        """Return the lines of a text, blocks apart by an empty one; colours are in them.
+
+        Guarantees: no letter is missing. What a narrow terminal would lose (columns of a table,
+        deep lists) is shown as it was written.
+        """
+        lines: list[str] = []
+        starts = [*_starts(text), None]
+        for start, end in pairwise(starts):
+            block = self._block(text[start:end])
+            lines += ["", *block] if lines and block else block
+        return lines
+
+    def _block(self, text: str) -> list[str]:
+        document = _Document(text)
+        console = Console(
+            file=io.StringIO(),
+            force_terminal=True,
+            color_system=self._terminal.color_system,  # type: ignore[arg-type]  # one of its names
+            width=self.width,
+            highlight=False,
+            emoji=False,
+            markup=False,
+        )
+        lines = console.render_lines(document, pad=False)
+        shown = Counter("".join(segment.text for line in lines for segment in line))
+        with console.capture() as capture:
+            console.print(document if document.said <= shown else Text(text.strip("\n")))
+        return _trimmed(capture.get())
+
+
+def whole_blocks(text: str) -> int:
+    """Return how many characters of the beginning of a text are blocks that no more text changes.
+
+    Only lines that are whole count: the beginning of a line may look like something else.
+    """
+    last = text.rfind("\n") + 1
+    return (_starts(text[:last]) or [0])[-1]
+
+
+def _starts(text: str) -> list[int]:
+    """Return at which characters blocks begin."""
+    tokens = _BLOCKS.parse(text)
+    lines = [token.map[0] for token in tokens if token.level == 0 and token.map]
+    offsets = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    return [0 if line == lines[0] else offsets[line] for line in sorted(set(lines))]
+
+
+def _trimmed(rendered: str) -> list[str]:
+    lines = [_PADDING.sub(r"\1", line) for line in rendered.split("\n")]
+    said = [number for number, line in enumerate(lines) if _COLOUR.sub("", line)]
+    return lines[said[0] : said[-1] + 1] if said else []

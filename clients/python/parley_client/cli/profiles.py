@@ -1,0 +1,125 @@
+"""Profiles: what options are when nobody gives them, by name, in a file.
+
+    default_profile = "work"
+
+    [profiles.work]
+    address = "parley.internal:443"
+    token_command = "pass show parley"
+
+A key is an option's name, with underscores. An option on the command line goes before it, and so
+does an environment variable.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_config_path
+
+NONE = "none"
+"""The name of the profile that sets nothing."""
+_FILES = ("token_file", "ca_file", "cert_file", "key_file")
+_TEXTS = ("address", "token", "token_command", "for_user", "agent", *_FILES)
+_SWITCHES = ("plaintext", "plain", "input_history")
+_KEYS = sorted((*_TEXTS, *_SWITCHES, "timeout"))
+
+Profile = Mapping[str, Any]
+"""Values by the names of the commands' parameters."""
+
+
+class ConfigError(Exception):
+    """The file, or the profile asked for, cannot be used as it is. Its text says what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """What the file says."""
+
+    path: Path
+    default: str
+    by_name: Mapping[str, Profile]
+
+    def named(self, name: str) -> Profile:
+        """Return a profile; without a name the default one, and without that, nothing.
+
+        Raises: ConfigError: there is none of that name.
+        """
+        name = name or self.default or NONE
+        if name == NONE:
+            return {}
+        if name not in self.by_name:
+            there = ", ".join(self.by_name) or "none"
+            raise ConfigError(f"{self.path} has no profile {name!r}. The profiles are: {there}.")
+        return self.by_name[name]
+
+
+def read() -> Profiles:
+    """Read the file: the one that PARLEY_CONFIG_FILE names, or the user's own if there is one.
+
+    Raises: ConfigError: it cannot be read, or says something that makes no sense.
+    """
+    given = os.environ.get("PARLEY_CONFIG_FILE")
+    path = Path(given) if given else user_config_path("parley", appauthor=False) / "config.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if given:
+            raise ConfigError(f"PARLEY_CONFIG_FILE names {path}, which is not there.") from None
+        return Profiles(path, "", {})
+    except (OSError, ValueError) as error:  # ValueError: it is no TOML, or no UTF-8
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return _checked(path, document)
+
+
+def _checked(path: Path, document: Mapping[str, Any]) -> Profiles:
+    _known(path, "", document, ["default_profile", "profiles"])
+    tables = document.get("profiles", {})
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path}: profiles has to be tables, such as [profiles.work].")
+    by_name = {name: _profile(path, name, table) for name, table in tables.items()}
+    default = document.get("default_profile", "")
+    if not isinstance(default, str):
+        raise ConfigError(f"{path}: default_profile has to be a profile's name.")
+    if default not in ("", NONE, *by_name):
+        raise ConfigError(f"{path}: default_profile is {default!r}, and there is no such profile.")
+    return Profiles(path, default, by_name)
+
+
+def _profile(path: Path, name: str, table: Any) -> Profile:
+    place = f"profiles.{name}"
+    if name == NONE:
+        raise ConfigError(f"{path}: {place}: {NONE!r} means no profile: name it otherwise.")
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {place} has to be a table: [{place}].")
+    _known(path, f"{place}.", table, _KEYS)
+    for key, value in table.items():
+        if wanted := _wanted(key, value):
+            raise ConfigError(f"{path}: {place}.{key} has to be {wanted}, and is {value!r}.")
+    return {key: _located(path, value) if key in _FILES else value for key, value in table.items()}
+
+
+def _known(path: Path, place: str, table: Mapping[str, Any], keys: list[str]) -> None:
+    for key in table:
+        if key not in keys:
+            close = get_close_matches(key, keys, 1)
+            hint = f"Is it {close[0]}?" if close else f"The settings are: {', '.join(keys)}."
+            raise ConfigError(f"{path}: {place}{key} is no setting. {hint}")
+
+
+def _wanted(key: str, value: Any) -> str:
+    """Say what a value has to be; empty: it is that."""
+    if key in _TEXTS:
+        return "" if isinstance(value, str) and value else "a text in quotes"
+    if key in _SWITCHES:
+        return "" if isinstance(value, bool) else "true or false"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "" if is_number and value > 0 else "a number of seconds above 0"
+
+
+def _located(path: Path, file: str) -> str:
+    """Return where a file is that the config names: ~ is the home, else beside the config."""
+    return str(path.parent / Path(file).expanduser())

@@ -1,0 +1,159 @@
+"""Where a person writes: lines that can be edited, of several lines each, and remembered."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from platformdirs import user_state_path
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import create_output
+from prompt_toolkit.shortcuts import CompleteStyle
+
+PROMPT = "> "
+_MORE = "  "
+_MOST_BYTES = 1 << 20
+"""Of the remembered lines: beyond that, the older half is forgotten."""
+
+
+class Prompt(Protocol):
+    """Asks for what to say."""
+
+    def read(self) -> str:
+        """Return what was written, which may be several lines.
+
+        Raises: EOFError: Ctrl-D. KeyboardInterrupt. UnicodeError: it is not UTF-8.
+        """
+
+
+class Editor:
+    """A prompt on a terminal that can be drawn on."""
+
+    def __init__(self, words: list[str], *, remembers: bool) -> None:
+        """Take the keyboard.
+
+        Args:
+            words: what Tab completes at the beginning of a line.
+            remembers: keep what is written for the next time, in a file that only its owner reads.
+        """
+        output = create_output(sys.stdout if sys.stdout.isatty() else sys.stderr)
+        if hasattr(output, "enable_cpr"):
+            output.enable_cpr = False  # a terminal that does not answer would be complained about
+        self._session: PromptSession[str] = PromptSession(
+            PROMPT,
+            multiline=True,
+            prompt_continuation=_MORE,
+            key_bindings=_keys(),
+            history=_history() if remembers else InMemoryHistory(),
+            completer=_Words(words),
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            reserve_space_for_menu=0,
+            output=output,
+        )
+
+    def read(self) -> str:
+        text = self._session.prompt()
+        text.encode()  # a surrogate: the terminal sent what is no UTF-8
+        return text
+
+
+class PlainPrompt:
+    """A prompt anywhere: the terminal's own line, and a backslash before its end for one more."""
+
+    def read(self) -> str:
+        lines = [self._line(PROMPT)]
+        while lines[-1].endswith("\\"):
+            lines[-1] = lines[-1][:-1]
+            lines.append(self._line(_MORE))
+        return "\n".join(lines)
+
+    def _line(self, prompt: str) -> str:
+        if sys.stdout.isatty():
+            return input(prompt)
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+        return input()
+
+
+def prompt_for(words: list[str], *, remembers: bool) -> Prompt:
+    """Return the prompt that suits the terminal."""
+    is_seen = sys.stdout.isatty() or sys.stderr.isatty()
+    if not is_seen or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return PlainPrompt()
+    return Editor(words, remembers=remembers)
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    def send(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.document.text_before_cursor.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    def new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    keys.add("enter")(send)
+    keys.add("c-j")(send)  # what some terminals, and programs in their place, send for Enter
+    keys.add("escape", "enter")(new_line)
+    keys.add("escape", "c-j")(new_line)
+    return keys
+
+
+class _Words(Completer):
+    """Completes the first word of a line."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        text = document.text_before_cursor
+        for word in self._words:
+            if text and word.startswith(text):
+                yield Completion(word, -len(text))
+
+
+def _history() -> History:
+    """Return what was written before, of all sessions; where no file can be, of this one."""
+    path = user_state_path("parley", appauthor=False) / "history"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        path.chmod(0o600)
+        _shorten(path)
+    except OSError:  # no home, or a full or read-only one: nothing that keeps anybody from talking
+        return InMemoryHistory()
+    return _Remembered(path)
+
+
+class _Remembered(FileHistory):
+    """Lines in a file, as far as they can be written there."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):  # as above
+            super().store_string(string)
+
+
+def _shorten(path: Path) -> None:
+    if path.stat().st_size <= _MOST_BYTES:
+        return
+    kept = path.read_bytes()[-_MOST_BYTES // 2 :]
+    entry = re.search(rb"^# ", kept, re.MULTILINE)
+    new = path.with_suffix(f".{os.getpid()}")
+    with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(kept[entry.start() :] if entry else b"")
+    new.replace(path)

@@ -1,0 +1,149 @@
+"""A server and who calls it, as options, variables and a profile say; how to go on with it."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from parley_client.channels import Credentials, tls
+from parley_client.cli.tokens import RenewingClient, TokenCommand
+from parley_client.sync_client import ParleyClient
+from parley_client.tokens import Token, TokenFile
+
+_TOKENS = ("token", "token_file", "token_command")
+_TLS_FILES = ("ca_file", "cert_file", "key_file")
+
+# Of the options on the command line, what going on needs again. Not the token: it is a secret.
+_NEEDED_AGAIN = (
+    "profile",
+    "address",
+    "token_file",
+    "token_command",
+    "for_user",
+    "plaintext",
+    *_TLS_FILES,
+    "agent",
+    "timeout",
+)
+_LEVELS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
+"""Where a value comes from: nowhere, a profile, a variable, the command line. Later ones win."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Which server it is, and who calls."""
+
+    address: str
+    timeout_s: float | None
+    """How long a call may take, in seconds. None: as long as its kind usually may."""
+    again: str
+    """What starts a chat with the same server: the conversation's id comes behind it."""
+    _token: Token | None
+    _credentials: Credentials
+    _for_user: str
+
+    @contextmanager
+    def client(self) -> Iterator[ParleyClient]:
+        """Open a client for the block. Raises: ValueError: the user's name is no UTF-8."""
+        client = RenewingClient(self.address, token=self._token, credentials=self._credentials)
+        with client:
+            yield client.acting_for(self._for_user) if self._for_user else client
+
+
+def server_from(context: typer.Context) -> Server:
+    """Return the server that a command's parameters name.
+
+    Raises: BadParameter: options that exclude, or need, each other.
+    """
+    values = context.params
+    return Server(
+        values["address"],
+        values["timeout"],
+        _again(context),
+        _token(context),
+        _credentials(context),
+        values["for_user"],
+    )
+
+
+def _token(context: typer.Context) -> Token | None:
+    """Return where the token comes from: the command line goes before variables and a profile."""
+    given = [name for name in _TOKENS if context.params[name]]
+    highest = max((_level(context, name) for name in given), default=0)
+    given = [name for name in given if _level(context, name) == highest]
+    if len(given) > 1:
+        kinds = " and ".join(f"a {name.replace('_', ' ')}" for name in given)
+        raise typer.BadParameter(f"there is {kinds}: which is it to be?")
+    if not given:
+        return None
+    value = context.params[given[0]]
+    match given[0]:
+        case "token_file":
+            return TokenFile(value)
+        case "token_command":
+            return _command(value)
+    return str(value)
+
+
+def _command(line: str) -> TokenCommand:
+    try:
+        return TokenCommand(line)
+    except ValueError as error:
+        raise typer.BadParameter(f"--token-command: {error}") from None
+
+
+def _credentials(context: typer.Context) -> Credentials:
+    """Return how the server is trusted: between plaintext and files, the same order decides."""
+    ca_file, cert_file, key_file = files = [context.params[name] for name in _TLS_FILES]
+    is_tls = any(files)
+    if context.params["plaintext"]:
+        of_files = max(
+            (_level(context, name) for name in _TLS_FILES if context.params[name]), default=0
+        )
+        of_plaintext = _level(context, "plaintext")
+        if is_tls and of_files == of_plaintext:
+            raise typer.BadParameter(
+                "--plaintext excludes --ca-file, --cert-file and --key-file: those are for TLS"
+            )
+        if of_plaintext > of_files:
+            return "plaintext"
+    if not is_tls:
+        return None
+    if (cert_file is None) != (key_file is None):
+        raise typer.BadParameter("--cert-file and --key-file go together")
+    return tls(ca_file, cert_file, key_file)
+
+
+def _again(context: typer.Context) -> str:
+    """Return what to paste to go on with a conversation; its id comes behind it."""
+    if given := context.params.get("go_on"):
+        return str(given)
+    options: list[str] = []
+    for name in _NEEDED_AGAIN:
+        value: Any = context.params.get(name)
+        if value and _level(context, name) == _LEVELS.index("COMMANDLINE"):
+            option = "--" + name.replace("_", "-")
+            options += [option] if value is True else [option, str(value)]
+    return shlex.join([_program(), "chat", *options, "--conversation"]) + " "
+
+
+def _level(context: typer.Context, name: str) -> int:
+    source = context.get_parameter_source(name)
+    name_of_source = "DEFAULT" if source is None else source.name
+    return _LEVELS.index(name_of_source) if name_of_source in _LEVELS else 0
+
+
+def _program() -> str:
+    """Return what starts this command: its name if that leads here, else its path as given."""
+    started = Path(sys.argv[0])
+    if started.name != "parley":  # by Python itself
+        return "parley"
+    found = shutil.which("parley")
+    is_found = found is not None and Path(found).resolve() == started.resolve()
+    return "parley" if is_found else sys.argv[0]

@@ -1,0 +1,121 @@
+"""Tokens that a command prints, and a client that asks for another one when one is refused."""
+
+import base64
+import binascii
+import json
+import math
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from threading import Lock
+from typing import Any
+
+from parley_client.calls import Call, Response
+from parley_client.errors import Unauthenticated
+from parley_client.streams import Event, OnRetry, Stream
+from parley_client.sync_client import ParleyClient
+
+_LONGEST_S = 60.0
+_BEFORE_EXPIRY_S = 30.0
+"""A token this close to its end is not sent any more: the call has to arrive in time."""
+
+
+class TokenCommandFailed(OSError):
+    """The command printed no token. Its text says what became of it."""
+
+
+class TokenCommand:
+    """A command whose output is the token. It runs again when that has expired or was refused."""
+
+    def __init__(self, command: str, clock: Callable[[], float] = time.time) -> None:
+        """Raises: ValueError: a quotation in the command has no end, or there is nothing in it."""
+        self._arguments = shlex.split(command)
+        if not self._arguments:
+            raise ValueError("the token command is empty")
+        self._clock = clock
+        self._token = ""
+        self._expires_at = 0.0
+        self._lock = Lock()
+
+    def __call__(self) -> str:
+        """Return the token. Raises: TokenCommandFailed."""
+        with self._lock:
+            if not self._token or self._clock() >= self._expires_at - _BEFORE_EXPIRY_S:
+                self._token = self._printed()
+                self._expires_at = _expiry(self._token)
+            return self._token
+
+    def forget(self) -> None:
+        """Take note that the token was refused."""
+        self._token = ""
+
+    def _printed(self) -> str:
+        name = self._arguments[0]
+        try:
+            done = subprocess.run(  # noqa: S603 - the user's own command, without a shell
+                self._arguments,
+                stdin=subprocess.DEVNULL,  # it may be the message
+                stdout=subprocess.PIPE,
+                timeout=_LONGEST_S,
+                check=False,
+            )
+        except OSError as error:
+            raise TokenCommandFailed(f"the token command cannot run: {error}") from None
+        except subprocess.TimeoutExpired:
+            text = f"the token command {name} printed nothing within {_LONGEST_S:g} s"
+            raise TokenCommandFailed(text) from None
+        if done.returncode:
+            raise TokenCommandFailed(f"the token command {name} ended with {done.returncode}")
+        token = done.stdout.decode("utf-8", "replace").strip()
+        if not token:
+            raise TokenCommandFailed(f"the token command {name} printed nothing")
+        return token
+
+
+class RenewingClient(ParleyClient):
+    """A client whose token comes from a command, if it does: refused, it is asked for once more.
+
+    What was refused has not begun, so that making the same call again is safe.
+    """
+
+    def __init__(self, address: str, *, token: Any, credentials: Any) -> None:
+        super().__init__(address, token=token, credentials=credentials)
+        self._command = token if isinstance(token, TokenCommand) else None
+
+    def _made(self, call: Call[Response]) -> Response:
+        try:
+            return super()._made(call)
+        except Unauthenticated:
+            if self._command is None:
+                raise
+        self._command.forget()
+        return super()._made(call)
+
+    def _followed(
+        self, stream: Stream[Event], on_retry: OnRetry | None
+    ) -> Generator[Event, None, None]:
+        is_new = False
+        while True:
+            try:
+                with closing(super()._followed(stream, on_retry)) as events:
+                    for event in events:
+                        is_new = False  # it was good for something: a watch may outlive many
+                        yield event
+                return
+            except Unauthenticated:
+                if self._command is None or is_new:
+                    raise
+            self._command.forget()
+            is_new = True
+
+
+def _expiry(token: str) -> float:
+    """Return when a token expires, in seconds since 1970; one that does not say so: never."""
+    try:
+        claims = token.split(".")[1]
+        decoded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return float(decoded["exp"])
+    except (LookupError, TypeError, ValueError, binascii.Error):
+        return math.inf
