@@ -18,11 +18,18 @@ OTHERS = frozenset(
         "PARLEY_CA_FILE",
         "PARLEY_CERT_FILE",
         "PARLEY_CI",
+        "PARLEY_CONFIG_FILE",
+        "PARLEY_FOR_USER",
+        "PARLEY_GO_ON_WITH",
+        "PARLEY_INPUT_HISTORY",
         "PARLEY_KEY_FILE",
+        "PARLEY_PLAIN",
         "PARLEY_PLAINTEXT",
-        "PARLEY_TOKEN",
-        "PARLEY_TOKEN_FILE",
+        "PARLEY_PROFILE",
         "PARLEY_TEST_DATABASE_URL",
+        "PARLEY_TOKEN",
+        "PARLEY_TOKEN_COMMAND",
+        "PARLEY_TOKEN_FILE",
     }
 )
 """Variables of the client's and of the tests."""
