@@ -197,7 +197,7 @@ public class ParleyException extends RuntimeException {
         AgentRefused(Failure failure) { super(failure); }
     }
 
-    /** The server has as many calls as it takes. Nothing was stored. */
+    /** The server has as many calls as it takes, or answers that nobody has taken yet. */
     public static class Overloaded extends ParleyException {
         Overloaded(Failure failure) { super(failure); }
     }
