@@ -37,6 +37,11 @@ public final class AsyncParleyClient implements AutoCloseable {
         return new ClientBuilder<>(AsyncParleyClient::new);
     }
 
+    /** Returns this client as one whose calls are about a user's conversations; see {@link ParleyClient#actingFor}. */
+    public AsyncParleyClient actingFor(String user) {
+        return new AsyncParleyClient(connection.actingFor(user));
+    }
+
     /** Makes one turn of a new conversation. */
     public CompletableFuture<Answer> chat(String message) {
         return chat(message, ChatOptions.defaults());
@@ -51,7 +56,7 @@ public final class AsyncParleyClient implements AutoCloseable {
         String requestId = request.getRequestId();
         return UnaryCall.start(
                 connection, ConversationServiceGrpc.getChatMethod(), request, requestId,
-                options.timeoutOr(connection.chatTimeout()), options.onRetry(),
+                options.timeoutOr(connection.chatTimeout()), Headers.RETRY_IS_SAFE, options.onRetry(),
                 response -> new Answer(response, requestId));
     }
 
@@ -108,7 +113,10 @@ public final class AsyncParleyClient implements AutoCloseable {
                 connection, () -> new ConversationProgress(options.request(conversationId)), options.onRetry());
     }
 
-    /** Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. */
+    /**
+     * Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. For a client that
+     * {@link #actingFor} returned this does nothing: the channel is another's.
+     */
     @Override
     public void close() {
         connection.close();
@@ -117,6 +125,6 @@ public final class AsyncParleyClient implements AutoCloseable {
     private <Q, R, T> CompletableFuture<T> read(
             MethodDescriptor<Q, R> method, Q request, String requestId, Function<R, T> result) {
         return UnaryCall.start(
-                connection, method, request, requestId, connection.readTimeout(), error -> {}, result);
+                connection, method, request, requestId, connection.readTimeout(), Headers.NONE, error -> {}, result);
     }
 }

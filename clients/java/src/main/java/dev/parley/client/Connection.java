@@ -4,17 +4,21 @@ import io.grpc.CallCredentials;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientCall;
+import io.grpc.ClientInterceptors;
 import io.grpc.ConnectivityState;
 import io.grpc.Context;
 import io.grpc.Deadline;
 import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
+import io.grpc.stub.MetadataUtils;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 
 /** The channel of one client, and how calls are made on it. Any number of threads may use it. */
@@ -28,8 +32,9 @@ final class Connection {
     private final Executor executor;
     private final Duration chatTimeout;
     private final Duration readTimeout;
-    private final AtomicLong reconnectedAtNs = new AtomicLong(System.nanoTime() - RECONNECT_PAUSE_NS);
-    private volatile boolean isClosed;
+    private final AtomicLong reconnectedAtNs;
+    private final AtomicBoolean isClosed;
+    private final Metadata acting; // Headers.NONE: the caller acts for itself
 
     Connection(
             Channel channel,
@@ -44,6 +49,26 @@ final class Connection {
         this.executor = executor == null ? ForkJoinPool.commonPool() : executor;
         this.chatTimeout = chatTimeout;
         this.readTimeout = readTimeout;
+        this.reconnectedAtNs = new AtomicLong(System.nanoTime() - RECONNECT_PAUSE_NS);
+        this.isClosed = new AtomicBoolean();
+        this.acting = Headers.NONE;
+    }
+
+    private Connection(Connection shared, Metadata acting) {
+        this.channel = shared.channel;
+        this.own = shared.own;
+        this.credentials = shared.credentials;
+        this.executor = shared.executor;
+        this.chatTimeout = shared.chatTimeout;
+        this.readTimeout = shared.readTimeout;
+        this.reconnectedAtNs = shared.reconnectedAtNs;
+        this.isClosed = shared.isClosed;
+        this.acting = acting;
+    }
+
+    /** Returns this connection as one whose calls are about a user's conversations. */
+    Connection actingFor(String user) {
+        return new Connection(this, Headers.naming(user));
     }
 
     Duration chatTimeout() {
@@ -54,11 +79,15 @@ final class Connection {
         return readTimeout;
     }
 
-    /** Makes one try of a call; nothing is sent yet. */
-    <Q, R> ClientCall<Q, R> newCall(MethodDescriptor<Q, R> method, Deadline deadline) {
+    /** Makes one try of a call, which says in metadata what is given besides who calls; nothing is sent yet. */
+    <Q, R> ClientCall<Q, R> newCall(MethodDescriptor<Q, R> method, Deadline deadline, Metadata headers) {
         reconnectSoon();
         CallOptions options = CallOptions.DEFAULT.withDeadline(deadline);
-        return channel.newCall(method, credentials == null ? options : options.withCallCredentials(credentials));
+        return ClientInterceptors.intercept(
+                        channel,
+                        MetadataUtils.newAttachHeadersInterceptor(acting),
+                        MetadataUtils.newAttachHeadersInterceptor(headers))
+                .newCall(method, credentials == null ? options : options.withCallCredentials(credentials));
     }
 
     /** Does something after a pause, in the gRPC context of whoever calls this. */
@@ -68,16 +97,20 @@ final class Connection {
     }
 
     /** Returns the exception that the last status of a try stands for. */
-    ParleyException exceptionFrom(Status status, io.grpc.Metadata trailers, String requestId) {
-        if (isClosed) {
+    ParleyException exceptionFrom(Status status, Metadata trailers, String requestId) {
+        if (isClosed.get()) {
             String text = "the client was closed";
             return new ParleyException(Failure.ofOurs(Status.Code.CANCELLED, text, requestId, status.getCause()));
         }
         return Statuses.exceptionFrom(status, trailers, requestId);
     }
 
+    /** Closes the channel, unless it is another connection's, which this one shares. */
     void close() {
-        isClosed = true;
+        if (acting != Headers.NONE) {
+            return;
+        }
+        isClosed.set(true);
         if (own != null) {
             own.shutdownNow();
         }

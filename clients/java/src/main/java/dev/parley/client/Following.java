@@ -69,7 +69,7 @@ final class Following<Q, E> implements Flow.Subscription {
                 if (hasEnded) {
                     return;
                 }
-                call = connection.newCall(progress.method(), progress.deadline());
+                call = connection.newCall(progress.method(), progress.deadline(), Headers.NONE);
                 call.start(new Listener(), new Metadata());
                 call.sendMessage(progress.request());
                 call.halfClose();

@@ -27,12 +27,29 @@ public final class ParleyClient implements AutoCloseable {
     private final AsyncParleyClient async;
 
     ParleyClient(Connection connection) {
-        this.async = new AsyncParleyClient(connection);
+        this(new AsyncParleyClient(connection));
+    }
+
+    private ParleyClient(AsyncParleyClient async) {
+        this.async = async;
     }
 
     /** Begins to make a client. */
     public static ClientBuilder<ParleyClient> builder() {
         return new ClientBuilder<>(ParleyClient::new);
+    }
+
+    /**
+     * Returns this client as one whose calls are about a user's conversations. It is cheap enough for each request
+     * of a web server: it uses this client's channel, which closing it leaves open. The token stays what it is, and
+     * needs the scope {@code parley.act} beside those of the calls.
+     *
+     * @param user what the user's own tokens have as {@code sub}
+     * @throws IllegalArgumentException the name is empty or cannot be sent; what else is no name, the server refuses
+     *     at every call with InvalidRequest
+     */
+    public ParleyClient actingFor(String user) {
+        return new ParleyClient(async.actingFor(user));
     }
 
     /** Makes one turn of a new conversation and returns its answer. */
@@ -156,7 +173,10 @@ public final class ParleyClient implements AutoCloseable {
         return new EventStream<>(async.watch(conversationId, options), "");
     }
 
-    /** Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. */
+    /**
+     * Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. For a client that
+     * {@link #actingFor} returned this does nothing: the channel is another's.
+     */
     @Override
     public void close() {
         async.close();

@@ -1,6 +1,7 @@
 package dev.parley.client;
 
 import io.grpc.ClientCall;
+import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.stub.ClientCalls;
@@ -36,22 +37,25 @@ final class UnaryCall<Q, R, T> {
         this.tries = new Tries(Tries.Kind.CALL, timeout);
     }
 
-    /** Starts a call. Its future ends with the result or a {@link ParleyException}. */
+    /**
+     * Starts a call, whose first try alone says in metadata what is given. Its future ends with the result or a
+     * {@link ParleyException}.
+     */
     static <Q, R, T> CompletableFuture<T> start(
             Connection connection, MethodDescriptor<Q, R> method, Q request, String requestId, Duration timeout,
-            Consumer<ParleyException> onRetry, Function<R, T> result) {
+            Metadata firstHeaders, Consumer<ParleyException> onRetry, Function<R, T> result) {
         var started = new UnaryCall<>(connection, method, request, requestId, timeout, onRetry, result);
         started.future.whenComplete((value, error) -> started.cancelIfUnwanted());
-        started.attempt();
+        started.attempt(firstHeaders);
         return started.future;
     }
 
-    private void attempt() {
+    private void attempt(Metadata headers) {
         if (future.isDone()) {
             return; // whoever asked has left during the pause
         }
         try {
-            call = connection.newCall(method, tries.deadline());
+            call = connection.newCall(method, tries.deadline(), headers);
             ClientCalls.asyncUnaryCall(call, request, new Answer());
             cancelIfUnwanted();
         } catch (RuntimeException defect) {
@@ -76,7 +80,7 @@ final class UnaryCall<Q, R, T> {
         }
         try {
             onRetry.accept(error);
-            connection.later(pause.get(), this::attempt);
+            connection.later(pause.get(), () -> attempt(Headers.NONE));
         } catch (RuntimeException defect) {
             future.completeExceptionally(defect); // of the caller's own hook or executor
         }

@@ -103,6 +103,39 @@ class ClientTest {
         }
     }
 
+    /** Fails when the user is not named or not encoded, when two are named, and when close() closes the channel. */
+    @Test
+    void aBackendActsForItsUsersOnOneChannel() {
+        String user = "Jürgen / 100% + 😀 " + UUID.randomUUID();
+        String token = LiveServer.tokenOf("backend", Map.of("scope", "parley.read parley.write parley.act"));
+        String address = LiveServer.fast().address();
+        try (var backend = ParleyClient.builder().address(address).token(token).build();
+                var async = AsyncParleyClient.builder().address(address).token(token).build();
+                var theirs = ParleyClient.builder().address(address).token(LiveServer.tokenOf(user)).build()) {
+            ParleyClient acting = backend.actingFor("somebody else").actingFor(user);
+            String id = acting.chat("hello").conversationId();
+            acting.close();
+            async.actingFor(user).chat("more", ChatOptions.inConversation(id)).join();
+            try (var stream = acting.stream("and more", ChatOptions.inConversation(id))) {
+                assertEquals("and more", stream.answer().text());
+            }
+            List<Long> sequences = new ArrayList<>();
+            theirs.history(id).forEach(each -> sequences.add(each.getSequence()));
+            assertEquals(List.of(1L, 2L, 3L, 4L, 5L, 6L), sequences);
+
+            var itsOwn = backend.history(id).iterator();
+            assertThrows(ParleyException.ConversationNotFound.class, itsOwn::hasNext);
+            var refused = assertThrows(
+                    ParleyException.ScopeMissing.class, () -> theirs.actingFor("eve").chat("hello"));
+            assertEquals("parley.act", refused.scope());
+            var invalid = assertThrows(
+                    ParleyException.InvalidRequest.class, () -> backend.actingFor(" ").chat("hello"));
+            assertEquals("parley-user", invalid.violations().get(0).field());
+            assertThrows(IllegalArgumentException.class, () -> backend.actingFor(""));
+            assertThrows(IllegalArgumentException.class, () -> backend.actingFor("half \ud800"));
+        }
+    }
+
     @Test
     void interruptingAThreadCancelsItsCall() throws InterruptedException {
         String token = LiveServer.tokenOf(UUID.randomUUID().toString());

@@ -13,6 +13,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.parley.client.support.Refusal;
 import dev.parley.client.support.ScriptedServer;
+import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
 import dev.parley.v1.ErrorReason;
 import dev.parley.v1.GetHistoryResponse;
@@ -56,6 +57,19 @@ class RetriesTest {
             Answer answer = client.chat("hello");
             assertEquals("HELLO", answer.text());
             assertEquals(Collections.nCopies(3, answer.requestId()), requestIds(server));
+        }
+    }
+
+    /** Fails when every try carries it, with which proxies would repeat repeated calls, and when none does. */
+    @Test
+    void theFirstTryOfAChatAloneTellsProxiesThatItMayBeSentAgain() {
+        try (var server = ScriptedServer.start(
+                        refuses(LEASE_LOST), sends(anAnswer("x")), sends(CancelTurnResponse.getDefaultInstance()));
+                var client = clientOf(server)) {
+            client.chat("hello");
+            client.cancelTurn(TurnKey.ofRequest("order-7"));
+            assertEquals(List.of("safe", "null", "null"),
+                    server.asked().stream().map(each -> each.header("parley-retry")).toList());
         }
     }
 

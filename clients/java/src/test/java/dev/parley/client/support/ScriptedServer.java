@@ -43,9 +43,7 @@ import java.util.concurrent.TimeUnit;
 public final class ScriptedServer extends ConversationServiceGrpc.ConversationServiceImplBase
         implements AutoCloseable {
 
-    private static final Metadata.Key<String> AUTHORIZATION =
-            Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
-    private static final Context.Key<String> TOKEN = Context.key("token");
+    private static final Context.Key<Metadata> HEADERS = Context.key("headers");
 
     /** What the server does with one call: it sends, then refuses, hangs, or ends well. */
     public record Step(List<? extends Message> sends, Refusal refusal, boolean hangs) {
@@ -67,7 +65,16 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
     }
 
     /** How the server was asked; {@code timeLeftMs} is -1 without a deadline. */
-    public record Asked(Message request, String token, long atNs, long timeLeftMs) {}
+    public record Asked(Message request, Metadata headers, long atNs, long timeLeftMs) {
+        public String token() {
+            return header("authorization");
+        }
+
+        /** What came under this name; without it, "null". */
+        public String header(String name) {
+            return String.valueOf(headers.get(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER)));
+        }
+    }
 
     private final Queue<Step> steps;
     private final Server server;
@@ -79,7 +86,7 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
         this.steps = new ArrayDeque<>(List.of(steps));
         try {
             this.server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", wanted), credentials)
-                    .addService(this).intercept(new Tokens()).build().start();
+                    .addService(this).intercept(new Keeping()).build().start();
             this.port = server.getPort();
         } catch (IOException broken) {
             throw new UncheckedIOException(broken);
@@ -157,7 +164,7 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
     private <R> void take(Message request, StreamObserver<R> responses) {
         Deadline deadline = Context.current().getDeadline();
         long leftMs = deadline == null ? -1 : deadline.timeRemaining(TimeUnit.MILLISECONDS);
-        asked.add(new Asked(request, TOKEN.get(), System.nanoTime(), leftMs));
+        asked.add(new Asked(request, HEADERS.get(), System.nanoTime(), leftMs));
         Step step = next();
         if (step.hangs()) {
             ((ServerCallStreamObserver<R>) responses).setOnCancelHandler(() -> gone.add(request));
@@ -174,13 +181,12 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
         return steps.size() > 1 ? steps.remove() : steps.element();
     }
 
-    /** Keeps the token of every call for {@link Asked}. */
-    private static final class Tokens implements ServerInterceptor {
+    /** Keeps the headers of every call for {@link Asked}. */
+    private static final class Keeping implements ServerInterceptor {
         @Override
         public <Q, R> ServerCall.Listener<Q> interceptCall(
                 ServerCall<Q, R> call, Metadata headers, ServerCallHandler<Q, R> next) {
-            Context context = Context.current().withValue(TOKEN, String.valueOf(headers.get(AUTHORIZATION)));
-            return Contexts.interceptCall(context, call, headers, next);
+            return Contexts.interceptCall(Context.current().withValue(HEADERS, headers), call, headers, next);
         }
     }
 }
