@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -42,8 +43,9 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
     Raises: UnsafeDatabase: it cannot be done.
     """
     engine = sqlalchemy.create_engine(
-        sqlalchemy_url(url),
-        connect_args={"options": "-c statement_timeout=15min"},
+        "postgresql+psycopg://",
+        # libpq reads the URL, as everywhere: SQLAlchemy knows neither several hosts nor an encoded one.
+        creator=lambda: psycopg.connect(url, options="-c statement_timeout=15min"),
     )
     try:
         with engine.begin() as connection:
@@ -59,11 +61,6 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
         raise UnsafeDatabase(f"nothing was migrated ({name} {state}): {advice}") from None
     finally:
         engine.dispose()
-
-
-def sqlalchemy_url(url: str) -> str:
-    """Return a libpq URL as SQLAlchemy wants it."""
-    return "postgresql+psycopg://" + url.split("://", 1)[1]
 
 
 def _alembic_config() -> Config:

@@ -16,7 +16,6 @@ from alembic.migration import MigrationContext
 from parley_server.storage import schema
 from parley_server.storage.database import UnsafeDatabase
 from parley_server.storage.embedded import EmbeddedPostgres
-from parley_server.storage.migrating import sqlalchemy_url
 from parley_server.storage.schema import SCHEMA_VERSION
 from parley_server.storage.tables import metadata
 from support.services import StartService
@@ -34,6 +33,10 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(schema.migrate(sys.argv[1]), flush=True)
 """
+
+
+def engine_of(url: str) -> sqlalchemy.Engine:
+    return sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url))
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_migrations_run_once(empty_url: str) -> None:
 
 def test_alembic_sees_no_drift_between_tables_and_migrations(database_url: str) -> None:
     """Fails when a column, an index or a constraint is only in one of the two."""
-    engine = sqlalchemy.create_engine(sqlalchemy_url(database_url))
+    engine = engine_of(database_url)
     options = {"compare_type": True, "compare_server_default": True}
     try:
         with engine.connect() as connection:
@@ -130,7 +133,7 @@ def test_catalog_shows_no_drift_between_tables_and_migrations(
     database_url: str, empty_url: str
 ) -> None:
     """What Alembic does not compare: keys, names, orders in indexes, fill factors, ON DELETE."""
-    engine = sqlalchemy.create_engine(sqlalchemy_url(empty_url))
+    engine = engine_of(empty_url)
     try:
         metadata.create_all(engine)
     finally:
