@@ -44,7 +44,7 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
     """
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        # libpq reads the URL, as everywhere: SQLAlchemy knows neither several hosts nor an encoded one.
+        # libpq reads the URL, as everywhere: SQLAlchemy knows no several or encoded hosts.
         creator=lambda: psycopg.connect(url, options="-c statement_timeout=15min"),
     )
     try:

@@ -6,12 +6,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from psycopg.conninfo import conninfo_to_dict
 
 from parley_server.storage import schema
 from parley_server.storage.database import UnsafeDatabase
@@ -115,6 +117,19 @@ def test_migrations_run_once(empty_url: str) -> None:
     assert sorted(applied) == applied
     assert SCHEMA_VERSION == len(applied)
     assert [] == schema.migrate(empty_url)
+
+
+def test_migrating_reads_a_url_as_libpq_does(empty_url: str) -> None:
+    """Several hosts, and a socket by its path. Fails when SQLAlchemy reads the URL."""
+    parts = {
+        name: quote(str(value), safe="") for name, value in conninfo_to_dict(empty_url).items()
+    }
+    host = f"{parts['host']}:{parts.get('port', 5432)}"
+    who = parts["user"] + (f":{parts['password']}" if "password" in parts else "")
+
+    applied = schema.migrate(f"postgresql://{who}@{host},{host}/{parts['dbname']}")
+
+    assert SCHEMA_VERSION == len(applied)
 
 
 def test_alembic_sees_no_drift_between_tables_and_migrations(database_url: str) -> None:
