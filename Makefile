@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 LOCKS := requirements/uv.txt requirements/all.txt requirements/model.txt
 UV := $(BIN)/uv --quiet
+# Tests wait more than they compute: two at a time for each processor.
+TESTERS = $$(( 2 * $$(getconf _NPROCESSORS_ONLN) ))
 DESCRIPTORS := build/parley.binpb
 # googleapis-common-protos brings google/api/annotations.proto, and pip puts it here.
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(wildcard $(VENV)/lib/python3*/site-packages)
@@ -59,7 +61,7 @@ chat: $(STAMP) ## Talk to the running server; CONVERSATION=… goes on with one
 	$(BIN)/parley chat $(if $(CONVERSATION),--conversation '$(CONVERSATION)')
 
 test: $(STAMP) ## Run the whole suite on a real Postgres
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
 	@$(call in_clients,test)
 
 test-go: $(STAMP) ## Build, vet and test the Go client against real servers
@@ -78,7 +80,7 @@ conformance: $(STAMP) ## Play one set of scenarios through every client; LANGUAG
 	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'
 
 cover: $(STAMP) ## The same, with coverage shown
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+	@$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --cov --cov-report=term
 
 bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams
 	@$(BIN)/python bench/run.py
