@@ -197,22 +197,19 @@ class Bench:
 
     def streams(self, made: Databases, conversations: str) -> None:
         """Have answers come piece by piece, and conversations watched."""
-        part = Streams(self._size.streams, self._folder, conversations, say)
-        part.measure(made)
-        self.bars += part.bars
-        self.failed += part.failed
+        self._measured(Streams(self._size.streams, self._folder, conversations, say), made)
 
     def overload(self, made: Databases, conversations: str) -> None:
         """Have more turns arrive than a worker takes."""
-        part = Overload(self._size.overload, self._folder, conversations, say)
-        part.measure(made)
-        self.bars += part.bars
-        self.failed += part.failed
+        self._measured(Overload(self._size.overload, self._folder, conversations, say), made)
 
     def edge(self, made: Databases, conversations: str) -> None:
         """Compare a turn with and without what the edge of a mesh brings."""
         size = self._size
         part = Edge(self._folder, conversations, say, rounds=size.rounds, turns=size.turns)
+        self._measured(part, made)
+
+    def _measured(self, part: Streams | Overload | Edge, made: Databases) -> None:
         part.measure(made)
         self.bars += part.bars
         self.failed += part.failed

@@ -1,6 +1,5 @@
 """The page of the metrics: an HTTP server in a thread, apart from everything that serves calls."""
 
-import errno
 import socket
 import sys
 import threading
@@ -12,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
 
-from parley_server.config import BadSettings
+from parley_server.addresses import not_had, resolved
 from parley_server.core.attempt import place
 
 log = structlog.get_logger("parley.metrics")
@@ -36,33 +35,23 @@ def page(listen: str, app: WsgiApp) -> Iterator[int]:
     Yields: the port.
     Raises: BadSettings: the address cannot be had.
     """
-    host, _, port = listen.rpartition(":")
     try:
-        family, *_, address = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
-        server = _Server(family, address)
+        server = _Server(*resolved(listen))
     except OSError as error:
-        raise _not_had(listen, error) from None
+        raise not_had("PARLEY_METRICS_LISTEN", listen, error) from None
     with server:
         server.set_app(_only_at_path(app))
         serving = threading.Thread(
             target=server.serve_forever, args=(STOP_S,), name="metrics", daemon=True
         )
         serving.start()
-        log.info("metrics", address=f"http://{host}:{server.server_port}{PATH}")
+        log.info(
+            "metrics", address=f"http://{listen.rpartition(':')[0]}:{server.server_port}{PATH}"
+        )
         try:
             yield server.server_port
         finally:
             server.shutdown()
-
-
-def _not_had(listen: str, error: OSError) -> BadSettings:
-    if error.errno == errno.EADDRINUSE:
-        return BadSettings(
-            f"PARLEY_METRICS_LISTEN: {listen} is taken by another program: choose another"
-        )
-    return BadSettings(f"PARLEY_METRICS_LISTEN: {listen} cannot be had: {error.strerror}")
 
 
 def _only_at_path(app: WsgiApp) -> WsgiApp:

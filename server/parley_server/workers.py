@@ -1,7 +1,6 @@
 """Running one worker in this process, or several that share the port below this one."""
 
 import asyncio
-import errno
 import gc
 import os
 import signal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from parley_server.addresses import not_had, resolved
 from parley_server.app import Worker
 from parley_server.config import BadSettings, Settings
 
@@ -210,25 +210,16 @@ def _bound(listen: str, option: int) -> Iterator[tuple[str, int]]:
     Yields: the address with the port that was found for it, and the port.
     Raises: BadSettings: it cannot be had; another service on the port is noticed here.
     """
-    host, _, port = listen.rpartition(":")
     try:
-        family, *_, address = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
+        family, address = resolved(listen)
         held = socket.socket(family)
     except OSError as error:
-        raise _not_had(listen, error) from None
+        raise not_had("PARLEY_LISTEN", listen, error) from None
     with held:
         try:
             held.setsockopt(socket.SOL_SOCKET, option, 1)
             held.bind(address)
         except OSError as error:
-            raise _not_had(listen, error) from None
+            raise not_had("PARLEY_LISTEN", listen, error) from None
         found: int = held.getsockname()[1]
-        yield f"{host}:{found}", found
-
-
-def _not_had(listen: str, error: OSError) -> BadSettings:
-    if error.errno == errno.EADDRINUSE:
-        return BadSettings(f"PARLEY_LISTEN: {listen} is taken by another program: choose another")
-    return BadSettings(f"PARLEY_LISTEN: {listen} cannot be had: {error.strerror}")
+        yield f"{listen.rpartition(':')[0]}:{found}", found
