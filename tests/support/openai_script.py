@@ -30,6 +30,8 @@ class Say:
 
     text: str = ""
     calls: Sequence[Call] = ()
+    thoughts: str = ""
+    """Sent before the text, as `reasoning_content` or as a reasoning item."""
     finish: str | None = None
     """By default tool_calls if there are calls, else stop."""
     usage: tuple[int, int, int] | None = (11, 7, 3)
@@ -103,6 +105,8 @@ def chat_chunks(step: Say, request: Json) -> Iterator[Json]:
         return {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
     yield chunk({"role": "assistant", "content": ""})
+    for piece in _pieces(step.thoughts, step.piece):
+        yield chunk({"reasoning_content": piece})
     for piece in _pieces(step.text, step.piece):
         yield chunk({"content": piece})
     for index, call in enumerate(step.calls):
@@ -132,19 +136,26 @@ def response_events(step: Say) -> Iterator[Json]:
     started = _response(step, [], "in_progress")
     yield event("response.created", response=started)
     items: list[Json] = []
+    if step.thoughts:
+        sealed = f"sealed {step.thoughts}"
+        item = {"type": "reasoning", "id": _id("rs"), "summary": [], "encrypted_content": sealed}
+        yield event("response.output_item.added", output_index=0, item=item)
+        yield event("response.output_item.done", output_index=0, item=item)
+        items.append(item)
     if step.text:
         item = {"type": "message", "id": _id("msg"), "role": "assistant", "status": "completed"}
         part = {"type": "output_text", "text": step.text, "annotations": []}
-        place = {"output_index": 0, "item_id": item["id"], "content_index": 0}
+        index = {"output_index": len(items)}
+        place = {**index, "item_id": item["id"], "content_index": 0}
         opened = {**item, "content": [], "status": "in_progress"}
-        yield event("response.output_item.added", output_index=0, item=opened)
+        yield event("response.output_item.added", **index, item=opened)
         yield event("response.content_part.added", **place, part={**part, "text": ""})
         for piece in _pieces(step.text, step.piece):
             yield event("response.output_text.delta", **place, delta=piece, logprobs=[])
         yield event("response.output_text.done", **place, text=step.text, logprobs=[])
         yield event("response.content_part.done", **place, part=part)
         items.append({**item, "content": [part]})
-        yield event("response.output_item.done", output_index=0, item=items[-1])
+        yield event("response.output_item.done", **index, item=items[-1])
     for call in step.calls:
         item = {"type": "function_call", "id": _id("fc"), "call_id": call.id or _id("call")}
         item |= {"name": call.name, "arguments": call.arguments, "status": "completed"}

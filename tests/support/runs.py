@@ -9,6 +9,7 @@ from parley_server.core.model import (
     AgentRun,
     Context,
     Finish,
+    OpaqueState,
     Owner,
     Role,
     Text,
@@ -58,6 +59,7 @@ class Told:
 
     pieces: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
+    states: list[OpaqueState] = field(default_factory=list)
     finish: Finish | None = None
 
     @property
@@ -76,6 +78,8 @@ async def told_by(agent: Agent, run: AgentRun | None = None, into: Told | None =
                     told.pieces.append(text)
                 case ToolCall():
                     told.calls.append(event)
+                case OpaqueState():
+                    told.states.append(event)
                 case Finish():
                     told.finish = event
     return told

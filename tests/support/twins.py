@@ -101,6 +101,7 @@ PARAMETERS: dict[str, Any] = {
     "usage": None,
     "model": "scripted",
     "finish_reason": "STOP",
+    "opaque_state": b"{}",
     "context_first": 1,
     "context_count": 3,
     "context_omitted": 0,

@@ -4,6 +4,7 @@ Text goes on at once. A tool call goes on when its result is there and every ear
 run has gone on: results come in the order in which tools are done. What ends a run is a Finish.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,9 @@ from pydantic_ai.messages import (
     FinishReason as ProviderFinishReason,
 )
 
+from parley_server.agents.opaque_state import state_of
 from parley_server.core.errors import AgentUnavailable
-from parley_server.core.model import Finish, FinishReason, Text, ToolCall, Usage
+from parley_server.core.model import Finish, FinishReason, OpaqueState, Text, ToolCall, Usage
 from parley_server.core.transcript import MAX_TOOL_CALLS
 
 MAX_UNSEEN_CHARS = 4 * 1024 * 1024
@@ -63,7 +65,7 @@ class RunReader:
 
     def read(
         self, event: AgentStreamEvent | AgentRunResultEvent[Any]
-    ) -> list[Text] | list[ToolCall]:
+    ) -> Sequence[Text | ToolCall | OpaqueState]:
         """Return what an event adds to the answer; often nothing."""
         match event:
             case PartStartEvent() | PartDeltaEvent() | PartEndEvent():
@@ -76,7 +78,8 @@ class RunReader:
             case FunctionToolCallEvent():
                 self._ask(event)
             case FunctionToolResultEvent(part=returned):
-                return self._calls.answer(returned)
+                calls = self._calls.answer(returned)
+                return [*self.opaque_state(), *calls] if calls else []
             case OutputToolCallEvent():
                 self._is_shown = False
             case OutputToolResultEvent():
@@ -140,6 +143,11 @@ class RunReader:
             model = response.model_name or model
             reason = reason or _FINISH.get(response.finish_reason)
         return Finish(reason or FinishReason.STOP, model, self._usage())
+
+    def opaque_state(self) -> list[OpaqueState]:
+        """Return what the provider wants back of the responses so far, if it wants anything."""
+        state = state_of(self.events.new_messages())
+        return [] if state is None else [OpaqueState(state)]
 
     def _usage(self) -> Usage | None:
         """Return what the run cost; None: of one response at least it is unknown."""

@@ -2,17 +2,20 @@
 
     user        → a request with the text
     assistant   → for each step a response with its calls and a request with their results,
-                  then a response with the text
+                  then a response with the text; with its opaque state, the very responses of then
     system      → a request with a system part
 
 What was stored must never be refused for its form by any provider, for then the conversation could
 not go on: names and ids are made to fit what all of them take, and arguments that are no JSON
-object are wrapped in one. The same messages always become the same request, so that a provider's
-cache of its beginning stays valid.
+object are wrapped in one. A window that is refused all the same is told more plainly, form by form.
+The same messages always become the same request, so that a provider's cache of its beginning stays
+valid.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from enum import Enum
 from itertools import groupby
 
 import pydantic_core
@@ -28,6 +31,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from parley_server.agents.opaque_state import Provider, restored
 from parley_server.core.model import Role, ToolCall, WindowMessage
 from parley_server.core.window import shortened
 
@@ -41,24 +45,44 @@ _UNUSABLE_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_NAME = 64
 
 
-def conversation_of(messages: Sequence[WindowMessage]) -> tuple[str, list[ModelMessage]]:
+class Form(Enum):
+    """How much of the answers a provider is told."""
+
+    STATES = "everything, with what the provider gave to be sent back"
+    CALLS = "texts and tool calls"
+    WORDS = "texts alone; tool calls are told in words"
+
+
+def conversation_of(
+    messages: Sequence[WindowMessage], form: Form, provider: Provider
+) -> tuple[str, list[ModelMessage]]:
     """Return the newest message's text, and what was said before it.
 
     Args:
-        messages: oldest first; the last one is the user's.
-    Guarantees: no two user messages follow each other (some models' templates refuse that): those
-        whose answer was empty are joined with the next.
+        messages: oldest first, as `core.window` makes them; the last one is the user's.
+        provider: who is told.
     """
-    *earlier, newest = _joined(messages)
+    *earlier, newest = messages
     history: list[ModelMessage] = []
     seen: set[str] = set()
     for message in earlier:
-        for said in _said(message, seen):
-            if isinstance(said, ModelRequest) and history and isinstance(history[-1], ModelRequest):
-                history[-1] = ModelRequest(parts=[*history[-1].parts, *said.parts])
+        for said in _said(message, seen, form, provider):
+            last = history[-1] if history else None
+            # Some models' templates refuse two of a kind that follow each other.
+            if (isinstance(said, ModelRequest) and isinstance(last, ModelRequest)) or (isinstance(said, ModelResponse) and isinstance(last, ModelResponse)):
+                history[-1] = replace(last, parts=[*last.parts, *said.parts])
             else:
                 history.append(said)
     return newest.content, history
+
+
+def plainer(messages: Sequence[WindowMessage], form: Form) -> Form | None:
+    """Return the next form in which a window that was refused differs; None: there is none."""
+    if form is Form.STATES and any(message.opaque_state for message in messages):
+        return Form.CALLS
+    if form is not Form.WORDS and any(message.tool_calls for message in messages):
+        return Form.WORDS
+    return None
 
 
 def shorter(messages: Sequence[WindowMessage]) -> list[WindowMessage] | None:
@@ -79,31 +103,37 @@ def shorter(messages: Sequence[WindowMessage]) -> list[WindowMessage] | None:
     return [messages[0]._replace(content=content)]
 
 
-def _joined(messages: Sequence[WindowMessage]) -> list[WindowMessage]:
-    """Leave out empty answers, and join user messages that then follow each other."""
-    joined: list[WindowMessage] = []
-    for message in messages:
-        if not message.content and not message.tool_calls:
-            continue
-        last = joined[-1] if joined else None
-        if last and last.role is Role.USER and message.role is Role.USER:
-            joined[-1] = message._replace(content=f"{last.content}\n\n{message.content}")
-        else:
-            joined.append(message)
-    return joined
-
-
-def _said(message: WindowMessage, seen: set[str]) -> Iterator[ModelMessage]:
+def _said(
+    message: WindowMessage, seen: set[str], form: Form, provider: Provider
+) -> Iterator[ModelMessage]:
     if message.role is Role.USER:
         yield ModelRequest(parts=[UserPromptPart(message.content)])
     elif message.role is Role.SYSTEM:
         yield ModelRequest(parts=[SystemPromptPart(message.content)])
+    elif form is Form.WORDS:
+        yield ModelResponse(parts=[TextPart(_in_words(message))])
     else:
-        calls = _usable(message, seen)
-        for _, step in groupby(calls, key=lambda call: call.step):
-            yield from _step(list(step))
-        if message.content:
-            yield ModelResponse(parts=[TextPart(message.content)])
+        yield from _answered(message, list(_usable(message, seen)), form, provider)
+
+
+def _in_words(answer: WindowMessage) -> str:
+    told = [f"[{call.name} {call.arguments}: {call.result}]" for call in answer.tool_calls]
+    return "\n".join([*told, answer.content])
+
+
+def _answered(
+    answer: WindowMessage, calls: Sequence[ToolCall], form: Form, provider: Provider
+) -> Iterator[ModelMessage]:
+    found = restored(answer, calls, provider) if form is Form.STATES else None
+    if found is not None:
+        for response, asked in found:
+            yield response
+            if asked:
+                yield _results(asked)
+        return
+    for _, step in groupby(calls, key=lambda call: call.step):
+        yield from _step(list(step))
+    yield ModelResponse(parts=[TextPart(answer.content)])
 
 
 def _usable(message: WindowMessage, seen: set[str]) -> Iterator[ToolCall]:
@@ -114,13 +144,17 @@ def _usable(message: WindowMessage, seen: set[str]) -> Iterator[ToolCall]:
             call_id = f"call_{message.sequence}_{number}"
         seen.add(call_id)
         name = _UNUSABLE_IN_NAMES.sub("_", call.name)[:_MAX_NAME] or "_"
-        yield call._replace(id=call_id, name=name)
+        yield call._replace(id=call_id, name=name, arguments=_object(call.arguments))
 
 
-def _step(calls: Iterable[ToolCall]) -> Iterator[ModelMessage]:
-    asked = [
-        ToolCallPart(call.name, _object(call.arguments), tool_call_id=call.id) for call in calls
-    ]
+def _step(calls: Sequence[ToolCall]) -> Iterator[ModelMessage]:
+    yield ModelResponse(
+        parts=[ToolCallPart(call.name, call.arguments, tool_call_id=call.id) for call in calls]
+    )
+    yield _results(calls)
+
+
+def _results(calls: Iterable[ToolCall]) -> ModelRequest:
     results: list[ModelRequestPart] = [
         ToolReturnPart(
             call.name,
@@ -130,12 +164,13 @@ def _step(calls: Iterable[ToolCall]) -> Iterator[ModelMessage]:
         )
         for call in calls
     ]
-    yield ModelResponse(parts=asked)
-    yield ModelRequest(parts=results)
+    return ModelRequest(parts=results)
 
 
 def _object(arguments: str) -> str:
     """Return JSON text of an object: the arguments themselves if they are one."""
+    if not arguments.strip():
+        return "{}"
     try:
         is_object = isinstance(pydantic_core.from_json(arguments, allow_inf_nan=False), dict)
     except ValueError:

@@ -46,6 +46,9 @@ _TABLE: list[tuple[type[AgentRunError], type[AgentError]]] = [
 _TRANSIENT = frozenset({408, 409, 425, 429})
 """Statuses below 500 that may not come again; other ones that have no row of their own refuse."""
 
+_REFUSES_CONTENT = frozenset({400, 404, 422})
+"""Statuses of a prompt that may be accepted in another form; 404: an item id that has expired."""
+
 _TOO_LONG = "exceed_context_size_error"
 """How llama.cpp says that a prompt is too long."""
 
@@ -74,6 +77,11 @@ def is_too_long(error: Exception) -> bool:
     return isinstance(error, ModelContextWindowExceededError) or (
         isinstance(error, ModelRequestRejectedError) and error.provider_error_type == _TOO_LONG
     )
+
+
+def is_refused(error: Exception) -> bool:
+    """Return whether the provider refused a prompt for what is in it."""
+    return isinstance(error, ModelHTTPError) and error.status_code in _REFUSES_CONTENT
 
 
 def _look_up(error: Exception) -> AgentError | None:

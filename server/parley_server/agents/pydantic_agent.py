@@ -19,9 +19,10 @@ from pydantic_ai.models import Model
 
 from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
-from parley_server.agents.history import conversation_of, shorter
+from parley_server.agents.history import Form, conversation_of, plainer, shorter
 from parley_server.agents.model_strings import close_model
-from parley_server.agents.provider_errors import agent_error, is_too_long
+from parley_server.agents.opaque_state import Provider
+from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
 from parley_server.agents.tracing import TracedRequests
 from parley_server.core.model import AgentEvent, AgentRun, FinishReason, WindowMessage
 from parley_server.core.tracing import Trace, current_trace
@@ -49,6 +50,8 @@ class PydanticAgent:
 
     A prompt that the model refuses for its length is sent again with half of the window, until it
     fits: how many tokens a text has is estimated, and a conversation must not end at an estimate.
+    One that it refuses otherwise is sent again in plainer forms (`history.Form`): what is stored
+    must not end a conversation either.
     """
 
     def __init__(
@@ -103,27 +106,34 @@ class PydanticAgent:
         Guarantees: none of the three holds a provider's words, not even as its context.
         """
         messages: Sequence[WindowMessage] = run.window.messages
+        form = Form.STATES
         while True:
             has_spoken = False
             failure: Exception
             try:
-                async with aclosing(self._answer(run, messages)) as events:
+                async with aclosing(self._answer(run, messages, form)) as events:
                     async for event in events:
                         has_spoken = True
                         yield event
                 return
             except Exception as error:
                 failure = error
-            fewer = shorter(messages) if is_too_long(failure) and not has_spoken else None
-            if fewer is None:
+            turn_id = str(run.turn_id)
+            if has_spoken:
                 raise agent_error(failure, run.turn_id) or failure
-            log.warning("window halved", extra={"turn_id": str(run.turn_id), "left": len(fewer)})
-            messages = fewer
+            if is_too_long(failure) and (fewer := shorter(messages)) is not None:
+                log.warning("window halved", extra={"turn_id": turn_id, "left": len(fewer)})
+                messages = fewer
+            elif is_refused(failure) and (next_form := plainer(messages, form)) is not None:
+                log.warning("window refused", extra={"turn_id": turn_id, "next": next_form.name})
+                form = next_form
+            else:
+                raise agent_error(failure, run.turn_id) or failure
 
     async def _answer(
-        self, run: AgentRun, messages: Sequence[WindowMessage]
+        self, run: AgentRun, messages: Sequence[WindowMessage], form: Form
     ) -> AsyncGenerator[AgentEvent, None]:
-        prompt, history = conversation_of(messages)
+        prompt, history = conversation_of(messages, form, Provider.of_model(self._model))
         reason = None
         trace = current_trace.get()
         tracing = [TracedRequests(trace)] if trace is not None else []
@@ -151,6 +161,8 @@ class PydanticAgent:
                 reason = FinishReason.CONTENT_FILTER
             except OutputTokenLimitExceeded:
                 reason = FinishReason.LENGTH
+            for state in reader.opaque_state():
+                yield state
             yield reader.finish(self.model, reason)
 
 

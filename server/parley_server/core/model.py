@@ -8,7 +8,7 @@ are several times cheaper to make than frozen dataclasses.
 import hashlib
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
 from typing import NamedTuple, TypeAlias
@@ -112,6 +112,10 @@ class WindowMessage(NamedTuple):
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    """How an answer ended; None: it is no answer."""
+    opaque_state: bytes | None = None
+    """Of an answer: what the agent that gave it wants back; see OpaqueState."""
 
 
 class Context(NamedTuple):
@@ -149,6 +153,8 @@ class Answer:
     usage: Usage | None
     model: str
     finish_reason: FinishReason
+    opaque_state: bytes | None = field(default=None, compare=False, repr=False)
+    """Written with the answer, and read with a window only; see OpaqueState."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +327,17 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class OpaqueState:
+    """What an agent's provider wants back in later turns: reasoning, signatures, item ids.
+
+    The core keeps it with the answer and hands it back in later windows. It is never shown and
+    never logged. A newer one of the same run replaces it.
+    """
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The last event of a run."""
 
@@ -329,7 +346,7 @@ class Finish:
     usage: Usage | None = None
 
 
-AgentEvent: TypeAlias = Text | ToolCall | Finish
+AgentEvent: TypeAlias = Text | ToolCall | OpaqueState | Finish
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from parley_server.core.model import (
     Answer,
     Finish,
     FinishReason,
+    OpaqueState,
     Text,
     ToolCall,
     Usage,
@@ -17,6 +18,7 @@ MAX_TOOL_CALLS = 64
 MAX_ARGUMENTS_BYTES = 32 * 1024
 MAX_RESULT_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_OPAQUE_BYTES = 256 * 1024
 MARK = "…[cut]"
 """Ends a tool's arguments or result that were too long."""
 
@@ -32,6 +34,7 @@ class Transcript:
     _text_bytes: int = 0
     _message_bytes: int = 0
     _finish: Finish | None = None
+    _opaque_state: bytes | None = field(default=None, repr=False)
 
     def add(self, event: AgentEvent) -> Text | ToolCall | None:
         """Take one event, cut to the limits. Finish closes, and so does a limit that ends a run.
@@ -44,6 +47,10 @@ class Transcript:
             return self._add_text(event.text)
         if isinstance(event, ToolCall):
             return self._add_tool_call(event)
+        if isinstance(event, OpaqueState):
+            # A part of it is of no use: too large, it is left out, and the answer stays.
+            self._opaque_state = event.data if len(event.data) <= MAX_OPAQUE_BYTES else None
+            return None
         self._finish = event
         self.is_closed = True
         return None
@@ -101,6 +108,7 @@ class Transcript:
             usage=finish.usage,
             model=storable(finish.model or self.model),
             finish_reason=finish.reason,
+            opaque_state=self._opaque_state,
         )
 
 

@@ -1,8 +1,8 @@
 """What the agent is shown of a conversation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from parley_server.core.model import Context, Role, Window, WindowMessage
+from parley_server.core.model import Context, FinishReason, Role, Window, WindowMessage
 
 BYTES_A_TOKEN = 4
 """How many bytes of text are counted as a token where no tokenizer is at hand."""
@@ -10,6 +10,11 @@ ANSWER_TOKENS = 1024
 """How much of the model's context is kept free for its answer."""
 CUT = "\n[…]\n"
 """Stands where a message was shortened."""
+NO_TEXT = "(no text)"
+"""Stands for an answer without words: providers refuse blank ones."""
+
+_WITHDRAWN = frozenset({FinishReason.CANCELLED, FinishReason.CONTENT_FILTER})
+"""How a turn ends whose message, if it got no answer at all, is not to be told again."""
 
 
 def budget_bytes(context_tokens: int, instructions: str) -> int:
@@ -27,8 +32,10 @@ def window_of(
         sequence, message: the open turn's own message.
         max_bytes: what the window may hold; the open turn's message is shortened to it if need be.
     Returns: earlier messages from a user's on, oldest first, then the open turn's message.
+    Guarantees: no message is blank but for a user's own, and no user message is without its answer
+        but for the last one: what a provider would refuse must not end a conversation.
     """
-    earlier = list(newest_first[::-1])
+    earlier = list(_presentable(newest_first[::-1]))
     while earlier and earlier[0].role is not Role.USER:
         earlier.pop(0)
     own = WindowMessage(sequence, Role.USER, shortened(message, max_bytes))
@@ -38,6 +45,24 @@ def window_of(
         omitted_count=sequence - len(earlier) - 1,
     )
     return Window([*earlier, own], context)
+
+
+def _presentable(messages: Sequence[WindowMessage]) -> Iterator[WindowMessage]:
+    """Leave out user messages that have no answer or were withdrawn; give blank answers words."""
+    for message, after in zip(messages, [*messages[1:], None], strict=False):
+        if message.role is Role.USER:
+            if after is not None and after.role is Role.ASSISTANT and not _is_withdrawn(after):
+                yield message
+        elif message.role is not Role.ASSISTANT:
+            yield message
+        elif not _is_withdrawn(message):
+            yield message if message.content.strip() else message._replace(content=NO_TEXT)
+
+
+def _is_withdrawn(answer: WindowMessage) -> bool:
+    """Whether the turn was stopped or filtered before anything was said or done."""
+    is_blank = not answer.content.strip() and not answer.tool_calls
+    return is_blank and answer.finish_reason in _WITHDRAWN
 
 
 def shortened(text: str, max_bytes: int) -> str:

@@ -35,8 +35,15 @@ def usage_text(usage: Usage | None) -> str | None:
 
 
 def window_message(row: Row) -> WindowMessage:
-    sequence, role, content, tool_calls = row
-    return WindowMessage(sequence, ROLES[role], content, _tool_calls(tool_calls))
+    sequence, role, content, tool_calls, finish_reason, opaque_state = row
+    return WindowMessage(
+        sequence,
+        ROLES[role],
+        content,
+        _tool_calls(tool_calls),
+        _finish_reason(finish_reason),
+        opaque_state,
+    )
 
 
 def message(row: Row) -> Message:
@@ -51,7 +58,7 @@ def message(row: Row) -> Message:
         create_time,
         _usage(usage),
         model or "",
-        None if finish_reason is None else FinishReason(finish_reason),
+        _finish_reason(finish_reason),
     )
 
 
@@ -142,6 +149,10 @@ def _answer(
 
 def _tool_calls(text: str | None) -> tuple[ToolCall, ...]:
     return () if text is None else tuple(ToolCall(**call) for call in json.loads(text))
+
+
+def _finish_reason(value: str | None) -> FinishReason | None:
+    return None if value is None else FinishReason(value)
 
 
 def _usage(text: str | None) -> Usage | None:

@@ -237,6 +237,7 @@ class PostgresStore:
                 "usage": rows.usage_text(answer.usage),
                 "model": answer.model,
                 "finish_reason": answer.finish_reason.value,
+                "opaque_state": answer.opaque_state,
                 "context_first": context.first_sequence,
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,

@@ -112,6 +112,8 @@ message = Table(
     Column("usage", Text),
     Column("model", Text),
     Column("finish_reason", Text),
+    # What a provider wants back; no RPC shows it.
+    Column("opaque_state", LargeBinary),
     _time("create_time"),
     PrimaryKeyConstraint("owner_id", "conversation_id", "sequence"),
     ForeignKeyConstraint(

@@ -7,13 +7,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
+from pydantic_ai.messages import (
+    ModelRequest,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 
 from parley_server.agents.catalog import create_agent
-from parley_server.agents.history import conversation_of, shorter
+from parley_server.agents.history import Form, conversation_of, shorter
+from parley_server.agents.opaque_state import Provider
 from parley_server.core.model import Role, ToolCall, WindowMessage
+from parley_server.core.window import window_of
 from support.fake_openai import FakeOpenAI, Say
 from support.runs import a_call, a_run, a_user_message, an_answer, told_by
+
+PROVIDER = Provider("openai", "")
 
 
 async def wire_of(earlier: list[WindowMessage], instructions: str = "") -> list[dict[str, Any]]:
@@ -68,7 +78,6 @@ async def test_tool_calls_come_back_step_by_step_before_the_text() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        "",
         "no json",
         '{"x":',
         "[1]",
@@ -78,13 +87,20 @@ async def test_tool_calls_come_back_step_by_step_before_the_text() -> None:
         "[" * 30_000,
         '{"x":"\\ud800"}',
     ],
-    ids=["empty", "words", "cut", "list", "string", "null", "nan", "deep", "surrogate"],
+    ids=["words", "cut", "list", "string", "null", "nan", "deep", "surrogate"],
 )
 async def test_stored_arguments_that_are_no_object_are_sent_as_one(arguments: str) -> None:
-    wire = await wire_of([a_user_message("Look"), an_answer("", a_call(arguments=arguments))])
+    wire = await wire_of([a_user_message("Look"), an_answer("Done", a_call(arguments=arguments))])
 
     sent = json.loads(wire[1]["tool_calls"][0]["function"]["arguments"])
     assert {"arguments": arguments} == sent
+
+
+@pytest.mark.parametrize("arguments", ["", " ", "\n"])
+async def test_a_call_without_arguments_is_sent_with_an_empty_object(arguments: str) -> None:
+    wire = await wire_of([a_user_message("Look"), an_answer("Done", a_call(arguments=arguments))])
+
+    assert "{}" == wire[1]["tool_calls"][0]["function"]["arguments"]
 
 
 async def test_stored_names_and_ids_are_made_to_fit_every_provider() -> None:
@@ -103,18 +119,6 @@ async def test_stored_names_and_ids_are_made_to_fit_every_provider() -> None:
     assert ["look", "look", "functions_look_up_", "n" * 64, "_"] == [
         call["function"]["name"] for call in sent
     ]
-
-
-async def test_user_messages_around_an_empty_answer_are_sent_as_one() -> None:
-    """Some models' templates refuse two user messages in a row, and some providers empty ones."""
-    earlier = [
-        a_user_message("One"),
-        an_answer(""),
-        a_user_message("Two", 3),
-        an_answer("", sequence=4),
-    ]
-
-    assert [{"role": "user", "content": "One\n\nTwo\n\nNow"}] == await wire_of(earlier)
 
 
 async def test_system_messages_stay_where_they_are() -> None:
@@ -149,21 +153,24 @@ windows = st.lists(
 )
 
 
-@given(windows)
-def test_any_window_becomes_a_conversation_that_providers_take(window: list[WindowMessage]) -> None:
+@given(windows, st.sampled_from(Form))
+def test_any_window_becomes_a_conversation_that_providers_take(
+    stored: list[WindowMessage], form: Form
+) -> None:
     """Every call has its result in the very next request, ids are unique, requests alternate."""
-    prompt, history = conversation_of([*window, a_user_message("Now", sequence=99)])
+    window = window_of(stored[::-1], 99, "Now", 10_000)
+    prompt, history = conversation_of(window.messages, form, PROVIDER)
 
-    assert prompt.endswith("Now")
+    assert "Now" == prompt
     seen: set[str] = set()
-    for said, following in pairwise([*history, None]):
+    for said, following in pairwise([*history, ModelRequest(parts=[UserPromptPart(prompt)])]):
+        assert type(said) is not type(following)
         if isinstance(said, ModelRequest):
-            assert not isinstance(following, ModelRequest)
             continue
-        assert isinstance(said, ModelResponse)
         asked = [part.tool_call_id for part in said.parts if isinstance(part, ToolCallPart)]
         assert not seen & set(asked)
         seen.update(asked)
+        assert all(part.content.strip() for part in said.parts if isinstance(part, TextPart))
         results = following.parts if isinstance(following, ModelRequest) else []
         returned = [part.tool_call_id for part in results if isinstance(part, ToolReturnPart)]
         assert asked == returned

@@ -7,8 +7,10 @@ from sqlalchemy import (
     BigInteger,
     Executable,
     Integer,
+    LargeBinary,
     Text,
     bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -93,6 +95,7 @@ def _finish(*, has_events: bool) -> Executable:
                 "usage",
                 "model",
                 "finish_reason",
+                "opaque_state",
             ],
             select(
                 OWNER,
@@ -105,6 +108,7 @@ def _finish(*, has_events: bool) -> Executable:
                 bindparam("usage", type_=Text),
                 bindparam("model", type_=Text),
                 bindparam("finish_reason", type_=Text),
+                cast(bindparam("opaque_state", type_=LargeBinary), LargeBinary),
             ),
         )
         .cte("answered")

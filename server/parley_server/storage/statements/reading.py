@@ -112,6 +112,9 @@ def _window() -> Executable:
     A user message was answered exactly if the message behind it is an answer. Read from the tail
     of the key, row by row, until `limit` of them are found: a window function over an index needs
     no more rows than are asked of it, and the length of a text is known without reading it.
+
+    Whether a message fits depends on what was said alone. Opaque states go along, from the newest
+    on, while they fit beside it.
     """
     newest_first = message.c.sequence.desc()
     tail = (
@@ -120,6 +123,8 @@ def _window() -> Executable:
             message.c.role,
             message.c.content,
             message.c.tool_calls,
+            message.c.finish_reason,
+            message.c.opaque_state,
             func.lag(message.c.role).over(order_by=newest_first).label("next_role"),
         )
         .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
@@ -129,22 +134,36 @@ def _window() -> Executable:
         .subquery("tail")
     )
     is_answered = or_(tail.c.role != word(Role.USER), tail.c.next_role == word(Role.ASSISTANT))
+    size = case((is_answered, byte_size(tail.c)), else_=ZERO)
+    state_size = func.coalesce(func.octet_length(tail.c.opaque_state), ZERO)
+
+    def so_far(of: Any) -> Any:
+        return func.sum(of).over(order_by=tail.c.sequence.desc(), rows=(None, 0))
+
     sized = (
         select(
             tail.c.sequence,
             tail.c.role,
             tail.c.content,
             tail.c.tool_calls,
+            tail.c.finish_reason,
+            tail.c.opaque_state,
             is_answered.label("is_answered"),
-            func.sum(case((is_answered, byte_size(tail.c)), else_=ZERO))
-            .over(order_by=tail.c.sequence.desc(), rows=(None, 0))
-            .label("total"),
+            so_far(size).label("total"),
+            so_far(size + state_size).label("total_with_states"),
         )
         .order_by(tail.c.sequence.desc())
         .subquery("sized")
     )
     return (
-        select(sized.c.sequence, sized.c.role, sized.c.content, sized.c.tool_calls)
+        select(
+            sized.c.sequence,
+            sized.c.role,
+            sized.c.content,
+            sized.c.tool_calls,
+            sized.c.finish_reason,
+            case((sized.c.total_with_states <= MAX_BYTES, sized.c.opaque_state)),
+        )
         .where(sized.c.is_answered, sized.c.total <= MAX_BYTES)
         .order_by(sized.c.sequence.desc())
         .limit(LIMIT)
