@@ -67,13 +67,19 @@ def conversation_of(
     seen: set[str] = set()
     for message in earlier:
         for said in _said(message, seen, form, provider):
-            last = history[-1] if history else None
-            # Some models' templates refuse two of a kind that follow each other.
-            if (isinstance(said, ModelRequest) and isinstance(last, ModelRequest)) or (isinstance(said, ModelResponse) and isinstance(last, ModelResponse)):
-                history[-1] = replace(last, parts=[*last.parts, *said.parts])
-            else:
-                history.append(said)
+            _append(history, said)
     return newest.content, history
+
+
+def _append(history: list[ModelMessage], said: ModelMessage) -> None:
+    """Add a message; two of a kind in a row, which some models' templates refuse, become one."""
+    match said, history[-1:]:
+        case ModelRequest(), [ModelRequest() as last]:
+            history[-1] = replace(last, parts=[*last.parts, *said.parts])
+        case ModelResponse(), [ModelResponse() as before]:
+            history[-1] = replace(before, parts=[*before.parts, *said.parts])
+        case _:
+            history.append(said)
 
 
 def plainer(messages: Sequence[WindowMessage], form: Form) -> Form | None:
