@@ -82,8 +82,8 @@ conformance: $(STAMP) ## Play one set of scenarios through every client; LANGUAG
 cover: $(STAMP) ## The same, with coverage shown
 	@$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --cov --cov-report=term
 
-bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams
-	@$(BIN)/python bench/run.py
+bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams; SMOKE=1: only see that it runs
+	@$(BIN)/python bench/run.py $(if $(SMOKE),--smoke)
 
 lint: $(STAMP) ## Lint and format checks, of Python and of the protos
 	@$(BIN)/ruff check

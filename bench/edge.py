@@ -16,8 +16,7 @@ import trustme
 from callers import Job, Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 from processes import Callers, Databases
-from report import Bar, print_table
-from row_security import walled_url
+from report import Bar, print_table, ratio
 from seed import AUDIENCE, ISSUER
 
 KEY_ID = "bench"
@@ -96,9 +95,9 @@ class Edge:
         signed = replace(
             bare, conversations=issuer.signed(self._conversations, self._folder), ca_file=ca_file
         )
-        walled = walled_url(made)
         found: dict[str, list[Result]] = {}
         with ExitStack() as running:
+            walled = running.enter_context(made.walled())
             edge = {
                 **certificate,
                 "PARLEY_AUTH_HS256_SECRET": "",
@@ -161,4 +160,4 @@ class Edge:
 
 def _ratio(some: list[Result], bare: list[Result]) -> float:
     pairs = zip(some, bare, strict=True)
-    return median(a.server_cpu_ms / b.server_cpu_ms for a, b in pairs)
+    return median(ratio(a.server_cpu_ms, b.server_cpu_ms) for a, b in pairs)

@@ -8,17 +8,18 @@ from typing import NamedTuple
 import processes
 from arrivals import ArrivalJob, ArrivalResult
 from processes import Databases, run_callers
-from report import Bar, print_table
+from report import Bar, print_table, ratio
 
 AGENT_S = 1.0
-OPEN_CHATS = 150
-"""The worker's admission. Agents take a second, so that it takes as many turns a second."""
 
 
 @dataclass(frozen=True)
 class OverloadSize:
-    """How long each phase is, in seconds."""
+    """How much the worker takes, and how long each phase is, in seconds."""
 
+    open_chats: int = 150
+    """The worker's admission. Agents take a second, so that it takes as many turns a second."""
+    warm_up_s: float = 3.0
     calm_s: float = 10.0
     peak_s: float = 10.0
     overload_s: float = 15.0
@@ -27,6 +28,9 @@ class OverloadSize:
 
 ALL_OVERLOAD = OverloadSize()
 QUICK_OVERLOAD = OverloadSize(calm_s=5, peak_s=5, overload_s=8, after_s=8)
+SMOKE_OVERLOAD = OverloadSize(
+    open_chats=20, warm_up_s=1, calm_s=1, peak_s=1, overload_s=2, after_s=1
+)
 
 
 class Phase(NamedTuple):
@@ -42,9 +46,10 @@ class Overload:
         self._folder = folder
         self._conversations = conversations
         self._say = say
-        capacity = OPEN_CHATS / AGENT_S
+        self._open_chats = size.open_chats
+        capacity = size.open_chats / AGENT_S
         self._phases = [
-            Phase("warm-up", capacity / 2, 3),
+            Phase("warm-up", capacity / 2, size.warm_up_s),
             Phase("calm", capacity / 10, size.calm_s),
             # A little below: turns take longer than their agent, so not all of it is capacity.
             Phase("peak", capacity * 0.9, size.peak_s),
@@ -57,7 +62,7 @@ class Overload:
     def measure(self, made: Databases) -> None:
         """Have turns arrive at a tenth, at all, and at three times of what the worker takes."""
         self._say("overload: a tenth, all, three times, and half of the capacity")
-        settings = {"PARLEY_MAX_OPEN_CHATS": str(OPEN_CHATS)}
+        settings = {"PARLEY_MAX_OPEN_CHATS": str(self._open_chats)}
         with processes.parley(made.parley_url, self._folder, f"echo:{AGENT_S}", settings) as server:
             job = ArrivalJob(
                 self._conversations,
@@ -71,7 +76,7 @@ class Overload:
         }
         self.failed += sum(result.failed for result in found.values())
         print_table(
-            f"Turns that arrive at a rate; the worker takes {OPEN_CHATS} at once, "
+            f"Turns that arrive at a rate; the worker takes {self._open_chats} at once, "
             f"the agent {AGENT_S} s",
             ("phase", "turns/s offered", "answered/s", "refused", "failed", "p50 ms", "p99 ms",
              "last refusal, s"),
@@ -84,8 +89,8 @@ class Overload:
         calm, peak, overload = found["calm"], found["peak"], found["overload"]
         self.bars += [
             Bar("peak / goodput at three times the capacity",
-                peak.answered_per_s / max(overload.answered_per_s, 0.001), 1 / 0.8),
+                ratio(peak.answered_per_s, overload.answered_per_s), 1 / 0.8),
             Bar("p99 of accepted turns, at three times the capacity / calm",
-                overload.p99_ms / calm.p99_ms, 2),
+                ratio(overload.p99_ms, calm.p99_ms), 2),
             Bar("last refusal after the overload, s", found["afterwards"].last_refusal_s, 5),
         ]  # fmt: skip

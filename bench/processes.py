@@ -15,9 +15,11 @@ from typing import Any
 import psutil
 import psycopg
 from callers import Job, Result
+from psycopg.conninfo import conninfo_to_dict
 from seed import AUDIENCE, ISSUER, SECRET
 from watchers import READY, WatchJob, WatchResult
 
+from parley_server.storage import row_security
 from parley_server.storage.embedded import EmbeddedPostgres
 
 BENCH = Path(__file__).parent
@@ -123,31 +125,95 @@ def empty(folder: Path) -> Iterator[Server]:
 class Databases:
     """A Postgres with a database for Parley and one for the plain flow."""
 
-    def __init__(self, postgres: EmbeddedPostgres) -> None:
-        self.parley_url = postgres.start()
-        self.plain_url = self.parley_url.replace("/parley?", "/plain?")
-        self.admin_url = self.parley_url.replace("//parley@/parley?", "//postgres@/postgres?")
-        self.pid = postgres.pid or 0
-        with psycopg.connect(self.parley_url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE plain")
+    def __init__(self, parley_url: str, pid: int, plain: str = "plain") -> None:
+        self.parley_url = parley_url
+        self.pid = pid
+        self.plain_url = self._url(plain)
+        self.admin_url = self._url("postgres", role="postgres")
+
+    def _url(self, name: str, role: str = "parley") -> str:
+        return re.sub(r"//\w+@/\w+", f"//{role}@/{name}", self.parley_url)
 
     def checkpoint(self) -> None:
         """Have what was seeded written out now and not while something is measured."""
-        with psycopg.connect(self.admin_url, autocommit=True) as connection:
-            connection.execute("CHECKPOINT")
+        with self._admin() as admin:
+            admin.execute("CHECKPOINT")
+
+    @contextmanager
+    def copied(self, name: str) -> Iterator["Databases"]:
+        """Copy both databases inside the block, so that a part finds nothing that another one made.
+
+        Args:
+            name: of the copies; no two that are there at once have the same.
+        """
+        parley, plain = f"parley_{name}", f"plain_{name}"
+        with self._copied("parley", parley), self._copied("plain", plain):
+            self.checkpoint()
+            yield Databases(self._url(parley), self.pid, plain)
+
+    @contextmanager
+    def walled(self) -> Iterator[str]:
+        """Copy Parley's database inside the block, and switch row security on in the copy.
+
+        Yields: its URL, with a role that the policies hold.
+        """
+        original = str(conninfo_to_dict(self.parley_url)["dbname"])
+        name = f"{original}_walled"
+        with self._role(name), self._copied(original, name):  # grants go with the copy
+            row_security.switch(self._url(name), is_on=True)
+            with psycopg.connect(self._url(name), autocommit=True) as connection:
+                connection.execute(
+                    f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}"
+                )
+                connection.execute("VACUUM ANALYZE")
+            yield self._url(name, role=name)
+
+    @contextmanager
+    def _copied(self, original: str, name: str) -> Iterator[None]:
+        """Have a copy of a database inside the block."""
+        with self._admin() as admin:
+            admin.execute(
+                f"CREATE DATABASE {name} OWNER parley TEMPLATE {original} STRATEGY file_copy"
+            )
+        try:
+            yield
+        finally:
+            with self._admin() as admin:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextmanager
+    def _role(self, name: str) -> Iterator[None]:
+        with self._admin() as admin:
+            admin.execute(f"CREATE ROLE {name} LOGIN")
+        try:
+            yield
+        finally:
+            with self._admin() as admin:
+                admin.execute(f"DROP ROLE {name}")
+
+    def _admin(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(self.admin_url, autocommit=True)
+
+
+def _made(postgres: EmbeddedPostgres) -> tuple[str, int]:
+    """Start Postgres with both databases. Returns: Parley's URL, the postmaster's process id."""
+    url = postgres.start()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE plain")
+    return url, postgres.pid or 0
 
 
 @contextmanager
 def databases(folder: Path) -> Iterator[Databases]:
     with EmbeddedPostgres(folder, say=lambda _: None) as postgres:
-        yield Databases(postgres)
+        yield Databases(*_made(postgres))
 
 
 class CountingDatabases(Databases):
     """The same, where Postgres counts statements, BEGIN and COMMIT included."""
 
-    def __init__(self, postgres: EmbeddedPostgres) -> None:
-        super().__init__(postgres)
+    def __init__(self, parley_url: str, pid: int) -> None:
+        super().__init__(parley_url, pid)
         with psycopg.connect(self.admin_url, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION pg_stat_statements")
 
@@ -167,7 +233,7 @@ class CountingDatabases(Databases):
 def counting_databases(folder: Path) -> Iterator[CountingDatabases]:
     settings = {"shared_preload_libraries": "pg_stat_statements"}
     with EmbeddedPostgres(folder, settings=settings, say=lambda _: None) as postgres:
-        yield CountingDatabases(postgres)
+        yield CountingDatabases(*_made(postgres))
 
 
 def run_callers(script: str, job: object, server: Server) -> tuple[Any, float]:

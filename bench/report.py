@@ -2,6 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan, nan
+
+
+def ratio(a: float, b: float) -> float:
+    """Return a / b; not a number where b is too small to be measured, as in a smoke run."""
+    return a / b if b else nan
 
 
 @dataclass(frozen=True)
@@ -15,6 +21,8 @@ class Bar:
 
     @property
     def verdict(self) -> str:
+        if isnan(self.measured):
+            return "not measured"
         if self.measured > self.bar:
             return "MISSED"
         if self.goal is not None and self.measured <= self.goal:

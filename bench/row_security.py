@@ -11,13 +11,11 @@ import psycopg
 import uuid_utils.compat
 from cpu import clocks, used_s
 from processes import Databases
-from report import print_table
+from report import print_table, ratio
 
 from parley_server.core.model import Answer, Context, FinishReason, Lease, NewTurn, Owner
-from parley_server.storage import row_security
 from parley_server.storage.store import PostgresStore
 
-ROLE = "parley_walled"
 WARM_UP = 200
 TURN_STATEMENTS = 3
 STANDINGS = 5
@@ -35,25 +33,8 @@ class Cost(NamedTuple):
 
 def measure(made: Databases, *, rounds: int, times: int, say: Callable[[str], None]) -> None:
     """Run the same statements with and without, taking turns, and print what they cost."""
-    asyncio.run(_measure(made, walled_url(made), rounds, times, say))
-
-
-def walled_url(made: Databases) -> str:
-    """Make a copy of Parley's database in which the policies are on, unless there is one."""
-    owning_url = made.parley_url.replace("/parley?", "/walled?")
-    url = owning_url.replace("//parley@", f"//{ROLE}@")
-    with psycopg.connect(made.admin_url, autocommit=True) as connection:
-        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone():
-            return url
-        connection.execute(f"CREATE ROLE {ROLE} LOGIN")
-        connection.execute("CREATE DATABASE walled OWNER parley TEMPLATE parley")
-    row_security.switch(owning_url, is_on=True)
-    with psycopg.connect(owning_url, autocommit=True) as connection:
-        connection.execute(
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE}"
-        )
-        connection.execute("VACUUM ANALYZE")
-    return url
+    with made.walled() as walled_url:
+        asyncio.run(_measure(made, walled_url, rounds, times, say))
 
 
 def _conversations(made: Databases) -> list[tuple[Owner, UUID]]:
@@ -142,5 +123,5 @@ def _row(name: str, without: list[Cost], walled: list[Cost]) -> tuple[object, ..
         median(cost.postgres_us for cost in without),
         median(b.client_us - a.client_us for a, b in pairs),
         median(b.postgres_us - a.postgres_us for a, b in pairs),
-        median(sum(b) / sum(a) for a, b in pairs),
+        median(ratio(sum(b), sum(a)) for a, b in pairs),
     )

@@ -1,5 +1,8 @@
 """Measures Parley: `make bench`, or `.venv/bin/python bench/run.py [--quick] [--only PART]`.
 
+`make bench SMOKE=1` runs every part in the smallest size: its figures say nothing, but each
+part has run to its end.
+
 turns    a turn of Parley, of the plain flow, and an empty call, taking turns with each other
 length   a turn in conversations of 100, 1,000 and 10,000 messages
 many     2,000 turns at once on one worker, with an agent that takes a second
@@ -8,12 +11,15 @@ overload three times as many turns as the worker takes
 row-security  a statement with row security, and without
 edge     a turn with TLS, an issuer's keys and metrics, and without
 
-Everything runs on this machine, so what counts are the ratios, each taken within one round.
+Everything runs on this machine, so what counts are the ratios, each taken within one round. A part
+begins with copies of the same two databases: what another one did, or failed to do, is not in them.
+The exit code is 1 if a part died or a turn failed; a bar that is missed is only shown.
 """
 
 import argparse
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,15 +30,15 @@ import processes
 import row_security
 from callers import Job, Result
 from edge import Edge
-from overload import ALL_OVERLOAD, QUICK_OVERLOAD, Overload, OverloadSize
+from overload import ALL_OVERLOAD, QUICK_OVERLOAD, SMOKE_OVERLOAD, Overload, OverloadSize
 from processes import Callers, Databases
-from report import Bar, print_bars, print_table
+from report import Bar, print_bars, print_table, ratio
 from seed import Part, seed
-from streams import ALL_STREAMS, QUICK_STREAMS, Streams, StreamSize
+from streams import ALL_STREAMS, QUICK_STREAMS, SMOKE_STREAMS, Streams, StreamSize
 
 SERVERS = {"parley": "(a) Parley", "plain": "(b) plain flow", "empty": "(c) empty call"}
+USUAL = "usual"
 PARTS = ("turns", "length", "many", "streams", "overload", "row-security", "edge")
-LENGTHS = (100, 1_000, 10_000)
 AGENT_S = 1.0
 MANY_CHANNELS = 24
 """A connection carries 100 calls at once, PARLEY_GRPC_MAX_STREAMS."""
@@ -48,6 +54,8 @@ class Size:
     """A round, with 32 in flight; a third of it with one."""
     empty_calls: int = 4
     """How many empty calls are made for a turn: they are that much shorter."""
+    lengths: tuple[int, ...] = (100, 1_000, 10_000)
+    """Of the conversations whose turns are compared, in messages."""
     long_conversations: int = 40
     long_turns: int = 400
     many: int = 2_000
@@ -56,12 +64,24 @@ class Size:
     overload: OverloadSize = ALL_OVERLOAD
     walled: int = 3_000
     """Statements and turns a round, with row security and without."""
+    counted: int = 400
+    """Turns while statements are counted."""
 
 
 QUICK = Size(
     conversations=2_500, rounds=2, turns=800, long_conversations=20, long_turns=100, waves=1,
     streams=QUICK_STREAMS, overload=QUICK_OVERLOAD, walled=1_000,
 )  # fmt: skip
+
+SMOKE = Size(
+    conversations=300, rounds=1, turns=64, empty_calls=1, lengths=(100, 400), long_conversations=5,
+    long_turns=5, many=200, waves=1, streams=SMOKE_STREAMS, overload=SMOKE_OVERLOAD, walled=20,
+    counted=40,
+)  # fmt: skip
+
+
+Files = dict[str, str]
+"""By kind of conversations, the file that callers take them from."""
 
 
 def say(what: str) -> None:
@@ -76,12 +96,14 @@ class Bench:
         self._folder = folder
         self.bars: list[Bar] = []
         self.failed = 0
+        self.died: list[str] = []
+        """The parts that came to no end."""
 
     def _taken(self, result: Result) -> Result:
         self.failed += result.failed
         return result
 
-    def turns(self, made: Databases, conversations: str) -> None:
+    def turns(self, made: Databases, files: Files) -> None:
         """Compare a turn with the plain flow and with an empty call."""
         size = self._size
         found: dict[tuple[str, int], list[Result]] = {}
@@ -100,7 +122,7 @@ class Bench:
                         turns = size.turns if in_flight > 1 else size.turns // 3
                         if kind == "empty":
                             turns *= size.empty_calls
-                        job = Job(conversations, in_flight, turns, warm_up=turns // 5)
+                        job = Job(files[USUAL], in_flight, turns, warm_up=turns // 5)
                         found.setdefault((kind, in_flight), []).append(self._taken(one.run(job)))
         statements = self._statements_per_turn()
         print_table(
@@ -113,16 +135,16 @@ class Bench:
             ],
         )  # fmt: skip
 
-        def ratio(figure: str, kind: str, in_flight: int) -> float:
+        def against(figure: str, kind: str, in_flight: int) -> float:
             pairs = zip(found["parley", in_flight], found[kind, in_flight], strict=True)
-            return median(getattr(a, figure) / getattr(other, figure) for a, other in pairs)
+            return median(ratio(getattr(a, figure), getattr(b, figure)) for a, b in pairs)
 
         self.bars += [
             Bar("server CPU of a turn, (a) / (b), 32 in flight",
-                ratio("server_cpu_ms", "plain", 32), 1 / 3, 1 / 4),
+                against("server_cpu_ms", "plain", 32), 1 / 3, 1 / 4),
             Bar("server CPU of a turn, (a) / (c), 32 in flight",
-                ratio("server_cpu_ms", "empty", 32), 6.5, 4),
-            Bar("p50 of a turn, (a) / (b), one in flight", ratio("p50_ms", "plain", 1), 0.6, 0.5),
+                against("server_cpu_ms", "empty", 32), 6.5, 4),
+            Bar("p50 of a turn, (a) / (b), one in flight", against("p50_ms", "plain", 1), 0.6, 0.5),
             # A worker looks at the schema once a second besides.
             Bar("statements of a turn", round(statements["parley"], 1), 3),
         ]  # fmt: skip
@@ -131,6 +153,7 @@ class Bench:
         """Have a Postgres of its own count statements, BEGIN and COMMIT included."""
         say("turns: counting statements")
         statements = {}
+        counted = self._size.counted
         with processes.counting_databases(self._folder / "counted") as made:
             files = seed(made.parley_url, made.plain_url, [Part("counted", 40, 40)], self._folder)
             for server, database in (
@@ -139,22 +162,22 @@ class Bench:
             ):
                 with server as running:
                     callers = Callers(running, made)
-                    self._taken(callers.run(Job(files["counted"], 8, 200)))
+                    self._taken(callers.run(Job(files["counted"], 8, counted // 2)))
                     made.statements(database)
-                    self._taken(callers.run(Job(files["counted"], 8, 400)))
-                    statements[running.kind] = made.statements(database) / 400
+                    self._taken(callers.run(Job(files["counted"], 8, counted)))
+                    statements[running.kind] = made.statements(database) / counted
         return statements
 
-    def length(self, made: Databases, files: dict[str, str]) -> None:
+    def length(self, made: Databases, files: Files) -> None:
         """Compare turns in conversations of different lengths."""
         size = self._size
-        found: dict[int, list[Result]] = {length: [] for length in LENGTHS}
+        found: dict[int, list[Result]] = {length: [] for length in size.lengths}
         with processes.parley(made.parley_url, self._folder) as server:
             callers = Callers(server, made)
             for number in range(size.rounds):
                 say(f"length: round {number + 1} of {size.rounds}")
                 # There and back, so that a machine that slows down does not slow one length.
-                for length in LENGTHS if number % 2 == 0 else LENGTHS[::-1]:
+                for length in size.lengths[:: 1 if number % 2 == 0 else -1]:
                     job = Job(files[f"long-{length}"], 1, size.long_turns, size.long_turns // 4)
                     found[length].append(self._taken(callers.run(job)))
         print_table(
@@ -162,14 +185,14 @@ class Bench:
             ("messages", "turns/s", "p50 ms", "p99 ms", "CPU server ms", "CPU Postgres ms"),
             [(f"{length:,}", *_middle(results)) for length, results in found.items()],
         )
-        pairs = list(zip(found[LENGTHS[-1]], found[LENGTHS[0]], strict=True))
-        for name, ratio in (
-            ("CPU, server and Postgres", median(_cpu_ms(a) / _cpu_ms(b) for a, b in pairs)),
-            ("p50", median(a.p50_ms / b.p50_ms for a, b in pairs)),
-        ):
-            self.bars.append(Bar(f"a turn at 10,000 messages / at 100: {name}", ratio, 1.1))
+        shortest, longest = size.lengths[0], size.lengths[-1]
+        pairs = list(zip(found[longest], found[shortest], strict=True))
+        for name, figure in (("CPU, server and Postgres", _cpu_ms), ("p50", _p50_ms)):
+            measured = median(ratio(figure(a), figure(b)) for a, b in pairs)
+            what = f"a turn at {longest:,} messages / at {shortest:,}: {name}"
+            self.bars.append(Bar(what, measured, 1.1))
 
-    def many(self, made: Databases, conversations: str) -> None:
+    def many(self, made: Databases, files: Files) -> None:
         """Make very many turns at once on one worker."""
         size = self._size
         waves = []
@@ -177,7 +200,7 @@ class Bench:
             callers = Callers(server, made)
             for number in range(size.waves):
                 say(f"many: wave {number + 1} of {size.waves}")
-                job = Job(conversations, size.many, size.many, channels=MANY_CHANNELS)
+                job = Job(files[USUAL], size.many, size.many, channels=MANY_CHANNELS)
                 waves.append(self._taken(callers.run(job)))
         print_table(
             f"{size.many:,} turns at once, an agent that takes {AGENT_S} s, one worker",
@@ -195,19 +218,33 @@ class Bench:
             Bar(f"{name}: most memory of the worker, MB", callers.peak_mb, 250),
         ]
 
-    def streams(self, made: Databases, conversations: str) -> None:
+    def streams(self, made: Databases, files: Files) -> None:
         """Have answers come piece by piece, and conversations watched."""
-        self._measured(Streams(self._size.streams, self._folder, conversations, say), made)
+        self._measured(Streams(self._size.streams, self._folder, files[USUAL], say), made)
 
-    def overload(self, made: Databases, conversations: str) -> None:
+    def overload(self, made: Databases, files: Files) -> None:
         """Have more turns arrive than a worker takes."""
-        self._measured(Overload(self._size.overload, self._folder, conversations, say), made)
+        self._measured(Overload(self._size.overload, self._folder, files[USUAL], say), made)
 
-    def edge(self, made: Databases, conversations: str) -> None:
+    def edge(self, made: Databases, files: Files) -> None:
         """Compare a turn with and without what the edge of a mesh brings."""
         size = self._size
-        part = Edge(self._folder, conversations, say, rounds=size.rounds, turns=size.turns)
+        part = Edge(self._folder, files[USUAL], say, rounds=size.rounds, turns=size.turns)
         self._measured(part, made)
+
+    def row_security(self, made: Databases, files: Files) -> None:
+        """Compare statements with row security and without."""
+        row_security.measure(made, rounds=self._size.rounds, times=self._size.walled, say=say)
+
+    def run(self, part: str, made: Databases, files: Files) -> None:
+        """Run one part on copies of the databases; if it dies, say so and let the next ones run."""
+        name = part.replace("-", "_")
+        try:
+            with made.copied(name) as copies:
+                getattr(self, name)(copies, files)
+        except (Exception, SystemExit):
+            say(f"{part}: died\n{traceback.format_exc()}")
+            self.died.append(part)
 
     def _measured(self, part: Streams | Overload | Edge, made: Databases) -> None:
         part.measure(made)
@@ -219,6 +256,10 @@ def _cpu_ms(result: Result) -> float:
     return result.server_cpu_ms + result.postgres_cpu_ms
 
 
+def _p50_ms(result: Result) -> float:
+    return result.p50_ms
+
+
 def _middle(results: Sequence[Result]) -> tuple[float, ...]:
     """Return the median of each column of a table of turns."""
     figures = ("turns_per_s", "p50_ms", "p99_ms", "server_cpu_ms", "postgres_cpu_ms")
@@ -226,42 +267,35 @@ def _middle(results: Sequence[Result]) -> tuple[float, ...]:
 
 
 def _parts(size: Size, only: str | None) -> list[Part]:
-    parts = [Part("usual", size.conversations, 40)]
+    parts = [Part(USUAL, size.conversations, 40)]
     if only in (None, "length"):
-        parts += [Part(f"long-{length}", size.long_conversations, length) for length in LENGTHS]
+        parts += [
+            Part(f"long-{length}", size.long_conversations, length) for length in size.lengths
+        ]
     return parts
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure Parley.")
-    parser.add_argument("--quick", action="store_true", help="smaller and shorter, so less exact")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true", help="smaller and shorter, so less exact")
+    sizes.add_argument("--smoke", action="store_true", help="as small as can be: does it run?")
     parser.add_argument("--only", choices=PARTS, help="one part of it")
     options = parser.parse_args()
-    size = QUICK if options.quick else Size()
+    size = SMOKE if options.smoke else QUICK if options.quick else Size()
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as name:
         folder = Path(name)
+        bench = Bench(size, folder)
         with processes.databases(folder / "database") as made:
             say("making conversations")
             files = seed(made.parley_url, made.plain_url, _parts(size, options.only), folder)
-            made.checkpoint()
-            bench = Bench(size, folder)
-            if options.only in (None, "turns"):
-                bench.turns(made, files["usual"])
-            if options.only in (None, "length"):
-                bench.length(made, files)
-            if options.only in (None, "many"):
-                bench.many(made, files["usual"])
-            if options.only in (None, "streams"):
-                bench.streams(made, files["usual"])
-            if options.only in (None, "overload"):
-                bench.overload(made, files["usual"])
-            if options.only in (None, "row-security"):
-                row_security.measure(made, rounds=size.rounds, times=size.walled, say=say)
-            if options.only in (None, "edge"):
-                bench.edge(made, files["usual"])
+            for part in (options.only,) if options.only else PARTS:
+                bench.run(part, made, files)
     if bench.bars:
         print_bars(bench.bars)
-    return 1 if bench.failed else 0
+    if bench.died:
+        say(f"\nNot measured to the end: {', '.join(bench.died)}")
+    return 1 if bench.failed or bench.died else 0
 
 
 if __name__ == "__main__":

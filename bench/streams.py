@@ -17,7 +17,6 @@ from watchers import WatchJob
 PER_S = 20
 MESSAGES = 40
 """In each conversation that is watched."""
-SETTLE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,24 @@ class StreamSize:
     rounds: int = 2
     first_turns: int = 200
     stream_s: float = 10.0
+    some: int = 100
+    many: int = 500
+    """How many streams at once, on one worker."""
+    attached: int = 10
     watchers: int = 1_000
     watch_s: float = 61.0
     """Not less than the minute after which watchers are told how far they are."""
     watch_polling_s: float = 15.0
+    settle_s: float = 2.0
+    """How long what has just been done still takes of the machine."""
 
 
 ALL_STREAMS = StreamSize()
 QUICK_STREAMS = StreamSize(rounds=1, first_turns=60, stream_s=5, watch_s=20, watch_polling_s=8)
+SMOKE_STREAMS = StreamSize(
+    rounds=1, first_turns=5, stream_s=0.5, some=5, many=20, attached=2,
+    watchers=20, watch_s=2, watch_polling_s=2, settle_s=0.3,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,16 +114,17 @@ class Streams:
         self._start += job.streams * job.turns
         before_mb = server.resident_mb()
         printed, peak_mb = run_callers("streamers.py", job, server)
-        time.sleep(SETTLE_S)
+        time.sleep(self._size.settle_s)
         result = StreamResult(**printed)
         self.failed += result.failed
         return Wave(result, (before_mb, peak_mb, server.resident_mb()))
 
     def _one_worker(self, made: Databases) -> None:
-        """Streams on one worker: one, 100, and 500 at once."""
+        """Streams on one worker: one, some, and many at once."""
         size = self._size
         short = replace(self._job(1), pieces=3, turns=size.first_turns, channels=1)
-        jobs = {1: short, 100: self._job(100), 500: self._job(500, spread_s=2, channels=8)}
+        some, many = size.some, size.many
+        jobs = {1: short, some: self._job(some), many: self._job(many, spread_s=2, channels=8)}
         found: dict[int, list[Wave]] = {streams: [] for streams in jobs}
         with processes.ticking(made.parley_url, self._folder) as server:
             self._run(replace(short, turns=20), server, made)  # warms it up
@@ -137,31 +147,32 @@ class Streams:
         self.bars += [
             Bar("first chunk after the first piece, one stream: p50, ms",
                 middle("first_p50_ms", 1), 10),
-            Bar("100 streams: p95 of a piece's delay, ms", middle("p95_ms", 100), 100),
-            Bar("500 streams: p95 of a piece's delay, ms", middle("p95_ms", 500), 1000),
+            Bar(f"{some} streams: p95 of a piece's delay, ms", middle("p95_ms", some), 100),
+            Bar(f"{many} streams: p95 of a piece's delay, ms", middle("p95_ms", many), 1000),
             Bar("streams in which a byte was missing or wrong", failed, 0),
-            Bar("500 streams: most memory of the worker, MB",
-                max(wave.mb[1] for wave in found[500]), 250),
+            Bar(f"{many} streams: most memory of the worker, MB",
+                max(wave.mb[1] for wave in found[many]), 250),
         ]  # fmt: skip
 
     def _other_worker(self, made: Databases) -> None:
         """Streams whose callers have attached to them on another worker."""
         rows = []
-        job = self._job(10)
+        job = self._job(self._size.attached)
         for notify, name, bar in (("listen", "notified", 50), ("poll", "polling", 300)):
             self._say(f"streams: attached on another worker, {name}")
             with (
                 processes.ticking(made.parley_url, self._folder, notify) as server,
                 processes.ticking(made.parley_url, self._folder, notify) as other,
             ):
-                time.sleep(SETTLE_S)  # they greet each other
+                time.sleep(self._size.settle_s)  # they greet each other
                 found = self._run(job, server, made, other.port).result
             rows.append((name, found.p50_ms, found.p95_ms, found.other_p50_ms, found.other_p95_ms))
             self.bars.append(
                 Bar(f"attached on another worker, {name}: p50, ms", found.other_p50_ms, bar)
             )
         print_table(
-            "A piece's delay at a caller that is attached on another worker, 10 streams; in ms",
+            "A piece's delay at a caller that is attached on another worker, "
+            f"{job.streams} streams; in ms",
             ("workers", "here p50", "p95", "there p50", "p95"),
             rows,
         )
@@ -206,13 +217,13 @@ class Streams:
     ) -> Watched:
         job = WatchJob(conversations, 10, server.port, MESSAGES)
         with watching(job):
-            time.sleep(SETTLE_S)
+            time.sleep(self._size.settle_s)
         made.statements("parley")
         time.sleep(seconds / 4)
         without = made.statements("parley") / (seconds / 4)
         before_mb = server.resident_mb()
         with watching(replace(job, watchers=self._size.watchers)) as results:
-            time.sleep(SETTLE_S)
+            time.sleep(self._size.settle_s)
             pids = ((server.pid, False), (made.pid, True))
             before = [clocks(pid, with_children=all_of_it) for pid, all_of_it in pids]
             made.statements("parley")

@@ -35,6 +35,7 @@ def server(folder: Path) -> Iterator[str]:
         "PARLEY_AUTH_HS256_SECRET": SECRET,
         "PARLEY_AUTH_ISSUER": ISSUER,
         "PARLEY_AUTH_AUDIENCE": AUDIENCE,
+        "PARLEY_CONTEXT_TOKENS": "100000",  # the longest message is told to the agent whole
         "PARLEY_DRAIN_S": "1",
         "PARLEY_LOG_FORMAT": "json",
     }

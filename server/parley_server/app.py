@@ -218,6 +218,7 @@ class Worker:
             options=server_options(settings, is_port_shared=is_port_shared),
             certificate=certificate_for(settings),
             has_reflection=settings.reflection,
+            max_message_bytes=settings.max_message_bytes,
             meter=self.metrics,
         )
         if self.metrics is not None:

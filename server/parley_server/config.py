@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32
 MAX_PORT = 65_535
+REQUEST_ROOM_BYTES = 16 * 1024
+"""What gRPC must let through beside the longest user message: the other fields of a request, and so
+much too long a message that it is refused by name."""
 OTHERS = frozenset(
     {
         "PARLEY_ADDRESS",
@@ -82,6 +85,7 @@ class Settings(BaseSettings):
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_open_chats: int = Field(default=2500, ge=1)
     max_reads: int = Field(default=200, ge=1)
+    max_message_bytes: int = Field(default=256 * 1024, ge=1024, le=900 * 1024)
     max_unsent_bytes: int = Field(default=16 * 1024 * 1024, ge=4 * 1024 * 1024)
 
     tls_cert_file: Path | None = None
@@ -197,6 +201,13 @@ class Settings(BaseSettings):
         if not self.is_embedded and self.agent is None:
             wrong.append(
                 "with PARLEY_DATABASE_URL, set PARLEY_AGENT, for example openai:gpt-5-mini"
+            )
+        needed_bytes = self.max_message_bytes + REQUEST_ROOM_BYTES
+        if self.grpc_max_receive_bytes < needed_bytes:
+            wrong.append(
+                "PARLEY_GRPC_MAX_RECEIVE_BYTES leaves no room for a message of "
+                f"PARLEY_MAX_MESSAGE_BYTES: set it to {needed_bytes} or more, "
+                "or PARLEY_MAX_MESSAGE_BYTES to less"
             )
         _refuse_if_any(wrong)
 

@@ -211,7 +211,7 @@ type Message struct {
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// Who speaks. Never ROLE_UNSPECIFIED in an answer.
 	Role Role `protobuf:"varint,2,opt,name=role,proto3,enum=parley.v1.Role" json:"role,omitempty"`
-	// The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+	// The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
 	Content string `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
 	// Every tool call made for this answer, in order, each with its result. Empty for a user's message.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`

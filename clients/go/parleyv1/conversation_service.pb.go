@@ -187,7 +187,8 @@ type ChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+	// What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+	// (1,024 to 921,600); not only white space, no NUL.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
 	// recommended. Empty: no retry safety.

@@ -84,7 +84,8 @@ export class ParleyClient {
    * One turn for one request id, however often it is sent. When it returns, message and answer are
    * stored; `replayed` if the turn had been answered before.
    *
-   * @param message 1 to 32,768 bytes of UTF-8, not only white space.
+   * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white
+   *   space.
    * @throws ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused, TurnSuperseded,
    *   AgentRefused, Unavailable, DeadlineExceeded, and what any call may throw: InvalidRequest,
    *   Unauthenticated, ScopeMissing, Overloaded, InternalError.

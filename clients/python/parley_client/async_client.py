@@ -44,7 +44,8 @@ class AsyncParleyClient(AsyncReads):
         """Make one turn and return its answer.
 
         Args:
-            message: 1 to 32,768 bytes of UTF-8, not only white space.
+            message: 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only
+                white space.
             conversation_id: the conversation to go on with. None: a new one.
             request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which an
                 error shows. Pass one that is stored to repeat the turn after a crash of the caller.

@@ -137,7 +137,7 @@ class Message(_message.Message):
     role: Global___Role.ValueType
     """Who speaks. Never ROLE_UNSPECIFIED in an answer."""
     content: _builtins.str
-    """The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144."""
+    """The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144."""
     turn_id: _builtins.str
     """The turn that wrote this message, a UUID."""
     model: _builtins.str

@@ -17,7 +17,6 @@ from parley_server.core.model import Ask, OnBusy, OnDisconnect, Owner, Position,
 from parley_server.core.ports import ConversationCursor
 from parley_server.rpc import page_tokens
 
-MAX_MESSAGE_BYTES = 32_768
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 NO_ID = UUID(int=0)
@@ -116,11 +115,11 @@ class _Violations:
             self.add("request_id", "BAD_REQUEST_ID", "must be 1 to 128 of [A-Za-z0-9._:-]")
         return value
 
-    def message(self, value: str) -> None:
+    def message(self, value: str, max_bytes: int) -> None:
         if not value:
             self.add("message", "REQUIRED", "must not be empty")
-        elif (size := len(value.encode())) > MAX_MESSAGE_BYTES:
-            self.add("message", "TOO_LONG", f"has {size} bytes and may have {MAX_MESSAGE_BYTES}")
+        elif (size := len(value.encode())) > max_bytes:
+            self.add("message", "TOO_LONG", f"has {size} bytes and may have {max_bytes}")
         elif "\0" in value:
             self.add("message", "HAS_NUL", "must not contain the character NUL")
         elif value.isspace():
@@ -149,24 +148,30 @@ class _Violations:
             return None
 
 
-def chat(request: pb.ChatRequest, agents: Collection[str]) -> Ask:
+def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: int) -> Ask:
     """Read a ChatRequest.
 
+    Args:
+        agents: the names that may be asked for.
+        max_message_bytes: how long the user's message may be, in UTF-8.
     Raises: InvalidRequest; alone: AgentUnknown.
     """
     violations = _Violations()
-    ask = _ask(request, agents, violations)
+    ask = _ask(request, agents, max_message_bytes, violations)
     violations.raise_any()
     return ask
 
 
-def stream(request: pb.StreamChatRequest, agents: Collection[str]) -> tuple[Ask, Position]:
+def stream(
+    request: pb.StreamChatRequest, agents: Collection[str], max_message_bytes: int
+) -> tuple[Ask, Position]:
     """Read a StreamChatRequest: the turn, and the last event of it that the caller has seen.
 
+    Args: as `chat`.
     Raises: InvalidRequest; alone: AgentUnknown.
     """
     violations = _Violations("chat.")
-    ask = _ask(request.chat, agents, violations)
+    ask = _ask(request.chat, agents, max_message_bytes, violations)
     violations.prefix = ""
     after_index = request.after_index if request.HasField("after_index") else -1
     violations.not_negative("after_attempt", request.after_attempt)
@@ -176,9 +181,14 @@ def stream(request: pb.StreamChatRequest, agents: Collection[str]) -> tuple[Ask,
     return ask, Position(request.after_attempt, after_index)
 
 
-def _ask(request: pb.ChatRequest, agents: Collection[str], violations: "_Violations") -> Ask:
+def _ask(
+    request: pb.ChatRequest,
+    agents: Collection[str],
+    max_message_bytes: int,
+    violations: _Violations,
+) -> Ask:
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
-    violations.message(request.message)
+    violations.message(request.message, max_message_bytes)
     request_id = violations.request_id(request.request_id)
     expected = request.expected_sequence if request.HasField("expected_sequence") else None
     if expected is not None:

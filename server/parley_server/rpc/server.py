@@ -40,12 +40,14 @@ class Server:
         options: Sequence[tuple[str, int]],
         certificate: Renewing | None,
         has_reflection: bool,
+        max_message_bytes: int,
         meter: CallMeter | None = None,
     ) -> None:
         """Put the server together.
 
         Args:
             certificate: to speak TLS with. None: plaintext.
+            max_message_bytes: how long a user's message may be, in UTF-8.
         """
         self._turns = turns
         self._watches = watches
@@ -55,7 +57,8 @@ class Server:
             interceptors=[Layers(verifier, admission, meter)], options=list(options)
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-            ConversationServicer(turns, reads, watches), self._server
+            ConversationServicer(turns, reads, watches, max_message_bytes=max_message_bytes),
+            self._server,
         )
         self._health = aio_health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -23,15 +23,18 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ConversationServicer(pb_grpc.ConversationServiceServicer):
-    def __init__(self, turns: Turns, reads: Reads, watches: Watches) -> None:
+    def __init__(
+        self, turns: Turns, reads: Reads, watches: Watches, *, max_message_bytes: int
+    ) -> None:
         self._turns = turns
         self._watches = watches
         self._reads = reads
+        self._max_message_bytes = max_message_bytes
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = requests.chat(request, self._turns.agent_names)
+        ask = requests.chat(request, self._turns.agent_names, self._max_message_bytes)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         answered = await self._turns.chat(owner, ask, context.time_remaining())
@@ -83,7 +86,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> None:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask, after = requests.stream(request, self._turns.agent_names)
+        ask, after = requests.stream(request, self._turns.agent_names, self._max_message_bytes)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
         events = self._turns.stream(owner, ask, after, context.time_remaining())

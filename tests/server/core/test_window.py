@@ -2,11 +2,11 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parley_server.core.model import FinishReason, Role, ToolCall, WindowMessage
-from parley_server.core.window import NO_TEXT, shortened, window_of
+from parley_server.core.window import CUT, NO_TEXT, shortened, window_of
 from support.runs import a_call, a_user_message, an_answer
 
 STOP, CANCELLED, FILTERED = (
@@ -87,15 +87,30 @@ def test_any_window_begins_and_ends_with_a_user_and_holds_no_unanswered_one(
             assert message.content.strip()
 
 
-@given(st.text(min_size=1, max_size=300), st.integers(0, 400))
-def test_shortened_text_fits_keeps_both_ends_and_is_never_blank(text: str, limit: int) -> None:
+LEAST = 2 * 16 + len(CUT.encode())
+"""Below that a limit is not kept: something has to be shown."""
+
+texts = st.text(st.sampled_from("a é漢𝄞\n\u0301[…]"), max_size=400)
+
+
+@given(texts, st.integers(0, 700))
+@example("𝄞" * 100, LEAST)
+@example("é" * 225_000, 1024)
+def test_shortened_text_fits_and_has_the_ends_of_the_whole_one(text: str, limit: int) -> None:
+    """Fails when a cut is counted in characters, or goes through one."""
     short = shortened(text, limit)
 
     if len(text.encode()) <= limit:
         assert text == short
         return
     assert short.strip()
-    assert len(short.encode()) <= max(limit, 40)
-    head, _, tail = short.partition("\n[…]\n")
-    assert text.startswith(head)
-    assert text.endswith(tail)
+    assert max(limit, LEAST) >= len(short.encode())
+    head, tail = next(
+        (short[:at], short[at + len(CUT) :])
+        for at in range(len(short))
+        if short.startswith(CUT, at)
+        and text.startswith(short[:at])
+        and text.endswith(short[at + len(CUT) :])
+    )
+    # A character has at most four bytes: no more than three are lost at each cut, one to halving.
+    assert len((head + tail).encode()) >= limit - len(CUT.encode()) - 7

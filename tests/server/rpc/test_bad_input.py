@@ -31,7 +31,8 @@ from support.services import (
 )
 
 SERVICE = "/parley.v1.ConversationService/"
-MAX_MESSAGE_BYTES = 32_768
+MAX_MESSAGE_BYTES = 256 * 1024
+"""The default of PARLEY_MAX_MESSAGE_BYTES."""
 MIB = 1024 * 1024
 UNARY = ("Chat", "GetHistory", "ListConversations", "GetTurn", "CancelTurn")
 STREAMED = ("StreamChat", "WatchConversation")

@@ -217,7 +217,7 @@ export interface Message {
   sequence: number;
   /** Who speaks. Never ROLE_UNSPECIFIED in an answer. */
   role: Role;
-  /** The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144. */
+  /** The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144. */
   content: string;
   /** Every tool call made for this answer, in order, each with its result. Empty for a user's message. */
   toolCalls: ToolCall[];

@@ -196,7 +196,10 @@ export function orderToNumber(object: Order): number {
 export interface ChatRequest {
   /** The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one. */
   conversationId: string;
-  /** What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL. */
+  /**
+   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+   * (1,024 to 921,600); not only white space, no NUL.
+   */
   message: string;
   /**
    * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is

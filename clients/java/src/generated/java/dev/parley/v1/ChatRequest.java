@@ -102,7 +102,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+   * (1,024 to 921,600); not only white space, no NUL.
    * </pre>
    *
    * <code>string message = 2;</code>
@@ -123,7 +124,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+   * (1,024 to 921,600); not only white space, no NUL.
    * </pre>
    *
    * <code>string message = 2;</code>
@@ -934,7 +936,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+     * (1,024 to 921,600); not only white space, no NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -954,7 +957,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+     * (1,024 to 921,600); not only white space, no NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -975,7 +979,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+     * (1,024 to 921,600); not only white space, no NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -992,7 +997,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+     * (1,024 to 921,600); not only white space, no NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -1006,7 +1012,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+     * (1,024 to 921,600); not only white space, no NUL.
      * </pre>
      *
      * <code>string message = 2;</code>

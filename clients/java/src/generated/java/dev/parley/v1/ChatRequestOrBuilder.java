@@ -30,7 +30,8 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+   * (1,024 to 921,600); not only white space, no NUL.
    * </pre>
    *
    * <code>string message = 2;</code>
@@ -39,7 +40,8 @@ public interface ChatRequestOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * What the user says. Required: 1 to 32,768 bytes of UTF-8, not only white space, no NUL.
+   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
+   * (1,024 to 921,600); not only white space, no NUL.
    * </pre>
    *
    * <code>string message = 2;</code>

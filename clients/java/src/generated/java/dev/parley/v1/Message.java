@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object content_ = "";
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>
@@ -120,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>
@@ -1123,7 +1123,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object content_ = "";
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1143,7 +1143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1164,7 +1164,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1181,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1195,7 +1195,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>

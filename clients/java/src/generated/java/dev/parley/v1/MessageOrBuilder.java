@@ -39,7 +39,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>
@@ -48,7 +48,7 @@ public interface MessageOrBuilder extends
   java.lang.String getContent();
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 32,768 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>

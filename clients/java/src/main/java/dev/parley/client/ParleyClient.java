@@ -61,7 +61,7 @@ public final class ParleyClient implements AutoCloseable {
      * Makes one turn and returns its answer. There is one turn for one request id, however often it is sent. When
      * this returns, message and answer are stored.
      *
-     * @param message 1 to 32,768 bytes of UTF-8, not only white space
+     * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white space
      * @return the answer, replayed if the turn had been answered before
      * @throws ParleyException ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
      *     TurnSuperseded, AgentRefused, Unavailable, DeadlineExceeded, and what any call may throw: InvalidRequest,
