@@ -142,6 +142,22 @@ class Claims:
             raise StoreUnavailable from None
         return lease or await self._store.turn(owner, turn.conversation_id, turn.id)
 
+    async def may_run_again(
+        self, owner: Owner, turn: Turn, call: Call, place: asyncio.Future[None]
+    ) -> Turn | None:
+        """Wait for the place in which a turn may run whose last attempt was abandoned.
+
+        Returns: the turn as it was; or, if that comes first, as another call has changed it.
+        Raises: as `ended`.
+        """
+        while not place.done():
+            with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
+                current = await self._find(owner, turn.request_id or "")
+                if current != turn:
+                    return current
+                await self._wait(bell, call, place)
+        return turn
+
     async def ended(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
         """Wait until a turn does not run any more, and return how it stands then.
 
@@ -156,12 +172,12 @@ class Claims:
                     return current
                 await self._wait(bell, call)
 
-    async def _wait(self, bell: asyncio.Future[None], call: Call) -> None:
-        """Wait for the bell, the next look, or the end of the call."""
-        look_s = self._bells.next_look_s()
-        await either(
-            bell, call.gone, self._draining, timeout_s=min(look_s, max(0, call.time_left_s))
-        )
+    async def _wait(
+        self, bell: asyncio.Future[None], call: Call, *others: asyncio.Future[None]
+    ) -> None:
+        """Wait for the bell, something else, the next look, or the end of the call."""
+        look_s = min(self._bells.next_look_s(), max(0, call.time_left_s))
+        await either(bell, call.gone, self._draining, *others, timeout_s=look_s)
         if call.gone.done():
             raise CallerLost
         self.check_draining()
