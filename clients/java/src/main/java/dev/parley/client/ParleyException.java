@@ -189,9 +189,7 @@ public class ParleyException extends RuntimeException {
         AttemptsExhausted(Failure failure) { super(failure); }
 
         /** Returns how many attempts in a row failed; 0: the server did not say. */
-        public int attempts() {
-            return Integer.parseInt(metadata().getOrDefault("attempts", "0"));
-        }
+        public int attempts() { return Integer.parseInt(metadata().getOrDefault("attempts", "0")); }
     }
 
     /** The minimal sequence is above the conversation's last one. */
