@@ -130,7 +130,7 @@ async def test_turn_that_ends_its_worker_is_given_up_and_others_lose_one_attempt
         await turn_of(server, name)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await insisted(server, "vanish", "killer")
-    is_over.touch()
+    await asyncio.to_thread(is_over.touch)
     answers = await asyncio.gather(*bystanders)
 
     killer = await turn_of(server, "killer")

@@ -283,7 +283,8 @@ class Model:
         if turn is None:
             turn = self._opened(call, run)
         else:
-            assert not turn.is_to_stop and not turn.is_exhausted
+            assert not turn.is_to_stop
+            assert not turn.is_exhausted
             turn.spent = turn.spent_attempts
             turn.attempt += 1
             turn.state, turn.reason = "RUNNING", ""
@@ -718,7 +719,9 @@ class Machine(RuleBasedStateMachine):
         self.world.do(abandon())
 
     def _can_be_abandoned(self) -> list[Run]:
-        return [run for run in self._held() if not (run.turn.is_to_stop and self._is_raced_for(run))]
+        return [
+            run for run in self._held() if not (run.turn.is_to_stop and self._is_raced_for(run))
+        ]
 
     def _held(self) -> list[Run]:
         return [
@@ -748,7 +751,7 @@ class Machine(RuleBasedStateMachine):
         turn.is_to_stop = True
 
     def _is_stopped_late(self, turn: Turn) -> None:
-        """A call finds its abandoned turn that was to be stopped, and ends it: nothing is stored."""
+        """A call finds its abandoned turn that is to be stopped, and ends it without a word."""
         if turn.is_newest and turn.is_abandoned and turn.is_to_stop:
             self.model.answered(turn, "", "CANCELLED")
 

@@ -142,13 +142,13 @@ class Claims:
             raise StoreUnavailable from None
         return lease or await self._store.turn(owner, turn.conversation_id, turn.id)
 
-    async def may_run_again(
+    async def reclaim_in_place(
         self, owner: Owner, turn: Turn, call: Call, place: asyncio.Future[None]
-    ) -> Turn | None:
-        """Wait for the place in which a turn may run whose last attempt was abandoned.
+    ) -> Lease | Turn | None:
+        """Wait for the place in which an abandoned turn may run; then as `reclaim`.
 
-        Returns: the turn as it was; or, if that comes first, as another call has changed it.
-        Raises: as `ended`.
+        Returns: as `reclaim`; how the turn stands, if another call has changed it before.
+        Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.
         """
         while not place.done():
             with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
@@ -156,7 +156,7 @@ class Claims:
                 if current != turn:
                     return current
                 await self._wait(bell, call, place)
-        return turn
+        return await self.reclaim(owner, turn, call)
 
     async def ended(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
         """Wait until a turn does not run any more, and return how it stands then.

@@ -327,7 +327,13 @@ class WorkerDrained(ParleyError):
 
 
 class RunBroken(ParleyError):
-    """A run of a turn met a defect of Parley's. The log has its type and place."""
+    """A run of a turn met a defect of Parley's.
 
-    def __init__(self) -> None:
+    Args:
+        error, place: type and place of what was raised, for the log; empty: another call's run.
+    """
+
+    def __init__(self, error: str = "", place: str = "") -> None:
         super().__init__("an internal error: the server's log has it under the turn's id")
+        self.error = error
+        self.place = place

@@ -378,12 +378,13 @@ def _broken(attempt: Attempt, error: Exception) -> RunBroken:
 
     Its text may hold what was said: the log gets type and place.
     """
+    broken = RunBroken(type(error).__name__, place(error))
     log.error(
         "run broke",
         extra={
-            "error": type(error).__name__,
-            "place": place(error),
+            "error": broken.error,
+            "place": broken.place,
             "turn_id": str(attempt.lease.turn_id),
         },
     )
-    return RunBroken()
+    return broken

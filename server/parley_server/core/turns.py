@@ -205,22 +205,14 @@ class Turns:
                 await self.runs.end_cancelled(owner, found)
                 found = await self._store.turn(owner, found.conversation_id, found.id)
                 continue
-            if has_waited and (error := error_for(found.error_reason)):
-                raise error  # the answer that this call waited for
-            if not found.is_newest:
-                raise TurnSuperseded(found.id)
-            if found.error_reason is FailureReason.ATTEMPTS_EXHAUSTED:
-                raise AttemptsExhausted(found.id, found.spent_attempts)
+            _refuse(found, has_waited=has_waited)
             if found.abandoned_attempts == 0:
                 found = await self._claims.reclaim(owner, found, call)
                 continue
             with self._suspects.place(found.abandoned_attempts) as place:
-                current = await self._claims.may_run_again(owner, found, call, place)
-                if current == found:
-                    current = await self._claims.reclaim(owner, found, call)
-                if isinstance(current, Lease):
-                    return await self._run(owner, ask, current, call, following)
-                found = current
+                found = await self._claims.reclaim_in_place(owner, found, call, place)
+                if isinstance(found, Lease):
+                    return await self._run(owner, ask, found, call, following)
 
     async def _run(
         self, owner: Owner, ask: Ask, lease: Lease, call: Call, following: Following | None
@@ -251,6 +243,20 @@ class Turns:
                     return current
                 look_s = min(self._bells.next_look_s(), deadline - loop.time())
                 await either(bell, timeout_s=look_s)
+
+
+def _refuse(turn: Turn, *, has_waited: bool) -> None:
+    """Raise why a turn that has failed is not run again.
+
+    Args:
+        has_waited: whether the call has waited for the attempt that failed.
+    """
+    if has_waited and (error := error_for(turn.error_reason)):
+        raise error  # the answer that the call waited for
+    if not turn.is_newest:
+        raise TurnSuperseded(turn.id)
+    if turn.error_reason is FailureReason.ATTEMPTS_EXHAUSTED:
+        raise AttemptsExhausted(turn.id, turn.spent_attempts)
 
 
 def _replayed(turn: Turn) -> Answered:

@@ -27,6 +27,7 @@ from parley_server.core.errors import (
     InvalidRequest,
     Overloaded,
     ParleyError,
+    RunBroken,
     Unauthenticated,
     Violation,
 )
@@ -111,6 +112,8 @@ def logged(name: str, method: Method) -> Method:
                 fields["turn_id"] = call.turn_id
             if failure is None:
                 log.info("call", **fields)
+            elif isinstance(failure, RunBroken) and failure.error:
+                log.error("call", error=failure.error, place=failure.place, **fields)
             elif isinstance(failure, ParleyError):
                 log.info("call", reason=told(failure, call.id).reason, **fields)
             else:

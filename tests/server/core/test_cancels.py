@@ -5,12 +5,10 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
 import psycopg
 import pytest
 
 from parley.v1 import conversation_pb2 as cpb
-from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentRefused, AgentTimeout, AgentUnavailable
 from parley_server.storage import statements
 from support.agents import ScriptedAgent, Speaker

@@ -91,7 +91,7 @@ def test_waiting_leaves_time_for_promise_5() -> None:
 async def test_suspects_that_wait_lose_no_attempt(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails when a turn is retaken before it has the place: both are then on their second attempt."""
+    """Fails when a turn is retaken before it has the place: both are on their second attempt."""
     monkeypatch.setattr(suspects, "WAIT_S", math.inf)
     gates = {"one": Gate(), "two": Gate()}
 
@@ -127,7 +127,7 @@ async def test_suspects_that_wait_lose_no_attempt(
 async def test_second_call_for_a_waiting_turn_follows_the_attempt_of_another_worker(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails when a call in the line looks at nothing: it would wait for a place to get an answer."""
+    """Fails when a call in the line looks at nothing: it would wait for the place."""
     monkeypatch.setattr(suspects, "WAIT_S", math.inf)
     slow, quick = Gate(), Gate()
 
