@@ -13,9 +13,9 @@ from parley_server.core.errors import (
     AgentUnavailable,
     CallerLost,
     ConversationNotFound,
+    InternalError,
     LeaseLost,
     ParleyError,
-    RunBroken,
     StoreUnavailable,
     WorkerDrained,
 )
@@ -152,7 +152,7 @@ _REASONS: dict[type[ParleyError], FailureReason] = {
     AgentTimeout: FailureReason.AGENT_TIMEOUT,
     AgentUnavailable: FailureReason.AGENT_UNAVAILABLE,
     CallerLost: FailureReason.CALLER_LOST,
-    RunBroken: FailureReason.INTERNAL,
+    InternalError: FailureReason.INTERNAL,
     StoreUnavailable: FailureReason.STORE_UNAVAILABLE,
     WorkerDrained: FailureReason.WORKER_DRAINED,
 }
@@ -176,6 +176,6 @@ def error_for(reason: FailureReason | None) -> ParleyError | None:
         case FailureReason.AGENT_UNAVAILABLE:
             return AgentUnavailable()
         case FailureReason.INTERNAL:
-            return RunBroken()
+            return InternalError()
         case _:
             return None

@@ -15,7 +15,7 @@
     ├── WatchExpired
     ├── WorkerDrained
     ├── CallerLost
-    └── RunBroken
+    └── InternalError
 
 Which status each becomes is written down once, in `rpc/errors.py`. Messages are Parley's own and
 hold nothing that was said.
@@ -326,7 +326,7 @@ class WorkerDrained(ParleyError):
         super().__init__("the worker is shutting down: call again with the same request id")
 
 
-class RunBroken(ParleyError):
+class InternalError(ParleyError):
     """A run of a turn met a defect of Parley's.
 
     Args:

@@ -12,9 +12,9 @@ from parley_server.core.attempt import Attempt, Stop, error_of, place, reason_of
 from parley_server.core.calls import Call
 from parley_server.core.errors import (
     ConversationNotFound,
+    InternalError,
     LeaseLost,
     ParleyError,
-    RunBroken,
     StoreUnavailable,
 )
 from parley_server.core.event_log import EventLog
@@ -116,7 +116,7 @@ class Runs:
         Args:
             has_events: store what the agent says as it comes, for those who follow the turn.
         Returns: the answer; of a turn that was to be stopped, whatever ended it, what was said.
-        Raises: AgentError, CallerLost, ConversationNotFound, LeaseLost, RunBroken,
+        Raises: AgentError, CallerLost, ConversationNotFound, LeaseLost, InternalError,
             StoreUnavailable, WorkerDrained.
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
         """
@@ -373,12 +373,12 @@ class Runs:
         return task
 
 
-def _broken(attempt: Attempt, error: Exception) -> RunBroken:
+def _broken(attempt: Attempt, error: Exception) -> InternalError:
     """Log a defect that a run has met, and return what is told of it.
 
     Its text may hold what was said: the log gets type and place.
     """
-    broken = RunBroken(type(error).__name__, place(error))
+    broken = InternalError(type(error).__name__, place(error))
     log.error(
         "run broke",
         extra={

@@ -65,7 +65,7 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.KeysUnavailable: Row(Code.UNAVAILABLE, "KEYS_UNAVAILABLE", retry_s=1.0),
     errors.WatchExpired: Row(Code.UNAVAILABLE, "WATCH_EXPIRED", retry_s=0.1),
     errors.WorkerDrained: Row(Code.UNAVAILABLE, "WORKER_DRAINED", retry_s=0.1),
-    errors.RunBroken: _INTERNAL,
+    errors.InternalError: _INTERNAL,
 }
 
 
