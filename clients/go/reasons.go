@@ -37,6 +37,9 @@ const (
 	ReasonLeaseLost Reason = "LEASE_LOST"
 	// ReasonTurnSuperseded: the turn failed and the conversation went on. Use a new request id.
 	ReasonTurnSuperseded Reason = "TURN_SUPERSEDED"
+	// ReasonAttemptsExhausted: the turn failed as often as it may, Metadata["attempts"]. Use a new request
+	// id, if the message is still wanted.
+	ReasonAttemptsExhausted Reason = "ATTEMPTS_EXHAUSTED"
 	// ReasonSequenceNotReached: MinSequence is above [Error.LastSequence].
 	ReasonSequenceNotReached Reason = "SEQUENCE_NOT_REACHED"
 

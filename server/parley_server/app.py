@@ -182,6 +182,7 @@ class Worker:
             is_prepared=settings.db_prepare,
             has_row_security=settings.row_security,
             max_turns_per_minute=settings.max_turns_per_minute,
+            max_attempts=settings.max_attempts,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)

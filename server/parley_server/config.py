@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30, ge=1, le=3600)
     chat_timeout_s: float = Field(default=120, ge=1, le=86_400)
     drain_s: float = Field(default=125, ge=0, le=86_400)
+    max_attempts: int = Field(default=5, ge=1, le=1000)
     max_watches: int = Field(default=2000, ge=0)
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_open_chats: int = Field(default=2500, ge=1)

@@ -56,6 +56,9 @@ SETTLED_S = 10.0
 OWNERS = ("ada", "bob")
 AGENT_ERRORS = {"AGENT_UNAVAILABLE": "UNAVAILABLE", "AGENT_REFUSED": "FAILED_PRECONDITION"}
 WORKERS = (0, 1)
+MAX_ATTEMPTS = 3
+UNCOUNTED = ("CALLER_LOST",)
+"""How an attempt may end here without counting against the maximum."""
 BEGINNING = "This is answer "
 """What an agent says before it comes to its gate."""
 
@@ -118,6 +121,27 @@ class Turn:
     answer: str = ""
     response_sequence: int = 0
     context: tuple[int, int, int] = (0, 0, 0)
+    spent: int = 0
+    """Attempts in a row, before the present one, that count."""
+    is_to_stop: bool = False
+    """CancelTurn was recorded for it, and its worker does not know."""
+
+    @property
+    def spent_attempts(self) -> int:
+        """How many attempts in a row count, once the last one has ended."""
+        return self.spent + (self.reason not in UNCOUNTED)
+
+    @property
+    def is_exhausted(self) -> bool:
+        has_failed = self.state == "FAILED" or self.is_abandoned
+        return has_failed and not self.is_to_stop and self.spent_attempts >= MAX_ATTEMPTS
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """How it is shown: its state, and why it failed."""
+        if self.is_exhausted:
+            return "FAILED", "ATTEMPTS_EXHAUSTED"
+        return ("FAILED", "TURN_ABANDONED") if self.is_abandoned else (self.state, self.reason)
 
     @property
     def is_newest(self) -> bool:
@@ -243,10 +267,14 @@ class Model:
             return Replayed(turn)
         if turn.state == "RUNNING" and not turn.is_abandoned:
             return Follows()
-        if call.is_following and turn.reason in AGENT_ERRORS:
+        if call.is_following and turn.reason in AGENT_ERRORS and not turn.is_exhausted:
             return Refused(AGENT_ERRORS[turn.reason], turn.reason)
+        named = (("turn_id", turn.id),)
         if not turn.is_newest:
-            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", (("turn_id", turn.id),))
+            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", named)
+        if turn.is_exhausted:
+            named = (*named, ("attempts", str(turn.spent_attempts)))
+            return Refused("FAILED_PRECONDITION", "ATTEMPTS_EXHAUSTED", named)
         return Starts(turn)
 
     def started(self, outcome: Starts, call: Call, run: Run) -> None:
@@ -255,6 +283,9 @@ class Model:
         if turn is None:
             turn = self._opened(call, run)
         else:
+            assert not turn.is_to_stop
+            assert not turn.is_exhausted
+            turn.spent = turn.spent_attempts
             turn.attempt += 1
             turn.state, turn.reason = "RUNNING", ""
         conversation = turn.conversation
@@ -287,6 +318,9 @@ class Model:
         return turn
 
     def failed(self, turn: Turn, reason: str) -> None:
+        if turn.is_to_stop:
+            self.answered(turn, BEGINNING, "CANCELLED")
+            return
         turn.conversation.holder = None
         turn.state, turn.reason = "FAILED", reason
 
@@ -329,13 +363,16 @@ class World:
     async def start(self) -> None:
         for number in WORKERS:
             # The lease ends when a rule says so, and never by itself.
-            settings = settings_for(**self.usual, lease_s=3600)
+            settings = settings_for(**self.usual, lease_s=3600, max_attempts=MAX_ATTEMPTS)
             worker = Worker(settings, agent=ScriptedAgent(self._script(number)))
             port = await self._started.enter_async_context(worker.serving())
             channel = await self._started.enter_async_context(
                 grpc.aio.insecure_channel(f"127.0.0.1:{port}")
             )
             self.services.append(Service(worker, port, channel))
+        pause = now_and_then()
+        while not all(service.worker.signals.are_live for service in self.services):
+            await pause("the workers do not hear each other")
 
     def _script(self, worker: int) -> Callable[[AgentRun], AsyncGenerator[AgentEvent, None]]:
         async def script(seen: AgentRun) -> AsyncGenerator[AgentEvent, None]:
@@ -520,6 +557,9 @@ class Machine(RuleBasedStateMachine):
         fields = {descriptor.name: value for descriptor, value in call.request.ListFields()}
         call.task = asyncio.ensure_future(service.chat(user=call.owner, timeout=100, **fields))
         self.world.calls.append(call.task)
+        known = self.model.requests.get((call.owner, call.request.request_id))
+        if known is not None and known.sent == call.sent:
+            self._is_stopped_late(known)
         outcome = self.model.outcome(call)
         if isinstance(outcome, Starts):
             await self._starts({call: outcome})
@@ -640,11 +680,12 @@ class Machine(RuleBasedStateMachine):
         async def cancel() -> None:
             shown = await service.cancel(user=conversation.owner, **name)
             if turn.is_abandoned:
-                self.model.answered(turn, "", "CANCELLED")  # nothing of it was stored
+                if not turn.is_exhausted:
+                    self.model.answered(turn, "", "CANCELLED")  # nothing of it was stored
                 await self._goes_on(conversation)
             elif run is not None:
                 await self._stops(run, lambda: self.model.answered(turn, BEGINNING, "CANCELLED"))
-            assert (turn.state, turn.reason) == _standing(shown)
+            assert turn.standing == _standing(shown)
             assert turn.response_sequence == shown.response_sequence
             await self._is_quiet()
 
@@ -670,6 +711,8 @@ class Machine(RuleBasedStateMachine):
                 )
                 assert 1 == changed.rowcount
             conversation.is_lease_valid = False
+            if conversation.following:
+                self._is_stopped_late(run.turn)
             await self._goes_on(conversation)
             await self._is_quiet()
 
@@ -677,10 +720,40 @@ class Machine(RuleBasedStateMachine):
 
     def _can_be_abandoned(self) -> list[Run]:
         return [
+            run for run in self._held() if not (run.turn.is_to_stop and self._is_raced_for(run))
+        ]
+
+    def _held(self) -> list[Run]:
+        return [
             run
             for run in self.model.runs
             if run.is_holder and run.turn.conversation.is_held and len(run.callers) <= 1
         ]
+
+    @staticmethod
+    def _is_raced_for(run: Run) -> bool:
+        """Whether one call would end the turn as cancelled, and another one open a new turn."""
+        conversation = run.turn.conversation
+        return bool(conversation.following) and any(conversation.waiting.values())
+
+    @rule(index=indices)
+    def cancel_is_recorded(self, index: int) -> None:
+        """CancelTurn is recorded, and the signal to the worker that runs the turn is lost."""
+        runs = self._held()
+        if not runs:
+            return
+        turn = runs[index % len(runs)].turn
+        with psycopg.connect(as_superuser(self.world.database_url), autocommit=True) as connection:
+            changed = connection.execute(
+                "UPDATE turn SET cancel_requested_time = now() WHERE id = %s", [turn.id]
+            )
+            assert 1 == changed.rowcount
+        turn.is_to_stop = True
+
+    def _is_stopped_late(self, turn: Turn) -> None:
+        """A call finds its abandoned turn that is to be stopped, and ends it without a word."""
+        if turn.is_newest and turn.is_abandoned and turn.is_to_stop:
+            self.model.answered(turn, "", "CANCELLED")
 
     # What happens by itself
 
@@ -794,9 +867,9 @@ class Machine(RuleBasedStateMachine):
                 conversation_id=turn.conversation.id,
                 turn_id=turn.id,
             )
-            if shown.attempt > attempt or _standing(shown) == (turn.state, turn.reason):
+            if shown.attempt > attempt or _standing(shown) == turn.standing:
                 return
-            await pause(f"the turn stays {_standing(shown)}, not {turn.state} {turn.reason}")
+            await pause(f"the turn stays {_standing(shown)}, not {turn.standing}")
 
     async def _is_quiet(self) -> None:
         """Return once every call that waits is where it waits, and see that nothing else runs."""
@@ -862,9 +935,7 @@ class Machine(RuleBasedStateMachine):
         if is_known:
             same = await service.turn(user=conversation.owner, request_id=turn.request_id)
             assert shown == same
-        expected = (turn.state, turn.reason)
-        if turn.is_abandoned:
-            expected = ("FAILED", "TURN_ABANDONED")
+        expected = turn.standing
         assert expected == _standing(shown)
         assert bool(expected[1]) == bool(shown.error_text)
         assert (expected[0] == "RUNNING") != shown.HasField("end_time")
@@ -961,6 +1032,11 @@ def test_service_behaves_as_its_model(
     # What nobody signals, a lease that passes, is looked for more often: examples become shorter.
     monkeypatch.setattr("parley_server.core.waiting.LOOK_S", 0.03)
     monkeypatch.setattr("parley_server.core.waiting.LOOK_WITH_SIGNALS_S", 0.03)
+    # Who runs beside whom is not for the model to say: suspects do not wait for each other.
+    monkeypatch.setattr("parley_server.core.suspects.WAIT_S", 0.0)
+    monkeypatch.setattr("parley_server.core.suspects.REPEATED_WAIT_S", 0.0)
+    # A cancel whose signal is lost stays unnoticed.
+    monkeypatch.setattr("parley_server.core.runs.CANCEL_LOOK_S", 3600.0)
     world = World(database_url, usual)
     try:
         world.do(world.start())

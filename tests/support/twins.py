@@ -119,6 +119,7 @@ PARAMETERS: dict[str, Any] = {
     "limit": 100,
     "max_bytes": 2**20,
     "max_turns": MAX_TURNS,
+    "max_attempts": 5,
     "after_time": datetime.now(UTC) + timedelta(days=1),
     "after_id": uuid.UUID(int=2**128 - 1),
 }

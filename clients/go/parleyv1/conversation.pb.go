@@ -150,7 +150,8 @@ const (
 	TurnState_TURN_STATE_RUNNING TurnState = 1
 	// Answered, for good.
 	TurnState_TURN_STATE_COMPLETED TurnState = 2
-	// The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists.
+	// The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
+	// and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
 	TurnState_TURN_STATE_FAILED TurnState = 3
 	// Stopped on request, for good; what had been said is the answer.
 	TurnState_TURN_STATE_CANCELLED TurnState = 4

@@ -52,14 +52,14 @@ type ConversationServiceClient interface {
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
 	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-	// AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-	// (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+	// ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
 	Chat(ctx context.Context, in *ChatRequest, opts ...grpc.CallOption) (*ChatResponse, error)
 	// The same turn as Chat, as it comes. Scope: parley.write.
 	//
 	// The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
 	// any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-	// worker dies takes the turn over by itself.
+	// worker dies takes the turn over by itself, as long as the turn has an attempt left.
 	//
 	// A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
 	//
@@ -85,7 +85,9 @@ type ConversationServiceClient interface {
 	// Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
 	//
 	// From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-	// then. A turn that has ended stays as it is.
+	// then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+	// before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+	// died, what a stream had stored is kept; of one without a stream, nothing.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	CancelTurn(ctx context.Context, in *CancelTurnRequest, opts ...grpc.CallOption) (*CancelTurnResponse, error)
@@ -219,14 +221,14 @@ type ConversationServiceServer interface {
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
 	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-	// AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-	// (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+	// ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
 	Chat(context.Context, *ChatRequest) (*ChatResponse, error)
 	// The same turn as Chat, as it comes. Scope: parley.write.
 	//
 	// The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
 	// any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-	// worker dies takes the turn over by itself.
+	// worker dies takes the turn over by itself, as long as the turn has an attempt left.
 	//
 	// A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
 	//
@@ -252,7 +254,9 @@ type ConversationServiceServer interface {
 	// Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
 	//
 	// From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-	// then. A turn that has ended stays as it is.
+	// then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+	// before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+	// died, what a stream had stored is kept; of one without a stream, nothing.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	CancelTurn(context.Context, *CancelTurnRequest) (*CancelTurnResponse, error)

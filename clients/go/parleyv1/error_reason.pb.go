@@ -112,6 +112,12 @@ const (
 	// Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
 	// What to do: call again after RetryInfo's delay, which is when the next turn may start.
 	ErrorReason_ERROR_REASON_TURN_LIMIT_REACHED ErrorReason = 26
+	// FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
+	// so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
+	// their worker was shut down do not count. Metadata: turn_id, attempts.
+	// Example: a tool ends the worker each time that the agent calls it.
+	// What to do: send the message again with a new request id, if it is still wanted.
+	ErrorReason_ERROR_REASON_ATTEMPTS_EXHAUSTED ErrorReason = 27
 )
 
 // Enum value maps for ErrorReason.
@@ -144,6 +150,7 @@ var (
 		24: "ERROR_REASON_INTERNAL",
 		25: "ERROR_REASON_WATCH_EXPIRED",
 		26: "ERROR_REASON_TURN_LIMIT_REACHED",
+		27: "ERROR_REASON_ATTEMPTS_EXHAUSTED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -173,6 +180,7 @@ var (
 		"ERROR_REASON_INTERNAL":               24,
 		"ERROR_REASON_WATCH_EXPIRED":          25,
 		"ERROR_REASON_TURN_LIMIT_REACHED":     26,
+		"ERROR_REASON_ATTEMPTS_EXHAUSTED":     27,
 	}
 )
 
@@ -207,7 +215,7 @@ var File_parley_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\x9c\a\n" +
+	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\xc1\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -236,7 +244,8 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x1bERROR_REASON_TURN_ABANDONED\x10\x17\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x18\x12\x1e\n" +
 	"\x1aERROR_REASON_WATCH_EXPIRED\x10\x19\x12#\n" +
-	"\x1fERROR_REASON_TURN_LIMIT_REACHED\x10\x1aB2\n" +
+	"\x1fERROR_REASON_TURN_LIMIT_REACHED\x10\x1a\x12#\n" +
+	"\x1fERROR_REASON_ATTEMPTS_EXHAUSTED\x10\x1bB2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

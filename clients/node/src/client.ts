@@ -87,7 +87,7 @@ export class ParleyClient {
    * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white
    *   space.
    * @throws ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused, TurnSuperseded,
-   *   AgentRefused, Unavailable, DeadlineExceeded, and what any call may throw: InvalidRequest,
+   *   AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and what any call may throw: InvalidRequest,
    *   Unauthenticated, ScopeMissing, Overloaded, InternalError.
    */
   async chat(message: string, options: ChatOptions = {}): Promise<Answer> {

@@ -7,7 +7,7 @@
  *     ├── ConversationNotFound, TurnNotFound
  *     ├── RequestIdReused
  *     ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
- *     ├── TurnSuperseded, SequenceNotReached
+ *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
  *     ├── AgentRefused
  *     ├── Overloaded ─ TurnLimitReached
  *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -159,6 +159,13 @@ export class AttemptLost extends Retryable {}
 
 /** The turn failed and the conversation went on: send the message with a new request id. */
 export class TurnSuperseded extends ParleyError {}
+
+/** The turn failed as often as it may: send the message with a new request id, if at all. */
+export class AttemptsExhausted extends ParleyError {
+  get attempts(): number {
+    return Number(this.metadata.attempts ?? 0);
+  }
+}
 
 /** `minSequence` is above the conversation's last sequence. */
 export class SequenceNotReached extends ParleyError {

@@ -27,6 +27,7 @@ const BY_REASON: Readonly<Record<ErrorReason, Kind>> = {
   SEQUENCE_MISMATCH: errors.SequenceMismatch,
   LEASE_LOST: errors.LeaseLost,
   TURN_SUPERSEDED: errors.TurnSuperseded,
+  ATTEMPTS_EXHAUSTED: errors.AttemptsExhausted,
   SEQUENCE_NOT_REACHED: errors.SequenceNotReached,
   AGENT_REFUSED: errors.AgentRefused,
   AGENT_TIMEOUT: errors.AgentTimeout,

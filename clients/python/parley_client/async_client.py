@@ -60,8 +60,9 @@ class AsyncParleyClient(AsyncReads):
         Returns: the answer; `replayed` if the turn had been answered before.
         Raises:
             ParleyError: ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
-                TurnSuperseded, AgentRefused, Unavailable, DeadlineExceeded, and what any call may
-                raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+                TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and
+                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
+                InternalError.
             ValueError: an argument cannot be sent.
         Guarantees: one turn for one request id, however often it is sent. When it returns, message
             and answer are stored.

@@ -6,7 +6,7 @@
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused
     ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
-    ├── TurnSuperseded, SequenceNotReached
+    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
     ├── AgentRefused
     ├── Overloaded ─ TurnLimitReached
     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -159,6 +159,14 @@ class TurnSuperseded(ParleyError):
     """The turn failed and the conversation went on: send the message with a new request id."""
 
 
+class AttemptsExhausted(ParleyError):
+    """The turn failed as often as it may: send the message with a new request id, if at all."""
+
+    @property
+    def attempts(self) -> int:
+        return int(self.metadata.get("attempts", 0))
+
+
 class SequenceNotReached(ParleyError):
     """`min_sequence` is above the conversation's last sequence."""
 
@@ -246,6 +254,7 @@ BY_REASON: dict[str, type[ParleyError]] = {
     "SEQUENCE_MISMATCH": SequenceMismatch,
     "LEASE_LOST": LeaseLost,
     "TURN_SUPERSEDED": TurnSuperseded,
+    "ATTEMPTS_EXHAUSTED": AttemptsExhausted,
     "SEQUENCE_NOT_REACHED": SequenceNotReached,
     "AGENT_REFUSED": AgentRefused,
     "AGENT_TIMEOUT": AgentTimeout,

@@ -94,7 +94,9 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     TURN_STATE_COMPLETED: _TurnState.ValueType  # 2
     """Answered, for good."""
     TURN_STATE_FAILED: _TurnState.ValueType  # 3
-    """The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists."""
+    """The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
+    and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+    """
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 4
     """Stopped on request, for good; what had been said is the answer."""
 
@@ -108,7 +110,9 @@ TURN_STATE_RUNNING: TurnState.ValueType  # 1
 TURN_STATE_COMPLETED: TurnState.ValueType  # 2
 """Answered, for good."""
 TURN_STATE_FAILED: TurnState.ValueType  # 3
-"""The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists."""
+"""The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
+and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+"""
 TURN_STATE_CANCELLED: TurnState.ValueType  # 4
 """Stopped on request, for good; what had been said is the answer."""
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015

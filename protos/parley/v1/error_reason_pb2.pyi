@@ -128,6 +128,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
     What to do: call again after RetryInfo's delay, which is when the next turn may start.
     """
+    ERROR_REASON_ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 27
+    """FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
+    so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
+    their worker was shut down do not count. Metadata: turn_id, attempts.
+    Example: a tool ends the worker each time that the agent calls it.
+    What to do: send the message again with a new request id, if it is still wanted.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, or why a turn did.
@@ -242,5 +249,12 @@ ERROR_REASON_TURN_LIMIT_REACHED: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
 Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
 What to do: call again after RetryInfo's delay, which is when the next turn may start.
+"""
+ERROR_REASON_ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 27
+"""FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
+so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
+their worker was shut down do not count. Metadata: turn_id, attempts.
+Example: a tool ends the worker each time that the agent calls it.
+What to do: send the message again with a new request id, if it is still wanted.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -13,13 +13,14 @@ from parley_server.core.errors import (
     AgentUnavailable,
     CallerLost,
     ConversationNotFound,
+    InternalError,
     LeaseLost,
     ParleyError,
     StoreUnavailable,
     WorkerDrained,
 )
 from parley_server.core.event_log import EventLog
-from parley_server.core.model import AgentRun, Answer, FailureReason, Lease, Owner
+from parley_server.core.model import AgentRun, Answer, Context, FailureReason, Lease, Owner
 from parley_server.core.ports import Agent
 from parley_server.core.transcript import Transcript
 
@@ -53,6 +54,8 @@ class Attempt:
         self.owner = owner
         self.lease = lease
         self.transcript = Transcript(agent.model)
+        self.context: Context | None = None
+        """What the window shows. None: it has not been read yet."""
         self.events: EventLog | None = None
         """Where its events are stored, if a stream has started it."""
         self._agent = agent
@@ -149,6 +152,7 @@ _REASONS: dict[type[ParleyError], FailureReason] = {
     AgentTimeout: FailureReason.AGENT_TIMEOUT,
     AgentUnavailable: FailureReason.AGENT_UNAVAILABLE,
     CallerLost: FailureReason.CALLER_LOST,
+    InternalError: FailureReason.INTERNAL,
     StoreUnavailable: FailureReason.STORE_UNAVAILABLE,
     WorkerDrained: FailureReason.WORKER_DRAINED,
 }
@@ -171,5 +175,7 @@ def error_for(reason: FailureReason | None) -> ParleyError | None:
             return AgentTimeout()
         case FailureReason.AGENT_UNAVAILABLE:
             return AgentUnavailable()
+        case FailureReason.INTERNAL:
+            return InternalError()
         case _:
             return None

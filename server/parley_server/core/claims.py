@@ -142,6 +142,22 @@ class Claims:
             raise StoreUnavailable from None
         return lease or await self._store.turn(owner, turn.conversation_id, turn.id)
 
+    async def reclaim_in_place(
+        self, owner: Owner, turn: Turn, call: Call, place: asyncio.Future[None]
+    ) -> Lease | Turn | None:
+        """Wait for the place in which an abandoned turn may run; then as `reclaim`.
+
+        Returns: as `reclaim`; how the turn stands, if another call has changed it before.
+        Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.
+        """
+        while not place.done():
+            with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
+                current = await self._find(owner, turn.request_id or "")
+                if current != turn:
+                    return current
+                await self._wait(bell, call, place)
+        return await self.reclaim(owner, turn, call)
+
     async def ended(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
         """Wait until a turn does not run any more, and return how it stands then.
 
@@ -156,12 +172,12 @@ class Claims:
                     return current
                 await self._wait(bell, call)
 
-    async def _wait(self, bell: asyncio.Future[None], call: Call) -> None:
-        """Wait for the bell, the next look, or the end of the call."""
-        look_s = self._bells.next_look_s()
-        await either(
-            bell, call.gone, self._draining, timeout_s=min(look_s, max(0, call.time_left_s))
-        )
+    async def _wait(
+        self, bell: asyncio.Future[None], call: Call, *others: asyncio.Future[None]
+    ) -> None:
+        """Wait for the bell, something else, the next look, or the end of the call."""
+        look_s = min(self._bells.next_look_s(), max(0, call.time_left_s))
+        await either(bell, call.gone, self._draining, *others, timeout_s=look_s)
         if call.gone.done():
             raise CallerLost
         self.check_draining()

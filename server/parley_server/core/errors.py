@@ -6,7 +6,7 @@
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused
     ├── TurnInProgress, SequenceMismatch, LeaseLost
-    ├── TurnSuperseded, SequenceNotReached
+    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
     ├── Overloaded, TurnLimitReached
@@ -14,7 +14,8 @@
     ├── KeysUnavailable
     ├── WatchExpired
     ├── WorkerDrained
-    └── CallerLost
+    ├── CallerLost
+    └── InternalError
 
 Which status each becomes is written down once, in `rpc/errors.py`. Messages are Parley's own and
 hold nothing that was said.
@@ -201,6 +202,23 @@ class TurnSuperseded(ParleyError):
 
 
 @dataclass
+class AttemptsExhausted(ParleyError):
+    """The turn has failed as many times in a row as it may. It is not run again."""
+
+    turn_id: UUID
+    attempts: int
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.turn_id} failed {self.attempts} times in a row and is not run again: "
+            "send the message with a new request id if it is still wanted"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"turn_id": str(self.turn_id), "attempts": str(self.attempts)}
+
+
+@dataclass
 class SequenceNotReached(ParleyError):
     min_sequence: int
     last_sequence: int
@@ -306,3 +324,16 @@ class WatchExpired(ParleyError):
 class WorkerDrained(ParleyError):
     def __init__(self) -> None:
         super().__init__("the worker is shutting down: call again with the same request id")
+
+
+class InternalError(ParleyError):
+    """A run of a turn met a defect of Parley's.
+
+    Args:
+        error, place: type and place of what was raised, for the log; empty: another call's run.
+    """
+
+    def __init__(self, error: str = "", place: str = "") -> None:
+        super().__init__("an internal error: the server's log has it under the turn's id")
+        self.error = error
+        self.place = place

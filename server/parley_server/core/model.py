@@ -67,6 +67,23 @@ class FailureReason(StrEnum):
     TURN_ABANDONED = "TURN_ABANDONED"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
+    ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
+    """No attempt is left. Never stored, because the release before does not know it."""
+
+
+UNCOUNTED = (FailureReason.CALLER_LOST, FailureReason.WORKER_DRAINED)
+"""How an attempt may end without counting: neither the message nor the agent had a part in it."""
+DEFAULT_MAX_ATTEMPTS = 5
+
+
+class Failing(Enum):
+    """What came of writing down that an attempt failed."""
+
+    FAILED = "FAILED"
+    LEASE_LOST = "LEASE_LOST"
+    """The turn is another attempt's. Nothing was written."""
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    """The turn is to be ended as cancelled instead. Nothing was written."""
 
 
 class ToolCall(NamedTuple):
@@ -159,7 +176,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as stored. An overrun lease is already reported as FAILED, TURN_ABANDONED."""
+    """A turn as stored. An overrun lease is already reported as FAILED, TURN_ABANDONED, and a turn
+    that has no attempt left as FAILED, ATTEMPTS_EXHAUSTED."""
 
     id: UUID
     conversation_id: UUID
@@ -182,6 +200,10 @@ class Turn:
     fence: int
     """The conversation's, when this was read."""
     is_cancel_requested: bool
+    spent_attempts: int = 0
+    """How many attempts in a row have ended in a way that counts (`UNCOUNTED` does not)."""
+    abandoned_attempts: int = 0
+    """How many attempts in a row, up to the last one, have ended with their worker."""
 
 
 class OnBusy(Enum):

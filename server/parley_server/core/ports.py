@@ -12,6 +12,7 @@ from parley_server.core.model import (
     Answer,
     Context,
     ConversationPage,
+    Failing,
     FailureReason,
     HistoryPage,
     Lease,
@@ -63,14 +64,18 @@ class Store(Protocol):
 
         The events of earlier attempts go.
 
-        Returns: the lease; None when the turn runs, was answered, or is not the newest any more.
+        Returns: the lease; None when the turn runs, was answered, is not the newest any more, is to
+            be stopped, or has no attempt left.
         """
         ...
 
     async def take_over(self, owner: Owner, turn: Turn) -> Lease | None:
-        """Take the lease of an abandoned turn in order to end it; its events stay.
+        """Take the lease of an abandoned turn in order to end it as cancelled; its events stay.
 
-        Returns: the lease, of the same attempt and the next fence; None: it is not abandoned.
+        The same for a failed one that was to be stopped.
+
+        Returns: the lease, of the same attempt and the next fence; None: it is neither.
+        Guarantees: from here on the turn is to be stopped: no new attempt is made.
         """
         ...
 
@@ -126,8 +131,12 @@ class Store(Protocol):
         """
         ...
 
-    async def renew(self, owner: Owner, lease: Lease) -> bool:
-        """Move the lease's end away from now. False: it was lost, or its conversation is gone."""
+    async def renew(self, owner: Owner, lease: Lease) -> bool | None:
+        """Move the lease's end away from now.
+
+        Returns: whether the turn is to be stopped; None: the lease was lost, or the conversation
+            is gone.
+        """
         ...
 
     async def finish(
@@ -143,8 +152,8 @@ class Store(Protocol):
         """
         ...
 
-    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> bool:
-        """Close the turn as FAILED and drop the lease. False: the lease was lost."""
+    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
+        """Close the turn as FAILED and drop the lease, unless it is to be stopped or not ours."""
         ...
 
     async def history(

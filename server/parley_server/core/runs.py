@@ -5,12 +5,14 @@ import logging
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 from uuid import UUID
 
-from parley_server.core.attempt import Attempt, Stop, error_of, reason_of
+from parley_server.core.attempt import Attempt, Stop, error_of, place, reason_of
 from parley_server.core.calls import Call
 from parley_server.core.errors import (
     ConversationNotFound,
+    InternalError,
     LeaseLost,
     ParleyError,
     StoreUnavailable,
@@ -24,6 +26,7 @@ from parley_server.core.model import (
     Answered,
     Ask,
     Context,
+    Failing,
     FailureReason,
     Lease,
     Owner,
@@ -41,6 +44,8 @@ CANCEL_LOOK_S = 0.5
 """How often a running turn is looked at for CancelTurn, where no signals reach this worker."""
 FAILURE_WAIT_S = 1.0
 """How long a caller waits for its turn's failure to be written down before it is told of it."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Runs:
         self._bells = bells
         self._meter = meter
         self._attempts: dict[UUID, Attempt] = {}
-        self.chores: set[asyncio.Task[None]] = set()
+        self.chores: set[asyncio.Task[Any]] = set()
         """Heartbeats, late writes, and agents that were told to stop."""
         self._loop = asyncio.get_running_loop()
         self._looking = Heartbeat(
@@ -110,8 +115,9 @@ class Runs:
 
         Args:
             has_events: store what the agent says as it comes, for those who follow the turn.
-        Raises: AgentError, CallerLost, ConversationNotFound, LeaseLost, StoreUnavailable,
-            WorkerDrained.
+        Returns: the answer; of a turn that was to be stopped, whatever ended it, what was said.
+        Raises: AgentError, CallerLost, ConversationNotFound, LeaseLost, InternalError,
+            StoreUnavailable, WorkerDrained.
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
         """
         attempt = self._begin(owner, ask, lease, has_events)
@@ -121,6 +127,7 @@ class Runs:
         )
         try:
             window = await self._window(owner, lease, ask.message)
+            attempt.context = window.context
             run = AgentRun(
                 owner=owner,
                 conversation_id=lease.conversation_id,
@@ -131,13 +138,11 @@ class Runs:
                 time_left_s=call.run_ends_at - self._loop.time(),
             )
             answer = await self._answer_of(attempt, run, ask.agent)
-            answered = await self._finish(owner, lease, answer, window.context, call, has_events)
-            self._meter.answered(ask.agent, answer)
-            return answered
+            answered = await self._finish(attempt, answer, window.context, call.run_ends_at)
         except ParleyError as error:
-            self._meter.failed(ask.agent, error)
-            await self._fail(attempt, error)
-            raise
+            answered = await self._failed(attempt, ask, error)
+        except Exception as error:
+            answered = await self._failed(attempt, ask, _broken(attempt, error))
         finally:
             timer.cancel()
             heartbeat.cancel()
@@ -146,6 +151,8 @@ class Runs:
             if self._attempts.get(lease.turn_id) is attempt:
                 del self._attempts[lease.turn_id]
             self._bells.ring(topic_of(owner, lease.conversation_id))
+        self._meter.answered(ask.agent, answered.answer)
+        return answered
 
     def _begin(self, owner: Owner, ask: Ask, lease: Lease, has_events: bool) -> Attempt:
         attempt = Attempt(owner, lease, self._agents[ask.agent], self._loop)
@@ -200,16 +207,12 @@ class Runs:
             await self._store.forget_events(owner, lease)
 
     async def _finish(
-        self,
-        owner: Owner,
-        lease: Lease,
-        answer: Answer,
-        context: Context,
-        call: Call,
-        has_events: bool,
+        self, attempt: Attempt, answer: Answer, context: Context, deadline: float
     ) -> Answered:
+        lease = attempt.lease
+        has_events = attempt.events is not None
         sequence = await self._written(
-            owner, lease, answer, context, call.run_ends_at, has_events=has_events
+            attempt.owner, lease, answer, context, deadline, has_events=has_events
         )
         return Answered(
             conversation_id=lease.conversation_id,
@@ -251,8 +254,10 @@ class Runs:
             return turn.response_sequence  # an earlier try had been carried out
         raise LeaseLost
 
-    async def end_abandoned(self, owner: Owner, turn: Turn) -> None:
-        """Close a turn that is to be stopped and whose worker went away, with what it had said.
+    async def end_cancelled(self, owner: Owner, turn: Turn) -> None:
+        """Close a turn that is to be stopped and that no worker runs, with what it had said.
+
+        Of a turn without a stream nothing was stored: its answer is empty.
 
         Raises: StoreUnavailable.
         """
@@ -281,26 +286,47 @@ class Runs:
 
     # Failures
 
-    async def _fail(self, attempt: Attempt, error: ParleyError) -> None:
-        """Write down why the attempt failed, so that the conversation is free at once."""
+    async def _failed(self, attempt: Attempt, ask: Ask, error: ParleyError) -> Answered:
+        """Write down why the attempt failed, so that the conversation is free at once.
+
+        Returns: what was said, if the turn was to be stopped: its failure is no news then.
+        Raises: the error.
+        """
         reason = reason_of(error)
         if reason is not None:
-            write = self._do(self._write_failure(attempt, reason, str(error)))
+            write = self._do(self._write_failure(attempt, ask.message, reason, str(error)))
             # With the database away, the caller is told without it.
             await asyncio.wait([write], timeout=FAILURE_WAIT_S)
+            if write.done() and (cancelled := write.result()):
+                return cancelled
+        self._meter.failed(ask.agent, error)
+        raise error
 
-    async def _write_failure(self, attempt: Attempt, reason: FailureReason, text: str) -> None:
+    async def _write_failure(
+        self, attempt: Attempt, message: str, reason: FailureReason, text: str
+    ) -> Answered | None:
+        """Close the turn as failed, or as cancelled if it was to be stopped.
+
+        Returns: the answer of a cancelled turn.
+        """
+        owner, lease = attempt.owner, attempt.lease
         deadline = self._loop.time() + self._settings.lease_s
         try:
-            await insist(
-                lambda: self._store.fail(attempt.owner, attempt.lease, reason, text), deadline
-            )
+            done = await insist(lambda: self._store.fail(owner, lease, reason, text), deadline)
+            if done is not Failing.CANCEL_REQUESTED:
+                return None
+            context = attempt.context or (await self._window(owner, lease, message)).context
+            answer = attempt.transcript.answer(is_cancelled=True)
+            return await self._finish(attempt, answer, context, deadline)
         except StoreUnavailable:
             log.warning(  # the lease has run out by now: the turn counts as abandoned
-                "failure not stored", extra={"turn_id": str(attempt.lease.turn_id)}
+                "failure not stored", extra={"turn_id": str(lease.turn_id)}
             )
+            return None
+        except ParleyError:
+            return None  # somebody else has the turn, or it is gone
         finally:
-            self._bells.ring(topic_of(attempt.owner, attempt.lease.conversation_id))
+            self._bells.ring(topic_of(owner, lease.conversation_id))
 
     # While the agent runs
 
@@ -308,7 +334,10 @@ class Runs:
         """Keep the lease. With the database away, the agent goes on."""
         owner, lease = attempt.owner, attempt.lease
         try:
-            if await self._store.renew(owner, lease):
+            is_to_stop = await self._store.renew(owner, lease)
+            if is_to_stop:
+                attempt.stop(Stop.CANCELLED)  # its signal got lost
+            if is_to_stop is not None:
                 return
             turn = await self._store.turn(owner, lease.conversation_id, lease.turn_id)
         except StoreUnavailable:
@@ -337,8 +366,25 @@ class Runs:
         if turn is not None and turn.is_cancel_requested and turn.fence == lease.fence:
             attempt.stop(Stop.CANCELLED)
 
-    def _do(self, chore: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _do(self, chore: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._loop.create_task(chore)
         self.chores.add(task)
         task.add_done_callback(self.chores.discard)
         return task
+
+
+def _broken(attempt: Attempt, error: Exception) -> InternalError:
+    """Log a defect that a run has met, and return what is told of it.
+
+    Its text may hold what was said: the log gets type and place.
+    """
+    broken = InternalError(type(error).__name__, place(error))
+    log.error(
+        "run broke",
+        extra={
+            "error": broken.error,
+            "place": broken.place,
+            "turn_id": str(attempt.lease.turn_id),
+        },
+    )
+    return broken

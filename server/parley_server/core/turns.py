@@ -4,7 +4,7 @@
               │                             ▲                        └─ fail ─► error
               └► the turn of this request id│
                    answered ─► replayed     │
-                   failed, newest ─► reclaim┘
+                   failed, newest ─► reclaim┘  abandoned: once this worker's place for it is free
                    running ─► wait for its end, look again
 
 Each call's work is a task of its own that nobody cancels, because a statement that was sent cannot
@@ -22,6 +22,7 @@ from parley_server.core.attempt import error_for
 from parley_server.core.calls import Call
 from parley_server.core.claims import Claims
 from parley_server.core.errors import (
+    AttemptsExhausted,
     ParleyError,
     RequestIdReused,
     StoreUnavailable,
@@ -45,6 +46,7 @@ from parley_server.core.model import (
 from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
 from parley_server.core.reads import turn_named
 from parley_server.core.runs import Runs, TurnSettings
+from parley_server.core.suspects import Suspects
 from parley_server.core.waiting import Bells, either, finished, topic_of
 
 log = logging.getLogger("parley.turns")
@@ -79,6 +81,7 @@ class Turns:
         self._settings = settings
         self._bells = bells
         self._claims = Claims(store, bells, ids)
+        self._suspects = Suspects()
         self._meter = meter
         self.runs = Runs(store, agents, settings, bells, meter)
         self.events = Events(store, bells, self.runs)
@@ -94,8 +97,8 @@ class Turns:
         Args:
             time_left_s: until the caller's deadline; None: it has none, the server's cap holds.
         Raises: ConversationNotFound, RequestIdReused, TurnInProgress, SequenceMismatch, LeaseLost,
-            TurnSuperseded, TurnLimitReached, AgentRefused, AgentTimeout, AgentUnavailable,
-            DeadlineTooShort, StoreUnavailable, WorkerDrained.
+            TurnSuperseded, AttemptsExhausted, TurnLimitReached, AgentRefused, AgentTimeout,
+            AgentUnavailable, DeadlineTooShort, InternalError, StoreUnavailable, WorkerDrained.
         Guarantees: promises 1 to 6 of the design. Cancelling it means that the caller is lost.
         """
         call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
@@ -185,11 +188,7 @@ class Turns:
             if found is None:
                 found = await self._claims.claim(owner, ask, fingerprint, call)
             if isinstance(found, Lease):
-                if following is not None:
-                    following.follow(found)
-                return await self.runs.run(
-                    owner, ask, found, call, has_events=following is not None
-                )
+                return await self._run(owner, ask, found, call, following)
 
             if found.fingerprint != fingerprint:
                 raise RequestIdReused(found.request_id or "")
@@ -202,15 +201,25 @@ class Turns:
                     following.follow(found)
                 found = await self._claims.ended(owner, found, call)
                 continue
-            if has_waited and (error := error_for(found.error_reason)):
-                raise error  # the answer that this call waited for
-            if not found.is_newest:
-                raise TurnSuperseded(found.id)
-            if found.is_cancel_requested and found.error_reason is FailureReason.TURN_ABANDONED:
-                await self.runs.end_abandoned(owner, found)
+            if found.is_newest and found.is_cancel_requested:
+                await self.runs.end_cancelled(owner, found)
                 found = await self._store.turn(owner, found.conversation_id, found.id)
                 continue
-            found = await self._claims.reclaim(owner, found, call)
+            _refuse(found, has_waited=has_waited)
+            if found.abandoned_attempts == 0:
+                found = await self._claims.reclaim(owner, found, call)
+                continue
+            with self._suspects.place(found.abandoned_attempts) as place:
+                found = await self._claims.reclaim_in_place(owner, found, call, place)
+                if isinstance(found, Lease):
+                    return await self._run(owner, ask, found, call, following)
+
+    async def _run(
+        self, owner: Owner, ask: Ask, lease: Lease, call: Call, following: Following | None
+    ) -> Answered:
+        if following is not None:
+            following.follow(lease)
+        return await self.runs.run(owner, ask, lease, call, has_events=following is not None)
 
     async def _cancelled(self, owner: Owner, name: TurnName) -> Turn:
         turn = await turn_named(self._store, owner, name)
@@ -225,13 +234,29 @@ class Turns:
                 current = await self._store.turn(owner, turn.conversation_id, turn.id)
                 if current is None:
                     raise TurnNotFound(name.turn_id, name.request_id)
-                if current.is_newest and current.error_reason is FailureReason.TURN_ABANDONED:
-                    await self.runs.end_abandoned(owner, current)
+                is_abandoned = current.error_reason is FailureReason.TURN_ABANDONED
+                is_to_stop = current.state is TurnState.FAILED and current.is_cancel_requested
+                if current.is_newest and (is_abandoned or is_to_stop):
+                    await self.runs.end_cancelled(owner, current)
                     continue
                 if current.state is not TurnState.RUNNING or loop.time() >= deadline:
                     return current
                 look_s = min(self._bells.next_look_s(), deadline - loop.time())
                 await either(bell, timeout_s=look_s)
+
+
+def _refuse(turn: Turn, *, has_waited: bool) -> None:
+    """Raise why a turn that has failed is not run again.
+
+    Args:
+        has_waited: whether the call has waited for the attempt that failed.
+    """
+    if has_waited and (error := error_for(turn.error_reason)):
+        raise error  # the answer that the call waited for
+    if not turn.is_newest:
+        raise TurnSuperseded(turn.id)
+    if turn.error_reason is FailureReason.ATTEMPTS_EXHAUSTED:
+        raise AttemptsExhausted(turn.id, turn.spent_attempts)
 
 
 def _replayed(turn: Turn) -> Answered:

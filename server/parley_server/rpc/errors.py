@@ -36,6 +36,9 @@ class Row:
     retry_s: float | None = None
 
 
+_INTERNAL = Row(Code.INTERNAL, "INTERNAL")
+_INTERNAL_TEXT = "an internal error: the server's log has it under the call id in RequestInfo"
+
 TABLE: dict[type[ParleyError], Row] = {
     errors.InvalidRequest: Row(Code.INVALID_ARGUMENT, "INVALID_REQUEST"),
     errors.InvalidPageToken: Row(Code.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
@@ -49,6 +52,7 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.SequenceMismatch: Row(Code.ABORTED, "SEQUENCE_MISMATCH"),
     errors.LeaseLost: Row(Code.ABORTED, "LEASE_LOST", retry_s=0.1),
     errors.TurnSuperseded: Row(Code.FAILED_PRECONDITION, "TURN_SUPERSEDED"),
+    errors.AttemptsExhausted: Row(Code.FAILED_PRECONDITION, "ATTEMPTS_EXHAUSTED"),
     errors.SequenceNotReached: Row(Code.FAILED_PRECONDITION, "SEQUENCE_NOT_REACHED"),
     errors.AgentRefused: Row(Code.FAILED_PRECONDITION, "AGENT_REFUSED"),
     errors.AgentTimeout: Row(Code.DEADLINE_EXCEEDED, "AGENT_TIMEOUT"),
@@ -61,10 +65,8 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.KeysUnavailable: Row(Code.UNAVAILABLE, "KEYS_UNAVAILABLE", retry_s=1.0),
     errors.WatchExpired: Row(Code.UNAVAILABLE, "WATCH_EXPIRED", retry_s=0.1),
     errors.WorkerDrained: Row(Code.UNAVAILABLE, "WORKER_DRAINED", retry_s=0.1),
+    errors.InternalError: _INTERNAL,
 }
-
-_INTERNAL = Row(Code.INTERNAL, "INTERNAL")
-_INTERNAL_TEXT = "an internal error: the server's log has it under the call id in RequestInfo"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ import structlog
 
 from parley_server.core.attempt import place
 from parley_server.core.errors import (
+    InternalError,
     InvalidRequest,
     Overloaded,
     ParleyError,
@@ -111,6 +112,8 @@ def logged(name: str, method: Method) -> Method:
                 fields["turn_id"] = call.turn_id
             if failure is None:
                 log.info("call", **fields)
+            elif isinstance(failure, InternalError) and failure.error:
+                log.error("call", error=failure.error, place=failure.place, **fields)
             elif isinstance(failure, ParleyError):
                 log.info("call", reason=told(failure, call.id).reason, **fields)
             else:

@@ -2,7 +2,9 @@
 
 import json
 
+from parley_server.core.errors import AttemptsExhausted
 from parley_server.core.model import (
+    UNCOUNTED,
     Answer,
     Context,
     Conversation,
@@ -66,8 +68,12 @@ def conversation(row: Row) -> Conversation:
     return Conversation(*row)
 
 
-def turn(row: Row) -> Turn:
-    """A row of the statements TURN_BY_…; an overrun lease is reported as abandoned."""
+def turn(row: Row, max_attempts: int) -> Turn:
+    """A row of the statements TURN_BY_…; an overrun lease is reported as abandoned.
+
+    Args:
+        max_attempts: how many attempts in a row may fail; beyond, this is what is reported.
+    """
     (
         turn_id,
         conversation_id,
@@ -86,6 +92,8 @@ def turn(row: Row) -> Turn:
         context_count,
         context_omitted,
         is_cancel_requested,
+        spent_attempts,
+        abandoned_attempts,
         last_sequence,
         fence,
         lease_end_time,
@@ -95,6 +103,12 @@ def turn(row: Row) -> Turn:
     if state == TurnState.RUNNING and not is_leased:
         state, end_time = TurnState.FAILED, lease_end_time
         error_reason, error_text = FailureReason.TURN_ABANDONED, TURN_ABANDONED_TEXT
+    if state == TurnState.FAILED:
+        spent_attempts += error_reason not in UNCOUNTED
+        abandoned_attempts += error_reason == FailureReason.TURN_ABANDONED
+        if spent_attempts >= max_attempts and not is_cancel_requested:
+            error_reason = FailureReason.ATTEMPTS_EXHAUSTED
+            error_text = str(AttemptsExhausted(turn_id, spent_attempts))
     is_answered = response_sequence is not None
     return Turn(
         id=turn_id,
@@ -115,6 +129,8 @@ def turn(row: Row) -> Turn:
         is_newest=last_sequence == (response_sequence or user_sequence),
         fence=fence,
         is_cancel_requested=is_cancel_requested,
+        spent_attempts=spent_attempts,
+        abandoned_attempts=abandoned_attempts,
     )
 
 

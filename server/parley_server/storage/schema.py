@@ -9,7 +9,7 @@ from parley_server.storage.connections import Connections
 from parley_server.storage.database import UnsafeDatabase, connected
 from parley_server.storage.running import Statement
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The migration that this release's statements need. Also this worker's own number: a migration
 that older releases cannot live with names the oldest that can."""
 

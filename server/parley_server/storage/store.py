@@ -14,9 +14,11 @@ from parley_server.core.errors import (
     TurnLimitReached,
 )
 from parley_server.core.model import (
+    DEFAULT_MAX_ATTEMPTS,
     Answer,
     Context,
     ConversationPage,
+    Failing,
     FailureReason,
     FinishReason,
     HistoryPage,
@@ -62,6 +64,7 @@ class PostgresStore:
         is_prepared: bool,
         has_row_security: bool = False,
         max_turns_per_minute: int | None = None,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     ) -> None:
         ending = max(1, pool_size // 3)
         connections = partial(
@@ -74,6 +77,7 @@ class PostgresStore:
         self.url = url
         self._lease = timedelta(seconds=lease_s)
         self._max_turns = max_turns_per_minute
+        self._max_attempts = max_attempts
         self._claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
 
@@ -197,7 +201,12 @@ class PostgresStore:
         return await self._taken(statements.TAKE_OVER, owner, turn)
 
     async def _taken(self, statement: Statement, owner: Owner, turn: Turn) -> Lease | None:
-        found = await self._claiming.run(statement, {**_named(owner, turn), "lease": self._lease})
+        parameters: Parameters = {
+            **_named(owner, turn),
+            "lease": self._lease,
+            "max_attempts": self._max_attempts,
+        }
+        found = await self._claiming.run(statement, parameters)
         if not found:
             return None
         attempt, fence = found[0]
@@ -218,9 +227,10 @@ class PostgresStore:
         }
         return bool(await self._claiming.run(statements.APPEND, parameters))
 
-    async def renew(self, owner: Owner, lease: Lease) -> bool:
+    async def renew(self, owner: Owner, lease: Lease) -> bool | None:
         parameters = {**_held(owner, lease), "lease": self._lease}
-        return bool(await self.ending.run(statements.RENEW, parameters))
+        found = await self.ending.run(statements.RENEW, parameters)
+        return found[0][0] if found else None
 
     async def finish(
         self, owner: Owner, lease: Lease, answer: Answer, context: Context, *, has_events: bool
@@ -245,9 +255,12 @@ class PostgresStore:
         )
         return found[0][0] if found else None
 
-    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> bool:
+    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
         parameters = {**_held(owner, lease), "reason": reason.value, "text": text}
-        return bool(await self.ending.run(statements.FAIL, parameters))
+        found = await self.ending.run(statements.FAIL, parameters)
+        if not found:
+            return Failing.LEASE_LOST
+        return Failing.CANCEL_REQUESTED if found[0][0] else Failing.FAILED
 
     async def forget_events(self, owner: Owner, lease: Lease) -> None:
         await self.ending.run(
@@ -278,7 +291,7 @@ class PostgresStore:
 
     async def _turn(self, statement: Statement, parameters: Parameters) -> Turn | None:
         found = await self._claiming.run(statement, parameters)
-        return rows.turn(found[0]) if found else None
+        return rows.turn(found[0], self._max_attempts) if found else None
 
     async def turns_since(
         self, owner: Owner, conversation_id: UUID, user_sequence: int
@@ -292,7 +305,7 @@ class PostgresStore:
                 "limit": TURNS_AT_ONCE,
             },
         )
-        return [rows.turn(row) for row in found]
+        return [rows.turn(row, self._max_attempts) for row in found]
 
     async def events(
         self, owner: Owner, turn_id: UUID, attempt: int, after_index: int

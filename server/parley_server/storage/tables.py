@@ -20,6 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
 
 metadata = MetaData(
@@ -84,6 +85,10 @@ turn = Table(
     Column("context_message_count", Integer),
     Column("context_omitted_count", BigInteger),
     _time("cancel_requested_time", nullable=True),
+    # Of the attempts before the present one, in a row: how many count against the maximum, and
+    # how many ended with their worker. The present one counts only once it has ended.
+    Column("spent_attempts", Integer, nullable=False, server_default=text("0")),
+    Column("abandoned_attempts", Integer, nullable=False, server_default=text("0")),
     Column("error_reason", Text),
     Column("error_text", Text),
     _time("create_time"),

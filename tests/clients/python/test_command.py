@@ -154,7 +154,13 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
     for reason, kind in BY_REASON.items():
         exit_codes.setdefault(row_of(kind("")).exit_code, set()).add(reason)
     assert {
-        1: {"AGENT_REFUSED", "INTERNAL", "REQUEST_ID_REUSED", "SEQUENCE_NOT_REACHED"},
+        1: {
+            "AGENT_REFUSED",
+            "ATTEMPTS_EXHAUSTED",
+            "INTERNAL",
+            "REQUEST_ID_REUSED",
+            "SEQUENCE_NOT_REACHED",
+        },
         2: {"AGENT_UNKNOWN", "INVALID_PAGE_TOKEN", "INVALID_REQUEST"},
         3: {"SCOPE_MISSING", "UNAUTHENTICATED"},
         4: {"CONVERSATION_NOT_FOUND", "TURN_NOT_FOUND"},

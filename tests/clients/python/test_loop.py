@@ -154,6 +154,7 @@ async def test_the_same_line_after_an_error_is_the_same_turn(
         ("AGENT_TIMEOUT", Code.DEADLINE_EXCEEDED, True),
         ("TURN_IN_PROGRESS", Code.ABORTED, True),
         ("TURN_SUPERSEDED", Code.FAILED_PRECONDITION, False),
+        ("ATTEMPTS_EXHAUSTED", Code.FAILED_PRECONDITION, False),
     ],
 )
 async def test_an_error_is_shown_and_asked_again_as_it_may_help(

@@ -50,6 +50,7 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.SequenceMismatch: Row(5),
     errors.LeaseLost: Row(5, _LATER),
     errors.TurnSuperseded: Row(5, "Say it again, without --request-id, if it still matters."),
+    errors.AttemptsExhausted: Row(1, "Say it again, without --request-id, if it still matters."),
     errors.Overloaded: Row(6, _LATER),
     errors.Unavailable: Row(6, _LATER),
     errors.DeadlineExceeded: Row(6, "Allow more time with --timeout."),

@@ -8,7 +8,13 @@ from parley_client.cli.commands import Commands, Place, WrongCommand
 from parley_client.cli.failures import sentences
 from parley_client.cli.prompt import prompt_for
 from parley_client.cli.screen import Screen
-from parley_client.errors import InvalidRequest, ParleyError, RequestIdReused, TurnSuperseded
+from parley_client.errors import (
+    AttemptsExhausted,
+    InvalidRequest,
+    ParleyError,
+    RequestIdReused,
+    TurnSuperseded,
+)
 from parley_client.sync_client import ParleyClient
 
 
@@ -117,6 +123,6 @@ def _again(question: Question, error: ParleyError) -> Question | None:
     """Return what to ask when the same is wanted again; None: it would fail again."""
     if isinstance(error, InvalidRequest):
         return None
-    if isinstance(error, TurnSuperseded | RequestIdReused):
+    if isinstance(error, TurnSuperseded | AttemptsExhausted | RequestIdReused):
         return replace(question, request_id=new_request_id())
     return question

@@ -16,6 +16,7 @@ from sqlalchemy import (
     insert,
     null,
     select,
+    true,
     update,
 )
 
@@ -38,22 +39,28 @@ from parley_server.storage.tables import conversation, message, turn, turn_event
 
 
 def _renew() -> Executable:
+    """Move the lease's end. One row, whether the turn is to be stopped, if the lease is ours."""
+    is_to_stop = (
+        select(turn.c.cancel_requested_time.is_not(None))
+        .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
+        .scalar_subquery()
+    )
     return (
         update(conversation)
         .values(lease_expires_at=LEASE_END)
         .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
         .where(conversation.c.fence == FENCE, conversation.c.open_turn_id == TURN)
-        .returning(conversation.c.fence)
+        .returning(is_to_stop)
     )
 
 
-def _ended(held: CTE, **values: Any) -> CTE:
+def _ended(held: CTE, *where: Any, **values: Any) -> CTE:
     """Close the turn, if the lease is still this attempt's."""
     return (
         update(turn)
         .values(end_time=func.now(), **values)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
-        .where(held.c.fence == FENCE, held.c.open_turn_id == turn.c.id)
+        .where(held.c.fence == FENCE, held.c.open_turn_id == turn.c.id, *where)
         .returning(turn.c.id, turn.c.response_sequence)
         .cte("ended")
     )
@@ -119,15 +126,25 @@ def _finish(*, has_events: bool) -> Executable:
 
 
 def _fail() -> Executable:
-    """Close the turn as failed, drop the lease. One row if it was ours."""
+    """Close the turn as failed and drop the lease, unless the turn is to be stopped.
+
+    One row if the lease is ours: whether the turn is to be stopped. Then nothing was changed: what
+    was said has to be stored as its answer. The turn's row decides, once it is locked.
+    """
     held = held_conversation()
     ended = _ended(
         held,
+        turn.c.cancel_requested_time.is_(None),
         state=word(TurnState.FAILED),
         error_reason=bindparam("reason", type_=Text),
         error_text=bindparam("text", type_=Text),
     )
-    return select(ended.c.id).add_cte(_freed(ended))
+    return (
+        select(ended.c.id.is_(None))
+        .select_from(held.outerjoin(ended, true()))
+        .where(held.c.fence == FENCE, held.c.open_turn_id == TURN)
+        .add_cte(_freed(ended))
+    )
 
 
 def _request_cancel() -> Executable:

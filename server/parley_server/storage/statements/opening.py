@@ -8,8 +8,12 @@ from sqlalchemy import (
     Integer,
     Select,
     Text,
+    and_,
+    bindparam,
+    case,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -29,6 +33,7 @@ from parley_server.storage.statements.parts import (
     FINGERPRINT,
     LEASE_END,
     ONE,
+    ONE_SMALL,
     OWNER,
     PREVIEW,
     REQUEST,
@@ -38,10 +43,12 @@ from parley_server.storage.statements.parts import (
     TURN_ABANDONED_TEXT,
     USER,
     ZERO,
+    ZERO_SMALL,
     compiled,
     events_gone,
     held_conversation,
     is_free,
+    spent_attempts,
     word,
 )
 from parley_server.storage.tables import conversation, message, turn
@@ -242,24 +249,41 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     """Take the lease of a turn that is still the newest. One row, its attempt and fence, if taken.
 
     Args:
-        is_new_attempt: True: a failed or abandoned turn, to be run again; its events go. False: an
-            abandoned one, to be ended with what it has.
+        is_new_attempt: True: a failed or abandoned turn that nobody has asked to stop and that has
+            an attempt left, to be run again; its events go. False: an abandoned one, or one that
+            was to be stopped, to be ended with what it has.
     """
     held = held_conversation()
-    changes = {
+    changes: dict[str, Any] = {
         "state": word(TurnState.RUNNING),
-        "attempt": turn.c.attempt + literal_column("1", Integer),
-        "cancel_requested_time": null(),
         "error_reason": null(),
         "error_text": null(),
         "end_time": null(),
     }
-    is_open = turn.c.state == word(TurnState.RUNNING)
+    is_abandoned = turn.c.state == word(TurnState.RUNNING)
+    is_failed = turn.c.state == word(TurnState.FAILED)
+    is_to_stop = turn.c.cancel_requested_time.is_not(None)
+    if is_new_attempt:
+        changes |= {
+            "attempt": turn.c.attempt + ONE_SMALL,
+            "spent_attempts": spent_attempts(),
+            "abandoned_attempts": case(
+                (is_abandoned, turn.c.abandoned_attempts + ONE_SMALL), else_=ZERO_SMALL
+            ),
+        }
+        is_right = and_(
+            or_(is_abandoned, is_failed),
+            not_(is_to_stop),
+            spent_attempts() < bindparam("max_attempts", type_=Integer),
+        )
+    else:
+        # From here on it is to be stopped, even if this worker does not get to ending it.
+        changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, func.now())
+        is_right = or_(is_abandoned, and_(is_failed, is_to_stop))
     retaken = (
         update(turn)
-        .values(changes if is_new_attempt else {"state": word(TurnState.RUNNING)})
-        .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
-        .where(or_(is_open, turn.c.state == word(TurnState.FAILED)) if is_new_attempt else is_open)
+        .values(changes)
+        .where(turn.c.owner_id == OWNER, turn.c.id == TURN, is_right)
         .where(turn.c.user_sequence == held.c.last_sequence, is_free(held))
         .returning(turn.c.id, turn.c.attempt)
         .cte("retaken")

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    case,
     cast,
     delete,
     func,
@@ -23,8 +24,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from parley_server.core.model import UNCOUNTED
 from parley_server.storage.running import Statement
-from parley_server.storage.tables import conversation, turn_event
+from parley_server.storage.tables import conversation, turn, turn_event
 
 TURN_ABANDONED_TEXT = "the worker that ran the turn went away"
 
@@ -64,10 +66,21 @@ LEASE_END = func.now() + cast(bindparam("lease", type_=Interval), Interval)
 # Constants are written into the statement: a parameter each would be sent with every call.
 ONE = literal_column("1::bigint", BigInteger)
 ZERO = literal_column("0::bigint", BigInteger)
+ONE_SMALL = literal_column("1", Integer)
+ZERO_SMALL = literal_column("0", Integer)
 
 
 def word(of: StrEnum) -> ColumnElement[str]:
     return literal_column(f"'{of.value}'::text", Text)
+
+
+def spent_attempts() -> ColumnElement[int]:
+    """How many attempts of a turn that has ended without an answer count, the last one included.
+
+    Of an abandoned turn no reason is stored yet, and its attempt counts. `rows.turn` says the same.
+    """
+    is_uncounted = turn.c.error_reason.in_([word(reason) for reason in UNCOUNTED])
+    return turn.c.spent_attempts + case((is_uncounted, ZERO_SMALL), else_=ONE_SMALL)
 
 
 def held_conversation() -> CTE:

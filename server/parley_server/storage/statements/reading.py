@@ -53,6 +53,8 @@ TURN_COLUMNS = (
     turn.c.context_message_count,
     turn.c.context_omitted_count,
     turn.c.cancel_requested_time.is_not(None),
+    turn.c.spent_attempts,
+    turn.c.abandoned_attempts,
 )
 
 

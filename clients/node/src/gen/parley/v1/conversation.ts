@@ -146,7 +146,10 @@ export const TurnState = {
   RUNNING: "TURN_STATE_RUNNING",
   /** COMPLETED - Answered, for good. */
   COMPLETED: "TURN_STATE_COMPLETED",
-  /** FAILED - The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists. */
+  /**
+   * FAILED - The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
+   * and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+   */
   FAILED: "TURN_STATE_FAILED",
   /** CANCELLED - Stopped on request, for good; what had been said is the answer. */
   CANCELLED: "TURN_STATE_CANCELLED",

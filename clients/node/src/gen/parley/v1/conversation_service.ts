@@ -1991,8 +1991,8 @@ export const ConversationServiceService = {
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-   * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-   * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+   * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
    */
   chat: {
     path: "/parley.v1.ConversationService/Chat" as const,
@@ -2008,7 +2008,7 @@ export const ConversationServiceService = {
    *
    * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
    * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-   * worker dies takes the turn over by itself.
+   * worker dies takes the turn over by itself, as long as the turn has an attempt left.
    *
    * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
    *
@@ -2076,7 +2076,9 @@ export const ConversationServiceService = {
    * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
    *
    * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-   * then. A turn that has ended stays as it is.
+   * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+   * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+   * died, what a stream had stored is kept; of one without a stream, nothing.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -2120,8 +2122,8 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-   * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-   * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+   * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
    */
   chat: handleUnaryCall<ChatRequest, ChatResponse>;
   /**
@@ -2129,7 +2131,7 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    *
    * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
    * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-   * worker dies takes the turn over by itself.
+   * worker dies takes the turn over by itself, as long as the turn has an attempt left.
    *
    * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
    *
@@ -2163,7 +2165,9 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
    *
    * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-   * then. A turn that has ended stays as it is.
+   * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+   * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+   * died, what a stream had stored is kept; of one without a stream, nothing.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -2189,8 +2193,8 @@ export interface ConversationServiceClient extends Client {
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-   * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-   * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+   * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
    */
   chat(request: ChatRequest, callback: (error: ServiceError | null, response: ChatResponse) => void): ClientUnaryCall;
   chat(
@@ -2209,7 +2213,7 @@ export interface ConversationServiceClient extends Client {
    *
    * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
    * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-   * worker dies takes the turn over by itself.
+   * worker dies takes the turn over by itself, as long as the turn has an attempt left.
    *
    * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
    *
@@ -2290,7 +2294,9 @@ export interface ConversationServiceClient extends Client {
    * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
    *
    * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-   * then. A turn that has ended stays as it is.
+   * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+   * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+   * died, what a stream had stored is kept; of one without a stream, nothing.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */

@@ -144,6 +144,14 @@ export const ErrorReason = {
    * What to do: call again after RetryInfo's delay, which is when the next turn may start.
    */
   TURN_LIMIT_REACHED: "ERROR_REASON_TURN_LIMIT_REACHED",
+  /**
+   * ATTEMPTS_EXHAUSTED - FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
+   * so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
+   * their worker was shut down do not count. Metadata: turn_id, attempts.
+   * Example: a tool ends the worker each time that the agent calls it.
+   * What to do: send the message again with a new request id, if it is still wanted.
+   */
+  ATTEMPTS_EXHAUSTED: "ERROR_REASON_ATTEMPTS_EXHAUSTED",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -177,6 +185,7 @@ export namespace ErrorReason {
   export type INTERNAL = typeof ErrorReason.INTERNAL;
   export type WATCH_EXPIRED = typeof ErrorReason.WATCH_EXPIRED;
   export type TURN_LIMIT_REACHED = typeof ErrorReason.TURN_LIMIT_REACHED;
+  export type ATTEMPTS_EXHAUSTED = typeof ErrorReason.ATTEMPTS_EXHAUSTED;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -263,6 +272,9 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 26:
     case "ERROR_REASON_TURN_LIMIT_REACHED":
       return ErrorReason.TURN_LIMIT_REACHED;
+    case 27:
+    case "ERROR_REASON_ATTEMPTS_EXHAUSTED":
+      return ErrorReason.ATTEMPTS_EXHAUSTED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -326,6 +338,8 @@ export function errorReasonToNumber(object: ErrorReason): number {
       return 25;
     case ErrorReason.TURN_LIMIT_REACHED:
       return 26;
+    case ErrorReason.ATTEMPTS_EXHAUSTED:
+      return 27;
     case ErrorReason.UNRECOGNIZED:
     default:
       return -1;

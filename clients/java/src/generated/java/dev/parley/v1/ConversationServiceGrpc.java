@@ -323,8 +323,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     default void chat(dev.parley.v1.ChatRequest request,
@@ -337,7 +337,7 @@ public final class ConversationServiceGrpc {
      * The same turn as Chat, as it comes. Scope: parley.write.
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself.
+     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
      * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
      * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
      * send the call again.
@@ -388,7 +388,9 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
      * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is.
+     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+     * died, what a stream had stored is kept; of one without a stream, nothing.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -470,8 +472,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public void chat(dev.parley.v1.ChatRequest request,
@@ -485,7 +487,7 @@ public final class ConversationServiceGrpc {
      * The same turn as Chat, as it comes. Scope: parley.write.
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself.
+     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
      * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
      * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
      * send the call again.
@@ -540,7 +542,9 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
      * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is.
+     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+     * died, what a stream had stored is kept; of one without a stream, nothing.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -601,8 +605,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) throws io.grpc.StatusException {
@@ -615,7 +619,7 @@ public final class ConversationServiceGrpc {
      * The same turn as Chat, as it comes. Scope: parley.write.
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself.
+     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
      * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
      * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
      * send the call again.
@@ -668,7 +672,9 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
      * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is.
+     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+     * died, what a stream had stored is kept; of one without a stream, nothing.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -729,8 +735,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) {
@@ -743,7 +749,7 @@ public final class ConversationServiceGrpc {
      * The same turn as Chat, as it comes. Scope: parley.write.
      * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
      * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself.
+     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
      * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
      * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
      * send the call again.
@@ -795,7 +801,9 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
      * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is.
+     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+     * died, what a stream had stored is kept; of one without a stream, nothing.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -855,8 +863,8 @@ public final class ConversationServiceGrpc {
      * again as often as one likes: the turn is made once, and its answer is replayed.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
-     * AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED
-     * (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ChatResponse> chat(
@@ -908,7 +916,9 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
      * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is.
+     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
+     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
+     * died, what a stream had stored is kept; of one without a stream, nothing.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */

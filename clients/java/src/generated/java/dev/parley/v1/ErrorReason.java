@@ -262,6 +262,18 @@ public enum ErrorReason
    * <code>ERROR_REASON_TURN_LIMIT_REACHED = 26;</code>
    */
   ERROR_REASON_TURN_LIMIT_REACHED(26),
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
+   * so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
+   * their worker was shut down do not count. Metadata: turn_id, attempts.
+   * Example: a tool ends the worker each time that the agent calls it.
+   * What to do: send the message again with a new request id, if it is still wanted.
+   * </pre>
+   *
+   * <code>ERROR_REASON_ATTEMPTS_EXHAUSTED = 27;</code>
+   */
+  ERROR_REASON_ATTEMPTS_EXHAUSTED(27),
   UNRECOGNIZED(-1),
   ;
 
@@ -510,6 +522,18 @@ public enum ErrorReason
    * <code>ERROR_REASON_TURN_LIMIT_REACHED = 26;</code>
    */
   public static final int ERROR_REASON_TURN_LIMIT_REACHED_VALUE = 26;
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
+   * so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
+   * their worker was shut down do not count. Metadata: turn_id, attempts.
+   * Example: a tool ends the worker each time that the agent calls it.
+   * What to do: send the message again with a new request id, if it is still wanted.
+   * </pre>
+   *
+   * <code>ERROR_REASON_ATTEMPTS_EXHAUSTED = 27;</code>
+   */
+  public static final int ERROR_REASON_ATTEMPTS_EXHAUSTED_VALUE = 27;
 
 
   public final int getNumber() {
@@ -563,6 +587,7 @@ public enum ErrorReason
       case 24: return ERROR_REASON_INTERNAL;
       case 25: return ERROR_REASON_WATCH_EXPIRED;
       case 26: return ERROR_REASON_TURN_LIMIT_REACHED;
+      case 27: return ERROR_REASON_ATTEMPTS_EXHAUSTED;
       default: return null;
     }
   }

@@ -39,7 +39,8 @@ public enum TurnState
   TURN_STATE_COMPLETED(2),
   /**
    * <pre>
-   * The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists.
+   * The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
+   * and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
    * </pre>
    *
    * <code>TURN_STATE_FAILED = 3;</code>
@@ -82,7 +83,8 @@ public enum TurnState
   public static final int TURN_STATE_COMPLETED_VALUE = 2;
   /**
    * <pre>
-   * The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists.
+   * The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
+   * and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
    * </pre>
    *
    * <code>TURN_STATE_FAILED = 3;</code>

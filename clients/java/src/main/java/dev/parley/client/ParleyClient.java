@@ -64,8 +64,8 @@ public final class ParleyClient implements AutoCloseable {
      * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white space
      * @return the answer, replayed if the turn had been answered before
      * @throws ParleyException ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
-     *     TurnSuperseded, AgentRefused, Unavailable, DeadlineExceeded, and what any call may throw: InvalidRequest,
-     *     Unauthenticated, ScopeMissing, Overloaded, InternalError
+     *     TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and what any call may
+     *     throw: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError
      * @throws IllegalArgumentException the message cannot be sent
      */
     public Answer chat(String message, ChatOptions options) {

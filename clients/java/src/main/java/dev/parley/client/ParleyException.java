@@ -16,7 +16,7 @@ import java.util.Optional;
  * ├── ConversationNotFound, TurnNotFound
  * ├── RequestIdReused
  * ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
- * ├── TurnSuperseded, SequenceNotReached
+ * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
  * ├── AgentRefused
  * ├── Overloaded ─ TurnLimitReached
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -182,6 +182,14 @@ public class ParleyException extends RuntimeException {
     /** The turn failed and the conversation went on: send the message with a new request id. */
     public static final class TurnSuperseded extends ParleyException {
         TurnSuperseded(Failure failure) { super(failure); }
+    }
+
+    /** The turn failed as often as it may: send the message with a new request id, if at all. */
+    public static final class AttemptsExhausted extends ParleyException {
+        AttemptsExhausted(Failure failure) { super(failure); }
+
+        /** Returns how many attempts in a row failed; 0: the server did not say. */
+        public int attempts() { return Integer.parseInt(metadata().getOrDefault("attempts", "0")); }
     }
 
     /** The minimal sequence is above the conversation's last one. */

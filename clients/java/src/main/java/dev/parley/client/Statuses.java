@@ -41,6 +41,7 @@ final class Statuses {
             entry("SEQUENCE_MISMATCH", ParleyException.SequenceMismatch::new),
             entry("LEASE_LOST", ParleyException.LeaseLost::new),
             entry("TURN_SUPERSEDED", ParleyException.TurnSuperseded::new),
+            entry("ATTEMPTS_EXHAUSTED", ParleyException.AttemptsExhausted::new),
             entry("SEQUENCE_NOT_REACHED", ParleyException.SequenceNotReached::new),
             entry("AGENT_REFUSED", ParleyException.AgentRefused::new),
             entry("AGENT_TIMEOUT", ParleyException.AgentTimeout::new),
