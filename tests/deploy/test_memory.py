@@ -15,9 +15,7 @@ TINY: Change = (LIMIT, "max_heap_size_bytes: 1048576")
 ACTION = "overload.envoy.overload_actions.{}.active"
 
 
-async def test_envoy_with_room_takes_calls(
-    start_service: StartService, tmp_path: Path
-) -> None:
+async def test_envoy_with_room_takes_calls(start_service: StartService, tmp_path: Path) -> None:
     service = await start_service()
     async with Envoy(tmp_path, [service.port]) as envoy:
         await envoy.until_healthy(service.port)
