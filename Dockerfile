@@ -1,6 +1,9 @@
 # Parley's server without embedded Postgres and local model: give it PARLEY_DATABASE_URL and
 # PARLEY_AGENT. The README says how, under "In production".
 
+# A tag can be moved. To build from the very same base image again, name its digest as well:
+#   docker build --build-arg PYTHON=3.11-slim-bookworm@sha256:DIGEST .
+# where DIGEST is what `docker buildx imagetools inspect python:3.11-slim-bookworm` says. Both stages use it.
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build

@@ -341,6 +341,9 @@ class Worker:
     async def _look_at_schema(self) -> bool:
         try:
             schema.check_version(*(await self.store.schema() or (0, 0)))
-        except (StoreUnavailable, UnsafeDatabase):
+            await self.store.check_row_security()
+        except (StoreUnavailable, UnsafeDatabase) as error:
+            if isinstance(error, UnsafeDatabase) and self._is_told_ready:
+                log.error("the database must not be used", why=str(error))
             return False
         return True

@@ -66,9 +66,19 @@ def worker() -> None:
 
 
 @app.command()
-def migrate() -> None:
-    """Bring the database's schema up to date, and switch row security as it is set."""
+def migrate(
+    drop_row_security: Annotated[
+        bool,
+        typer.Option(
+            "--drop-row-security",
+            help="Take the policies of row security away. First stop the workers that need them.",
+        ),
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date, and switch row security on if it is set."""
     settings = _settings()
+    if drop_row_security and settings.row_security:
+        _refuse("--drop-row-security and PARLEY_ROW_SECURITY exclude each other")
     url = settings.migrate_database_url or settings.database_url
     if url is None:
         _say("Nothing to do: the embedded database is brought up to date at every start.")
@@ -76,10 +86,12 @@ def migrate() -> None:
     from parley_server.storage import row_security, schema
 
     def start() -> None:
-        applied = schema.migrate(url.get_secret_value())
+        address, is_on = url.get_secret_value(), settings.row_security
+        if not is_on and not drop_row_security:
+            row_security.check_off(address)  # before anything is changed
+        applied = schema.migrate(address)
+        is_new = row_security.switch(address, is_on=is_on, may_drop=drop_row_security)
         _say(f"Applied: {', '.join(applied)}." if applied else "The schema is up to date.")
-        is_on = settings.row_security
-        is_new = row_security.switch(url.get_secret_value(), is_on=is_on)
         _say(f"Row security {'was switched' if is_new else 'is'} {'on' if is_on else 'off'}.")
 
     _refusing(start)

@@ -6,9 +6,10 @@ own, start while this one is still importing.
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from pydantic import SecretStr
 
@@ -50,6 +51,7 @@ def prepared(
             meanwhile()
         if url is not None:
             schema.migrate(url.result())
+            started.enter_context(postgres.kept())
             found["database_url"] = SecretStr(url.result())
             found.update(_dev_keys(settings))
         if endpoint is not None:
@@ -87,8 +89,11 @@ def dev_secret(settings: Settings) -> str:
     path = settings.data_dir / "secret"
     if not path.exists():
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_suffix(".new")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        # Of several that make one at once, the first one's stays: a link replaces nothing.
+        draft, name = tempfile.mkstemp(prefix="secret.", dir=settings.data_dir)
+        with open(draft, "w") as file:
             file.write(secrets.token_urlsafe(48))
-        draft.rename(path)
+        with suppress(FileExistsError):
+            os.link(name, path)
+        os.unlink(name)
     return path.read_text()

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -207,3 +208,59 @@ def test_istio_and_linkerd_retry_turns_only_with_a_request_id() -> None:
             matches = [m for rule in route["spec"]["rules"] for m in rule["matches"]]
             for match in matches:
                 assert "headers" in match or match["method"]["method"] not in TURNS
+
+
+def policies() -> dict[str, dict[str, Any]]:
+    """Return the network policies by the pods that they are for."""
+    found = [m["spec"] for _, m in manifests() if m["kind"] == "NetworkPolicy"]
+    return {spec["podSelector"]["matchLabels"]["app"]: spec for spec in found}
+
+
+def test_network_policies_are_for_every_pod_and_let_nothing_else_in_or_out() -> None:
+    """Fails when pods have no policy: all in the cluster reach them, and they reach all."""
+    pods = {
+        m["spec"]["template"]["metadata"]["labels"]["app"]
+        for _, m in manifests()
+        if m["kind"] in ("Deployment", "Job")
+    }
+    assert pods == set(policies())
+    for spec in policies().values():
+        assert ["Ingress", "Egress"] == spec["policyTypes"]
+        for rule in [*spec.get("ingress", []), *spec["egress"]]:
+            assert rule["ports"], "a rule for all ports"
+            assert rule.get("from") or rule.get("to"), "a rule for all peers"
+
+
+def test_callers_reach_calls_and_not_metrics() -> None:
+    ports = {
+        p["name"] for p in the("Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
+    rules = policies()["parley"]["ingress"]
+    assert ports == {port["port"] for rule in rules for port in rule["ports"]}
+    for rule in rules:
+        assert 1 == len(rule["ports"]), "who may call may not read metrics"
+    assert "ingress" not in policies()["parley-migrate"]
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "10.1.2.3", "192.168.0.1", "fd00::1"])
+def test_what_a_model_makes_a_worker_fetch_is_on_the_internet(address: str) -> None:
+    """A tool that is talked into reading a cloud's metadata service or a neighbour cannot."""
+    blocks = [
+        peer["ipBlock"]
+        for rule in policies()["parley"]["egress"]
+        for peer in rule["to"]
+        if "ipBlock" in peer
+    ]
+    for block in blocks:
+        is_inside = ip_address(address) in ip_network(block["cidr"])
+        excepted = [ip_network(network) for network in block["except"]]
+        assert not is_inside or any(ip_address(address) in network for network in excepted)
+    assert 2 == len(blocks)
+
+
+def test_base_image_can_be_pinned_by_one_argument() -> None:
+    """Fails when a stage names its image itself: a digest would then hold half of the build."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    images = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert ["python:${PYTHON}"] * 2 == images
+    assert 1 == sum(line.startswith("ARG PYTHON=") for line in lines)

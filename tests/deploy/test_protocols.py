@@ -17,6 +17,7 @@ import yaml
 from google.rpc import error_details_pb2, status_pb2
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.config import Settings
 from support.databases import a_database
 from support.envoys import CONFIG, Caller, Envoy, with_tls
 from support.processes import ServerProcess
@@ -182,6 +183,18 @@ async def test_json_holds_a_whole_page_of_the_longest_messages(deployed: Deploym
     assert 200 == page.status_code
     assert len(page.content) > 2**21
     assert 2**20 >= sum(len(m["content"]) for m in page.json()["messages"]) > 2**20 - 2**17
+
+
+async def test_json_takes_the_longest_message(deployed: Deployment) -> None:
+    """As long as a message may be by default, and twice as long in JSON."""
+    message = '"\n' * (Settings.model_fields["max_message_bytes"].default // 2)
+    answer = await deployed.json(
+        "POST", "/v1/conversations:chat", user="longest", json={"message": message}
+    )
+    assert 200 == answer.status_code
+    path = f"/v1/conversations/{answer.json()['conversation_id']}/messages"
+    page = await deployed.json("GET", path, user="longest")
+    assert message == page.json()["messages"][0]["content"]
 
 
 async def test_error_comes_whole_through_grpc(deployed: Deployment) -> None:

@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from parley_server.storage import connections
+from parley_server.storage.row_security import OWNED_TABLES
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.processes import ServerProcess, run, start
 from support.proxy import PostgresProxy
@@ -134,17 +135,49 @@ def test_migrate_by_a_role_that_may_not_is_one_sentence(postgres_url: str, stran
 
 def test_migrate_switches_row_security_as_it_is_set_and_says_so(database_url: str) -> None:
     url = {"PARLEY_DATABASE_URL": database_url}
-    told = [
-        run("migrate", **url, PARLEY_ROW_SECURITY=value).stderr.splitlines()[-1]
-        for value in ("", "1", "1", "0")
-    ]
 
-    assert [
-        "Row security is off.",
-        "Row security was switched on.",
-        "Row security is on.",
-        "Row security was switched off.",
-    ] == told
+    def told(*options: str, is_set: str) -> str:
+        done = run("migrate", *options, **url, PARLEY_ROW_SECURITY=is_set)
+        assert 0 == done.returncode, done.stderr
+        return done.stderr.splitlines()[-1]
+
+    drop = "--drop-row-security"
+    assert "Row security is off." == told(is_set="")
+    assert "Row security was switched on." == told(is_set="1")
+    assert "Row security is on." == told(is_set="1")
+    assert "Row security was switched off." == told(drop, is_set="0")
+    assert "Row security is off." == told(drop, is_set="")
+
+
+@pytest.mark.parametrize("is_set", ["", "0"])
+def test_migrate_without_the_setting_leaves_row_security_on_and_refuses(
+    database_url: str, is_set: str
+) -> None:
+    """Fails when policies go because a variable was forgotten, or when it migrates all the same."""
+    url = {"PARLEY_DATABASE_URL": database_url}
+    run("migrate", **url, PARLEY_ROW_SECURITY="1")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE parley_schema SET version = 0")
+
+        said = refusal(run("migrate", **url, PARLEY_ROW_SECURITY=is_set))
+
+        assert "set it to 1" in said
+        assert "`parley-server migrate --drop-row-security`" in said
+        counted = "SELECT count(*) FROM pg_policy"
+        assert connection.execute(counted).fetchone() == (len(OWNED_TABLES),)
+        unchanged = connection.execute("SELECT version FROM parley_schema").fetchone()
+        assert (0,) == unchanged
+
+
+def test_dropping_row_security_and_asking_for_it_exclude_each_other(database_url: str) -> None:
+    done = run(
+        "migrate",
+        "--drop-row-security",
+        PARLEY_DATABASE_URL=database_url,
+        PARLEY_ROW_SECURITY="1",
+    )
+
+    assert "--drop-row-security and PARLEY_ROW_SECURITY exclude each other" == refusal(done)
 
 
 def test_row_security_is_refused_with_the_embedded_database(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """Health, and the end of a process: what is open then, and how long it may take."""
 
 import asyncio
+import os
 import signal
+import stat
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import grpc
@@ -13,6 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.config import Settings
+from parley_server.prepared import dev_secret
 from support.agents import Gate, ScriptedAgent
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
 from support.processes import ServerProcess
@@ -141,3 +148,43 @@ async def test_a_call_that_waits_on_a_draining_worker_starts_no_turn(
     assert ["first"] == [run.window.messages[-1].content for run in agent.runs]
     other = await start_service()
     assert 2 == (await other.history(conversation_id)).last_sequence
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_embedded_database_that_dies_comes_back_by_itself(
+    tmp_path: Path, workers: int
+) -> None:
+    """Fails when nobody looks after it: every call then ends STORE_UNAVAILABLE, for good."""
+    pid_file = tmp_path / "postgres" / "data" / "postmaster.pid"
+    with ServerProcess(None, data_dir=tmp_path, workers=workers) as server:
+        conversation_id = (await server.chat()).conversation_id
+        died = int(pid_file.read_text().split()[0])
+        os.kill(died, signal.SIGKILL)
+
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    answer = await server.chat(conversation_id=conversation_id, request_id="again")
+                    break
+                except grpc.aio.AioRpcError as error:
+                    assert grpc.StatusCode.UNAVAILABLE == error.code()
+        assert 3 == answer.user_sequence
+        assert died != int(pid_file.read_text().split()[0])
+        assert 0 == server.stop()
+
+
+def test_secret_that_several_make_at_once_is_one(tmp_path: Path) -> None:
+    """`serve` and `token` in a new folder. Fails when the second one's replaces the first one's."""
+    settings = Settings(data_dir=tmp_path / "new")
+    ready = Barrier(8)
+
+    def make(_: int) -> str:
+        ready.wait()
+        return dev_secret(settings)
+
+    with ThreadPoolExecutor(8) as threads:
+        made = set(threads.map(make, range(8)))
+    assert 1 == len(made)
+    assert 64 == len(made.pop())
+    assert ["secret"] == [path.name for path in settings.data_dir.iterdir()]
+    assert 0o600 == stat.S_IMODE((settings.data_dir / "secret").stat().st_mode)

@@ -1,15 +1,13 @@
 """What a start waits for, and what takes a worker's readiness away."""
 
-import asyncio
 import time
 
 import psycopg
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley_server import app
 from parley_server.storage.database import DatabaseAway
-from support.services import Service, StartService
+from support.services import Service, StartService, health, until_health
 
 NOWHERE = "postgresql://ada@127.0.0.1:1/x"
 
@@ -36,14 +34,3 @@ async def test_readiness_follows_the_schema_and_liveness_does_not(
         assert "SERVING" == await health(service, "liveness")
         connection.execute("UPDATE parley_schema SET oldest_worker = 1")
         await until_health(service, "SERVING")
-
-
-async def health(service: Service, name: str = "") -> str:
-    asked = health_pb2.HealthCheckRequest(service=name)
-    answer = await health_pb2_grpc.HealthStub(service.channel).Check(asked, timeout=20)
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-
-
-async def until_health(service: Service, expected: str) -> None:
-    while await health(service) != expected:
-        await asyncio.sleep(0.05)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2, conversation_service_pb2_grpc, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
@@ -101,6 +102,19 @@ class Service:
     async def turn(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
         request = pb.GetTurnRequest(**fields)
         return (await self.stub.GetTurn(request, timeout=20, metadata=metadata(user))).turn
+
+
+async def health(service: Service, name: str = "") -> str:
+    """Return what a service tells health checks."""
+    asked = health_pb2.HealthCheckRequest(service=name)
+    answer = await health_pb2_grpc.HealthStub(service.channel).Check(asked, timeout=20)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+async def until_health(service: Service, expected: str) -> None:
+    """Wait until a service tells health checks what is expected."""
+    while await health(service) != expected:
+        await asyncio.sleep(0.05)
 
 
 def metadata(user: str) -> tuple[tuple[str, str], ...]:

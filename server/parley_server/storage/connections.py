@@ -88,6 +88,8 @@ class Connections:
         self._check: asyncio.Task[None] | None = None
         self._is_away = False
         self._answered_at = 0.0
+        self.is_refusing = False
+        """Whether statements are refused: the database is not what this worker's settings say."""
 
     async def _configure(self, connection: Connection) -> None:
         connection.is_preparing = self._is_prepared
@@ -121,6 +123,8 @@ class Connections:
         self, work: Callable[[Connection], Awaitable[list[Row]]]
     ) -> list[Row]:
         """Run several statements on one connection. Raises as `run` does."""
+        if self.is_refusing:
+            raise StoreUnavailable
         try:
             wait_s = AWAY_WAIT_S if self._is_away else CONNECTION_WAIT_S
             connection = await self._pool.getconn(wait_s)

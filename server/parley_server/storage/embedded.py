@@ -16,7 +16,6 @@ postmaster.pid may be a zombie's or by now a stranger's.
 Source: docs/decisions/0002-embedded-postgres.md
 """
 
-import fcntl
 import importlib.util
 import os
 import pwd
@@ -28,15 +27,25 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import IO, Self
 
 import psycopg
+import structlog
 from psycopg.pq import PGconn, Ping
 
+from parley_server.storage import locks
+
+logger = structlog.get_logger("parley.storage")
+
 START_S = 120.0
+LOOK_S = 0.1
+"""How often a Postgres that is kept is looked at."""
+RESTART_PAUSE_S = 1.0
+"""How long after a start that failed the next one is tried."""
 STOP_S = 20.0
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 
@@ -98,6 +107,8 @@ class EmbeddedPostgres:
         self._socket_folder = self._home
         self._owned: ExitStack | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_over = Event()
+        """Set when what is kept is to be started no more."""
 
     @property
     def log_file(self) -> Path:
@@ -152,6 +163,33 @@ class EmbeddedPostgres:
             self._owned.close()
             self._owned = None
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside the block, start Postgres again whenever it ends by itself, under the same URL.
+
+        Guarantees: what was committed is there afterwards; a start that fails is tried again.
+        """
+        keeping = Thread(target=self._keep, name="embedded Postgres")
+        keeping.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            keeping.join()
+            self._is_over.clear()
+
+    def _keep(self) -> None:
+        while not self._is_over.wait(LOOK_S):
+            if self.pid is not None:
+                continue
+            logger.error("the embedded Postgres ended by itself: it is started again")
+            try:
+                self._launch()
+            except (OSError, PostgresNotStarted) as error:
+                if not self._is_over.is_set():
+                    logger.error("the embedded Postgres cannot be started", why=str(error))
+                    self._is_over.wait(RESTART_PAUSE_S)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -167,15 +205,12 @@ class EmbeddedPostgres:
         self._home.chmod(0o700)
         with ExitStack() as held:
             lock = held.enter_context((self._home / "owner.lock").open("a+"))
-            if not _lock(lock):
-                lock.seek(0)
+            owner = locks.owned(lock)
+            if owner is not None:
                 raise PostgresNotStarted(
-                    f"{self._data_dir} is in use by the server with process id {lock.read()}: "
+                    f"{self._data_dir} is in use by the server with process id {owner}: "
                     "stop that one, or set another PARLEY_DATA_DIR."
                 )
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
             if not _SOCKET_FOLDER.fullmatch(str(self._home)):
                 short = tempfile.TemporaryDirectory(prefix="parley-", dir="/tmp")
                 self._socket_folder = Path(held.enter_context(short), "postgres")
@@ -185,7 +220,7 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         with open(self.log_file, "ab", opener=partial(os.open, mode=0o600)) as log:
             for _ in self._waiting("an earlier Postgres to end"):
-                if _lock(log):
+                if locks.locked(log):
                     break
                 self._end_leftover()
             if log.tell() > LOG_LIMIT_BYTES:
@@ -242,6 +277,8 @@ class EmbeddedPostgres:
         start, said = time.monotonic(), False
         while time.monotonic() < start + START_S:
             yield
+            if self._is_over.is_set():
+                raise PostgresNotStarted(f"Waits no longer for {what}.")
             if not said and time.monotonic() > start + 1:
                 self._say(f"Waiting for {what} …")
                 said = True
@@ -297,14 +334,6 @@ def _path_of(program: str) -> str:
             "install Parley with its extra [embedded]."
         )
     return str(Path(wheel.submodule_search_locations[0], "pginstall", "bin", program))
-
-
-def _lock(file: IO[bytes] | IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _sync(folder: Path) -> None:

@@ -32,8 +32,9 @@ from parley_server.core.model import (
     WindowMessage,
 )
 from parley_server.core.ports import ConversationCursor
-from parley_server.storage import rows, statements
+from parley_server.storage import row_security, rows, statements
 from parley_server.storage.connections import Connections
+from parley_server.storage.database import UnsafeDatabase
 from parley_server.storage.running import Connection, Parameters, Row, Statement
 
 TITLE_CHARACTERS = 80
@@ -78,6 +79,7 @@ class PostgresStore:
         self._lease = timedelta(seconds=lease_s)
         self._max_turns = max_turns_per_minute
         self._max_attempts = max_attempts
+        self._has_row_security = has_row_security
         self._claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
 
@@ -97,6 +99,21 @@ class PostgresStore:
         """Return the schema's version, and the oldest worker it is for; None: it has neither."""
         found = await self.ending.run(statements.SCHEMA, {})
         return (found[0][0], found[0][1]) if found else None
+
+    async def check_row_security(self) -> None:
+        """Look whether the policies are as this worker's setting says; refuse work while not.
+
+        Raises: UnsafeDatabase: they are not; StoreUnavailable: they cannot be looked at now.
+        Guarantees: until a look finds them so again, claims and reads raise StoreUnavailable.
+            Turns that are open may end.
+        """
+        seen = (await self.ending.run(row_security.LOOK, {}))[0]
+        try:
+            row_security.check_look(seen, is_on=self._has_row_security)
+        except UnsafeDatabase:
+            self._claiming.is_refusing = True
+            raise
+        self._claiming.is_refusing = False
 
     # Turns
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import asyncpg
 import psycopg
@@ -23,7 +24,7 @@ import pytest
 import sqlalchemy
 from psycopg.pq import PGconn, Ping
 
-from parley_server.storage import embedded
+from parley_server.storage import embedded, locks
 from parley_server.storage.embedded import LOG_LIMIT_BYTES, EmbeddedPostgres, PostgresNotStarted
 
 SERVER = """
@@ -156,6 +157,106 @@ def test_second_server_process_is_refused_while_the_first_lives(shared: Embedded
         shared.start()
     server.kill()
     server.communicate()
+    shared.start()
+
+
+def test_of_several_first_starts_at_once_one_wins_and_the_others_say_so(tmp_path: Path) -> None:
+    starters = [EmbeddedPostgres(tmp_path / "new" / "data", say=_silent) for _ in range(6)]
+    ready = Barrier(len(starters))
+
+    def start(one: EmbeddedPostgres) -> str:
+        ready.wait()
+        try:
+            return one.start()
+        except PostgresNotStarted as refusal:
+            return str(refusal)
+
+    with ThreadPoolExecutor(len(starters)) as threads:
+        said = list(threads.map(start, starters))
+    won = [text for text in said if text.startswith("postgresql:")]
+    refused = [text for text in said if f"by the server with process id {os.getpid()}: " in text]
+    for one in starters:
+        one.stop()
+    assert (1, 5) == (len(won), len(refused)), said
+
+
+@pytest.mark.parametrize("written", ["", "that of a killed one"])
+def test_owner_that_has_not_written_down_its_process_id_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """Two starts at once. Fails when the file is read once: it names nobody, or a dead one."""
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    file = tmp_path / "postgres" / "owner.lock"
+    file.parent.mkdir()
+    file.write_text(str(killed.pid) if written else "")
+    with file.open("a+") as held:
+        assert locks.locked(held)
+
+        def write(_: float) -> None:
+            held.truncate(0)
+            held.write(str(os.getppid()))
+            held.flush()
+
+        monkeypatch.setattr(locks.time, "sleep", write)
+        with pytest.raises(PostgresNotStarted, match=f"process id {os.getppid()}: stop"):
+            EmbeddedPostgres(tmp_path).start()
+
+
+def test_owner_that_ends_before_it_says_who_it_is_leaves_the_cluster_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "owner.lock"
+    held = lock.open("a+")
+    assert locks.locked(held)
+    monkeypatch.setattr(locks.time, "sleep", lambda _: held.close())
+    with lock.open("a+") as mine:
+        assert locks.owned(mine) is None
+        assert str(os.getpid()) == lock.read_text()
+
+
+def test_postgres_that_dies_is_started_again_under_the_same_url(
+    shared: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """Fails when nobody looks at it: the server then has no database until it is restarted."""
+    url = shared.start()
+    with _kept(shared), shared.kept():
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            died = shared.pid
+            assert died is not None
+            os.kill(died, number)
+            _wait_until(lambda died=died: shared.pid not in (None, died) and _pings(url))
+    assert url == shared.start()
+
+
+def test_postgres_that_cannot_be_started_again_is_tried_until_it_can(
+    shared: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "RESTART_PAUSE_S", 0.01)
+    launch, tried = shared._launch, []
+
+    def fail_twice() -> None:
+        tried.append(1)
+        if len(tried) < 3:
+            raise PostgresNotStarted("no room")
+        launch()
+
+    url = shared.start()
+    monkeypatch.setattr(shared, "_launch", fail_twice)
+    with _kept(shared), shared.kept():
+        assert shared.pid is not None
+        os.kill(shared.pid, signal.SIGKILL)
+        _wait_until(lambda: len(tried) == 3 and _pings(url))
+
+
+def test_postgres_that_is_kept_is_not_started_again_once_it_is_stopped(
+    shared: EmbeddedPostgres,
+) -> None:
+    shared.start()
+    with shared.kept():
+        pass
+    shared.stop()
+    assert shared.pid is None
     shared.start()
 
 
@@ -345,6 +446,10 @@ def _kill_postmaster(postgres: EmbeddedPostgres) -> None:
     assert postgres.pid is not None
     os.kill(postgres.pid, signal.SIGKILL)
     _wait_until(lambda: postgres.pid is None)
+
+
+def _pings(url: str) -> bool:
+    return Ping.OK == PGconn.ping(url.encode())
 
 
 def _answers(postgres: EmbeddedPostgres) -> bool:

@@ -56,9 +56,22 @@ def test_switch_puts_policies_on_and_takes_them_away(database_url: str) -> None:
     others = {("parley_schema", False, False, 0), ("alembic_version", False, False, 0)}
     assert walled | others == policies(database_url)
 
-    assert row_security.switch(database_url, is_on=False)
-    assert not row_security.switch(database_url, is_on=False)
+    assert row_security.switch(database_url, is_on=False, may_drop=True)
+    assert not row_security.switch(database_url, is_on=False, may_drop=True)
     assert before == policies(database_url)
+
+
+def test_policies_are_taken_away_only_by_a_word_that_says_so(database_url: str) -> None:
+    """Fails when whoever forgets the setting switches the wall off below running workers."""
+    row_security.switch(database_url, is_on=True)
+    before = policies(database_url)
+
+    with pytest.raises(UnsafeDatabase, match="migrate --drop-row-security"):
+        row_security.switch(database_url, is_on=False)
+    assert before == policies(database_url)
+    run(database_url, "ALTER TABLE turn DISABLE ROW LEVEL SECURITY")
+    with pytest.raises(UnsafeDatabase, match="migrate --drop-row-security"):
+        row_security.switch(database_url, is_on=False)
 
 
 def test_switch_mends_what_was_half_undone(database_url: str, walled_url: str) -> None:

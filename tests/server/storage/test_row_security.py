@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 from psycopg import ClientCursor
+from psycopg.conninfo import conninfo_to_dict
 
+from parley_server.storage import row_security
 from parley_server.storage.connections import Connections, StatementFailed
 from parley_server.storage.row_security import OWNED_TABLES
 from parley_server.storage.running import OWNER_SETTING, Connection, Row, Statement
-from support.agents import ScriptedAgent
+from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.postgres_wire import PostgresWire, a_turns
-from support.services import StartService, an_id, gathered, refused
+from support.services import StartService, an_id, gathered, refused, until_health
 from support.twins import (
     CONVERSATION,
     LEASE_PASSED,
@@ -321,12 +323,84 @@ async def test_policies_that_appear_behind_a_worker_fail_its_calls(
     start_service: StartService, database_url: str, granted_url: str
 ) -> None:
     """Fails without row_security = off on its connections: all conversations then seem gone."""
-    from parley_server.storage import row_security
-
     service = await start_service(database_url=granted_url)
     conversation_id = (await service.chat()).conversation_id
     row_security.switch(database_url, is_on=True)
 
-    assert ("INTERNAL", "INTERNAL") == await refused(service.history(conversation_id))
-    row_security.switch(database_url, is_on=False)
+    # The first before the worker has looked, the second behind that.
+    assert await refused(service.history(conversation_id)) in (
+        ("INTERNAL", "INTERNAL"),
+        ("UNAVAILABLE", "STORE_UNAVAILABLE"),
+    )
+
+
+DISAGREEMENTS = {
+    "dropped": "ALTER TABLE message DISABLE ROW LEVEL SECURITY",
+    "not forced": "ALTER TABLE turn NO FORCE ROW LEVEL SECURITY",
+    "one more policy": "CREATE POLICY hole ON conversation USING (true)",
+    "an exempt role": "ALTER ROLE {role} BYPASSRLS",
+    "an owning role": "GRANT {owner} TO {role}",
+}
+AGREEMENTS = {
+    "dropped": "ALTER TABLE message ENABLE ROW LEVEL SECURITY",
+    "not forced": "ALTER TABLE turn FORCE ROW LEVEL SECURITY",
+    "one more policy": "DROP POLICY hole ON conversation",
+    "an exempt role": "ALTER ROLE {role} NOBYPASSRLS",
+    "an owning role": "REVOKE {owner} FROM {role}",
+}
+
+
+@pytest.mark.parametrize("what", DISAGREEMENTS)
+async def test_worker_whose_wall_goes_refuses_calls_until_it_is_back(
+    start_service: StartService,
+    database_url: str,
+    walled_url: str,
+    server_role: tuple[str, str],
+    what: str,
+) -> None:
+    """Fails when row security is looked at only at the start."""
+    service = await start_service(database_url=walled_url, row_security=True)
+    conversation_id = (await service.chat()).conversation_id
+    names = {"role": server_role[0], "owner": conninfo_to_dict(database_url)["user"]}
+    with psycopg.connect(as_superuser(database_url), autocommit=True) as admin:
+        try:
+            admin.execute(DISAGREEMENTS[what].format(**names))
+            await until_health(service, "NOT_SERVING")
+            gone = ("UNAVAILABLE", "STORE_UNAVAILABLE")
+            assert gone == await refused(service.history(conversation_id))
+            assert gone == await refused(service.chat(conversation_id=conversation_id))
+            assert gone == await refused(service.conversations())
+        finally:
+            admin.execute(AGREEMENTS[what].format(**names))
+    await until_health(service, "SERVING")
+    assert 3 == (await service.chat(conversation_id=conversation_id)).user_sequence
+
+
+async def test_worker_without_the_setting_is_not_ready_while_policies_are_on(
+    start_service: StartService, database_url: str, granted_url: str
+) -> None:
+    service = await start_service(database_url=granted_url)
+    conversation_id = (await service.chat()).conversation_id
+    row_security.switch(database_url, is_on=True)
+    await until_health(service, "NOT_SERVING")
+    gone = ("UNAVAILABLE", "STORE_UNAVAILABLE")
+    assert gone == await refused(service.history(conversation_id))
+
+    row_security.switch(database_url, is_on=False, may_drop=True)
+    await until_health(service, "SERVING")
     assert 2 == len((await service.history(conversation_id)).messages)
+
+
+async def test_turn_that_is_open_when_the_wall_goes_still_ends(
+    start_service: StartService, database_url: str, walled_url: str
+) -> None:
+    """An answer that was paid for is stored, and its conversation is free."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate), database_url=walled_url, row_security=True)
+    answering = asyncio.create_task(service.chat("hello"))
+    await gate.entered.wait()
+    row_security.switch(database_url, is_on=False, may_drop=True)
+    await until_health(service, "NOT_SERVING")
+    gate.opened.set()
+
+    assert "HELLO" == (await answering).response
