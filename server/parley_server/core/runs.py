@@ -30,6 +30,7 @@ from parley_server.core.model import (
     Turn,
     Window,
 )
+from parley_server.core.patience import wait_until, waiting_until
 from parley_server.core.ports import NO_METER, Agent, Meter, Store
 from parley_server.core.transcript import Transcript
 from parley_server.core.waiting import Bells, topic_of
@@ -114,6 +115,7 @@ class Runs:
             WorkerDrained.
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
         """
+        wait_until(call.run_ends_at)
         attempt = self._begin(owner, ask, lease, has_events)
         timer = call.runs(attempt)
         heartbeat = Heartbeat(
@@ -308,8 +310,9 @@ class Runs:
         """Keep the lease. With the database away, the agent goes on."""
         owner, lease = attempt.owner, attempt.lease
         try:
-            if await self._store.renew(owner, lease):
-                return
+            with waiting_until(self._loop.time()):  # late, it would hold what nobody runs any more
+                if await self._store.renew(owner, lease):
+                    return
             turn = await self._store.turn(owner, lease.conversation_id, lease.turn_id)
         except StoreUnavailable:
             log.warning("heartbeat not stored", extra={"turn_id": str(lease.turn_id)})
