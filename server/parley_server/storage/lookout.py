@@ -18,8 +18,9 @@ from parley_server.storage.running import Connection, Server, Statement
 
 ANSWER_S = 2.0
 """How long a look may take."""
-KEEP_S = 5.0
-"""How long one connection is looked through."""
+KEEP_S = 2.0
+"""How long one connection is looked through: what is written meanwhile to a server that the address
+has left may be lost."""
 KEEP_READING_S = 1.0
 """The same for one that cannot write: the next may."""
 
@@ -75,9 +76,9 @@ class Lookout:
         """Return the connection to look through, a new one if it is time."""
         now = asyncio.get_running_loop().time()
         connection = self._connection
-        if connection is not None:
-            is_settled = connection.is_writable and self._moved_to is None
-            if now - self._made_at < (KEEP_S if is_settled else KEEP_READING_S):
+        if connection is not None and self._moved_to is None:
+            keep_s = KEEP_S if connection.is_writable else KEEP_READING_S
+            if now - self._made_at < keep_s:
                 return connection
         await self.close()
         async with asyncio.timeout(ANSWER_S):
