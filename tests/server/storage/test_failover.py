@@ -220,5 +220,3 @@ async def test_signals_come_back_after_a_silent_path(
         await asyncio.sleep(0.02)
     while not signals.are_live:
         await asyncio.sleep(0.02)
-
-

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from parley.v1 import conversation_pb2 as cpb
 from support.agents import Gate, ScriptedAgent
 from support.proxy import AFTER, BEFORE, PostgresProxy
 from support.services import (
