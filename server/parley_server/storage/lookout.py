@@ -73,19 +73,25 @@ class Lookout:
             await connection.close()
 
     async def _current(self) -> Connection:
-        """Return the connection to look through, a new one if it is time."""
+        """Return the connection to look through: a new one if it is time and one can be made."""
         now = asyncio.get_running_loop().time()
-        connection = self._connection
-        if connection is not None and self._moved_to is None:
-            keep_s = KEEP_S if connection.is_writable else KEEP_READING_S
+        before = self._connection
+        if before is not None and self._moved_to is None:
+            keep_s = KEEP_S if before.is_writable else KEEP_READING_S
             if now - self._made_at < keep_s:
-                return connection
+                return before
+        self._made_at = now
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                new = await self._connecting.connect("look")
+        except (psycopg.Error, UnsafeDatabase, TimeoutError):
+            if before is None:
+                raise
+            return before  # the database may be full: that says nothing of who is in
         await self.close()
-        async with asyncio.timeout(ANSWER_S):
-            connection = await self._connecting.connect("look")
-        self._connection, self._made_at = connection, now
-        await self._compare(connection)
-        return connection
+        self._connection = new
+        await self._compare(new)
+        return new
 
     async def _compare(self, new: Connection) -> None:
         """Have connections leave that do not lead where a new one does.
