@@ -16,8 +16,10 @@ from parley_server.storage.database import UnsafeDatabase
 from parley_server.storage.pool import Pool
 from parley_server.storage.running import Connection, Server, Statement
 
-ANSWER_S = 2.0
+ANSWER_S = 1.0
 """How long a look may take."""
+CONNECT_S = 1.5
+"""How long it may take to connect for one."""
 KEEP_S = 2.0
 """How long one connection is looked through: what is written meanwhile to a server that the address
 has left may be lost."""
@@ -56,7 +58,7 @@ class Lookout:
         """Look once. One look at a time.
 
         Raises: StoreUnavailable: the database cannot be reached, or must not be used.
-        Guarantees: ends within about 4 s.
+        Guarantees: ends within about 3 s.
         """
         try:
             connection = await self._current()
@@ -82,7 +84,7 @@ class Lookout:
                 return before
         self._made_at = now
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(CONNECT_S):
                 new = await self._connecting.connect("look")
         except (psycopg.Error, UnsafeDatabase, TimeoutError):
             if before is None:
