@@ -45,7 +45,7 @@ DATABASE_WAIT_S = 60.0
 """How long a start waits for the database."""
 UNKNOWN_CONTEXT_TOKENS = 16_384
 """The context that a model is taken to have of which nothing is known."""
-READINESS_S = 1.0
+READINESS_S = 0.5
 """How often the database is looked at for the sake of health checks."""
 
 
@@ -183,6 +183,7 @@ class Worker:
             has_row_security=settings.row_security,
             max_turns_per_minute=settings.max_turns_per_minute,
             max_attempts=settings.max_attempts,
+            wait_s=settings.store_wait_s,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)
@@ -207,7 +208,7 @@ class Worker:
         self._is_told_ready = True
         self.server = Server(
             self.turns,
-            Reads(self.store),
+            Reads(self.store, settings.chat_timeout_s),
             self.watches,
             self.verifier,
             Admission(
@@ -262,16 +263,19 @@ class Worker:
         await self.store.open()
         if isinstance(self.signals, PostgresSignals):
             self.signals.open(self._heard, self._heard_nothing)
-        readiness = asyncio.create_task(self._watch_readiness())
+        readiness: asyncio.Task[None] | None = None
         try:
             await self._look_at_limits()
             if isinstance(self.verifier, JwksVerifier):
                 await self.verifier.keys.open()
             port = await self._listen()
-            await self._tell_readiness(self.verifier.has_keys)
+            await self._tell_readiness(await self._is_ready())
+            readiness = asyncio.create_task(self._watch_readiness())
             yield port
         finally:
-            readiness.cancel()
+            if readiness is not None:
+                readiness.cancel()
+                await asyncio.wait([readiness])
             await self.server.drain(self.settings.drain_s)
             await close_agent(self.agent)
             if isinstance(self.verifier, JwksVerifier):
@@ -319,7 +323,7 @@ class Worker:
 
     async def _watch_readiness(self) -> None:
         """Let health checks follow database and keys: two looks that agree change the answer."""
-        was_ready = True
+        was_ready = self._is_told_ready
         while True:
             await asyncio.sleep(READINESS_S)
             is_ready = await self._is_ready()
@@ -333,17 +337,12 @@ class Worker:
         await self.server.set_ready(is_ready)
 
     async def _is_ready(self) -> bool:
-        """Whether calls can be served: the keys are here, and the database answers."""
-        looking = asyncio.create_task(self._look_at_schema())
-        await asyncio.wait([looking], timeout=READINESS_S * 5)
-        return self.verifier.has_keys and looking.done() and looking.result()
-
-    async def _look_at_schema(self) -> bool:
+        """Whether turns can be made: the keys are here, and the database would take a write."""
         try:
-            schema.check_version(*(await self.store.schema() or (0, 0)))
-            await self.store.check_row_security()
+            sight = await self.store.look()
+            schema.check_version(sight.version, sight.oldest_worker)
         except (StoreUnavailable, UnsafeDatabase) as error:
             if isinstance(error, UnsafeDatabase) and self._is_told_ready:
                 log.error("the database must not be used", why=str(error))
             return False
-        return True
+        return sight.is_writable and self.verifier.has_keys

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".parley")
     db_pool_size: int = Field(default=10, ge=2, le=1000)
     db_prepare: bool = True
+    store_wait_s: float = Field(default=10, ge=1, le=600)
     row_security: bool = False
     notify: Literal["listen", "poll"] = "listen"
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from parley_server.storage import connections
+from parley_server.storage import connecting
 from parley_server.storage.row_security import OWNED_TABLES
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.processes import ServerProcess, run, start
@@ -268,7 +268,7 @@ async def test_limits_that_do_not_arrive_are_warned_of(
     with capture_logs() as lines:
         await start_service()
     assert "ALTER ROLE" not in str(lines)
-    monkeypatch.setattr(connections, "LOCK_TIMEOUT_MAX_S", 0)
+    monkeypatch.setattr(connecting, "LOCK_TIMEOUT_MAX_S", 0)
     with capture_logs() as lines:
         await start_service()
     assert "ALTER ROLE ... SET lock_timeout" in str(lines)

@@ -17,11 +17,8 @@ from parley_server.storage import statements
 from parley_server.storage.row_security import OWNED_TABLES
 from parley_server.storage.running import Statement
 
-NOT_OWNED = {"SCHEMA": "asks what the whole database is for"}
 STATEMENTS: dict[str, Statement] = {
-    name: value
-    for name, value in vars(statements).items()
-    if isinstance(value, Statement) and name not in NOT_OWNED
+    name: value for name, value in vars(statements).items() if isinstance(value, Statement)
 }
 
 ADA = Owner.of("", "ada").id

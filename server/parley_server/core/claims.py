@@ -15,20 +15,23 @@ from parley_server.core.errors import (
     TurnInProgress,
     WorkerDrained,
 )
-from parley_server.core.insisting import insist
 from parley_server.core.model import Ask, Lease, NewTurn, OnBusy, Owner, Turn, TurnState
+from parley_server.core.patience import waiting_until
 from parley_server.core.ports import Ids, Store
 from parley_server.core.waiting import Bells, Queues, either, topic_of
 
-CLAIM_LOOKUP_S = 5.0
-"""How long a claim whose outcome is unknown is looked for."""
+CLAIM_LOOKUP_S = 10.0
+"""How long a claim whose outcome is unknown is looked for, and tried again."""
+MORE_CLAIMS = 3
+"""How often it is tried again."""
 
 
 class Claims:
     """Gets leases for this worker's calls, and waits for turns to end."""
 
-    def __init__(self, store: Store, bells: Bells, ids: Ids) -> None:
+    def __init__(self, store: Store, bells: Bells, ids: Ids, lease_s: float) -> None:
         self._store = store
+        self._lease_s = lease_s
         self._bells = bells
         self._ids = ids
         self._queues = Queues()
@@ -116,16 +119,54 @@ class Claims:
             raise SequenceMismatch(standing.last_sequence)
 
     async def _try(self, owner: Owner, new: NewTurn) -> Lease | Turn:
+        """Claim, and once more where the connection broke before and the turn is not there.
+
+        Both carry the turn's one id, so at most one of them is carried out. Nothing that a later
+        one is refused with is believed before the turn was looked up.
+        """
+        began = asyncio.get_running_loop().time()
         try:
             return await self._store.claim(owner, new)
         except StoreOutcomeUnknown:
-            deadline = asyncio.get_running_loop().time() + CLAIM_LOOKUP_S
-            turn = await insist(
-                lambda: self._store.turn(owner, new.conversation_id, new.id), deadline
-            )
-            if turn is not None and turn.state is TurnState.RUNNING and turn.attempt == 1:
-                return Lease(new.conversation_id, new.id, 1, turn.fence, turn.user_sequence)
-            raise StoreUnavailable from None
+            with waiting_until(began + CLAIM_LOOKUP_S):
+                return await self._claim_again(owner, new, own_until=began + self._lease_s)
+
+    async def _claim_again(self, owner: Owner, new: NewTurn, own_until: float) -> Lease | Turn:
+        for _ in range(MORE_CLAIMS):
+            opened = await self._opened(owner, new, own_until)
+            if opened is not None:
+                return opened
+            try:
+                claimed = await self._store.claim(owner, new)
+                if isinstance(claimed, Lease) or claimed.id != new.id:
+                    return claimed
+            except StoreOutcomeUnknown:
+                pass
+            except (ConversationNotFound, SequenceMismatch, TurnInProgress):
+                opened = await self._opened(owner, new, own_until)
+                if opened is None:
+                    raise
+                return opened
+        raise StoreUnavailable
+
+    async def _opened(self, owner: Owner, new: NewTurn, own_until: float) -> Lease | Turn | None:
+        """Return what became of a claim whose outcome is unknown.
+
+        Args:
+            own_until: when its lease may have run out, so that another call may have the turn.
+        Returns: the lease; or the turn as it stands, which is not this call's any more; None: it
+            was not carried out.
+        Raises: StoreUnavailable: it cannot be learned.
+        """
+        turn = await self._store.turn(owner, new.conversation_id, new.id)
+        if turn is None:
+            return None
+        is_ours = asyncio.get_running_loop().time() < own_until
+        if is_ours and turn.state is TurnState.RUNNING and turn.attempt == 1:
+            return Lease(new.conversation_id, new.id, 1, turn.fence, turn.user_sequence)
+        if new.request_id is None:
+            raise StoreUnavailable  # there is nothing by which this call could wait for it
+        return turn
 
     async def reclaim(self, owner: Owner, turn: Turn, call: Call) -> Lease | Turn | None:
         """Take a failed or abandoned turn for a new attempt, or return how it stands now.
@@ -138,8 +179,8 @@ class Claims:
         try:
             lease = await self._store.reclaim(owner, turn)
         except StoreOutcomeUnknown:
-            # If it was carried out, its lease runs out: somebody else may have it then.
-            raise StoreUnavailable from None
+            # If it runs now, it may be for another call: its lease has to run out in any case.
+            lease = None
         return lease or await self._store.turn(owner, turn.conversation_id, turn.id)
 
     async def reclaim_in_place(

@@ -106,12 +106,21 @@ class Store(Protocol):
         """Read the turns that began at this sequence or later, in order, 100 at most."""
         ...
 
-    async def find(self, owner: Owner, request_id: str) -> Turn | None:
-        """Return the turn of this request id, read together with its conversation."""
+    async def find(
+        self, owner: Owner, request_id: str, *, may_be_behind: bool = False
+    ) -> Turn | None:
+        """Return the turn of this request id, read together with its conversation.
+
+        Args:
+            may_be_behind: whether a standby may answer while there is nothing else: for callers
+                who look, not for what is decided on.
+        """
         ...
 
-    async def turn(self, owner: Owner, conversation_id: UUID, turn_id: UUID) -> Turn | None:
-        """Return a turn by its id, read together with its conversation."""
+    async def turn(
+        self, owner: Owner, conversation_id: UUID, turn_id: UUID, *, may_be_behind: bool = False
+    ) -> Turn | None:
+        """Return a turn by its id, as `find` does by its request id."""
         ...
 
     async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:

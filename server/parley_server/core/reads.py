@@ -11,9 +11,14 @@ from parley_server.core.ports import ConversationCursor, Store
 class Reads:
     """Answers reads from the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, cap_s: float) -> None:
+        """Make the reads.
+
+        Args:
+            cap_s: the server's cap on one call.
+        """
         self._store = store
-        self._outliving = Outliving()
+        self._outliving = Outliving(cap_s)
 
     async def history(
         self,
@@ -55,18 +60,22 @@ class Reads:
 
         Raises: TurnNotFound.
         """
-        return await self._outliving.run(turn_named(self._store, owner, name))
+        return await self._outliving.run(turn_named(self._store, owner, name, may_be_behind=True))
 
 
-async def turn_named(store: Store, owner: Owner, name: TurnName) -> Turn:
+async def turn_named(
+    store: Store, owner: Owner, name: TurnName, *, may_be_behind: bool = False
+) -> Turn:
     """Read a turn by its conversation and id, or by its request id.
 
     Raises: TurnNotFound.
     """
     if name.conversation_id is not None and name.turn_id is not None:
-        found = await store.turn(owner, name.conversation_id, name.turn_id)
+        found = await store.turn(
+            owner, name.conversation_id, name.turn_id, may_be_behind=may_be_behind
+        )
     else:
-        found = await store.find(owner, name.request_id or "")
+        found = await store.find(owner, name.request_id or "", may_be_behind=may_be_behind)
     if found is None:
         raise TurnNotFound(name.turn_id, name.request_id)
     return found

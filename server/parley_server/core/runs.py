@@ -33,6 +33,7 @@ from parley_server.core.model import (
     Turn,
     Window,
 )
+from parley_server.core.patience import wait_until, waiting_until
 from parley_server.core.ports import NO_METER, Agent, Meter, Store
 from parley_server.core.transcript import Transcript
 from parley_server.core.waiting import Bells, topic_of
@@ -120,6 +121,7 @@ class Runs:
             StoreUnavailable, WorkerDrained.
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
         """
+        wait_until(call.run_ends_at)
         attempt = self._begin(owner, ask, lease, has_events)
         timer = call.runs(attempt)
         heartbeat = Heartbeat(
@@ -334,7 +336,8 @@ class Runs:
         """Keep the lease. With the database away, the agent goes on."""
         owner, lease = attempt.owner, attempt.lease
         try:
-            is_to_stop = await self._store.renew(owner, lease)
+            with waiting_until(self._loop.time()):  # late, it would hold what nobody runs any more
+                is_to_stop = await self._store.renew(owner, lease)
             if is_to_stop:
                 attempt.stop(Stop.CANCELLED)  # its signal got lost
             if is_to_stop is not None:

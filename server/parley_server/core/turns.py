@@ -43,6 +43,7 @@ from parley_server.core.model import (
     TurnName,
     TurnState,
 )
+from parley_server.core.patience import wait_until
 from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
 from parley_server.core.reads import turn_named
 from parley_server.core.runs import Runs, TurnSettings
@@ -80,7 +81,7 @@ class Turns:
         self._store = store
         self._settings = settings
         self._bells = bells
-        self._claims = Claims(store, bells, ids)
+        self._claims = Claims(store, bells, ids, settings.lease_s)
         self._suspects = Suspects()
         self._meter = meter
         self.runs = Runs(store, agents, settings, bells, meter)
@@ -141,7 +142,11 @@ class Turns:
         Raises: TurnNotFound, StoreUnavailable.
         Guarantees: a turn that ended stays as it is; against a finish, the first commit wins.
         """
-        return await asyncio.shield(self._begin(self._cancelled(owner, name)))
+        work = self._begin(self._cancelled(owner, name))
+        await finished(work, self._loop, self._loop.time() + self._settings.chat_timeout_s)
+        if not work.done():
+            raise StoreUnavailable
+        return work.result()
 
     async def drain(self, grace_s: float) -> None:
         """Take no new turns, let open ones end for a while, then end them as WORKER_DRAINED.
@@ -180,6 +185,7 @@ class Turns:
     async def _answer(
         self, owner: Owner, ask: Ask, call: Call, following: Following | None
     ) -> Answered:
+        wait_until(call.ends_at)
         fingerprint = ask.fingerprint()
         found: Lease | Turn | None = None
         has_waited = False

@@ -31,6 +31,7 @@ from parley_server.core.errors import (
     Unauthenticated,
     Violation,
 )
+from parley_server.core.patience import wait_until
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.tracing import current_trace
 from parley_server.rpc import acting
@@ -63,6 +64,8 @@ def told_errors(method: Method) -> Method:
     async def with_told_errors(request: Any, context: Context) -> Any:  # noqa: RET503 - abort raises
         call = Call()
         current_call.set(call)
+        if (time_left_s := context.time_remaining()) is not None:
+            wait_until(asyncio.get_running_loop().time() + time_left_s)
         try:
             return await method(request, context)
         except asyncio.CancelledError as error:

@@ -21,6 +21,8 @@ CONNECT_S = 5
 _ADVICE = {
     "3D": "there is no such database: create it, or correct PARLEY_DATABASE_URL",
     "28": "the database refuses the login: correct role and password in PARLEY_DATABASE_URL",
+    "25": "the database takes no writes (a standby, or default_transaction_read_only is on): "
+    "name the one that does in PARLEY_DATABASE_URL",
     "42": "the role in PARLEY_DATABASE_URL may not work on Parley's tables: "
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO it",
 }
@@ -38,6 +40,15 @@ class UnsafeDatabase(Exception):
     """
 
 
+SAFE = {
+    "server_encoding": {"UTF8"},
+    "fsync": {"on"},
+    "full_page_writes": {"on"},
+    "synchronous_commit": {"on", "remote_apply"},
+}
+"""What a database's settings have to be."""
+
+
 class DatabaseAway(Exception):
     """The database cannot be reached now."""
 
@@ -49,11 +60,35 @@ class DatabaseAway(Exception):
         """The exception's type, and the SQLSTATE if there is one."""
 
 
+def check_setting(name: str, value: str) -> None:
+    """Raise UnsafeDatabase unless a setting of the database's, one of SAFE, is safe."""
+    if value in SAFE[name]:
+        return
+    if name == "server_encoding":
+        raise UnsafeDatabase(
+            f"the database's encoding is {value}, which cannot keep every text: make another one "
+            "with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
+    raise UnsafeDatabase(
+        f"the database has {name} = {value}, which loses answers that were given: set it to on"
+    )
+
+
+def options_of(url: str, **settings: str) -> str:
+    """Return the options that a session starts with: the URL's own, and these, which go first.
+
+    libpq takes only one `options`: one that is given beside a URL would replace the URL's, and
+    one in the URL replaces PGOPTIONS.
+    """
+    own = conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS", "")
+    return " ".join([str(own), *(f"-c {name}={value}" for name, value in settings.items())]).strip()
+
+
 @contextmanager
 def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
     """Connect, in autocommit.
 
-    Raises: DatabaseAway; UnsafeDatabase: it is no use to try again.
+    Raises: DatabaseAway; UnsafeDatabase: it is no use to try again, or its encoding is wrong.
     """
     _can_be_read(url)
     try:
@@ -62,6 +97,9 @@ def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
         raise _explained(error, refusal_of(url)) from None
     try:
         with connection:
+            check_setting(
+                "server_encoding", connection.info.parameter_status("server_encoding") or ""
+            )
             yield connection
     except (InsufficientPrivilege, psycopg.OperationalError) as error:
         raise _explained(error, error.sqlstate) from None

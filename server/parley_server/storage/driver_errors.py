@@ -4,18 +4,25 @@ Not one word of the driver's is passed on: its messages, and the exceptions they
 was said. What is logged is the exception's type and its SQLSTATE.
 """
 
+from dataclasses import dataclass
+
 import psycopg
-from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from parley_server.core.errors import StoreOutcomeUnknown, StoreUnavailable
+from parley_server.storage.pool import NoConnection
 
+READ_ONLY = "25006"
+"""read_only_sql_transaction: a standby, or a database that is set to be read only"""
+STATEMENT_TIMEOUT = "57014"
+"""query_canceled: statement_timeout"""
 NOT_CARRIED_OUT = frozenset(
     {
         "55P03",  # lock_not_available: lock_timeout
-        "57014",  # query_canceled: statement_timeout
+        STATEMENT_TIMEOUT,
         "40P01",  # deadlock_detected
         "40001",  # serialization_failure
-        "25006",  # read_only_sql_transaction: a standby, during a failover
+        "25P03",  # idle_in_transaction_session_timeout: the worker was frozen between statements
+        READ_ONLY,
         "53100",  # disk_full
         "53200",  # out_of_memory
         "53300",  # too_many_connections
@@ -25,22 +32,35 @@ NOT_CARRIED_OUT = frozenset(
 """The database said that it did not do it, and that it may later."""
 
 
-def translated(error: BaseException) -> StoreUnavailable | None:
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a driver error means for the store."""
+
+    error: StoreUnavailable
+    is_lost: bool = False
+    """Whether the connection is not good for its work any more, and hardly its siblings."""
+    is_passing: bool = True
+    """Whether the same statement may go better soon."""
+
+
+def meaning_of(error: BaseException) -> Meaning | None:
     """Return what a driver error means for the store, or None: it is a defect, not an outage.
 
     An error without SQLSTATE, or of class 08 or 57P0x, is a connection that ended: whether the
     statement was carried out is then unknown.
     """
-    if isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
-        return StoreUnavailable()
+    if isinstance(error, NoConnection):
+        return Meaning(StoreUnavailable(), is_passing=False)  # it has waited for one already
     if not isinstance(error, psycopg.Error):
         return None
     state = error.sqlstate
     if state in NOT_CARRIED_OUT:
-        return StoreUnavailable()
-    is_connection_lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    if state is None and is_connection_lost:
-        return StoreOutcomeUnknown()
-    if state is not None and state.startswith(("08", "57P")):
-        return StoreOutcomeUnknown()
+        return Meaning(
+            StoreUnavailable(),
+            is_lost=state == READ_ONLY,
+            is_passing=state != STATEMENT_TIMEOUT,  # it would be as slow again
+        )
+    is_ended = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if (state is None and is_ended) or (state or "").startswith(("08", "57P")):
+        return Meaning(StoreOutcomeUnknown(), is_lost=True)
     return None

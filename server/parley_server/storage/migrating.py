@@ -11,11 +11,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from parley_server.storage.database import UnsafeDatabase
+from parley_server.storage.database import UnsafeDatabase, options_of
 
 _ADVISORY_LOCK = 0x7061726C6579  # "parley"
 
 _ADVICE = {
+    "25006": "the database takes no writes, so name the one that does, or wait for the failover",
     "42501": "let PARLEY_MIGRATE_DATABASE_URL name the role that owns the tables",
     "55P03": "a table is in use for longer than 5 s, so run it again when that has ended",
 }
@@ -45,7 +46,7 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         # libpq reads the URL, as everywhere: SQLAlchemy knows no several or encoded hosts.
-        creator=lambda: psycopg.connect(url, options="-c statement_timeout=15min"),
+        creator=lambda: psycopg.connect(url, options=options_of(url, statement_timeout="15min")),
     )
     try:
         with engine.begin() as connection:

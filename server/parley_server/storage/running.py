@@ -5,16 +5,17 @@ of a turn's CPU (decision 0010). What is left is libpq, psycopg's generators, an
 """
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncConnection, OperationalError, generators, waiting
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 Row = tuple[Any, ...]
@@ -62,20 +63,48 @@ _SET_OWNER = Statement(f"SELECT set_config('{OWNER_SETTING}', $1::uuid::text, tr
 _FINE = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC})
 
 
+class NoAnswer(OperationalError):
+    """The time for an answer is over. Whether the statement was carried out is unknown."""
+
+
+class Server(NamedTuple):
+    """What a connection leads to, as it was when it was made."""
+
+    started: str
+    """When the server was started, which tells servers apart."""
+    takes_writes: bool
+    """False: a standby, or a database that is set to be read only."""
+
+
 class Connection(AsyncConnection[Row]):
     """A connection that runs compiled statements."""
 
     is_preparing = True
     """Whether statements are prepared at their first use. Not behind poolers that lose them."""
+    answer_limit_s = math.inf
+    """How long to wait for an answer before the connection counts as lost."""
+    server = Server("", takes_writes=True)
+    generation = 0
+    """Which of its pool's generations it belongs to."""
 
     def __init__(self, pgconn: Any, *arguments: Any) -> None:
         super().__init__(pgconn, *arguments)
         self._known_names: set[bytes] = set()
         self._rows = Transformer.from_context(self)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[waiting.Ready] | None = None
 
     has_row_security = False
     """Whether Postgres is told whose statement it is, for policies to hold it to that owner."""
+
+    @property
+    def is_writable(self) -> bool:
+        return self.server.takes_writes
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another statement may be sent: it is not lost, and in no transaction."""
+        return self.pgconn.transaction_status == TransactionStatus.IDLE
 
     async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
         """Run a statement and return its rows. One round trip, once it is prepared.
@@ -152,15 +181,21 @@ class Connection(AsyncConnection[Row]):
 
         The socket is watched only while it is waited for: libpq closes it by itself when a
         connection breaks, and a loop that still watches its number is deaf to the next one.
+
+        Raises: NoAnswer: within answer_limit_s there was none; the connection is closed then.
         """
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         socket = self.pgconn.socket
+        limit = None
         try:
             wanted = next(gen)
             while True:
                 ready: asyncio.Future[waiting.Ready] = loop.create_future()
+                self._ready = ready
+                if limit is None and self.answer_limit_s < math.inf:
+                    limit = loop.call_later(self.answer_limit_s, self._give_up)
                 loop.add_reader(socket, _set, ready, waiting.READY_R)
                 if wanted & waiting.WAIT_W:
                     loop.add_writer(socket, _set, ready, waiting.READY_W)
@@ -173,6 +208,17 @@ class Connection(AsyncConnection[Row]):
                 wanted = gen.send(state)
         except StopIteration as end:
             return end.value
+        except NoAnswer:
+            await self.close()
+            raise
+        finally:
+            if limit is not None:
+                limit.cancel()
+
+    def _give_up(self) -> None:
+        """Wait no longer, unless the answer is there and has only not been read yet."""
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(NoAnswer())
 
 
 def _encoded(statement: Statement, parameters: Parameters) -> _Encoded:

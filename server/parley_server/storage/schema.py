@@ -6,7 +6,7 @@ from psycopg import Connection
 
 from parley_server.storage import row_security
 from parley_server.storage.connections import Connections
-from parley_server.storage.database import UnsafeDatabase, connected
+from parley_server.storage.database import SAFE, UnsafeDatabase, check_setting, connected
 from parley_server.storage.running import Statement
 
 SCHEMA_VERSION = 4
@@ -17,7 +17,8 @@ NO_SCHEMA = (0, 0)
 
 _WITHOUT_LIMIT = Statement(
     "SELECT name FROM pg_settings"
-    " WHERE name IN ('lock_timeout', 'statement_timeout') AND setting = '0' ORDER BY name"
+    " WHERE name IN ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout')"
+    " AND setting = '0' ORDER BY name"
 )
 
 
@@ -46,17 +47,9 @@ def check(url: str, *, has_row_security: bool = False) -> None:
     with connected(url) as connection:
         if connection.info.server_version < 150000:
             raise UnsafeDatabase("Parley needs PostgreSQL 15 or newer: upgrade the database")
-        for name, is_safe in (
-            ("fsync", {"on"}),
-            ("full_page_writes", {"on"}),
-            ("synchronous_commit", {"on", "remote_apply"}),
-        ):
+        for name in SAFE:
             row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
-            if row is None or row[0] not in is_safe:
-                raise UnsafeDatabase(
-                    f"the database has {name} = {row and row[0]}, which loses answers that were "
-                    f"given: set it to on"
-                )
+            check_setting(name, row[0] if row else "")
         versions = _versions(connection)
         if versions == NO_SCHEMA:
             raise UnsafeDatabase(
@@ -71,7 +64,7 @@ async def without_limit(connections: Connections) -> list[str]:
 
     A pooler in between may drop what a connection asks for at its start.
     """
-    return [row[0] for row in await connections.run(_WITHOUT_LIMIT, {})]
+    return [row[0] for row in await connections.read(_WITHOUT_LIMIT, {})]
 
 
 def _versions(connection: Connection[tuple[Any, ...]]) -> tuple[int, int]:

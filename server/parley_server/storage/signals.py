@@ -10,14 +10,18 @@ import asyncio
 import math
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
 import structlog
 
 from parley_server.core.errors import StoreUnavailable
+from parley_server.core.patience import waiting_until
+from parley_server.storage.connecting import TCP
 from parley_server.storage.connections import Connections
+from parley_server.storage.pool import CONNECT_S
 from parley_server.storage.running import Statement
 
 log = structlog.get_logger("parley.signals")
@@ -25,6 +29,10 @@ log = structlog.get_logger("parley.signals")
 CHANNEL = "parley"
 GATHER_S = 0.02
 RECONNECT_S = 1.0
+LOOK_S = 1.0
+"""How often it is looked whether the connection still leads to the right server."""
+ASK_S = 5.0
+"""How often the listening connection has to show that it still answers."""
 GREETING_S = 10.0
 """How often a worker says that it listens."""
 GREETED_BACK_S = 1.0
@@ -121,7 +129,8 @@ class PostgresSignals:
     async def _notify(self, topics: list[UUID]) -> None:
         payload = self._sender + b64encode(b"".join(topic.bytes for topic in topics)).decode()
         try:
-            await self._connections.run(_NOTIFY, {"payload": payload})
+            with waiting_until(asyncio.get_running_loop().time() + RECONNECT_S):
+                await self._connections.run(_NOTIFY, {"payload": payload})
         except StoreUnavailable:
             if topics and not self._is_closed:
                 asyncio.get_running_loop().call_later(RECONNECT_S, self.send, GAP)
@@ -140,25 +149,25 @@ class PostgresSignals:
         greeted_within_s = GREETED_BACK_S
         while True:
             try:
-                connection = await psycopg.AsyncConnection.connect(
-                    self._url,
-                    autocommit=True,
-                    application_name="parley-signals",
-                    connect_timeout=5,
-                    keepalives_idle=5,
-                    keepalives_interval=3,
-                    keepalives_count=3,
-                )
+                generation = self._connections.pool.generation
+                async with asyncio.timeout(CONNECT_S):
+                    connection = await psycopg.AsyncConnection.connect(
+                        self._url,
+                        autocommit=True,
+                        application_name="parley-signals",
+                        connect_timeout=5,
+                        **TCP,
+                    )
                 async with connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
+                    await _answered(connection, f"LISTEN {CHANNEL}")
                     self.are_live = True
                     self._alone_from = asyncio.get_running_loop().time() + greeted_within_s
                     greeted_within_s = GREETING_S * 1.5  # who knows it does not greet it back
                     self._send_now([])
                     on_gap()
-                    async for notification in connection.notifies():
+                    async for notification in self._heard_on(connection, generation):
                         self._heard(notification.payload, on_signal, on_gap)
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 if self.are_live:
                     log.warning("signals lost", error=type(error).__name__)
             finally:
@@ -166,6 +175,22 @@ class PostgresSignals:
                 self._alone_from = math.inf
             on_gap()
             await asyncio.sleep(RECONNECT_S)
+
+    async def _heard_on(
+        self, connection: psycopg.AsyncConnection[Any], generation: int
+    ) -> AsyncIterator[psycopg.Notify]:
+        """Yield what is heard, until the pool's connections are replaced: it may be elsewhere then.
+
+        Raises: TimeoutError: the connection does not answer any more, in a path that stays open.
+        """
+        loop = asyncio.get_running_loop()
+        answered_at = loop.time()
+        while generation == self._connections.pool.generation:
+            async for notification in connection.notifies(timeout=LOOK_S):
+                yield notification
+            if loop.time() > answered_at + ASK_S:
+                await _answered(connection, "SELECT")
+                answered_at = loop.time()
 
     def _heard(self, payload: str, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
         sender, data = payload[:_SENDER_CHARACTERS], payload[_SENDER_CHARACTERS:]
@@ -195,3 +220,17 @@ class PostgresSignals:
         if not self._is_gap_due:
             self._is_gap_due = True
             asyncio.get_running_loop().call_later(secrets.randbelow(1000) / 1000, look)
+
+
+async def _answered(connection: psycopg.AsyncConnection[Any], statement: LiteralString) -> None:
+    """Run a statement. Raises: psycopg.Error; TimeoutError: it gets no answer."""
+    asking = asyncio.create_task(connection.execute(statement))
+    try:
+        await asyncio.wait([asking], timeout=CONNECT_S)
+        if not asking.done():
+            raise TimeoutError
+        await asking
+    finally:
+        if not asking.done():
+            connection.pgconn.finish()  # else psycopg would wait for its cancelling to be confirmed
+            asking.cancel()

@@ -10,6 +10,7 @@ from psycopg import Rollback
 from parley_server.core.errors import (
     ConversationNotFound,
     SequenceMismatch,
+    StoreOutcomeUnknown,
     TurnInProgress,
     TurnLimitReached,
 )
@@ -33,8 +34,9 @@ from parley_server.core.model import (
 )
 from parley_server.core.ports import ConversationCursor
 from parley_server.storage import row_security, rows, statements
-from parley_server.storage.connections import Connections
+from parley_server.storage.connections import STORE_WAIT_S, Connections, StatementFailed
 from parley_server.storage.database import UnsafeDatabase
+from parley_server.storage.lookout import Lookout, Sight
 from parley_server.storage.running import Connection, Parameters, Row, Statement
 
 TITLE_CHARACTERS = 80
@@ -45,6 +47,7 @@ EVENTS_AT_ONCE = 1000
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
+UNIQUE_VIOLATION = "23505"
 _HELD_COLUMNS = 7
 """What a claim returns beside how long the owner has to wait."""
 
@@ -52,8 +55,8 @@ _HELD_COLUMNS = 7
 class PostgresStore:
     """Conversations in Postgres.
 
-    Claims and reads share one set of connections; heartbeats and ends of turns have another, so
-    that a queue of claims cannot cost anybody a lease.
+    Claims and reads share one set of connections; heartbeats, ends of turns and what is streamed
+    have another, so that a queue of claims cannot cost anybody a lease (decision 0004).
     """
 
     def __init__(
@@ -66,7 +69,13 @@ class PostgresStore:
         has_row_security: bool = False,
         max_turns_per_minute: int | None = None,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        wait_s: float = STORE_WAIT_S,
     ) -> None:
+        """Make the store.
+
+        Args:
+            wait_s: how long a statement waits for the database, if its call's deadline allows it.
+        """
         ending = max(1, pool_size // 3)
         connections = partial(
             Connections,
@@ -74,6 +83,7 @@ class PostgresStore:
             lease_s=lease_s,
             is_prepared=is_prepared,
             has_row_security=has_row_security,
+            wait_s=wait_s,
         )
         self.url = url
         self._lease = timedelta(seconds=lease_s)
@@ -82,12 +92,14 @@ class PostgresStore:
         self._has_row_security = has_row_security
         self._claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
+        self._lookout = Lookout(self.ending.connecting, [self._claiming.pool, self.ending.pool])
 
     async def open(self) -> None:
         await self._claiming.open()
         await self.ending.open()
 
     async def close(self) -> None:
+        await self._lookout.close()
         await self._claiming.close()
         await self.ending.close()
 
@@ -95,31 +107,34 @@ class PostgresStore:
         """Return the sets of connections, by name."""
         return {"claims": self._claiming, "ends": self.ending}
 
-    async def schema(self) -> tuple[int, int] | None:
-        """Return the schema's version, and the oldest worker it is for; None: it has neither."""
-        found = await self.ending.run(statements.SCHEMA, {})
-        return (found[0][0], found[0][1]) if found else None
+    async def look(self) -> Sight:
+        """Look how the database is, and have connections leave that do not lead to it any more.
 
-    async def check_row_security(self) -> None:
-        """Look whether the policies are as this worker's setting says; refuse work while not.
-
-        Raises: UnsafeDatabase: they are not; StoreUnavailable: they cannot be looked at now.
-        Guarantees: until a look finds them so again, claims and reads raise StoreUnavailable.
-            Turns that are open may end.
+        Raises: StoreUnavailable; UnsafeDatabase: the policies of row security are not as this
+            worker's setting says.
+        Guarantees: from then until a look finds them so again, claims and reads raise
+            StoreUnavailable. Turns that are open may end.
         """
-        seen = (await self.ending.run(row_security.LOOK, {}))[0]
+        sight = await self._lookout.look()
         try:
-            row_security.check_look(seen, is_on=self._has_row_security)
+            row_security.check_look(sight.policies, is_on=self._has_row_security)
         except UnsafeDatabase:
             self._claiming.is_refusing = True
             raise
         self._claiming.is_refusing = False
+        return sight
 
     # Turns
 
     async def claim(self, owner: Owner, new: NewTurn) -> Lease | Turn:
         while True:
-            lease, held, wait = await self._claimed(owner, new)
+            try:
+                lease, held, wait = await self._claimed(owner, new)
+            except StatementFailed as error:
+                if error.sqlstate != UNIQUE_VIOLATION:
+                    raise
+                # The turn's id is there: an earlier try was carried out after all.
+                raise StoreOutcomeUnknown from None
             if lease is not None:
                 return lease
             # Somebody has the request id, or the conversation cannot be had. In this order.
@@ -242,18 +257,18 @@ class PostgresStore:
             "attempt": lease.attempt,
             "events": rows.events_text(events),
         }
-        return bool(await self._claiming.run(statements.APPEND, parameters))
+        return bool(await self.ending.repeat(statements.APPEND, parameters))
 
     async def renew(self, owner: Owner, lease: Lease) -> bool | None:
         parameters = {**_held(owner, lease), "lease": self._lease}
-        found = await self.ending.run(statements.RENEW, parameters)
+        found = await self.ending.repeat(statements.RENEW, parameters)
         return found[0][0] if found else None
 
     async def finish(
         self, owner: Owner, lease: Lease, answer: Answer, context: Context, *, has_events: bool
     ) -> int | None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
-        found = await self.ending.run(
+        found = await self.ending.repeat(
             statements.FINISH_WITH_EVENTS if has_events else statements.FINISH,
             {
                 **_held(owner, lease),
@@ -274,13 +289,13 @@ class PostgresStore:
 
     async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
         parameters = {**_held(owner, lease), "reason": reason.value, "text": text}
-        found = await self.ending.run(statements.FAIL, parameters)
+        found = await self.ending.repeat(statements.FAIL, parameters)
         if not found:
             return Failing.LEASE_LOST
         return Failing.CANCEL_REQUESTED if found[0][0] else Failing.FAILED
 
     async def forget_events(self, owner: Owner, lease: Lease) -> None:
-        await self.ending.run(
+        await self.ending.repeat(
             statements.FORGET_EVENTS,
             {
                 "owner": owner.id,
@@ -291,29 +306,33 @@ class PostgresStore:
 
     async def request_cancel(self, owner: Owner, turn: Turn) -> None:
         parameters = {"owner": owner.id, "turn": turn.id}
-        await self.ending.run(statements.REQUEST_CANCEL, parameters)
+        await self.ending.repeat(statements.REQUEST_CANCEL, parameters)
 
     # Reads
 
-    async def find(self, owner: Owner, request_id: str) -> Turn | None:
-        return await self._turn(
-            statements.TURN_BY_REQUEST, {"owner": owner.id, "request": request_id}
-        )
+    async def find(
+        self, owner: Owner, request_id: str, *, may_be_behind: bool = False
+    ) -> Turn | None:
+        parameters = {"owner": owner.id, "request": request_id}
+        return await self._turn(statements.TURN_BY_REQUEST, parameters, may_be_behind)
 
-    async def turn(self, owner: Owner, conversation_id: UUID, turn_id: UUID) -> Turn | None:
-        return await self._turn(
-            statements.TURN_BY_ID,
-            {"owner": owner.id, "conversation": conversation_id, "turn": turn_id},
-        )
+    async def turn(
+        self, owner: Owner, conversation_id: UUID, turn_id: UUID, *, may_be_behind: bool = False
+    ) -> Turn | None:
+        parameters = {"owner": owner.id, "conversation": conversation_id, "turn": turn_id}
+        return await self._turn(statements.TURN_BY_ID, parameters, may_be_behind)
 
-    async def _turn(self, statement: Statement, parameters: Parameters) -> Turn | None:
-        found = await self._claiming.run(statement, parameters)
+    async def _turn(
+        self, statement: Statement, parameters: Parameters, may_be_behind: bool
+    ) -> Turn | None:
+        read = self._claiming.read if may_be_behind else self._claiming.repeat
+        found = await read(statement, parameters)
         return rows.turn(found[0], self._max_attempts) if found else None
 
     async def turns_since(
         self, owner: Owner, conversation_id: UUID, user_sequence: int
     ) -> list[Turn]:
-        found = await self._claiming.run(
+        found = await self._claiming.read(
             statements.TURNS_SINCE,
             {
                 "owner": owner.id,
@@ -327,7 +346,7 @@ class PostgresStore:
     async def events(
         self, owner: Owner, turn_id: UUID, attempt: int, after_index: int
     ) -> list[StoredEvent]:
-        found = await self._claiming.run(
+        found = await self._claiming.read(
             statements.EVENTS,
             {
                 "owner": owner.id,
@@ -341,7 +360,7 @@ class PostgresStore:
         return [rows.stored_event(row) for row in found]
 
     async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:
-        found = await self._claiming.run(
+        found = await self._claiming.read(
             statements.STANDING, {"owner": owner.id, "conversation": conversation_id}
         )
         return Standing(*found[0]) if found else None
@@ -349,7 +368,7 @@ class PostgresStore:
     async def window(
         self, owner: Owner, lease: Lease, *, max_messages: int, max_bytes: int
     ) -> list[WindowMessage]:
-        found = await self._claiming.run(
+        found = await self._claiming.repeat(
             statements.WINDOW,
             {
                 "owner": owner.id,
@@ -375,7 +394,7 @@ class PostgresStore:
         statement = (
             statements.HISTORY_NEWEST_FIRST if newest_first else statements.HISTORY_OLDEST_FIRST
         )
-        found = await self._claiming.run(
+        found = await self._claiming.read(
             statement,
             {
                 "owner": owner.id,
@@ -402,10 +421,10 @@ class PostgresStore:
     ) -> ConversationPage:
         parameters: dict[str, Any] = {"owner": owner.id, "limit": limit + 1}
         if after is None:
-            found = await self._claiming.run(statements.CONVERSATIONS, parameters)
+            found = await self._claiming.read(statements.CONVERSATIONS, parameters)
         else:
             parameters |= {"after_time": after.update_time, "after_id": after.id}
-            found = await self._claiming.run(statements.CONVERSATIONS_AFTER, parameters)
+            found = await self._claiming.read(statements.CONVERSATIONS_AFTER, parameters)
         conversations = [rows.conversation(row) for row in found]
         return ConversationPage(conversations[:limit], has_more=len(found) > limit)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from parley.v1 import conversation_pb2 as cpb
 from support.agents import Gate, ScriptedAgent
 from support.proxy import AFTER, BEFORE, PostgresProxy
 from support.services import (
@@ -39,14 +38,15 @@ async def behind_proxy(proxy: PostgresProxy, start_service: StartService) -> Ser
     return service
 
 
-async def test_claim_that_was_not_carried_out_is_unavailable(
-    proxy: PostgresProxy, behind_proxy: Service
+@pytest.mark.parametrize("request_id", ["r", ""])
+async def test_claim_that_was_not_carried_out_is_sent_again(
+    proxy: PostgresProxy, behind_proxy: Service, request_id: str
 ) -> None:
-    proxy.break_at(CLAIM, BEFORE)
-    assert STORE_UNAVAILABLE == await refused(behind_proxy.chat("hello", request_id="r"))
-    answer = await behind_proxy.chat("hello", request_id="r")
+    """Fails when a claim whose turn is not there is not sent again."""
+    proxy.break_at(CLAIM, BEFORE, times=2)
+    answer = await behind_proxy.chat("hello", request_id=request_id)
 
-    assert 1 == proxy.broken
+    assert 2 == proxy.broken
     assert (1, 2, False) == (answer.user_sequence, answer.response_sequence, answer.replayed)
 
 
@@ -63,19 +63,13 @@ async def test_claim_that_was_carried_out_unseen_goes_on(
 
 
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
-async def test_window_that_cannot_be_read_fails_the_turn_at_once(
-    proxy: PostgresProxy, behind_proxy: Service, when: str
-) -> None:
+async def test_window_is_read_again(proxy: PostgresProxy, behind_proxy: Service, when: str) -> None:
     conversation_id = (await behind_proxy.chat("first")).conversation_id
     proxy.break_at(WINDOW, when)
-    call = behind_proxy.chat("hello", conversation_id=conversation_id, request_id="r")
-    assert STORE_UNAVAILABLE == await refused(call)
-    turn = await behind_proxy.turn(request_id="r")
+    answer = await behind_proxy.chat("hello", conversation_id=conversation_id)
 
     assert 1 == proxy.broken
-    assert cpb.TURN_STATE_FAILED == turn.state
-    again = await behind_proxy.chat("hello", conversation_id=conversation_id, request_id="r")
-    assert (3, 4) == (again.user_sequence, again.response_sequence)
+    assert (3, 4) == (answer.user_sequence, answer.response_sequence)
 
 
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
@@ -92,7 +86,7 @@ async def test_finish_is_sent_again_until_it_is_known(
     assert ["hello", "HELLO"] == [m.content for m in history.messages]
 
 
-async def test_reclaim_with_unknown_outcome_counts_as_lost(
+async def test_reclaim_with_unknown_outcome_waits_for_its_lease_and_is_made_again(
     proxy: PostgresProxy, start_service: StartService
 ) -> None:
     failing = True
@@ -112,8 +106,8 @@ async def test_reclaim_with_unknown_outcome_counts_as_lost(
     failing = False
     proxy.break_at(RECLAIM, AFTER)
 
-    assert STORE_UNAVAILABLE == await refused(service.chat("hello", request_id="r"))
     answer = await service.chat("hello", request_id="r")
+    assert 1 == proxy.broken
     assert ("HELLO", 3) == (answer.response, (await service.turn(request_id="r")).attempt)
 
 
@@ -159,14 +153,37 @@ async def test_answer_that_cannot_be_stored_is_unavailable(
     assert "HELLO" == answer.response
 
 
-async def test_reads_without_a_database_are_unavailable(
-    proxy: PostgresProxy, behind_proxy: Service
+async def test_reads_without_a_database_are_unavailable_after_the_wait(
+    proxy: PostgresProxy, start_service: StartService
 ) -> None:
+    service = await start_service(database_url=proxy.url, db_prepare=False, store_wait_s=1)
     proxy.go_down()
     for _ in range(3):
-        assert STORE_UNAVAILABLE == await refused(behind_proxy.conversations())
+        assert STORE_UNAVAILABLE == await refused(service.conversations())
     proxy.come_back()
-    assert [] == list((await eventually(behind_proxy.conversations)).conversations)
+    assert [] == list((await eventually(service.conversations)).conversations)
+
+
+async def test_reads_and_claims_wait_for_the_database(
+    proxy: PostgresProxy, behind_proxy: Service
+) -> None:
+    """Fails when a call is refused though the database comes back within its time."""
+    proxy.go_down()
+    calls = [asyncio.ensure_future(c) for c in (behind_proxy.conversations(), behind_proxy.chat())]
+    await asyncio.sleep(0.5)  # the outage is the subject
+    proxy.come_back()
+
+    _, answer = await asyncio.gather(*calls)
+    assert "HELLO" == answer.response
+
+
+async def test_call_is_told_before_its_deadline_that_the_database_is_away(
+    proxy: PostgresProxy, behind_proxy: Service
+) -> None:
+    """Fails when the store's wait does not heed the call's deadline."""
+    proxy.go_down()
+
+    assert STORE_UNAVAILABLE == await refused(behind_proxy.chat(timeout=2))
 
 
 async def test_lost_callers_cost_no_connections(start_service: StartService) -> None:

@@ -45,12 +45,16 @@ def engine_of(url: str) -> sqlalchemy.Engine:
 def empty_url(postgres_url: str) -> Iterator[str]:
     """A database without anything in it."""
     name = f"parley_empty_{uuid.uuid4().hex[:12]}"
-    base, _, query = postgres_url.partition("?")
-    url = f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    url = with_database(postgres_url, name)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         yield url
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def with_database(url: str, name: str) -> str:
+    base, _, query = url.partition("?")
+    return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
@@ -367,3 +371,37 @@ async def test_worker_starts_on_a_newer_schema_that_suits_it(
     service = await start_service()
 
     assert "HELLO" == (await service.chat()).response
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_database_that_cannot_keep_every_text_is_refused(postgres_url: str, encoding: str) -> None:
+    """Fails when it is taken: what was said comes back as something else, or as a traceback."""
+    name = f"parley_{encoding.lower()}_{uuid.uuid4().hex[:8]}"
+    url = with_database(postgres_url, name)
+    how = f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+    run(postgres_url, f"CREATE DATABASE {name} {how}")
+    try:
+        for refuse in (schema.check, schema.migrate):
+            with pytest.raises(UnsafeDatabase, match="ENCODING 'UTF8' TEMPLATE template0"):
+                refuse(url)
+    finally:
+        run(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_migrating_a_database_that_takes_no_writes_says_so(empty_url: str) -> None:
+    mark = "&" if "?" in empty_url else "?"
+    url = f"{empty_url}{mark}options=-c%20default_transaction_read_only%3Don"
+    with pytest.raises(UnsafeDatabase, match="takes no writes"):
+        schema.migrate(url)
+
+
+def test_migrating_keeps_the_options_of_the_url(empty_url: str) -> None:
+    """Fails when they are replaced: the tables then are in another schema than asked for."""
+    run(empty_url, "CREATE SCHEMA home")
+    mark = "&" if "?" in empty_url else "?"
+    url = f"{empty_url}{mark}options=-c%20search_path%3Dhome"
+    schema.migrate(url)
+    schema.check(url)
+
+    query = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename = 'conversation'"
+    assert [("home",)] == rows(empty_url, query)

@@ -124,6 +124,7 @@ async def test_signal_that_could_not_be_sent_becomes_a_look(
 async def test_lone_worker_sends_nothing(join: Join, database_url: str) -> None:
     one = await join(database_url)
     one.signals._alone_from = asyncio.get_running_loop().time()
+    await asyncio.gather(*one.signals._sending)  # its greeting
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("LISTEN parley")
         one.signals.send(TOPIC)

@@ -33,7 +33,7 @@ from parley_server.storage.statements.parts import (
     compiled,
     word,
 )
-from parley_server.storage.tables import conversation, message, schema_version, turn, turn_event
+from parley_server.storage.tables import conversation, message, turn, turn_event
 
 TURN_COLUMNS = (
     turn.c.id,
@@ -284,4 +284,3 @@ CONVERSATIONS_AFTER = compiled(
         )
     )
 )
-SCHEMA = compiled(select(schema_version.c.version, schema_version.c.oldest_worker))

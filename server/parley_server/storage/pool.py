@@ -1,0 +1,238 @@
+"""A fixed number of connections to Postgres: the one used last first, for callers in their order.
+
+A connection is writable or only good for reading. One that only reads is lent to readers while
+there is no other. Connections have a generation: when one turns out to be lost, all of its
+generation leave, the idle ones at once and the others when they come back (decision 0017).
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+
+from parley_server.storage.database import UnsafeDatabase
+from parley_server.storage.running import Connection, Server
+
+log = structlog.get_logger("parley.storage")
+
+CONNECT_S = 5.0
+"""How long one try to connect may take, with what is asked of a new connection."""
+NEXT_TRY_S = 2.0
+"""When another one is begun beside a try that is still under way: it may hang in a dead path."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+"""Between tries, growing."""
+LEAVING = -1
+"""The generation of a connection that is closed when it comes back."""
+
+
+class NoConnection(Exception):
+    """No connection came free, nor could one be made, in the time there was."""
+
+
+class _Waiter(NamedTuple):
+    place: "asyncio.Future[Connection]"
+    must_write: bool
+
+
+class Pool:
+    """Connections, made in the background, lent one at a time."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, name: str, size: int):
+        """Make an empty pool.
+
+        Args:
+            connect: makes a connection that is fit for use. Raises psycopg.Error, UnsafeDatabase.
+            name: for log lines.
+        """
+        self._connect = connect
+        self._name = name
+        self._size = size
+        self._idle: list[Connection] = []
+        """The one used last at the end: its backend has everything at hand (decision 0010)."""
+        self._lent: set[Connection] = set()
+        self._waiters: deque[_Waiter] = deque()
+        self._tries: set[asyncio.Task[bool]] = set()
+        self._filling: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._is_failing = False
+        self.generation = 0
+        """Rises whenever connections leave before their time."""
+
+    def open(self) -> None:
+        """Begin to connect; waits for nothing."""
+        self._is_open = True
+        self._fill()
+
+    async def close(self) -> None:
+        """Close what is idle, and the rest when it comes back. What waits gets NoConnection."""
+        self._is_open = False
+        tasks = [*self._tries, *([self._filling] if self._filling else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for waiter in self._waiters:
+            _refuse(waiter.place)
+        await self._close_idle(lambda _: True)
+
+    def in_use(self) -> int:
+        """How many connections are lent, or are being made."""
+        return self._size - len(self._idle)
+
+    def waiting(self) -> int:
+        """How many callers wait for one."""
+        return len(self._waiters)
+
+    async def take(self, until: float, *, must_write: bool) -> Connection:
+        """Borrow a connection, which is to be given back.
+
+        Args:
+            until: how long to wait for one, on the loop's clock.
+            must_write: whether one that only reads is of no use.
+        Raises: NoConnection.
+        Guarantees: first come, first served, among those whom the same connection suits.
+        """
+        connection = self._taken(must_write)
+        if connection is not None:  # so nobody who waits could have used it
+            return connection
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop.create_future(), must_write)
+        self._waiters.append(waiter)
+        timer = loop.call_at(until, _refuse, waiter.place)
+        try:
+            return await waiter.place
+        except asyncio.CancelledError:
+            if not waiter.place.cancelled() and waiter.place.exception() is None:
+                await self.give(waiter.place.result())  # came at the same moment
+            raise
+        finally:
+            timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    async def give(self, connection: Connection) -> None:
+        """Give a connection back. It is closed and replaced unless it is as good as new."""
+        self._lent.discard(connection)
+        is_current = self._is_open and connection.generation == self.generation
+        if is_current and connection.is_usable:
+            self._idle.append(connection)
+        else:
+            await connection.close()
+            self._fill()
+        self._serve()
+
+    async def retire(self, generation: int) -> None:
+        """Have all connections of this generation leave. Later calls for the same do nothing."""
+        if generation == self.generation:
+            log.warning("connections replaced", pool=self._name)
+            self.generation += 1
+            await self._close_idle(lambda _: True)
+            self._fill()
+
+    def leads_elsewhere(self, server: Server) -> bool:
+        """Whether any connection leads to another server than this one."""
+        return any(each.server != server for each in (*self._idle, *self._lent))
+
+    def has_writable(self) -> bool:
+        """Whether any connection can write."""
+        return any(each.is_writable for each in (*self._idle, *self._lent))
+
+    async def keep_only(self, server: Server) -> None:
+        """Have all connections leave that do not lead to this server."""
+        log.warning("connections replaced", pool=self._name)
+        before, self.generation = self.generation, self.generation + 1
+        for each in (*self._idle, *self._lent):
+            is_kept = each.generation == before and each.server == server
+            each.generation = self.generation if is_kept else LEAVING
+        await self._close_idle(lambda each: each.generation == LEAVING)
+        self._fill()
+        self._serve()
+
+    async def _close_idle(self, is_meant: Callable[[Connection], bool]) -> None:
+        meant = [connection for connection in self._idle if is_meant(connection)]
+        self._idle = [connection for connection in self._idle if connection not in meant]
+        for connection in meant:
+            await connection.close()
+
+    # Lending
+
+    def _taken(self, must_write: bool) -> Connection | None:
+        """Take the idle connection that was used last among those that will do."""
+        for at in range(len(self._idle) - 1, -1, -1):
+            if self._idle[at].is_writable or not (must_write or self.has_writable()):
+                connection = self._idle.pop(at)
+                self._lent.add(connection)
+                return connection
+        return None
+
+    def _serve(self) -> None:
+        """Hand idle connections to those who wait: nobody waits for one that is idle."""
+        unsuited: list[_Waiter] = []
+        while self._idle and self._waiters:
+            waiter = self._waiters.popleft()
+            if waiter.place.done():
+                continue
+            connection = self._taken(waiter.must_write)
+            if connection is not None:
+                waiter.place.set_result(connection)
+            else:
+                unsuited.append(waiter)
+        self._waiters.extendleft(reversed(unsuited))
+
+    # Connecting
+
+    @property
+    def _missing(self) -> int:
+        return self._size - len(self._idle) - len(self._lent) if self._is_open else 0
+
+    def _fill(self) -> None:
+        if self._missing > 0 and (self._filling is None or self._filling.done()):
+            self._filling = asyncio.create_task(self._keep_filling())
+
+    async def _keep_filling(self) -> None:
+        """Connect until nothing is missing: all at once, and one by one once that has failed."""
+        pause_s = FIRST_PAUSE_S
+        are_answered = True
+        while self._missing > 0:
+            tries = [self._begin_try() for _ in range(self._missing if are_answered else 1)]
+            await asyncio.wait(tries, timeout=NEXT_TRY_S)
+            are_answered = all(each.done() and each.result() for each in tries)
+            if are_answered:
+                pause_s = FIRST_PAUSE_S
+            else:
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads load
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _begin_try(self) -> asyncio.Task[bool]:
+        task = asyncio.create_task(self._try())
+        self._tries.add(task)
+        task.add_done_callback(self._tries.discard)
+        return task
+
+    async def _try(self) -> bool:
+        """Make one connection. Returns: whether it could be made."""
+        generation = self.generation
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                connection = await self._connect()
+        except Exception as error:  # whatever it is, the next try may go better
+            if not self._is_failing:
+                why = str(error) if isinstance(error, UnsafeDatabase) else type(error).__name__
+                log.warning("cannot connect to the database", pool=self._name, why=why)
+            self._is_failing = True
+            return False
+        self._is_failing = False
+        if generation != self.generation or self._missing <= 0:
+            await connection.close()
+            return generation == self.generation
+        connection.generation = generation
+        self._idle.insert(0, connection)
+        self._serve()
+        return True
+
+
+def _refuse(place: "asyncio.Future[Connection]") -> None:
+    if not place.done():
+        place.set_exception(NoConnection())
