@@ -1,9 +1,10 @@
 """What becomes of clients when their process is forked.
 
-gRPC outlives a fork at which it is idle, in both processes. A child that is forked while a call is
-under way inherits locks that nothing will release and threads that are not there: calls in it hang,
-past their deadlines, or end the process. An asynchronous channel is never idle. So a child that gRPC
-does not outlive is told so at its first call; in any other, each client opens a channel of its own.
+gRPC outlives a fork at which it is idle, in both processes. A child that is forked while a call
+is under way inherits locks that nothing will release and threads that are not there: calls in it
+hang, past their deadlines, or end the process. An asynchronous channel is never idle. So a child
+that gRPC does not outlive is told so at its first call; in any other, each client opens a channel
+of its own.
 """
 
 import os
