@@ -42,6 +42,9 @@ func connected(address string, s *settings) (*grpc.ClientConn, error) {
 	if s.keepalive > 0 {
 		options = append(options, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: s.keepalive}))
 	}
+	if isDirect(address, s) {
+		options = append(options, grpc.WithNoProxy())
+	}
 	return grpc.NewClient(address, append(options, s.dialOptions...)...)
 }
 
@@ -56,6 +59,12 @@ func credentialsFor(address string, s *settings) credentials.TransportCredential
 	default:
 		return credentials.NewTLS(&tls.Config{})
 	}
+}
+
+// isDirect says whether no proxy that a variable names (HTTPS_PROXY) may stand in between: it would see
+// the token of a plaintext call, and has no business on this machine.
+func isDirect(address string, s *settings) bool {
+	return s.isPlaintext || isOnThisMachine(address)
 }
 
 // isOnThisMachine says whether an address, host:port or a gRPC target, leads to this machine only.

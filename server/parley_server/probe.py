@@ -9,6 +9,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parley_server.config import BadSettings, Settings
 from parley_server.rpc.tls import TlsFiles, probing
 
+DIRECT = ("grpc.enable_http_proxy", 0)
+"""Whatever proxy the variables name: a probe asks the server itself."""
+
 
 class Unanswered(Exception):
     """No health was told. The text is gRPC's name for the reason."""
@@ -36,9 +39,10 @@ def _channel(settings: Settings, address: str) -> grpc.Channel:
         settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file
     )
     if files is None:
-        return grpc.insecure_channel(address)
+        return grpc.insecure_channel(address, [DIRECT])
     credentials, name = probing(files, _client_pair())
-    return grpc.secure_channel(address, credentials, [("grpc.ssl_target_name_override", name)])
+    overridden = ("grpc.ssl_target_name_override", name)
+    return grpc.secure_channel(address, credentials, [DIRECT, overridden])
 
 
 def _client_pair() -> tuple[bytes, bytes] | None:

@@ -8,6 +8,7 @@ import trustme
 
 from support.certificates import Certificates
 from support.processes import ServerProcess, run
+from support.web_proxies import a_recording_proxy
 
 
 async def checked(server: ServerProcess, *arguments: str, **environment: str) -> tuple[int, str]:
@@ -31,6 +32,20 @@ async def test_check_tells_readiness_liveness_and_any_service(database_url: str)
         assert (1, f"{at} does not answer: NOT_FOUND") == await checked(server, "--service", "any")
         both = await checked(server, *own, "--liveness")
         assert (1, "--service and --liveness exclude each other") == both
+
+
+async def test_check_asks_the_server_itself_whatever_proxy_the_variables_name(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Fails without grpc.enable_http_proxy, over plaintext and over TLS alike."""
+    files = Certificates(tmp_path)
+    files.write(trustme.CA())
+    async with a_recording_proxy() as proxy:
+        for settings in ({}, files.settings()):
+            with ServerProcess(database_url, **settings) as server:
+                code, said = await checked(server, **variables(settings), **proxy.variables)
+                assert (0, True) == (code, said.endswith(": SERVING")), said
+        assert [] == proxy.asked
 
 
 async def test_check_trusts_the_configured_certificate_and_no_other(

@@ -134,8 +134,8 @@ def test_server_refuses_a_database_without_a_schema(postgres_url: str) -> None:
 
     assert (1, True) == (refused.returncode, "parley-server migrate" in refused.stderr)
     row_security = "Row security is off.\n"
-    all_there_are = ", ".join(f"{number:04}" for number in range(1, SCHEMA_VERSION + 1))
-    assert (0, f"Applied: {all_there_are}.\n{row_security}") == (
+    applied = ", ".join(f"{number:04}" for number in range(1, SCHEMA_VERSION + 1))
+    assert (0, f"Applied: {applied}.\n{row_security}") == (
         migrated.returncode,
         migrated.stderr,
     )

@@ -6,7 +6,13 @@ import { Channel } from "./channel.js";
 import { DeadlineExceeded, type ParleyError, Unavailable } from "./errors.js";
 import type { OnRetry } from "./options.js";
 import { Tries } from "./retries.js";
-import { channelOptions, credentialsFor, DEFAULT_ADDRESS, type Security } from "./security.js";
+import {
+  channelOptions,
+  credentialsFor,
+  DEFAULT_ADDRESS,
+  proxyOptions,
+  type Security,
+} from "./security.js";
 import { errorFrom, isFailure } from "./statuses.js";
 import type { Stream } from "./streams.js";
 import { metadataFrom, type Token } from "./tokens.js";
@@ -37,7 +43,11 @@ export class Line {
   constructor(options: ClientOptions) {
     const address = options.address ?? DEFAULT_ADDRESS;
     const credentials = credentialsFor(address, options);
-    const all = { ...channelOptions(), ...options.channelOptions };
+    const all = {
+      ...channelOptions(),
+      ...proxyOptions(address, options),
+      ...options.channelOptions,
+    };
     this.#open = () => new Channel(new Client(address, credentials, all));
   }
 

@@ -52,6 +52,16 @@ export function isOnThisMachine(address: string): boolean {
 }
 
 /**
+ * Return the options that keep a channel away from proxies, where it has to be kept away.
+ *
+ * A proxy that a variable names (`https_proxy`, `http_proxy`, `grpc_proxy`) would see the token of a
+ * plaintext call, and has no business on this machine.
+ */
+export function proxyOptions(address: string, { plaintext }: Security): ChannelOptions {
+  return plaintext || isOnThisMachine(address) ? { "grpc.enable_http_proxy": 0 } : {};
+}
+
+/**
  * Return the channel's options. gRPC makes the retries of single calls, as the service config says.
  *
  * Source: gRFC A6 (client retries); the server's `grpc-retry-pushback-ms` goes before the backoff.

@@ -37,6 +37,7 @@ from parley_client.errors import (
     WatchExpired,
     WorkerDrained,
 )
+from parley_client.forks import ForkedProcess
 from parley_client.sync_client import ParleyClient
 from parley_client.tokens import TokenFile
 
@@ -52,6 +53,7 @@ __all__ = [
     "ConversationNotFound",
     "DeadlineExceeded",
     "DeadlineTooShort",
+    "ForkedProcess",
     "InternalError",
     "InvalidPageToken",
     "InvalidRequest",

@@ -9,8 +9,9 @@ from typing import Any, Self, cast
 import grpc
 
 from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from parley_client import forks
 from parley_client.calls import Call, Response
-from parley_client.channels import DEFAULT_ADDRESS, Credentials, credentials_for, options
+from parley_client.channels import DEFAULT_ADDRESS, Credentials, credentials_for, options_for
 from parley_client.retries import Tries
 from parley_client.statuses import error_from
 from parley_client.streams import Event, OnRetry, Stream
@@ -130,14 +131,18 @@ class AsyncConnection:
     def _connected(self) -> Any:
         if self._shared is not None:
             return self._shared._connected()
+        forks.check_usable()
         if self._stub is None:
-            self._stub = ConversationServiceStub(self._given_channel or self._opened())
+            channel = self._given_channel or self._opened()
+            forks.note_async_channel(channel)
+            self._stub = ConversationServiceStub(channel)
         return self._stub
 
     def _opened(self) -> grpc.aio.Channel:
         credentials = credentials_for(self._address, self._credentials)
+        options = options_for(self._address, credentials)
         if credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._address, options())
+            self._channel = grpc.aio.insecure_channel(self._address, options)
         else:
-            self._channel = grpc.aio.secure_channel(self._address, credentials, options())
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options)
         return self._channel

@@ -62,6 +62,21 @@ def is_on_this_machine(address: str) -> bool:
         return False
 
 
+def options_for(
+    address: str, credentials: grpc.ChannelCredentials | None
+) -> tuple[tuple[str, str | int], ...]:
+    """Return the options of a channel to an address.
+
+    Args:
+        credentials: None: plaintext.
+    Guarantees: no proxy that a variable names (`https_proxy`, `http_proxy`, `grpc_proxy`) gets to
+        see a token: plaintext, and what stays on this machine, goes straight to the server.
+    """
+    if credentials is None or is_on_this_machine(address):
+        return (*options(), ("grpc.enable_http_proxy", 0))
+    return options()
+
+
 @cache
 def options() -> tuple[tuple[str, str | int], ...]:
     """Return the channel's options. gRPC makes the retries, as `service_config.json` says.

@@ -10,8 +10,9 @@ from typing import Any, Self, cast
 import grpc
 
 from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from parley_client import forks
 from parley_client.calls import Call, Response
-from parley_client.channels import DEFAULT_ADDRESS, Credentials, credentials_for, options
+from parley_client.channels import DEFAULT_ADDRESS, Credentials, credentials_for, options_for
 from parley_client.retries import Tries
 from parley_client.statuses import error_from
 from parley_client.streams import Event, OnRetry, Stream
@@ -48,6 +49,7 @@ class Connection:
         self._acting: Metadata = ()
         self._shared: Self | None = None
         self._opening = Lock()
+        self._generation = forks.generation()
 
     def acting_for(self, user: str) -> Self:
         """Return this client as one whose calls are about a user's conversations.
@@ -63,6 +65,8 @@ class Connection:
         """Close the channel; calls under way end as cancelled. A later call opens it again."""
         if self._shared is not None:
             return
+        if self._generation != forks.generation():
+            self._leave_to_parent()
         with self._opening:
             channel, self._channel, self._stub = self._channel, None, None
         if channel is not None:
@@ -87,17 +91,15 @@ class Connection:
             if tries.is_first:
                 metadata += call.first_metadata
             method = getattr(self._connected(), call.method)
-            rpc = method.future(call.request, timeout=tries.time_left_s, metadata=metadata)
             try:
-                return cast(Response, rpc.result())
+                with forks.under_way():
+                    rpc = method.future(call.request, timeout=tries.time_left_s, metadata=metadata)
+                    return cast(Response, _result(rpc))
             except grpc.RpcError as failure:
                 error = error_from(failure, call.request_id)
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure
-            except BaseException:  # Ctrl-C: nobody waits for the answer any more
-                rpc.cancel()
-                raise
             time.sleep(pause_s)
 
     def _followed(
@@ -107,16 +109,17 @@ class Connection:
         while True:
             metadata = metadata_from(self._token) + self._acting
             method = getattr(self._connected(), stream.method)
-            rpc = method(stream.request, timeout=stream.time_left_s, metadata=metadata)
-            try:
-                for event in rpc:
-                    if stream.takes(event):
-                        yield event
-                error, cause = stream.cut_short(), None
-            except grpc.RpcError as failure:
-                error, cause = error_from(failure, stream.request_id), failure
-            finally:  # whoever iterated has had enough, or it has ended and this changes nothing
-                rpc.cancel()
+            with forks.under_way():
+                rpc = method(stream.request, timeout=stream.time_left_s, metadata=metadata)
+                try:
+                    for event in rpc:
+                        if stream.takes(event):
+                            yield event
+                    error, cause = stream.cut_short(), None
+                except grpc.RpcError as failure:
+                    error, cause = error_from(failure, stream.request_id), failure
+                finally:  # whoever iterated has had enough, or it has ended: then this does nothing
+                    rpc.cancel()
             if stream.is_over:
                 return
             pause_s = stream.pause_s(error)
@@ -129,15 +132,38 @@ class Connection:
     def _connected(self) -> Any:
         if self._shared is not None:
             return self._shared._connected()
+        forks.check_usable()
+        if self._generation != forks.generation():
+            self._leave_to_parent()
         with self._opening:
             if self._stub is None:
-                self._stub = ConversationServiceStub(self._given_channel or self._opened())
+                channel = self._given_channel or self._opened()
+                forks.note_channel(channel)
+                self._stub = ConversationServiceStub(channel)
             return self._stub
 
     def _opened(self) -> grpc.Channel:
         credentials = credentials_for(self._address, self._credentials)
+        options = options_for(self._address, credentials)
         if credentials is None:
-            self._channel = grpc.insecure_channel(self._address, options())
+            self._channel = grpc.insecure_channel(self._address, options)
         else:
-            self._channel = grpc.secure_channel(self._address, credentials, options())
+            self._channel = grpc.secure_channel(self._address, credentials, options)
         return self._channel
+
+    def _leave_to_parent(self) -> None:
+        """Let go of what this process inherited by a fork: the parent goes on with it."""
+        self._channel, self._stub = None, None
+        self._opening = Lock()
+        self._generation = forks.generation()
+
+
+def _result(rpc: Any) -> Any:
+    """Wait for a call's answer; interrupted by Ctrl-C, nobody waits for it any more."""
+    try:
+        return rpc.result()
+    except grpc.RpcError:
+        raise
+    except BaseException:
+        rpc.cancel()
+        raise

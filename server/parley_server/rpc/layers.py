@@ -37,6 +37,7 @@ from parley_server.core.tracing import current_trace
 from parley_server.rpc import acting
 from parley_server.rpc.admission import Admission, Places
 from parley_server.rpc.call import Call, current_call
+from parley_server.rpc.door import Door
 from parley_server.rpc.errors import told
 from parley_server.rpc.metering import CallMeter, count_unknown, metered
 from parley_server.rpc.tracing import trace_of
@@ -199,10 +200,15 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
     """Puts the layers around every method of Parley's own services."""
 
     def __init__(
-        self, verifier: TokenVerifier, admission: Admission, meter: CallMeter | None = None
+        self,
+        verifier: TokenVerifier,
+        admission: Admission,
+        door: Door,
+        meter: CallMeter | None = None,
     ) -> None:
         self._verifier = verifier
         self._admission = admission
+        self._door = door
         self._meter = meter
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
@@ -211,8 +217,10 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        handler = await continuation(handler_call_details)
         name = handler_call_details.method
+        if not name.startswith(HEALTH):
+            await self._door.enter()
+        handler = await continuation(handler_call_details)
         if handler is None and self._meter is not None:
             count_unknown(self._meter)
         if handler is None or not name.startswith((OWN_PACKAGE, HEALTH)):

@@ -1,5 +1,6 @@
 """What one connection and one message may be: the options of gRPC's server."""
 
+import math
 from dataclasses import dataclass
 
 HANDSHAKE_S = 20.0
@@ -56,7 +57,10 @@ def options(
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(limits.min_ping_s)),
         # Two services that share a port by accident would each get half of the calls.
         ("grpc.so_reuseport", int(is_port_shared)),
-        # gRPC's core thins a burst that the loop has not picked up yet, at random.
+        # What the loop has not picked up within this time, gRPC's core ends as CANCELLED, without a
+        # word in any log; its own limit is 30 s, and a burst of turns can take longer than that.
+        ("grpc.server_max_unrequested_time_in_server", math.ceil(longest_call_s)),
+        # And it thins a burst that waits to be picked up, at random.
         ("grpc.server.max_pending_requests", 20_000),
         ("grpc.server.max_pending_requests_hard_limit", 40_000),
     ]

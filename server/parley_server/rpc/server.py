@@ -14,6 +14,7 @@ from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
 from parley_server.core.watches import Watches
 from parley_server.rpc.admission import Admission
+from parley_server.rpc.door import Door
 from parley_server.rpc.layers import Layers
 from parley_server.rpc.metering import CallMeter
 from parley_server.rpc.servicer import ConversationServicer
@@ -53,8 +54,9 @@ class Server:
         self._watches = watches
         self._certificate = certificate
         self._is_draining = False
+        self._door = Door()
         self._server = grpc.aio.server(
-            interceptors=[Layers(verifier, admission, meter)], options=list(options)
+            interceptors=[Layers(verifier, admission, self._door, meter)], options=list(options)
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(turns, reads, watches, max_message_bytes=max_message_bytes),
@@ -90,14 +92,20 @@ class Server:
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, let open turns end within the grace, then stop.
 
-        Watches end at once. Whatever is open when all turns have ended, such as health watches
-        and streams that nobody reads, has a second to end and is then cut.
+        Calls that arrive meanwhile are refused in words, not cut: see `door`. Watches end at once.
+        Whatever is open when all turns have ended, such as health watches and streams that nobody
+        reads, has a second to end and is then cut.
         """
         self._is_draining = True
         await self.set_ready(False)
-        stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))
+        self._door.hold()
         self._watches.drain()
-        await self._turns.drain(grace_s)
+        draining = asyncio.create_task(self._turns.drain(grace_s))
+        await self._door.until_quiet()
+        stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))
+        await asyncio.sleep(0)  # until connections are told: what is held must not be sooner
+        self._door.release()
+        await draining
         await asyncio.wait([stopping], timeout=LAST_WORDS_S)
         await self._server.stop(0)
         await stopping

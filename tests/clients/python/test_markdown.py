@@ -188,3 +188,12 @@ def test_a_window_that_became_narrower_is_drawn_over() -> None:
     emulator._row, emulator._column = 1, len(lines) - 20
     view.end()
     assert 7 == emulator.text.count("word")
+
+
+def test_an_entity_is_as_harmless_as_the_character_that_it_stands_for() -> None:
+    """Fails if only the text is made harmless: Markdown turns entities into characters later."""
+    console, _, _ = a_terminal(80, 24)
+    lines = MarkdownRenderer(console).lines("invoice&#x202E;fdp and `code` &zwnj; &rlm;&#27;[2J")
+    assert ["invoice⟨U+202E⟩fdp", "⟨U+200C⟩ ⟨U+200F⟩�[2J"] == [
+        part.strip() for part in re.sub(r"\x1b\[[0-9;]*m", "", lines[0]).split("and code")
+    ]

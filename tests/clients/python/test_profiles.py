@@ -54,7 +54,39 @@ async def test_options_go_before_variables_before_the_profile(
         wrong = {**configure(config), "PARLEY_ADDRESS": NOWHERE}
         done = await run("list", "--address", server.address, **wrong)
         assert 0 == done.returncode
-        assert 6 == (await run("list", "--timeout", "1", **wrong)).returncode
+        elsewhere = {**wrong, "PARLEY_TOKEN": "variable"}
+        assert 6 == (await run("list", "--timeout", "1", **elsewhere)).returncode
+
+
+@pytest.mark.parametrize("given", ["option", "variable"])
+@pytest.mark.parametrize("kind", ["token", "token_file", "token_command"])
+async def test_a_profiles_token_goes_to_no_other_server(
+    kind: str, given: str, configure: Configure, tmp_path: Path
+) -> None:
+    """Fails without the check: another server gets a token that it can use at the profile's."""
+    (tmp_path / "token").write_text("secret")
+    value = {"token": "secret", "token_file": str(tmp_path / "token")}.get(kind, "echo secret")
+    async with scripted(pb.ListConversationsResponse()) as server:
+        for address in (f'address = "{NOWHERE}"', ""):
+            config = configure(f"""
+                default_profile = "work"
+                [profiles.work]
+                {address}
+                {kind} = "{value}"
+            """)
+            options = ("--address", server.address) if given == "option" else ()
+            variables = {} if options else {"PARLEY_ADDRESS": server.address}
+            done = await run("list", *options, **{**config, **variables})
+            assert 2 == done.returncode
+            words = done.stderr.decode().replace("│", "").split()
+            assert "is not sent to" in " ".join(words)
+            assert b"secret" not in done.stderr
+        assert [] == server.asked
+        done = await run("list", *options, "--token", "mine", **{**config, **variables})
+        assert (0, ["Bearer mine"]) == (
+            done.returncode,
+            [a.metadata["authorization"] for a in server.asked],
+        )
 
 
 async def test_a_profile_says_what_chats_options_are(configure: Configure) -> None:

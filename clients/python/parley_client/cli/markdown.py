@@ -13,6 +13,8 @@ from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
 from rich.syntax import Syntax
 from rich.text import Text
 
+from parley_client.cli.text import harmless
+
 # HTML, pictures and definitions would not be shown: they are text like any other here.
 _LEFT_OUT = ["html_block", "html_inline", "image", "reference", "autolink"]
 _PARSER = MarkdownIt().enable(["strikethrough", "table"]).disable(_LEFT_OUT)
@@ -71,6 +73,7 @@ class _Document(Markdown):
         for token in self._flatten_tokens(self.parsed):
             if token.type == "softbreak":
                 token.type = "hardbreak"
+            token.content = harmless(token.content)  # an entity may stand for any character
             # Of a list, its numbers are the info: Rich counts by itself, from the first one on.
             self.said.update(filter(str.isalnum, token.content + token.info))
 

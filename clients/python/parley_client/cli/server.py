@@ -11,7 +11,8 @@ from typing import Any
 
 import typer
 
-from parley_client.channels import Credentials, tls
+from parley_client.channels import DEFAULT_ADDRESS, Credentials, tls
+from parley_client.cli.profiles import NONE
 from parley_client.cli.tokens import RenewingClient, TokenCommand
 from parley_client.sync_client import ParleyClient
 from parley_client.tokens import Token, TokenFile
@@ -82,6 +83,8 @@ def _token(context: typer.Context) -> Token | None:
         raise typer.BadParameter(f"there is {kinds}: which is it to be?")
     if not given:
         return None
+    if highest == _LEVELS.index("DEFAULT_MAP"):
+        _check_profiles_address(context)
     value = context.params[given[0]]
     match given[0]:
         case "token_file":
@@ -89,6 +92,21 @@ def _token(context: typer.Context) -> Token | None:
         case "token_command":
             return _command(value)
     return str(value)
+
+
+def _check_profiles_address(context: typer.Context) -> None:
+    """Let a profile's token go to the profile's own server only: another one could use it there.
+
+    Raises: BadParameter.
+    """
+    own = (context.default_map or {}).get("address", DEFAULT_ADDRESS)
+    address = context.params["address"]
+    if address != own:
+        raise typer.BadParameter(
+            f"the profile's token is for {own}, and is not sent to {address}: give a token for "
+            f"that server, by --token-file for one, or a profile of its own; --profile {NONE} "
+            "calls without a token"
+        )
 
 
 def _command(line: str) -> TokenCommand:

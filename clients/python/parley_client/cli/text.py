@@ -5,18 +5,29 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
+_INVISIBLE = (  # Unicode's categories Cf, Zl and Zp, without the Arabic signs that are seen
+    "\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+_JOINERS = "\u200c\u200d"
+_ASCII = r"\x00-\x7f"
+_HARMFUL = re.compile(
+    # Emoji, and the scripts of Persia and India, are written with joiners; no Latin word is.
+    f"[{_CONTROL}{_INVISIBLE}]|(?<![^{_ASCII}{_INVISIBLE}{_JOINERS}])[{_JOINERS}]"
+)
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ELLIPSIS = "…"
 
 
 def harmless(text: str) -> str:
-    """Return the text with every control character but line feed and tab made visible.
+    """Return the text with all that is not seen, but line feed and tab, made visible.
 
     A model, a tool or another user wrote it: raw, an escape sequence in it could move the cursor,
-    change the title or the clipboard, or hide what stands before it.
+    change the title or the clipboard, or hide what stands before it. A bidirectional override
+    shows text in another order than it has, and characters without a width hide what is there.
     """
-    return _CONTROL.sub(_visible, text.replace("\r\n", "\n"))
+    return _HARMFUL.sub(_visible, text.replace("\r\n", "\n"))
 
 
 class HarmlessPieces:
@@ -25,12 +36,18 @@ class HarmlessPieces:
     def __init__(self) -> None:
         self._held = ""
         """A carriage return that ended a piece: the next one may begin with its line feed."""
+        self._last = ""
+        """The last character that was seen: a joiner may follow it."""
 
     def piece(self, text: str) -> str:
         """Return what may be shown of the text so far and has not been returned yet."""
         text = self._held + text
         self._held = "\r" if text.endswith("\r") else ""
-        return harmless(text.removesuffix("\r"))
+        text = text.removesuffix("\r")
+        before = harmless(self._last)
+        shown = harmless(self._last + text)[len(before) :]
+        self._last = text[-1:] or self._last
+        return shown
 
     def rest(self) -> str:
         """Return what was held back: the text ends here."""
@@ -42,7 +59,9 @@ def _visible(found: re.Match[str]) -> str:
     number = ord(found[0])
     if number < 0x20:
         return chr(0x2400 + number)  # Unicode's pictures of them: ␛
-    return "␡" if number == 0x7F else f"\\x{number:02x}"
+    if number < 0xA0:
+        return "␡" if number == 0x7F else f"\\x{number:02x}"
+    return f"⟨U+{number:04X}⟩"
 
 
 def one_line(text: str, length: int = 100) -> str:

@@ -156,6 +156,10 @@ public final class ClientBuilder<C> {
         ChannelCredentials credentials = speaksTls ? tls() : InsecureChannelCredentials.create();
         ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials);
         builder.disableRetry().defaultLoadBalancingPolicy("round_robin"); // for retries see Tries
+        if (!speaksTls || Addresses.isOnThisMachine(address)) {
+            // A proxy that the JVM's settings name would see tokens, and has no business on this machine.
+            builder.proxyDetector(target -> null);
+        }
         // A server that vanished without a word is noticed within 40 s, while a call is under way.
         builder.keepAliveTime(30, TimeUnit.SECONDS).keepAliveTimeout(10, TimeUnit.SECONDS);
         if (executor != null) {
