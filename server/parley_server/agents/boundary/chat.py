@@ -123,13 +123,14 @@ class ChatReader:
 
     def _read_body(self, event: Event) -> Iterator[bytes]:
         try:
-            whole = [parsed(event.data)]
+            parsed(event.data)
         except BrokenStreamError:  # one chunk a line
-            whole = [parsed(line) for line in event.data.splitlines() if line.strip()]
-        for data in whole:
-            text = json.dumps(data)
-            yield from self._read(self._data(Event(data=text)))
-        if len(whole) == 1 and not self.is_over and self._has_choice:
+            for line in event.data.splitlines():
+                if not self.is_over:
+                    yield from self.feed(Event(data=line))
+            return
+        yield from self._read(self._data(event))
+        if not self.is_over and self._has_choice:
             yield from self._finished()
 
     def _data(self, event: Event) -> Json:

@@ -1,5 +1,6 @@
 """What ends a provider's stream before its time."""
 
+import re
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
@@ -23,6 +24,8 @@ class ProviderError(Exception):
 
 MAX_WORDS = 1000
 """Characters of an error's message that go on: the libraries look in it for "context length"."""
+_REFUSALS = re.compile(r"invalid.*|bad_?request.*|unprocessable.*", re.IGNORECASE)
+"""Types of errors that come again: a request that is wrong stays wrong."""
 _ERROR_NAMES = frozenset({"error", "exception", "fatal"})
 
 
@@ -59,9 +62,12 @@ def _as_error(error: object, beside: Json | None = None) -> Json:
     message = fields.get("message")
     codes = [fields.get(key) for key in ("code", "status", "status_code", "http_status")]
     kind = fields.get("type")
+    code = _code(codes)
+    if code is None and isinstance(kind, str) and _REFUSALS.fullmatch(kind):
+        code = "400"
     return {
         "message": message[:MAX_WORDS] if isinstance(message, str) else "",
-        "code": _code(codes),
+        "code": code,
         "type": kind if isinstance(kind, str) and kind != "error" else None,
     }
 

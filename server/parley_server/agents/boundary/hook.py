@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import httpx2
 
 from parley_server.agents.boundary.body import (
+    EVENT_COST_BYTES,
     MAX_ERROR_BYTES,
     MAX_STREAM_BYTES,
     beginning,
@@ -164,9 +165,10 @@ async def _events(
     left = MAX_STREAM_BYTES
     async for data in _patient(pieces, reader):
         left -= len(data)
-        if left < 0:
-            raise BrokenStreamError("a stream is too long")
         for event in events.feed(data):
+            left -= EVENT_COST_BYTES
+            if left < 0:
+                raise BrokenStreamError("a stream is too long")
             for out in reader.feed(event):
                 yield out
             if reader.is_over:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from parley_server.agents.boundary.errors import BrokenStreamError
 
-MAX_LINE_BYTES = 1024 * 1024
-MAX_EVENT_BYTES = 4 * 1024 * 1024
-"""Of all data lines of an event; and of a JSON body that stands for a stream."""
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+"""Of a line, of an event with the keep-alives before it, and of a JSON body in place of a stream."""
+_LINE_COST_BYTES = 64
+"""What a line takes beside its text."""
 
 _LINE_END = re.compile(rb"[\r\n]")
 _BOM = b"\xef\xbb\xbf"
@@ -72,7 +73,7 @@ class Lines:
 
     def _keep(self, data: bytes, start: int, end: int) -> None:
         self._skip_lf = False
-        if len(self._buffer) + end - start > MAX_LINE_BYTES:
+        if len(self._buffer) + end - start > MAX_EVENT_BYTES:
             raise BrokenStreamError("a line is too long")
         self._buffer += memoryview(data)[start:end]
 
@@ -126,6 +127,9 @@ class Events:
         self._body += data
 
     def _read(self, line: bytes) -> Iterator[Event]:
+        self._event_bytes += len(line) + _LINE_COST_BYTES
+        if self._event_bytes > MAX_EVENT_BYTES:
+            raise BrokenStreamError("an event is too long")
         if not line:
             yield from self._dispatch()
             return
@@ -144,9 +148,6 @@ class Events:
             return
         if self._is_whole() and value.startswith(("{", _DONE)):
             yield from self._dispatch()
-        self._event_bytes += len(raw)
-        if self._event_bytes > MAX_EVENT_BYTES:
-            raise BrokenStreamError("an event is too long")
         self._data.append(value)
 
     def _is_whole(self) -> bool:
@@ -157,8 +158,9 @@ class Events:
 
     def _dispatch(self) -> Iterator[Event]:
         name, data = self._name, "\n".join(self._data)
-        self._name, self._data, self._event_bytes = "", [], 0
+        self._name, self._data = "", []
         if name or data.strip():
+            self._event_bytes = 0
             yield Event(name, data)
 
 

@@ -27,6 +27,8 @@ from parley_server.agents.boundary.values import dict_of, list_of
 MAX_CALLS = 128
 MAX_ARGUMENT_CHARS = 4 * 1024 * 1024
 """Of all calls of a response."""
+_PIECE_COST = 16
+"""What a piece takes beside its text."""
 MAX_ID_CHARS = 8192
 """Some gateways keep a signature in the id; a longer one than this is replaced."""
 MAX_NAME_CHARS = 256
@@ -111,13 +113,13 @@ class ToolCalls:
             call = _Call(piece.index, piece.id)
             self._calls.append(call)
         call.add(piece)
-        self._chars += len(piece.arguments) + len(piece.name) + len(piece.id)
+        self._chars += len(piece.arguments) + len(piece.name) + len(piece.id) + _PIECE_COST
         self.is_full = self._chars > MAX_ARGUMENT_CHARS or len(self._calls) > MAX_CALLS
 
     def _behind_whole(self, call: _Call, piece: _Piece) -> _Call | None:
         """Return what takes a piece that was meant for a whole call; None: another call."""
         more = piece.arguments.strip()
-        if not more and (not piece.name or piece.name in call.names):
+        if not more and (not piece.name or not call.names or piece.name in call.names):
             piece.arguments = ""
         elif more and more == call.text.strip():  # told again
             piece.arguments = piece.name = ""
@@ -183,7 +185,7 @@ class ToolCalls:
             if not call_id or call_id in used or len(call_id) > MAX_ID_CHARS:
                 call_id = f"call_{uuid4().hex[:24]}"
             used.add(call_id)
-            function = {"name": name, "arguments": _arguments(call.text)}
+            function = {"name": name, "arguments": _arguments(_last_if_growing(call.arguments))}
             own = {"index": index, "id": call_id, "type": "function", "function": function}
             yield {**call.extras, **own}
 
@@ -231,6 +233,15 @@ def _name(pieces: list[str], known_names: Names) -> str:
             return name
     is_growing = all(after.startswith(before) for before, after in pairwise(pieces))
     return pieces[-1] if is_growing else joined
+
+
+def _last_if_growing(pieces: list[str]) -> str:
+    """Return arguments that came in pieces; or whole, each piece with what came before."""
+    text = "".join(pieces)
+    is_growing = len(pieces) > 1 and all(b.startswith(a) for a, b in pairwise(pieces))
+    if is_growing and _loaded(text) is None and _loaded(pieces[-1]) is not None:
+        return pieces[-1]
+    return text
 
 
 def _arguments(text: str) -> str:
