@@ -12,7 +12,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 """Of an answer that is no stream: it is held whole."""
 MAX_ERROR_BYTES = 64 * 1024
 """So much of an error's body is read; the rest says nothing more."""
-MAX_STREAM_BYTES = 512 * 1024 * 1024
+MAX_STREAM_BYTES = 256 * 1024 * 1024
 """Of a stream, which is not held; each event counts for EVENT_COST_BYTES more."""
 EVENT_COST_BYTES = 1024
 _PIECE_BYTES = 64 * 1024

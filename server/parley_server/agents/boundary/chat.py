@@ -82,6 +82,8 @@ class ChatReader:
     """The index of the one choice that is read."""
     _has_choice: bool = False
     _said: list[str] = field(default_factory=list)
+    _is_thinking: bool = False
+    """The library was told of an opening tag, and not yet of the closing one."""
     _half: str = ""
     """The first half of a character that was cut into two surrogates."""
     _head: Json = field(default_factory=lambda: dict(_NAMELESS))
@@ -223,10 +225,16 @@ class ChatReader:
         opening, closing = self.library_tags
         for kind, content in pieces:
             if kind == "thought":
-                if content.strip():
-                    for part in (opening, content, closing):
-                        yield self._chunk({"content": part})
-            elif content in self.library_tags:  # text that the library would take for a tag
+                if not self._is_thinking and content.strip():
+                    self._is_thinking = True
+                    yield self._chunk({"content": opening})
+                if self._is_thinking and content:
+                    yield self._chunk({"content": content})
+                continue
+            if self._is_thinking:
+                self._is_thinking = False
+                yield self._chunk({"content": closing})
+            if content in self.library_tags:  # text that the library would take for a tag
                 yield self._chunk({"content": content[:1]})
                 yield self._chunk({"content": content[1:]})
             elif content:
@@ -245,6 +253,7 @@ class ChatReader:
             self._text.drop_blank()
         yield from self._say(self._text.feed(self._half))
         yield from self._say(self._text.end(is_done=reason == finish.STOP))
+        yield from self._say([Piece("text", "")])
         for call in self._calls.settled():
             yield self._chunk({"tool_calls": [call]})
         yield self._chunk({}, reason)

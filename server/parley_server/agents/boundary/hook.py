@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
+from itertools import count
 from typing import Protocol, cast
 
 import httpx2
@@ -25,6 +26,9 @@ from parley_server.agents.boundary.sse import Event, Events
 
 END_S = 10.0
 """So long the end mark is waited for when the answer is whole already."""
+
+EVENTS_AT_ONCE = 64
+"""After so many events others get their turn, though the provider has written more."""
 
 _IS_STREAM = re.compile(rb'"stream"\s*:\s*true')
 _CODINGS = ("content-encoding", "content-length", "transfer-encoding")
@@ -161,28 +165,39 @@ async def _events(
     pieces: AsyncGenerator[bytes, None], reader: Reader
 ) -> AsyncGenerator[bytes, None]:
     """Return what a reader makes of the events of a stream."""
+    try:
+        async for event in _bounded(_patient(pieces, reader)):
+            for out in reader.feed(event):
+                yield out
+            if reader.is_over:
+                break
+    except BrokenStreamError:
+        if not reader.may_end:
+            raise
+    for out in reader.end():
+        yield out
+    await _drain(pieces)
+
+
+async def _bounded(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[Event, None]:
+    """Return the events of a stream; now and then others get their turn.
+
+    Raises: BrokenStreamError: a bound is exceeded.
+    """
     events = Events()
     left = MAX_STREAM_BYTES
-    async for data in _patient(pieces, reader):
+    numbers = count(1)
+    async for data in pieces:
         left -= len(data)
         for event in events.feed(data):
             left -= EVENT_COST_BYTES
             if left < 0:
                 raise BrokenStreamError("a stream is too long")
-            for out in reader.feed(event):
-                yield out
-            if reader.is_over:
-                break
-        if reader.is_over:
-            break
-    else:
-        for event in events.end():
-            if not reader.is_over:
-                for out in reader.feed(event):
-                    yield out
-        for out in reader.end():
-            yield out
-    await _drain(pieces)
+            yield event
+            if next(numbers) % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+    for event in events.end():
+        yield event
 
 
 async def _patient(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from parley_server.agents.boundary.errors import BrokenStreamError
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
-"""Of a line, of an event with the keep-alives before it, and of a JSON body in place of a stream."""
+"""Of a line, of an event and the keep-alives before it, and of JSON in place of a stream."""
 _LINE_COST_BYTES = 64
 """What a line takes beside its text."""
 
@@ -100,6 +100,9 @@ class Events:
             data = self._beginning + data
             begun = data.removeprefix(_BOM).lstrip()
             if not begun or _BOM.startswith(data):
+                self._event_bytes += len(data)
+                if self._event_bytes > MAX_EVENT_BYTES:
+                    raise BrokenStreamError("no event at all")
                 # Blank lines before the first event: as good as none, however many there are.
                 self._beginning = data[:3] if _BOM.startswith(data[:3]) else b""
                 return

@@ -27,7 +27,7 @@ from parley_server.agents.boundary.values import dict_of, list_of
 MAX_CALLS = 128
 MAX_ARGUMENT_CHARS = 4 * 1024 * 1024
 """Of all calls of a response."""
-_PIECE_COST = 16
+_PIECE_COST = 64
 """What a piece takes beside its text."""
 MAX_ID_CHARS = 8192
 """Some gateways keep a signature in the id; a longer one than this is replaced."""
@@ -126,9 +126,7 @@ class ToolCalls:
         elif call.text.strip() == "{}" and more.startswith("{") and not piece.name:
             call.arguments.clear()  # it only stood for what comes now
         else:
-            piece.name = piece.name or call.names[-1] if call.names else piece.name
-            if piece.id == call.id:
-                piece.id = ""
+            piece.name = piece.name or "".join(call.names[-1:])
             return None
         return call
 
