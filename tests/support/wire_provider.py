@@ -26,6 +26,11 @@ def event(data: object, name: str = "") -> str:
     return (f"event: {name}\n" if name else "") + f"data: {json.dumps(data)}\n\n"
 
 
+def of_choices(*choices: object, **fields: object) -> str:
+    """One event of Chat Completions with any choices."""
+    return event({"choices": list(choices), **fields})
+
+
 def said(*pieces: str) -> str:
     return "".join(chunk({"content": piece}) for piece in pieces)
 
