@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from parley_server.agents.boundary import hook
 from parley_server.core.errors import AgentError, AgentRefused, AgentUnavailable
 from parley_server.core.model import Usage
-from support.fake_openai import FakeOpenAI, Raw
+from support.fake_openai import FakeOpenAI, Raw, Say
+from support.runs import told_by
 from support.services import StartService
 from support.wire_provider import (
     DONE,
@@ -225,3 +227,17 @@ async def test_an_answer_with_wrong_usage_can_be_read_for_good(
     assert not history.messages[1].HasField("usage")
     assert "x" * 256 == answered.model == history.messages[1].model
     assert turn.turn_id == answered.turn_id
+
+
+@pytest.mark.parametrize("how", [{"stall_after": 3}, {"cut_after": 3}, {"end_after": 3}])
+async def test_what_breaks_behind_the_finish_reason_breaks_no_answer(
+    monkeypatch: pytest.MonkeyPatch, how: dict[str, int]
+) -> None:
+    """Fails when the boundary waits for the end mark as long as for an answer."""
+    monkeypatch.setattr(hook, "END_S", 0.1)
+    with FakeOpenAI([Say("ab", **how)]) as fake:  # type: ignore[arg-type]
+        told = await told_by(an_agent(fake.base_url))
+
+    assert "ab" == told.text
+    assert told.finish is not None
+    assert told.finish.usage is None
