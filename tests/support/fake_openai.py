@@ -19,6 +19,7 @@ from support.openai_script import (
     PROVIDER_TEXT,
     Call,
     Fail,
+    Forever,
     HangUp,
     Json,
     Raw,
@@ -36,6 +37,7 @@ __all__ = [
     "Call",
     "Fail",
     "FakeOpenAI",
+    "Forever",
     "HangUp",
     "Raw",
     "Request",
@@ -125,6 +127,8 @@ class FakeOpenAI:
                 await _send(writer, step.status, body, "application/json", step.headers)
             case Raw() as step:
                 await _send(writer, step.status, step.body, step.content_type, {})
+            case Forever() as step:
+                await _write_forever(writer, step)
             case Stall():
                 await _stall(reader, writer, request)
                 return False
@@ -158,6 +162,13 @@ async def _send(
     head += [f"content-length: {len(body)}", *(f"{k}: {v}" for k, v in headers.items())]
     writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
     await writer.drain()
+
+
+async def _write_forever(writer: asyncio.StreamWriter, step: Forever) -> None:
+    writer.write(b"HTTP/1.1 200 -\r\ncontent-type: text/event-stream\r\n\r\n" + step.beginning)
+    while True:
+        writer.write(step.again)
+        await writer.drain()
 
 
 async def _stall(

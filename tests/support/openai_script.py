@@ -75,6 +75,14 @@ class Raw:
 
 
 @dataclass(frozen=True)
+class Forever:
+    """Bytes, and then others again and again, until the client leaves."""
+
+    beginning: bytes
+    again: bytes
+
+
+@dataclass(frozen=True)
 class HangUp:
     """Not even a status line."""
 
@@ -84,7 +92,7 @@ class Stall:
     """Nothing at all, until the client leaves."""
 
 
-Step: TypeAlias = Say | Fail | Raw | HangUp | Stall
+Step: TypeAlias = Say | Fail | Raw | Forever | HangUp | Stall
 Script: TypeAlias = Sequence[Step | Callable[[Json], Step]]
 
 

@@ -35,7 +35,7 @@ from pydantic_ai.messages import (
 from parley_server.agents.opaque_state import state_of
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import Finish, FinishReason, OpaqueState, Text, ToolCall, Usage
-from parley_server.core.transcript import MAX_TOOL_CALLS
+from parley_server.core.transcript import MAX_TOOL_CALLS, believable
 
 MAX_UNSEEN_CHARS = 4 * 1024 * 1024
 """How much of arguments and thoughts one run may gather: nobody downstream sees them grow."""
@@ -154,11 +154,13 @@ class RunReader:
         used = self.events.usage
         if used.unmeasured_requests or self._is_cut:
             return None
-        return Usage(
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
-            cached_input_tokens=used.cache_read_tokens,
-            model_requests=used.requests,
+        return believable(
+            Usage(
+                input_tokens=used.input_tokens,
+                output_tokens=used.output_tokens,
+                cached_input_tokens=used.cache_read_tokens,
+                model_requests=used.requests,
+            )
         )
 
 

@@ -1,5 +1,6 @@
 """`PROVIDER:MODEL` becomes a model, or one sentence that says what is missing."""
 
+import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -10,17 +11,21 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic_ai.models import Model, create_async_httpx2_client, infer_model
 from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.profiles import merge_profile
+from pydantic_ai.profiles import DEFAULT_THINKING_TAGS, merge_profile
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers import Provider, infer_provider
 from pydantic_ai.providers.openai import OpenAIProvider
 
+from parley_server.agents.boundary import DEFAULT_TAGS, REASONING, Boundary
 from parley_server.agents.errors import BadAgent
 
 OPENAI = frozenset({"openai", "openai-chat", "openai-responses"})
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "none"
 """Sent to a server of one's own that asks for no key: the library insists on one."""
+
+GUARDED = ("AsyncOpenAI", "AsyncAzureOpenAI", "AsyncAnthropic")
+"""Clients of the protocols that the boundary knows."""
 
 _EXTRA = re.compile(r"pydantic-ai-slim\[([\w-]+)\]")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
@@ -39,15 +44,20 @@ def model_of(
             f"'{name}' is no agent: use local, echo, PROVIDER:MODEL (for example "
             "openai:gpt-5-mini) or python:MODULE:ATTRIBUTE"
         )
+    boundary = Boundary()
     if provider in OPENAI:
-        model = infer_model(name, lambda _: openai_provider(openai_base_url, openai_api_key))
+        model = infer_model(
+            name, lambda _: openai_provider(openai_base_url, openai_api_key, boundary)
+        )
     else:
-        model = _inferred(name)
-    return _strict(model)
+        model = _inferred(name, boundary)
+    return _settled(model, boundary, may_think=provider not in OPENAI or bool(openai_base_url))
 
 
-def openai_provider(base_url: str | None, api_key: str | None) -> OpenAIProvider:
-    """Return OpenAI, or a server that speaks its protocol.
+def openai_provider(
+    base_url: str | None, api_key: str | None, boundary: Boundary
+) -> OpenAIProvider:
+    """Return OpenAI, or a server that speaks its protocol, behind the boundary.
 
     Raises: BadAgent.
     """
@@ -57,59 +67,86 @@ def openai_provider(base_url: str | None, api_key: str | None) -> OpenAIProvider
         raise BadAgent(
             "OPENAI_API_KEY must be set, or OPENAI_BASE_URL for a server that needs no key"
         )
-    # A worker may have more turns open than the library's limit of 1,000 connections.
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1000)
     return OpenAIProvider(
-        base_url=base_url or OPENAI_URL,
-        api_key=api_key or NO_KEY,
-        http_client=create_async_httpx2_client(limits=limits),
+        base_url=base_url or OPENAI_URL, api_key=api_key or NO_KEY, http_client=_client(boundary)
     )
 
 
 def openai_chat_model(name: str, base_url: str, api_key: str) -> Model[Any]:
-    """Return a model of a server that speaks OpenAI's Chat Completions."""
-    return _strict(OpenAIChatModel(name, provider=openai_provider(base_url, api_key)))
+    """Return a model of a server that speaks OpenAI's Chat Completions, and that does not think."""
+    boundary = Boundary()
+    model = OpenAIChatModel(name, provider=openai_provider(base_url, api_key, boundary))
+    return _settled(model, boundary, may_think=False)
 
 
 async def close_model(model: Model[Any]) -> None:
     """Close the connections of a model."""
-    if isinstance(model.provider, OpenAIProvider):
-        await model.provider.client.close()
+    client: Any = getattr(model.provider, "client", None)
+    if type(client).__name__ in GUARDED:
+        await client.close()
     async with model:  # the library closes here what it has opened itself
         pass
 
 
-def _strict(model: Model[Any]) -> Model[Any]:
-    """Let a Chat Completions stream that ends before its finish reason be a failure.
+def _client(boundary: Boundary) -> httpx2.AsyncClient:
+    # A worker may have more turns open than the library's limit of 1,000 connections.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1000)
+    client = create_async_httpx2_client(limits=limits)
+    boundary.guard(client)
+    return client
 
-    Otherwise half an answer would pass for a whole one when a proxy cuts the connection politely.
+
+def _settled(model: Model[Any], boundary: Boundary, *, may_think: bool) -> Model[Any]:
+    """Let the boundary know the model's profile, and the library what the boundary does.
+
+    A Chat Completions stream that ends before its finish reason is a failure: half an answer would
+    pass for a whole one when a proxy cuts the connection politely.
     """
-    if isinstance(model, OpenAIChatModel):
-        strict = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
-        merged = merge_profile(model.profile, strict)
-        model.profile = cast(OpenAIModelProfile, merged)
+    if not isinstance(model, OpenAIChatModel):
+        return model
+    profile = model.profile
+    opening, closing = profile.get("thinking_tags", DEFAULT_THINKING_TAGS)
+    boundary.library_tags = (opening, closing)
+    if may_think:
+        boundary.tags = tuple(dict.fromkeys([(opening, closing), *DEFAULT_TAGS]))
+    if field := profile.get("openai_chat_thinking_field"):
+        boundary.reasoning = tuple(dict.fromkeys([field, *REASONING]))
+    # Whitespace that the library leaves out depends on how the pieces are cut; the boundary's not.
+    strict = OpenAIModelProfile(
+        openai_chat_streaming_requires_finish_reason=True, ignore_streamed_leading_whitespace=False
+    )
+    model.profile = cast(OpenAIModelProfile, merge_profile(profile, strict))
     return model
 
 
-def _inferred(name: str) -> Model[Any]:
+def _inferred(name: str, boundary: Boundary) -> Model[Any]:
     """Let the library find the model; its complaints become one sentence of ours."""
     try:
         with without_empty_variables():
-            return infer_model(name, _provider)
+            return infer_model(name, lambda provider: _provider(provider, boundary))
     except BadAgent:
         raise
     except Exception as error:
         raise BadAgent(complaint(name, error)) from None
 
 
-def _provider(name: str) -> Provider[Any]:
+def _provider(name: str, boundary: Boundary) -> Provider[Any]:
     try:
-        return infer_provider(name)
+        provider = infer_provider(name)
     except ValueError:
         raise BadAgent(
             f"'{name}' is no provider that pydantic-ai knows: for a server that speaks OpenAI's "
             "protocol use openai-chat:MODEL and OPENAI_BASE_URL"
         ) from None
+    kind = type(provider)
+    if name.startswith("gateway/"):
+        return provider  # made of more than its environment
+    takes_client = "http_client" in inspect.signature(kind.__init__).parameters
+    if takes_client and type(provider.client).__name__ in GUARDED:
+        # It has opened nothing yet, so that it can be made again around a client of ours.
+        again: Provider[Any] = cast("type[Any]", kind)(http_client=_client(boundary))
+        return again
+    return provider
 
 
 def complaint(name: str, error: BaseException) -> str:

@@ -19,6 +19,10 @@ MAX_ARGUMENTS_BYTES = 32 * 1024
 MAX_RESULT_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_OPAQUE_BYTES = 256 * 1024
+MAX_MODEL_BYTES = 256
+MAX_TOKENS = 10**12
+"""A count above it is no count."""
+MAX_REQUESTS = 2**31 - 1
 MARK = "…[cut]"
 """Ends a tool's arguments or result that were too long."""
 
@@ -91,7 +95,7 @@ class Transcript:
     @property
     def usage(self) -> Usage | None:
         """What the agent has used, as far as it has told."""
-        return self._finish.usage if self._finish else None
+        return believable(self._finish.usage) if self._finish else None
 
     def answer(self, *, is_cancelled: bool = False) -> Answer:
         """Return what was said as an answer.
@@ -105,11 +109,21 @@ class Transcript:
         return Answer(
             text="".join(self._pieces),
             tool_calls=tuple(self._tool_calls),
-            usage=finish.usage,
-            model=storable(finish.model or self.model),
+            usage=believable(finish.usage),
+            model=cut(storable(finish.model or self.model), MAX_MODEL_BYTES, mark=""),
             finish_reason=finish.reason,
             opaque_state=self._opaque_state,
         )
+
+
+def believable(usage: Usage | None) -> Usage | None:
+    """Return a usage whose numbers can be counts of tokens and requests; else None."""
+    if usage is None:
+        return None
+    *tokens, requests = usage
+    limits = [*((count, MAX_TOKENS) for count in tokens), (requests, MAX_REQUESTS)]
+    is_true = all(type(count) is int and 0 <= count <= limit for count, limit in limits)
+    return usage if is_true else None
 
 
 def storable(text: str) -> str:

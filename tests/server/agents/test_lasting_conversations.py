@@ -53,6 +53,7 @@ BLANKS = {
     "a call, then a space": [Say(" ", [Call("now")]), Say("\n")],
     "a call without arguments": [Say("", [Call("now", "")]), Say("Noon.")],
     "a call with null": [Say("", [Call("now", "null")]), Say("Noon.")],
+    "two calls alike": [Say("", [Call("now", id="c"), Call("now", id="c")]), Say("Noon.")],
     "a call with words": [Say("", [Call("now", "noon")]), Say("Noon.")],
 }
 

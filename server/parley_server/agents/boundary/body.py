@@ -1,0 +1,86 @@
+"""The body of a response, decoded and bounded."""
+
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
+
+import httpx2
+
+from parley_server.agents.boundary.errors import BrokenStreamError
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Of an answer that is no stream: it is held whole."""
+MAX_ERROR_BYTES = 64 * 1024
+"""So much of an error's body is read; the rest says nothing more."""
+MAX_STREAM_BYTES = 256 * 1024 * 1024
+"""Of a stream, which is not held; each event counts for EVENT_COST_BYTES more."""
+EVENT_COST_BYTES = 1024
+_PIECE_BYTES = 64 * 1024
+
+_WINDOWS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
+"""How zlib is told of a coding. Some servers send `deflate` without its header."""
+
+
+async def decoded(stream: AsyncIterator[bytes], coding: str) -> AsyncGenerator[bytes, None]:
+    """Return the body without its content coding, in pieces of at most 64 KiB.
+
+    Raises: BrokenStreamError: the coding is not known, or broken.
+    """
+    coding = coding.strip().lower()
+    if coding in ("", "identity"):
+        async for data in stream:
+            yield data
+        return
+    if coding not in _WINDOWS:
+        raise BrokenStreamError("a content coding that was not asked for")
+    inflate = _Inflate(_WINDOWS[coding])
+    async for data in stream:
+        for piece in inflate.feed(data):
+            yield piece
+
+
+class _Inflate:
+    def __init__(self, windows: tuple[int, ...]) -> None:
+        self._windows = list(windows)
+        self._inflater = zlib.decompressobj(self._windows.pop(0))
+        self._has_begun = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            try:
+                piece = self._inflater.decompress(data, _PIECE_BYTES)
+            except zlib.error:
+                if self._has_begun or not self._windows:
+                    raise BrokenStreamError("a broken content coding") from None
+                self._inflater = zlib.decompressobj(self._windows.pop(0))
+                continue
+            self._has_begun = True
+            data = self._inflater.unconsumed_tail
+            if piece:
+                yield piece
+            if self._inflater.eof:
+                return
+
+
+async def whole(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Return a body that is no stream.
+
+    Raises: BrokenStreamError: it is longer than its bound.
+    """
+    size = 0
+    async for data in pieces:
+        size += len(data)
+        if size > MAX_BODY_BYTES:
+            raise BrokenStreamError("a body is too long")
+        yield data
+
+
+async def beginning(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Return as much of an error's body as is read. What breaks it ends it."""
+    left = MAX_ERROR_BYTES
+    with suppress(BrokenStreamError, httpx2.TransportError):
+        async for data in pieces:
+            yield data[:left]
+            left -= len(data)
+            if left <= 0:
+                return

@@ -1,0 +1,292 @@
+"""Chat Completions: a stream as servers send it becomes one as OpenAI sends it."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from parley_server.agents.boundary import finish
+from parley_server.agents.boundary.errors import (
+    BrokenStreamError,
+    Json,
+    ProviderError,
+    told_error,
+)
+from parley_server.agents.boundary.sse import Event
+from parley_server.agents.boundary.thinking import Piece, TaggedText
+from parley_server.agents.boundary.tool_calls import ToolCalls, ids_of, names_of
+from parley_server.agents.boundary.usage import RunningUsage
+from parley_server.agents.boundary.values import (
+    dict_of,
+    is_keep_alive,
+    list_of,
+    model_of,
+    parsed,
+    text_of,
+    thought_of,
+)
+
+REASONING = ("reasoning_content", "reasoning")
+_MAX_EXTRA_CHARS = 256
+_SETTLED = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
+_SETTLED_CHOICE = frozenset({"index", "delta", "message", "text", "finish_reason", "logprobs"})
+_NAMELESS = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
+_HIGH_SURROGATE = re.compile("[\ud800-\udbff]$")
+
+
+class Request:
+    """What was asked for; read only when it matters."""
+
+    def __init__(self, content: Callable[[], bytes]) -> None:
+        self._content = content
+
+    @cached_property
+    def _json(self) -> Json:
+        return dict_of(parsed(self._content().decode()))
+
+    @cached_property
+    def tool_names(self) -> frozenset[str]:
+        return names_of(self._json)
+
+    @cached_property
+    def call_ids(self) -> frozenset[str]:
+        return ids_of(self._json)
+
+
+@dataclass(slots=True)
+class ChatReader:
+    """Reads the events of one response and returns those that the library is given.
+
+    Text and thoughts go on at once. Tool calls, the finish reason and usage go on at the end.
+
+    Args:
+        tags: which tags hold thoughts, each opening and closing; none: the model writes no such.
+        library_tags: the two by which the library is told of thoughts.
+        reasoning: fields of a delta that hold thoughts.
+    """
+
+    request: Request
+    tags: tuple[tuple[str, str], ...] = ()
+    library_tags: tuple[str, str] = ("<think>", "</think>")
+    reasoning: tuple[str, ...] = REASONING
+    is_over: bool = False
+    """What comes now says nothing more."""
+    _text: TaggedText = field(init=False)
+    _calls: ToolCalls = field(init=False)
+    _usage: RunningUsage = field(default_factory=RunningUsage)
+    _finish: str | None = None
+    _is_refused: bool = False
+    _choice: object = None
+    """The index of the one choice that is read."""
+    _has_choice: bool = False
+    _said: list[str] = field(default_factory=list)
+    _is_thinking: bool = False
+    """The library was told of an opening tag, and not yet of the closing one."""
+    _half: str = ""
+    """The first half of a character that was cut into two surrogates."""
+    _head: Json = field(default_factory=lambda: dict(_NAMELESS))
+    _choice_extras: Json = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._text = TaggedText(self.tags)
+        self._calls = ToolCalls(lambda: self.request.tool_names, lambda: self.request.call_ids)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the answer is whole; only usage and the end mark may be missing."""
+        return self._finish is not None
+
+    def feed(self, event: Event) -> Iterator[bytes]:
+        """Return what an event becomes; often nothing.
+
+        Raises: BrokenStreamError, ProviderError.
+        """
+        if event.is_body:
+            yield from self._read_body(event)
+        elif event.is_done:
+            yield from self._finished()
+        else:
+            data = self._data(event)
+            if data:
+                yield from self._read(data)
+
+    def end(self) -> Iterator[bytes]:
+        """Return what the end of the bytes adds.
+
+        Raises: BrokenStreamError: the stream is cut.
+        """
+        if self.is_over:
+            return
+        if not self.may_end:
+            raise BrokenStreamError("the stream is cut")
+        yield from self._finished()
+
+    def _read_body(self, event: Event) -> Iterator[bytes]:
+        try:
+            parsed(event.data)
+        except BrokenStreamError:  # one chunk a line
+            for line in event.data.splitlines():
+                if not self.is_over:
+                    yield from self.feed(Event(data=line))
+            return
+        yield from self._read(self._data(event))
+        if not self.is_over and self._has_choice:
+            yield from self._finished()
+
+    def _data(self, event: Event) -> Json:
+        """Return an event's object; empty: it says nothing."""
+        data: Any = None
+        if is_keep_alive("", event.data):
+            pass
+        elif event.name and event.name.lower() in ("error", "exception", "fatal"):
+            try:
+                data = parsed(event.data)
+            except BrokenStreamError:
+                data = event.data
+        elif not is_keep_alive(event.name, event.data):
+            data = parsed(event.data)
+        error = told_error(event.name, data)
+        if error is not None:
+            raise ProviderError(error)
+        if data and not isinstance(data, dict):
+            raise BrokenStreamError("no object")
+        return data or {}
+
+    def _read(self, data: Json) -> Iterator[bytes]:
+        self._head = {**self._head, **_head(data)}
+        self._usage.add(data.get("usage"))
+        choice = self._chosen(data.get("choices"))
+        if choice is None:
+            return
+        if choice.get("error"):
+            raise ProviderError(told_error("error", choice["error"]) or {})
+        self._has_choice = True
+        self._choice_extras = _extras(choice, _SETTLED_CHOICE)
+        if not data.get("usage"):
+            self._usage.add(choice.get("usage"))
+        reason = finish.settled(choice.get("finish_reason"))
+        yield from self._read_delta(choice)
+        self._finish = reason or self._finish
+        if self._calls.is_full:
+            self._finish = finish.LENGTH
+            yield from self._finished()
+
+    def _chosen(self, choices: object) -> Json | None:
+        """Return the choice that is read: the first one that the provider sends."""
+        found = [c for c in list_of(choices) if isinstance(c, dict)]
+        if not found:
+            return None
+        if not self._has_choice:
+            self._choice = found[0].get("index")
+        return next((c for c in found if c.get("index", self._choice) == self._choice), None)
+
+    def _read_delta(self, choice: Json) -> Iterator[bytes]:
+        delta = choice.get("delta")
+        if not isinstance(delta, dict) or not delta:
+            delta = self._not_said_yet(choice)
+        thoughts = {k: delta[k] for k in self.reasoning if isinstance(delta.get(k), str)}
+        thoughts = {k: v for k, v in thoughts.items() if v}
+        if not thoughts and (thought := thought_of(delta.get("content"))):
+            thoughts = {self.reasoning[-1]: thought}
+        if isinstance(delta.get("reasoning_details"), list):
+            thoughts["reasoning_details"] = delta["reasoning_details"]
+        if thoughts:
+            yield self._chunk(thoughts)
+        yield from self._say(self._text.feed(self._joined(text_of(delta.get("content")))))
+        refusal = delta.get("refusal")
+        if refusal and isinstance(refusal, str):
+            self._is_refused = True
+            yield from self._say(self._text.end(is_done=True))
+            yield from self._say([Piece("text", refusal)])
+        for piece in [*list_of(delta.get("tool_calls")), delta.get("function_call")]:
+            self._calls.add(piece)
+
+    def _not_said_yet(self, choice: Json) -> Json:
+        """Return a whole message as a delta, without the beginning that deltas told."""
+        message = dict_of(choice.get("message")) or {"content": choice.get("text")}
+        if not self._said and not self._calls:
+            return message
+        whole, said = text_of(message.get("content")), "".join(self._said)
+        return {"content": whole[len(said) :] if whole.startswith(said) else ""}
+
+    def _joined(self, text: str) -> str:
+        """Return a text with the half of a character before it, without the half behind it."""
+        if text:
+            self._said.append(text)
+        if self._half and text:
+            text, self._half = _paired(self._half + text), ""
+        if _HIGH_SURROGATE.search(text):
+            text, self._half = text[:-1], text[-1]
+        return text
+
+    def _say(self, pieces: Any) -> Iterator[bytes]:
+        opening, closing = self.library_tags
+        for kind, content in pieces:
+            if kind == "thought":
+                if not self._is_thinking and content.strip():
+                    self._is_thinking = True
+                    yield self._chunk({"content": opening})
+                if self._is_thinking and content:
+                    yield self._chunk({"content": content})
+                continue
+            if self._is_thinking:
+                self._is_thinking = False
+                yield self._chunk({"content": closing})
+            if content in self.library_tags:  # text that the library would take for a tag
+                yield self._chunk({"content": content[:1]})
+                yield self._chunk({"content": content[1:]})
+            elif content:
+                yield self._chunk({"content": content})
+
+    def _finished(self) -> Iterator[bytes]:
+        """End the response: held text, tool calls, one finish reason, one usage, the end mark."""
+        if not self._has_choice:
+            raise BrokenStreamError("no answer at all")
+        reason = finish.FILTER if self._is_refused else self._finish or finish.STOP
+        if reason == finish.FILTER:
+            self._calls = ToolCalls()  # what was filtered is not acted upon
+        if reason in (finish.STOP, finish.CALLS):
+            reason = finish.CALLS if self._calls else finish.STOP
+        if self._calls:
+            self._text.drop_blank()
+        yield from self._say(self._text.feed(self._half))
+        yield from self._say(self._text.end(is_done=reason == finish.STOP))
+        yield from self._say([Piece("text", "")])
+        for call in self._calls.settled():
+            yield self._chunk({"tool_calls": [call]})
+        yield self._chunk({}, reason)
+        if self._usage.total is not None:
+            yield _event({**self._head, "choices": [], "usage": self._usage.total})
+        self.is_over = True
+        yield b"data: [DONE]\n\n"
+
+    def _chunk(self, delta: Json, reason: str | None = None) -> bytes:
+        choice = {**self._choice_extras, "index": 0, "delta": delta, "finish_reason": reason}
+        return _event({**self._head, "choices": [choice]})
+
+
+def _event(data: Json) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def _head(data: Json) -> Json:
+    """Return what a chunk says of its response: id and model, cut to their bounds."""
+    names = {key: model_of(data.get(key)) for key in ("id", "model")}
+    return {**_extras(data, _SETTLED), **{key: name for key, name in names.items() if name}}
+
+
+def _extras(data: Json, settled: frozenset[str]) -> Json:
+    """Return the short values of fields that only some provider's library knows."""
+    kinds = (str, int, float, bool)
+    return {
+        key: value
+        for key, value in data.items()
+        if key not in settled and isinstance(value, kinds) and len(str(value)) <= _MAX_EXTRA_CHARS
+    }
+
+
+def _paired(text: str) -> str:
+    """Join two surrogates that stand side by side into their character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
