@@ -113,9 +113,12 @@ def sequences(told: list[Message | Turn]) -> list[int]:
     return [one.sequence for one in told if isinstance(one, Message)]
 
 
-happenings = st.lists(
-    st.sampled_from(["begin", "begin", "fail", "fail", "complete", "cancel", "retry", "append"]),
-    max_size=60,
+one_thing = st.sampled_from(["begin", "fail", "complete", "cancel", "retry", "append"]).map(
+    lambda what: [what]
+)
+failures = st.integers(1, 12).map(lambda count: ["begin", "fail"] * count)
+happenings = st.lists(one_thing | failures, max_size=20).map(
+    lambda parts: [what for part in parts for what in part]
 )
 
 

@@ -14,7 +14,8 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, ToolCall
 from support.agents import ScriptedAgent, Speaker
-from support.services import Service, StartService, an_id, gathered, refused
+from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
+from support.services import Service, StartService, an_id, gathered, metadata, refused
 from support.streams import Stream, next_of, rest_of
 
 CALL = ToolCall("c1", "weather", '{"city": "Ulm"}', "12 °C", False, 1)
@@ -390,7 +391,7 @@ async def test_worker_reads_events_once_for_all_who_follow(
     watches = [two.watch(conversation_id, include_events=True) for _ in range(20)]
     attached = [two.stream(request_id="r", conversation_id=conversation_id, allow_missing=True)]
     attached += [
-        two.stream(after=None, request_id="r", conversation_id=conversation_id, allow_missing=True)
+        two.stream(request_id="r", conversation_id=conversation_id, allow_missing=True)
         for _ in range(4)
     ]
     for stream in attached:
@@ -455,24 +456,24 @@ async def test_watches_hold_little_of_what_their_callers_do_not_take(
     """Fails when a watch holds what it has read until its caller takes it."""
     bound = 200_000
     monkeypatch.setattr(f"{PAGES}.HELD_BYTES", bound)
-    service = await start_service(max_reads=1)
+    service = await start_service()
     conversation_id = (await service.chat("x" * 30_000)).conversation_id
     for _ in range(9):
         await service.chat("x" * 30_000, conversation_id=conversation_id)
-    idle = [service.watch(conversation_id, after_sequence=n % 10) for n in range(30)]
-    for watch in idle:
-        await watch.read()
+    connection = await Connection.opened(service.port, {INITIAL_WINDOW_SIZE: 0})
+    for after in range(15):
+        request = pb.WatchConversationRequest(conversation_id=conversation_id, after_sequence=after)
+        body = message(request.SerializeToString())
+        await connection.send(connection.call("WatchConversation", metadata("ada"), body)[1])
     pages = service.worker.watches.pages
+    while len(service.worker.watches) < 15 or not pages.held_bytes:
+        await asyncio.sleep(0.01)
+    for _ in range(3):
+        updates = await updates_until(service.watch(conversation_id), 20)
+        assert list(range(1, 21)) == [u.message.sequence for u in updates if u.HasField("message")]
 
-    assert pages.held_bytes <= bound
-    reader = service.watch(conversation_id)
-    assert list(range(1, 21)) == [
-        u.message.sequence for u in await updates_until(reader, 20) if u.HasField("message")
-    ]
-    for watch in idle:
-        assert 20 == (await updates_until(watch, 20))[-1].message.sequence
-    for watch in [reader, *idle]:
-        watch.cancel()
-    while len(service.worker.watches):
+    assert 0 < pages.held_bytes <= bound
+    connection.close()
+    while len(service.worker.watches) > 3:
         await asyncio.sleep(0.01)
     assert 0 == pages.held_bytes
