@@ -53,38 +53,37 @@ class Watches:
         if not self._draining.done():
             self._draining.set_result(None)
 
+    def take_place(self) -> None:
+        """Count one more watch. Raises: Overloaded: there are as many as may be."""
+        if self._count >= self._max_watches:
+            raise Overloaded
+        self._count += 1
+
+    def leave_place(self) -> None:
+        """Count one less."""
+        self._count -= 1
+
     async def watch(
         self, owner: Owner, conversation_id: UUID, after_sequence: int, *, include_events: bool
     ) -> AsyncGenerator[WatchUpdate, None]:
         """Yield messages and turn states, and the open turn's events if they are asked for.
 
-        Raises: ConversationNotFound, Overloaded, StoreUnavailable; WatchExpired after about four
-            minutes; WorkerDrained.
+        Raises: ConversationNotFound, StoreUnavailable; WatchExpired after about four minutes;
+            WorkerDrained.
         Guarantees: every message behind after_sequence once, in order, each turn's last state
-            behind its last message.
+            behind its last message. Progress when everything that there was has been yielded.
         """
-        if self._count >= self._max_watches:
-            raise Overloaded
-        self._count += 1
-        try:
-            watch = _Watch(owner, conversation_id, after_sequence)
-            async with aclosing(self._updates(watch, include_events)) as updates:
-                async for update in updates:
-                    yield update
-        finally:
-            self._count -= 1
-
-    async def _updates(
-        self, watch: "_Watch", include_events: bool
-    ) -> AsyncGenerator[WatchUpdate, None]:
+        watch = _Watch(owner, conversation_id, after_sequence)
         while True:
             with self._bells.listen(watch.topic) as changed:
-                async for update in self._stored(watch):
-                    yield update
+                async with aclosing(self._stored(watch)) as updates:
+                    async for update in updates:
+                        yield update
                 source = watch.open_source() if include_events else None
                 look_at = asyncio.get_running_loop().time() + self._look_s(watch, source)
-                async for update in self._live(watch, source, changed, look_at):
-                    yield update
+                async with aclosing(self._live(watch, source, changed, look_at)) as updates:
+                    async for update in updates:
+                        yield update
 
     async def _stored(self, watch: "_Watch") -> AsyncGenerator[WatchUpdate, None]:
         """Yield what came since the last look, page after page, until all of it is delivered."""
@@ -107,7 +106,7 @@ class Watches:
                     yield update
             if not cursor.is_behind:
                 return
-            if barren > 1:  # one such page has turns that have just ended; two are not expected
+            if barren > 1:  # a turn that has just begun explains one such page, not two
                 await either(self._draining, timeout_s=BARREN_S)
 
     async def _live(
