@@ -13,8 +13,6 @@ from uuid import UUID
 
 import grpc
 
-from parley_server.core.errors import Overloaded
-
 UNSENT_BYTES = 64 * 1024 * 1024
 """Of all watches of a worker together, as their messages are sent."""
 OWNER_BYTES = 16 * 1024 * 1024
@@ -36,12 +34,14 @@ class Unsent:
     async def send(self, context: Context, owner_id: UUID, message: Any, take_s: float) -> bool:
         """Send a message of a watch, once there is room for it.
 
-        Returns: False: neither was there room, nor did the caller take it, within `take_s` seconds.
-        Raises: Overloaded: too much of this owner waits already.
+        Returns: False: the caller did not take it within `take_s` seconds, or there was no room for
+            it; at once if too much of this owner waits for room already.
         Guarantees: an owner whose callers take nothing makes no other owner wait, unless several
             such owners take up all there is.
         """
         size = message.ByteSize()
+        if self._waiting_bytes[owner_id] + size > OWNER_BYTES:
+            return False
         is_held = False
         try:
             async with asyncio.timeout(take_s):
@@ -63,8 +63,6 @@ class Unsent:
         if owner_id not in self._waiting and self._has_room(owner_id, size):
             self._take(owner_id, size)
             return
-        if self._waiting_bytes[owner_id] + size > OWNER_BYTES:
-            raise Overloaded
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = (granted, size)
         self._waiting.setdefault(owner_id, deque()).append(place)
