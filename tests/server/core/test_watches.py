@@ -244,6 +244,16 @@ async def collect(watch: Stream, updates: list[Update]) -> None:
         updates.append(await watch.read())
 
 
+def cut_signals(database_url: str) -> None:
+    """End the connections on which workers hear of each other."""
+    url = database_url.replace("//parley@", "//postgres@")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'parley-signals' AND datname = current_database()"
+        )
+
+
 def make_pages_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{PAGES}.PAGE_TURNS", 3)
     monkeypatch.setattr(f"{PAGES}.PAGE_MESSAGES", 4)
@@ -252,13 +262,13 @@ def make_pages_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{WATCHES}.LOOK_S", 0.05)
 
 
-@pytest.mark.parametrize("notify", ["listen", "poll"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("signals", ["listen", "poll", "lost again and again"])
+@pytest.mark.parametrize("seed", range(2))
 async def test_watches_tell_what_is_stored_wherever_they_join(
     start_service: StartService,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
-    notify: str,
+    signals: str,
     seed: int,
 ) -> None:
     """Fails when a full page counts as all there is, or a turn's state is told only if the page
@@ -267,6 +277,7 @@ async def test_watches_tell_what_is_stored_wherever_they_join(
     make_pages_small(monkeypatch)
     chance = random.Random(seed)
     agent = ScriptedAgent(answer_as_asked)
+    notify = "poll" if signals == "poll" else "listen"
     services = [await start_service(agent, notify=notify) for _ in range(2)]
     conversation_id = an_id()
     number = 0
@@ -278,6 +289,8 @@ async def test_watches_tell_what_is_stored_wherever_they_join(
             for _ in range(chance.choice([1, 1, 2, 9])):
                 await a_turn_of(chance.choice(services), conversation_id, what, number)
                 number += 1
+            if signals.startswith("lost"):
+                cut_signals(database_url)
 
     await talk(8)
     last = (await services[0].history(conversation_id)).last_sequence
