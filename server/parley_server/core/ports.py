@@ -25,6 +25,7 @@ from parley_server.core.model import (
     WindowMessage,
 )
 
+MIB = 1024 * 1024
 Ids = Callable[[], UUID]
 """Makes ids that rise with time (UUIDv7)."""
 
@@ -95,15 +96,28 @@ class Store(Protocol):
         ...
 
     async def events(
-        self, owner: Owner, turn_id: UUID, attempt: int, after_index: int
+        self,
+        owner: Owner,
+        turn_id: UUID,
+        attempt: int,
+        after_index: int,
+        *,
+        limit: int = 1000,
+        max_bytes: int = MIB,
     ) -> list[StoredEvent]:
-        """Read stored events of an attempt behind an index, in order, up to 1 MiB of them."""
+        """Read stored events of an attempt behind an index, in order.
+
+        Returns: at most `limit`; none behind the one with which they come to `max_bytes`.
+        """
         ...
 
     async def turns_since(
-        self, owner: Owner, conversation_id: UUID, user_sequence: int
+        self, owner: Owner, conversation_id: UUID, user_sequence: int, *, limit: int
     ) -> list[Turn]:
-        """Read the turns that began at this sequence or later, in order, 100 at most."""
+        """Read the turns that began at this sequence or later, in order, `limit` at most.
+
+        Their answers come without text and tool calls: those are in the messages.
+        """
         ...
 
     async def find(
@@ -174,12 +188,13 @@ class Store(Protocol):
         below: int | None,
         newest_first: bool,
         limit: int,
+        max_bytes: int = MIB,
     ) -> HistoryPage:
         """Read messages with above < sequence < below.
 
         Raises: ConversationNotFound.
-        Guarantees: at most `limit` messages, fewer where they exceed 1 MiB, at least one if any
-            is left.
+        Guarantees: at most `limit` messages, fewer where they exceed `max_bytes`, at least one if
+            any is left.
         """
         ...
 

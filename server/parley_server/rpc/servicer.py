@@ -15,6 +15,7 @@ from parley_server.core.turns import Turns
 from parley_server.core.watches import Watches
 from parley_server.rpc import requests, responses
 from parley_server.rpc.call import READ, WRITE, current_call
+from parley_server.rpc.unsent import Unsent
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
@@ -30,6 +31,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._watches = watches
         self._reads = reads
         self._max_message_bytes = max_message_bytes
+        self.unsent = Unsent()
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
         call = current_call.get()
@@ -102,6 +104,9 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> None:
         owner = current_call.get().owner(READ)
         question = requests.watch(request)
+        self._watches.take_place()
+        # Not when the watch ends: what its caller has not taken stays until the call is over.
+        context.add_done_callback(lambda _: self._watches.leave_place())  # type: ignore[arg-type] # by position
         updates = self._watches.watch(
             owner,
             question.conversation_id,
@@ -110,7 +115,9 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         )
         async with aclosing(updates):
             async for update in updates:
-                if not await _is_taken(context, responses.watch(update)):
+                message = responses.watch(update)
+                if not await self.unsent.send(context, owner.id, message, TAKE_S):
+                    del update, message  # the error holds on to this frame while it is told
                     raise WatchExpired
 
 

@@ -42,8 +42,6 @@ from parley_server.storage.running import Connection, Parameters, Row, Statement
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
 PAGE_BYTES = 1024 * 1024
-TURNS_AT_ONCE = 100
-EVENTS_AT_ONCE = 1000
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
@@ -330,7 +328,7 @@ class PostgresStore:
         return rows.turn(found[0], self._max_attempts) if found else None
 
     async def turns_since(
-        self, owner: Owner, conversation_id: UUID, user_sequence: int
+        self, owner: Owner, conversation_id: UUID, user_sequence: int, *, limit: int
     ) -> list[Turn]:
         found = await self._claiming.read(
             statements.TURNS_SINCE,
@@ -338,13 +336,20 @@ class PostgresStore:
                 "owner": owner.id,
                 "conversation": conversation_id,
                 "since": user_sequence,
-                "limit": TURNS_AT_ONCE,
+                "limit": limit,
             },
         )
         return [rows.turn(row, self._max_attempts) for row in found]
 
     async def events(
-        self, owner: Owner, turn_id: UUID, attempt: int, after_index: int
+        self,
+        owner: Owner,
+        turn_id: UUID,
+        attempt: int,
+        after_index: int,
+        *,
+        limit: int = 1000,
+        max_bytes: int = PAGE_BYTES,
     ) -> list[StoredEvent]:
         found = await self._claiming.read(
             statements.EVENTS,
@@ -353,8 +358,8 @@ class PostgresStore:
                 "turn": turn_id,
                 "attempt": attempt,
                 "after_index": after_index,
-                "limit": EVENTS_AT_ONCE,
-                "max_bytes": PAGE_BYTES,
+                "limit": limit,
+                "max_bytes": max_bytes,
             },
         )
         return [rows.stored_event(row) for row in found]
@@ -390,6 +395,7 @@ class PostgresStore:
         below: int | None,
         newest_first: bool,
         limit: int,
+        max_bytes: int = PAGE_BYTES,
     ) -> HistoryPage:
         statement = (
             statements.HISTORY_NEWEST_FIRST if newest_first else statements.HISTORY_OLDEST_FIRST
@@ -402,7 +408,7 @@ class PostgresStore:
                 "above": above,
                 "below": NO_UPPER_BOUND if below is None else below,
                 "limit": limit,
-                "max_bytes": PAGE_BYTES,
+                "max_bytes": max_bytes,
             },
         )
         if not found:

@@ -139,6 +139,7 @@ async def test_recorded_cancel_wins_over_a_retake(
     await next_of(stream, "started")
     speaker.say(SAID)
     await next_of(stream, "chunk")
+    blind(doomed)
     record_cancel(database_url)
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
         connection.execute("UPDATE conversation SET lease_expires_at = now()")
@@ -175,6 +176,7 @@ async def test_cancelled_turn_without_a_stream_loses_what_its_dead_worker_had(
     call = asyncio.ensure_future(doomed.chat(request_id="r"))
     await speaker.entered.wait()
     speaker.say(SAID)
+    blind(doomed)
     record_cancel(database_url)
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
         connection.execute("UPDATE conversation SET lease_expires_at = now()")
@@ -204,6 +206,7 @@ async def test_waiting_call_gets_the_cancelled_answer_when_the_worker_dies(
     attached = heir.stream(request_id="r")
     await next_of(attached, "started")
     await next_of(attached, "chunk")
+    blind(doomed)
     record_cancel(database_url)
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
         connection.execute("UPDATE conversation SET lease_expires_at = now()")
@@ -288,6 +291,15 @@ def record_cancel(database_url: str) -> None:
             "UPDATE turn SET cancel_requested_time = now() WHERE state = 'RUNNING'"
         )
         assert 1 == changed.rowcount
+
+
+def blind(service: Service) -> None:
+    """Let a worker look no more whether its turns are to be stopped, as one that hangs."""
+
+    async def sees_nothing(_: object) -> None:
+        pass
+
+    service.worker.turns.runs._look_for_cancel = sees_nothing  # type: ignore[assignment]
 
 
 async def has_said(service: Service) -> None:

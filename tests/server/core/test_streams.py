@@ -1,7 +1,6 @@
 """Streaming that survives: stored before it is sent, re-attached on any worker, taken over."""
 
 import asyncio
-from typing import Any
 
 import grpc
 import psycopg
@@ -14,7 +13,7 @@ from parley_server.core.model import Finish, FinishReason, Text, ToolCall
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.processes import ServerProcess
 from support.services import Service, StartService, an_id, gathered, refused
-from support.streams import Stream, next_of, rest_of, text_of
+from support.streams import next_of, rest_of, text_of
 
 CALL = ToolCall("c1", "weather", '{"city": "Ulm"}', "12 °C", False, 1)
 CALL_PROTO = cpb.ToolCall(**CALL._asdict())
@@ -375,166 +374,6 @@ async def test_cancel_racing_with_the_end_has_one_winner_everywhere(
 async def _after(service: Service, gate: Gate, conversation_id: str) -> pb.ChatResponse:
     gate.opened.set()
     return await service.chat("next", conversation_id=conversation_id)
-
-
-# WatchConversation
-
-
-async def updates_until(watch: Stream, last_sequence: int) -> list[pb.WatchConversationResponse]:
-    """Read a watch until it says that it has come this far."""
-    updates = []
-    while True:
-        update = await watch.read()
-        assert isinstance(update, pb.WatchConversationResponse)
-        updates.append(update)
-        if update.HasField("message") and update.message.sequence == last_sequence:
-            return updates
-
-
-async def test_watch_brings_what_is_there_and_then_what_comes(service: Service) -> None:
-    conversation_id = (await service.chat("one")).conversation_id
-    watch = service.watch(conversation_id)
-    kinds = [(await watch.read()) for _ in range(4)]
-
-    assert ["message", "message", "turn", "progress"] == [u.WhichOneof("update") for u in kinds]
-    assert ["one", "ONE"] == [u.message.content for u in kinds[:2]]
-    assert cpb.TURN_STATE_COMPLETED == kinds[2].turn.state
-    assert 2 == kinds[3].progress.last_sequence
-    await service.chat("two", conversation_id=conversation_id)
-    live = await updates_until(watch, 4)
-    live.append(await watch.read())
-    assert ["two", "TWO"] == [u.message.content for u in live if u.HasField("message")]
-    assert cpb.TURN_STATE_COMPLETED == live[-1].turn.state
-
-
-async def test_watch_shows_an_open_turn_and_its_events(start_service: StartService) -> None:
-    speaker = Speaker()
-    one, two = await start_service(ScriptedAgent(speaker)), await start_service()
-    conversation_id = an_id()
-    stream = one.stream(conversation_id=conversation_id, allow_missing=True)
-    await next_of(stream, "started")
-    speaker.say("before ")
-    await next_of(stream, "chunk")
-    watch = two.watch(conversation_id, include_events=True)
-    seen = [await watch.read() for _ in range(3)]
-    speaker.say(CALL)
-    while seen[-1].event.WhichOneof("event") != "tool_call":
-        seen.append(await watch.read())
-    speaker.say("after", None)
-    rest = await updates_until(watch, 2)
-    ended = await watch.read()
-
-    assert "hello" == seen[0].message.content
-    assert cpb.TURN_STATE_RUNNING == seen[1].turn.state
-    assert "before " == seen[2].event.chunk.text
-    indexes = [u.event.index for u in seen + rest if u.HasField("event")]
-    assert list(range(len(indexes))) == indexes
-    assert "before after" == rest[-1].message.content
-    assert cpb.TURN_STATE_COMPLETED == ended.turn.state
-
-
-@pytest.mark.parametrize("notify", ["listen", "poll"])
-async def test_watch_with_reconnects_sees_every_message_once(
-    start_service: StartService, notify: str
-) -> None:
-    services = [await start_service(notify=notify) for _ in range(2)]
-    conversation_id = (await services[0].chat("m0")).conversation_id
-
-    async def talk() -> None:
-        for n in range(1, 50):
-            await services[n % 2].chat(f"m{n}", conversation_id=conversation_id)
-
-    talking = asyncio.ensure_future(talk())
-    seen: list[cpb.Message] = []
-    turns: list[cpb.Turn] = []
-    reconnects = 0
-    while len(seen) < 100:
-        watch = services[reconnects % 2].watch(
-            conversation_id, after_sequence=seen[-1].sequence if seen else 0
-        )
-        reconnects += 1
-        for _ in range(7 + reconnects):
-            update = await watch.read()
-            if update.HasField("message"):
-                seen.append(update.message)
-            if update.HasField("turn"):
-                turns.append(update.turn)
-            if len(seen) == 100:
-                break
-        watch.cancel()
-    await talking
-
-    assert list(range(1, 101)) == [m.sequence for m in seen]
-    assert [t for n in range(50) for t in (f"m{n}", f"M{n}")] == [m.content for m in seen]
-    assert reconnects > 3
-
-
-async def test_watch_from_an_answer_on_tells_how_its_turn_ended(service: Service) -> None:
-    conversation_id = (await service.chat("one")).conversation_id
-    update = await service.watch(conversation_id, after_sequence=2).read()
-
-    assert cpb.TURN_STATE_COMPLETED == update.turn.state
-
-
-async def test_idle_watch_costs_no_statement(
-    start_service: StartService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fails when a watch looks again each time that it says how far it is."""
-    monkeypatch.setattr("parley_server.core.watches.PROGRESS_S", 0.02)
-    service, other = await start_service(), await start_service()
-    conversation_id = (await service.chat("one")).conversation_id
-    watch = service.watch(conversation_id)
-    await updates_until(watch, 2)
-    looks = 0
-    turns_since = service.worker.store.turns_since
-
-    async def counted(*args: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        return await turns_since(*args)
-
-    for _ in range(100):  # signals of the start have come by then
-        await watch.read()
-    monkeypatch.setattr(service.worker.store, "turns_since", counted)
-    updates = [await watch.read() for _ in range(50)]
-
-    assert 0 == looks
-    assert [2] * 50 == [u.progress.last_sequence for u in updates]
-    await other.chat("two", conversation_id=conversation_id)
-    assert "TWO" == (await updates_until(watch, 4))[-1].message.content
-
-
-async def test_watch_of_nothing_is_not_found(service: Service) -> None:
-    watch = service.watch(an_id())
-
-    assert ("NOT_FOUND", "CONVERSATION_NOT_FOUND") == await refused(watch.read())
-
-
-async def test_watch_ends_when_the_worker_drains(start_service: StartService) -> None:
-    service = await start_service()
-    conversation_id = (await service.chat("one")).conversation_id
-    watch = service.watch(conversation_id)
-    for _ in range(4):
-        await watch.read()
-    draining = asyncio.ensure_future(service.worker.server.drain(1))
-
-    assert ("UNAVAILABLE", "WORKER_DRAINED") == await refused(watch.read())
-    await draining
-
-
-async def test_too_many_watches_are_refused(start_service: StartService) -> None:
-    service = await start_service(max_watches=1)
-    conversation_id = (await service.chat("one")).conversation_id
-    first = service.watch(conversation_id)
-    await first.read()
-
-    assert ("RESOURCE_EXHAUSTED", "OVERLOADED") == await refused(
-        service.watch(conversation_id).read()
-    )
-    first.cancel()
-    while service.worker.watches._count:
-        await asyncio.sleep(0.01)
-    assert "one" == (await service.watch(conversation_id).read()).message.content
 
 
 async def test_streams_go_on_when_the_notification_connection_is_killed(

@@ -6,10 +6,10 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.rpc import servicer
+from parley_server.rpc import servicer, unsent
 from support.agents import ScriptedAgent, Speaker
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
-from support.services import StartService, metadata, reason_of
+from support.services import StartService, an_id, metadata, reason_of, refused
 
 
 @pytest.mark.parametrize("on_disconnect", [pb.ON_DISCONNECT_CANCEL, pb.ON_DISCONNECT_CONTINUE])
@@ -39,3 +39,41 @@ async def test_caller_that_takes_nothing_for_long_counts_as_lost(
     is_lost = on_disconnect == pb.ON_DISCONNECT_CANCEL
     state = cpb.TURN_STATE_FAILED if is_lost else cpb.TURN_STATE_COMPLETED
     assert (state, "CALLER_LOST" if is_lost else "UNSPECIFIED") == (turn.state, reason_of(turn))
+
+
+async def test_what_watches_have_not_sent_is_bounded_for_each_owner(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when what is written and not taken is not counted, or counts against other owners."""
+    monkeypatch.setattr(unsent, "OWNER_BYTES", 100_000)
+    monkeypatch.setattr(servicer, "TAKE_S", 1)
+    service = await start_service()
+    chats = [
+        await service.chat("x" * 30_000, user=user, conversation_id=id_, allow_missing=True)
+        for user, id_ in (("ada", an_id()), ("bob", an_id()))
+    ]
+    for user, chat in zip(("ada", "bob"), chats, strict=True):
+        for _ in range(4):
+            await service.chat("x" * 30_000, user=user, conversation_id=chat.conversation_id)
+    theirs, others = (chat.conversation_id for chat in chats)
+    connection = await Connection.opened(service.port, {INITIAL_WINDOW_SIZE: 0})
+    request = pb.WatchConversationRequest(conversation_id=theirs)
+    body = message(request.SerializeToString())
+    for _ in range(12):
+        await connection.send(connection.call("WatchConversation", metadata("ada"), body)[1])
+
+    async def watch_until_it_ends() -> None:
+        while True:
+            await service.watch(theirs).read()
+
+    assert ("UNAVAILABLE", "WATCH_EXPIRED") == await refused(watch_until_it_ends())
+    reader = service.watch(others, user="bob")
+    while (await reader.read()).message.sequence < 10:
+        pass
+    reader.cancel()
+    connection.close()
+    while len(service.worker.watches) > 1:
+        await asyncio.sleep(0.01)
+    again = service.watch(theirs)
+    while (await again.read()).message.sequence < 10:
+        pass

@@ -8,11 +8,14 @@ from sqlalchemy import (
     Executable,
     Integer,
     Select,
+    Text,
     Uuid,
     and_,
     bindparam,
     case,
     func,
+    literal_column,
+    null,
     or_,
     select,
     true,
@@ -58,11 +61,14 @@ TURN_COLUMNS = (
 )
 
 
-def _turn(*where: Any) -> Select[Any]:
+def _turn(*where: Any, with_text: bool = True) -> Select[Any]:
     """Read a turn together with its conversation and its answer.
 
     TURN_COLUMNS; then the conversation's last_sequence, fence, lease_expires_at; whether this turn
     holds a valid lease; then the answer's content, tool_calls, usage, model, finish_reason.
+
+    Args:
+        with_text: False: content is empty, and tool_calls are null.
     """
     return (
         select(
@@ -74,8 +80,8 @@ def _turn(*where: Any) -> Select[Any]:
                 conversation.c.open_turn_id == turn.c.id,
                 conversation.c.lease_expires_at > func.now(),
             ).is_(true()),
-            message.c.content,
-            message.c.tool_calls,
+            message.c.content if with_text else literal_column("''", Text),
+            message.c.tool_calls if with_text else null(),
             message.c.usage,
             message.c.model,
             message.c.finish_reason,
@@ -265,6 +271,7 @@ TURNS_SINCE = compiled(
     _turn(
         turn.c.conversation_id == CONVERSATION,
         turn.c.user_sequence >= bindparam("since", type_=BigInteger),
+        with_text=False,
     )
     .order_by(turn.c.user_sequence)
     .limit(LIMIT)

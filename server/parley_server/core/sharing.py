@@ -1,0 +1,43 @@
+"""Reads that several calls share."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Shared(Generic[K, V]):
+    """Lets calls that ask for the same thing at the same time share one read.
+
+    Each read runs in a task of its own, which a lost caller does not cancel (decision 0004).
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[K, asyncio.Task[V]] = {}
+        self._waiting: dict[K, asyncio.Task[V]] = {}
+
+    async def read(self, key: K, read: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """Return what a read returns, or raise what it raises.
+
+        Args:
+            key: what is asked for. Calls with equal keys share `read` of the first of them.
+        Guarantees: the read begins after this call does, so whatever was stored before is in it.
+            Of one key, one read runs and one more waits for its end.
+        """
+        task = self._waiting.get(key)
+        if task is None:
+            task = asyncio.create_task(self._read(key, read))
+            self._waiting[key] = task
+        return await asyncio.shield(task)
+
+    async def _read(self, key: K, read: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        if (before := self._running.get(key)) is not None:
+            await asyncio.wait([before])
+        task = self._waiting.pop(key)
+        self._running[key] = task
+        try:
+            return await read()
+        finally:
+            del self._running[key]
