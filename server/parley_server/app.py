@@ -204,17 +204,20 @@ class Worker:
         )
         self.verifier = verifier_for(settings)
         self._is_told_ready = True
+        self.admission = Admission(
+            max_open_chats=settings.max_open_chats,
+            max_reads=settings.max_reads,
+            max_watches=settings.max_watches,
+            max_unsent_bytes=settings.max_unsent_bytes,
+            owner_share=settings.owner_share,
+            left_behind=lambda: self.turns.left_behind,
+        )
         self.server = Server(
             self.turns,
             Reads(self.store),
             self.watches,
             self.verifier,
-            Admission(
-                max_open_chats=settings.max_open_chats,
-                max_reads=settings.max_reads,
-                max_unsent_bytes=settings.max_unsent_bytes,
-                left_behind=lambda: len(self.turns.left_behind),
-            ),
+            self.admission,
             options=server_options(settings, is_port_shared=is_port_shared),
             certificate=certificate_for(settings),
             has_reflection=settings.reflection,
