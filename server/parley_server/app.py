@@ -201,22 +201,23 @@ class Worker:
             self.bells,
             self.metrics or NO_METER,
         )
-        self.watches = Watches(
-            self.store, self.turns.events, self.bells, max_watches=settings.max_watches
-        )
+        self.watches = Watches(self.store, self.turns.events, self.bells)
         self.verifier = verifier_for(settings)
         self._is_told_ready = True
+        self.admission = Admission(
+            max_open_chats=settings.max_open_chats,
+            max_reads=settings.max_reads,
+            max_watches=settings.max_watches,
+            max_unsent_bytes=settings.max_unsent_bytes,
+            owner_share=settings.owner_share,
+            left_behind=lambda: self.turns.left_behind,
+        )
         self.server = Server(
             self.turns,
             Reads(self.store, settings.chat_timeout_s),
             self.watches,
             self.verifier,
-            Admission(
-                max_open_chats=settings.max_open_chats,
-                max_reads=settings.max_reads,
-                max_unsent_bytes=settings.max_unsent_bytes,
-                left_behind=lambda: len(self.turns.left_behind),
-            ),
+            self.admission,
             options=server_options(settings, is_port_shared=is_port_shared),
             certificate=certificate_for(settings),
             has_reflection=settings.reflection,
@@ -229,7 +230,7 @@ class Worker:
     def _add_gauges(self, metrics: "Metrics") -> None:
         """Say where each gauge is read."""
         metrics.gauge("parley_open_turns", lambda: len(self.turns.runs))
-        metrics.gauge("parley_watches", lambda: len(self.watches))
+        metrics.gauge("parley_watches", lambda: self.admission.watches.total)
         for name, pool in self.store.pools().items():
             metrics.gauge("parley_database_connections_in_use", pool.in_use, pool=name)
             metrics.gauge("parley_database_requests_waiting", pool.waiting, pool=name)

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     max_open_chats: int = Field(default=2500, ge=1)
     max_reads: int = Field(default=200, ge=1)
     max_message_bytes: int = Field(default=256 * 1024, ge=1024, le=900 * 1024)
+    owner_share: float = Field(default=0.8, gt=0, le=1)
     max_unsent_bytes: int = Field(default=16 * 1024 * 1024, ge=4 * 1024 * 1024)
 
     tls_cert_file: Path | None = None

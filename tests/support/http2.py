@@ -63,12 +63,16 @@ class Connection:
         return connection
 
     def begin(self, method: str, metadata: Iterable[tuple[str, str]]) -> tuple[int, bytes]:
-        """Return a new stream's number, and the frames that its request begins with."""
+        """Return a new stream's number, and the frames that its request begins with.
+
+        Args:
+            method: of Parley's service; with a slash in front, of any.
+        """
         stream, self._next = self._next, self._next + 2
         fields = [
             (":method", "POST"),
             (":scheme", "http"),
-            (":path", SERVICE + method),
+            (":path", method if method.startswith("/") else SERVICE + method),
             (":authority", "parley"),
             ("content-type", "application/grpc"),
             ("te", "trailers"),

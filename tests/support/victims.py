@@ -45,6 +45,7 @@ class Victim:
             self.measured.clear()
             under_attack = asyncio.ensure_future(attack())
             suffered = await self._p99()
+            print(f"p99: {usual * 1000:.0f} ms usually, {suffered * 1000:.0f} ms under attack")
             self.measured.set()
             await asyncio.wait_for(under_attack, ATTACK_S)
             rounds.append((usual, suffered))

@@ -276,8 +276,19 @@ class CallerLost(ParleyError):
 
 
 class Overloaded(ParleyError):
-    def __init__(self) -> None:
-        super().__init__("this worker has as many calls as it takes: call again later")
+    """A worker has as much to do as it takes on at once.
+
+    Args:
+        is_owner_only: there is room for others; this owner has its share.
+    """
+
+    def __init__(self, *, is_owner_only: bool = False) -> None:
+        whose = (
+            "of this owner's calls as it takes of one owner"
+            if is_owner_only
+            else "calls as it takes"
+        )
+        super().__init__(f"this worker has as many {whose}: call again later")
 
 
 @dataclass

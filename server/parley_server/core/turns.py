@@ -14,9 +14,11 @@ stream is such a call with somebody who watches it: `Following` tells which atte
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
+from uuid import UUID
 
 from parley_server.core.attempt import error_for
 from parley_server.core.calls import Call
@@ -88,8 +90,8 @@ class Turns:
         self.events = Events(store, bells, self.runs)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.left_behind: set[asyncio.Task[Answered]] = set()
-        """The work for calls that have ended without its end: turns that go on by themselves."""
+        self.left_behind: Counter[Hashable] = Counter()
+        """By owner, how many calls have ended before the work for them has: their turns go on."""
         self.agent_names = frozenset(agents)
 
     async def chat(self, owner: Owner, ask: Ask, time_left_s: float | None = None) -> Answered:
@@ -110,7 +112,7 @@ class Turns:
                 raise StoreUnavailable
             return work.result()
         finally:
-            self._leave(call, work)
+            self._leave(owner, call, work)
 
     async def stream(
         self, owner: Owner, ask: Ask, after: Position, time_left_s: float | None = None
@@ -133,7 +135,7 @@ class Turns:
                     yield event
             yield Completed(await work, following.attempt)
         finally:
-            self._leave(call, work)
+            self._leave(owner, call, work)
 
     async def cancel(self, owner: Owner, name: TurnName) -> Turn:
         """Stop a turn and keep what was said so far as its answer.
@@ -169,12 +171,17 @@ class Turns:
         task.add_done_callback(self._ended)
         return task
 
-    def _leave(self, call: Call, work: asyncio.Task[Answered]) -> None:
+    def _leave(self, owner: Owner, call: Call, work: asyncio.Task[Answered]) -> None:
         """Take note that a call has ended, whether or not its work has."""
         call.lose()
         if not work.done():
-            self.left_behind.add(work)
-            work.add_done_callback(self.left_behind.discard)
+            self.left_behind[owner.id] += 1
+            work.add_done_callback(lambda _: self._end_left_behind(owner.id))
+
+    def _end_left_behind(self, owner_id: UUID) -> None:
+        self.left_behind[owner_id] -= 1
+        if not self.left_behind[owner_id]:
+            del self.left_behind[owner_id]
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

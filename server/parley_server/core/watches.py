@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
 from uuid import UUID
 
-from parley_server.core.errors import Overloaded, WatchExpired, WorkerDrained
+from parley_server.core.errors import WatchExpired, WorkerDrained
 from parley_server.core.following import Events, Source
 from parley_server.core.model import (
     Owner,
@@ -37,31 +37,16 @@ BARREN_S = 0.1
 class Watches:
     """The watches of this worker's callers."""
 
-    def __init__(self, store: Store, events: Events, bells: Bells, *, max_watches: int) -> None:
+    def __init__(self, store: Store, events: Events, bells: Bells) -> None:
         self._events = events
         self.pages = Pages(store)
         self._bells = bells
-        self._max_watches = max_watches
-        self._count = 0
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def __len__(self) -> int:
-        return self._count
 
     def drain(self) -> None:
         """End every watch, and begin no more."""
         if not self._draining.done():
             self._draining.set_result(None)
-
-    def take_place(self) -> None:
-        """Count one more watch. Raises: Overloaded: there are as many as may be."""
-        if self._count >= self._max_watches:
-            raise Overloaded
-        self._count += 1
-
-    def leave_place(self) -> None:
-        """Count one less."""
-        self._count -= 1
 
     async def watch(
         self, owner: Owner, conversation_id: UUID, after_sequence: int, *, include_events: bool

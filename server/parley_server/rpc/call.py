@@ -3,6 +3,7 @@
 import random
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from parley_server.core.errors import ScopeMissing, Unauthenticated
 from parley_server.core.model import Owner
@@ -26,6 +27,13 @@ class Call:
     turn_id: str = ""
     is_repeatable: bool = True
     """False: it may have opened a turn that has no request id, and would open another one."""
+
+    @property
+    def owner_id(self) -> UUID:
+        """Whose share of the worker this call takes from, once its token is checked."""
+        if self.caller is None:
+            raise Unauthenticated
+        return self.caller.owner.id
 
     def owner(self, scope: str) -> Owner:
         """Return whose data this call is about.

@@ -3,24 +3,30 @@
     0. metered          only if there are metrics; counts what callers are sent
     1. told_errors      outermost, so that no call ends without a status of Parley's
     2. logged           sees the end of every call, refused ones included
-    3. authenticated    before the request is looked at
+    3. authenticated    before the request is taken from the connection
     4. admitted         beyond what a worker takes at once, nothing more is done for a call. Behind
                         the token: that a worker is busy is for its callers to know, and a
                         remembered token is checked faster than a refusal is sent
-    5. well_formed      bytes that were no such message are refused here, not in gRPC
+    5. received         waits for the request, within bounds; bytes that are no such message are
+                        refused here, not in gRPC
        the servicer's method
 
-Health is metered and else left alone, reflection altogether. The layers are put around a method
-once, when it is first called; gRPC asks an interceptor at every call.
+To gRPC all of Parley's methods take a stream of requests, since it hands such a call over before
+its first message has arrived. On the wire that is the same. Otherwise a stranger without a token
+could have the worker hold as many unfinished messages as it has streams.
+
+Health is metered and received, and else left alone, reflection altogether. The layers are put
+around a method once, when it is first called; gRPC asks an interceptor at every call.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any
 
 import grpc
 import structlog
+from grpc.aio import EOF  # type: ignore[attr-defined] # its types lack it
 
 from parley_server.core.attempt import place
 from parley_server.core.errors import (
@@ -34,8 +40,9 @@ from parley_server.core.errors import (
 from parley_server.core.patience import wait_until
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.tracing import current_trace
+from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import acting
-from parley_server.rpc.admission import Admission, Places
+from parley_server.rpc.admission import Admission, Places, UnsentAnswers
 from parley_server.rpc.call import Call, current_call
 from parley_server.rpc.door import Door
 from parley_server.rpc.errors import told
@@ -47,6 +54,8 @@ log = structlog.get_logger("parley.rpc")
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Any]]
 Metadata = Iterable[tuple[str, str | bytes]]
+KeyOf = Callable[[Context], Hashable]
+"""Whose a call is."""
 
 OWN_PACKAGE = "/parley."
 HEALTH = "/grpc.health."
@@ -57,6 +66,12 @@ class Malformed:
 
 
 MALFORMED = Malformed()
+NO_MESSAGE = Violation("", "MALFORMED", "the bytes are no message of this method's type")
+RECEIVE_S = 10.0
+"""How long a request's message may take to arrive once its call has begun."""
+INCOMPLETE = Violation(
+    "", "INCOMPLETE", f"the message did not arrive within {RECEIVE_S:.0f} s of its metadata"
+)
 
 
 def told_errors(method: Method) -> Method:
@@ -74,6 +89,8 @@ def told_errors(method: Method) -> Method:
             if task is not None and task.cancelling():
                 raise  # the caller is gone, or the server stops
             failure: BaseException = error  # would end the call without a status
+        except grpc.aio.AbortError:
+            raise  # by health's own servicer: its caller has been told
         except Exception as error:
             failure = error
         what = told(failure, call.id, is_repeatable=call.is_repeatable)
@@ -151,39 +168,80 @@ def _bearer_token(metadata: Metadata) -> str:
     return token
 
 
-def admitted(places: Places, unsent_bytes: Places, method: Method) -> Method:
-    """Take a place until the answer is sent, and room for the answer if it comes whole."""
+def admitted(places: Places, unsent: UnsentAnswers, method: Method, *, is_read: bool) -> Method:
+    """Take a place until the answer is sent, and count the answer until then if it comes whole.
+
+    An owner that leaves its answers untaken is refused here, before anything is done for it.
+
+    Args:
+        is_read: the answer may be thrown away and asked for again.
+    """
 
     async def with_place(request: Any, context: Context) -> Any:
-        places.take()
-        context.add_done_callback(lambda _: places.leave())  # type: ignore[arg-type] # by position
+        owner = current_call.get().owner_id
+        unsent.check(owner)
+        places.take(owner)
+        context.add_done_callback(lambda _: places.leave(owner))  # type: ignore[arg-type] # by position
         answer = await method(request, context)
         if answer is not None:
             size = answer.ByteSize()
-            try:
-                unsent_bytes.take(size)
-            except Overloaded:
-                del answer  # the error holds on to this frame, for as long as it is told
-                raise
+            if is_read:
+                try:
+                    unsent.check(owner, size)
+                except Overloaded:
+                    del answer  # the error holds on to this frame, for as long as it is told
+                    raise
+            unsent.add(owner, size)
             context.add_done_callback(
-                lambda _: unsent_bytes.leave(size)  # type: ignore[arg-type] # the same
+                lambda _: unsent.remove(owner, size)  # type: ignore[arg-type] # the same
             )
         return answer
 
     return with_place
 
 
-def well_formed(method: Method) -> Method:
-    """Refuse bytes that are no such message."""
+def limited(places: Places, key_of: KeyOf, method: Method) -> Method:
+    """Take a place for as long as the call lasts."""
 
-    async def with_request(request: Any, context: Context) -> Any:
-        if request is MALFORMED:
-            raise InvalidRequest(
-                [Violation("", "MALFORMED", "the bytes are no message of this method's type")]
-            )
+    async def with_place(request: Any, context: Context) -> Any:
+        key = key_of(context)
+        places.take(key)
+        try:
+            return await method(request, context)
+        finally:
+            places.leave(key)
+
+    return with_place
+
+
+def received(receiving: Turnstile, key_of: KeyOf, method: Method) -> Method:
+    """Wait for the request's message, and refuse bytes that are no such message.
+
+    Args:
+        receiving: how many messages may be on their way at once.
+        key_of: who may have how many of them.
+    """
+
+    async def with_request(_: Any, context: Context) -> Any:
+        async with receiving.of(key_of(context)):
+            try:
+                async with asyncio.timeout(RECEIVE_S):
+                    request = await context.read()
+            except TimeoutError:
+                raise InvalidRequest([INCOMPLETE]) from None
+        if request is MALFORMED or request is EOF:
+            raise InvalidRequest([NO_MESSAGE])
         return await method(request, context)
 
     return with_request
+
+
+def _owner_of_call(_: Context) -> Hashable:
+    return current_call.get().owner_id
+
+
+def _connection_of(context: Context) -> Hashable:
+    return context.peer()
 
 
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -234,22 +292,25 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
 
     def _wrap(self, name: str, handler: Any) -> Any:
         method = handler.unary_stream or handler.unary_unary
-        deserialize = handler.request_deserializer
+        admission = self._admission
+        short_name = name.rpartition("/")[2]
         if name.startswith(OWN_PACKAGE):
-            short_name = name.rpartition("/")[2]
-            places = self._admission.places_for(short_name)
-            method = well_formed(method)
-            if places is not None:
-                method = admitted(places, self._admission.unsent_bytes, method)
+            method = received(admission.receiving, _owner_of_call, method)
+            places = admission.places_for(short_name)
+            is_read = places is admission.reads
+            method = admitted(places, admission.unsent, method, is_read=is_read)
             method = authenticated(self._verifier, method)
             method = logged(short_name, method)
-            method = told_errors(method)
-            deserialize = _tolerant(deserialize)
+        else:
+            if handler.response_streaming:
+                method = limited(admission.health_watches, _connection_of, method)
+            method = received(admission.receiving_from_strangers, _connection_of, method)
+        method = told_errors(method)
         if self._meter is not None:
             method = metered(self._meter, name, handler, method)
         kind = (
-            grpc.unary_stream_rpc_method_handler
+            grpc.stream_stream_rpc_method_handler
             if handler.response_streaming
-            else grpc.unary_unary_rpc_method_handler
+            else grpc.stream_unary_rpc_method_handler
         )
-        return kind(method, deserialize, handler.response_serializer)
+        return kind(method, _tolerant(handler.request_deserializer), handler.response_serializer)

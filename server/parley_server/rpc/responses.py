@@ -100,7 +100,7 @@ def _piece(piece: Piece) -> pb.StreamChatResponse:
 def watch(update: WatchUpdate) -> pb.WatchConversationResponse:
     match update:
         case Message():
-            return pb.WatchConversationResponse(message=_message(update))
+            return pb.WatchConversationResponse(message=message(update))
         case Turn():
             return pb.WatchConversationResponse(turn=turn(update))
         case Piece():
@@ -110,20 +110,28 @@ def watch(update: WatchUpdate) -> pb.WatchConversationResponse:
             return pb.WatchConversationResponse(progress=progress)
 
 
-def history(page: HistoryPage, question: HistoryQuestion, owner: Owner) -> pb.GetHistoryResponse:
+def history(
+    page: HistoryPage,
+    messages: list[conversation_pb2.Message],
+    question: HistoryQuestion,
+    owner: Owner,
+) -> pb.GetHistoryResponse:
     token = ""
     if page.has_more:
         reached = page.messages[-1].sequence
         token = page_tokens.encode_sequence(owner, question.arguments, reached)
     return pb.GetHistoryResponse(
-        messages=[_message(message) for message in page.messages],
+        messages=messages,
         next_page_token=token,
         last_sequence=page.last_sequence,
     )
 
 
 def conversations(
-    page: ConversationPage, question: ListQuestion, owner: Owner
+    page: ConversationPage,
+    found: list[conversation_pb2.Conversation],
+    question: ListQuestion,
+    owner: Owner,
 ) -> pb.ListConversationsResponse:
     token = ""
     if page.has_more:
@@ -131,7 +139,7 @@ def conversations(
         cursor = ConversationCursor(last.update_time, last.id)
         token = page_tokens.encode_conversation(owner, question.arguments, cursor)
     return pb.ListConversationsResponse(
-        conversations=[_conversation(conversation) for conversation in page.conversations],
+        conversations=found,
         next_page_token=token,
     )
 
@@ -157,7 +165,7 @@ def turn(stored: Turn) -> conversation_pb2.Turn:
     )
 
 
-def _message(message: Message) -> conversation_pb2.Message:
+def message(message: Message) -> conversation_pb2.Message:
     return conversation_pb2.Message(
         sequence=message.sequence,
         role=_ROLES[message.role],
@@ -171,7 +179,7 @@ def _message(message: Message) -> conversation_pb2.Message:
     )
 
 
-def _conversation(conversation: Conversation) -> conversation_pb2.Conversation:
+def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
     open_turn_id = conversation.open_turn_id
     return conversation_pb2.Conversation(
         conversation_id=str(conversation.id),

@@ -1,17 +1,19 @@
 """The service: one short method per RPC. Read the request, ask the core, tell the answer."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.errors import CallerLost, WatchExpired
-from parley_server.core.model import Started
+from parley_server.core.model import Owner, Started
 from parley_server.core.reads import Reads
 from parley_server.core.turns import Turns
+from parley_server.core.turnstile import Turnstile
 from parley_server.core.watches import Watches
 from parley_server.rpc import requests, responses
 from parley_server.rpc.call import READ, WRITE, current_call
@@ -19,6 +21,14 @@ from parley_server.rpc.unsent import Unsent
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
+
+PAGES = 16
+"""How many pages are read and made at once; half of them for one owner. Others wait in turn."""
+SLICE = 32
+"""How many messages of a page are made before others have their turn."""
+
+T = TypeVar("T")
+Made = TypeVar("Made")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,6 +42,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._reads = reads
         self._max_message_bytes = max_message_bytes
         self.unsent = Unsent()
+        self._pages = Turnstile(PAGES, width_of_key=PAGES // 2)
+        self._building = Turnstile(1)
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
         call = current_call.get()
@@ -48,24 +60,40 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.GetHistoryResponse:
         owner = current_call.get().owner(READ)
         question = requests.history(request, owner)
-        page = await self._reads.history(
-            owner,
-            question.conversation_id,
-            above=question.above,
-            below=question.below,
-            newest_first=question.newest_first,
-            limit=question.limit,
-            min_sequence=question.min_sequence,
-        )
-        return responses.history(page, question, owner)
+        async with self._pages.of(owner.id):
+            page = await self._reads.history(
+                owner,
+                question.conversation_id,
+                above=question.above,
+                below=question.below,
+                newest_first=question.newest_first,
+                limit=question.limit,
+                min_sequence=question.min_sequence,
+            )
+            messages = await self._in_slices(owner, page.messages, responses.message)
+            return responses.history(page, messages, question, owner)
 
     async def ListConversations(  # noqa: N802
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
         owner = current_call.get().owner(READ)
         question = requests.conversations(request, owner)
-        page = await self._reads.conversations(owner, question.after, question.limit)
-        return responses.conversations(page, question, owner)
+        async with self._pages.of(owner.id):
+            page = await self._reads.conversations(owner, question.after, question.limit)
+            found = await self._in_slices(owner, page.conversations, responses.conversation)
+            return responses.conversations(page, found, question, owner)
+
+    async def _in_slices(
+        self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]
+    ) -> list[Made]:
+        """Make the messages of a page, so that the loop never waits for more than a few of them."""
+        found: list[Made] = []
+        for start in range(0, len(values), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            async with self._building.of(owner.id):
+                found += map(made, values[start : start + SLICE])
+        return found
 
     async def GetTurn(self, request: pb.GetTurnRequest, context: Context) -> pb.GetTurnResponse:  # noqa: N802
         owner = current_call.get().owner(READ)
@@ -104,9 +132,6 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> None:
         owner = current_call.get().owner(READ)
         question = requests.watch(request)
-        self._watches.take_place()
-        # Not when the watch ends: what its caller has not taken stays until the call is over.
-        context.add_done_callback(lambda _: self._watches.leave_place())  # type: ignore[arg-type] # by position
         updates = self._watches.watch(
             owner,
             question.conversation_id,

@@ -1,8 +1,10 @@
 """The store: one method a statement."""
 
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg import Rollback
@@ -44,8 +46,12 @@ PREVIEW_CHARACTERS = 200
 PAGE_BYTES = 1024 * 1024
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
+SLICE = 64
+"""How many rows become values before others have their turn."""
 NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
+
+T = TypeVar("T")
 _HELD_COLUMNS = 7
 """What a claim returns beside how long the owner has to wait."""
 
@@ -414,7 +420,7 @@ class PostgresStore:
         if not found:
             raise ConversationNotFound(conversation_id)
         last_sequence = found[0][0]
-        messages = [rows.message(row[1:]) for row in found if row[1] is not None]
+        messages = await _in_slices([row[1:] for row in found if row[1] is not None], rows.message)
         if not messages:
             return HistoryPage([], has_more=False, last_sequence=last_sequence)
         # Sequences have no gaps, so the page's last one says whether anything is left behind it.
@@ -431,8 +437,18 @@ class PostgresStore:
         else:
             parameters |= {"after_time": after.update_time, "after_id": after.id}
             found = await self._claiming.read(statements.CONVERSATIONS_AFTER, parameters)
-        conversations = [rows.conversation(row) for row in found]
+        conversations = await _in_slices(found, rows.conversation)
         return ConversationPage(conversations[:limit], has_more=len(found) > limit)
+
+
+async def _in_slices(found: Sequence[Row], made: Callable[[Row], T]) -> list[T]:
+    """Make values of a page's rows, so that the loop never waits for more than a few of them."""
+    values: list[T] = []
+    for start in range(0, len(found), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        values += map(made, found[start : start + SLICE])
+    return values
 
 
 def _named(owner: Owner, turn: Turn) -> Parameters:

@@ -1,0 +1,40 @@
+"""Makes so many calls at once, again and again, until it is killed. A process of its own.
+
+Answers stay bytes: what is measured is the worker, not who calls it.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import grpc
+
+CALLS_OF_A_CONNECTION = 90
+
+
+async def main(job: dict[str, Any]) -> None:
+    path = f"/parley.v1.ConversationService/{job['method']}"
+    metadata = [tuple(pair) for pair in job["metadata"]]
+    request = bytes.fromhex(job["request"])
+
+    async def call(channel: grpc.aio.Channel) -> None:
+        method = channel.unary_unary(path)
+        while True:
+            try:
+                await method(request, metadata=metadata, timeout=60)
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.5)  # as RetryInfo asks for
+
+    channels = [
+        grpc.aio.insecure_channel(
+            f"127.0.0.1:{job['port']}", options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        for _ in range(-(-job["times"] // CALLS_OF_A_CONNECTION))
+    ]
+    calls = [call(channels[n % len(channels)]) for n in range(job["times"])]
+    print("calling", flush=True)
+    await asyncio.wait_for(asyncio.gather(*calls), 120)
+
+
+asyncio.run(main(json.loads(sys.argv[1])))
