@@ -8,6 +8,8 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -230,7 +232,10 @@ class Worker:
     def _add_gauges(self, metrics: "Metrics") -> None:
         """Say where each gauge is read."""
         metrics.gauge("parley_open_turns", lambda: len(self.turns.runs))
-        metrics.gauge("parley_watches", lambda: self.admission.watches.total)
+        metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
+        for name, what in self.admission.limited().items():
+            metrics.gauge("parley_limit_in_use", partial(attrgetter("in_use"), what), resource=name)
+            metrics.gauge("parley_limit", partial(attrgetter("limit"), what), resource=name)
         for name, pool in self.store.pools().items():
             metrics.gauge("parley_database_connections_in_use", pool.in_use, pool=name)
             metrics.gauge("parley_database_requests_waiting", pool.waiting, pool=name)

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     grpc_max_receive_bytes: int = Field(default=1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
     grpc_max_send_bytes: int = Field(default=4 * 1024 * 1024, ge=4 * 1024 * 1024, le=2**30)
     grpc_max_metadata_bytes: int = Field(default=16 * 1024, ge=12 * 1024, le=1024 * 1024)
-    grpc_max_connections: int = Field(default=5_000, ge=1, le=1_000_000)
+    grpc_max_connections: int = Field(default=1_000, ge=1, le=1_000_000)
     grpc_max_streams: int = Field(default=100, ge=1, le=100_000)
     grpc_connection_age_s: float = Field(default=300, ge=1, le=86_400)
     grpc_connection_idle_s: float = Field(default=300, ge=1, le=86_400)

@@ -44,6 +44,8 @@ AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
     "parley_open_turns": ("livesum", "Turns whose agent runs now."),
     "parley_watches": ("livesum", "Calls of WatchConversation that are open now."),
+    "parley_limit_in_use": ("livesum", "How much of a limited resource is in use now."),
+    "parley_limit": ("livesum", "How much of it there is."),
     "parley_database_connections_in_use": (
         "livesum",
         "Connections to Postgres that run a statement or are being made now, by pool.",

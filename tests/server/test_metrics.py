@@ -295,6 +295,9 @@ async def test_gauges_follow_what_is_open(start_service: StartService) -> None:
     await gate.entered.wait()
     found = await scraped_until(port, lambda found: found("parley_open_turns") == 1)
     assert 0 == found("parley_watches")
+    assert (1, 2500) == tuple(
+        found(name, resource="open_chats") for name in ("parley_limit_in_use", "parley_limit")
+    )
     gate.opened.set()
     watch = service.watch((await call).conversation_id)
     await watch.read()

@@ -5,9 +5,49 @@ others wait for each call of an owner with a thousand; in turn, they wait for on
 """
 
 import asyncio
-from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
 from types import TracebackType
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class InTurn(Generic[T]):
+    """What waits, by key: one of each key, then the next round."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Hashable, deque[T]] = {}
+        """The key whose turn is next comes first."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def add(self, key: Hashable, item: T) -> None:
+        """Let something wait behind all others of its key."""
+        self._queues.setdefault(key, deque()).append(item)
+
+    def remove(self, key: Hashable, item: T) -> None:
+        """Let something wait no longer, if it still does."""
+        queue = self._queues.get(key)
+        if queue is not None and item in queue:
+            queue.remove(item)
+            if not queue:
+                del self._queues[key]
+
+    def next(self, suits: Callable[[Hashable], bool] = lambda _: True) -> tuple[Hashable, T] | None:
+        """Take what is next, with its key, among the keys that suit; None: there is none."""
+        for key, queue in self._queues.items():
+            if suits(key):
+                del self._queues[key]
+                item = queue.popleft()
+                if queue:
+                    self._queues[key] = queue
+                return key, item
+        return None
 
 
 class Turnstile:
@@ -20,21 +60,21 @@ class Turnstile:
             width: how many may be inside at once.
             width_of_key: how many of one key; None: as many as there is room for.
         """
-        self._width = width
+        self.limit = width
         self._width_of_key = width if width_of_key is None else width_of_key
         self._inside: Counter[Hashable] = Counter()
         self._taken = 0
-        self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: InTurn[asyncio.Future[None]] = InTurn()
 
     @property
-    def inside(self) -> int:
+    def in_use(self) -> int:
         """How many are inside."""
         return self._taken
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(map(len, self._waiting.values()))
+        return len(self._waiting)
 
     def of(self, key: Hashable) -> "_Passage":
         """Wait for a place and hold it inside the block: `async with turnstile.of(owner): …`."""
@@ -46,7 +86,7 @@ class Turnstile:
             self._take(key)
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append(place)
+        self._waiting.add(key, place)
         self._let_in()  # those who wait may all be of keys that have their share
         try:
             await place
@@ -54,7 +94,7 @@ class Turnstile:
             if place.done() and not place.cancelled():
                 self.leave(key)
             else:
-                self._forget(key, place)
+                self._waiting.remove(key, place)
             raise
 
     def leave(self, key: Hashable) -> None:
@@ -66,7 +106,7 @@ class Turnstile:
         self._let_in()
 
     def _has_room(self, key: Hashable) -> bool:
-        return self._taken < self._width and self._inside[key] < self._width_of_key
+        return self._taken < self.limit and self._inside[key] < self._width_of_key
 
     def _take(self, key: Hashable) -> None:
         self._taken += 1
@@ -74,25 +114,11 @@ class Turnstile:
 
     def _let_in(self) -> None:
         """Let in who is next, as long as there is room."""
-        while self._taken < self._width:
-            key = next((key for key in self._waiting if self._has_room(key)), None)
-            if key is None:
-                return
-            queue = self._waiting[key]
-            place = queue.popleft()
-            self._waiting.move_to_end(key)
-            if not queue:
-                del self._waiting[key]
+        while self._taken < self.limit and (found := self._waiting.next(self._has_room)):
+            key, place = found
             if not place.done():
                 self._take(key)
                 place.set_result(None)
-
-    def _forget(self, key: Hashable, place: asyncio.Future[None]) -> None:
-        queue = self._waiting.get(key)
-        if queue is not None and place in queue:
-            queue.remove(place)
-            if not queue:
-                del self._waiting[key]
 
 
 class _Passage:

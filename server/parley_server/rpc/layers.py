@@ -21,7 +21,7 @@ around a method once, when it is first called; gRPC asks an interceptor at every
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -42,7 +42,7 @@ from parley_server.core.ports import TokenVerifier
 from parley_server.core.tracing import current_trace
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import acting
-from parley_server.rpc.admission import Admission, Places, UnsentAnswers
+from parley_server.rpc.admission import Admission, Arrivals, Places, UnsentAnswers
 from parley_server.rpc.call import Call, current_call
 from parley_server.rpc.door import Door
 from parley_server.rpc.errors import told
@@ -54,8 +54,6 @@ log = structlog.get_logger("parley.rpc")
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Any]]
 Metadata = Iterable[tuple[str, str | bytes]]
-KeyOf = Callable[[Context], Hashable]
-"""Whose a call is."""
 
 OWN_PACKAGE = "/parley."
 HEALTH = "/grpc.health."
@@ -69,9 +67,7 @@ MALFORMED = Malformed()
 NO_MESSAGE = Violation("", "MALFORMED", "the bytes are no message of this method's type")
 RECEIVE_S = 10.0
 """How long a request's message may take to arrive once its call has begun."""
-INCOMPLETE = Violation(
-    "", "INCOMPLETE", f"the message did not arrive within {RECEIVE_S:.0f} s of its metadata"
-)
+NOT_THERE = Violation("", "INCOMPLETE", "the message did not arrive soon after its metadata")
 
 
 def told_errors(method: Method) -> Method:
@@ -200,11 +196,11 @@ def admitted(places: Places, unsent: UnsentAnswers, method: Method, *, is_read: 
     return with_place
 
 
-def limited(places: Places, key_of: KeyOf, method: Method) -> Method:
-    """Take a place for as long as the call lasts."""
+def limited(places: Places, method: Method) -> Method:
+    """Take a place, of those that a connection may have, for as long as the call lasts."""
 
     async def with_place(request: Any, context: Context) -> Any:
-        key = key_of(context)
+        key = context.peer()
         places.take(key)
         try:
             return await method(request, context)
@@ -214,34 +210,51 @@ def limited(places: Places, key_of: KeyOf, method: Method) -> Method:
     return with_place
 
 
-def received(receiving: Turnstile, key_of: KeyOf, method: Method) -> Method:
-    """Wait for the request's message, and refuse bytes that are no such message.
+def received(receiving: Turnstile, method: Method) -> Method:
+    """Wait for the request's message, in turn between owners.
 
     Args:
         receiving: how many messages may be on their way at once.
-        key_of: who may have how many of them.
     """
 
     async def with_request(_: Any, context: Context) -> Any:
-        async with receiving.of(key_of(context)):
-            try:
-                async with asyncio.timeout(RECEIVE_S):
-                    request = await context.read()
-            except TimeoutError:
-                raise InvalidRequest([INCOMPLETE]) from None
-        if request is MALFORMED or request is EOF:
-            raise InvalidRequest([NO_MESSAGE])
-        return await method(request, context)
+        is_receiving = False
+        try:
+            async with asyncio.timeout(RECEIVE_S), receiving.of(current_call.get().owner_id):
+                is_receiving = True
+                request = await context.read()
+        except TimeoutError:
+            if is_receiving:
+                raise InvalidRequest([NOT_THERE]) from None
+            raise Overloaded(is_owner_only=True) from None
+        return await method(_whole(request), context)
 
     return with_request
 
 
-def _owner_of_call(_: Context) -> Hashable:
-    return current_call.get().owner_id
+def received_from_strangers(strangers: Arrivals, method: Method) -> Method:
+    """Wait for the request's message of a caller without a token.
+
+    Args:
+        strangers: how many messages may be on their way at once.
+    """
+
+    async def with_request(_: Any, context: Context) -> Any:
+        try:
+            async with strangers.of(context.peer(), RECEIVE_S):
+                request = await context.read()
+        except TimeoutError:
+            raise InvalidRequest([NOT_THERE]) from None
+        return await method(_whole(request), context)
+
+    return with_request
 
 
-def _connection_of(context: Context) -> Hashable:
-    return context.peer()
+def _whole(request: Any) -> Any:
+    """Return a request. Raises: InvalidRequest: its bytes are no such message."""
+    if request is MALFORMED or request is EOF:
+        raise InvalidRequest([NO_MESSAGE])
+    return request
 
 
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -295,7 +308,7 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         admission = self._admission
         short_name = name.rpartition("/")[2]
         if name.startswith(OWN_PACKAGE):
-            method = received(admission.receiving, _owner_of_call, method)
+            method = received(admission.receiving, method)
             places = admission.places_for(short_name)
             is_read = places is admission.reads
             method = admitted(places, admission.unsent, method, is_read=is_read)
@@ -303,8 +316,8 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
             method = logged(short_name, method)
         else:
             if handler.response_streaming:
-                method = limited(admission.health_watches, _connection_of, method)
-            method = received(admission.receiving_from_strangers, _connection_of, method)
+                method = limited(admission.health_watches, method)
+            method = received_from_strangers(admission.strangers, method)
         method = told_errors(method)
         if self._meter is not None:
             method = metered(self._meter, name, handler, method)

@@ -16,7 +16,7 @@ class Limits:
     max_receive_bytes: int = 1024 * 1024
     max_send_bytes: int = 4 * 1024 * 1024
     max_metadata_bytes: int = 16 * 1024
-    max_connections: int = 5_000
+    max_connections: int = 1_000
     max_streams: int = 100
     connection_age_s: float = 300
     connection_idle_s: float = 300

@@ -59,7 +59,9 @@ class Server:
             interceptors=[Layers(verifier, admission, self._door, meter)], options=list(options)
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-            ConversationServicer(turns, reads, watches, max_message_bytes=max_message_bytes),
+            ConversationServicer(
+                turns, reads, watches, admission, max_message_bytes=max_message_bytes
+            ),
             self._server,
         )
         self._health = aio_health.HealthServicer()

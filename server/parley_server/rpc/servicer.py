@@ -16,14 +16,12 @@ from parley_server.core.turns import Turns
 from parley_server.core.turnstile import Turnstile
 from parley_server.core.watches import Watches
 from parley_server.rpc import requests, responses
+from parley_server.rpc.admission import Admission
 from parley_server.rpc.call import READ, WRITE, current_call
-from parley_server.rpc.unsent import Unsent
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
 
-PAGES = 16
-"""How many pages are read and made at once; half of them for one owner. Others wait in turn."""
 SLICE = 32
 """How many messages of a page are made before others have their turn."""
 
@@ -35,14 +33,20 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 class ConversationServicer(pb_grpc.ConversationServiceServicer):
     def __init__(
-        self, turns: Turns, reads: Reads, watches: Watches, *, max_message_bytes: int
+        self,
+        turns: Turns,
+        reads: Reads,
+        watches: Watches,
+        admission: Admission,
+        *,
+        max_message_bytes: int,
     ) -> None:
         self._turns = turns
         self._watches = watches
         self._reads = reads
         self._max_message_bytes = max_message_bytes
-        self.unsent = Unsent()
-        self._pages = Turnstile(PAGES, width_of_key=PAGES // 2)
+        self._unsent = admission.unsent_of_watches
+        self._pages = admission.pages
         self._building = Turnstile(1)
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
@@ -141,7 +145,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         async with aclosing(updates):
             async for update in updates:
                 message = responses.watch(update)
-                if not await self.unsent.send(context, owner.id, message, TAKE_S):
+                if not await self._unsent.send(context, owner.id, message, TAKE_S):
                     del update, message  # the error holds on to this frame while it is told
                     raise WatchExpired
 

@@ -24,8 +24,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Unsent:
     """What watches have written and their callers have not taken."""
 
+    limit = UNSENT_BYTES
+
     def __init__(self) -> None:
-        self.bytes = 0
+        self.in_use = 0
         self._by_owner: Counter[UUID] = Counter()
         self._waiting: dict[UUID, deque[tuple[asyncio.Future[None], int]]] = {}
         """By owner, those who wait for room, first come first."""
@@ -77,16 +79,16 @@ class Unsent:
             raise
 
     def _has_room(self, owner_id: UUID, size: int) -> bool:
-        fits_in_all = self.bytes + size <= UNSENT_BYTES
+        fits_in_all = self.in_use + size <= UNSENT_BYTES
         return fits_in_all and self._by_owner[owner_id] + size <= OWNER_BYTES
 
     def _take(self, owner_id: UUID, size: int) -> None:
-        self.bytes += size
+        self.in_use += size
         self._by_owner[owner_id] += size
 
     def _leave(self, owner_id: UUID, size: int) -> None:
-        was_full = self.bytes + OWNER_BYTES > UNSENT_BYTES
-        self.bytes -= size
+        was_full = self.in_use + OWNER_BYTES > UNSENT_BYTES
+        self.in_use -= size
         _subtract(self._by_owner, owner_id, size)
         if self._waiting:
             for each in list(self._waiting) if was_full else (owner_id,):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from uuid import UUID
 
 import structlog
 
@@ -70,7 +71,9 @@ class Connections:
         Raises: StoreUnavailable: it was not carried out; StoreOutcomeUnknown: nobody knows.
         Guarantees: one round trip; the connection is back in its pool when this returns.
         """
-        return await self.with_connection(lambda connection: connection.run(statement, parameters))
+        return await self.with_connection(
+            lambda connection: connection.run(statement, parameters), parameters.get("owner")
+        )
 
     async def repeat(self, statement: Statement, parameters: Parameters) -> list[Row]:
         """Run a statement that may be carried out twice: sent again where its outcome is unknown.
@@ -78,7 +81,9 @@ class Connections:
         Raises: StoreUnavailable.
         """
         return await self.with_connection(
-            lambda connection: connection.run(statement, parameters), may_repeat=True
+            lambda connection: connection.run(statement, parameters),
+            parameters.get("owner"),
+            may_repeat=True,
         )
 
     async def read(self, statement: Statement, parameters: Parameters) -> list[Row]:
@@ -90,16 +95,23 @@ class Connections:
         """
         return await self.with_connection(
             lambda connection: connection.run(statement, parameters),
+            parameters.get("owner"),
             may_repeat=True,
             must_write=False,
         )
 
     async def with_connection(
-        self, work: Work, *, may_repeat: bool = False, must_write: bool = True
+        self,
+        work: Work,
+        owner: UUID | None = None,
+        *,
+        may_repeat: bool = False,
+        must_write: bool = True,
     ) -> list[Row]:
         """Run several statements on one connection. Raises as `run` does.
 
         Args:
+            owner: for whom. Owners that wait for a connection get one in turn.
             may_repeat: whether the work may be done twice.
             must_write: whether the connection must be one that can write.
         """
@@ -110,7 +122,7 @@ class Connections:
         while True:
             connection = None
             try:
-                connection = await self.pool.take(until, must_write=must_write)
+                connection = await self.pool.take(until, must_write=must_write, owner=owner)
                 return await work(connection)
             except Exception as error:
                 meaning = _meaning_of(error)

@@ -1,4 +1,4 @@
-"""A fixed number of connections to Postgres: the one used last first, for callers in their order.
+"""A fixed number of connections to Postgres: the one used last first, for owners in turn.
 
 A connection is writable or only good for reading. One that only reads is lent to readers while
 there is no other. Connections have a generation: when one turns out to be lost, all of its
@@ -7,12 +7,11 @@ generation leave, the idle ones at once and the others when they come back (deci
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Hashable
 
 import structlog
 
+from parley_server.core.turnstile import InTurn
 from parley_server.storage.database import UnsafeDatabase
 from parley_server.storage.running import Connection, Server
 
@@ -32,9 +31,7 @@ class NoConnection(Exception):
     """No connection came free, nor could one be made, in the time there was."""
 
 
-class _Waiter(NamedTuple):
-    place: "asyncio.Future[Connection]"
-    must_write: bool
+_Place = asyncio.Future[Connection]
 
 
 class Pool:
@@ -53,7 +50,10 @@ class Pool:
         self._idle: list[Connection] = []
         """The one used last at the end: its backend has everything at hand (decision 0010)."""
         self._lent: set[Connection] = set()
-        self._waiters: deque[_Waiter] = deque()
+        self._writers: InTurn[_Place] = InTurn()
+        self._readers: InTurn[_Place] = InTurn()
+        """Those who wait: for a connection that can write, or for any."""
+        self._was_reader = False
         self._tries: set[asyncio.Task[bool]] = set()
         self._filling: asyncio.Task[None] | None = None
         self._is_open = False
@@ -73,8 +73,9 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for waiter in self._waiters:
-            _refuse(waiter.place)
+        for waiting in (self._writers, self._readers):
+            while found := waiting.next():
+                _refuse(found[1])
         await self._close_idle(lambda _: True)
 
     def in_use(self) -> int:
@@ -83,34 +84,36 @@ class Pool:
 
     def waiting(self) -> int:
         """How many callers wait for one."""
-        return len(self._waiters)
+        return len(self._writers) + len(self._readers)
 
-    async def take(self, until: float, *, must_write: bool) -> Connection:
+    async def take(self, until: float, *, must_write: bool, owner: Hashable = None) -> Connection:
         """Borrow a connection, which is to be given back.
 
         Args:
             until: how long to wait for one, on the loop's clock.
             must_write: whether one that only reads is of no use.
+            owner: for whom it is.
         Raises: NoConnection.
-        Guarantees: first come, first served, among those whom the same connection suits.
+        Guarantees: one of each owner in turn, first come first served within an owner; those who
+            must write and those who need not, in turn.
         """
         connection = self._taken(must_write)
         if connection is not None:  # so nobody who waits could have used it
             return connection
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(loop.create_future(), must_write)
-        self._waiters.append(waiter)
-        timer = loop.call_at(until, _refuse, waiter.place)
+        place: _Place = loop.create_future()
+        waiting = self._writers if must_write else self._readers
+        waiting.add(owner, place)
+        timer = loop.call_at(until, _refuse, place)
         try:
-            return await waiter.place
+            return await place
         except asyncio.CancelledError:
-            if not waiter.place.cancelled() and waiter.place.exception() is None:
-                await self.give(waiter.place.result())  # came at the same moment
+            if not place.cancelled() and place.exception() is None:
+                await self.give(place.result())  # came at the same moment
             raise
         finally:
             timer.cancel()
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            waiting.remove(owner, place)
 
     async def give(self, connection: Connection) -> None:
         """Give a connection back. It is closed and replaced unless it is as good as new."""
@@ -169,17 +172,27 @@ class Pool:
 
     def _serve(self) -> None:
         """Hand idle connections to those who wait: nobody waits for one that is idle."""
-        unsuited: list[_Waiter] = []
-        while self._idle and self._waiters:
-            waiter = self._waiters.popleft()
-            if waiter.place.done():
-                continue
-            connection = self._taken(waiter.must_write)
+        while found := self._next():
+            place, must_write = found
+            connection = None if place.done() else self._taken(must_write)
             if connection is not None:
-                waiter.place.set_result(connection)
-            else:
-                unsuited.append(waiter)
-        self._waiters.extendleft(reversed(unsuited))
+                place.set_result(connection)
+
+    def _next(self) -> tuple[_Place, bool] | None:
+        """Take who is next among those whom an idle connection suits, and whether it must write."""
+        if any(each.is_writable for each in self._idle):
+            suited = [self._readers, self._writers]
+            if self._was_reader:
+                suited.reverse()
+        elif self._idle and not self.has_writable():
+            suited = [self._readers]
+        else:
+            return None
+        for waiting in suited:
+            if found := waiting.next():
+                self._was_reader = waiting is self._readers
+                return found[1], waiting is self._writers
+        return None
 
     # Connecting
 
@@ -233,6 +246,6 @@ class Pool:
         return True
 
 
-def _refuse(place: "asyncio.Future[Connection]") -> None:
+def _refuse(place: _Place) -> None:
     if not place.done():
         place.set_exception(NoConnection())

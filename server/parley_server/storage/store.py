@@ -228,7 +228,7 @@ class PostgresStore:
                     raise Rollback(transaction)
             return found
 
-        return await self._claiming.with_connection(work)
+        return await self._claiming.with_connection(work, owner.id)
 
     async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
         return await self._taken(statements.RECLAIM, owner, turn)

@@ -36,9 +36,9 @@ async def test_one_key_has_no_more_than_its_share() -> None:
     waiting = [asyncio.create_task(turnstile.enter("a")) for _ in range(4)]
     await settled()
 
-    assert (2, 2) == (turnstile.inside, turnstile.waiting)
+    assert (2, 2) == (turnstile.in_use, turnstile.waiting)
     await asyncio.wait_for(turnstile.enter("b"), 1)
-    assert 3 == turnstile.inside
+    assert 3 == turnstile.in_use
     for task in waiting:
         task.cancel()
 
@@ -57,7 +57,7 @@ async def test_one_who_leaves_the_queue_takes_no_place(is_let_in: bool) -> None:
     if not is_let_in:
         turnstile.leave("a")
 
-    assert (0, 0) == (turnstile.inside, turnstile.waiting)
+    assert (0, 0) == (turnstile.in_use, turnstile.waiting)
     await asyncio.wait_for(turnstile.enter("c"), 1)
 
 
@@ -86,6 +86,6 @@ def test_never_more_inside_than_allowed_and_all_come_through(
             if randomness.random() < 0.2:
                 task.cancel()
         await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
-        assert (0, 0) == (turnstile.inside, turnstile.waiting)
+        assert (0, 0) == (turnstile.in_use, turnstile.waiting)
 
     asyncio.run(play())

@@ -177,7 +177,7 @@ async def test_too_many_watches_are_refused(start_service: StartService) -> None
         service.watch(conversation_id).read()
     )
     first.cancel()
-    while service.worker.admission.watches.total:
+    while service.worker.admission.watches.in_use:
         await asyncio.sleep(0.01)
     assert "one" == (await service.watch(conversation_id).read()).message.content
 
@@ -479,7 +479,7 @@ async def test_watches_hold_little_of_what_their_callers_do_not_take(
         body = message(request.SerializeToString())
         await connection.send(connection.call("WatchConversation", metadata("ada"), body)[1])
     pages = service.worker.watches.pages
-    while service.worker.admission.watches.total < 15 or not pages.held_bytes:
+    while service.worker.admission.watches.in_use < 15 or not pages.held_bytes:
         await asyncio.sleep(0.01)
     for _ in range(3):
         updates = await updates_until(service.watch(conversation_id), 20)
@@ -487,6 +487,6 @@ async def test_watches_hold_little_of_what_their_callers_do_not_take(
 
     assert 0 < pages.held_bytes <= bound
     connection.close()
-    while service.worker.admission.watches.total > 3:
+    while service.worker.admission.watches.in_use > 3:
         await asyncio.sleep(0.01)
     assert 0 == pages.held_bytes

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from parley_server.rpc import layers
-from parley_server.rpc.admission import HEALTH_WATCHES_OF_ONE
+from parley_server.rpc.admission import HEALTH_WATCHES_OF_ONE, STRANGERS_OF_ONE, Arrivals
 from support.agents import Gate, ScriptedAgent
 from support.http2 import DATA, HEADERS, INITIAL_WINDOW_SIZE, Connection, frame, message
 from support.services import Service, StartService, an_id, details_of, metadata, refused
@@ -98,13 +98,13 @@ async def test_answers_that_an_owner_does_not_take_are_its_own_trouble(
                 connection.call("GetHistory", MALLORY, message(page.SerializeToString()))[1]
             )
         unsent = service.worker.admission.unsent
-        while unsent.total_bytes < 1_800_000:
+        while unsent.in_use < 1_800_000:
             await asyncio.sleep(0.01)
 
         read = service.history(conversation_id, user="mallory", page_size=1000)
         assert OVERLOADED == await refused(read)
         assert "HELLO" == (await service.chat(user="ada")).response
-    while unsent.total_bytes:
+    while unsent.in_use:
         await asyncio.sleep(0.01)
     await service.history(conversation_id, user="mallory", page_size=1000)
 
@@ -180,8 +180,55 @@ async def test_messages_on_their_way_leave_room_for_other_owners(
         while receiving.waiting < 50:
             await asyncio.sleep(0.01)
 
-        assert receiving.inside <= 8
+        assert receiving.in_use <= 8
         assert "HELLO" == (await service.chat(user="ada")).response
+
+
+async def test_strangers_wait_for_each_other_and_for_nobody_else(
+    start_service: StartService,
+) -> None:
+    """Fails when messages of callers without a token are waited for without end."""
+    service = await start_service()
+    strangers = service.worker.admission.strangers
+    statuses = []
+    async with connected(service) as connection:
+        for _ in range(STRANGERS_OF_ONE + 1):
+            stream, head = connection.begin("/grpc.health.v1.Health/Check", [])
+            await connection.send(head + frame(DATA, 0, stream, BEGUN))
+        statuses.append(await status_of(connection, stream))
+        assert STRANGERS_OF_ONE == strangers.in_use
+        health = health_pb2_grpc.HealthStub(service.channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest())
+
+    assert ["8"] == statuses  # RESOURCE_EXHAUSTED
+    assert health_pb2.HealthCheckResponse.SERVING == answer.status
+    while strangers.in_use:
+        await asyncio.sleep(0.01)
+
+
+async def test_newest_arrivals_end_those_that_have_waited_longest() -> None:
+    """Fails when a full house keeps out those who would be done at once."""
+    arrivals = Arrivals(3, 2)
+    ended: list[int] = []
+
+    async def wait(number: int) -> None:
+        try:
+            async with arrivals.of(number, 20):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            ended.append(number)
+
+    waiting = [asyncio.ensure_future(wait(number)) for number in range(5)]
+    while len(ended) < 2:
+        await asyncio.sleep(0)
+    async with arrivals.of("whole", 20):
+        pass
+
+    assert [0, 1] == ended[:2]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert 0 == arrivals.in_use
 
 
 async def test_health_watches_of_one_connection_are_few(start_service: StartService) -> None:

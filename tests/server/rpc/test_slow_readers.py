@@ -72,7 +72,7 @@ async def test_what_watches_have_not_sent_is_bounded_for_each_owner(
         pass
     reader.cancel()
     connection.close()
-    while service.worker.admission.watches.total > 1:
+    while service.worker.admission.watches.in_use > 1:
         await asyncio.sleep(0.01)
     again = service.watch(theirs)
     while (await again.read()).message.sequence < 10:

@@ -52,6 +52,29 @@ async def test_pool_serves_in_the_order_of_coming(pool: Pool) -> None:
     assert (0, 0) == (pool.in_use(), pool.waiting())
 
 
+async def test_owners_get_connections_in_turn(pool: Pool) -> None:
+    """Fails when a waiter behind a flood of another owner's waits for all of it."""
+    held = [await take(pool), await take(pool)]
+    served: list[str] = []
+
+    async def borrow(owner: str, must_write: bool) -> None:
+        until = asyncio.get_running_loop().time() + SOON_S
+        connection = await pool.take(until, must_write=must_write, owner=owner)
+        served.append(owner if must_write else owner.upper())
+        await pool.give(connection)
+
+    wanted = [("a", True)] * 5 + [("a", False)] * 5 + [("b", True), ("c", True), ("b", False)]
+    borrowing = [asyncio.create_task(borrow(*each)) for each in wanted]
+    await until(lambda: pool.waiting() == len(wanted))
+    for connection in held:
+        await pool.give(connection)
+    await asyncio.gather(*borrowing)
+
+    assert ["A", "B", "A", "A", "A"] == [each for each in served if each.isupper()][:5]
+    assert ["a", "b", "c", "a", "a"] == [each for each in served if each.islower()][:5]
+    assert {"b", "c", "B"} <= set(served[:6])
+
+
 async def test_pool_without_a_free_connection_says_so_in_time(pool: Pool) -> None:
     held = [await take(pool), await take(pool)]
     with pytest.raises(NoConnection):
