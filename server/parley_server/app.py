@@ -186,6 +186,7 @@ class Worker:
             max_turns_per_minute=settings.max_turns_per_minute,
             max_attempts=settings.max_attempts,
             wait_s=settings.store_wait_s,
+            owner_share=settings.owner_share,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)

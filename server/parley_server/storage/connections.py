@@ -43,9 +43,12 @@ class Connections:
         is_prepared: bool,
         has_row_security: bool = False,
         wait_s: float = STORE_WAIT_S,
+        owner_share: float = 1,
     ) -> None:
         self.connecting = Connecting(url, lease_s, is_prepared, has_row_security)
-        self.pool = Pool(partial(self.connecting.connect, name), name=name, size=size)
+        self.pool = Pool(
+            partial(self.connecting.connect, name), name=name, size=size, owner_share=owner_share
+        )
         self._wait_s = wait_s
         self.is_refusing = False
         """Whether statements are refused: the database is not what this worker's settings say."""

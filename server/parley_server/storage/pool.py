@@ -7,7 +7,9 @@ generation leave, the idle ones at once and the others when they come back (deci
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
+from math import ceil
 
 import structlog
 
@@ -37,19 +39,29 @@ _Place = asyncio.Future[Connection]
 class Pool:
     """Connections, made in the background, lent one at a time."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, name: str, size: int):
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        *,
+        name: str,
+        size: int,
+        owner_share: float = 1,
+    ) -> None:
         """Make an empty pool.
 
         Args:
             connect: makes a connection that is fit for use. Raises psycopg.Error, UnsafeDatabase.
             name: for log lines.
+            owner_share: how much of it one owner may have at once.
         """
         self._connect = connect
         self._name = name
         self._size = size
+        self._owner_limit = ceil(size * owner_share)
         self._idle: list[Connection] = []
         """The one used last at the end: its backend has everything at hand (decision 0010)."""
-        self._lent: set[Connection] = set()
+        self._lent: dict[Connection, Hashable] = {}
+        self._lent_to: Counter[Hashable] = Counter()
         self._writers: InTurn[_Place] = InTurn()
         self._readers: InTurn[_Place] = InTurn()
         """Those who wait: for a connection that can write, or for any."""
@@ -92,14 +104,15 @@ class Pool:
         Args:
             until: how long to wait for one, on the loop's clock.
             must_write: whether one that only reads is of no use.
-            owner: for whom it is.
+            owner: for whom it is; None: for nobody, or for all.
         Raises: NoConnection.
         Guarantees: one of each owner in turn, first come first served within an owner; those who
             must write and those who need not, in turn.
         """
-        connection = self._taken(must_write)
-        if connection is not None:  # so nobody who waits could have used it
-            return connection
+        if self._has_room(owner):
+            connection = self._taken(owner, must_write)
+            if connection is not None:  # so nobody who waits could have used it
+                return connection
         loop = asyncio.get_running_loop()
         place: _Place = loop.create_future()
         waiting = self._writers if must_write else self._readers
@@ -117,7 +130,11 @@ class Pool:
 
     async def give(self, connection: Connection) -> None:
         """Give a connection back. It is closed and replaced unless it is as good as new."""
-        self._lent.discard(connection)
+        if connection in self._lent:
+            owner = self._lent.pop(connection)
+            self._lent_to[owner] -= 1
+            if not self._lent_to[owner]:
+                del self._lent_to[owner]
         is_current = self._is_open and connection.generation == self.generation
         if is_current and connection.is_usable:
             self._idle.append(connection)
@@ -161,25 +178,32 @@ class Pool:
 
     # Lending
 
-    def _taken(self, must_write: bool) -> Connection | None:
+    def _has_room(self, owner: Hashable) -> bool:
+        return owner is None or self._lent_to[owner] < self._owner_limit
+
+    def _taken(self, owner: Hashable, must_write: bool) -> Connection | None:
         """Take the idle connection that was used last among those that will do."""
         for at in range(len(self._idle) - 1, -1, -1):
             if self._idle[at].is_writable or not (must_write or self.has_writable()):
                 connection = self._idle.pop(at)
-                self._lent.add(connection)
+                self._lent[connection] = owner
+                self._lent_to[owner] += 1
                 return connection
         return None
 
     def _serve(self) -> None:
-        """Hand idle connections to those who wait: nobody waits for one that is idle."""
+        """Hand idle connections to those who wait and have not their share."""
         while found := self._next():
-            place, must_write = found
-            connection = None if place.done() else self._taken(must_write)
+            owner, place, must_write = found
+            connection = None if place.done() else self._taken(owner, must_write)
             if connection is not None:
                 place.set_result(connection)
 
-    def _next(self) -> tuple[_Place, bool] | None:
-        """Take who is next among those whom an idle connection suits, and whether it must write."""
+    def _next(self) -> tuple[Hashable, _Place, bool] | None:
+        """Take who is next among those whom an idle connection suits.
+
+        Returns: for whom, its place, and whether it must write.
+        """
         if any(each.is_writable for each in self._idle):
             suited = [self._readers, self._writers]
             if self._was_reader:
@@ -189,9 +213,9 @@ class Pool:
         else:
             return None
         for waiting in suited:
-            if found := waiting.next():
+            if found := waiting.next(self._has_room):
                 self._was_reader = waiting is self._readers
-                return found[1], waiting is self._writers
+                return *found, waiting is self._writers
         return None
 
     # Connecting

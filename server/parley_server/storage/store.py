@@ -74,11 +74,13 @@ class PostgresStore:
         max_turns_per_minute: int | None = None,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         wait_s: float = STORE_WAIT_S,
+        owner_share: float = 1,
     ) -> None:
         """Make the store.
 
         Args:
             wait_s: how long a statement waits for the database, if its call's deadline allows it.
+            owner_share: how much of each set of connections one owner may have at once.
         """
         ending = max(1, pool_size // 3)
         connections = partial(
@@ -88,6 +90,7 @@ class PostgresStore:
             is_prepared=is_prepared,
             has_row_security=has_row_security,
             wait_s=wait_s,
+            owner_share=owner_share,
         )
         self.url = url
         self._lease = timedelta(seconds=lease_s)

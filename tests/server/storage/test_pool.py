@@ -75,6 +75,26 @@ async def test_owners_get_connections_in_turn(pool: Pool) -> None:
     assert {"b", "c", "B"} <= set(served[:6])
 
 
+async def test_owner_with_its_share_waits_beside_an_idle_connection(database_url: str) -> None:
+    """Fails when one owner, whose statements wait for a lock, may have every connection."""
+    connecting = Connecting(database_url, lease_s=3, is_prepared=True)
+    pool = Pool(lambda: connecting.connect("test"), name="test", size=2, owner_share=0.5)
+    pool.open()
+    until = asyncio.get_running_loop().time() + SOON_S
+    one = await pool.take(until, must_write=True, owner="a")
+    second = asyncio.create_task(pool.take(until, must_write=True, owner="a"))
+    other = await pool.take(until, must_write=True, owner="b")
+    assert not second.done()
+    await pool.give(other)
+    assert not second.done()
+    await pool.give(one)
+    assert one is await second
+    await pool.give(one)
+
+    assert (0, 0) == (pool.in_use(), pool.waiting())
+    await pool.close()
+
+
 async def test_pool_without_a_free_connection_says_so_in_time(pool: Pool) -> None:
     held = [await take(pool), await take(pool)]
     with pytest.raises(NoConnection):
