@@ -33,7 +33,7 @@ class Outliving:
         """
         task = asyncio.create_task(statement)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
         if self._cap_s < math.inf:
             loop = asyncio.get_running_loop()
             await finished(task, loop, loop.time() + self._cap_s)
@@ -41,3 +41,8 @@ class Outliving:
                 raise StoreUnavailable
             return task.result()
         return await asyncio.shield(task)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # it may be that nobody waits for it any more

@@ -114,8 +114,9 @@ class Store(Protocol):
     async def turns_since(
         self, owner: Owner, conversation_id: UUID, user_sequence: int, *, limit: int
     ) -> list[Turn]:
-        """Read the turns that began at this sequence or later, in order, `limit` at most.
+        """Read the newest turn that began by this sequence, and those behind it, `limit` at most.
 
+        Returns: in order. Whatever changes after the sequence, in any of them.
         Their answers come without text and tool calls: those are in the messages.
         """
         ...

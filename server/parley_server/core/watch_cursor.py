@@ -15,10 +15,9 @@ class Cursor:
     def __init__(self, after_sequence: int) -> None:
         self.sequence = after_sequence
         """The last message delivered."""
-        # The turn that wrote after_sequence may have ended since, without a message more.
-        self.turns_from = max(0, after_sequence - 1)
+        self.turns_from = after_sequence
         """Where the last turn told began. Only a conversation's newest turn changes: no turn before
-        it has news any more."""
+        the newest at this place has news any more."""
         self.turn: Turn | None = None
         """The last turn told, as it was told."""
         self.is_behind = False

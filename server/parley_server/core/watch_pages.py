@@ -74,7 +74,7 @@ class Pages:
         )
 
     async def read(self, owner: Owner, conversation_id: UUID, turns_from: int, above: int) -> Page:
-        """Read the turns that began at `turns_from` or later, and messages above a sequence.
+        """Read the turn that was the newest at `turns_from`, those behind it, and messages.
 
         Raises: ConversationNotFound.
         Guarantees: the same statements serve all watches that stand at the same place.

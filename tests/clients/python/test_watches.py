@@ -182,8 +182,8 @@ async def test_closing_a_watch_ends_the_call(
     address = f"127.0.0.1:{service.port}"
     async with aclosing(through(address, "watch", conversation_id)) as updates:
         await anext(updates)
-        assert 1 == service.worker.watches._count
-    while service.worker.watches._count:
+        assert 1 == service.worker.admission.watches.in_use
+    while service.worker.admission.watches.in_use:
         await asyncio.sleep(0.01)
 
 

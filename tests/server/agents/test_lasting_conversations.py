@@ -1,5 +1,6 @@
 """Nothing that is stored makes a later request refused, by the strictest of providers."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,8 @@ async def test_message_of_a_turn_cancelled_before_a_word_is_not_told_again(
     service = await start_service(an_agent(base_url=fake.base_url))
     stream = service.stream("Delete all my files", request_id="r")
     started = (await next_of(stream, "started")).started
+    while not fake.requests:
+        await asyncio.sleep(0.01)
     await service.cancel(request_id="r")
     await rest_of(stream)
 

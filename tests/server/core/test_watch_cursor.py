@@ -89,7 +89,8 @@ class Talk:
         self, cursor: Cursor, max_turns: int, max_messages: int, between: Callable[[], None]
     ) -> Page:
         """Read turns, then messages; things may happen in between."""
-        turns = [t for t in self.turns if t.user_sequence >= cursor.turns_from]
+        begun = [t.user_sequence for t in self.turns if t.user_sequence <= cursor.turns_from]
+        turns = [t for t in self.turns if t.user_sequence >= max(begun, default=0)]
         between()
         messages = [m for m in self.messages if m.sequence > cursor.sequence][:max_messages]
         history = HistoryPage(messages, has_more=False, last_sequence=len(self.messages))

@@ -265,17 +265,32 @@ def _events() -> Executable:
     )
 
 
+def _turns_since() -> Select[Any]:
+    since = bindparam("since", type_=BigInteger)
+    begun = turn.alias("begun")
+    newest = (
+        select(func.max(begun.c.user_sequence))
+        .where(
+            begun.c.owner_id == OWNER,
+            begun.c.conversation_id == CONVERSATION,
+            begun.c.user_sequence <= since,
+        )
+        .scalar_subquery()
+    )
+    return (
+        _turn(
+            turn.c.conversation_id == CONVERSATION,
+            turn.c.user_sequence >= func.coalesce(newest, since),
+            with_text=False,
+        )
+        .order_by(turn.c.user_sequence)
+        .limit(LIMIT)
+    )
+
+
 TURN_BY_REQUEST = compiled(_turn(turn.c.request_id == REQUEST))
 TURN_BY_ID = compiled(_turn(turn.c.id == TURN, turn.c.conversation_id == CONVERSATION))
-TURNS_SINCE = compiled(
-    _turn(
-        turn.c.conversation_id == CONVERSATION,
-        turn.c.user_sequence >= bindparam("since", type_=BigInteger),
-        with_text=False,
-    )
-    .order_by(turn.c.user_sequence)
-    .limit(LIMIT)
-)
+TURNS_SINCE = compiled(_turns_since())
 STANDING = compiled(_standing())
 WINDOW = compiled(_window())
 EVENTS = compiled(_events())
