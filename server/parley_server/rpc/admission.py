@@ -35,14 +35,14 @@ RECEIVING = 32
 RECEIVING_FROM_ONE = 8
 """How many of them may be one owner's."""
 STRANGERS = 128
-"""How many messages of callers without a token may be on their way at once: 64 KiB each."""
+"""How many messages of callers without a token may be on their way at once: 8 KiB each."""
 STRANGERS_OF_ONE = 8
 """How many of them may be one connection's."""
 HEALTH_WATCHES = 500
 """How many watches of the worker's health there may be: nobody needs a token for one."""
 HEALTH_WATCHES_OF_ONE = 4
 """How many of them may be one connection's."""
-PAGES = 16
+PAGES = 8
 """How many pages are read and made at once; half of them for one owner. Others wait in turn."""
 
 Others = Callable[[], Mapping[Hashable, int]]

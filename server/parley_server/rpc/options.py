@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+LOOKAHEAD_BYTES = 8 * 1024
 HANDSHAKE_S = 20.0
 """How long a connection may take until it speaks HTTP/2; gRPC's own limit is two minutes."""
 AGE_GRACE_S = 10.0
@@ -34,6 +35,11 @@ def options(
         longest_call_s: how long any call may take; a connection that is too old lets it end.
     """
     return [
+        # So much of a message may arrive before its call is looked at. A longer one costs its
+        # caller a round trip more; gRPC's own 64 KiB, and what it learns to add, cost a worker
+        # that much for each stream of a stranger.
+        ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_receive_message_length", limits.max_receive_bytes),
         ("grpc.max_send_message_length", limits.max_send_bytes),
         # From the first on, gRPC refuses some calls at random; beyond the second, all. Both leave
