@@ -19,10 +19,14 @@ async def main(job: dict[str, Any]) -> None:
     request = bytes.fromhex(job["request"])
 
     async def call(channel: grpc.aio.Channel) -> None:
-        method = channel.unary_unary(path)
+        unary, stream = channel.unary_unary(path), channel.unary_stream(path)
         while True:
             try:
-                await method(request, metadata=metadata, timeout=60)
+                if job["is_stream"]:
+                    async for _ in stream(request, metadata=metadata, timeout=60):
+                        pass
+                else:
+                    await unary(request, metadata=metadata, timeout=60)
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.5)  # as RetryInfo asks for
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import struct
 import sys
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.rpc.options import LOOKAHEAD_BYTES
-from support.http2 import DATA, MAX_FRAME_BYTES, Connection, frame, message
+from support.http2 import DATA, INITIAL_WINDOW_SIZE, MAX_FRAME_BYTES, Connection, frame, message
+from support.processes import ServerProcess
 from support.services import an_id, metadata
 from support.victims import Victim
 
@@ -27,13 +29,16 @@ CALLERS = Path(__file__).with_name("callers.py")
 
 
 @asynccontextmanager
-async def calling(victim: Victim, method: str, request: bytes, times: int) -> AsyncIterator[None]:
+async def calling(
+    victim: Victim, method: str, request: bytes, times: int, *, is_stream: bool = False
+) -> AsyncIterator[None]:
     """Have a process of its own make so many calls at once, again and again, inside the block."""
     job = {
         "port": victim.server.port,
         "method": method,
         "request": request.hex(),
         "times": times,
+        "is_stream": is_stream,
         "metadata": metadata("mallory"),
     }
     process = await asyncio.create_subprocess_exec(
@@ -151,4 +156,121 @@ async def test_health_watches_of_strangers_are_few(victim: Victim) -> None:
     await victim.bears(attack)
     grown = (victim.peak_bytes - before) / MB
     print(f"health watches of strangers: {grown:.0f} MB more")
+    assert grown < 50
+
+
+WATCHES = 200
+MODULE = """
+    import asyncio
+
+    from pydantic_ai import Agent
+    from pydantic_ai.models.function import FunctionModel
+
+
+    async def speak(messages, info):
+        if messages[-1].parts[-1].content != "speak":
+            yield "hello"
+            return
+        for _ in range(4000):
+            yield "word "
+            await asyncio.sleep(0.02)
+
+
+    agent = Agent(FunctionModel(stream_function=speak))
+"""
+
+
+@pytest.fixture
+async def speaking(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Victim]:
+    """A worker whose agent speaks for as long as it is listened to."""
+    (tmp_path / "speaking_module.py").write_text(textwrap.dedent(MODULE))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with ServerProcess(database_url, agent="python:speaking_module:agent") as server:
+        victim = Victim(server)
+        async with victim.weighed():
+            yield victim
+
+
+async def test_watches_of_one_turn_share_what_they_read(
+    speaking: Victim, database_url: str
+) -> None:
+    """200 watches with events of one streamed turn. Fails when each reads for itself: 5,153
+    statements a second, and others' p50 five times the usual."""
+    conversation_id = an_id()
+    chat = pb.ChatRequest(message="speak", conversation_id=conversation_id, allow_missing=True)
+    turn = speaking.server.stub.StreamChat(
+        pb.StreamChatRequest(chat=chat), metadata=metadata("mallory"), wait_for_ready=True
+    )
+    await turn.read()
+    watch = pb.WatchConversationRequest(conversation_id=conversation_id, include_events=True)
+
+    async def statements_a_second() -> float:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            (before,) = connection.execute(COMMITS).fetchone() or (0,)
+            await asyncio.sleep(3)  # the rate is the subject
+            (after,) = connection.execute(COMMITS).fetchone() or (0,)
+        return float(after - before) / 3
+
+    alone = await statements_a_second()
+    async with calling(
+        speaking, "WatchConversation", watch.SerializeToString(), WATCHES, is_stream=True
+    ):
+        await asyncio.sleep(2)  # until all have read what there was
+        cpu = sum(speaking.process.cpu_times()[:2])
+        beside = await statements_a_second()
+        cpu = (sum(speaking.process.cpu_times()[:2]) - cpu) / 3
+    print(f"{WATCHES} watches: {alone:.0f} statements a second alone, {beside:.0f} beside them")
+    print(f"{WATCHES} watches: the worker uses {cpu:.0%} of a core")
+
+    async def attack() -> None:
+        async with calling(
+            speaking, "WatchConversation", watch.SerializeToString(), WATCHES, is_stream=True
+        ):
+            await speaking.measured.wait()
+
+    await speaking.bears(attack)
+    turn.cancel()
+    assert beside < 3 * alone + 50
+
+
+COMMITS = """
+    SELECT xact_commit FROM pg_stat_database
+    WHERE datname = current_database()
+"""
+
+
+async def test_watches_that_are_not_taken_hold_little(victim: Victim, database_url: str) -> None:
+    """500 of one owner. Fails when each holds what it has read: 2 MB each."""
+    conversation_id = an_id()
+    await victim.server.chat(
+        "x" * 900, user="mallory", conversation_id=conversation_id, allow_missing=True
+    )
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)"
+            " SELECT owner_id, conversation_id, n, turn_id, role, repeat('x', 4000)"
+            " FROM message, generate_series(3, 1002) n WHERE sequence = 1"
+        )
+        connection.execute("UPDATE conversation SET last_sequence = 1002")
+    request = pb.WatchConversationRequest(conversation_id=conversation_id)
+    body = message(request.SerializeToString())
+    before = victim.process.memory_info().rss
+
+    async def attack() -> None:
+        connections = [
+            await Connection.opened(victim.server.port, {INITIAL_WINDOW_SIZE: 0}) for _ in range(6)
+        ]
+        for connection in connections:
+            for _ in range(84):
+                path = "WatchConversation"
+                await connection.send(connection.call(path, metadata("mallory"), body)[1])
+        await victim.measured.wait()
+        for connection in connections:
+            connection.close()
+
+    await victim.bears(attack)
+    grown = (victim.peak_bytes - before) / MB
+    print(f"500 watches that are not taken: {grown:.0f} MB more")
     assert grown < 50

@@ -42,6 +42,8 @@ HEALTH_WATCHES = 500
 """How many watches of the worker's health there may be: nobody needs a token for one."""
 HEALTH_WATCHES_OF_ONE = 4
 """How many of them may be one connection's."""
+SENDING = 4
+"""How many messages of streams are made in one round of the loop. Others wait in turn."""
 PAGES = 8
 """How many pages are read and made at once; half of them for one owner. Others wait in turn."""
 
@@ -208,6 +210,7 @@ class Admission:
         }
         self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)
         self.unsent_of_watches = Unsent()
+        self.sending = Turnstile(SENDING)
         self.pages = Turnstile(PAGES, width_of_key=PAGES // 2)
         self.receiving = Turnstile(RECEIVING, width_of_key=RECEIVING_FROM_ONE)
         self.strangers = Arrivals(STRANGERS, STRANGERS_OF_ONE)

@@ -47,6 +47,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._pages = admission.pages
+        self._sending = admission.sending
         self._building = Turnstile(1)
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
@@ -128,6 +129,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             async for event in events:
                 if isinstance(event, Started):
                     call.turn_id = str(event.turn_id)
+                await self._in_turn(owner)
                 if not await _is_taken(context, responses.stream(event)):
                     raise CallerLost
 
@@ -144,10 +146,16 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         )
         async with aclosing(updates):
             async for update in updates:
+                await self._in_turn(owner)
                 message = responses.watch(update)
                 if not await self._unsent.send(context, owner.id, message, TAKE_S):
                     del update, message  # the error holds on to this frame while it is told
                     raise WatchExpired
+
+    async def _in_turn(self, owner: Owner) -> None:
+        """Let others have their turn, however many streams of this owner have something to tell."""
+        async with self._sending.of(owner.id):
+            await asyncio.sleep(0)
 
 
 async def _is_taken(context: Context, message: Any) -> bool:
