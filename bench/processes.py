@@ -19,8 +19,8 @@ from psycopg.conninfo import conninfo_to_dict
 from seed import AUDIENCE, ISSUER, SECRET
 from watchers import READY, WatchJob, WatchResult
 
-from parley_server.storage import row_security
-from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
+from parley_server.storage.schema import row_security
 
 BENCH = Path(__file__).parent
 START_S = 60

@@ -14,7 +14,7 @@ import psycopg
 
 from parley_server.auth.tokens import mint
 from parley_server.core.model import Owner
-from parley_server.storage import schema
+from parley_server.storage.schema import version
 
 SECRET = "known to the benchmark and to nobody else, so far"
 ISSUER = AUDIENCE = "parley-bench"
@@ -67,7 +67,7 @@ def seed(parley_url: str, plain_url: str, parts: list[Part], folder: Path) -> di
 
     Returns: by part, the file that the callers take their conversations from.
     """
-    schema.migrate(parley_url)
+    version.migrate(parley_url)
     asyncio.run(_create_plain(plain_url))
     files = {}
     for part in parts:

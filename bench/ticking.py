@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator
 import uvloop
 from pieces import Script, piece_text
 
-from parley_server import config, logs
-from parley_server.app import Worker
+from parley_server import config
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text
+from parley_server.process.worker import Worker
+from parley_server.telemetry import logs
 
 
 class TickingAgent:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from tokens import AUDIENCE, ISSUER, SECRET
 
-from parley_server.storage import schema
+from parley_server.storage.schema import version
 
 HERE = Path(__file__).parent
 START_S = 120
@@ -75,7 +75,7 @@ def _database(server_url: str) -> Iterator[str]:
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         try:
-            schema.migrate(url)
+            version.migrate(url)
             yield url
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

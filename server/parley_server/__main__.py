@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command; if a package is missing, say in one sentence what to install."""
     try:
-        from parley_server.commands import app
+        from parley_server.process.commands import app
 
         app()
     except ImportError as error:

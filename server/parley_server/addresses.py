@@ -2,6 +2,8 @@
 
 import errno
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from parley_server.config import BadSettings
@@ -24,3 +26,25 @@ def not_had(setting: str, listen: str, error: OSError) -> BadSettings:
     if error.errno == errno.EADDRINUSE:
         return BadSettings(f"{setting}: {listen} is taken by another program: choose another")
     return BadSettings(f"{setting}: {listen} cannot be had: {error.strerror}")
+
+
+@contextmanager
+def bound(listen: str, option: int) -> Iterator[tuple[str, int]]:
+    """Hold a port without listening on it; with SO_REUSEPORT, workers may share it meanwhile.
+
+    Yields: the address with the port that was found for it, and the port.
+    Raises: BadSettings: it cannot be had; another service on the port is noticed here.
+    """
+    try:
+        family, address = resolved(listen)
+        held = socket.socket(family)
+    except OSError as error:
+        raise not_had("PARLEY_LISTEN", listen, error) from None
+    with held:
+        try:
+            held.setsockopt(socket.SOL_SOCKET, option, 1)
+            held.bind(address)
+        except OSError as error:
+            raise not_had("PARLEY_LISTEN", listen, error) from None
+        found: int = held.getsockname()[1]
+        yield f"{listen.rpartition(':')[0]}:{found}", found

@@ -13,7 +13,8 @@ import yaml
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import Settings
-from parley_server.core import turns, watches
+from parley_server.core.streams import watches
+from parley_server.core.turns import machine as turns
 from parley_server.rpc.options import Limits
 from support.agents import Gate, ScriptedAgent
 from support.envoys import CONFIG, Caller, Change, Envoy

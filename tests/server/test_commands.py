@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from parley_server.storage import connecting
-from parley_server.storage.row_security import OWNED_TABLES
+from parley_server.storage.driver import connecting
+from parley_server.storage.schema.row_security import OWNED_TABLES
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.processes import ServerProcess, run, start
 from support.proxy import PostgresProxy

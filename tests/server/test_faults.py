@@ -12,8 +12,8 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.storage import schema
-from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
+from parley_server.storage.schema import version
 from support.processes import ServerProcess
 from support.services import Service, an_id, info_of, metadata, reason_of
 
@@ -113,7 +113,7 @@ async def test_worker_that_nobody_overtook_while_stopped_may_finish(
 def own_postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """A Postgres of this test's own, to be killed."""
     with EmbeddedPostgres(tmp_path) as postgres:
-        schema.migrate(postgres.start())
+        version.migrate(postgres.start())
         yield postgres
 
 

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import Settings
-from parley_server.prepared import dev_secret
+from parley_server.process.bootstrap import dev_secret
 from support.agents import Gate, ScriptedAgent
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
 from support.processes import ServerProcess

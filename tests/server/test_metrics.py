@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, Usage
-from parley_server.metrics import Places, shared_page
+from parley_server.telemetry.metrics import Places, shared_page
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.issuer import Issuer, a_signing_key
 from support.processes import ServerProcess, run
@@ -102,7 +102,7 @@ async def test_page_is_prometheus_text_at_one_path_with_a_help_for_everything(
 
 
 def test_nothing_is_imported_for_metrics_unless_they_are_asked_for() -> None:
-    program = "import sys, parley_server.workers; print('prometheus_client' in sys.modules)"
+    program = "import sys, parley_server.process.serving; print('prometheus_client' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "False\n" == done.stdout
 
@@ -414,7 +414,7 @@ async def test_workers_have_one_page_and_a_killed_one_loses_no_counts(database_u
 A_WORKER = """
 import asyncio, time
 from parley_server.core.model import Usage
-from parley_server.metrics import Metrics
+from parley_server.telemetry.metrics import Metrics
 
 async def work():
     metrics = Metrics("echo", {place})

@@ -5,8 +5,8 @@ import time
 import psycopg
 import pytest
 
-from parley_server import app
-from parley_server.storage.database import DatabaseAway
+from parley_server.process import worker as app
+from parley_server.storage.schema.reaching import DatabaseAway
 from support.services import Service, StartService, health, until_health
 
 NOWHERE = "postgresql://ada@127.0.0.1:1/x"

@@ -32,11 +32,11 @@ from hypothesis.stateful import (
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.app import Worker
+from parley_server.core.bells import topic_of
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Owner, Text
-from parley_server.core.turns import Turns
-from parley_server.core.waiting import topic_of
+from parley_server.core.turns.machine import Turns
+from parley_server.process.worker import Worker
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
 from support.services import (
@@ -1030,13 +1030,13 @@ def test_service_behaves_as_its_model(
     database_url: str, usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What nobody signals, a lease that passes, is looked for more often: examples become shorter.
-    monkeypatch.setattr("parley_server.core.waiting.LOOK_S", 0.03)
-    monkeypatch.setattr("parley_server.core.waiting.LOOK_WITH_SIGNALS_S", 0.03)
+    monkeypatch.setattr("parley_server.core.bells.LOOK_S", 0.03)
+    monkeypatch.setattr("parley_server.core.bells.LOOK_WITH_SIGNALS_S", 0.03)
     # Who runs beside whom is not for the model to say: suspects do not wait for each other.
-    monkeypatch.setattr("parley_server.core.suspects.WAIT_S", 0.0)
-    monkeypatch.setattr("parley_server.core.suspects.REPEATED_WAIT_S", 0.0)
+    monkeypatch.setattr("parley_server.core.turns.suspects.WAIT_S", 0.0)
+    monkeypatch.setattr("parley_server.core.turns.suspects.REPEATED_WAIT_S", 0.0)
     # A cancel whose signal is lost stays unnoticed.
-    monkeypatch.setattr("parley_server.core.runs.CANCEL_LOOK_S", 3600.0)
+    monkeypatch.setattr("parley_server.core.attempts.running.CANCEL_LOOK_S", 3600.0)
     world = World(database_url, usual)
     try:
         world.do(world.start())

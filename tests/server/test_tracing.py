@@ -19,7 +19,7 @@ from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.tracing import MAX_STATE_CHARACTERS, Trace
-from parley_server.rpc.tracing import trace_of
+from parley_server.rpc.layers.stack import trace_of
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
 from support.openai_script import Json
 from support.processes import ServerProcess

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.storage.schema import SCHEMA_VERSION
+from parley_server.storage.schema.version import SCHEMA_VERSION
 from support.processes import ServerProcess, run
 from support.services import a_token, info_of
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from parley_server.storage import schema
-from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
+from parley_server.storage.schema import version
 
 
 def _with_database(url: str, name: str) -> str:
@@ -39,7 +39,7 @@ def template(postgres_url: str) -> Iterator[str]:
     name = f"parley_template_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        schema.migrate(_with_database(postgres_url, name))
+        version.migrate(_with_database(postgres_url, name))
         yield name
         connection.execute(f"DROP DATABASE {name}")
 

@@ -13,10 +13,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2, conversation_service_pb2_grpc, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.app import Worker
 from parley_server.auth.tokens import mint
 from parley_server.config import Settings
 from parley_server.core.ports import Agent
+from parley_server.process.worker import Worker
 from support.agents import ScriptedAgent
 
 SECRET = "a secret of this test run, thirty-two bytes and more"

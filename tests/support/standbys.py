@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 
-from parley_server.storage import embedded
-from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.embedded import postgres as embedded
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from support.databases import as_superuser
 
 

@@ -14,8 +14,8 @@ from psycopg import ClientCursor, Connection
 
 from parley_server.core.model import Owner
 from parley_server.storage import statements
-from parley_server.storage.row_security import OWNED_TABLES
-from parley_server.storage.running import Statement
+from parley_server.storage.driver.connection import Statement
+from parley_server.storage.schema.row_security import OWNED_TABLES
 
 STATEMENTS: dict[str, Statement] = {
     name: value for name, value in vars(statements).items() if isinstance(value, Statement)

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 
+from parley_server.core.attempts.window import BYTES_A_TOKEN
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, Usage
-from parley_server.core.window import BYTES_A_TOKEN
 
 ONE_PIECE = 256
 """How many characters are answered in one piece; longer texts come in several."""

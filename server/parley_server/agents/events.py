@@ -33,9 +33,9 @@ from pydantic_ai.messages import (
 )
 
 from parley_server.agents.opaque_state import state_of
+from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, believable
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import Finish, FinishReason, OpaqueState, Text, ToolCall, Usage
-from parley_server.core.transcript import MAX_TOOL_CALLS, believable
 
 MAX_UNSEEN_CHARS = 4 * 1024 * 1024
 """How much of arguments and thoughts one run may gather: nobody downstream sees them grow."""

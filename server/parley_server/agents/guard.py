@@ -44,8 +44,8 @@ from pydantic_ai.tools import (
     ToolDenied,
 )
 
-from parley_server.core.attempt import place
-from parley_server.core.transcript import MAX_RESULT_BYTES, cut, storable
+from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
+from parley_server.core.failures import place
 
 log = logging.getLogger("parley.agents")
 

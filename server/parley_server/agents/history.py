@@ -32,8 +32,8 @@ from pydantic_ai.messages import (
 )
 
 from parley_server.agents.opaque_state import Provider, restored
+from parley_server.core.attempts.window import shortened
 from parley_server.core.model import Role, ToolCall, WindowMessage
-from parley_server.core.window import shortened
 
 MIN_MESSAGE_BYTES = 256
 """A message that alone is too long is not made shorter than this."""

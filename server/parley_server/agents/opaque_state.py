@@ -26,8 +26,8 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import Model
 
+from parley_server.core.attempts.window import NO_TEXT
 from parley_server.core.model import ToolCall, WindowMessage
-from parley_server.core.window import NO_TEXT
 
 log = logging.getLogger("parley.agents")
 

@@ -24,9 +24,9 @@ from parley_server.agents.model_strings import close_model
 from parley_server.agents.opaque_state import Provider
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
 from parley_server.agents.tracing import TracedRequests
+from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
 from parley_server.core.model import AgentEvent, AgentRun, FinishReason, WindowMessage
 from parley_server.core.tracing import Trace, current_trace
-from parley_server.core.transcript import MAX_TOOL_CALLS
 
 log = logging.getLogger("parley.agents")
 

@@ -29,8 +29,8 @@ from pydantic_ai.models import Model
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.model_strings import complaint, model_of, without_empty_variables
 from parley_server.agents.pydantic_agent import PydanticAgent
-from parley_server.core.attempt import place
 from parley_server.core.errors import AgentUnavailable
+from parley_server.core.failures import place
 from parley_server.core.model import AgentEvent, AgentRun
 
 log = logging.getLogger("parley.agents")

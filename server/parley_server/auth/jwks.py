@@ -16,7 +16,7 @@ import structlog
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys, published_keys
 from parley_server.core.errors import KeysUnavailable, Unauthenticated
-from parley_server.core.ports import Caller
+from parley_server.core.model import Caller
 
 if TYPE_CHECKING:
     import httpx2
@@ -165,7 +165,7 @@ class JwksVerifier:
     """The TokenVerifier for an issuer that publishes its keys.
 
     Args:
-        keys: opened and closed by whoever has made them.
+        keys: opened and closed with the verifier.
         verifier_of: makes the verifier that checks tokens with certain keys.
     Guarantees: what was found out with keys that have changed since is forgotten with them.
     """
@@ -175,6 +175,12 @@ class JwksVerifier:
         self._verifier_of = verifier_of
         self._known: Sequence[Key] = ()
         self._verifier: JwtVerifier | None = None
+
+    async def open(self) -> None:
+        await self.keys.open()
+
+    async def close(self) -> None:
+        await self.keys.close()
 
     @property
     def has_keys(self) -> bool:

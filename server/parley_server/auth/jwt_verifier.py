@@ -16,9 +16,7 @@ from jwt.exceptions import InvalidSubjectError
 
 from parley_server.auth.keys import Key, KeySet
 from parley_server.core.errors import Unauthenticated
-from parley_server.core.model import Owner
-from parley_server.core.names import is_name
-from parley_server.core.ports import Caller
+from parley_server.core.model import Caller, Owner, is_name
 
 MAX_TOKEN_BYTES = 8 * 1024
 REMEMBER_S = 60
@@ -88,6 +86,12 @@ class JwtVerifier:
 
     has_keys = True
     keys_age_s = None
+
+    async def open(self) -> None:
+        """Its keys are there: nothing is opened."""
+
+    async def close(self) -> None:
+        """Nothing was opened."""
 
     async def verify(self, token: str) -> Caller:
         """Return whose token this is: the port's method. Nothing is waited for."""

@@ -7,7 +7,7 @@ import jwt
 
 from parley_server.auth.jwt_verifier import LAST_TIME_S, check_tenant_claim
 from parley_server.auth.keys import Key
-from parley_server.core.names import MAX_NAME_BYTES, is_name
+from parley_server.core.model import MAX_NAME_BYTES, is_name
 
 
 def mint(

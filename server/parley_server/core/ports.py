@@ -1,8 +1,7 @@
 """What the core asks of the world: a store, agents, and somebody who checks tokens."""
 
 from collections.abc import AsyncGenerator, Callable
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from parley_server.core.errors import ParleyError
@@ -10,7 +9,9 @@ from parley_server.core.model import (
     AgentEvent,
     AgentRun,
     Answer,
+    Caller,
     Context,
+    ConversationCursor,
     ConversationPage,
     Failing,
     FailureReason,
@@ -28,13 +29,6 @@ from parley_server.core.model import (
 MIB = 1024 * 1024
 Ids = Callable[[], UUID]
 """Makes ids that rise with time (UUIDv7)."""
-
-
-class ConversationCursor(NamedTuple):
-    """A place in a list of conversations: behind the one that was last active then."""
-
-    update_time: datetime
-    id: UUID
 
 
 class Store(Protocol):
@@ -245,16 +239,16 @@ class Agent(Protocol):
         ...
 
 
-class Caller(NamedTuple):
-    """Who makes a call."""
-
-    owner: Owner
-    scopes: frozenset[str] | None
-    """None: the token is not restricted."""
-
-
 class TokenVerifier(Protocol):
-    """Whoever checks tokens."""
+    """Checks tokens."""
+
+    async def open(self) -> None:
+        """Begin to look for keys, if they have to be fetched."""
+        ...
+
+    async def close(self) -> None:
+        """Stop looking."""
+        ...
 
     @property
     def has_keys(self) -> bool:

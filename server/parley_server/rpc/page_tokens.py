@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from parley_server.core.errors import InvalidPageToken
-from parley_server.core.model import Owner
-from parley_server.core.ports import ConversationCursor
+from parley_server.core.model import ConversationCursor, Owner
 
 _VERSION = 1
 _DIGEST_BYTES = 16

@@ -13,8 +13,15 @@ from parley_server.core.errors import (
     InvalidRequest,
     Violation,
 )
-from parley_server.core.model import Ask, OnBusy, OnDisconnect, Owner, Position, TurnName
-from parley_server.core.ports import ConversationCursor
+from parley_server.core.model import (
+    Ask,
+    ConversationCursor,
+    OnBusy,
+    OnDisconnect,
+    Owner,
+    Position,
+    TurnName,
+)
 from parley_server.rpc import page_tokens
 
 DEFAULT_PAGE_SIZE = 50

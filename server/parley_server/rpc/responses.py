@@ -10,6 +10,7 @@ from parley_server.core.model import (
     Answered,
     Completed,
     Conversation,
+    ConversationCursor,
     ConversationPage,
     FailureReason,
     FinishReason,
@@ -28,7 +29,6 @@ from parley_server.core.model import (
     Usage,
     WatchUpdate,
 )
-from parley_server.core.ports import ConversationCursor
 from parley_server.rpc import page_tokens
 from parley_server.rpc.requests import HistoryQuestion, ListQuestion
 

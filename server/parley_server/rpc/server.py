@@ -10,13 +10,13 @@ from grpc_reflection.v1alpha import reflection
 
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.ports import TokenVerifier
-from parley_server.core.reads import Reads
-from parley_server.core.turns import Turns
-from parley_server.core.watches import Watches
-from parley_server.rpc.admission import Admission
+from parley_server.core.reading import Reads
+from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.machine import Turns
 from parley_server.rpc.door import Door
-from parley_server.rpc.layers import Layers
-from parley_server.rpc.metering import CallMeter
+from parley_server.rpc.layers.admission import Admission
+from parley_server.rpc.layers.metering import CallMeter
+from parley_server.rpc.layers.stack import Layers
 from parley_server.rpc.servicer import ConversationServicer
 from parley_server.rpc.tls import Renewing
 

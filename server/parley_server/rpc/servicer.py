@@ -11,13 +11,13 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.errors import CallerLost, WatchExpired
 from parley_server.core.model import Owner, Started
-from parley_server.core.reads import Reads
-from parley_server.core.turns import Turns
+from parley_server.core.reading import Reads
+from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.core.watches import Watches
 from parley_server.rpc import requests, responses
-from parley_server.rpc.admission import Admission
-from parley_server.rpc.call import READ, WRITE, current_call
+from parley_server.rpc.layers.admission import Admission
+from parley_server.rpc.layers.call_record import READ, WRITE, current_call
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""

@@ -20,7 +20,7 @@ from parley_server.core.model import (
     Usage,
     WindowMessage,
 )
-from parley_server.storage.running import Row
+from parley_server.storage.driver.connection import Row
 from parley_server.storage.statements import TURN_ABANDONED_TEXT
 
 ROLES = {role.value: role for role in Role}

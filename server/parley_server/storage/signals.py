@@ -19,10 +19,10 @@ import structlog
 
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.patience import waiting_until
-from parley_server.storage.connecting import TCP
-from parley_server.storage.connections import Connections
-from parley_server.storage.pool import CONNECT_S
-from parley_server.storage.running import Statement
+from parley_server.storage.driver.connecting import TCP
+from parley_server.storage.driver.connection import Statement
+from parley_server.storage.driver.connections import Connections
+from parley_server.storage.driver.pool import CONNECT_S
 
 log = structlog.get_logger("parley.signals")
 
@@ -54,6 +54,12 @@ class NoSignals:
     """For connection poolers through which no notification comes: everybody looks for itself."""
 
     are_live = False
+
+    def open(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
+        """Listen to nothing."""
+
+    async def close(self) -> None:
+        """Nothing was opened."""
 
     def send(self, topic: UUID) -> None:
         """Tell nobody."""

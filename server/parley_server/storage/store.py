@@ -20,6 +20,7 @@ from parley_server.core.model import (
     DEFAULT_MAX_ATTEMPTS,
     Answer,
     Context,
+    ConversationCursor,
     ConversationPage,
     Failing,
     FailureReason,
@@ -34,12 +35,12 @@ from parley_server.core.model import (
     TurnState,
     WindowMessage,
 )
-from parley_server.core.ports import ConversationCursor
-from parley_server.storage import row_security, rows, statements
-from parley_server.storage.connections import STORE_WAIT_S, Connections, StatementFailed
-from parley_server.storage.database import UnsafeDatabase
-from parley_server.storage.lookout import Lookout, Sight
-from parley_server.storage.running import Connection, Parameters, Row, Statement
+from parley_server.storage import rows, statements
+from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
+from parley_server.storage.driver.connections import STORE_WAIT_S, Connections, StatementFailed
+from parley_server.storage.driver.lookout import Lookout, Sight
+from parley_server.storage.schema import row_security
+from parley_server.storage.schema.reaching import UnsafeDatabase
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200

@@ -18,8 +18,8 @@ from pydantic_ai.messages import (
 from parley_server.agents.catalog import create_agent
 from parley_server.agents.history import Form, conversation_of, shorter
 from parley_server.agents.opaque_state import Provider
+from parley_server.core.attempts.window import window_of
 from parley_server.core.model import Role, ToolCall, WindowMessage
-from parley_server.core.window import window_of
 from support.fake_openai import FakeOpenAI, Say
 from support.runs import a_call, a_run, a_user_message, an_answer, told_by
 

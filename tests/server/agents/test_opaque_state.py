@@ -19,8 +19,8 @@ from pydantic_ai.messages import (
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.opaque_state import Provider, restored, state_of
 from parley_server.agents.pydantic_agent import PydanticAgent
+from parley_server.core.attempts.transcript import MAX_OPAQUE_BYTES, Transcript
 from parley_server.core.model import OpaqueState, Text
-from parley_server.core.transcript import MAX_OPAQUE_BYTES, Transcript
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.runs import a_call, a_run, an_answer, told_by
 from support.services import StartService

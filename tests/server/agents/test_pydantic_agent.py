@@ -12,8 +12,8 @@ from pydantic_ai import Agent, NativeOutput, RunContext
 from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
+from parley_server.core.attempts.transcript import MAX_TEXT_BYTES, Transcript
 from parley_server.core.model import Finish, FinishReason, Role, Text, Usage, WindowMessage
-from parley_server.core.transcript import MAX_TEXT_BYTES, Transcript
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.runs import a_run, a_user_message, an_answer, told_by
 

@@ -12,8 +12,8 @@ from pydantic_ai.capabilities import AbstractCapability, Hooks
 from parley_server.agents.guard import NO_APPROVAL, NOT_HERE
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
+from parley_server.core.attempts.transcript import MARK, MAX_RESULT_BYTES
 from parley_server.core.model import FinishReason, Text, ToolCall, Usage
-from parley_server.core.transcript import MARK, MAX_RESULT_BYTES
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.runs import Told, a_run, told_by
 

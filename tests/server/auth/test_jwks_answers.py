@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from parley_server.auth.jwks import MAX_DOCUMENT_BYTES, JwksKeys
 from parley_server.auth.jwt_verifier import JwtVerifier
-from parley_server.core.ports import Caller
+from parley_server.core.model import Caller
 from support.issuer import Clock, Issuer, a_signing_key
 from support.published_keys import (
     FIRST,

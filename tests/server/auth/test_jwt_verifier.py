@@ -19,9 +19,7 @@ from hypothesis import strategies as st
 from parley_server.auth.jwt_verifier import MAX_TOKEN_BYTES, JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.core.errors import Unauthenticated
-from parley_server.core.model import Owner
-from parley_server.core.names import is_name
-from parley_server.core.ports import Caller
+from parley_server.core.model import Caller, Owner, is_name
 from support.bad_tokens import BAD_NAMES, MISSING, a_token, as_json, bad_tokens, sign_raw
 
 SECRET = b"throw-away-throw-away-throw-away"

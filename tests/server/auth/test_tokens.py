@@ -10,9 +10,7 @@ from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.auth.tokens import mint
 from parley_server.core.errors import Unauthenticated
-from parley_server.core.model import Owner
-from parley_server.core.names import is_name
-from parley_server.core.ports import Caller
+from parley_server.core.model import Caller, Owner, is_name
 from support.processes import run
 
 SECRET = b"throw-away-throw-away-throw-away"

@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from parley_server.core.window import CUT, shortened
+from parley_server.core.attempts.window import CUT, shortened
 
 LEAST = 2 * 16 + len(CUT.encode())
 """Below that a limit is not kept: something has to be shown."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parley_server.core import suspects
-from parley_server.core.suspects import Suspects
+from parley_server.core.turns import suspects
+from parley_server.core.turns.suspects import Suspects
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.services import StartService, gathered, refused
@@ -82,7 +82,7 @@ def test_place_is_never_lost_and_never_had_twice(steps: list[tuple[str, int]]) -
 
 def test_waiting_leaves_time_for_promise_5() -> None:
     """A look finds the end of the lease within 2 s; then the turn waits; then it is retaken."""
-    from parley_server.core import waiting
+    from parley_server.core.turns import waiting
 
     assert waiting.LOOK_WITH_SIGNALS_S + suspects.WAIT_S <= PROMISE_5_S - 0.5
     assert math.inf == suspects.REPEATED_WAIT_S

@@ -9,8 +9,8 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core import calls
-from parley_server.core.claims import Claims
+from parley_server.core import call as calls
+from parley_server.core.turns.claims import Claims
 from support.agents import Gate, ScriptedAgent
 from support.services import Service, StartService, an_id, gathered, info_of, refused
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley_server.core.model import HistoryPage, Message, Role, Turn, TurnState
-from parley_server.core.watch_cursor import Cursor
-from parley_server.core.watch_pages import Page
+from parley_server.core.streams.cursor import Cursor
+from parley_server.core.streams.pages import Page
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STATES = {"complete": TurnState.COMPLETED, "cancel": TurnState.CANCELLED, "fail": TurnState.FAILED}

@@ -19,9 +19,9 @@ from support.services import Service, StartService, an_id, gathered, metadata, r
 from support.streams import Stream, next_of, rest_of
 
 CALL = ToolCall("c1", "weather", '{"city": "Ulm"}', "12 °C", False, 1)
-PAGES = "parley_server.core.watch_pages"
-FOLLOWING = "parley_server.core.following"
-WATCHES = "parley_server.core.watches"
+PAGES = "parley_server.core.streams.pages"
+FOLLOWING = "parley_server.core.streams.following"
+WATCHES = "parley_server.core.streams.watches"
 Update = pb.WatchConversationResponse
 
 
@@ -125,7 +125,7 @@ async def test_idle_watch_costs_no_statement(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails when a watch looks again each time that it says how far it is."""
-    monkeypatch.setattr("parley_server.core.watches.PROGRESS_S", 0.02)
+    monkeypatch.setattr("parley_server.core.streams.watches.PROGRESS_S", 0.02)
     service, other = await start_service(), await start_service()
     conversation_id = (await service.chat("one")).conversation_id
     watch = service.watch(conversation_id)

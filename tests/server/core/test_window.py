@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from parley_server.core.attempts.window import CUT, NO_TEXT, shortened, window_of
 from parley_server.core.model import FinishReason, Role, ToolCall, WindowMessage
-from parley_server.core.window import CUT, NO_TEXT, shortened, window_of
 from support.runs import a_call, a_user_message, an_answer
 
 STOP, CANCELLED, FILTERED = (

@@ -16,10 +16,8 @@ from structlog.testing import capture_logs
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import InvalidRequest
-from parley_server.core.model import Owner
-from parley_server.core.names import is_name
-from parley_server.core.ports import Caller
-from parley_server.rpc.acting import acting_for
+from parley_server.core.model import Caller, Owner, is_name
+from parley_server.rpc.layers.authentication import acting_for
 from support import bad_tokens
 from support.bad_tokens import MISSING
 from support.services import (

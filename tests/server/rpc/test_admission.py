@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.claims import Claims
+from parley_server.core.turns.claims import Claims
 from support.agents import Gate, ScriptedAgent
 from support.services import StartService, an_id, details_of, metadata, refused
 

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
-from parley_server.rpc import layers
-from parley_server.rpc.admission import HEALTH_WATCHES_OF_ONE, STRANGERS_OF_ONE, Arrivals
+from parley_server.rpc.layers import receiving
+from parley_server.rpc.layers.admission import HEALTH_WATCHES_OF_ONE, STRANGERS_OF_ONE, Arrivals
 from support.agents import Gate, ScriptedAgent
 from support.http2 import DATA, HEADERS, INITIAL_WINDOW_SIZE, Connection, frame, message
 from support.services import Service, StartService, an_id, details_of, metadata, refused
@@ -147,7 +147,7 @@ async def test_message_that_does_not_arrive_is_given_up(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Fails without a bound on its time. The call has a status, a line in the log and a count."""
-    monkeypatch.setattr(layers, "RECEIVE_S", 0.2)
+    monkeypatch.setattr(receiving, "RECEIVE_S", 0.2)
     service = await start_service(metrics_listen="127.0.0.1:0", log_format="json")
     async with connected(service) as connection:
         stream, head = connection.begin("Chat", metadata("ada"))

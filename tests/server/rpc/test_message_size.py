@@ -9,13 +9,13 @@ from google.rpc import error_details_pb2
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import REQUEST_ROOM_BYTES, BadSettings, Settings
-from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, ToolCall
-from parley_server.core.transcript import (
+from parley_server.core.attempts.transcript import (
     MAX_ARGUMENTS_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_RESULT_BYTES,
     MAX_TEXT_BYTES,
 )
+from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, ToolCall
 from support.agents import ScriptedAgent, say_back
 from support.services import StartService, details_of, settings_for
 

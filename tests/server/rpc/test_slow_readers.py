@@ -6,7 +6,8 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.rpc import servicer, unsent
+from parley_server.rpc import servicer
+from parley_server.rpc.layers import unsent
 from support.agents import ScriptedAgent, Speaker
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
 from support.services import StartService, an_id, metadata, reason_of, refused

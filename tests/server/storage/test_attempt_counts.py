@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import ClientCursor, Connection
 
-from parley_server.core import attempt
+from parley_server.core.attempts import attempt
 from parley_server.core.model import UNCOUNTED, FailureReason
 from parley_server.storage import statements
 from support.twins import OPEN_TURN, OURS, parameters, sql, twins  # noqa: F401

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from parley_server.storage.connecting import Connecting
-from parley_server.storage.running import Statement
+from parley_server.storage.driver.connecting import Connecting
+from parley_server.storage.driver.connection import Statement
 
 Ask = Callable[[str], Awaitable[str]]
 

@@ -12,9 +12,9 @@ import pytest
 
 from parley_server.core.errors import StoreOutcomeUnknown, StoreUnavailable
 from parley_server.core.patience import waiting_until
-from parley_server.storage.connections import Connections
-from parley_server.storage.pool import Pool
-from parley_server.storage.running import Connection, Row, Statement
+from parley_server.storage.driver.connection import Connection, Row, Statement
+from parley_server.storage.driver.connections import Connections
+from parley_server.storage.driver.pool import Pool
 from support.proxy import PostgresProxy
 
 WHO = Statement("SELECT pg_backend_pid()")
@@ -90,7 +90,7 @@ async def test_connections_that_ended_while_idle_are_replaced(
 async def test_statement_that_is_refused_leaves_the_connection_usable(
     connections: Connections,
 ) -> None:
-    from parley_server.storage.connections import StatementFailed
+    from parley_server.storage.driver.connections import StatementFailed
 
     for _ in range(8):
         with pytest.raises(StatementFailed, match="DivisionByZero 22012"):

@@ -24,12 +24,17 @@ import pytest
 import sqlalchemy
 from psycopg.pq import PGconn, Ping
 
-from parley_server.storage import embedded, locks
-from parley_server.storage.embedded import LOG_LIMIT_BYTES, EmbeddedPostgres, PostgresNotStarted
+from parley_server.storage.embedded import locks
+from parley_server.storage.embedded import postgres as embedded
+from parley_server.storage.embedded.postgres import (
+    LOG_LIMIT_BYTES,
+    EmbeddedPostgres,
+    PostgresNotStarted,
+)
 
 SERVER = """
 import pathlib, sys
-from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
 postgres = EmbeddedPostgres(pathlib.Path(sys.argv[1]), say=lambda text: None)
 print(postgres.start(), postgres.pid, flush=True)
 sys.stdin.read()

@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.storage import schema
-from parley_server.storage.embedded import EmbeddedPostgres
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
+from parley_server.storage.schema import version
 from support.databases import as_superuser
 from support.paths import Path, to_socket
 from support.services import Service, StartService, an_id, eventually, metadata, refused
@@ -27,7 +27,7 @@ READ_ONLY = "default_transaction_read_only"
 def primary(tmp_path: File) -> Iterator[EmbeddedPostgres]:
     """A Postgres of this test's own."""
     with EmbeddedPostgres(tmp_path / "primary") as postgres:
-        schema.migrate(postgres.start())
+        version.migrate(postgres.start())
         yield postgres
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from parley_server.storage import row_security, schema
-from parley_server.storage.database import UnsafeDatabase
-from parley_server.storage.row_security import OWNED_TABLES
-from parley_server.storage.tables import metadata
+from parley_server.storage.schema import row_security, version
+from parley_server.storage.schema.reaching import UnsafeDatabase
+from parley_server.storage.schema.row_security import OWNED_TABLES
+from parley_server.storage.schema.tables import metadata
 from support.databases import as_superuser
 from support.roles import GRANT, as_role
 from support.services import StartService
@@ -33,7 +33,7 @@ def policies(url: str) -> set[tuple[str, bool, bool, int]]:
 def refusal(url: str, *, is_on: bool) -> str:
     """Return the sentence that a database is refused with; it says what to do."""
     with pytest.raises(UnsafeDatabase) as caught:
-        schema.check(url, has_row_security=is_on)
+        version.check(url, has_row_security=is_on)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert ":" in sentence, "nothing to do about it"
@@ -82,7 +82,7 @@ def test_switch_mends_what_was_half_undone(database_url: str, walled_url: str) -
     assert "message, turn" in refusal(walled_url, is_on=True)
 
     assert row_security.switch(database_url, is_on=True)
-    schema.check(walled_url, has_row_security=True)
+    version.check(walled_url, has_row_security=True)
 
 
 def test_switch_is_refused_to_a_role_that_does_not_own_the_tables(granted_url: str) -> None:
@@ -92,13 +92,13 @@ def test_switch_is_refused_to_a_role_that_does_not_own_the_tables(granted_url: s
 
 def test_database_without_policies_is_refused_when_they_are_asked_for(granted_url: str) -> None:
     assert "PARLEY_ROW_SECURITY=1" in refusal(granted_url, is_on=True)
-    schema.check(granted_url, has_row_security=False)
+    version.check(granted_url, has_row_security=False)
 
 
 def test_database_with_policies_is_refused_when_none_are_asked_for(walled_url: str) -> None:
     """Fails when it is let through: every read would then be empty."""
     assert "nothing could be read" in refusal(walled_url, is_on=False)
-    schema.check(walled_url, has_row_security=True)
+    version.check(walled_url, has_row_security=True)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_wall_with_a_hole_is_refused(
 def test_wall_may_be_made_tighter(database_url: str, walled_url: str) -> None:
     run(database_url, "CREATE POLICY tighter ON turn AS RESTRICTIVE USING (agent <> 'none')")
 
-    schema.check(walled_url, has_row_security=True)
+    version.check(walled_url, has_row_security=True)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_role_that_gets_around_policies_is_refused(
 ) -> None:
     """Fails when a way around is not looked for; becoming somebody else is one."""
     url = as_role(database_url, role, "x")
-    schema.check(url, has_row_security=True)
+    version.check(url, has_row_security=True)
     with psycopg.connect(database_url) as connection:
         owner = connection.info.user
     run(database_url, power.format(role=role).replace("GRANT parley", f"GRANT {owner}"))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parley_server.storage.connecting import Connecting
-from parley_server.storage.pool import NoConnection, Pool
-from parley_server.storage.running import Connection, Server, Statement
+from parley_server.storage.driver.connecting import Connecting
+from parley_server.storage.driver.connection import Connection, Server, Statement
+from parley_server.storage.driver.pool import NoConnection, Pool
 
 SOON_S = 20.0
 

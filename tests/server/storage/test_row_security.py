@@ -10,10 +10,10 @@ import pytest
 from psycopg import ClientCursor
 from psycopg.conninfo import conninfo_to_dict
 
-from parley_server.storage import row_security
-from parley_server.storage.connections import Connections, StatementFailed
-from parley_server.storage.row_security import OWNED_TABLES
-from parley_server.storage.running import OWNER_SETTING, Connection, Row, Statement
+from parley_server.storage.driver.connection import OWNER_SETTING, Connection, Row, Statement
+from parley_server.storage.driver.connections import Connections, StatementFailed
+from parley_server.storage.schema import row_security
+from parley_server.storage.schema.row_security import OWNED_TABLES
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.postgres_wire import PostgresWire, a_turns

@@ -15,11 +15,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from psycopg.conninfo import conninfo_to_dict
 
-from parley_server.storage import schema
-from parley_server.storage.database import UnsafeDatabase
-from parley_server.storage.embedded import EmbeddedPostgres
-from parley_server.storage.schema import SCHEMA_VERSION
-from parley_server.storage.tables import metadata
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
+from parley_server.storage.schema import version
+from parley_server.storage.schema.reaching import UnsafeDatabase
+from parley_server.storage.schema.tables import metadata
+from parley_server.storage.schema.version import SCHEMA_VERSION
 from support.services import StartService
 
 OWNED_TABLES = {"conversation", "turn", "message", "turn_event"}
@@ -30,10 +30,10 @@ NOT_OWNED = {
 
 MIGRATE = """
 import sys
-from parley_server.storage import schema
+from parley_server.storage.schema import version
 print("ready", flush=True)
 sys.stdin.readline()
-print(schema.migrate(sys.argv[1]), flush=True)
+print(version.migrate(sys.argv[1]), flush=True)
 """
 
 
@@ -108,19 +108,19 @@ def catalog(url: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_migrations_make_the_tables_and_no_others(empty_url: str) -> None:
-    assert schema.migrate(empty_url)
+    assert version.migrate(empty_url)
 
     assert OWNED_TABLES | set(NOT_OWNED) == tables(empty_url)
     assert [(SCHEMA_VERSION,)] == rows(empty_url, "SELECT version FROM parley_schema")
-    schema.check(empty_url)
+    version.check(empty_url)
 
 
 def test_migrations_run_once(empty_url: str) -> None:
-    applied = schema.migrate(empty_url)
+    applied = version.migrate(empty_url)
 
     assert sorted(applied) == applied
     assert SCHEMA_VERSION == len(applied)
-    assert [] == schema.migrate(empty_url)
+    assert [] == version.migrate(empty_url)
 
 
 def test_migrating_reads_a_url_as_libpq_does(empty_url: str) -> None:
@@ -131,7 +131,7 @@ def test_migrating_reads_a_url_as_libpq_does(empty_url: str) -> None:
     host = f"{parts['host']}:{parts.get('port', 5432)}"
     who = parts["user"] + (f":{parts['password']}" if "password" in parts else "")
 
-    applied = schema.migrate(f"postgresql://{who}@{host},{host}/{parts['dbname']}")
+    applied = version.migrate(f"postgresql://{who}@{host},{host}/{parts['dbname']}")
 
     assert SCHEMA_VERSION == len(applied)
 
@@ -294,7 +294,7 @@ def test_messages_go_with_their_conversation(database_url: str) -> None:
 def refusal(url: str) -> str:
     """Return the sentence that a database is refused with; it says what to do."""
     with pytest.raises(UnsafeDatabase) as caught:
-        schema.check(url)
+        version.check(url)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert ":" in sentence, "nothing to do about it"
@@ -306,12 +306,12 @@ def test_database_that_may_lose_what_it_wrote_is_refused(tmp_path: Path) -> None
     for name in ("fsync", "full_page_writes"):
         with EmbeddedPostgres(tmp_path, settings={name: "off"}, say=str) as postgres:
             url = postgres.start()
-            schema.migrate(url)
+            version.migrate(url)
             sentence = refusal(url)
         assert f"{name} = off" in sentence
         assert "set it to on" in sentence
     with EmbeddedPostgres(tmp_path, say=str) as postgres:
-        schema.check(postgres.start())
+        version.check(postgres.start())
 
 
 def test_commit_that_does_not_wait_for_the_disk_is_refused(
@@ -325,7 +325,7 @@ def test_commit_that_does_not_wait_for_the_disk_is_refused(
         assert f"synchronous_commit = {value}" in refusal(database_url)
     for value in ("on", "remote_apply"):
         run(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = {value}")
-        schema.check(database_url)
+        version.check(database_url)
 
 
 def mark(url: str, version: int, oldest_worker: int) -> None:
@@ -351,11 +351,11 @@ async def test_worker_does_not_start_on_a_schema_that_is_not_for_it(
 ) -> None:
     """Fails when a version is not looked at: statements then fail one by one."""
     known = SCHEMA_VERSION
-    for version, oldest_worker, advice in (
+    for number, oldest_worker, advice in (
         (known - 1, 1, "parley-server migrate"),
         (known + 5, known + 1, "run a newer release"),
     ):
-        mark(database_url, version, oldest_worker)
+        mark(database_url, number, oldest_worker)
         with pytest.raises(UnsafeDatabase, match=advice):
             await start_service()
         assert advice in refusal(database_url)
@@ -381,7 +381,7 @@ def test_database_that_cannot_keep_every_text_is_refused(postgres_url: str, enco
     how = f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
     run(postgres_url, f"CREATE DATABASE {name} {how}")
     try:
-        for refuse in (schema.check, schema.migrate):
+        for refuse in (version.check, version.migrate):
             with pytest.raises(UnsafeDatabase, match="ENCODING 'UTF8' TEMPLATE template0"):
                 refuse(url)
     finally:
@@ -392,7 +392,7 @@ def test_migrating_a_database_that_takes_no_writes_says_so(empty_url: str) -> No
     mark = "&" if "?" in empty_url else "?"
     url = f"{empty_url}{mark}options=-c%20default_transaction_read_only%3Don"
     with pytest.raises(UnsafeDatabase, match="takes no writes"):
-        schema.migrate(url)
+        version.migrate(url)
 
 
 def test_migrating_keeps_the_options_of_the_url(empty_url: str) -> None:
@@ -400,8 +400,8 @@ def test_migrating_keeps_the_options_of_the_url(empty_url: str) -> None:
     run(empty_url, "CREATE SCHEMA home")
     mark = "&" if "?" in empty_url else "?"
     url = f"{empty_url}{mark}options=-c%20search_path%3Dhome"
-    schema.migrate(url)
-    schema.check(url)
+    version.migrate(url)
+    version.check(url)
 
     query = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename = 'conversation'"
     assert [("home",)] == rows(empty_url, query)

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from parley_server.storage.connections import Connections
+from parley_server.storage.driver.connections import Connections
 from parley_server.storage.signals import PostgresSignals
 from support.proxy import BEFORE, PostgresProxy
 

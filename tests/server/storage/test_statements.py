@@ -12,7 +12,7 @@ from psycopg import ClientCursor, Connection
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage import statements
-from parley_server.storage.row_security import OWNED_TABLES
+from parley_server.storage.schema.row_security import OWNED_TABLES
 from support.agents import Gate, ScriptedAgent
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id

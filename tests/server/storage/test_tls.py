@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from parley_server.storage import schema
-from parley_server.storage.database import DatabaseAway
+from parley_server.storage.schema import version
+from parley_server.storage.schema.reaching import DatabaseAway
 from support.certificates import Certificates
 from support.secured_postgres import SecuredPostgres
 from support.services import StartService, eventually
@@ -46,10 +46,10 @@ async def test_verify_full_trusts_the_named_authority_and_the_named_host_only(
     assert "HELLO" == (await service.chat("hello")).response
 
     with pytest.raises(DatabaseAway):
-        await asyncio.to_thread(schema.check, url_of(secured, roots, name="another.test"))
+        await asyncio.to_thread(version.check, url_of(secured, roots, name="another.test"))
     trustme.CA().cert_pem.write_to_path(str(roots))
     with pytest.raises(DatabaseAway):
-        await asyncio.to_thread(schema.check, url_of(secured, roots))
+        await asyncio.to_thread(version.check, url_of(secured, roots))
 
 
 async def test_renewed_authorities_are_trusted_by_new_connections(

@@ -15,7 +15,7 @@ from parley_server.agents.boundary.errors import (
 from parley_server.agents.boundary.sse import Event
 from parley_server.agents.boundary.usage import clean_usage
 from parley_server.agents.boundary.values import dict_of, is_keep_alive, model_of, parsed
-from parley_server.core.transcript import MAX_TOKENS
+from parley_server.core.attempts.transcript import MAX_TOKENS
 
 _UNKNOWN_TOKENS = MAX_TOKENS + 1
 """More than there can be: the library insists on a number, and Parley takes this for none."""

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from parley_server.agents.boundary.errors import BrokenStreamError, Json
-from parley_server.core.transcript import MAX_MODEL_BYTES, MAX_TOKENS, cut, storable
+from parley_server.core.attempts.transcript import MAX_MODEL_BYTES, MAX_TOKENS, cut, storable
 
 _MAX_DIGITS = 30
 """Longer numbers are none: Python refuses to read the longest ones."""

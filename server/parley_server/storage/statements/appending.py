@@ -3,6 +3,7 @@
 from sqlalchemy import JSON, Executable, Integer, Text, bindparam, cast, column, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from parley_server.storage.schema.tables import conversation, turn_event
 from parley_server.storage.statements.parts import (
     ATTEMPT,
     CONVERSATION,
@@ -11,7 +12,6 @@ from parley_server.storage.statements.parts import (
     TURN,
     compiled,
 )
-from parley_server.storage.tables import conversation, turn_event
 
 
 def _append() -> Executable:

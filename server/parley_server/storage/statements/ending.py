@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from parley_server.core.model import Role, TurnState
+from parley_server.storage.schema.tables import conversation, message, turn, turn_event
 from parley_server.storage.statements.parts import (
     CONTENT,
     CONVERSATION,
@@ -35,7 +36,6 @@ from parley_server.storage.statements.parts import (
     held_conversation,
     word,
 )
-from parley_server.storage.tables import conversation, message, turn, turn_event
 
 
 def _renew() -> Executable:

@@ -19,8 +19,8 @@ from sqlalchemy import (
     select,
 )
 
+from parley_server.storage.schema.tables import turn
 from parley_server.storage.statements.parts import OWNER
-from parley_server.storage.tables import turn
 
 _MAX_TURNS = bindparam("max_turns", type_=Integer)
 _MINUTE = literal_column("interval '1 minute'", Interval)

@@ -24,6 +24,7 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert
 
 from parley_server.core.model import FailureReason, Role, TurnState
+from parley_server.storage.schema.tables import conversation, message, turn
 from parley_server.storage.statements.limiting import crowd, is_allowed, wait
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -51,7 +52,6 @@ from parley_server.storage.statements.parts import (
     spent_attempts,
     word,
 )
-from parley_server.storage.tables import conversation, message, turn
 
 
 def _overrun(held: CTE, won: CTE) -> CTE:

@@ -25,8 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from parley_server.core.model import UNCOUNTED
-from parley_server.storage.running import Statement
-from parley_server.storage.tables import conversation, turn, turn_event
+from parley_server.storage.driver.connection import Statement
+from parley_server.storage.schema.tables import conversation, turn, turn_event
 
 TURN_ABANDONED_TEXT = "the worker that ran the turn went away"
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from parley_server.core.model import Role
+from parley_server.storage.schema.tables import conversation, message, turn, turn_event
 from parley_server.storage.statements.parts import (
     ATTEMPT,
     CONVERSATION,
@@ -36,7 +37,6 @@ from parley_server.storage.statements.parts import (
     compiled,
     word,
 )
-from parley_server.storage.tables import conversation, message, turn, turn_event
 
 TURN_COLUMNS = (
     turn.c.id,

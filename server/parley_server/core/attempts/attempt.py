@@ -1,0 +1,97 @@
+"""One run of the agent for a turn, up to the first thing that ends it."""
+
+import asyncio
+import logging
+from contextlib import aclosing
+
+from parley_server.core.attempts.event_log import EventLog
+from parley_server.core.attempts.transcript import Transcript
+from parley_server.core.errors import AgentError, AgentUnavailable
+from parley_server.core.failures import Stop, place
+from parley_server.core.model import AgentRun, Answer, Context, Lease, Owner
+from parley_server.core.ports import Agent
+
+log = logging.getLogger("parley.turns")
+
+
+class Attempt:
+    """An attempt under way on this worker.
+
+    Whatever ends it calls `stop`, and the first one counts: once the agent is done, a lost caller
+    cannot take the answer back.
+    """
+
+    def __init__(
+        self, owner: Owner, lease: Lease, agent: Agent, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.owner = owner
+        self.lease = lease
+        self.transcript = Transcript(agent.model)
+        self.context: Context | None = None
+        """What the window shows. None: it has not been read yet."""
+        self.events: EventLog | None = None
+        """Where its events are stored, if a stream has started it."""
+        self._agent = agent
+        self._loop = loop
+        self._error: BaseException | None = None
+        self._stopped: asyncio.Future[Stop] = loop.create_future()
+
+    def stop(self, why: Stop) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(why)
+
+    async def run(self, run: AgentRun, strays: set[asyncio.Task[None]]) -> Stop:
+        """Run the agent until something ends the attempt.
+
+        Args:
+            strays: where the agent's task is kept until it has ended. One that ignores being
+                cancelled is left behind there; nothing that it says counts any more.
+        """
+        if self._stopped.done():
+            return self._stopped.result()
+        task = self._loop.create_task(self._collect(run))
+        strays.add(task)
+        task.add_done_callback(strays.discard)
+        task.add_done_callback(self._agent_done)
+        try:
+            why = await self._stopped
+        finally:
+            self.transcript.is_closed = True
+            task.cancel()
+        return why
+
+    async def _collect(self, run: AgentRun) -> None:
+        async with aclosing(self._agent.run(run)) as events:
+            async for event in events:
+                taken = self.transcript.add(event)
+                if taken is not None and self.events is not None:
+                    self.events.add(taken)
+                if self.transcript.is_closed:
+                    return
+
+    def _agent_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self._error = asyncio.CancelledError()
+        else:
+            self._error = task.exception()
+        self.stop(Stop.AGENT_DONE)
+
+    def answer(self) -> Answer:
+        """Return what the agent answered.
+
+        Raises: AgentError: it failed.
+        """
+        if self._error is None:
+            return self.transcript.answer()
+        if isinstance(self._error, AgentError):
+            raise self._error
+        # Its text may hold what was said: the log gets type and place.
+        log.error(
+            "agent raised",
+            extra={
+                "error": type(self._error).__name__,
+                "place": place(self._error),
+                "turn_id": str(self.lease.turn_id),
+            },
+        )
+        raise AgentUnavailable

@@ -1,0 +1,66 @@
+"""One call of Chat or StreamChat, seen from the work that is done for it."""
+
+import asyncio
+
+from parley_server.core.attempts.attempt import Attempt
+from parley_server.core.failures import Stop
+from parley_server.core.model import OnDisconnect
+
+TOO_SHORT_S = 1.0
+"""With less than this left, no attempt is begun."""
+
+
+class Call:
+    """How long a call may take, whether anybody still waits for it, and what is run for it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        time_left_s: float | None,
+        cap_s: float,
+        on_disconnect: OnDisconnect,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            loop: the running one. It is handed on: Python 3.11 makes a system call each time that
+                it is asked which one runs.
+            time_left_s: until the caller's deadline; None: it has none.
+            cap_s: the server's cap on any call.
+        """
+        self.loop = loop
+        now = loop.time()
+        self._cap_at = now + cap_s
+        self.ends_at = self._cap_at if time_left_s is None else min(now + time_left_s, self._cap_at)
+        self.gone: asyncio.Future[None] = self.loop.create_future()
+        """Done when the caller is lost."""
+        self._attempt: Attempt | None = None
+        self._continues = on_disconnect is OnDisconnect.CONTINUE
+
+    @property
+    def time_left_s(self) -> float:
+        return self.ends_at - self.loop.time()
+
+    @property
+    def is_too_short(self) -> bool:
+        return self.time_left_s < TOO_SHORT_S
+
+    @property
+    def run_ends_at(self) -> float:
+        """When an agent that is run for this call has to end."""
+        return self._cap_at if self._continues else self.ends_at
+
+    def lose(self) -> None:
+        """Take note that the caller is gone."""
+        if not self.gone.done():
+            self.gone.set_result(None)
+        if self._attempt is not None and not self._continues:
+            self._attempt.stop(Stop.CALLER_LOST)
+
+    def runs(self, attempt: Attempt) -> asyncio.TimerHandle:
+        """Tie an attempt to this call. Returns: the timer that ends it with the call."""
+        self._attempt = attempt
+        if self.gone.done() and not self._continues:
+            attempt.stop(Stop.CALLER_LOST)
+        why = Stop.TIMEOUT if self.run_ends_at == self._cap_at else Stop.CALLER_LOST
+        return self.loop.call_at(self.run_ends_at, attempt.stop, why)

@@ -1,0 +1,196 @@
+"""Turns: what is asked for, how it stands, and what came of it."""
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from parley_server.core.model.conversations import Context, FinishReason, ToolCall, Usage
+
+
+class TurnState(StrEnum):
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class FailureReason(StrEnum):
+    """Why a turn's last attempt failed. The names are ErrorReason's."""
+
+    CALLER_LOST = "CALLER_LOST"
+    AGENT_REFUSED = "AGENT_REFUSED"
+    AGENT_TIMEOUT = "AGENT_TIMEOUT"
+    AGENT_UNAVAILABLE = "AGENT_UNAVAILABLE"
+    WORKER_DRAINED = "WORKER_DRAINED"
+    TURN_ABANDONED = "TURN_ABANDONED"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+    ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
+    """No attempt is left. Never stored, because the release before does not know it."""
+
+
+UNCOUNTED = (FailureReason.CALLER_LOST, FailureReason.WORKER_DRAINED)
+"""How an attempt may end without counting: neither the message nor the agent had a part in it."""
+
+DEFAULT_MAX_ATTEMPTS = 5
+
+
+class Failing(Enum):
+    """What came of writing down that an attempt failed."""
+
+    FAILED = "FAILED"
+    LEASE_LOST = "LEASE_LOST"
+    """The turn is another attempt's. Nothing was written."""
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    """The turn is to be ended as cancelled instead. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything that an agent answered to one turn."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    usage: Usage | None
+    model: str
+    finish_reason: FinishReason
+    opaque_state: bytes | None = field(default=None, compare=False, repr=False)
+    """Written with the answer, and read with a window only; see OpaqueState."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn as stored. An overrun lease is already reported as FAILED, TURN_ABANDONED, and a turn
+    that has no attempt left as FAILED, ATTEMPTS_EXHAUSTED."""
+
+    id: UUID
+    conversation_id: UUID
+    request_id: str | None
+    fingerprint: bytes
+    agent: str
+    state: TurnState
+    attempt: int
+    user_sequence: int
+    response_sequence: int | None
+    error_reason: FailureReason | None
+    error_text: str
+    create_time: datetime
+    end_time: datetime | None
+    context: Context | None
+    answer: Answer | None
+    """Set exactly when the state is COMPLETED or CANCELLED."""
+    is_newest: bool
+    """No turn of the conversation began after it."""
+    fence: int
+    """The conversation's, when this was read."""
+    is_cancel_requested: bool
+    spent_attempts: int = 0
+    """How many attempts in a row have ended in a way that counts (`UNCOUNTED` does not)."""
+    abandoned_attempts: int = 0
+    """How many attempts in a row, up to the last one, have ended with their worker."""
+
+
+class OnBusy(Enum):
+    """What to do while another turn of the conversation is open."""
+
+    REJECT = "REJECT"
+    WAIT = "WAIT"
+
+
+class OnDisconnect(Enum):
+    """What becomes of a turn whose caller is gone."""
+
+    CANCEL = "CANCEL"
+    CONTINUE = "CONTINUE"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a caller asks for with one turn, checked field by field."""
+
+    conversation_id: UUID | None
+    message: str
+    request_id: str | None = None
+    allow_missing: bool = False
+    expected_sequence: int | None = None
+    on_busy: OnBusy = OnBusy.REJECT
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    agent: str = ""
+
+    def fingerprint(self) -> bytes:
+        """Return what tells whether two calls ask for the same turn.
+
+        How to wait, and what to do without the caller, do not count. A field that is added later
+        counts only when it is set, so that what is stored stays valid.
+        """
+        conversation_id = "" if self.conversation_id is None else str(self.conversation_id)
+        digest = hashlib.sha256()
+        for part in (conversation_id, self.message, self.agent):
+            data = part.encode()
+            digest.update(b"%d:%b" % (len(data), data))
+        return digest.digest()
+
+
+class TurnName(NamedTuple):
+    """Names a turn: by its conversation and id, or by its request id alone."""
+
+    conversation_id: UUID | None
+    turn_id: UUID | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A turn that has its answer."""
+
+    conversation_id: UUID
+    turn_id: UUID
+    user_sequence: int
+    response_sequence: int
+    answer: Answer
+    context: Context
+    is_replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A turn that a caller asks for, as it would be stored."""
+
+    id: UUID
+    conversation_id: UUID
+    is_new_conversation: bool
+    """True: the conversation id was made for this call, and nobody else can know it."""
+    request_id: str | None
+    fingerprint: bytes
+    agent: str
+    message: str
+    expected_sequence: int | None = None
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a conversation's one open turn, and to write its answer."""
+
+    conversation_id: UUID
+    turn_id: UUID
+    attempt: int
+    fence: int
+    user_sequence: int
+    is_taken_over: bool = False
+    """It was taken from a worker that had let it pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a conversation stands at one moment."""
+
+    last_sequence: int
+    open_turn_id: UUID | None
+    """The turn that holds a valid lease, if one does."""
+    start_time: datetime
+    """When its newest attempt began."""
+    lease_end_time: datetime | None

@@ -1,0 +1,88 @@
+"""Reading what is stored."""
+
+from uuid import UUID
+
+from parley_server.core.errors import SequenceNotReached, TurnNotFound
+from parley_server.core.model import (
+    ConversationCursor,
+    ConversationPage,
+    HistoryPage,
+    Owner,
+    Turn,
+    TurnName,
+)
+from parley_server.core.ports import Store
+from parley_server.core.tasks import Outliving
+
+
+class Reads:
+    """Answers reads from the store."""
+
+    def __init__(self, store: Store, cap_s: float) -> None:
+        """Make the reads.
+
+        Args:
+            cap_s: the server's cap on one call.
+        """
+        self._store = store
+        self._outliving = Outliving(cap_s)
+
+    async def history(
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        *,
+        above: int,
+        below: int | None,
+        newest_first: bool,
+        limit: int,
+        min_sequence: int = 0,
+    ) -> HistoryPage:
+        """Read a page of messages with above < sequence < below.
+
+        Raises: ConversationNotFound; SequenceNotReached: it has not come to min_sequence yet.
+        """
+        page = await self._outliving.run(
+            self._store.history(
+                owner,
+                conversation_id,
+                above=above,
+                below=below,
+                newest_first=newest_first,
+                limit=limit,
+            )
+        )
+        if page.last_sequence < min_sequence:
+            raise SequenceNotReached(min_sequence, page.last_sequence)
+        return page
+
+    async def conversations(
+        self, owner: Owner, after: ConversationCursor | None, limit: int
+    ) -> ConversationPage:
+        """Read a page of the owner's conversations, the most recently active first."""
+        return await self._outliving.run(self._store.conversations(owner, after, limit))
+
+    async def turn(self, owner: Owner, name: TurnName) -> Turn:
+        """Read a turn.
+
+        Raises: TurnNotFound.
+        """
+        return await self._outliving.run(turn_named(self._store, owner, name, may_be_behind=True))
+
+
+async def turn_named(
+    store: Store, owner: Owner, name: TurnName, *, may_be_behind: bool = False
+) -> Turn:
+    """Read a turn by its conversation and id, or by its request id.
+
+    Raises: TurnNotFound.
+    """
+    if name.conversation_id is not None and name.turn_id is not None:
+        found = await store.turn(
+            owner, name.conversation_id, name.turn_id, may_be_behind=may_be_behind
+        )
+    else:
+        found = await store.find(owner, name.request_id or "", may_be_behind=may_be_behind)
+    if found is None:
+        raise TurnNotFound(name.turn_id, name.request_id)
+    return found

@@ -1,0 +1,1 @@
+"""What is shown of turns while they run: streams and watches."""

@@ -1,0 +1,1 @@
+"""The turn machine: claims, waiting, and what a turn may do next."""

@@ -1,0 +1,238 @@
+"""How a call gets a turn's lease: at once, after waiting in a queue, or after an attempt failed."""
+
+import asyncio
+from contextlib import suppress
+
+from parley_server.core.bells import Bells, topic_of
+from parley_server.core.call import Call
+from parley_server.core.errors import (
+    AgentTimeout,
+    CallerLost,
+    ConversationNotFound,
+    DeadlineTooShort,
+    SequenceMismatch,
+    StoreOutcomeUnknown,
+    StoreUnavailable,
+    TurnInProgress,
+    WorkerDrained,
+)
+from parley_server.core.model import Ask, Lease, NewTurn, OnBusy, Owner, Turn, TurnState
+from parley_server.core.patience import waiting_until
+from parley_server.core.ports import Ids, Store
+from parley_server.core.tasks import either
+from parley_server.core.turns.queues import Queues
+
+CLAIM_LOOKUP_S = 10.0
+"""How long a claim whose outcome is unknown is looked for, and tried again."""
+MORE_CLAIMS = 3
+"""How often it is tried again."""
+
+
+class Claims:
+    """Gets leases for this worker's calls, and waits for turns to end."""
+
+    def __init__(self, store: Store, bells: Bells, ids: Ids, lease_s: float) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self._bells = bells
+        self._ids = ids
+        self._queues = Queues()
+        self._finding: dict[tuple[Owner, str], asyncio.Task[Turn | None]] = {}
+        self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def drain(self) -> None:
+        """Let nobody wait any longer, and nobody begin to."""
+        if not self._draining.done():
+            self._draining.set_result(None)
+
+    def check_draining(self) -> None:
+        """Raise WorkerDrained once this worker drains."""
+        if self._draining.done():
+            raise WorkerDrained
+
+    async def claim(self, owner: Owner, ask: Ask, fingerprint: bytes, call: Call) -> Lease | Turn:
+        """Open the turn that is asked for, waiting for another one to end if the caller wants to.
+
+        Returns: the lease; or the turn that has the request id already.
+        Raises: ConversationNotFound, SequenceMismatch, TurnInProgress, TurnLimitReached,
+            DeadlineTooShort, StoreUnavailable, CallerLost, WorkerDrained.
+        """
+        new = NewTurn(
+            id=self._ids(),
+            conversation_id=ask.conversation_id or self._ids(),
+            is_new_conversation=ask.conversation_id is None,
+            request_id=ask.request_id,
+            fingerprint=fingerprint,
+            agent=ask.agent,
+            message=ask.message,
+            expected_sequence=ask.expected_sequence,
+            allow_missing=ask.allow_missing,
+        )
+        if call.is_too_short:
+            return await self._known_or_too_short(owner, new)
+        if ask.on_busy is OnBusy.REJECT:
+            return await self._try(owner, new)
+        if self._queues.is_empty(topic_of(owner, new.conversation_id)):
+            with suppress(TurnInProgress):
+                return await self._try(owner, new)
+        elif known := await self._known(owner, new):
+            return known
+        else:
+            await self._refuse_at_once(owner, new)
+        return await self._claim_in_turn(owner, new, call)
+
+    async def _claim_in_turn(self, owner: Owner, new: NewTurn, call: Call) -> Lease | Turn:
+        """Queue up behind the calls that wait already; the first of them tries."""
+        topic = topic_of(owner, new.conversation_id)
+        async with self._queues.first(topic, call.gone) as is_first:
+            while is_first:
+                self.check_draining()
+                if call.is_too_short:  # by now: it has waited
+                    return await self._known_or_too_short(owner, new)
+                with self._bells.listen(topic) as bell:
+                    try:
+                        return await self._try(owner, new)
+                    except TurnInProgress:
+                        if call.is_too_short:
+                            raise
+                    await self._wait(bell, call)
+        raise CallerLost
+
+    async def _known_or_too_short(self, owner: Owner, new: NewTurn) -> Turn:
+        """Return the turn of this request id: to replay an answer takes no time.
+
+        Raises: DeadlineTooShort: there is none, and it is too late to begin one.
+        """
+        known = await self._known(owner, new)
+        if known is None:
+            raise DeadlineTooShort
+        return known
+
+    async def _known(self, owner: Owner, new: NewTurn) -> Turn | None:
+        return await self._store.find(owner, new.request_id) if new.request_id else None
+
+    async def _refuse_at_once(self, owner: Owner, new: NewTurn) -> None:
+        """Raise what no waiting can mend."""
+        standing = await self._store.standing(owner, new.conversation_id)
+        if standing is None:
+            if not new.allow_missing:
+                raise ConversationNotFound(new.conversation_id)
+        elif new.expected_sequence not in (None, standing.last_sequence):
+            raise SequenceMismatch(standing.last_sequence)
+
+    async def _try(self, owner: Owner, new: NewTurn) -> Lease | Turn:
+        """Claim, and once more where the connection broke before and the turn is not there.
+
+        Both carry the turn's one id, so at most one of them is carried out. Nothing that a later
+        one is refused with is believed before the turn was looked up.
+        """
+        began = asyncio.get_running_loop().time()
+        try:
+            return await self._store.claim(owner, new)
+        except StoreOutcomeUnknown:
+            with waiting_until(began + CLAIM_LOOKUP_S):
+                return await self._claim_again(owner, new, own_until=began + self._lease_s)
+
+    async def _claim_again(self, owner: Owner, new: NewTurn, own_until: float) -> Lease | Turn:
+        for _ in range(MORE_CLAIMS):
+            opened = await self._opened(owner, new, own_until)
+            if opened is not None:
+                return opened
+            try:
+                claimed = await self._store.claim(owner, new)
+                if isinstance(claimed, Lease) or claimed.id != new.id:
+                    return claimed
+            except StoreOutcomeUnknown:
+                pass
+            except (ConversationNotFound, SequenceMismatch, TurnInProgress):
+                opened = await self._opened(owner, new, own_until)
+                if opened is None:
+                    raise
+                return opened
+        raise StoreUnavailable
+
+    async def _opened(self, owner: Owner, new: NewTurn, own_until: float) -> Lease | Turn | None:
+        """Return what became of a claim whose outcome is unknown.
+
+        Args:
+            own_until: when its lease may have run out, so that another call may have the turn.
+        Returns: the lease; or the turn as it stands, which is not this call's any more; None: it
+            was not carried out.
+        Raises: StoreUnavailable: it cannot be learned.
+        """
+        turn = await self._store.turn(owner, new.conversation_id, new.id)
+        if turn is None:
+            return None
+        is_ours = asyncio.get_running_loop().time() < own_until
+        if is_ours and turn.state is TurnState.RUNNING and turn.attempt == 1:
+            return Lease(new.conversation_id, new.id, 1, turn.fence, turn.user_sequence)
+        if new.request_id is None:
+            raise StoreUnavailable  # there is nothing by which this call could wait for it
+        return turn
+
+    async def reclaim(self, owner: Owner, turn: Turn, call: Call) -> Lease | Turn | None:
+        """Take a failed or abandoned turn for a new attempt, or return how it stands now.
+
+        Returns: None: it is gone.
+        Raises: DeadlineTooShort, StoreUnavailable.
+        """
+        if call.is_too_short:
+            raise DeadlineTooShort
+        try:
+            lease = await self._store.reclaim(owner, turn)
+        except StoreOutcomeUnknown:
+            # If it runs now, it may be for another call: its lease has to run out in any case.
+            lease = None
+        return lease or await self._store.turn(owner, turn.conversation_id, turn.id)
+
+    async def reclaim_in_place(
+        self, owner: Owner, turn: Turn, call: Call, place: asyncio.Future[None]
+    ) -> Lease | Turn | None:
+        """Wait for the place in which an abandoned turn may run; then as `reclaim`.
+
+        Returns: as `reclaim`; how the turn stands, if another call has changed it before.
+        Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.
+        """
+        while not place.done():
+            with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
+                current = await self._find(owner, turn.request_id or "")
+                if current != turn:
+                    return current
+                await self._wait(bell, call, place)
+        return await self.reclaim(owner, turn, call)
+
+    async def ended(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
+        """Wait until a turn does not run any more, and return how it stands then.
+
+        Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.
+        """
+        while True:
+            with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
+                current = await self._find(owner, turn.request_id or "")
+                if current is None or current.state is not TurnState.RUNNING:
+                    return current
+                if current.attempt != turn.attempt:
+                    return current
+                await self._wait(bell, call)
+
+    async def _wait(
+        self, bell: asyncio.Future[None], call: Call, *others: asyncio.Future[None]
+    ) -> None:
+        """Wait for the bell, something else, the next look, or the end of the call."""
+        look_s = min(self._bells.next_look_s(), max(0, call.time_left_s))
+        await either(bell, call.gone, self._draining, *others, timeout_s=look_s)
+        if call.gone.done():
+            raise CallerLost
+        self.check_draining()
+        if call.time_left_s <= 0:
+            raise AgentTimeout
+
+    async def _find(self, owner: Owner, request_id: str) -> Turn | None:
+        """Read a turn by its request id, one statement for all calls that ask at the same time."""
+        key = (owner, request_id)
+        finding = self._finding.get(key)
+        if finding is None:
+            finding = asyncio.create_task(self._store.find(owner, request_id))
+            self._finding[key] = finding
+            finding.add_done_callback(lambda _: self._finding.pop(key))
+        return await asyncio.shield(finding)

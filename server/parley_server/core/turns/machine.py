@@ -1,0 +1,287 @@
+"""The turn machine: how one turn is claimed, waited for, run, and ended.
+
+    chat ─► claim ─► lease ──────────────► run: window ─► agent ─► finish ─► answered
+              │                             ▲                        └─ fail ─► error
+              └► the turn of this request id│
+                   answered ─► replayed     │
+                   failed, newest ─► reclaim┘  abandoned: once this worker's place for it is free
+                   running ─► wait for its end, look again
+
+Each call's work is a task of its own that nobody cancels, because a statement that was sent cannot
+be taken back: a lost caller is a signal to it (`Call.lose`), and so is a worker that drains. A
+stream is such a call with somebody who watches it: `Following` tells which attempt there is to see.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+from uuid import UUID
+
+from parley_server.core.attempts.running import Runs, TurnSettings
+from parley_server.core.bells import Bells, topic_of
+from parley_server.core.call import Call
+from parley_server.core.errors import (
+    AttemptsExhausted,
+    ParleyError,
+    RequestIdReused,
+    StoreUnavailable,
+    TurnNotFound,
+    TurnSuperseded,
+)
+from parley_server.core.failures import error_for
+from parley_server.core.model import (
+    Answered,
+    Ask,
+    Completed,
+    FailureReason,
+    Lease,
+    Owner,
+    Position,
+    StreamEvent,
+    Turn,
+    TurnName,
+    TurnState,
+)
+from parley_server.core.patience import wait_until
+from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
+from parley_server.core.reading import turn_named
+from parley_server.core.streams.following import Events, Following
+from parley_server.core.tasks import either, finished
+from parley_server.core.turns.claims import Claims
+from parley_server.core.turns.suspects import Suspects
+
+log = logging.getLogger("parley.turns")
+
+OVERTIME_S = 10.0
+"""How long after its end a call may still be writing down how it ended, before it is given up."""
+CANCEL_WAIT_S = 2.0
+"""How long CancelTurn waits for the turn to end."""
+
+T = TypeVar("T")
+
+
+class Turns:
+    """Runs turns for this worker's callers. Everything that outlives a call is in the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        agents: Mapping[str, Agent],
+        settings: TurnSettings,
+        ids: Ids,
+        bells: Bells,
+        meter: Meter = NO_METER,
+    ) -> None:
+        """Make the turn machine.
+
+        Args:
+            agents: by name; the one under the empty name is the default.
+            ids: makes turn ids and conversation ids that rise with time.
+        """
+        self._store = store
+        self._settings = settings
+        self._bells = bells
+        self._claims = Claims(store, bells, ids, settings.lease_s)
+        self._suspects = Suspects()
+        self._meter = meter
+        self.runs = Runs(store, agents, settings, bells, meter)
+        self.events = Events(store, bells, self.runs)
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.left_behind: Counter[Hashable] = Counter()
+        """By owner, how many calls have ended before the work for them has: their turns go on."""
+        self.agent_names = frozenset(agents)
+
+    async def chat(self, owner: Owner, ask: Ask, time_left_s: float | None = None) -> Answered:
+        """Make one turn and return its answer, or the answer it was given before.
+
+        Args:
+            time_left_s: until the caller's deadline; None: it has none, the server's cap holds.
+        Raises: ConversationNotFound, RequestIdReused, TurnInProgress, SequenceMismatch, LeaseLost,
+            TurnSuperseded, AttemptsExhausted, TurnLimitReached, AgentRefused, AgentTimeout,
+            AgentUnavailable, DeadlineTooShort, InternalError, StoreUnavailable, WorkerDrained.
+        Guarantees: promises 1 to 6 of the design. Cancelling it means that the caller is lost.
+        """
+        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
+        work = self._begin(self._answer(owner, ask, call, None))
+        try:
+            await finished(work, self._loop, call.ends_at + OVERTIME_S)
+            if not work.done():
+                raise StoreUnavailable
+            return work.result()
+        finally:
+            self._leave(owner, call, work)
+
+    async def stream(
+        self, owner: Owner, ask: Ask, after: Position, time_left_s: float | None = None
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Make one turn and yield it as it comes, or attach to it while it runs.
+
+        Args:
+            after: the last event seen; of another attempt than the one that runs, it says nothing.
+        Yields: Started, unless the turn had ended before; Pieces; Completed.
+        Raises: as `chat`.
+        Guarantees: what is yielded has been stored. Closing it means that the caller is lost.
+        """
+        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
+        following = Following(owner, self.events, self._bells)
+        work = self._begin(self._answer(owner, ask, call, following))
+        try:
+            seen = following.until(work, after, call.ends_at + OVERTIME_S)
+            async with aclosing(seen):
+                async for event in seen:
+                    yield event
+            yield Completed(await work, following.attempt)
+        finally:
+            self._leave(owner, call, work)
+
+    async def cancel(self, owner: Owner, name: TurnName) -> Turn:
+        """Stop a turn and keep what was said so far as its answer.
+
+        Returns: the turn as it stands after 2 s at the latest.
+        Raises: TurnNotFound, StoreUnavailable.
+        Guarantees: a turn that ended stays as it is; against a finish, the first commit wins.
+        """
+        work = self._begin(self._cancelled(owner, name))
+        await finished(work, self._loop, self._loop.time() + self._settings.chat_timeout_s)
+        if not work.done():
+            raise StoreUnavailable
+        return work.result()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new turns, let open ones end for a while, then end them as WORKER_DRAINED.
+
+        Returns once everything that this worker has begun is written down, or cannot be.
+        """
+        self._claims.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        self.runs.end_all()
+        self.runs.close()
+        for rest in (self._tasks, self.runs.chores):
+            if rest:
+                await asyncio.wait(rest, timeout=OVERTIME_S)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do some work in a task that outlives its caller."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _leave(self, owner: Owner, call: Call, work: asyncio.Task[Answered]) -> None:
+        """Take note that a call has ended, whether or not its work has."""
+        call.lose()
+        if not work.done():
+            self.left_behind[owner.id] += 1
+            work.add_done_callback(lambda _: self._end_left_behind(owner.id))
+
+    def _end_left_behind(self, owner_id: UUID) -> None:
+        self.left_behind[owner_id] -= 1
+        if not self.left_behind[owner_id]:
+            del self.left_behind[owner_id]
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ParleyError):
+            log.error("call failed", extra={"error": type(error).__name__})
+
+    async def _answer(
+        self, owner: Owner, ask: Ask, call: Call, following: Following | None
+    ) -> Answered:
+        wait_until(call.ends_at)
+        fingerprint = ask.fingerprint()
+        found: Lease | Turn | None = None
+        has_waited = False
+        while True:
+            self._claims.check_draining()
+            if found is None:
+                found = await self._claims.claim(owner, ask, fingerprint, call)
+            if isinstance(found, Lease):
+                return await self._run(owner, ask, found, call, following)
+
+            if found.fingerprint != fingerprint:
+                raise RequestIdReused(found.request_id or "")
+            if found.state in (TurnState.COMPLETED, TurnState.CANCELLED):
+                self._meter.replayed(ask.agent)
+                return _replayed(found)
+            if found.state is TurnState.RUNNING:
+                has_waited = True
+                if following is not None:
+                    following.follow(found)
+                found = await self._claims.ended(owner, found, call)
+                continue
+            if found.is_newest and found.is_cancel_requested:
+                await self.runs.end_cancelled(owner, found)
+                found = await self._store.turn(owner, found.conversation_id, found.id)
+                continue
+            _refuse(found, has_waited=has_waited)
+            if found.abandoned_attempts == 0:
+                found = await self._claims.reclaim(owner, found, call)
+                continue
+            with self._suspects.place(found.abandoned_attempts) as place:
+                found = await self._claims.reclaim_in_place(owner, found, call, place)
+                if isinstance(found, Lease):
+                    return await self._run(owner, ask, found, call, following)
+
+    async def _run(
+        self, owner: Owner, ask: Ask, lease: Lease, call: Call, following: Following | None
+    ) -> Answered:
+        if following is not None:
+            following.follow(lease)
+        return await self.runs.run(owner, ask, lease, call, has_events=following is not None)
+
+    async def _cancelled(self, owner: Owner, name: TurnName) -> Turn:
+        turn = await turn_named(self._store, owner, name)
+        loop = self._loop
+        deadline = loop.time() + CANCEL_WAIT_S
+        if turn.state is TurnState.RUNNING:
+            await self._store.request_cancel(owner, turn)
+            self.runs.heard(turn.id)
+            self._bells.ring(turn.id)
+        while True:
+            with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
+                current = await self._store.turn(owner, turn.conversation_id, turn.id)
+                if current is None:
+                    raise TurnNotFound(name.turn_id, name.request_id)
+                is_abandoned = current.error_reason is FailureReason.TURN_ABANDONED
+                is_to_stop = current.state is TurnState.FAILED and current.is_cancel_requested
+                if current.is_newest and (is_abandoned or is_to_stop):
+                    await self.runs.end_cancelled(owner, current)
+                    continue
+                if current.state is not TurnState.RUNNING or loop.time() >= deadline:
+                    return current
+                look_s = min(self._bells.next_look_s(), deadline - loop.time())
+                await either(bell, timeout_s=look_s)
+
+
+def _refuse(turn: Turn, *, has_waited: bool) -> None:
+    """Raise why a turn that has failed is not run again.
+
+    Args:
+        has_waited: whether the call has waited for the attempt that failed.
+    """
+    if has_waited and (error := error_for(turn.error_reason)):
+        raise error  # the answer that the call waited for
+    if not turn.is_newest:
+        raise TurnSuperseded(turn.id)
+    if turn.error_reason is FailureReason.ATTEMPTS_EXHAUSTED:
+        raise AttemptsExhausted(turn.id, turn.spent_attempts)
+
+
+def _replayed(turn: Turn) -> Answered:
+    if turn.answer is None or turn.context is None or turn.response_sequence is None:
+        raise AssertionError("an answered turn without its answer")
+    return Answered(
+        conversation_id=turn.conversation_id,
+        turn_id=turn.id,
+        user_sequence=turn.user_sequence,
+        response_sequence=turn.response_sequence,
+        answer=turn.answer,
+        context=turn.context,
+        is_replayed=True,
+    )

@@ -1,0 +1,1 @@
+"""Starting, serving and ending: the commands, the worker and what supervises it."""

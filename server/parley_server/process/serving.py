@@ -1,0 +1,81 @@
+"""Running one worker in this process, until a signal comes."""
+
+import asyncio
+import gc
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from parley_server.addresses import bound
+from parley_server.config import Settings
+from parley_server.process.os_signals import OsSignals
+from parley_server.process.supervisor import READY, OnReady
+from parley_server.process.worker import Worker
+
+log = structlog.get_logger("parley.workers")
+
+
+def _keep_for_good() -> None:
+    """Leave what was made at the start out of every collection, and collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
+
+
+async def run_worker(settings: Settings, on_ready: OnReady) -> None:
+    """Serve in this process until a signal comes, then drain. A second signal cuts that short.
+
+    Raises: BadSettings, UnsafeDatabase, DatabaseAway.
+    """
+    if not settings.is_unix:
+        with bound(settings.listen, socket.SO_REUSEADDR):
+            pass  # gRPC would not say why it cannot be had
+    await _serve(settings, lambda port, _: on_ready(port))
+
+
+async def run_child(settings: Settings) -> None:
+    """Serve on the shared port below a parent, until a signal comes or the parent is gone."""
+    loop = asyncio.get_running_loop()
+    parent = sys.stdin.fileno()
+
+    def on_ready(_: int, stop: asyncio.Event) -> None:
+        def on_parent_gone() -> None:
+            loop.remove_reader(parent)
+            stop.set()
+
+        sys.stdout.buffer.write(READY)
+        sys.stdout.buffer.flush()
+        loop.add_reader(parent, on_parent_gone)  # nothing is sent: this is its end
+
+    await _serve(settings, on_ready, is_port_shared=True)
+
+
+async def _serve(
+    settings: Settings,
+    on_ready: Callable[[int, asyncio.Event], None],
+    *,
+    is_port_shared: bool = False,
+) -> None:
+    """Serve until a signal comes, or the event given to `on_ready` is set; then drain."""
+    signals = OsSignals()
+    worker = Worker(settings, is_port_shared=is_port_shared)
+    signals.on_second = worker.turns.runs.end_all
+    starting = asyncio.create_task(_until_stopped(worker, signals, on_ready))
+    signals.on_first = starting.cancel
+    with suppress(asyncio.CancelledError):
+        await starting
+
+
+async def _until_stopped(
+    worker: Worker, signals: OsSignals, on_ready: Callable[[int, asyncio.Event], None]
+) -> None:
+    async with worker.serving() as port:
+        signals.on_first = lambda: None  # from here on, open turns may end
+        _keep_for_good()
+        on_ready(port, signals.stop)
+        await signals.stop.wait()
+        log.info("draining", open_turns=len(worker.turns.runs))

@@ -1,0 +1,123 @@
+"""Several workers below one parent, which share a port."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from parley_server.addresses import bound
+from parley_server.config import BadSettings, Settings
+from parley_server.process.os_signals import OsSignals
+
+if TYPE_CHECKING:
+    from parley_server.telemetry.metrics import Places
+
+log = structlog.get_logger("parley.workers")
+
+READY = b"ready\n"
+"""What a worker tells its parent once it serves."""
+RESTART_PAUSE_S = 1.0
+"""How long the place of a worker that died stays empty, so that a broken one does not spin."""
+OVERDUE_S = 10.0
+"""How long after the grace a worker that does not end is killed. README gives a stop as long."""
+
+OnReady = Callable[[int], None]
+
+
+class Parent:
+    """Keeps several workers running on one port."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._metrics: Places | None = None
+
+    async def run(self, on_ready: OnReady) -> None:
+        """Serve until a signal comes, pass it on, and return when all workers have ended.
+
+        Raises: BadSettings: an address cannot be had, or a worker does not come up at all.
+        """
+        with ExitStack() as measuring:
+            if self._settings.metrics_listen is not None:
+                from parley_server.telemetry.metrics import shared_page
+
+                self._metrics = measuring.enter_context(shared_page(self._settings.metrics_listen))
+            await self._run(on_ready)
+
+    async def _run(self, on_ready: OnReady) -> None:
+        signals = OsSignals()
+        signals.on_second = self._pass_on
+        if self._settings.is_unix:
+            raise BadSettings("PARLEY_LISTEN: several workers need HOST:PORT")
+        with bound(self._settings.listen, socket.SO_REUSEPORT) as (address, port):
+            settings = self._settings.model_copy(update={"listen": address})
+            ready = [asyncio.Event() for _ in range(settings.workers)]
+            keeping: asyncio.Future[Any] = asyncio.gather(
+                *(self._keep(place, settings, ready[place], signals) for place in range(len(ready)))
+            )
+            all_ready: asyncio.Future[Any] = asyncio.gather(
+                *(is_ready.wait() for is_ready in ready)
+            )
+            stopping: asyncio.Future[Any] = asyncio.create_task(signals.stop.wait())
+            await asyncio.wait([all_ready, stopping, keeping], return_when=asyncio.FIRST_COMPLETED)
+            if all_ready.done():
+                on_ready(port)
+                await asyncio.wait([stopping, keeping], return_when=asyncio.FIRST_COMPLETED)
+            signals.stop.set()
+            all_ready.cancel()
+            self._pass_on()
+            await keeping
+
+    def _pass_on(self) -> None:
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+
+    async def _keep(
+        self, place: int, settings: Settings, is_ready: asyncio.Event, signals: OsSignals
+    ) -> None:
+        """Run a worker, and another one in its place when it dies."""
+        while not signals.stop.is_set():
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "parley_server",
+                "worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, **settings.as_environment(), **self._environment(place)},
+                start_new_session=True,  # Ctrl-C is the parent's, which passes it on in order
+            )
+            self._processes[place] = process
+            if process.stdout is not None and await process.stdout.readline() == READY:
+                is_ready.set()
+            code = await self._end_of(process, signals)
+            if self._metrics is not None:
+                self._metrics.died(place)
+            if signals.stop.is_set():
+                return
+            if not is_ready.is_set():
+                raise BadSettings("a worker could not start: its last words are above")
+            log.error("worker died", place=place, code=code)
+            await asyncio.sleep(RESTART_PAUSE_S)
+
+    def _environment(self, place: int) -> dict[str, str]:
+        return self._metrics.environment(place) if self._metrics is not None else {}
+
+    async def _end_of(self, process: asyncio.subprocess.Process, signals: OsSignals) -> int:
+        """Wait until a worker ends, but once it should not for ever."""
+        ending = asyncio.create_task(process.wait())
+        stopping = asyncio.create_task(signals.stop.wait())
+        await asyncio.wait([ending, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await asyncio.wait([ending], timeout=self._settings.drain_s + OVERDUE_S)
+        if not ending.done():
+            log.error("worker does not end: killed", pid=process.pid)
+            process.kill()
+        return await ending

@@ -1,0 +1,133 @@
+"""From settings to parts: each `…_for` makes one, or says what is wrong with the setting."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from parley_server.agents.catalog import create_agent
+from parley_server.auth.jwks import JwksKeys, JwksVerifier
+from parley_server.auth.jwt_verifier import JwtVerifier
+from parley_server.auth.keys import Key, read_keys
+from parley_server.config import BadSettings, Settings
+from parley_server.core.attempts.running import TurnSettings
+from parley_server.core.attempts.window import ANSWER_TOKENS
+from parley_server.core.ports import Agent
+from parley_server.core.streams.watches import LONGEST_WATCH_S
+from parley_server.core.turns.machine import OVERTIME_S
+from parley_server.rpc.options import Limits, options
+from parley_server.rpc.tls import BadCertificate, Renewing, TlsFiles
+
+if TYPE_CHECKING:
+    from parley_server.telemetry.metrics import Metrics
+
+UNKNOWN_CONTEXT_TOKENS = 16_384
+"""Assumed for a model whose context is not known."""
+
+
+def verifier_for(settings: Settings) -> JwtVerifier | JwksVerifier:
+    """Return who checks tokens.
+
+    Raises: BadSettings.
+    """
+
+    def with_keys(keys: Sequence[Key]) -> JwtVerifier:
+        return JwtVerifier(
+            keys,
+            settings.auth_issuer or "",
+            settings.auth_audience or "",
+            settings.auth_tenant_claim,
+            require_scopes=settings.auth_require_scopes,
+        )
+
+    try:
+        if settings.auth_jwks_url is not None:
+            return JwksVerifier(JwksKeys(settings.auth_jwks_url), with_keys)
+        if settings.auth_keys_file is not None:
+            return with_keys(read_keys(settings.auth_keys_file))
+        if settings.auth_hs256_secret is not None:
+            return with_keys([Key(settings.auth_hs256_secret.get_secret_value().encode())])
+        return with_keys([])
+    except (ValueError, OSError) as error:
+        raise BadSettings(f"PARLEY_AUTH_…: {error}") from None
+
+
+def agent_for(settings: Settings) -> Agent:
+    """Return the configured agent, ready to run.
+
+    Raises: BadSettings.
+    """
+    local = None
+    if settings.local_model_url and settings.local_model_key:
+        local = (settings.local_model_url, settings.local_model_key.get_secret_value())
+    key = settings.openai_api_key
+    try:
+        return create_agent(
+            settings.agent or "",
+            openai_base_url=settings.openai_base_url,
+            openai_api_key=key.get_secret_value() if key else None,
+            local=local,
+        )
+    except ValueError as error:
+        raise BadSettings(f"PARLEY_AGENT: {error}") from None
+
+
+def turn_settings(settings: Settings, agent: Agent) -> TurnSettings:
+    """Return how turns are run with this agent.
+
+    Raises: BadSettings.
+    """
+    instructions = settings.instructions
+    if settings.instructions_file is not None:
+        try:
+            instructions = settings.instructions_file.read_text().strip()
+        except OSError as error:
+            raise BadSettings(f"PARLEY_INSTRUCTIONS_FILE: {error}") from None
+    model_tokens = agent.context_tokens or UNKNOWN_CONTEXT_TOKENS
+    return TurnSettings(
+        lease_s=settings.lease_s,
+        chat_timeout_s=settings.chat_timeout_s,
+        context_messages=settings.context_messages,
+        context_tokens=settings.context_tokens or max(256, model_tokens - ANSWER_TOKENS),
+        instructions=instructions,
+    )
+
+
+def metrics_for(settings: Settings) -> "Metrics | None":
+    """Return who counts, if anybody is to."""
+    if settings.metrics_listen is None:
+        return None
+    # Here, because it takes a tenth of a second that only those who want metrics are to pay.
+    from parley_server.telemetry.metrics import Metrics
+
+    return Metrics(settings.agent or "", settings.place)
+
+
+def server_options(settings: Settings, *, is_port_shared: bool) -> list[tuple[str, int]]:
+    """Return the options of gRPC's server."""
+    limits = Limits(
+        max_receive_bytes=settings.grpc_max_receive_bytes,
+        max_send_bytes=settings.grpc_max_send_bytes,
+        max_metadata_bytes=settings.grpc_max_metadata_bytes,
+        max_connections=settings.grpc_max_connections,
+        max_streams=settings.grpc_max_streams,
+        connection_age_s=settings.grpc_connection_age_s,
+        connection_idle_s=settings.grpc_connection_idle_s,
+        keepalive_s=settings.grpc_keepalive_s,
+        keepalive_timeout_s=settings.grpc_keepalive_timeout_s,
+        min_ping_s=settings.grpc_min_ping_s,
+    )
+    longest_call_s = max(settings.chat_timeout_s + OVERTIME_S, LONGEST_WATCH_S)
+    return options(limits, longest_call_s=longest_call_s, is_port_shared=is_port_shared)
+
+
+def certificate_for(settings: Settings) -> Renewing | None:
+    """Return what to speak TLS with; None: plaintext.
+
+    Raises: BadSettings.
+    """
+    files = TlsFiles.named(
+        settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file
+    )
+    try:
+        return None if files is None else Renewing(files)
+    except BadCertificate as error:
+        raise BadSettings(str(error)) from None

@@ -1,0 +1,184 @@
+"""A worker: one process's worth of Parley, put together, opened and closed.
+
+This file, `wiring` and `bootstrap`, which starts what a worker needs, are the only ones that name
+concrete adapters.
+"""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import uuid_utils.compat
+
+from parley_server.agents.catalog import close_agent
+from parley_server.config import BadSettings, Settings
+from parley_server.core.bells import Bells
+from parley_server.core.ports import NO_METER, Agent
+from parley_server.core.reading import Reads
+from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.machine import Turns
+from parley_server.process.readiness import Readiness
+from parley_server.process.wiring import (
+    agent_for,
+    certificate_for,
+    metrics_for,
+    server_options,
+    turn_settings,
+    verifier_for,
+)
+from parley_server.rpc.layers.admission import Admission
+from parley_server.rpc.server import Server
+from parley_server.storage.signals import NoSignals, PostgresSignals
+from parley_server.storage.store import PostgresStore
+
+if TYPE_CHECKING:
+    from parley_server.telemetry.metrics import Metrics
+
+
+class Worker:
+    """One process's worth of Parley."""
+
+    def __init__(
+        self, settings: Settings, *, agent: Agent | None = None, is_port_shared: bool = False
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            agent: answers instead of the one that the settings name.
+        Raises: BadSettings.
+        """
+        if settings.database_url is None:
+            raise BadSettings("PARLEY_DATABASE_URL: must be set for a worker")
+        self.settings = settings
+        self.agent = agent or agent_for(settings)
+        self.store = PostgresStore(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.db_pool_size,
+            lease_s=settings.lease_s,
+            is_prepared=settings.db_prepare,
+            has_row_security=settings.row_security,
+            max_turns_per_minute=settings.max_turns_per_minute,
+            max_attempts=settings.max_attempts,
+            wait_s=settings.store_wait_s,
+            owner_share=settings.owner_share,
+        )
+        self.signals = (
+            PostgresSignals(self.store.url, self.store.ending)
+            if settings.notify == "listen"
+            else NoSignals()
+        )
+        self.bells = Bells(self.signals)
+        self.metrics = metrics_for(settings)
+        self.metrics_port: int | None = None
+        self.turns = Turns(
+            self.store,
+            {"": self.agent, settings.agent or "": self.agent},
+            turn_settings(settings, self.agent),
+            uuid_utils.compat.uuid7,
+            self.bells,
+            self.metrics or NO_METER,
+        )
+        self.watches = Watches(self.store, self.turns.events, self.bells)
+        self.verifier = verifier_for(settings)
+        self.admission = Admission(
+            max_open_chats=settings.max_open_chats,
+            max_reads=settings.max_reads,
+            max_watches=settings.max_watches,
+            max_unsent_bytes=settings.max_unsent_bytes,
+            owner_share=settings.owner_share,
+            left_behind=lambda: self.turns.left_behind,
+        )
+        self.server = Server(
+            self.turns,
+            Reads(self.store, settings.chat_timeout_s),
+            self.watches,
+            self.verifier,
+            self.admission,
+            options=server_options(settings, is_port_shared=is_port_shared),
+            certificate=certificate_for(settings),
+            has_reflection=settings.reflection,
+            max_message_bytes=settings.max_message_bytes,
+            meter=self.metrics,
+        )
+        self.readiness = Readiness(
+            self.store,
+            self.verifier,
+            self.server.set_ready,
+            has_row_security=settings.row_security,
+        )
+        if self.metrics is not None:
+            self._add_gauges(self.metrics)
+
+    def _add_gauges(self, metrics: "Metrics") -> None:
+        """Say where each gauge is read."""
+        metrics.gauge("parley_open_turns", lambda: len(self.turns.runs))
+        metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
+        for name, what in self.admission.limited().items():
+            metrics.gauge("parley_limit_in_use", partial(attrgetter("in_use"), what), resource=name)
+            metrics.gauge("parley_limit", partial(attrgetter("limit"), what), resource=name)
+        for name, pool in self.store.pools().items():
+            metrics.gauge("parley_database_connections_in_use", pool.in_use, pool=name)
+            metrics.gauge("parley_database_requests_waiting", pool.waiting, pool=name)
+        if self.settings.auth_jwks_url is not None:
+            metrics.gauge("parley_jwks_age_seconds", self._jwks_age_s)
+
+    def _jwks_age_s(self) -> float:
+        age_s = self.verifier.keys_age_s
+        return math.inf if age_s is None else age_s
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        """Serve inside the block, and drain at its end.
+
+        Yields: the port.
+        Raises: UnsafeDatabase; DatabaseAway; BadSettings: an address cannot be had.
+        """
+        with ExitStack() as measuring:
+            if self.metrics is not None:
+                self._measure(self.metrics, measuring)
+            async with self._serving() as port:
+                yield port
+
+    def _measure(self, metrics: "Metrics", until: ExitStack) -> None:
+        until.enter_context(metrics.looking())
+        if self.settings.place is None and self.settings.metrics_listen is not None:
+            self.metrics_port = until.enter_context(metrics.page(self.settings.metrics_listen))
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[int]:
+        await self.readiness.wait_for_database()
+        await self.store.open()
+        self.signals.open(self._heard, self._heard_nothing)
+        try:
+            await self.readiness.warn_of_missing_limits()
+            await self.verifier.open()
+            port = await self._listen()
+            await self.readiness.open()
+            yield port
+        finally:
+            await self.readiness.close()
+            await self.server.drain(self.settings.drain_s)
+            await close_agent(self.agent)
+            await self.verifier.close()
+            await self.signals.close()
+            await self.store.close()
+
+    def _heard(self, topic: UUID) -> None:
+        """Pass a signal of another worker on."""
+        self.bells.heard(topic)
+        self.turns.runs.heard(topic)
+
+    def _heard_nothing(self) -> None:
+        """Let everybody look who may have missed a signal."""
+        self.bells.ring_all()
+        self.turns.runs.heard_nothing()
+
+    async def _listen(self) -> int:
+        try:
+            return await self.server.start(self.settings.listen)
+        except RuntimeError:
+            raise BadSettings(f"PARLEY_LISTEN: {self.settings.listen} cannot be had") from None

@@ -1,0 +1,283 @@
+"""How much a worker takes on at once, and how much of it for one owner.
+
+    Chat, StreamChat     PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
+    CancelTurn           as many, counted by themselves: the way to free a place is never taken
+    WatchConversation    PARLEY_MAX_WATCHES
+    all others           PARLEY_MAX_READS
+    answers not taken    PARLEY_MAX_UNSENT_BYTES
+    watches' messages    `unsent`
+
+Of each, one owner may have a share, PARLEY_OWNER_SHARE: what goes beyond is refused before it costs
+anything, and nobody else is refused for it. A call keeps its place until its answer is sent.
+
+Answers that nobody takes stay in memory for as long as their connection does, and gRPC cannot take
+them back. So an owner with too many of them is refused before its next call does anything. What was
+read may still be refused then, since it can be read again; the answer to a turn is always sent.
+
+Messages on their way are bounded too, and taken in turn between owners (`core.turnstile`). Of
+callers without a token the newest are waited for.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
+from math import ceil
+from typing import Any, Protocol
+from uuid import UUID
+
+from parley_server.core.errors import Overloaded
+from parley_server.core.turnstile import Turnstile
+from parley_server.rpc.layers.call_record import current_call
+from parley_server.rpc.layers.types import Context, Method
+from parley_server.rpc.layers.unsent import Unsent
+
+RECEIVING = 32
+"""How many requests' messages may be on their way at once: most are there with their metadata."""
+RECEIVING_FROM_ONE = 8
+"""How many of them may be one owner's."""
+STRANGERS = 128
+"""How many messages of callers without a token may be on their way at once: 8 KiB each."""
+STRANGERS_OF_ONE = 8
+"""How many of them may be one connection's."""
+HEALTH_WATCHES = 500
+"""How many watches of the worker's health there may be: nobody needs a token for one."""
+HEALTH_WATCHES_OF_ONE = 4
+"""How many of them may be one connection's."""
+SENDING = 4
+"""How many messages of streams are made in one round of the loop. Others wait in turn."""
+PAGES = 8
+"""How many pages are read and made at once; half of them for one owner. Others wait in turn."""
+
+Others = Callable[[], Mapping[Hashable, int]]
+
+
+def _none() -> Mapping[Hashable, int]:
+    return {}
+
+
+class Limited(Protocol):
+    """Something of which there is so much and no more."""
+
+    @property
+    def in_use(self) -> int: ...
+
+    @property
+    def limit(self) -> int: ...
+
+
+class Places:
+    """So many at once, a share of them for each owner, and no more."""
+
+    def __init__(self, limit: int, owner_limit: int, *, others: Others = _none) -> None:
+        """Make room.
+
+        Args:
+            owner_limit: how many one owner may have.
+            others: how many places are taken without a call, by owner.
+        """
+        self.limit = limit
+        self._owner_limit = owner_limit
+        self._others = others
+        self._taken: Counter[Hashable] = Counter()
+        self._total = 0
+
+    @property
+    def in_use(self) -> int:
+        """How many are taken, by calls or without one."""
+        return self._total + sum(self._others().values())
+
+    def take(self, owner: Hashable) -> None:
+        """Take a place. Raises: Overloaded: there is none, or the owner has its share."""
+        others = self._others()
+        if self._total + sum(others.values()) >= self.limit:
+            raise Overloaded
+        if self._taken[owner] + others.get(owner, 0) >= self._owner_limit:
+            raise Overloaded(is_owner_only=True)
+        self._taken[owner] += 1
+        self._total += 1
+
+    def leave(self, owner: Hashable) -> None:
+        """Give it back."""
+        self._total -= 1
+        self._taken[owner] -= 1
+        if not self._taken[owner]:
+            del self._taken[owner]
+
+
+class Arrivals:
+    """So many at once: one more ends the one that has waited longest. Of each key so many only.
+
+    For callers of whom nothing is known: whoever sends a message whole is not in it for long.
+    """
+
+    def __init__(self, limit: int, limit_of_key: int) -> None:
+        self.limit = limit
+        self._limit_of_key = limit_of_key
+        self._waiting: dict[asyncio.Timeout, Hashable] = {}
+        self._by_key: Counter[Hashable] = Counter()
+
+    @property
+    def in_use(self) -> int:
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def of(self, key: Hashable, most_s: float) -> AsyncIterator[None]:
+        """Wait inside the block for something to arrive.
+
+        Raises: Overloaded: the key has its share; TimeoutError: it took too long, or others came.
+        """
+        if self._by_key[key] >= self._limit_of_key:
+            raise Overloaded(is_owner_only=True)
+        async with asyncio.timeout(most_s) as timeout:
+            if len(self._waiting) >= self.limit:
+                oldest = next(iter(self._waiting))
+                self._forget(oldest)
+                oldest.reschedule(0)
+            self._waiting[timeout] = key
+            self._by_key[key] += 1
+            try:
+                yield
+            finally:
+                self._forget(timeout)
+
+    def _forget(self, timeout: asyncio.Timeout) -> None:
+        if timeout in self._waiting:
+            key = self._waiting.pop(timeout)
+            self._by_key[key] -= 1
+            if not self._by_key[key]:
+                del self._by_key[key]
+
+
+class UnsentAnswers:
+    """The bytes of answers that were given to gRPC and not taken by their callers yet."""
+
+    def __init__(self, limit_bytes: int, owner_share: float) -> None:
+        self.limit = limit_bytes
+        self._owner_limit_bytes = int(limit_bytes * owner_share)
+        self._bytes: Counter[UUID] = Counter()
+        self.in_use = 0
+
+    def check(self, owner: UUID, size: int = 1) -> None:
+        """Raise Overloaded unless the owner may have as many bytes more."""
+        if self.in_use + size > self.limit:
+            raise Overloaded
+        if self._bytes[owner] + size > self._owner_limit_bytes:
+            raise Overloaded(is_owner_only=True)
+
+    def add(self, owner: UUID, size: int) -> None:
+        self._bytes[owner] += size
+        self.in_use += size
+
+    def remove(self, owner: UUID, size: int) -> None:
+        self.in_use -= size
+        self._bytes[owner] -= size
+        if not self._bytes[owner]:
+            del self._bytes[owner]
+
+
+class Admission:
+    """A worker's places, by method."""
+
+    def __init__(
+        self,
+        *,
+        max_open_chats: int,
+        max_reads: int,
+        max_watches: int,
+        max_unsent_bytes: int,
+        owner_share: float,
+        left_behind: Others,
+    ) -> None:
+        """Make room.
+
+        Args:
+            owner_share: how much of everything one owner may have, above 0 and up to 1.
+            left_behind: how many turns go on without a call, by owner.
+        """
+
+        def shared(limit: int, others: Others = _none) -> Places:
+            return Places(limit, ceil(limit * owner_share), others=others)
+
+        self.open_chats = shared(max_open_chats, left_behind)
+        self.reads = shared(max_reads)
+        self.watches = shared(max_watches)
+        self.health_watches = Places(HEALTH_WATCHES, HEALTH_WATCHES_OF_ONE)
+        self.cancels = shared(max_open_chats)
+        self._by_method: Mapping[str, Places] = {
+            "Chat": self.open_chats,
+            "StreamChat": self.open_chats,
+            "CancelTurn": self.cancels,
+            "WatchConversation": self.watches,
+        }
+        self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)
+        self.unsent_of_watches = Unsent()
+        self.sending = Turnstile(SENDING)
+        self.pages = Turnstile(PAGES, width_of_key=PAGES // 2)
+        self.receiving = Turnstile(RECEIVING, width_of_key=RECEIVING_FROM_ONE)
+        self.strangers = Arrivals(STRANGERS, STRANGERS_OF_ONE)
+
+    def places_for(self, method: str) -> Places:
+        """Return where a method's calls take a place."""
+        return self._by_method.get(method, self.reads)
+
+    def limited(self) -> Mapping[str, Limited]:
+        """Return everything that is limited, by the name that metrics have for it."""
+        return {
+            "open_chats": self.open_chats,
+            "cancels": self.cancels,
+            "reads": self.reads,
+            "watches": self.watches,
+            "health_watches": self.health_watches,
+            "unsent_answer_bytes": self.unsent,
+            "unsent_watch_bytes": self.unsent_of_watches,
+            "pages": self.pages,
+            "requests_arriving": self.receiving,
+            "strangers_requests_arriving": self.strangers,
+        }
+
+
+def admitted(places: Places, unsent: UnsentAnswers, method: Method, *, is_read: bool) -> Method:
+    """Take a place until the answer is sent, and count the answer until then if it comes whole.
+
+    An owner that leaves its answers untaken is refused here, before anything is done for it.
+
+    Args:
+        is_read: the answer may be thrown away and asked for again.
+    """
+
+    async def with_place(request: Any, context: Context) -> Any:
+        owner = current_call.get().owner_id
+        unsent.check(owner)
+        places.take(owner)
+        context.add_done_callback(lambda _: places.leave(owner))  # type: ignore[arg-type] # by position
+        answer = await method(request, context)
+        if answer is not None:
+            size = answer.ByteSize()
+            if is_read:
+                try:
+                    unsent.check(owner, size)
+                except Overloaded:
+                    del answer  # the error holds on to this frame, for as long as it is told
+                    raise
+            unsent.add(owner, size)
+            context.add_done_callback(
+                lambda _: unsent.remove(owner, size)  # type: ignore[arg-type] # the same
+            )
+        return answer
+
+    return with_place
+
+
+def limited(places: Places, method: Method) -> Method:
+    """Take a place, of those that a connection may have, for as long as the call lasts."""
+
+    async def with_place(request: Any, context: Context) -> Any:
+        key = context.peer()
+        places.take(key)
+        try:
+            return await method(request, context)
+        finally:
+            places.leave(key)
+
+    return with_place

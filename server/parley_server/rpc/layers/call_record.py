@@ -1,0 +1,49 @@
+"""What is known of the call under way: who makes it, and what its log line will say."""
+
+import random
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from parley_server.core.errors import ScopeMissing, Unauthenticated
+from parley_server.core.model import Caller, Owner
+
+READ = "parley.read"
+WRITE = "parley.write"
+
+
+@dataclass(slots=True)
+class Call:
+    """One RPC."""
+
+    id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")
+    """The call id: names the RPC in the logs and in RequestInfo."""
+    caller: Caller | None = None
+    """Who makes it; of one that acts for a user, that user with the caller's scopes."""
+    acting: Owner | None = None
+    """Who the token's own user is, while it acts for another one."""
+    request_id: str = ""
+    turn_id: str = ""
+    is_repeatable: bool = True
+    """False: it may have opened a turn that has no request id, and would open another one."""
+
+    @property
+    def owner_id(self) -> UUID:
+        """Whose share of the worker this call takes from, once its token is checked."""
+        if self.caller is None:
+            raise Unauthenticated
+        return self.caller.owner.id
+
+    def owner(self, scope: str) -> Owner:
+        """Return whose data this call is about.
+
+        Raises: ScopeMissing: the caller's token is held to scopes and lacks this one.
+        """
+        if self.caller is None:
+            raise Unauthenticated
+        if self.caller.scopes is not None and scope not in self.caller.scopes:
+            raise ScopeMissing(scope)
+        return self.caller.owner
+
+
+current_call: ContextVar[Call] = ContextVar("current_call")

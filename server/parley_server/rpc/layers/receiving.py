@@ -1,0 +1,83 @@
+"""Waiting for a request's message, and refusing bytes that are no such message."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from grpc.aio import EOF  # type: ignore[attr-defined] # its types lack it
+
+from parley_server.core.errors import InvalidRequest, Overloaded, Violation
+from parley_server.core.turnstile import Turnstile
+from parley_server.rpc.layers.admission import Arrivals
+from parley_server.rpc.layers.call_record import current_call
+from parley_server.rpc.layers.types import Context, Method
+
+
+class Malformed:
+    """Stands for a request whose bytes are no such message."""
+
+
+MALFORMED = Malformed()
+NO_MESSAGE = Violation("", "MALFORMED", "the bytes are no message of this method's type")
+RECEIVE_S = 10.0
+"""How long a request's message may take to arrive once its call has begun."""
+NOT_THERE = Violation("", "INCOMPLETE", "the message did not arrive soon after its metadata")
+
+
+def received(receiving: Turnstile, method: Method) -> Method:
+    """Wait for the request's message, in turn between owners.
+
+    Args:
+        receiving: how many messages may be on their way at once.
+    """
+
+    async def with_request(_: Any, context: Context) -> Any:
+        is_receiving = False
+        try:
+            async with asyncio.timeout(RECEIVE_S), receiving.of(current_call.get().owner_id):
+                is_receiving = True
+                request = await context.read()
+        except TimeoutError:
+            if is_receiving:
+                raise InvalidRequest([NOT_THERE]) from None
+            raise Overloaded(is_owner_only=True) from None
+        return await method(_whole(request), context)
+
+    return with_request
+
+
+def received_from_strangers(strangers: Arrivals, method: Method) -> Method:
+    """Wait for the request's message of a caller without a token.
+
+    Args:
+        strangers: how many messages may be on their way at once.
+    """
+
+    async def with_request(_: Any, context: Context) -> Any:
+        try:
+            async with strangers.of(context.peer(), RECEIVE_S):
+                request = await context.read()
+        except TimeoutError:
+            raise InvalidRequest([NOT_THERE]) from None
+        return await method(_whole(request), context)
+
+    return with_request
+
+
+def _whole(request: Any) -> Any:
+    """Return a request. Raises: InvalidRequest: its bytes are no such message."""
+    if request is MALFORMED or request is EOF:
+        raise InvalidRequest([NO_MESSAGE])
+    return request
+
+
+def tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return a parser that returns MALFORMED where this one raises."""
+
+    def parse(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except Exception:  # whatever the parser raises, it means this
+            return MALFORMED
+
+    return parse

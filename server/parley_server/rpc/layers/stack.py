@@ -1,0 +1,115 @@
+"""What every call of Parley's own services goes through, from the outside in.
+
+    0. metered          only if there are metrics; counts what callers are sent
+    1. told_errors      outermost, so that no call ends without a status of Parley's
+    2. logged           sees the end of every call, refused ones included
+    3. authenticated    before the request is taken from the connection
+    4. admitted         beyond what a worker takes at once, nothing more is done for a call. Behind
+                        the token: that a worker is busy is for its callers to know, and a
+                        remembered token is checked faster than a refusal is sent
+    5. received         waits for the request, within bounds; bytes that are no such message are
+                        refused here, not in gRPC
+       the servicer's method
+
+To gRPC all of Parley's methods take a stream of requests, since it hands such a call over before
+its first message has arrived. On the wire that is the same. Otherwise a stranger without a token
+could have the worker hold as many unfinished messages as it has streams.
+
+Health is metered and received, and else left alone, reflection altogether. The layers are put
+around a method once, when it is first called; gRPC asks an interceptor at every call.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from parley_server.core.ports import TokenVerifier
+from parley_server.core.tracing import Trace, current_trace
+from parley_server.rpc.door import Door
+from parley_server.rpc.layers.access_log import logged
+from parley_server.rpc.layers.admission import Admission, admitted, limited
+from parley_server.rpc.layers.authentication import authenticated
+from parley_server.rpc.layers.metering import CallMeter, count_unknown, metered
+from parley_server.rpc.layers.receiving import received, received_from_strangers, tolerant
+from parley_server.rpc.layers.status import told_errors
+from parley_server.rpc.layers.types import Metadata
+
+OWN_PACKAGE = "/parley."
+HEALTH = "/grpc.health."
+
+
+class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes none at run time
+    """Puts the layers around every method of Parley's own services."""
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        admission: Admission,
+        door: Door,
+        meter: CallMeter | None = None,
+    ) -> None:
+        self._verifier = verifier
+        self._admission = admission
+        self._door = door
+        self._meter = meter
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        name = handler_call_details.method
+        if not name.startswith(HEALTH):
+            await self._door.enter()
+        handler = await continuation(handler_call_details)
+        if handler is None and self._meter is not None:
+            count_unknown(self._meter)
+        if handler is None or not name.startswith((OWN_PACKAGE, HEALTH)):
+            return handler
+        current_trace.set(trace_of(handler_call_details.invocation_metadata))
+        known, wrapped = self._wrapped.get(name, (None, None))
+        if known is not handler:
+            wrapped = self._wrap(name, handler)
+            self._wrapped[name] = (handler, wrapped)
+        return wrapped
+
+    def _wrap(self, name: str, handler: Any) -> Any:
+        method = handler.unary_stream or handler.unary_unary
+        admission = self._admission
+        short_name = name.rpartition("/")[2]
+        if name.startswith(OWN_PACKAGE):
+            method = received(admission.receiving, method)
+            places = admission.places_for(short_name)
+            is_read = places is admission.reads
+            method = admitted(places, admission.unsent, method, is_read=is_read)
+            method = authenticated(self._verifier, method)
+            method = logged(short_name, method)
+        else:
+            if handler.response_streaming:
+                method = limited(admission.health_watches, method)
+            method = received_from_strangers(admission.strangers, method)
+        method = told_errors(method)
+        if self._meter is not None:
+            method = metered(self._meter, name, handler, method)
+        kind = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return kind(method, tolerant(handler.request_deserializer), handler.response_serializer)
+
+
+def trace_of(metadata: Metadata) -> Trace | None:
+    """Return the trace of a call. None: its metadata names none, or more than one."""
+    parent, state = "", ""
+    for key, value in metadata:
+        if key == "traceparent":
+            if parent:
+                return None
+            parent = str(value)
+        elif key == "tracestate":
+            # One list in several parts, by the specification.
+            state = f"{state},{value!s}" if state else str(value)
+    return Trace.read(parent, state) if parent else None

@@ -1,0 +1,36 @@
+"""Every call ends with a status of Parley's."""
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from parley_server.core.patience import wait_until
+from parley_server.rpc.errors import told
+from parley_server.rpc.layers.call_record import Call, current_call
+from parley_server.rpc.layers.types import Context, Method
+
+
+def told_errors(method: Method) -> Method:
+    """Turn whatever a call ends with into a status."""
+
+    async def with_told_errors(request: Any, context: Context) -> Any:  # noqa: RET503 - abort raises
+        call = Call()
+        current_call.set(call)
+        if (time_left_s := context.time_remaining()) is not None:
+            wait_until(asyncio.get_running_loop().time() + time_left_s)
+        try:
+            return await method(request, context)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the caller is gone, or the server stops
+            failure: BaseException = error  # would end the call without a status
+        except grpc.aio.AbortError:
+            raise  # by health's own servicer: its caller has been told
+        except Exception as error:
+            failure = error
+        what = told(failure, call.id, is_repeatable=call.is_repeatable)
+        await context.abort(what.code, what.text, what.trailing_metadata)
+
+    return with_told_errors

@@ -1,0 +1,1 @@
+"""The schema: its tables, versions, migrations and policies, and reaching a database."""

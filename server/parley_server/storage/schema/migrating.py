@@ -1,0 +1,75 @@
+"""Applying migrations, by Alembic. Imported by `schema.migrate`, and only if there is any."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from parley_server.storage.schema.reaching import UnsafeDatabase, options_of
+
+_ADVISORY_LOCK = 0x7061726C6579  # "parley"
+
+_ADVICE = {
+    "25006": "the database takes no writes, so name the one that does, or wait for the failover",
+    "42501": "let PARLEY_MIGRATE_DATABASE_URL name the role that owns the tables",
+    "55P03": "a table is in use for longer than 5 s, so run it again when that has ended",
+}
+"""What mends a migration that failed, by SQLSTATE."""
+
+
+def migrate(url: str) -> list[str]:
+    """Do what `schema.migrate` says.
+
+    Raises: UnsafeDatabase.
+    """
+    with changing(url) as connection:
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        before = _current(connection)
+        command.upgrade(config, "head")
+        applied = ScriptDirectory.from_config(config).iterate_revisions("head", before)
+        return [revision.revision for revision in applied][::-1]
+
+
+@contextmanager
+def changing(url: str) -> Iterator[sqlalchemy.Connection]:
+    """Change the schema inside the block, all or nothing, one process at a time.
+
+    Raises: UnsafeDatabase: it cannot be done.
+    """
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        # libpq reads the URL, as everywhere: SQLAlchemy knows no several or encoded hosts.
+        creator=lambda: psycopg.connect(url, options=options_of(url, statement_timeout="15min")),
+    )
+    try:
+        with engine.begin() as connection:
+            connection.execute(
+                sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
+            )
+            connection.execute(sqlalchemy.text("SET LOCAL lock_timeout = '5s'"))
+            yield connection
+    except sqlalchemy.exc.DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        name = type(error.orig).__name__
+        advice = _ADVICE.get(state or "", "look into the log of the database")
+        raise UnsafeDatabase(f"nothing was migrated ({name} {state}): {advice}") from None
+    finally:
+        engine.dispose()
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _current(connection: sqlalchemy.Connection) -> str:
+    """Return the database's revision; "base" for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision() or "base"

@@ -1,0 +1,296 @@
+"""Metrics, on a port of their own, in Prometheus' text format (decision 0013).
+
+    one worker        keeps its numbers in memory, and serves the page itself
+    several           each keeps them in files that it has mapped into memory, one set for each
+                      place; their parent reads the files and serves the sum
+
+The page is made in a thread of its own (`metrics_page`), from what is in memory or in those files:
+nobody waits for it, and it needs no database. No label has values that callers choose.
+"""
+
+import asyncio
+import glob
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Generic, Literal, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    disable_created_metrics,
+    make_wsgi_app,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from parley_server.config import BadSettings
+from parley_server.core.errors import LeaseLost, ParleyError
+from parley_server.core.failures import reason_of
+from parley_server.core.model import Answer, FinishReason, Usage
+from parley_server.telemetry.metrics_page import page
+
+LOOK_S = 1.0
+"""How often gauges are looked at."""
+MEMORY = "/dev/shm"  # noqa: S108 - a folder with a name of our own is made in it
+"""Where files are kept in memory, on Linux. Elsewhere, a busy disk could hold a worker up."""
+CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+
+GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
+    "parley_open_turns": ("livesum", "Turns whose agent runs now."),
+    "parley_watches": ("livesum", "Calls of WatchConversation that are open now."),
+    "parley_limit_in_use": ("livesum", "How much of a limited resource is in use now."),
+    "parley_limit": ("livesum", "How much of it there is."),
+    "parley_database_connections_in_use": (
+        "livesum",
+        "Connections to Postgres that run a statement or are being made now, by pool.",
+    ),
+    "parley_database_requests_waiting": (
+        "livesum",
+        "Statements that wait for a connection to Postgres now, by pool.",
+    ),
+    "parley_jwks_age_seconds": (
+        "livemax",
+        "Seconds since the issuer last said what its keys are, +Inf: never; the oldest worker's.",
+    ),
+}
+"""Name: how several workers' are put together, and the help text. See `Metrics.gauge`."""
+
+T = TypeVar("T")
+
+
+class _Children(dict[str, T], Generic[T]):
+    """A series' children by one label, each looked up in the library once."""
+
+    def __init__(self, make: Callable[[str], T]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, label: str) -> T:
+        child = self[label] = self._make(label)
+        return child
+
+
+class Metrics:
+    """A worker's numbers: those of its calls (`rpc.metering`) and of its turns (`core.ports`)."""
+
+    def __init__(self, agent: str, place: int | None = None) -> None:
+        """Make every series, without a value yet.
+
+        Args:
+            agent: what turns of the default agent count under.
+            place: of several workers, this one's: it goes on counting where the one before it in
+                its place was killed. The parent has set PROMETHEUS_MULTIPROC_DIR then.
+        """
+        if place is not None:
+            values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._agent = agent
+        self._gauges: dict[str, Gauge] = {}
+        self._looks: list[tuple[Gauge, Callable[[], float]]] = []
+        self._methods: dict[tuple[str, str, str], _MethodMeter] = {}
+        of_method = ["grpc_type", "grpc_service", "grpc_method"]
+        self._started = self._counter("grpc_server_started", "Calls that have arrived.", *of_method)
+        self._handled = self._counter(
+            "grpc_server_handled", "Calls that have ended, by status.", *of_method, "grpc_code"
+        )
+        self._handling = self._histogram(
+            "grpc_server_handling_seconds",
+            "Seconds from a call's arrival to its end.",
+            CALL_SECONDS,
+            *of_method,
+        )
+        turns = self._counter(
+            "parley_turns",
+            "Attempts at turns that ended here: COMPLETED, CANCELLED, or why they failed.",
+            "agent",
+            "outcome",
+        )
+        tokens = self._counter(
+            "parley_tokens",
+            "Tokens that agents have told of: input, output, and cached_input, a part of input.",
+            "agent",
+            "type",
+        )
+        seconds = self._histogram(
+            "parley_agent_seconds", "Seconds that an agent ran for a turn.", AGENT_SECONDS, "agent"
+        )
+        self._replays = self._counter(
+            "parley_replays", "Answers that were given again under their request id.", "agent"
+        )
+        self._lost = self._counter(
+            "parley_leases_lost", "Attempts whose turn was taken over by another one.", "agent"
+        )
+        self._taken_over = self._counter(
+            "parley_takeovers", "Turns taken over from workers that had let their lease pass."
+        )
+        self._turns = _Children(
+            lambda agent: _Children(lambda outcome: turns.labels(agent, outcome))
+        )
+        self._seconds = _Children(seconds.labels)
+        self._tokens = _Children(lambda agent: _Children(lambda kind: tokens.labels(agent, kind)))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=tuple(buckets))
+
+    # Calls
+
+    def method(self, kind: str, service: str, name: str) -> "_MethodMeter":
+        key = (kind, service, name)
+        if key not in self._methods:
+            self._methods[key] = _MethodMeter(
+                self._started.labels(*key),
+                _Children(lambda code: self._handled.labels(*key, code)),
+                self._handling.labels(*key),
+            )
+        return self._methods[key]
+
+    # Turns
+
+    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
+        name = agent or self._agent
+        self._seconds[name].observe(seconds)
+        if usage is not None:
+            tokens = self._tokens[name]
+            tokens["input"].inc(usage.input_tokens or 0)
+            tokens["output"].inc(usage.output_tokens or 0)
+            tokens["cached_input"].inc(usage.cached_input_tokens or 0)
+
+    def answered(self, agent: str, answer: Answer) -> None:
+        is_cancelled = answer.finish_reason is FinishReason.CANCELLED
+        self._turns[agent or self._agent]["CANCELLED" if is_cancelled else "COMPLETED"].inc()
+
+    def failed(self, agent: str, error: ParleyError) -> None:
+        if isinstance(error, LeaseLost):
+            self._lost.labels(agent or self._agent).inc()
+            return
+        reason = reason_of(error)
+        self._turns[agent or self._agent][reason.value if reason else "CONVERSATION_GONE"].inc()
+
+    def replayed(self, agent: str) -> None:
+        self._replays.labels(agent or self._agent).inc()
+
+    def taken_over(self) -> None:
+        self._taken_over.inc()
+
+    # Gauges
+
+    def gauge(self, name: str, read: Callable[[], float], **labels: str) -> None:
+        """Look at something once a second, for a gauge of GAUGES.
+
+        Args:
+            read: returns at once, and does not fail. It is called on the worker's loop.
+        """
+        if name not in self._gauges:
+            mode, text = GAUGES[name]
+            self._gauges[name] = Gauge(
+                name, text, list(labels), registry=self.registry, multiprocess_mode=mode
+            )
+        gauge = self._gauges[name]
+        self._looks.append((gauge.labels(**labels) if labels else gauge, read))
+
+    @contextmanager
+    def page(self, listen: str) -> Iterator[int]:
+        """Serve this worker's numbers inside the block. Yields: the port. Raises: BadSettings."""
+        with page(listen, make_wsgi_app(self.registry)) as port:
+            yield port
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look at all gauges inside the block, now and once a second."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            timer = loop.call_later(LOOK_S, look)  # first: one that fails is looked at again
+            for gauge, read in self._looks:
+                gauge.set(read())
+
+        look()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+class _MethodMeter:
+    """The series of one method."""
+
+    def __init__(self, started: Counter, handled: _Children[Counter], seconds: Histogram) -> None:
+        self._started = started
+        self._handled = handled
+        self._seconds = seconds
+
+    def started(self) -> None:
+        self._started.inc()
+
+    def handled(self, code: str, seconds: float) -> None:
+        self._handled[code].inc()
+        self._seconds.observe(seconds)
+
+
+class Places:
+    """The files of several workers' numbers, a set for each place."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self.registry = CollectorRegistry()
+        """The sum of them all."""
+        self.registry.register(_Sum(folder))
+
+    def environment(self, place: int) -> dict[str, str]:
+        """Return what a worker needs to count there."""
+        return {"PROMETHEUS_MULTIPROC_DIR": self._folder, "PARLEY_PLACE": str(place)}
+
+    def died(self, place: int) -> None:
+        """Drop what a dead worker's gauges said. What it had counted still counts."""
+        mark_process_dead(place, self._folder)  # type: ignore[no-untyped-call]
+
+
+class _Sum(MultiProcessCollector):
+    """Reads the files of all places."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        # A file that a worker has just made is empty for a moment, which the library cannot read.
+        files = [f for f in glob.glob(os.path.join(self._folder, "*.db")) if _is_begun(f)]
+        found: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _is_begun(file: str) -> bool:
+    with suppress(FileNotFoundError):  # its worker has just died
+        return os.path.getsize(file) > 0
+    return False
+
+
+@contextmanager
+def shared_page(listen: str) -> Iterator[Places]:
+    """Serve the sum of several workers' numbers inside the block.
+
+    Raises: BadSettings: the address cannot be had, or no folder to count in.
+    """
+    where = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
+    try:
+        made = tempfile.TemporaryDirectory(prefix="parley-metrics-", dir=where)
+    except OSError:
+        raise BadSettings(
+            "PARLEY_METRICS_LISTEN: several workers count in files, and no folder for them can be "
+            "made: set TMPDIR to one that can be written to"
+        ) from None
+    with made as folder:
+        places = Places(folder)
+        with page(listen, make_wsgi_app(places.registry)):
+            yield places
