@@ -1,8 +1,8 @@
 """One call of Chat or StreamChat, seen from the work that is done for it."""
 
 import asyncio
+from collections.abc import Callable
 
-from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.failures import Stop
 from parley_server.core.model import OnDisconnect
 
@@ -34,7 +34,7 @@ class Call:
         self.ends_at = self._cap_at if time_left_s is None else min(now + time_left_s, self._cap_at)
         self.gone: asyncio.Future[None] = self.loop.create_future()
         """Done when the caller is lost."""
-        self._attempt: Attempt | None = None
+        self._stop: Callable[[Stop], None] | None = None
         self._continues = on_disconnect is OnDisconnect.CONTINUE
 
     @property
@@ -54,13 +54,16 @@ class Call:
         """Take note that the caller is gone."""
         if not self.gone.done():
             self.gone.set_result(None)
-        if self._attempt is not None and not self._continues:
-            self._attempt.stop(Stop.CALLER_LOST)
+        if self._stop is not None and not self._continues:
+            self._stop(Stop.CALLER_LOST)
 
-    def runs(self, attempt: Attempt) -> asyncio.TimerHandle:
-        """Tie an attempt to this call. Returns: the timer that ends it with the call."""
-        self._attempt = attempt
+    def attach(self, stop: Callable[[Stop], None]) -> asyncio.TimerHandle:
+        """Have an attempt stopped when this call ends, or loses its caller.
+
+        Returns: the timer that stops it with the call.
+        """
+        self._stop = stop
         if self.gone.done() and not self._continues:
-            attempt.stop(Stop.CALLER_LOST)
+            stop(Stop.CALLER_LOST)
         why = Stop.TIMEOUT if self.run_ends_at == self._cap_at else Stop.CALLER_LOST
-        return self.loop.call_at(self.run_ends_at, attempt.stop, why)
+        return self.loop.call_at(self.run_ends_at, stop, why)

@@ -123,7 +123,7 @@ class Runs:
         """
         wait_until(call.run_ends_at)
         attempt = self._begin(owner, ask, lease, has_events)
-        timer = call.runs(attempt)
+        timer = call.attach(attempt.stop)
         heartbeat = Heartbeat(
             self._settings.lease_s / 3, lambda: self._renew(attempt), self.chores, self._loop
         )
