@@ -24,19 +24,14 @@ from parley_server.core.attempts.running import Runs, TurnSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
 from parley_server.core.errors import (
-    AttemptsExhausted,
     ParleyError,
-    RequestIdReused,
     StoreUnavailable,
     TurnNotFound,
-    TurnSuperseded,
 )
-from parley_server.core.failures import error_for
 from parley_server.core.model import (
     Answered,
     Ask,
     Completed,
-    FailureReason,
     Lease,
     Owner,
     Position,
@@ -51,6 +46,7 @@ from parley_server.core.reading import turn_named
 from parley_server.core.streams.following import Events, Following
 from parley_server.core.tasks import either, finished
 from parley_server.core.turns.claims import Claims
+from parley_server.core.turns.rules import CancelStep, Step, next_cancel_step, next_step
 from parley_server.core.turns.suspects import Suspects
 
 log = logging.getLogger("parley.turns")
@@ -203,30 +199,25 @@ class Turns:
                 found = await self._claims.claim(owner, ask, fingerprint, call)
             if isinstance(found, Lease):
                 return await self._run(owner, ask, found, call, following)
-
-            if found.fingerprint != fingerprint:
-                raise RequestIdReused(found.request_id or "")
-            if found.state in (TurnState.COMPLETED, TurnState.CANCELLED):
-                self._meter.replayed(ask.agent)
-                return _replayed(found)
-            if found.state is TurnState.RUNNING:
-                has_waited = True
-                if following is not None:
-                    following.follow(found)
-                found = await self._claims.ended(owner, found, call)
-                continue
-            if found.is_newest and found.is_cancel_requested:
-                await self.runs.end_cancelled(owner, found)
-                found = await self._store.turn(owner, found.conversation_id, found.id)
-                continue
-            _refuse(found, has_waited=has_waited)
-            if found.abandoned_attempts == 0:
-                found = await self._claims.reclaim(owner, found, call)
-                continue
-            with self._suspects.place(found.abandoned_attempts) as place:
-                found = await self._claims.reclaim_in_place(owner, found, call, place)
-                if isinstance(found, Lease):
-                    return await self._run(owner, ask, found, call, following)
+            match next_step(found, fingerprint, has_waited=has_waited):
+                case Step.REPLAY:
+                    self._meter.replayed(ask.agent)
+                    return _replayed(found)
+                case Step.WAIT:
+                    has_waited = True
+                    if following is not None:
+                        following.follow(found)
+                    found = await self._claims.ended(owner, found, call)
+                case Step.END_CANCELLED:
+                    await self.runs.end_cancelled(owner, found)
+                    found = await self._store.turn(owner, found.conversation_id, found.id)
+                case Step.RETAKE:
+                    found = await self._claims.reclaim(owner, found, call)
+                case Step.RETAKE_ALONE:
+                    with self._suspects.place(found.abandoned_attempts) as place:
+                        found = await self._claims.reclaim_in_place(owner, found, call, place)
+                        if isinstance(found, Lease):
+                            return await self._run(owner, ask, found, call, following)
 
     async def _run(
         self, owner: Owner, ask: Ask, lease: Lease, call: Call, following: Following | None
@@ -248,29 +239,16 @@ class Turns:
                 current = await self._store.turn(owner, turn.conversation_id, turn.id)
                 if current is None:
                     raise TurnNotFound(name.turn_id, name.request_id)
-                is_abandoned = current.error_reason is FailureReason.TURN_ABANDONED
-                is_to_stop = current.state is TurnState.FAILED and current.is_cancel_requested
-                if current.is_newest and (is_abandoned or is_to_stop):
-                    await self.runs.end_cancelled(owner, current)
-                    continue
-                if current.state is not TurnState.RUNNING or loop.time() >= deadline:
+                match next_cancel_step(current):
+                    case CancelStep.END_CANCELLED:
+                        await self.runs.end_cancelled(owner, current)
+                        continue
+                    case CancelStep.DONE:
+                        return current
+                if loop.time() >= deadline:
                     return current
                 look_s = min(self._bells.next_look_s(), deadline - loop.time())
                 await either(bell, timeout_s=look_s)
-
-
-def _refuse(turn: Turn, *, has_waited: bool) -> None:
-    """Raise why a turn that has failed is not run again.
-
-    Args:
-        has_waited: whether the call has waited for the attempt that failed.
-    """
-    if has_waited and (error := error_for(turn.error_reason)):
-        raise error  # the answer that the call waited for
-    if not turn.is_newest:
-        raise TurnSuperseded(turn.id)
-    if turn.error_reason is FailureReason.ATTEMPTS_EXHAUSTED:
-        raise AttemptsExhausted(turn.id, turn.spent_attempts)
 
 
 def _replayed(turn: Turn) -> Answered:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
 from uuid import UUID
 
 from hypothesis import given
@@ -11,32 +11,9 @@ from hypothesis import strategies as st
 from parley_server.core.model import HistoryPage, Message, Role, Turn, TurnState
 from parley_server.core.streams.cursor import Cursor
 from parley_server.core.streams.pages import Page
+from support.values import NOW, a_turn
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STATES = {"complete": TurnState.COMPLETED, "cancel": TurnState.CANCELLED, "fail": TurnState.FAILED}
-
-
-def a_turn(number: int, user_sequence: int) -> Turn:
-    return Turn(
-        id=UUID(int=number),
-        conversation_id=UUID(int=0),
-        request_id=None,
-        fingerprint=b"",
-        agent="",
-        state=TurnState.RUNNING,
-        attempt=1,
-        user_sequence=user_sequence,
-        response_sequence=None,
-        error_reason=None,
-        error_text="",
-        create_time=NOW,
-        end_time=None,
-        context=None,
-        answer=None,
-        is_newest=True,
-        fence=1,
-        is_cancel_requested=False,
-    )
 
 
 class Talk:
@@ -52,7 +29,8 @@ class Talk:
         is_open = newest is not None and newest.state is TurnState.RUNNING
         if what == "begin" and not is_open:
             self._say(Role.USER, len(self.turns))
-            self.turns.append(a_turn(len(self.turns), len(self.messages)))
+            number = len(self.turns)
+            self.turns.append(a_turn(id=UUID(int=number), user_sequence=len(self.messages)))
         elif what == "retry" and newest is not None and newest.state is TurnState.FAILED:
             self._change(state=TurnState.RUNNING, attempt=newest.attempt + 1)
         elif what == "append" and not is_open:
@@ -68,9 +46,7 @@ class Talk:
         self.messages.append(Message(sequence, role, "", (), UUID(int=turn), NOW, None, "", None))
 
     def _change(self, **changes: object) -> None:
-        turn = self.turns[-1]
-        values = {name: getattr(turn, name) for name in Turn.__dataclass_fields__}
-        self.turns[-1] = Turn(**{**values, **changes})
+        self.turns[-1] = replace(self.turns[-1], **changes)  # type: ignore[arg-type]
 
     def all_behind(self, after_sequence: int) -> list[Message | Turn]:
         """Return what a watch has to tell: each turn's last state behind its last message."""

@@ -1,0 +1,85 @@
+"""What comes next for a call whose turn is there already: the design's tables, as functions.
+
+| the turn is | and | then |
+|---|---|---|
+| of another message | | RequestIdReused |
+| COMPLETED, CANCELLED | | REPLAY |
+| RUNNING | | WAIT |
+| FAILED | newest, to be stopped | END_CANCELLED |
+| FAILED | the call has waited for it, and the failure is the turn's own | that failure |
+| FAILED | not newest | TurnSuperseded |
+| FAILED | has had all its attempts | AttemptsExhausted |
+| FAILED | its last worker went away | RETAKE_ALONE |
+| FAILED | otherwise | RETAKE |
+"""
+
+from enum import Enum, auto
+
+from parley_server.core.errors import AttemptsExhausted, RequestIdReused, TurnSuperseded
+from parley_server.core.failures import error_for
+from parley_server.core.model import FailureReason, Turn, TurnState
+
+
+class Step(Enum):
+    """What a call does next."""
+
+    REPLAY = auto()
+    """Give the turn's answer again."""
+    WAIT = auto()
+    """Wait for the attempt that runs, and look again."""
+    END_CANCELLED = auto()
+    """Close the turn with what was said: CancelTurn was recorded, and no worker runs it."""
+    RETAKE = auto()
+    """Take the turn for a new attempt."""
+    RETAKE_ALONE = auto()
+    """The same, once this worker's place for turns that may end a worker is free."""
+
+
+def next_step(turn: Turn, fingerprint: bytes, *, has_waited: bool) -> Step:
+    """Decide what a call of Chat or StreamChat does next.
+
+    Args:
+        turn: the one that has the call's request id.
+        fingerprint: of what the call asks for.
+        has_waited: whether the call has waited for an attempt to end.
+    Raises: RequestIdReused, TurnSuperseded, AttemptsExhausted, and the failure of an attempt that
+        the call has waited for.
+    """
+    if turn.fingerprint != fingerprint:
+        raise RequestIdReused(turn.request_id or "")
+    match turn.state:
+        case TurnState.COMPLETED | TurnState.CANCELLED:
+            return Step.REPLAY
+        case TurnState.RUNNING:
+            return Step.WAIT
+    if turn.is_newest and turn.is_cancel_requested:
+        return Step.END_CANCELLED
+    if has_waited and (error := error_for(turn.error_reason)):
+        raise error
+    if not turn.is_newest:
+        raise TurnSuperseded(turn.id)
+    if turn.error_reason is FailureReason.ATTEMPTS_EXHAUSTED:
+        raise AttemptsExhausted(turn.id, turn.spent_attempts)
+    return Step.RETAKE_ALONE if turn.abandoned_attempts else Step.RETAKE
+
+
+class CancelStep(Enum):
+    """What a call of CancelTurn does next."""
+
+    DONE = auto()
+    """Return the turn as it stands."""
+    WAIT = auto()
+    """Wait for the worker that runs it."""
+    END_CANCELLED = auto()
+    """Close the turn with what was said: no worker runs it."""
+
+
+def next_cancel_step(turn: Turn) -> CancelStep:
+    """Decide what CancelTurn does next, once the cancel is recorded."""
+    if turn.state is TurnState.RUNNING:
+        return CancelStep.WAIT
+    is_abandoned = turn.error_reason is FailureReason.TURN_ABANDONED
+    is_to_stop = turn.state is TurnState.FAILED and turn.is_cancel_requested
+    if turn.is_newest and (is_abandoned or is_to_stop):
+        return CancelStep.END_CANCELLED
+    return CancelStep.DONE
