@@ -91,13 +91,15 @@ async def test_answers_that_an_owner_does_not_take_are_its_own_trouble(
         await service.chat(
             "x" * 120_000, user="mallory", conversation_id=conversation_id, allow_missing=True
         )
+    unsent = service.worker.admission.unsent
+    while unsent.in_use:  # the turns' own answers are on their way
+        await asyncio.sleep(0.01)
     page = pb.GetHistoryRequest(conversation_id=conversation_id, page_size=1000)
     async with connected(service, CLOSED) as connection:
         for _ in range(6):
             await connection.send(
                 connection.call("GetHistory", MALLORY, message(page.SerializeToString()))[1]
             )
-        unsent = service.worker.admission.unsent
         while unsent.in_use < 1_800_000:
             await asyncio.sleep(0.01)
 
