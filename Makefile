@@ -28,6 +28,8 @@ in_client = if { $($(1)_IS_THERE); } >/dev/null 2>&1; then $(MAKE) --no-print-di
 	else echo "Skipped: make $@ needs $($(1)_NEEDS), for clients/$(1)" >&2; test "$$PARLEY_CI" != 1; fi
 in_clients = $(foreach client,$(CLIENTS),{ $(call in_client,$(client),$(1)); } &&) true
 
+SQL := server/parley_server/storage/statements/sql
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run chat test test-go test-node test-java torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
 
@@ -110,7 +112,8 @@ $(DESCRIPTORS): $(PROTO_FILES) $(STAMP)
 	@# The details of errors, too: in a status they are of any type, and JSON needs to know which.
 	@$(PROTOC) --include_imports --include_source_info -o $@ $(PROTO_FILES) google/rpc/error_details.proto
 
-gen: $(STAMP) ## Generate the stubs of every client from the protos
+gen: $(STAMP) ## Generate the stubs of every client from the protos, and the SQL of every statement for reading
+	@$(BIN)/python tools/render_sql.py $(SQL)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTO_FILES)
 	@# A file without a service gets an empty stub, which nobody imports.
@@ -120,7 +123,9 @@ gen: $(STAMP) ## Generate the stubs of every client from the protos
 released: $(STAMP) ## Take the protos as they are for the contract that later ones must not break
 	@$(PROTOC) --include_imports -o protos/released.binpb $(PROTO_FILES)
 
-gen-check: $(STAMP) ## Check that the committed stubs are what the protos say
+gen-check: $(STAMP) ## Check that what is committed is what `make gen` generates
+	@$(BIN)/python tools/render_sql.py build/sql
+	@diff -rq build/sql $(SQL) >&2 || { echo "the statements have changed: run \`make gen\`" >&2; exit 1; }
 	@$(BIN)/python tests/gen_check.py
 	@$(call in_clients,gen-check)
 

@@ -45,3 +45,4 @@ def _append() -> Executable:
 
 
 APPEND = compiled(_append())
+"""Store pieces of an answer under way, under the fence."""

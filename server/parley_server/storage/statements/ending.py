@@ -170,8 +170,14 @@ def _forget_events() -> Executable:
 
 
 RENEW = compiled(_renew())
+"""Move the lease's end, and return whether the turn is to be stopped."""
 FINISH = compiled(_finish(has_events=False))
+"""Write the answer, end the turn, and free the conversation, under the fence."""
 FINISH_WITH_EVENTS = compiled(_finish(has_events=True))
+"""The same, and remove the pieces that were stored for those who followed the turn."""
 FAIL = compiled(_fail())
+"""End the attempt as failed, unless the turn is to be stopped; return which of the two."""
 REQUEST_CANCEL = compiled(_request_cancel())
+"""Record that a turn is to be stopped."""
 FORGET_EVENTS = compiled(_forget_events())
+"""Remove the stored pieces of turns that nobody can follow any more."""

@@ -306,9 +306,16 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
 
 
 CLAIM = compiled(_claim(is_limited=False))
+"""Open a turn in a conversation that is there, and take its lease; or say why not."""
 CLAIM_LIMITED = compiled(_claim(is_limited=True))
+"""The same, unless the owner has opened as many turns within a minute as it may."""
 CLAIM_NEW = compiled(_claim_new(is_limited=False))
+"""Open the first turn of a conversation that this statement creates."""
 CLAIM_NEW_LIMITED = compiled(_claim_new(is_limited=True))
+"""The same, unless the owner has opened as many turns within a minute as it may."""
 CREATE = compiled(_create())
+"""Create a conversation under an id of the caller's, unless it is there."""
 RECLAIM = compiled(_reclaim(is_new_attempt=True))
+"""Take a failed or abandoned turn for a new attempt, if it is the newest and has one left."""
 TAKE_OVER = compiled(_reclaim(is_new_attempt=False))
+"""Take an abandoned turn that is to be stopped, to close it without another attempt."""

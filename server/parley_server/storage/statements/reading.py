@@ -289,14 +289,23 @@ def _turns_since() -> Select[Any]:
 
 
 TURN_BY_REQUEST = compiled(_turn(turn.c.request_id == REQUEST))
+"""Read the turn of a request id, as it stands now."""
 TURN_BY_ID = compiled(_turn(turn.c.id == TURN, turn.c.conversation_id == CONVERSATION))
+"""Read a turn by its id, as it stands now."""
 TURNS_SINCE = compiled(_turns_since())
+"""Read the newest turn that had begun by a sequence, and those behind it."""
 STANDING = compiled(_standing())
+"""Read how a conversation stands: its length, its open turn, its fence."""
 WINDOW = compiled(_window())
+"""Read the newest answered messages that fit what the agent is shown."""
 EVENTS = compiled(_events())
+"""Read the stored pieces of an attempt behind an index."""
 HISTORY_OLDEST_FIRST = compiled(_history(newest_first=False))
+"""Read a page of messages, oldest first, with the conversation's length."""
 HISTORY_NEWEST_FIRST = compiled(_history(newest_first=True))
+"""Read a page of messages, newest first, with the conversation's length."""
 CONVERSATIONS = compiled(_conversations())
+"""Read the first page of an owner's conversations, most recently active first."""
 CONVERSATIONS_AFTER = compiled(
     _conversations(
         tuple_(conversation.c.update_time, conversation.c.id)
@@ -306,3 +315,4 @@ CONVERSATIONS_AFTER = compiled(
         )
     )
 )
+"""Read the page of conversations behind a place in that list."""

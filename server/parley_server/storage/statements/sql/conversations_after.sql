@@ -1,0 +1,24 @@
+-- CONVERSATIONS_AFTER: Read the page of conversations behind a place in that list.
+-- Rendered by `make gen`. DO NOT EDIT.
+
+SELECT
+  conversation.id,
+  conversation.title,
+  conversation.create_time,
+  conversation.update_time,
+  conversation.last_sequence,
+  conversation.preview,
+  CASE
+    WHEN (
+      conversation.lease_expires_at > CURRENT_TIMESTAMP
+    )
+    THEN conversation.open_turn_id
+  END AS anon_1
+FROM conversation
+WHERE
+  conversation.owner_id = %(owner)s
+  AND (conversation.update_time, conversation.id) < (%(after_time)s, %(after_id)s)
+ORDER BY
+  conversation.update_time DESC,
+  conversation.id DESC
+LIMIT %(limit)s;

@@ -1,0 +1,38 @@
+-- FAIL: End the attempt as failed, unless the turn is to be stopped; return which of the two.
+-- Rendered by `make gen`. DO NOT EDIT.
+
+WITH held AS (
+  SELECT
+    conversation.last_sequence AS last_sequence,
+    conversation.fence AS fence,
+    conversation.open_turn_id AS open_turn_id,
+    conversation.lease_expires_at AS lease_expires_at,
+    conversation.update_time AS update_time
+  FROM conversation
+  WHERE
+    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+), ended AS (
+  UPDATE turn SET state = 'FAILED', error_reason = %(reason)s, error_text = %(text)s, end_time = CURRENT_TIMESTAMP
+  FROM held
+  WHERE
+    turn.owner_id = %(owner)s
+    AND turn.id = %(turn)s
+    AND held.fence = %(fence)s
+    AND held.open_turn_id = turn.id
+    AND turn.cancel_requested_time IS NULL
+  RETURNING turn.id, turn.response_sequence
+), freed AS (
+  UPDATE conversation SET open_turn_id = NULL, lease_expires_at = NULL
+  FROM ended
+  WHERE
+    conversation.owner_id = %(owner)s
+    AND conversation.id = %(conversation)s
+    AND ended.id = conversation.open_turn_id
+)
+SELECT
+  ended.id IS NULL AS anon_1
+FROM held
+LEFT OUTER JOIN ended
+  ON TRUE
+WHERE
+  held.fence = %(fence)s AND held.open_turn_id = %(turn)s;

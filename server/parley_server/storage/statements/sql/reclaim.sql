@@ -1,0 +1,69 @@
+-- RECLAIM: Take a failed or abandoned turn for a new attempt, if it is the newest and has one left.
+-- Rendered by `make gen`. DO NOT EDIT.
+
+WITH held AS (
+  SELECT
+    conversation.last_sequence AS last_sequence,
+    conversation.fence AS fence,
+    conversation.open_turn_id AS open_turn_id,
+    conversation.lease_expires_at AS lease_expires_at,
+    conversation.update_time AS update_time
+  FROM conversation
+  WHERE
+    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+), retaken AS (
+  UPDATE turn SET state = 'RUNNING', attempt = (
+    turn.attempt + 1
+  ), spent_attempts = (
+    turn.spent_attempts + CASE
+      WHEN (
+        turn.error_reason IN ('CALLER_LOST', 'WORKER_DRAINED')
+      )
+      THEN 0
+      ELSE 1
+    END
+  ), abandoned_attempts = CASE WHEN (
+    turn.state = 'RUNNING'
+  ) THEN turn.abandoned_attempts + 1 ELSE 0 END, error_reason = NULL, error_text = NULL, end_time = NULL
+  FROM held
+  WHERE
+    turn.owner_id = %(owner)s
+    AND turn.id = %(turn)s
+    AND (
+      turn.state = 'RUNNING' OR turn.state = 'FAILED'
+    )
+    AND turn.cancel_requested_time IS NULL
+    AND turn.spent_attempts + CASE
+      WHEN (
+        turn.error_reason IN ('CALLER_LOST', 'WORKER_DRAINED')
+      )
+      THEN 0
+      ELSE 1
+    END < %(max_attempts)s
+    AND turn.user_sequence = held.last_sequence
+    AND (
+      held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
+    )
+  RETURNING turn.id, turn.attempt
+), taken AS (
+  UPDATE conversation SET fence = (
+    conversation.fence + 1
+  ), open_turn_id = retaken.id, lease_expires_at = (
+    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL)
+  ), update_time = CURRENT_TIMESTAMP
+  FROM retaken
+  WHERE
+    conversation.owner_id = %(owner)s
+    AND conversation.id = %(conversation)s
+    AND retaken.id = %(turn)s
+), events_gone AS (
+  DELETE FROM turn_event USING   retaken
+  WHERE
+    turn_event.owner_id = %(owner)s
+    AND turn_event.turn_id = %(turn)s
+    AND retaken.id = turn_event.turn_id
+)
+SELECT
+  retaken.attempt,
+  held.fence + 1 AS anon_1
+FROM held, retaken;

@@ -1,0 +1,45 @@
+-- TAKE_OVER: Take an abandoned turn that is to be stopped, to close it without another attempt.
+-- Rendered by `make gen`. DO NOT EDIT.
+
+WITH held AS (
+  SELECT
+    conversation.last_sequence AS last_sequence,
+    conversation.fence AS fence,
+    conversation.open_turn_id AS open_turn_id,
+    conversation.lease_expires_at AS lease_expires_at,
+    conversation.update_time AS update_time
+  FROM conversation
+  WHERE
+    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+), retaken AS (
+  UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP), error_reason = NULL, error_text = NULL, end_time = NULL
+  FROM held
+  WHERE
+    turn.owner_id = %(owner)s
+    AND turn.id = %(turn)s
+    AND (
+      turn.state = 'RUNNING'
+      OR turn.state = 'FAILED'
+      AND turn.cancel_requested_time IS NOT NULL
+    )
+    AND turn.user_sequence = held.last_sequence
+    AND (
+      held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
+    )
+  RETURNING turn.id, turn.attempt
+), taken AS (
+  UPDATE conversation SET fence = (
+    conversation.fence + 1
+  ), open_turn_id = retaken.id, lease_expires_at = (
+    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL)
+  )
+  FROM retaken
+  WHERE
+    conversation.owner_id = %(owner)s
+    AND conversation.id = %(conversation)s
+    AND retaken.id = %(turn)s
+)
+SELECT
+  retaken.attempt,
+  held.fence + 1 AS anon_1
+FROM held, retaken;

@@ -1,0 +1,60 @@
+-- TURNS_SINCE: Read the newest turn that had begun by a sequence, and those behind it.
+-- Rendered by `make gen`. DO NOT EDIT.
+
+SELECT
+  turn.id,
+  turn.conversation_id,
+  turn.request_id,
+  turn.fingerprint,
+  turn.agent,
+  turn.state,
+  turn.attempt,
+  turn.user_sequence,
+  turn.response_sequence,
+  turn.error_reason,
+  turn.error_text,
+  turn.create_time,
+  turn.end_time,
+  turn.context_first_sequence,
+  turn.context_message_count,
+  turn.context_omitted_count,
+  turn.cancel_requested_time IS NOT NULL AS anon_1,
+  turn.spent_attempts,
+  turn.abandoned_attempts,
+  conversation.last_sequence,
+  conversation.fence,
+  conversation.lease_expires_at,
+  (
+    conversation.open_turn_id = turn.id
+    AND conversation.lease_expires_at > CURRENT_TIMESTAMP
+  ) IS TRUE AS anon_2,
+  '',
+  NULL AS anon_3,
+  message.usage,
+  message.model,
+  message.finish_reason
+FROM turn
+JOIN conversation
+  ON conversation.owner_id = %(owner)s AND conversation.id = turn.conversation_id
+LEFT OUTER JOIN message
+  ON message.owner_id = %(owner)s
+  AND message.conversation_id = turn.conversation_id
+  AND message.sequence = turn.response_sequence
+WHERE
+  turn.owner_id = %(owner)s
+  AND turn.conversation_id = %(conversation)s
+  AND turn.user_sequence >= COALESCE(
+    (
+      SELECT
+        MAX(begun.user_sequence) AS max_1
+      FROM turn AS begun
+      WHERE
+        begun.owner_id = %(owner)s
+        AND begun.conversation_id = %(conversation)s
+        AND begun.user_sequence <= %(since)s
+    ),
+    %(since)s
+  )
+ORDER BY
+  turn.user_sequence
+LIMIT %(limit)s;

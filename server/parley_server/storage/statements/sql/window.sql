@@ -1,0 +1,68 @@
+-- WINDOW: Read the newest answered messages that fit what the agent is shown.
+-- Rendered by `make gen`. DO NOT EDIT.
+
+SELECT
+  sized.sequence,
+  sized.role,
+  sized.content,
+  sized.tool_calls,
+  sized.finish_reason,
+  CASE
+    WHEN (
+      sized.total_with_states <= %(max_bytes)s
+    )
+    THEN sized.opaque_state
+  END AS anon_1
+FROM (
+  SELECT
+    tail.sequence AS sequence,
+    tail.role AS role,
+    tail.content AS content,
+    tail.tool_calls AS tool_calls,
+    tail.finish_reason AS finish_reason,
+    tail.opaque_state AS opaque_state,
+    tail.role <> 'USER' OR tail.next_role = 'ASSISTANT' AS is_answered,
+    SUM(
+      CASE
+        WHEN (
+          tail.role <> 'USER' OR tail.next_role = 'ASSISTANT'
+        )
+        THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
+        ELSE 0
+      END
+    ) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
+    SUM(
+      CASE
+        WHEN (
+          tail.role <> 'USER' OR tail.next_role = 'ASSISTANT'
+        )
+        THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
+        ELSE 0
+      END + COALESCE(OCTET_LENGTH(tail.opaque_state), 0)
+    ) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total_with_states
+  FROM (
+    SELECT
+      message.sequence AS sequence,
+      message.role AS role,
+      message.content AS content,
+      message.tool_calls AS tool_calls,
+      message.finish_reason AS finish_reason,
+      message.opaque_state AS opaque_state,
+      LAG(message.role) OVER (ORDER BY message.sequence DESC) AS next_role
+    FROM message
+    WHERE
+      message.owner_id = %(owner)s
+      AND message.conversation_id = %(conversation)s
+      AND message.sequence < %(before)s
+    ORDER BY
+      message.sequence DESC
+    LIMIT %(lookback)s
+  ) AS tail
+  ORDER BY
+    tail.sequence DESC
+) AS sized
+WHERE
+  sized.is_answered AND sized.total <= %(max_bytes)s
+ORDER BY
+  sized.sequence DESC
+LIMIT %(limit)s;
