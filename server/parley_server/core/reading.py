@@ -12,7 +12,7 @@ from parley_server.core.model import (
     TurnName,
 )
 from parley_server.core.ports import Store
-from parley_server.core.tasks import Outliving
+from parley_server.core.tasks import Tasks
 
 
 class Reads:
@@ -25,7 +25,8 @@ class Reads:
             cap_s: the server's cap on one call.
         """
         self._store = store
-        self._outliving = Outliving(cap_s)
+        self._tasks = Tasks()
+        self._cap_s = cap_s
 
     async def history(
         self,
@@ -42,7 +43,7 @@ class Reads:
 
         Raises: ConversationNotFound; SequenceNotReached: it has not come to min_sequence yet.
         """
-        page = await self._outliving.run(
+        page = await self._tasks.shielded(
             self._store.history(
                 owner,
                 conversation_id,
@@ -60,14 +61,14 @@ class Reads:
         self, owner: Owner, after: ConversationCursor | None, limit: int
     ) -> ConversationPage:
         """Read a page of the owner's conversations, the most recently active first."""
-        return await self._outliving.run(self._store.conversations(owner, after, limit))
+        return await self._tasks.shielded(self._store.conversations(owner, after, limit))
 
     async def turn(self, owner: Owner, name: TurnName) -> Turn:
         """Read a turn.
 
         Raises: TurnNotFound.
         """
-        return await self._outliving.run(turn_named(self._store, owner, name, may_be_behind=True))
+        return await self._tasks.shielded(turn_named(self._store, owner, name, may_be_behind=True))
 
 
 async def turn_named(

@@ -1,4 +1,4 @@
-"""Work that goes on in the background, outlives its caller, or is tried again."""
+"""Work in the background: it outlives its caller, is repeated, or is tried again."""
 
 import asyncio
 import math
@@ -12,41 +12,57 @@ RETRY_PAUSE_S = 0.2
 T = TypeVar("T")
 
 
-class Outliving:
-    """Runs each statement in a task of its own, which a lost caller does not cancel.
+class Tasks:
+    """Background work: each task is kept until it ends, and no caller cancels it.
 
     A statement that is cancelled on its way can cost its connection (decision 0004).
     """
 
-    def __init__(self, cap_s: float = math.inf) -> None:
-        """Run nothing yet.
+    def __init__(self, on_error: Callable[[BaseException], None] | None = None) -> None:
+        """Start nothing yet.
 
         Args:
-            cap_s: how long a caller waits for one statement.
+            on_error: called with what a task has raised; None: that is for who awaits it.
         """
-        self._cap_s = cap_s
+        self._on_error = on_error
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.get_running_loop()
 
-    async def run(self, statement: Coroutine[Any, Any, T]) -> T:
-        """Return what the statement returns; cancelling this leaves the statement alone.
+    def __len__(self) -> int:
+        return len(self._tasks)
 
-        Raises: StoreUnavailable: it takes longer than the cap.
-        """
-        task = asyncio.create_task(statement)
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin some work, which goes on whatever becomes of its caller."""
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._end)
-        if self._cap_s < math.inf:
-            loop = asyncio.get_running_loop()
-            await finished(task, loop, loop.time() + self._cap_s)
+        return task
+
+    async def shielded(self, work: Coroutine[Any, Any, T], cap_s: float = math.inf) -> T:
+        """Return what the work returns; cancelling this leaves the work alone.
+
+        Args:
+            cap_s: how long to wait for it.
+        Raises: StoreUnavailable: it takes longer than the cap.
+        """
+        task = self.start(work)
+        if cap_s < math.inf:
+            await finished(task, self._loop, self._loop.time() + cap_s)
             if not task.done():
                 raise StoreUnavailable
             return task.result()
         return await asyncio.shield(task)
 
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until all that has begun has ended, or the time is over."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # it may be that nobody waits for it any more
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._on_error is not None:
+            self._on_error(error)
 
 
 class Heartbeat:
@@ -59,7 +75,7 @@ class Heartbeat:
         self,
         interval_s: float,
         beat: Callable[[], Coroutine[None, None, None]],
-        tasks: set[asyncio.Task[None]],
+        tasks: Tasks,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._interval_s = interval_s
@@ -75,12 +91,9 @@ class Heartbeat:
         self._timer.cancel()
 
     def _due(self) -> None:
-        task = self._loop.create_task(self._beat())
-        self._tasks.add(task)
-        task.add_done_callback(self._beaten)
+        self._tasks.start(self._beat()).add_done_callback(self._beaten)
 
-    def _beaten(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _beaten(self, _: asyncio.Task[None]) -> None:
         if not self._is_cancelled:
             self._timer = self._loop.call_later(self._interval_s, self._due)
 

@@ -63,7 +63,7 @@ async def _serve(
     """Serve until a signal comes, or the event given to `on_ready` is set; then drain."""
     signals = OsSignals()
     worker = Worker(settings, is_port_shared=is_port_shared)
-    signals.on_second = worker.turns.runs.end_all
+    signals.on_second = worker.turns.attempts.end_all
     starting = asyncio.create_task(_until_stopped(worker, signals, on_ready))
     signals.on_first = starting.cancel
     with suppress(asyncio.CancelledError):
@@ -78,4 +78,4 @@ async def _until_stopped(
         _keep_for_good()
         on_ready(port, signals.stop)
         await signals.stop.wait()
-        log.info("draining", open_turns=len(worker.turns.runs))
+        log.info("draining", open_turns=len(worker.turns.attempts))

@@ -9,7 +9,7 @@ from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, read_keys
 from parley_server.config import BadSettings, Settings
 from parley_server.core.attempts.running import TurnSettings
-from parley_server.core.attempts.window import ANSWER_TOKENS
+from parley_server.core.attempts.window import ANSWER_TOKENS, WindowSettings
 from parley_server.core.ports import Agent
 from parley_server.core.streams.watches import LONGEST_WATCH_S
 from parley_server.core.turns.machine import OVERTIME_S
@@ -85,9 +85,11 @@ def turn_settings(settings: Settings, agent: Agent) -> TurnSettings:
     return TurnSettings(
         lease_s=settings.lease_s,
         chat_timeout_s=settings.chat_timeout_s,
-        context_messages=settings.context_messages,
-        context_tokens=settings.context_tokens or max(256, model_tokens - ANSWER_TOKENS),
-        instructions=instructions,
+        window=WindowSettings(
+            context_messages=settings.context_messages,
+            context_tokens=settings.context_tokens or max(256, model_tokens - ANSWER_TOKENS),
+            instructions=instructions,
+        ),
     )
 
 

@@ -115,7 +115,7 @@ class Worker:
 
     def _add_gauges(self, metrics: "Metrics") -> None:
         """Say where each gauge is read."""
-        metrics.gauge("parley_open_turns", lambda: len(self.turns.runs))
+        metrics.gauge("parley_open_turns", lambda: len(self.turns.attempts))
         metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
         for name, what in self.admission.limited().items():
             metrics.gauge("parley_limit_in_use", partial(attrgetter("in_use"), what), resource=name)
@@ -170,12 +170,12 @@ class Worker:
     def _heard(self, topic: UUID) -> None:
         """Pass a signal of another worker on."""
         self.bells.heard(topic)
-        self.turns.runs.heard(topic)
+        self.turns.attempts.keeping.heard(topic)
 
     def _heard_nothing(self) -> None:
         """Let everybody look who may have missed a signal."""
         self.bells.ring_all()
-        self.turns.runs.heard_nothing()
+        self.turns.attempts.keeping.missed()
 
     async def _listen(self) -> int:
         try:

@@ -128,7 +128,7 @@ async def test_more_calls_than_one_connection_takes_are_under_way_at_once(
     service = await start_service(ScriptedAgent(gate))
     async with AsyncParleyClient(f"127.0.0.1:{service.port}", token=a_token()) as client:
         calls = [asyncio.ensure_future(client.chat("hello")) for _ in range(150)]
-        while len(service.worker.turns.runs) < 150:
+        while len(service.worker.turns.attempts) < 150:
             await asyncio.sleep(0.05)
         gate.opened.set()
         assert {"HELLO"} == {(await call).response for call in calls}

@@ -123,7 +123,7 @@ async def test_lost_callers_and_drains_do_not_count(
         if n % 2:
             call.cancel()
         else:
-            service.worker.turns.runs.end_all()
+            service.worker.turns.attempts.end_all()
             assert ("UNAVAILABLE", "WORKER_DRAINED") == await refused(call)
         await failed(service, n)
     gate.opened.set()

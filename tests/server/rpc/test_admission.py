@@ -24,7 +24,7 @@ async def test_chats_beyond_the_limit_are_refused_and_told_when_to_come_back(
     gate = Gate()
     service = await start_service(ScriptedAgent(gate), max_open_chats=2, max_reads=1)
     open_ones = [asyncio.ensure_future(service.chat()) for _ in range(2)]
-    while len(service.worker.turns.runs) < 2:
+    while len(service.worker.turns.attempts) < 2:
         await asyncio.sleep(0.01)
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -74,7 +74,7 @@ async def test_turns_that_go_on_without_their_callers_keep_their_places(
     assert OVERLOADED == await refused(service.chat())
     gate.opened.set()
     await gate.closed.wait()
-    while len(service.worker.turns.runs):
+    while len(service.worker.turns.attempts):
         await asyncio.sleep(0.01)
     await service.chat()
 

@@ -38,7 +38,7 @@ async def test_one_owner_has_no_more_than_its_share_of_open_chats(
     gate = Gate()
     service = await start_service(ScriptedAgent(gate), max_open_chats=4, owner_share=0.5)
     calls = [asyncio.ensure_future(service.chat(user="mallory")) for _ in range(2)]
-    while len(service.worker.turns.runs) < 2:
+    while len(service.worker.turns.attempts) < 2:
         await asyncio.sleep(0.01)
 
     with pytest.raises(grpc.aio.AioRpcError, match="of this owner's calls") as caught:

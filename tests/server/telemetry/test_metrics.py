@@ -274,7 +274,7 @@ async def test_a_takeover_counts_where_it_is_taken_and_where_it_is_lost(
     elif by == "the next message":
         await winner.chat("next", conversation_id=conversation_id)
     else:
-        loser.worker.turns.runs.heard = lambda _: None  # type: ignore[method-assign]
+        loser.worker.turns.attempts.keeping.heard = lambda _: None  # type: ignore[method-assign]
         await winner.cancel(request_id="r")
     gate.opened.set()
     with suppress(grpc.aio.AioRpcError):

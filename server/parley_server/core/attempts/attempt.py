@@ -8,8 +8,9 @@ from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.errors import AgentError, AgentUnavailable
 from parley_server.core.failures import Stop, place
-from parley_server.core.model import AgentRun, Answer, Context, Lease, Owner
+from parley_server.core.model import AgentRun, Answer, Ask, Context, Lease, Owner
 from parley_server.core.ports import Agent
+from parley_server.core.tasks import Tasks
 
 log = logging.getLogger("parley.turns")
 
@@ -22,9 +23,15 @@ class Attempt:
     """
 
     def __init__(
-        self, owner: Owner, lease: Lease, agent: Agent, loop: asyncio.AbstractEventLoop
+        self,
+        owner: Owner,
+        ask: Ask,
+        lease: Lease,
+        agent: Agent,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.owner = owner
+        self.ask = ask
         self.lease = lease
         self.transcript = Transcript(agent.model)
         self.context: Context | None = None
@@ -32,7 +39,6 @@ class Attempt:
         self.events: EventLog | None = None
         """Where its events are stored, if a stream has started it."""
         self._agent = agent
-        self._loop = loop
         self._error: BaseException | None = None
         self._stopped: asyncio.Future[Stop] = loop.create_future()
 
@@ -40,7 +46,7 @@ class Attempt:
         if not self._stopped.done():
             self._stopped.set_result(why)
 
-    async def run(self, run: AgentRun, strays: set[asyncio.Task[None]]) -> Stop:
+    async def run(self, run: AgentRun, strays: Tasks) -> Stop:
         """Run the agent until something ends the attempt.
 
         Args:
@@ -49,9 +55,7 @@ class Attempt:
         """
         if self._stopped.done():
             return self._stopped.result()
-        task = self._loop.create_task(self._collect(run))
-        strays.add(task)
-        task.add_done_callback(strays.discard)
+        task = strays.start(self._collect(run))
         task.add_done_callback(self._agent_done)
         try:
             why = await self._stopped

@@ -1,8 +1,21 @@
 """What the agent is shown of a conversation."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from parley_server.core.model import Context, FinishReason, Role, Window, WindowMessage
+from parley_server.core.errors import StoreUnavailable
+from parley_server.core.model import (
+    Context,
+    FinishReason,
+    Lease,
+    Owner,
+    Role,
+    Window,
+    WindowMessage,
+)
+from parley_server.core.ports import Store
+from parley_server.core.tasks import Tasks
 
 BYTES_A_TOKEN = 4
 """How many bytes of text are counted as a token where no tokenizer is at hand."""
@@ -15,6 +28,15 @@ NO_TEXT = "(no text)"
 
 _WITHDRAWN = frozenset({FinishReason.CANCELLED, FinishReason.CONTENT_FILTER})
 """How a turn ends whose message, if it got no answer at all, is not to be told again."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSettings:
+    """How much agents are shown."""
+
+    context_messages: int
+    context_tokens: int
+    instructions: str = ""
 
 
 def budget_bytes(context_tokens: int, instructions: str) -> int:
@@ -77,3 +99,39 @@ def shortened(text: str, max_bytes: int) -> str:
     head = data[:half].decode(errors="ignore")
     tail = data[-half:].decode(errors="ignore")
     return head + CUT + tail
+
+
+class Windows:
+    """Reads what agents are shown."""
+
+    def __init__(self, store: Store, settings: WindowSettings, tasks: Tasks) -> None:
+        self._store = store
+        self._settings = settings
+        self._tasks = tasks
+
+    async def read(self, owner: Owner, lease: Lease, message: str) -> Window:
+        """Read the window of a turn that has been opened.
+
+        Args:
+            message: the turn's own.
+        Raises: StoreUnavailable.
+        """
+        settings = self._settings
+        max_bytes = budget_bytes(settings.context_tokens, settings.instructions)
+        newest_first: list[WindowMessage] = []
+        if lease.user_sequence > 1:
+            newest_first = await self._store.window(
+                owner,
+                lease,
+                max_messages=settings.context_messages - 1,
+                max_bytes=max(0, max_bytes - len(message.encode())),
+            )
+            before = newest_first[0].sequence if newest_first else 0
+            if before != lease.user_sequence - 1:
+                # The message before has no answer, and its turn cannot be run again any more.
+                self._tasks.start(self._forget_events(owner, lease))
+        return window_of(newest_first, lease.user_sequence, message, max_bytes)
+
+    async def _forget_events(self, owner: Owner, lease: Lease) -> None:
+        with suppress(StoreUnavailable):  # they are never read
+            await self._store.forget_events(owner, lease)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from parley_server.core.attempts.running import Runs
+from parley_server.core.attempts.running import Attempts
 from parley_server.core.bells import LOOK_WITH_SIGNALS_S, Bell, Bells
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.model import (
@@ -59,10 +59,10 @@ class FeedPage(NamedTuple):
 class Events:
     """The attempts that are followed on this worker."""
 
-    def __init__(self, store: Store, bells: Bells, runs: Runs) -> None:
+    def __init__(self, store: Store, bells: Bells, attempts: Attempts) -> None:
         self._store = store
         self._bells = bells
-        self._runs = runs
+        self._attempts = attempts
         self._feeds: WeakValueDictionary[tuple[UUID, UUID, int], Feed] = WeakValueDictionary()
 
     def feed(self, owner: Owner, source: Source) -> "Feed":
@@ -70,7 +70,7 @@ class Events:
         key = (owner.id, source.turn_id, source.attempt)
         feed = self._feeds.get(key)
         if feed is None:
-            feed = Feed(self._store, self._bells, self._runs, owner, source)
+            feed = Feed(self._store, self._bells, self._attempts, owner, source)
             self._feeds[key] = feed
         return feed
 
@@ -79,7 +79,7 @@ class Events:
 
         Looks fall on the same moments for all that wait, so that they can share a statement.
         """
-        if self._bells.reach_other_workers or self._runs.find(source.turn_id) is not None:
+        if self._bells.reach_other_workers or self._attempts.find(source.turn_id) is not None:
             return self._bells.next_look_s()
         return EVENT_LOOK_S - asyncio.get_running_loop().time() % EVENT_LOOK_S
 
@@ -93,11 +93,11 @@ class Feed:
     """
 
     def __init__(
-        self, store: Store, bells: Bells, runs: Runs, owner: Owner, source: Source
+        self, store: Store, bells: Bells, attempts: Attempts, owner: Owner, source: Source
     ) -> None:
         self._store = store
         self._bells = bells
-        self._runs = runs
+        self._attempts = attempts
         self._owner = owner
         self._source = source
         self._kept: list[StoredEvent] = []
@@ -117,7 +117,7 @@ class Feed:
 
     async def after(self, index: int) -> FeedPage:
         """Return what has been stored behind an index, up to a page of it."""
-        here = self._runs.find(self._source.turn_id)
+        here = self._attempts.find(self._source.turn_id)
         if here is not None and here.lease.attempt == self._source.attempt:
             return _page_of(here.events.stored if here.events else [], index)
         if self._end is None:

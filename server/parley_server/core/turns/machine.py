@@ -15,12 +15,12 @@ stream is such a call with somebody who watches it: `Following` tells which atte
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine, Hashable, Mapping
+from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
-from parley_server.core.attempts.running import Runs, TurnSettings
+from parley_server.core.attempts.running import Attempts, TurnSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
 from parley_server.core.errors import (
@@ -44,7 +44,7 @@ from parley_server.core.patience import wait_until
 from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
 from parley_server.core.reading import turn_named
 from parley_server.core.streams.following import Events, Following
-from parley_server.core.tasks import either, finished
+from parley_server.core.tasks import Tasks, either, finished
 from parley_server.core.turns.claims import Claims
 from parley_server.core.turns.rules import CancelStep, Step, next_cancel_step, next_step
 from parley_server.core.turns.suspects import Suspects
@@ -83,10 +83,10 @@ class Turns:
         self._claims = Claims(store, bells, ids, settings.lease_s)
         self._suspects = Suspects()
         self._meter = meter
-        self.runs = Runs(store, agents, settings, bells, meter)
-        self.events = Events(store, bells, self.runs)
+        self.attempts = Attempts(store, agents, settings, bells, meter)
+        self.events = Events(store, bells, self.attempts)
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks(_log_defect)
         self.left_behind: Counter[Hashable] = Counter()
         """By owner, how many calls have ended before the work for them has: their turns go on."""
         self.agent_names = frozenset(agents)
@@ -102,7 +102,7 @@ class Turns:
         Guarantees: promises 1 to 6 of the design. Cancelling it means that the caller is lost.
         """
         call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
-        work = self._begin(self._answer(owner, ask, call, None))
+        work = self._tasks.start(self._answer(owner, ask, call, None))
         try:
             await finished(work, self._loop, call.ends_at + OVERTIME_S)
             if not work.done():
@@ -124,7 +124,7 @@ class Turns:
         """
         call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
         following = Following(owner, self.events, self._bells)
-        work = self._begin(self._answer(owner, ask, call, following))
+        work = self._tasks.start(self._answer(owner, ask, call, following))
         try:
             seen = following.until(work, after, call.ends_at + OVERTIME_S)
             async with aclosing(seen):
@@ -141,7 +141,7 @@ class Turns:
         Raises: TurnNotFound, StoreUnavailable.
         Guarantees: a turn that ended stays as it is; against a finish, the first commit wins.
         """
-        work = self._begin(self._cancelled(owner, name))
+        work = self._tasks.start(self._cancelled(owner, name))
         await finished(work, self._loop, self._loop.time() + self._settings.chat_timeout_s)
         if not work.done():
             raise StoreUnavailable
@@ -153,20 +153,11 @@ class Turns:
         Returns once everything that this worker has begun is written down, or cannot be.
         """
         self._claims.drain()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_s)
-        self.runs.end_all()
-        self.runs.close()
-        for rest in (self._tasks, self.runs.chores):
-            if rest:
-                await asyncio.wait(rest, timeout=OVERTIME_S)
-
-    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Do some work in a task that outlives its caller."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
+        await self._tasks.wait(grace_s)
+        self.attempts.end_all()
+        self.attempts.close()
+        for rest in (self._tasks, self.attempts.tasks):
+            await rest.wait(OVERTIME_S)
 
     def _leave(self, owner: Owner, call: Call, work: asyncio.Task[Answered]) -> None:
         """Take note that a call has ended, whether or not its work has."""
@@ -179,12 +170,6 @@ class Turns:
         self.left_behind[owner_id] -= 1
         if not self.left_behind[owner_id]:
             del self.left_behind[owner_id]
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, ParleyError):
-            log.error("call failed", extra={"error": type(error).__name__})
 
     async def _answer(
         self, owner: Owner, ask: Ask, call: Call, following: Following | None
@@ -209,7 +194,7 @@ class Turns:
                         following.follow(found)
                     found = await self._claims.ended(owner, found, call)
                 case Step.END_CANCELLED:
-                    await self.runs.end_cancelled(owner, found)
+                    await self.attempts.ending.end_cancelled(owner, found)
                     found = await self._store.turn(owner, found.conversation_id, found.id)
                 case Step.RETAKE:
                     found = await self._claims.reclaim(owner, found, call)
@@ -224,7 +209,9 @@ class Turns:
     ) -> Answered:
         if following is not None:
             following.follow(lease)
-        return await self.runs.run(owner, ask, lease, call, has_events=following is not None)
+        return await self.attempts.run_turn(
+            owner, ask, lease, call, has_events=following is not None
+        )
 
     async def _cancelled(self, owner: Owner, name: TurnName) -> Turn:
         turn = await turn_named(self._store, owner, name)
@@ -232,7 +219,7 @@ class Turns:
         deadline = loop.time() + CANCEL_WAIT_S
         if turn.state is TurnState.RUNNING:
             await self._store.request_cancel(owner, turn)
-            self.runs.heard(turn.id)
+            self.attempts.keeping.heard(turn.id)
             self._bells.ring(turn.id)
         while True:
             with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
@@ -241,7 +228,7 @@ class Turns:
                     raise TurnNotFound(name.turn_id, name.request_id)
                 match next_cancel_step(current):
                     case CancelStep.END_CANCELLED:
-                        await self.runs.end_cancelled(owner, current)
+                        await self.attempts.ending.end_cancelled(owner, current)
                         continue
                     case CancelStep.DONE:
                         return current
@@ -249,6 +236,11 @@ class Turns:
                     return current
                 look_s = min(self._bells.next_look_s(), deadline - loop.time())
                 await either(bell, timeout_s=look_s)
+
+
+def _log_defect(error: BaseException) -> None:
+    if not isinstance(error, ParleyError):
+        log.error("call failed", extra={"error": type(error).__name__})
 
 
 def _replayed(turn: Turn) -> Answered:

@@ -33,7 +33,7 @@ async def caller_is_lost(service: Service, speaker: Speaker, call: Any) -> None:
 
 
 async def worker_is_drained(service: Service, speaker: Speaker, call: Any) -> None:
-    service.worker.turns.runs.end_all()
+    service.worker.turns.attempts.end_all()
 
 
 async def agent_raises(service: Service, speaker: Speaker, call: Any) -> None:
@@ -299,14 +299,14 @@ def blind(service: Service) -> None:
     async def sees_nothing(_: object) -> None:
         pass
 
-    service.worker.turns.runs._look_for_cancel = sees_nothing  # type: ignore[assignment]
+    service.worker.turns.attempts.keeping._look_for_cancel = sees_nothing  # type: ignore[assignment]
 
 
 async def has_said(service: Service) -> None:
     """Return once the worker has taken a piece of the answer."""
-    runs = service.worker.turns.runs
+    attempts_here = service.worker.turns.attempts
     while True:
-        attempts = list(runs._attempts.values())
+        attempts = list(attempts_here._attempts.values())
         if any(attempt.transcript.answer().text for attempt in attempts):
             return
         await asyncio.sleep(0.005)

@@ -1,0 +1,153 @@
+"""Writing down how attempts end: with an answer, as failed, or as cancelled."""
+
+import asyncio
+import logging
+
+from parley_server.core.attempts.attempt import Attempt
+from parley_server.core.attempts.transcript import Transcript
+from parley_server.core.attempts.window import Windows
+from parley_server.core.bells import Bells, topic_of
+from parley_server.core.errors import ConversationNotFound, LeaseLost, ParleyError, StoreUnavailable
+from parley_server.core.failures import reason_of
+from parley_server.core.model import Answer, Answered, Context, Failing, FailureReason, Owner, Turn
+from parley_server.core.ports import Meter, Store
+from parley_server.core.tasks import Tasks, insist
+
+log = logging.getLogger("parley.turns")
+
+FAILURE_WAIT_S = 1.0
+"""How long a caller waits for its turn's failure to be written down before it is told of it."""
+
+
+class Ending:
+    """Ends attempts, each under its fence: one that has lost its lease changes nothing."""
+
+    def __init__(
+        self,
+        store: Store,
+        windows: Windows,
+        bells: Bells,
+        meter: Meter,
+        tasks: Tasks,
+        lease_s: float,
+    ) -> None:
+        self._store = store
+        self._windows = windows
+        self._bells = bells
+        self._meter = meter
+        self._tasks = tasks
+        self._lease_s = lease_s
+
+    async def finish(
+        self, attempt: Attempt, answer: Answer, context: Context, deadline: float
+    ) -> Answered:
+        """Write the answer, again and again until the database says what became of it.
+
+        Args:
+            deadline: when to give up, on the loop's clock.
+        Raises: ConversationNotFound, LeaseLost, StoreUnavailable.
+        """
+        owner, lease = attempt.owner, attempt.lease
+        has_events = attempt.events is not None
+        sequence = await insist(
+            lambda: self._store.finish(owner, lease, answer, context, has_events=has_events),
+            deadline,
+        )
+        if sequence is None:
+            sequence = await self._written_before(attempt, answer, deadline)
+        return Answered(
+            conversation_id=lease.conversation_id,
+            turn_id=lease.turn_id,
+            user_sequence=lease.user_sequence,
+            response_sequence=sequence,
+            answer=answer,
+            context=context,
+            is_replayed=False,
+        )
+
+    async def _written_before(self, attempt: Attempt, answer: Answer, deadline: float) -> int:
+        """Return the answer's sequence, if an earlier try had been carried out."""
+        owner, lease = attempt.owner, attempt.lease
+        turn = await insist(
+            lambda: self._store.turn(owner, lease.conversation_id, lease.turn_id), deadline
+        )
+        if turn is None:
+            raise ConversationNotFound(lease.conversation_id)
+        is_ours = turn.attempt == lease.attempt and turn.answer == answer
+        if is_ours and turn.response_sequence is not None:
+            return turn.response_sequence
+        raise LeaseLost
+
+    async def fail(self, attempt: Attempt, error: ParleyError) -> Answered:
+        """Write down why the attempt failed, so that the conversation is free at once.
+
+        Returns: what was said, if the turn was to be stopped: its failure is no news then.
+        Raises: the error.
+        """
+        reason = reason_of(error)
+        if reason is not None:
+            write = self._tasks.start(self._write_failure(attempt, reason, str(error)))
+            # With the database away, the caller is told without it.
+            await asyncio.wait([write], timeout=FAILURE_WAIT_S)
+            if write.done() and (cancelled := write.result()):
+                return cancelled
+        self._meter.failed(attempt.ask.agent, error)
+        raise error
+
+    async def _write_failure(
+        self, attempt: Attempt, reason: FailureReason, text: str
+    ) -> Answered | None:
+        """Close the turn as failed, or as cancelled if it was to be stopped.
+
+        Returns: the answer of a cancelled turn.
+        """
+        owner, lease = attempt.owner, attempt.lease
+        deadline = asyncio.get_running_loop().time() + self._lease_s
+        try:
+            done = await insist(lambda: self._store.fail(owner, lease, reason, text), deadline)
+            if done is not Failing.CANCEL_REQUESTED:
+                return None
+            context = attempt.context
+            if context is None:
+                context = (await self._windows.read(owner, lease, attempt.ask.message)).context
+            answer = attempt.transcript.answer(is_cancelled=True)
+            return await self.finish(attempt, answer, context, deadline)
+        except StoreUnavailable:
+            log.warning(  # the lease has run out by now: the turn counts as abandoned
+                "failure not stored", extra={"turn_id": str(lease.turn_id)}
+            )
+            return None
+        except ParleyError:
+            return None  # somebody else has the turn, or it is gone
+        finally:
+            self._bells.ring(topic_of(owner, lease.conversation_id))
+
+    async def end_cancelled(self, owner: Owner, turn: Turn) -> None:
+        """Close a turn that is to be stopped and that no worker runs, with what it had said.
+
+        Of a turn without a stream nothing was stored: its answer is empty.
+
+        Raises: StoreUnavailable.
+        """
+        lease = await self._store.take_over(owner, turn)
+        if lease is None:
+            return
+        self._meter.taken_over()
+        transcript = Transcript(model="")
+        index = -1
+        while events := await self._store.events(owner, turn.id, turn.attempt, index):
+            for event in events:
+                transcript.add(event.event)
+            index = events[-1].index
+        own = await self._store.history(
+            owner,
+            turn.conversation_id,
+            above=turn.user_sequence - 1,
+            below=turn.user_sequence + 1,
+            newest_first=False,
+            limit=1,
+        )
+        window = await self._windows.read(owner, lease, own.messages[0].content)
+        answer = transcript.answer(is_cancelled=True)
+        await self._store.finish(owner, lease, answer, window.context, has_events=True)
+        self._bells.ring(topic_of(owner, turn.conversation_id))
