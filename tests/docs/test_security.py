@@ -17,7 +17,7 @@ def test_every_test_that_the_page_names_is_there() -> None:
 def test_every_limit_has_a_test() -> None:
     rows = [
         line
-        for part in ("## What a stranger can take", "## What one owner can take")
+        for part in ("## What a stranger can use up", "## What one owner can use up")
         for line in PAGE.split(part)[1].split("\n## ")[0].splitlines()
         if line.startswith("| ") and not line.startswith("| what ")
     ]

@@ -1,4 +1,4 @@
-"""README's table of settings, against the settings that there are."""
+"""The reference's tables of settings, against the settings that there are."""
 
 import re
 from pathlib import Path
@@ -7,15 +7,15 @@ import pytest
 
 from parley_server.config import Settings
 
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 INTERNAL = {"PARLEY_PLACE", "PARLEY_LOCAL_MODEL_URL", "PARLEY_LOCAL_MODEL_KEY"}
 """What a parent sets for its workers."""
 MIB = 1024 * 1024
 
 
 def documented() -> dict[str, str]:
-    """Return each setting of README's table with the default that it names."""
-    table = README.read_text("utf-8").split("\n## Settings\n")[1].split("\n## ")[0]
+    """Return each setting of the reference's tables with the default that they name."""
+    table = REFERENCE.read_text("utf-8").split("\n## Settings\n")[1].split("\n## ")[0]
     found = {}
     for line in table.splitlines():
         if line.startswith("| `"):
@@ -34,7 +34,7 @@ def fields() -> dict[str, object]:
     }
 
 
-def test_every_setting_is_in_the_readme_and_no_other() -> None:
+def test_every_setting_is_in_the_reference_and_no_other() -> None:
     assert fields().keys() - INTERNAL == documented().keys()
 
 
@@ -42,7 +42,7 @@ def test_every_setting_is_in_the_readme_and_no_other() -> None:
     ("name", "default"),
     [(n, d) for n, d in fields().items() if n not in INTERNAL and d not in (None, "")],
 )
-def test_default_in_the_readme_is_the_one_that_counts(name: str, default: object) -> None:
+def test_default_in_the_reference_is_the_one_that_counts(name: str, default: object) -> None:
     text = documented()[name].strip("`").replace(",", "")
     if match := re.fullmatch(r"(\d+)(?: ([KM])iB)?", text):
         size = {"": 1, "K": 1024, "M": MIB}[match[2] or ""]
