@@ -12,7 +12,7 @@ AGE_GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a caller may ask of one connection. README has what each is for."""
+    """What a caller may ask of one connection. docs/reference.md has what each is for."""
 
     max_receive_bytes: int = 1024 * 1024
     max_send_bytes: int = 4 * 1024 * 1024
