@@ -5,7 +5,7 @@ import time
 import psycopg
 import pytest
 
-from parley_server.process import worker as app
+from parley_server.process import readiness
 from parley_server.storage.schema.reaching import DatabaseAway
 from support.services import Service, StartService, health, until_health
 
@@ -16,7 +16,7 @@ async def test_start_waits_for_the_database_with_a_bound(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails without the deadline: the start waits for ever. It is tried more than once before."""
-    monkeypatch.setattr(app, "DATABASE_WAIT_S", 0.5)
+    monkeypatch.setattr(readiness, "DATABASE_WAIT_S", 0.5)
     began = time.monotonic()
     with pytest.raises(DatabaseAway, match="check PARLEY_DATABASE_URL and the database"):
         await start_service(database_url=NOWHERE)

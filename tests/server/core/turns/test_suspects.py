@@ -82,9 +82,9 @@ def test_place_is_never_lost_and_never_had_twice(steps: list[tuple[str, int]]) -
 
 def test_waiting_leaves_time_for_promise_5() -> None:
     """A look finds the end of the lease within 2 s; then the turn waits; then it is retaken."""
-    from parley_server.core.turns import waiting
+    from parley_server.core import bells
 
-    assert waiting.LOOK_WITH_SIGNALS_S + suspects.WAIT_S <= PROMISE_5_S - 0.5
+    assert bells.LOOK_WITH_SIGNALS_S + suspects.WAIT_S <= PROMISE_5_S - 0.5
     assert math.inf == suspects.REPEATED_WAIT_S
 
 
