@@ -84,22 +84,22 @@ class RenewingClient(ParleyClient):
         super().__init__(address, token=token, credentials=credentials)
         self._command = token if isinstance(token, TokenCommand) else None
 
-    def _made(self, call: Call[Response]) -> Response:
+    def _unary(self, call: Call[Response]) -> Response:
         try:
-            return super()._made(call)
+            return super()._unary(call)
         except Unauthenticated:
             if self._command is None:
                 raise
         self._command.forget()
-        return super()._made(call)
+        return super()._unary(call)
 
-    def _followed(
+    def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None
     ) -> Generator[Event, None, None]:
         is_new = False
         while True:
             try:
-                with closing(super()._followed(stream, on_retry)) as events:
+                with closing(super()._stream(stream, on_retry)) as events:
                     for event in events:
                         is_new = False  # it was good for something: a watch may outlive many
                         yield event
