@@ -250,5 +250,5 @@ async def _text_of(
 ) -> AsyncGenerator[str, None]:
     async with aclosing(events):
         async for event in events:
-            if piece := text.added_by(event):
+            if piece := text.take(event):
                 yield piece

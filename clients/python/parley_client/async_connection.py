@@ -108,7 +108,7 @@ class AsyncConnection:
                     stream.method, stream.request, stream.time_left_s, metadata
                 ) as events:
                     async for event in events:
-                        if stream.takes(event):
+                        if stream.take(event):
                             yield event
                 error, cause = stream.cut_short(), None
             except grpc.aio.AioRpcError as failure:

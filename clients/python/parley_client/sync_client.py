@@ -248,5 +248,5 @@ def _text_of(
 ) -> Generator[str, None, None]:
     with closing(events):
         for event in events:
-            if piece := text.added_by(event):
+            if piece := text.take(event):
                 yield piece

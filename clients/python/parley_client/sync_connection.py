@@ -106,7 +106,7 @@ class Connection:
                     stream.method, stream.request, stream.time_left_s, metadata
                 ) as events:
                     for event in events:
-                        if stream.takes(event):
+                        if stream.take(event):
                             yield event
                 error, cause = stream.cut_short(), None
             except grpc.RpcError as failure:
