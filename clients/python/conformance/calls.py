@@ -53,12 +53,12 @@ def _read_stream(
     result |= {"events": [], "started": [], "text": "", "indexes": [], "attempts": []}
     with closing(events):
         for event in events:
-            told = _json(event)
-            result["events"].append(told)
+            came = _json(event)
+            result["events"].append(came)
             if event.HasField("started"):
-                result["started"].append(told["started"])
+                result["started"].append(came["started"])
             if event.HasField("completed"):
-                result["completed"] = told["completed"]
+                result["completed"] = came["completed"]
             if not event.HasField("index"):
                 continue
             result["text"] += event.chunk.text

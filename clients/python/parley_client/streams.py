@@ -120,9 +120,9 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
                 return is_news
             case "event" if update.event.HasField("index"):
                 turn_id = self._turn[0]
-                told = self._event
+                delivered = self._event
                 event = (turn_id, update.event.attempt, update.event.index)
-                if turn_id == told[0] and event <= told:
+                if turn_id == delivered[0] and event <= delivered:
                     return False
                 self._event = event
         return True

@@ -272,8 +272,8 @@ def _read_question(
     is_piped = argument is None or argument == "-"
     given = sys.stdin.buffer.read() if is_piped else os.fsencode(argument or "")
     try:
-        said = given.decode("utf-8")
+        text = given.decode("utf-8")
     except UnicodeError:
         raise typer.BadParameter("the message is not UTF-8") from None
-    message = said.removesuffix("\n") if is_piped else said
+    message = text.removesuffix("\n") if is_piped else text
     return Question(message, conversation_id, request_id or new_request_id(), agent, waits=waits)

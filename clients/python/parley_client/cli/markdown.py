@@ -68,14 +68,14 @@ class _Document(Markdown):
     def __init__(self, markup: str) -> None:
         super().__init__("", hyperlinks=False)
         self.parsed = _PARSER.parse(markup)
-        self.said: Counter[str] = Counter()
+        self.required: Counter[str] = Counter()
         """The letters and digits that must be on the screen."""
         for token in self._flatten_tokens(self.parsed):
             if token.type == "softbreak":
                 token.type = "hardbreak"
             token.content = harmless(token.content)  # an HTML entity may be any character
             # A list item's number is in its info: Rich counts on from the first one.
-            self.said.update(filter(str.isalnum, token.content + token.info))
+            self.required.update(filter(str.isalnum, token.content + token.info))
 
 
 class MarkdownRenderer:
@@ -119,7 +119,7 @@ class MarkdownRenderer:
         lines = console.render_lines(document, pad=False)
         shown = Counter("".join(segment.text for line in lines for segment in line))
         with console.capture() as capture:
-            console.print(document if document.said <= shown else Text(text.strip("\n")))
+            console.print(document if document.required <= shown else Text(text.strip("\n")))
         return _trimmed(capture.get())
 
 
@@ -142,5 +142,5 @@ def _starts(text: str) -> list[int]:
 
 def _trimmed(rendered: str) -> list[str]:
     lines = [_PADDING.sub(r"\1", line) for line in rendered.split("\n")]
-    said = [number for number, line in enumerate(lines) if _COLOUR.sub("", line)]
-    return lines[said[0] : said[-1] + 1] if said else []
+    visible = [number for number, line in enumerate(lines) if _COLOUR.sub("", line)]
+    return lines[visible[0] : visible[-1] + 1] if visible else []
