@@ -112,12 +112,13 @@ $(DESCRIPTORS): $(PROTO_FILES) $(STAMP)
 	@# The details of errors, too: in a status they are of any type, and JSON needs to know which.
 	@$(PROTOC) --include_imports --include_source_info -o $@ $(PROTO_FILES) google/rpc/error_details.proto
 
-gen: $(STAMP) ## Generate the stubs of every client from the protos, and the SQL of every statement for reading
+gen: $(STAMP) ## Generate every client's stubs, the synchronous Python client, and the statements as SQL
 	@$(BIN)/python tools/render_sql.py $(SQL)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTO_FILES)
 	@# A file without a service gets an empty stub, which nobody imports.
 	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
+	@$(BIN)/python tools/async_to_sync.py
 	@$(call in_clients,gen)
 
 released: $(STAMP) ## Take the protos as they are for the contract that later ones must not break
@@ -127,6 +128,7 @@ gen-check: $(STAMP) ## Check that what is committed is what `make gen` generates
 	@$(BIN)/python tools/render_sql.py build/sql
 	@diff -rq build/sql $(SQL) >&2 || { echo "the statements have changed: run \`make gen\`" >&2; exit 1; }
 	@$(BIN)/python tests/gen_check.py
+	@$(BIN)/python tools/async_to_sync.py --check
 	@$(call in_clients,gen-check)
 
 lock: $(STAMP) ## Pin every dependency anew, with hashes

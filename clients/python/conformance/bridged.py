@@ -11,7 +11,7 @@ _STREAMS = frozenset({"stream", "watch", "history", "conversations"})
 
 
 class BridgedClient:
-    """An AsyncParleyClient on an event loop in a thread of its own."""
+    """An AsyncParleyClient on an event loop in a separate thread."""
 
     def __init__(self, address: str, *, token: str | None) -> None:
         self._loop = asyncio.new_event_loop()
@@ -21,7 +21,7 @@ class BridgedClient:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
         if name in _STREAMS:
-            return lambda **options: self._each(method(**options))
+            return lambda **options: self._iterate(method(**options))
         return lambda **options: self._run(method(**options))
 
     def close(self) -> None:
@@ -30,7 +30,7 @@ class BridgedClient:
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _each(self, items: Any) -> Iterator[Any]:
+    def _iterate(self, items: Any) -> Iterator[Any]:
         end = object()
 
         async def next_one() -> Any:

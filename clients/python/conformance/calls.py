@@ -1,4 +1,4 @@
-"""A scenario's calls, made through the client library, and what they come to as JSON."""
+"""Makes a scenario's calls through the client library, and returns their results as JSON."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -11,19 +11,19 @@ from parley_client import ParleyError
 
 Result = dict[str, Any]
 SEQUENCES = ("expected_sequence", "after_sequence", "min_sequence", "page_size")
-"""Arguments that are numbers, and may come out of a result as text."""
+"""Arguments that are numbers, but may come from a result as text."""
 
 
-def made(
+def make_call(
     client: Any, call: str, arguments: Result, until: dict[str, int], has_begun: Callable[[], None]
 ) -> Result:
-    """Make a call and return its result, or the error it ended with.
+    """Make a call and return its result, or its error.
 
     Args:
         client: a ParleyClient, or something with its surface.
-        arguments: as the scenario says, with its variables put in.
-        until: how much is to come of a stream before it is closed.
-        has_begun: told when a stream has begun to arrive.
+        arguments: as in the scenario, with its variables replaced.
+        until: how much of a stream to read before closing it.
+        has_begun: called when a stream has begun to arrive.
     """
     options = dict(arguments)
     for name in SEQUENCES:
@@ -33,9 +33,9 @@ def made(
     try:
         match call:
             case "stream":
-                _stream(client.stream(**options), until, has_begun, result)
+                _read_stream(client.stream(**options), until, has_begun, result)
             case "watch":
-                _watch(client.watch(**options), until, has_begun, result)
+                _read_watch(client.watch(**options), until, has_begun, result)
             case "history":
                 result["messages"] = [_json(m) for m in client.history(**options)]
             case "conversations":
@@ -47,18 +47,18 @@ def made(
     return result
 
 
-def _stream(
+def _read_stream(
     events: Any, until: dict[str, int], has_begun: Callable[[], None], result: Result
 ) -> None:
     result |= {"events": [], "started": [], "text": "", "indexes": [], "attempts": []}
     with closing(events):
         for event in events:
-            told = _json(event)
-            result["events"].append(told)
+            came = _json(event)
+            result["events"].append(came)
             if event.HasField("started"):
-                result["started"].append(told["started"])
+                result["started"].append(came["started"])
             if event.HasField("completed"):
-                result["completed"] = told["completed"]
+                result["completed"] = came["completed"]
             if not event.HasField("index"):
                 continue
             result["text"] += event.chunk.text
@@ -70,7 +70,7 @@ def _stream(
                 return
 
 
-def _watch(
+def _read_watch(
     updates: Any, until: dict[str, int], has_begun: Callable[[], None], result: Result
 ) -> None:
     [(kind, count)] = until.items()

@@ -1,11 +1,11 @@
-"""Plays one scenario: its steps, one after another, and what they leave in the background."""
+"""Plays one scenario: its steps in order, and its background calls."""
 
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from calls import Result, made
+from calls import Result, make_call
 from values import Variables, mismatch
 
 STEP_S = 60.0
@@ -13,7 +13,7 @@ EVENTUALLY_S = 30.0
 AGAIN_S = 0.1
 
 Clients = Callable[[str], Any]
-"""Gives the client of this name."""
+"""Returns the client of a name."""
 
 
 class Failed(Exception):
@@ -21,7 +21,7 @@ class Failed(Exception):
 
 
 class Calling:
-    """A call under way, in a thread of its own."""
+    """A call under way in a separate thread."""
 
     def __init__(
         self, client: Any, step: Mapping[str, Any], arguments: Result, *, begins_at_once: bool
@@ -37,7 +37,7 @@ class Calling:
         def run() -> None:
             try:
                 until = step.get("until", {})
-                self._result = made(client, step["call"], arguments, until, self.begun.set)
+                self._result = make_call(client, step["call"], arguments, until, self.begun.set)
             except BaseException as error:
                 self._defect = error
             finally:
@@ -47,7 +47,7 @@ class Calling:
         threading.Thread(target=run, daemon=True).start()
 
     def result(self) -> Result:
-        """Wait for the end. Raises: Failed: it does not come, or the client raised something."""
+        """Wait for the end. Raises: Failed: it did not come, or the client has a defect."""
         if not self.ended.wait(STEP_S):
             raise Failed(f"no end within {STEP_S:g} s")
         if self._defect is not None:
@@ -85,7 +85,7 @@ class _Player:
             if not calling.begun.wait(STEP_S):
                 raise Failed(f"nothing came within {STEP_S:g} s")
         elif step.get("eventually"):
-            self._keep(step.get("as"), self._awaited(step), step)
+            self._keep(step.get("as"), self._call_until_expected(step), step)
         else:
             self._keep(step.get("as"), self._start(step).result(), step)
 
@@ -94,8 +94,8 @@ class _Player:
         arguments = self._variables.resolve(step.get("with", {}))
         return Calling(client, step, arguments, begins_at_once=step["call"] == "chat")
 
-    def _awaited(self, step: Mapping[str, Any]) -> Result:
-        """Make a call until its result is as expected, or time is up."""
+    def _call_until_expected(self, step: Mapping[str, Any]) -> Result:
+        """Repeat a call until its result is as expected or time is up."""
         expected = self._variables.resolve(step["expect"])
         ends_at = time.monotonic() + EVENTUALLY_S
         while True:
@@ -115,7 +115,7 @@ class _Player:
             raise Failed(wrong)
 
     def close(self) -> None:
-        """End what still runs: closing a client ends its calls, and its next one connects again."""
+        """End background calls: closing a client ends its calls; its next call connects again."""
         for calling in self._background.values():
             if not calling.ended.is_set():
                 calling.client.close()

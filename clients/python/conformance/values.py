@@ -1,4 +1,4 @@
-"""What a scenario says of values: variables, paths, and what a result is compared with."""
+"""A scenario's values: variables, paths, and comparisons with results."""
 
 import re
 import uuid
@@ -12,7 +12,7 @@ class Variables:
     """What `${…}` stands for in one scenario."""
 
     def __init__(self, texts: Mapping[str, Any]) -> None:
-        """Make them.
+        """Set the first variables.
 
         Args:
             texts: the scenario's `let`.
@@ -24,7 +24,7 @@ class Variables:
         self._values[name] = value
 
     def resolve(self, given: Any) -> Any:
-        """Return a value with its variables put in."""
+        """Return a value with its variables replaced."""
         if isinstance(given, dict):
             return {name: self.resolve(value) for name, value in given.items()}
         if isinstance(given, list):
@@ -49,7 +49,7 @@ def _text(given: Any) -> str:
 
 
 def find(value: Any, path: str) -> Any:
-    """Return what is at a path; None: nothing is."""
+    """Return the value at a path; None: there is none."""
     if not path:
         return value
     step, _, rest = path.partition(".")
@@ -64,7 +64,7 @@ def find(value: Any, path: str) -> Any:
 
 
 def mismatch(result: Any, expectations: Mapping[str, Any]) -> str:
-    """Return what a result has that is not expected; empty: all is as expected."""
+    """Return how a result differs from what is expected; empty: it does not."""
     for path, expected in expectations.items():
         found = find(result, path)
         if not _fits(found, expected):

@@ -1,4 +1,4 @@
-"""Parley for callers: an asynchronous and a synchronous client, and the command `parley`."""
+"""Clients for Parley, asynchronous and synchronous. The command `parley` is in `cli`."""
 
 from parley_client.async_client import AsyncParleyClient
 from parley_client.calls import new_request_id

@@ -1,4 +1,7 @@
-"""The asynchronous client: what it says."""
+"""The asynchronous client: the calls that make and stop turns.
+
+`sync_client.py` is generated from this file.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,8 +12,6 @@ from parley_client import calls
 from parley_client.async_reads import AsyncReads
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, Id
 from parley_client.streams import OnRetry, TextOnly, TurnStream
-
-Events = AsyncGenerator[pb.StreamChatResponse, None]
 
 
 class AsyncParleyClient(AsyncReads):
@@ -23,9 +24,9 @@ class AsyncParleyClient(AsyncReads):
     One client serves a whole process: it keeps one channel, opened at its first call, so that it
     may be made before a fork or outside of an event loop. All its calls belong to one event loop.
 
-    What answers is the contract's own messages. What fails is a `ParleyError`. Unreachable servers
-    and lost workers are retried under the call's deadline, with the same request id. Cancelling the
-    task that waits cancels the call.
+    Calls return the contract's own messages and fail with a `ParleyError`. The client retries while
+    a server is unreachable or a worker is lost, under the call's deadline and with the same request
+    id. Cancelling the task that waits cancels the call.
     """
 
     async def chat(
@@ -44,20 +45,21 @@ class AsyncParleyClient(AsyncReads):
         """Make one turn and return its answer.
 
         Args:
-            message: 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only
-                white space.
-            conversation_id: the conversation to go on with. None: a new one.
-            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which an
-                error shows. Pass one that is stored to repeat the turn after a crash of the caller.
-            allow_missing: create the conversation under `conversation_id` if there is none.
-            expected_sequence: refuse unless this is the conversation's last sequence; 0: new or
-                empty.
-            on_busy: while another turn of the conversation is open, "reject" or "wait" for its end.
-            on_disconnect: when this call is lost or its deadline comes, "cancel" the turn or
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which errors
+                show. Pass a stored one to repeat the turn after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
+                unless it is new or empty. None: do not check.
+            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
+                the other's end.
+            on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
                 "continue" it.
-            agent: a configured agent's name. None: the default one.
-            timeout_s: for everything, waits and retries included, in seconds.
-        Returns: the answer; `replayed` if the turn had been answered before.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for the turn, waits and retries included, in seconds.
+        Returns: the answer; `replayed` if the turn was answered before.
         Raises:
             ParleyError: ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
                 TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and
@@ -78,7 +80,7 @@ class AsyncParleyClient(AsyncReads):
             agent=agent,
             timeout_s=timeout_s,
         )
-        return await self._made(call)
+        return await self._unary(call)
 
     def stream(
         self,
@@ -93,24 +95,44 @@ class AsyncParleyClient(AsyncReads):
         agent: str | None = None,
         timeout_s: float = CHAT_TIMEOUT_S,
         on_retry: OnRetry | None = None,
-    ) -> Events:
+    ) -> AsyncGenerator[pb.StreamChatResponse, None]:
         """Make one turn and iterate over its answer as it comes.
 
-        A stream that is lost is begun again by itself, under the same request id and behind the
-        last piece seen, on any worker.
+        The client resumes a lost stream by itself, under the same request id and behind the last
+        piece seen, on any worker.
 
-        Args: as for `chat`; further:
-            on_retry: told of every error after which the stream is begun again, such as to log it.
-        Returns: events: `started` (first in every call, and so again after a loss), `chunk` (text),
-            `tool_call` (with its result), and last `completed`, the answer as `chat` returns it. It
-            replaces what was gathered: the last pieces may come only there. If an event's `attempt`
-            is higher than before, the agent began anew, and what was gathered until then is void;
-            with `on_disconnect="continue"` a lost connection alone does not make it so.
-        Raises: while iterating, ParleyError: as for `chat`. What had come before is not an answer.
-            At once, ValueError: an argument cannot be sent.
-        Guarantees: one turn for one request id. Ends with `completed` or an error, at `timeout_s`
-            at the latest; gives up after 5 tries in vain, 8 once pieces have come.
-            Closing the iterator cancels the call; `on_disconnect` decides what becomes of the turn.
+        Args:
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which errors
+                show. Pass a stored one to repeat the turn after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
+                unless it is new or empty. None: do not check.
+            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
+                the other's end.
+            on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
+                "continue" it.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for the turn, waits and retries included, in seconds.
+            on_retry: called with every error after which the stream is resumed, such as to log it.
+        Returns: events: `started` (the first of every call, so that it comes again after a loss),
+            `chunk` (text), `tool_call` (with its result), and last `completed`, the answer as
+            `chat` returns it. `completed` replaces what was gathered: the last pieces may come only
+            there. An event with a higher `attempt` than before means that the agent started over,
+            and voids what was gathered; with `on_disconnect="continue"` a lost connection alone
+            does not cause that.
+        Raises:
+            ParleyError, while iterating: ConversationNotFound, TurnInProgress, SequenceMismatch,
+                RequestIdReused, TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable,
+                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
+                ScopeMissing, Overloaded, InternalError. What had come before is not an answer.
+            ValueError, at once: an argument cannot be sent.
+        Guarantees: one turn for one request id. The stream ends with `completed` or an error, at
+            `timeout_s` at the latest. It gives up after 5 tries without a piece, 8 once pieces have
+            come. Closing the iterator cancels the call; `on_disconnect` decides what happens to the
+            turn.
         """
         turn = calls.chat(
             message,
@@ -123,7 +145,7 @@ class AsyncParleyClient(AsyncReads):
             agent=agent,
             timeout_s=timeout_s,
         )
-        return self._followed(TurnStream(turn), on_retry)
+        return self._stream(TurnStream(turn), on_retry)
 
     def stream_text(
         self,
@@ -139,10 +161,39 @@ class AsyncParleyClient(AsyncReads):
         timeout_s: float = CHAT_TIMEOUT_S,
         on_retry: OnRetry | None = None,
     ) -> AsyncGenerator[str, None]:
-        """Make one turn and iterate over its text as it comes, each piece once, the last included.
+        """Make one turn and iterate over its text as it comes.
 
-        Args: as for `stream`.
-        Raises: as for `stream`; AttemptLost: the agent began anew, so that the text so far is void.
+        The client resumes a lost stream by itself, under the same request id and behind the last
+        piece seen, on any worker.
+
+        Args:
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which errors
+                show. Pass a stored one to repeat the turn after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
+                unless it is new or empty. None: do not check.
+            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
+                the other's end.
+            on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
+                "continue" it.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for the turn, waits and retries included, in seconds.
+            on_retry: called with every error after which the stream is resumed, such as to log it.
+        Returns: the pieces of the text, each once, including what comes only with the answer's end.
+        Raises:
+            ParleyError, while iterating: AttemptLost (the agent started over, which voids the text
+                so far; `chat` with the error's request id returns the answer),
+                ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
+                TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and
+                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
+                InternalError. What had come before is not an answer.
+            ValueError, at once: an argument cannot be sent.
+        Guarantees: one turn for one request id. The text ends when the answer is stored, or with an
+            error, at `timeout_s` at the latest. Closing the iterator cancels the call;
+            `on_disconnect` decides what happens to the turn.
         """
         key = str(request_id or calls.new_request_id())
         events = self.stream(
@@ -167,15 +218,22 @@ class AsyncParleyClient(AsyncReads):
         turn_id: Id | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> conversation_pb2.Turn:
-        """Stop a turn and keep what was said so far as its answer, for good.
+        """Stop a turn and keep its text so far as its answer, for good.
 
-        Whoever streams or waits for the turn gets that answer. A turn that has ended stays as it
-        is.
+        Callers that stream the turn or wait for it get that answer. A turn that has ended does not
+        change.
 
-        Args: as for `turn`.
-        Returns: the turn as it stands: cancelled, or however it ended before. Still running: it has
-            been asked to stop and has not done so within 2 seconds.
-        Raises: ParleyError: TurnNotFound, InvalidRequest, Unavailable, DeadlineExceeded.
+        Args:
+            request_id: the request id that the turn was made with. Excludes the two others.
+            conversation_id: the turn's conversation. Required with `turn_id`.
+            turn_id: the turn's id. Required with `conversation_id`.
+            timeout_s: for the call, retries included, in seconds.
+        Returns: the turn: cancelled, or as it ended before. If it still runs, it was asked to stop
+            and has not stopped within 2 seconds.
+        Raises:
+            ParleyError: TurnNotFound, Unavailable, DeadlineExceeded, and what any call may raise:
+                InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         call = calls.cancel_turn(
             conversation_id=conversation_id,
@@ -183,11 +241,14 @@ class AsyncParleyClient(AsyncReads):
             request_id=request_id,
             timeout_s=timeout_s,
         )
-        return (await self._made(call)).turn
+        response = await self._unary(call)
+        return response.turn
 
 
-async def _text_of(events: Events, text: TextOnly) -> AsyncGenerator[str, None]:
+async def _text_of(
+    events: AsyncGenerator[pb.StreamChatResponse, None], text: TextOnly
+) -> AsyncGenerator[str, None]:
     async with aclosing(events):
         async for event in events:
-            if piece := text.added_by(event):
+            if piece := text.take(event):
                 yield piece

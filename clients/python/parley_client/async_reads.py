@@ -1,4 +1,7 @@
-"""What the asynchronous client reads: conversations, messages, turns."""
+"""What the asynchronous client reads: conversations, messages, turns.
+
+`sync_reads.py` is generated from this file.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -25,9 +28,18 @@ class AsyncReads(AsyncConnection):
     ) -> AsyncIterator[conversation_pb2.Message]:
         """Iterate over a conversation's messages; pages are fetched as they are needed.
 
-        Args: as for `history_page`; `timeout_s` is for each page.
-        Raises: ParleyError, while iterating: ConversationNotFound, SequenceNotReached, Unavailable,
-            DeadlineExceeded.
+        Args:
+            conversation_id: the conversation to read.
+            order: "oldest_first" or "newest_first".
+            after_sequence: only messages with a higher sequence, in both orders.
+            min_sequence: never answer from a copy of the data older than this.
+            page_size: how many messages a page has at most; 0: 50. Above 1,000: 1,000.
+            timeout_s: for each page, retries included, in seconds.
+        Raises, while iterating:
+            ParleyError: ConversationNotFound, SequenceNotReached, Unavailable, DeadlineExceeded,
+                and what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing,
+                Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         page_token = ""
         while True:
@@ -60,15 +72,17 @@ class AsyncReads(AsyncConnection):
         """Return one page of a conversation's messages.
 
         Args:
+            conversation_id: the conversation to read.
             order: "oldest_first" or "newest_first".
             after_sequence: only messages with a higher sequence, in both orders.
             min_sequence: never answer from a copy of the data older than this.
-            page_size: how many at most; 0: 50. Above 1,000: 1,000.
+            page_size: how many messages the page has at most; 0: 50. Above 1,000: 1,000.
             page_token: `next_page_token` of the page before. Empty: the first page.
-            timeout_s: in seconds.
+            timeout_s: for the call, retries included, in seconds.
         Raises:
             ParleyError: ConversationNotFound, SequenceNotReached, InvalidPageToken, Unavailable,
-                DeadlineExceeded.
+                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
+                ScopeMissing, Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         """
         call = calls.history_page(
@@ -80,17 +94,21 @@ class AsyncReads(AsyncConnection):
             page_token=page_token,
             timeout_s=timeout_s,
         )
-        return await self._made(call)
+        return await self._unary(call)
 
     async def conversations(
         self, *, page_size: int = 0, timeout_s: float = READ_TIMEOUT_S
     ) -> AsyncIterator[conversation_pb2.Conversation]:
         """Iterate over the caller's conversations, the most recently active first.
 
-        One that becomes active meanwhile may be missing; none comes twice.
+        A conversation that becomes active meanwhile may be missing; none comes twice.
 
-        Args: as for `conversations_page`; `timeout_s` is for each page.
-        Raises: ParleyError, while iterating: Unavailable, DeadlineExceeded.
+        Args:
+            page_size: how many conversations a page has at most; 0: 50. Above 1,000: 1,000.
+            timeout_s: for each page, retries included, in seconds.
+        Raises, while iterating:
+            ParleyError: Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
+                Unauthenticated, ScopeMissing, Overloaded, InternalError.
         """
         page_token = ""
         while True:
@@ -109,15 +127,18 @@ class AsyncReads(AsyncConnection):
         """Return one page of the caller's conversations, the most recently active first.
 
         Args:
-            page_size: how many at most; 0: 50. Above 1,000: 1,000.
+            page_size: how many conversations the page has at most; 0: 50. Above 1,000: 1,000.
             page_token: `next_page_token` of the page before. Empty: the first page.
-            timeout_s: in seconds.
-        Raises: ParleyError: InvalidPageToken, Unavailable, DeadlineExceeded.
+            timeout_s: for the call, retries included, in seconds.
+        Raises:
+            ParleyError: InvalidPageToken, Unavailable, DeadlineExceeded, and what any call may
+                raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         call = calls.conversations_page(
             page_size=page_size, page_token=page_token, timeout_s=timeout_s
         )
-        return await self._made(call)
+        return await self._unary(call)
 
     async def turn(
         self,
@@ -127,13 +148,17 @@ class AsyncReads(AsyncConnection):
         turn_id: Id | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> conversation_pb2.Turn:
-        """Return where a turn stands.
+        """Return a turn, with its state.
 
         Args:
-            request_id: what the turn was asked for with; goes alone.
-            conversation_id, turn_id: the turn's names; go together.
-            timeout_s: in seconds.
-        Raises: ParleyError: TurnNotFound, InvalidRequest, Unavailable, DeadlineExceeded.
+            request_id: the request id that the turn was made with. Excludes the two others.
+            conversation_id: the turn's conversation. Required with `turn_id`.
+            turn_id: the turn's id. Required with `conversation_id`.
+            timeout_s: for the call, retries included, in seconds.
+        Raises:
+            ParleyError: TurnNotFound, Unavailable, DeadlineExceeded, and what any call may raise:
+                InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         call = calls.turn(
             conversation_id=conversation_id,
@@ -141,7 +166,8 @@ class AsyncReads(AsyncConnection):
             request_id=request_id,
             timeout_s=timeout_s,
         )
-        return (await self._made(call)).turn
+        response = await self._unary(call)
+        return response.turn
 
     def watch(
         self,
@@ -154,17 +180,21 @@ class AsyncReads(AsyncConnection):
         """Iterate over what happens in a conversation: what is there, then live, without an end.
 
         Args:
+            conversation_id: the conversation to watch.
             after_sequence: only messages with a higher sequence; 0: from the beginning.
             include_events: also the text and tool calls of the open turn, from its first one.
                 Only turns that are streamed have them.
-            on_retry: told of every error after which the watch is begun again, such as to log it.
+            on_retry: called with every error after which the watch is resumed, such as to log it.
         Returns: updates: `message`, `turn` (a state that changed), `event` (a piece of the open
-            turn) and `progress` (all there was has come; also every minute).
-        Raises: ParleyError, while iterating: ConversationNotFound, Overloaded, Unavailable (only as
-            long as nothing has come), Unauthenticated, ScopeMissing.
+            turn) and `progress` (everything up to now has come; also every minute).
+        Raises:
+            ParleyError, while iterating: ConversationNotFound, Overloaded, Unavailable (only as
+                long as nothing has come), InvalidRequest, Unauthenticated, ScopeMissing,
+                InternalError.
+            ValueError, at once: an argument cannot be sent.
         Guarantees: every message once, in order, through restarts of the server and lost
             connections; each new call waits longer than the one before, at most 3 seconds unless
             the server asks for more. Closing the iterator ends the watch.
         """
         stream = WatchStream(conversation_id, after_sequence, include_events=include_events)
-        return self._followed(stream, on_retry)
+        return self._stream(stream, on_retry)

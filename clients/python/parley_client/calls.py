@@ -1,4 +1,4 @@
-"""What is sent: one function for each RPC, which both clients use. Nothing here does I/O."""
+"""Builds requests: one function for each RPC, used by both clients. Nothing here does I/O."""
 
 import uuid
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Response]):
-    """One RPC to be made, and made again if need be."""
+    """One RPC, with what retrying it needs."""
 
     method: str
     """Its name in the stub."""
@@ -32,11 +32,11 @@ class Call(Generic[Response]):
     """For all tries together, in seconds."""
     request_id: str = ""
     first_metadata: tuple[tuple[str, str], ...] = ()
-    """What only its first try carries: tries of proxies add to those of the client, once."""
+    """Sent with the first try only, so that a proxy's tries are added to the client's just once."""
 
 
 def new_request_id() -> str:
-    """Return a request id that nobody has used before."""
+    """Return a new request id, a random UUID."""
     return str(uuid.uuid4())
 
 

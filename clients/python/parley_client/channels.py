@@ -1,4 +1,4 @@
-"""How a channel to the server is set up, for both clients."""
+"""Sets up a channel to the server, for both clients."""
 
 import ipaddress
 import json
@@ -13,13 +13,14 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 CONNECTION_SCALING = {"maxConnectionsPerSubchannel": 10}
 
 Credentials = grpc.ChannelCredentials | Literal["plaintext"] | None
-"""How the server is trusted. None: TLS with the system's roots, but plaintext on this machine."""
+"""How to trust the server. None: TLS with the system's roots, but plaintext to this machine."""
 
 
 def credentials_for(address: str, credentials: Credentials) -> grpc.ChannelCredentials | None:
     """Return the credentials to open a channel with; None: plaintext.
 
-    Whoever reads a token can use it, so that plaintext to another machine has to be asked for.
+    Plaintext to another machine has to be asked for, since a token that is read on the way can be
+    used by the reader.
     """
     if isinstance(credentials, grpc.ChannelCredentials):
         return credentials
@@ -34,13 +35,16 @@ def tls(
     """Return credentials for TLS from PEM files.
 
     Args:
-        ca_file: whose certificates to trust. None: those that the system trusts.
-        cert_file, key_file: what to show a server that asks who calls (mTLS); both or neither.
-    Raises: ValueError: one of the two without the other. OSError: a file cannot be read.
+        ca_file: the certificates to trust. None: those that the system trusts.
+        cert_file: the certificate to show a server that asks for one (mTLS). Required with
+            `key_file`.
+        key_file: its private key. Required with `cert_file`.
+    Raises: ValueError: a certificate without its key, or a key alone. OSError: a file cannot be
+        read.
     Guarantees: the files are read once. A renewed certificate needs a new client.
     """
     if (cert_file is None) != (key_file is None):
-        raise ValueError("a certificate and its key go together: give both files")
+        raise ValueError("a client certificate needs its key: give both files")
     return grpc.ssl_channel_credentials(
         *(None if file is None else file.read_bytes() for file in (ca_file, key_file, cert_file))
     )
@@ -69,8 +73,8 @@ def options_for(
 
     Args:
         credentials: None: plaintext.
-    Guarantees: no proxy that a variable names (`https_proxy`, `http_proxy`, `grpc_proxy`) gets to
-        see a token: plaintext, and what stays on this machine, goes straight to the server.
+    Guarantees: plaintext calls and calls on this machine ignore the variables `https_proxy`,
+        `http_proxy` and `grpc_proxy`, so that no proxy can read a token.
     """
     if credentials is None or is_on_this_machine(address):
         return (*options(), ("grpc.enable_http_proxy", 0))
@@ -79,23 +83,23 @@ def options_for(
 
 @cache
 def options() -> tuple[tuple[str, str | int], ...]:
-    """Return the channel's options. gRPC makes the retries, as `service_config.json` says.
+    """Return the channel's options. gRPC retries as `service_config.json` says.
 
     Source: gRFC A6 (client retries); the server's `grpc-retry-pushback-ms` goes before the backoff.
     """
     text = resources.files("parley_client").joinpath("service_config.json").read_text("utf-8")
-    # The file is every language's. Where one connection is full (100 calls, unless the server says
-    # otherwise), gRPC's core opens another one if it is asked to (gRFC A105).
+    # All languages share the file. This option is gRPC core's only (gRFC A105): it opens another
+    # connection when one is full, which is at 100 calls unless the server says otherwise.
     config = json.dumps({**json.loads(text), "connectionScaling": CONNECTION_SCALING})
     return (
         ("grpc.enable_retries", 1),
         ("grpc.service_config", config),
-        # A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
+        # Finds a restarted server within seconds; gRPC's own waits grow to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
-        # A server that vanished without a word is noticed within 40 s, while a call is under way.
-        # Parley takes a ping each 20 s (PARLEY_GRPC_MIN_PING_S).
+        # Notices within 40 s that a server vanished without closing, while a call is under way.
+        # Parley allows a ping every 20 s (PARLEY_GRPC_MIN_PING_S).
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),

@@ -1,4 +1,4 @@
-"""Everything that a call can end with, as typed errors.
+"""Every error that a call can end with, as a class.
 
     ParleyError
     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
@@ -14,9 +14,9 @@
     ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
     └── InternalError
 
-`BY_REASON` is the table: one class for each reason of the contract's ErrorReason. A status without
-a reason, because it comes from gRPC itself or from something between client and server, and one
-whose reason is newer than this client, gets its class from `BY_CODE`.
+`BY_REASON` is the table: one class for each reason of the contract's ErrorReason. `BY_CODE` has the
+class of a status without a reason, which comes from gRPC itself or from a proxy, and of one whose
+reason is newer than this client.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ class Violation(NamedTuple):
     reason: str
     """UPPER_SNAKE, for programs."""
     description: str
-    """For people: what is wrong and what would be right."""
+    """For people: what is wrong and what is allowed."""
 
 
 class ParleyError(Exception):
-    """A call failed. Catch this for all of them, or one of its classes."""
+    """A call failed. Catch this class for all errors, or one of its subclasses."""
 
     is_retryable: ClassVar[bool] = False
-    """The same call, with the same request id, may succeed later. Where it may not, something has
-    to change first: the request, the token, or what the caller knows of the conversation."""
+    """The same call, with the same request id, may succeed later. If False, something has to change
+    first: the request, the token, or what the caller knows of the conversation."""
 
     def __init__(
         self,
@@ -66,15 +66,15 @@ class ParleyError(Exception):
         self.metadata = dict(metadata or {})
         """Every variable part of the message, by name."""
         self.retry_after_s = retry_after_s
-        """How long the server asks to wait before the next try. None: it does not say."""
+        """How long the server asks to wait before the next try, in seconds. None: not stated."""
         self.is_pushed_back = is_pushed_back
-        """The wait is too long for a retry under the same deadline: the server asks for none."""
+        """The server asks not to retry within this call: the wait would be too long."""
         self.violations = tuple(violations)
-        """Every field that was wrong, for an InvalidRequest."""
+        """Every wrong field, for an InvalidRequest."""
         self.call_id = call_id
-        """Names the call in the server's log. Empty: the server did not say."""
+        """Names the call in the server's log. Empty: the server did not send it."""
         self.request_id = request_id
-        """The request id that the turn was asked for with; calling `chat` with it again is safe."""
+        """The turn's request id; calling `chat` with it again is safe."""
 
     def __str__(self) -> str:
         ids = {"request_id": self.request_id, "call_id": self.call_id}
@@ -87,11 +87,11 @@ class InvalidRequest(ParleyError):
 
 
 class InvalidPageToken(InvalidRequest):
-    """The page token was altered, or belongs to another request or owner. Start without one."""
+    """The page token was altered, or belongs to another request or owner. Start at page one."""
 
 
 class AgentUnknown(InvalidRequest):
-    """The server has no agent of that name. Leave it out for the default one."""
+    """The server has no agent of this name. Leave the name out for the default agent."""
 
 
 class Unauthenticated(ParleyError):
@@ -133,7 +133,7 @@ class TurnInProgress(ParleyError):
 
 
 class SequenceMismatch(ParleyError):
-    """The conversation is not where `expected_sequence` says: read on from there, decide anew."""
+    """The conversation does not end at `expected_sequence`: read what is new, then decide again."""
 
     @property
     def last_sequence(self) -> int:
@@ -141,26 +141,26 @@ class SequenceMismatch(ParleyError):
 
 
 class LeaseLost(ParleyError):
-    """Another worker took the turn over. The client calls again by itself while there is time."""
+    """Another worker took the turn over. The client retries by itself while there is time."""
 
     is_retryable = True
 
 
 class AttemptLost(ParleyError):
-    """The agent began anew while `stream_text` handed out its text, which is void.
+    """The agent started over while `stream_text` was yielding text, which is void now.
 
-    The turn may still run: the same request id gets its whole answer.
+    The turn may still run: `chat` with the same request id returns its whole answer.
     """
 
     is_retryable = True
 
 
 class TurnSuperseded(ParleyError):
-    """The turn failed and the conversation went on: send the message with a new request id."""
+    """The turn failed and a later turn followed: send the message with a new request id."""
 
 
 class AttemptsExhausted(ParleyError):
-    """The turn failed as often as it may: send the message with a new request id, if at all."""
+    """The turn reached its number of failed attempts: send it with a new request id, if at all."""
 
     @property
     def attempts(self) -> int:
@@ -180,23 +180,23 @@ class AgentRefused(ParleyError):
 
 
 class Overloaded(ParleyError):
-    """The server has as many calls as it takes, or answers that nobody has taken yet."""
+    """The server has too many open calls, or too many answers that callers have not read yet."""
 
     is_retryable = True
 
 
 class TurnLimitReached(Overloaded):
-    """The caller has started as many turns within a minute as it may: wait `retry_after_s`."""
+    """The caller started too many turns within a minute: wait `retry_after_s`."""
 
 
 class Unavailable(ParleyError):
-    """The server, or something it needs, is not there. Retries have been made and did not help."""
+    """The server, or something it needs, is unavailable. The client's retries did not help."""
 
     is_retryable = True
 
 
 class AgentUnavailable(Unavailable):
-    """The agent or its provider is down, limited, or answered nonsense."""
+    """The agent or its provider is down, limits calls, or sent an invalid answer."""
 
 
 class StoreUnavailable(Unavailable):
@@ -204,23 +204,23 @@ class StoreUnavailable(Unavailable):
 
 
 class KeysUnavailable(Unavailable):
-    """The server cannot get the keys that tokens are checked with."""
+    """The server cannot fetch the keys that it verifies tokens with."""
 
 
 class WorkerDrained(Unavailable):
-    """The worker is shutting down; another one takes the call."""
+    """The worker is shutting down; call again to reach another one."""
 
 
 class TurnAbandoned(Unavailable):
-    """The worker that ran the turn went away."""
+    """The worker that ran the turn stopped."""
 
 
 class WatchExpired(Unavailable):
-    """A watch lasted as long as one may: watch again from the last sequence delivered."""
+    """A watch reached its longest time: watch again from the last sequence delivered."""
 
 
 class DeadlineExceeded(ParleyError):
-    """No answer within `timeout_s`. The same request id gets the answer, or runs the turn anew."""
+    """No answer within `timeout_s`. The same request id returns it, or runs the turn again."""
 
     is_retryable = True
 
@@ -230,15 +230,15 @@ class AgentTimeout(DeadlineExceeded):
 
 
 class DeadlineTooShort(DeadlineExceeded):
-    """Less than a second was left, too little to run an agent. Nothing was stored."""
+    """Less than a second was left, too short to run an agent. Nothing was stored."""
 
 
 class CallerLost(DeadlineExceeded):
-    """The deadline came, or the caller went away, before the answer did."""
+    """The deadline passed, or the caller disconnected, before the answer was there."""
 
 
 class InternalError(ParleyError):
-    """A defect of the server's. Its log says more under `call_id`."""
+    """A defect of the server. Its log has the details under `call_id`."""
 
 
 BY_REASON: dict[str, type[ParleyError]] = {

@@ -1,10 +1,9 @@
-"""What becomes of clients when their process is forked.
+"""Keeps clients usable in a forked process, or says that they are not.
 
-gRPC outlives a fork at which it is idle, in both processes. A child that is forked while a call
-is under way inherits locks that nothing will release and threads that are not there: calls in it
-hang, past their deadlines, or end the process. An asynchronous channel is never idle. So a child
-that gRPC does not outlive is told so at its first call; in any other, each client opens a channel
-of its own.
+gRPC survives a fork in both processes if it is idle at that moment. A child that is forked during a
+call inherits locks that nothing will release, and lacks the threads that would: its calls hang past
+their deadlines, or end the process. An asynchronous channel is never idle. So a child in which gRPC
+cannot work gets an error at its first call; in any other child, each client opens a new channel.
 """
 
 import os
@@ -20,11 +19,11 @@ FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 class ForkedProcess(ParleyError):
-    """The process was forked while gRPC was at work in its parent: no client works in it."""
+    """The process was forked while gRPC was busy in its parent: no client works in it."""
 
 
 class _Process:
-    """What is known of this process. A fork copies it; nothing here needs a lock."""
+    """The state of gRPC in this process. A fork copies it; nothing here needs a lock."""
 
     def __init__(self) -> None:
         self.generation = 0
@@ -33,10 +32,10 @@ class _Process:
         self.channels: WeakSet[grpc.Channel] = WeakSet()
         self.async_channels: WeakSet[grpc.aio.Channel] = WeakSet()
         self.inherited: list[grpc.Channel | grpc.aio.Channel] = []
-        """Channels of a parent, which are not even to be taken apart: that can end the process."""
+        """A parent's channels, kept for good: even freeing one can end the process."""
 
     def become_child(self) -> None:
-        """Take note of being the child of a fork."""
+        """Record that this process is the child of a fork."""
         self.generation += 1
         self.inherited += [*self.channels, *self.async_channels]
         is_idle = not self.calls and not len(self.async_channels)
@@ -50,30 +49,27 @@ os.register_at_fork(after_in_child=_process.become_child)
 
 
 def generation() -> int:
-    """Return how many forks lie between the first process and this one."""
+    """Return how many forks led from the first process to this one."""
     return _process.generation
 
 
 def check_usable() -> None:
-    """Let a call begin only where gRPC works.
-
-    Raises: ForkedProcess.
-    """
+    """Raise ForkedProcess if gRPC cannot work in this process."""
     if _process.is_lost:
         raise ForkedProcess(
-            "this process was forked while gRPC was at work in its parent, which gRPC does not "
-            "outlive: fork before the first call, or start processes by the method 'spawn'",
+            "this process was forked while gRPC was busy in its parent, which gRPC does not "
+            "survive: fork before the first call, or start processes by the method 'spawn'",
             code=grpc.StatusCode.FAILED_PRECONDITION,
         )
 
 
 def note_channel(channel: grpc.Channel) -> None:
-    """Take note of a synchronous channel."""
+    """Record that a synchronous channel was opened."""
     _process.channels.add(channel)
 
 
 def note_async_channel(channel: grpc.aio.Channel) -> None:
-    """Take note of an asynchronous one: gRPC is at work for as long as it is there."""
+    """Record that an asynchronous channel was opened: it keeps gRPC busy while it exists."""
     _process.async_channels.add(channel)
 
 

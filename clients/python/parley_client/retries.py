@@ -1,11 +1,12 @@
-"""What the client retries by itself, beyond what gRPC retries for it.
+"""Decides what the client retries by itself, beyond what gRPC retries for it.
 
-gRPC repeats a call that ended UNAVAILABLE before anything had come (`service_config.json`). A turn
-that another worker took over ends ABORTED: gRPC may not repeat that, since most of what is ABORTED
-needs a decision, but LEASE_LOST needs none. Both are safe because of the request id: the server
-makes one turn for it.
+gRPC repeats a call that ended UNAVAILABLE before a response came (`service_config.json`). A turn
+that another worker took over ends ABORTED with LEASE_LOST. gRPC must not repeat ABORTED, since most
+of its reasons need a decision by the caller, but LEASE_LOST does not. Both are safe because of the
+request id: the server makes one turn for it.
 
-A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here.
+gRPC cannot resume a stream that was lost after its first response, so that the client makes all
+tries of streams.
 """
 
 import math
@@ -17,7 +18,7 @@ from parley_client.errors import DeadlineExceeded, LeaseLost, Overloaded, Parley
 
 MAX_TRIES = 5
 MAX_TRIES_UNDER_WAY = 8
-"""Of a turn that has begun to arrive: patience for a server that restarts."""
+"""For a turn that has begun to arrive: enough for a server to restart."""
 DEFAULT_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 3.0
 
@@ -28,7 +29,7 @@ class Tries:
     """The tries of one call, under one deadline."""
 
     def __init__(self, timeout_s: float, clock: Clock = time.monotonic) -> None:
-        """Start the call's time.
+        """Start the call's clock.
 
         Args:
             timeout_s: for all tries together, in seconds.
@@ -39,16 +40,16 @@ class Tries:
 
     @property
     def is_first(self) -> bool:
-        """Say whether nothing has failed yet."""
+        """Whether no try has failed yet."""
         return self._count == 1
 
     @property
     def time_left_s(self) -> float:
-        """Until the deadline, in seconds; 0 when it has passed."""
+        """The time until the deadline, in seconds; 0 when it has passed."""
         return max(0.0, self._ends_at - self._clock())
 
     def pause_s(self, error: ParleyError) -> float | None:
-        """Say how long to wait before the next try, in seconds. None: the error stands."""
+        """Return how long to wait before the next try, in seconds. None: do not retry."""
         pause_s = self._wanted_pause_s(error)
         if not self._is_worth_it(error) or pause_s >= self.time_left_s:
             return None
@@ -63,20 +64,20 @@ class Tries:
 
 
 class StreamTries(Tries):
-    """The tries of one streamed turn, counted anew whenever it has come further."""
+    """The tries of one streamed turn, counted from 1 again after each new piece."""
 
     def __init__(self, timeout_s: float, clock: Clock = time.monotonic) -> None:
         super().__init__(timeout_s, clock)
         self._is_under_way = False
 
-    def came_further(self) -> None:
-        """Take note that something new has come."""
+    def note_progress(self) -> None:
+        """Record that something new has come."""
         self._is_under_way = True
         self._count = 1
 
     def _wanted_pause_s(self, error: ParleyError) -> float:
-        """Return no less than the server asks for, and more with every try in vain."""
-        doublings = min(self._count - 1, 9)  # a watch has no end of tries
+        """Return no less than the server asks for, and more after every try without success."""
+        doublings = min(self._count - 1, 9)  # a watch is retried without limit
         backoff_s = min(LONGEST_PAUSE_S, DEFAULT_PAUSE_S * 2.0**doublings)
         spread_s = backoff_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
         return max(spread_s, error.retry_after_s or 0.0)
@@ -86,13 +87,13 @@ class StreamTries(Tries):
             return False
         if not self._is_under_way:
             return isinstance(error, Unavailable | LeaseLost) and self._count < MAX_TRIES
-        # The worker that drains hands all its streams to the others, all at once.
+        # A draining worker hands all its streams to the others at once.
         helps = isinstance(error, Unavailable | LeaseLost | Overloaded)
         return helps and self._count < MAX_TRIES_UNDER_WAY
 
 
 class WatchTries(StreamTries):
-    """The tries of a watch: for ever, once it has begun."""
+    """The tries of a watch: without limit, once it has begun."""
 
     def __init__(self) -> None:
         super().__init__(math.inf)

@@ -1,4 +1,4 @@
-"""From a failed RPC to a typed error: reads the google.rpc details that come with a status."""
+"""Turns a failed RPC into a typed error: reads the google.rpc details of its status."""
 
 from typing import Any, TypeVar, cast
 
@@ -17,11 +17,11 @@ Detail = TypeVar("Detail")
 
 
 def error_from(failure: grpc.RpcError, request_id: str = "") -> ParleyError:
-    """Return the typed error that a failed RPC stands for.
+    """Return the typed error for a failed RPC.
 
     Args:
         failure: what a call of either kind of channel raised.
-        request_id: the turn's, to be shown to the caller.
+        request_id: the turn's, which the error shows.
     """
     call = cast(grpc.Call, failure)  # it is one, in both kinds of channel
     status = _status(call)
@@ -48,7 +48,7 @@ def error_from(failure: grpc.RpcError, request_id: str = "") -> ParleyError:
 
 
 def _status(call: grpc.Call) -> Status:
-    """Return the status with its details; without any, if something on the way mangled them."""
+    """Return the status with its details; without them if a proxy has damaged them."""
     try:
         return rpc_status.from_call(call) or Status()
     except (ValueError, DecodeError):
@@ -56,9 +56,9 @@ def _status(call: grpc.Call) -> Status:
 
 
 def _is_pushed_back(call: grpc.Call) -> bool:
-    """Say whether the server asks that nothing be retried.
+    """Return whether the server asks not to retry.
 
-    Source: gRFC A6: a pushback that is negative, or no number.
+    Source: gRFC A6: a pushback that is negative or not a number.
     """
     wanted = dict(call.trailing_metadata() or ()).get(PUSHBACK)
     return wanted is not None and not str(wanted).isdecimal()

@@ -1,7 +1,7 @@
-"""How far a stream has come: what to ask for next, and whether to ask again.
+"""Follows a stream's progress: what the next call asks for, and whether there is one.
 
-Both clients use it, and nothing here does I/O. A stream that was lost is asked for again, from
-where it was lost: a turn behind the last text or tool call seen, a watch behind the last message.
+Both clients use it; nothing here does I/O. A lost stream is resumed where it was lost: a turn
+behind the last text or tool call seen, a watch behind the last message.
 """
 
 from abc import ABC, abstractmethod
@@ -17,16 +17,16 @@ from parley_client.errors import AttemptLost, ParleyError, Unavailable
 from parley_client.retries import StreamTries, WatchTries
 
 WATCH_CALL_S = 300.0
-"""How long one call of a watch may last: the server ends it sooner, unless it is lost."""
+"""The deadline of one call of a watch. The server ends the call sooner, unless it is lost."""
 
 OnRetry = Callable[[ParleyError], None]
-"""Told of every failure that is about to be retried, such as to log it."""
+"""Called with every error that is about to be retried, such as to log it."""
 
 Event = TypeVar("Event", bound=Message)
 
 
 class Stream(ABC, Generic[Event]):
-    """One stream, over all calls that it takes."""
+    """One stream, over all calls that it needs."""
 
     method: str
     """The RPC's name in the stub."""
@@ -42,15 +42,15 @@ class Stream(ABC, Generic[Event]):
         """How long the next call may last, in seconds."""
 
     @abstractmethod
-    def takes(self, event: Event) -> bool:
-        """Take note of an event. Returns: whether it is news to whoever iterates."""
+    def take(self, event: Event) -> bool:
+        """Record an event. Returns: whether the caller has not seen it yet."""
 
     @abstractmethod
     def pause_s(self, error: ParleyError) -> float | None:
-        """Say how long to wait before the next call, in seconds. None: the error stands."""
+        """Return how long to wait before the next call, in seconds. None: do not retry."""
 
     def cut_short(self) -> ParleyError:
-        """Return the error of a call that ended well and too early."""
+        """Return the error for a call that ended without an error before its last event."""
         text = "the stream ended before its last event"
         return Unavailable(text, code=grpc.StatusCode.UNAVAILABLE, request_id=self.request_id)
 
@@ -70,11 +70,11 @@ class TurnStream(Stream[pb.StreamChatResponse]):
     def time_left_s(self) -> float:
         return self._tries.time_left_s
 
-    def takes(self, event: pb.StreamChatResponse) -> bool:
+    def take(self, event: pb.StreamChatResponse) -> bool:
         if event.HasField("index"):
             self.request.after_attempt = event.attempt
             self.request.after_index = event.index
-            self._tries.came_further()
+            self._tries.note_progress()
         self.is_over = event.HasField("completed")
         return True
 
@@ -96,21 +96,21 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
         )
         self._tries = WatchTries()
         self._turn: tuple[str, int, int] = ("", 0, 0)
-        """The last turn told, its attempt and its state."""
+        """The last turn delivered, its attempt and its state."""
         self._event: tuple[str, int, int] = ("", 0, -1)
-        """The last event told: its turn, its attempt and its index."""
+        """The last event delivered: its turn, its attempt and its index."""
 
     @property
     def time_left_s(self) -> float:
         return WATCH_CALL_S
 
-    def takes(self, update: pb.WatchConversationResponse) -> bool:
-        """Take note of an update.
+    def take(self, update: pb.WatchConversationResponse) -> bool:
+        """Record an update.
 
-        A call that goes on with a watch begins with what the open turn's state is and with its
-        first event: of these, what was told before is no news.
+        A call that resumes a watch begins with the open turn's state and its first event, which may
+        have been delivered before.
         """
-        self._tries.came_further()
+        self._tries.note_progress()
         match update.WhichOneof("update"):
             case "message":
                 self.request.after_sequence = update.message.sequence
@@ -120,9 +120,9 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
                 return is_news
             case "event" if update.event.HasField("index"):
                 turn_id = self._turn[0]
-                told = self._event
+                delivered = self._event
                 event = (turn_id, update.event.attempt, update.event.index)
-                if turn_id == told[0] and event <= told:
+                if turn_id == delivered[0] and event <= delivered:
                     return False
                 self._event = event
         return True
@@ -132,17 +132,17 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
 
 
 class TextOnly:
-    """Takes the text out of one turn's events."""
+    """Extracts the text from one turn's events."""
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
         self._attempt = 0
         self._text = ""
 
-    def added_by(self, event: pb.StreamChatResponse) -> str:
+    def take(self, event: pb.StreamChatResponse) -> str:
         """Return what an event adds to the text; empty: nothing.
 
-        Raises: AttemptLost: text that was returned before is void.
+        Raises: AttemptLost: the text returned before is void.
         """
         if event.HasField("completed"):
             whole = event.completed.response
@@ -156,5 +156,5 @@ class TextOnly:
         return event.chunk.text
 
     def _void(self) -> AttemptLost:
-        text = "the agent began anew, and the text so far is void: ask for the answer with `chat`"
+        text = "the agent started over, and the text so far is void: ask for the answer with `chat`"
         return AttemptLost(text, code=grpc.StatusCode.ABORTED, request_id=self._request_id)

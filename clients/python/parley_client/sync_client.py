@@ -1,4 +1,5 @@
-"""The synchronous client: what it says. Its surface is the asynchronous one's, call for call."""
+# Generated from async_client.py by tools/async_to_sync.py. Do not edit: run `make gen`.
+"""The synchronous client: the calls that make and stop turns."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -10,8 +11,6 @@ from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, Id
 from parley_client.streams import OnRetry, TextOnly, TurnStream
 from parley_client.sync_reads import Reads
 
-Events = Generator[pb.StreamChatResponse, None, None]
-
 
 class ParleyClient(Reads):
     """Parley, for a caller without an event loop.
@@ -20,8 +19,12 @@ class ParleyClient(Reads):
             answer = parley.chat("Hello!")
             answer = parley.chat("And?", conversation_id=answer.conversation_id)
 
-    One client serves a whole process and any number of its threads. Everything else is as with
-    `AsyncParleyClient`. Ctrl-C while a call waits cancels the call.
+    One client serves a whole process: it keeps one channel, opened at its first call, so that it
+    may be made before a fork. Any number of threads may use it.
+
+    Calls return the contract's own messages and fail with a `ParleyError`. The client retries while
+    a server is unreachable or a worker is lost, under the call's deadline and with the same request
+    id. Ctrl-C while a call waits cancels it.
     """
 
     def chat(
@@ -39,7 +42,30 @@ class ParleyClient(Reads):
     ) -> pb.ChatResponse:
         """Make one turn and return its answer.
 
-        Args, Returns, Raises, Guarantees: as for `AsyncParleyClient.chat`.
+        Args:
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which errors
+                show. Pass a stored one to repeat the turn after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
+                unless it is new or empty. None: do not check.
+            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
+                the other's end.
+            on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
+                "continue" it.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for the turn, waits and retries included, in seconds.
+        Returns: the answer; `replayed` if the turn was answered before.
+        Raises:
+            ParleyError: ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
+                TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and
+                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
+                InternalError.
+            ValueError: an argument cannot be sent.
+        Guarantees: one turn for one request id, however often it is sent. When it returns, message
+            and answer are stored.
         """
         call = calls.chat(
             message,
@@ -52,7 +78,7 @@ class ParleyClient(Reads):
             agent=agent,
             timeout_s=timeout_s,
         )
-        return self._made(call)
+        return self._unary(call)
 
     def stream(
         self,
@@ -67,10 +93,44 @@ class ParleyClient(Reads):
         agent: str | None = None,
         timeout_s: float = CHAT_TIMEOUT_S,
         on_retry: OnRetry | None = None,
-    ) -> Events:
+    ) -> Generator[pb.StreamChatResponse, None, None]:
         """Make one turn and iterate over its answer as it comes.
 
-        Args, Returns, Raises, Guarantees: as for `AsyncParleyClient.stream`.
+        The client resumes a lost stream by itself, under the same request id and behind the last
+        piece seen, on any worker.
+
+        Args:
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which errors
+                show. Pass a stored one to repeat the turn after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
+                unless it is new or empty. None: do not check.
+            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
+                the other's end.
+            on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
+                "continue" it.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for the turn, waits and retries included, in seconds.
+            on_retry: called with every error after which the stream is resumed, such as to log it.
+        Returns: events: `started` (the first of every call, so that it comes again after a loss),
+            `chunk` (text), `tool_call` (with its result), and last `completed`, the answer as
+            `chat` returns it. `completed` replaces what was gathered: the last pieces may come only
+            there. An event with a higher `attempt` than before means that the agent started over,
+            and voids what was gathered; with `on_disconnect="continue"` a lost connection alone
+            does not cause that.
+        Raises:
+            ParleyError, while iterating: ConversationNotFound, TurnInProgress, SequenceMismatch,
+                RequestIdReused, TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable,
+                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
+                ScopeMissing, Overloaded, InternalError. What had come before is not an answer.
+            ValueError, at once: an argument cannot be sent.
+        Guarantees: one turn for one request id. The stream ends with `completed` or an error, at
+            `timeout_s` at the latest. It gives up after 5 tries without a piece, 8 once pieces have
+            come. Closing the iterator cancels the call; `on_disconnect` decides what happens to the
+            turn.
         """
         turn = calls.chat(
             message,
@@ -83,7 +143,7 @@ class ParleyClient(Reads):
             agent=agent,
             timeout_s=timeout_s,
         )
-        return self._followed(TurnStream(turn), on_retry)
+        return self._stream(TurnStream(turn), on_retry)
 
     def stream_text(
         self,
@@ -101,7 +161,37 @@ class ParleyClient(Reads):
     ) -> Generator[str, None, None]:
         """Make one turn and iterate over its text as it comes.
 
-        Args, Raises: as for `AsyncParleyClient.stream_text`.
+        The client resumes a lost stream by itself, under the same request id and behind the last
+        piece seen, on any worker.
+
+        Args:
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which errors
+                show. Pass a stored one to repeat the turn after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
+                unless it is new or empty. None: do not check.
+            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
+                the other's end.
+            on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
+                "continue" it.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for the turn, waits and retries included, in seconds.
+            on_retry: called with every error after which the stream is resumed, such as to log it.
+        Returns: the pieces of the text, each once, including what comes only with the answer's end.
+        Raises:
+            ParleyError, while iterating: AttemptLost (the agent started over, which voids the text
+                so far; `chat` with the error's request id returns the answer),
+                ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
+                TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and
+                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
+                InternalError. What had come before is not an answer.
+            ValueError, at once: an argument cannot be sent.
+        Guarantees: one turn for one request id. The text ends when the answer is stored, or with an
+            error, at `timeout_s` at the latest. Closing the iterator cancels the call;
+            `on_disconnect` decides what happens to the turn.
         """
         key = str(request_id or calls.new_request_id())
         events = self.stream(
@@ -126,9 +216,22 @@ class ParleyClient(Reads):
         turn_id: Id | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> conversation_pb2.Turn:
-        """Stop a turn and keep what was said so far as its answer, for good.
+        """Stop a turn and keep its text so far as its answer, for good.
 
-        Args, Returns, Raises: as for `AsyncParleyClient.cancel_turn`.
+        Callers that stream the turn or wait for it get that answer. A turn that has ended does not
+        change.
+
+        Args:
+            request_id: the request id that the turn was made with. Excludes the two others.
+            conversation_id: the turn's conversation. Required with `turn_id`.
+            turn_id: the turn's id. Required with `conversation_id`.
+            timeout_s: for the call, retries included, in seconds.
+        Returns: the turn: cancelled, or as it ended before. If it still runs, it was asked to stop
+            and has not stopped within 2 seconds.
+        Raises:
+            ParleyError: TurnNotFound, Unavailable, DeadlineExceeded, and what any call may raise:
+                InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         call = calls.cancel_turn(
             conversation_id=conversation_id,
@@ -136,11 +239,14 @@ class ParleyClient(Reads):
             request_id=request_id,
             timeout_s=timeout_s,
         )
-        return self._made(call).turn
+        response = self._unary(call)
+        return response.turn
 
 
-def _text_of(events: Events, text: TextOnly) -> Generator[str, None, None]:
+def _text_of(
+    events: Generator[pb.StreamChatResponse, None, None], text: TextOnly
+) -> Generator[str, None, None]:
     with closing(events):
         for event in events:
-            if piece := text.added_by(event):
+            if piece := text.take(event):
                 yield piece

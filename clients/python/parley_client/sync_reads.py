@@ -1,3 +1,4 @@
+# Generated from async_reads.py by tools/async_to_sync.py. Do not edit: run `make gen`.
 """What the synchronous client reads: conversations, messages, turns."""
 
 from collections.abc import Generator, Iterator
@@ -25,7 +26,18 @@ class Reads(Connection):
     ) -> Iterator[conversation_pb2.Message]:
         """Iterate over a conversation's messages; pages are fetched as they are needed.
 
-        Args, Raises: as for `AsyncParleyClient.history`.
+        Args:
+            conversation_id: the conversation to read.
+            order: "oldest_first" or "newest_first".
+            after_sequence: only messages with a higher sequence, in both orders.
+            min_sequence: never answer from a copy of the data older than this.
+            page_size: how many messages a page has at most; 0: 50. Above 1,000: 1,000.
+            timeout_s: for each page, retries included, in seconds.
+        Raises, while iterating:
+            ParleyError: ConversationNotFound, SequenceNotReached, Unavailable, DeadlineExceeded,
+                and what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing,
+                Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         page_token = ""
         while True:
@@ -56,7 +68,19 @@ class Reads(Connection):
     ) -> pb.GetHistoryResponse:
         """Return one page of a conversation's messages.
 
-        Args, Raises: as for `AsyncParleyClient.history_page`.
+        Args:
+            conversation_id: the conversation to read.
+            order: "oldest_first" or "newest_first".
+            after_sequence: only messages with a higher sequence, in both orders.
+            min_sequence: never answer from a copy of the data older than this.
+            page_size: how many messages the page has at most; 0: 50. Above 1,000: 1,000.
+            page_token: `next_page_token` of the page before. Empty: the first page.
+            timeout_s: for the call, retries included, in seconds.
+        Raises:
+            ParleyError: ConversationNotFound, SequenceNotReached, InvalidPageToken, Unavailable,
+                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
+                ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         call = calls.history_page(
             conversation_id,
@@ -67,14 +91,21 @@ class Reads(Connection):
             page_token=page_token,
             timeout_s=timeout_s,
         )
-        return self._made(call)
+        return self._unary(call)
 
     def conversations(
         self, *, page_size: int = 0, timeout_s: float = READ_TIMEOUT_S
     ) -> Iterator[conversation_pb2.Conversation]:
         """Iterate over the caller's conversations, the most recently active first.
 
-        Args, Raises: as for `AsyncParleyClient.conversations`.
+        A conversation that becomes active meanwhile may be missing; none comes twice.
+
+        Args:
+            page_size: how many conversations a page has at most; 0: 50. Above 1,000: 1,000.
+            timeout_s: for each page, retries included, in seconds.
+        Raises, while iterating:
+            ParleyError: Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
+                Unauthenticated, ScopeMissing, Overloaded, InternalError.
         """
         page_token = ""
         while True:
@@ -91,12 +122,19 @@ class Reads(Connection):
     ) -> pb.ListConversationsResponse:
         """Return one page of the caller's conversations, the most recently active first.
 
-        Args, Raises: as for `AsyncParleyClient.conversations_page`.
+        Args:
+            page_size: how many conversations the page has at most; 0: 50. Above 1,000: 1,000.
+            page_token: `next_page_token` of the page before. Empty: the first page.
+            timeout_s: for the call, retries included, in seconds.
+        Raises:
+            ParleyError: InvalidPageToken, Unavailable, DeadlineExceeded, and what any call may
+                raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         call = calls.conversations_page(
             page_size=page_size, page_token=page_token, timeout_s=timeout_s
         )
-        return self._made(call)
+        return self._unary(call)
 
     def turn(
         self,
@@ -106,9 +144,17 @@ class Reads(Connection):
         turn_id: Id | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> conversation_pb2.Turn:
-        """Return where a turn stands.
+        """Return a turn, with its state.
 
-        Args, Raises: as for `AsyncParleyClient.turn`.
+        Args:
+            request_id: the request id that the turn was made with. Excludes the two others.
+            conversation_id: the turn's conversation. Required with `turn_id`.
+            turn_id: the turn's id. Required with `conversation_id`.
+            timeout_s: for the call, retries included, in seconds.
+        Raises:
+            ParleyError: TurnNotFound, Unavailable, DeadlineExceeded, and what any call may raise:
+                InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         call = calls.turn(
             conversation_id=conversation_id,
@@ -116,7 +162,8 @@ class Reads(Connection):
             request_id=request_id,
             timeout_s=timeout_s,
         )
-        return self._made(call).turn
+        response = self._unary(call)
+        return response.turn
 
     def watch(
         self,
@@ -128,7 +175,22 @@ class Reads(Connection):
     ) -> Generator[pb.WatchConversationResponse, None, None]:
         """Iterate over what happens in a conversation: what is there, then live, without an end.
 
-        Args, Returns, Raises, Guarantees: as for `AsyncParleyClient.watch`.
+        Args:
+            conversation_id: the conversation to watch.
+            after_sequence: only messages with a higher sequence; 0: from the beginning.
+            include_events: also the text and tool calls of the open turn, from its first one.
+                Only turns that are streamed have them.
+            on_retry: called with every error after which the watch is resumed, such as to log it.
+        Returns: updates: `message`, `turn` (a state that changed), `event` (a piece of the open
+            turn) and `progress` (everything up to now has come; also every minute).
+        Raises:
+            ParleyError, while iterating: ConversationNotFound, Overloaded, Unavailable (only as
+                long as nothing has come), InvalidRequest, Unauthenticated, ScopeMissing,
+                InternalError.
+            ValueError, at once: an argument cannot be sent.
+        Guarantees: every message once, in order, through restarts of the server and lost
+            connections; each new call waits longer than the one before, at most 3 seconds unless
+            the server asks for more. Closing the iterator ends the watch.
         """
         stream = WatchStream(conversation_id, after_sequence, include_events=include_events)
-        return self._followed(stream, on_retry)
+        return self._stream(stream, on_retry)

@@ -1,4 +1,4 @@
-"""Where a call's bearer token comes from: a string, a function, or a file."""
+"""Gets a call's bearer token from a string, a function, or a file."""
 
 import inspect
 import os
@@ -7,15 +7,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 Token = str | Callable[[], str]
-"""A token, or a function that is asked for one before every call."""
+"""A token, or a function that returns one and is called before every call."""
 AsyncToken = Token | Callable[[], Awaitable[str]]
-"""The same; the function may also be asynchronous. One that is not must not block."""
+"""The same; the function may also be asynchronous. A synchronous function must not block."""
 
 Metadata = tuple[tuple[str, str], ...]
 
 
 class TokenFile:
-    """A file that holds a token, such as a mounted secret. It is read again whenever it changes."""
+    """A file that holds a token, such as a mounted secret. It is read again when it changes."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
@@ -33,10 +33,10 @@ class TokenFile:
 
 
 def metadata_from(token: Token | None) -> Metadata:
-    """Return the metadata that says who calls; without a token, none.
+    """Return the metadata that carries a token; empty without one.
 
-    Raises: ValueError: it cannot be one; TypeError: the function is asynchronous; whatever the
-        function raises.
+    Raises: ValueError: the text cannot be a token. TypeError: the function is asynchronous. Any
+        error of the function.
     """
     found = token() if callable(token) else token
     if inspect.iscoroutine(found):
@@ -47,16 +47,16 @@ def metadata_from(token: Token | None) -> Metadata:
 
 
 async def metadata_from_async(token: AsyncToken | None) -> Metadata:
-    """Return the metadata that says who calls; without a token, none.
+    """Return the metadata that carries a token; empty without one.
 
-    Raises: ValueError: it cannot be one; whatever the function raises.
+    Raises: ValueError: the text cannot be a token. Any error of the function.
     """
     found = token() if callable(token) else token
     return _bearer(await found if inspect.isawaitable(found) else found)
 
 
 def naming(user: str) -> Metadata:
-    """Return the metadata that names the user whom a caller acts for.
+    """Return the metadata that names the user that a caller acts for.
 
     Raises: ValueError: the name cannot be written as UTF-8.
     """
@@ -68,5 +68,5 @@ def _bearer(token: str | None) -> Metadata:
     if not stripped:
         return ()
     if not (stripped.isascii() and stripped.isprintable()):
-        raise ValueError("a token is printable ASCII on one line, and this one is not")
+        raise ValueError("the token is not printable ASCII on one line")
     return (("authorization", f"Bearer {stripped}"),)

@@ -25,7 +25,7 @@ READY = b"ready\n"
 RESTART_PAUSE_S = 1.0
 """How long the place of a worker that died stays empty, so that a broken one does not spin."""
 OVERDUE_S = 10.0
-"""How long after the grace a worker that does not end is killed. docs/production.md gives a stop as long."""
+"""How long after the grace a worker that does not end is killed, as docs/production.md says."""
 
 OnReady = Callable[[int], None]
 

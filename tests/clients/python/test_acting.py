@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 from urllib.parse import quote
 
+import grpc
 import pytest
 
 from parley_client import AsyncParleyClient, ParleyClient, ScopeMissing
@@ -47,26 +48,51 @@ async def test_sync_client_acts_for_users(service: Service) -> None:
         assert seen == [c.conversation_id for c in own.conversations]
 
 
-async def test_client_that_acts_shares_the_channel_and_leaves_it_open(service: Service) -> None:
+def count_channels(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[Any]:
+    """Return a list that will hold every channel that is opened from now on."""
+    opened: list[Any] = []
+    real = module.insecure_channel
+
+    def open_channel(*arguments: Any) -> Any:
+        opened.append(real(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(module, "insecure_channel", open_channel)
+    return opened
+
+
+async def test_client_that_acts_shares_the_channel_and_leaves_it_open(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = count_channels(monkeypatch, grpc.aio)
     address = f"127.0.0.1:{service.port}"
     async with AsyncParleyClient(address, token=a_token("backend", scope=SCOPES)) as backend:
         async with backend.acting_for("ada") as ada, ada.acting_for("bob") as bob:
-            assert ada._connected() is bob._connected() is backend._connected()
             await ada.chat("hello")
         await bob.chat("hello")
         assert "HELLO" == (await backend.chat("hello")).response
+        assert 1 == len(opened)
         await backend.close()
-        assert "HELLO" == (await ada.chat("hello")).response  # opened again, by whoever is first
-        assert ada._connected() is backend._connected()
+        assert "HELLO" == (await ada.chat("hello")).response  # the first call opens it again
+        assert "HELLO" == (await backend.chat("hello")).response
+        assert 2 == len(opened)
 
-    def shared() -> bool:
-        with ParleyClient(address, token=a_token("backend", scope=SCOPES)) as client:
-            with client.acting_for("ada") as ada:
+
+async def test_sync_client_that_acts_shares_the_channel_and_leaves_it_open(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = count_channels(monkeypatch, grpc)
+
+    def talk() -> None:
+        address = f"127.0.0.1:{service.port}"
+        with ParleyClient(address, token=a_token("backend", scope=SCOPES)) as backend:
+            with backend.acting_for("ada") as ada, ada.acting_for("bob") as bob:
                 ada.chat("hello")
-            client.chat("hello")
-            return ada._connected() is client._connected()
+            bob.chat("hello")
+            backend.chat("hello")
 
-    assert await asyncio.to_thread(shared)
+    await asyncio.to_thread(talk)
+    assert 1 == len(opened)
 
 
 async def test_acting_without_the_scope_says_which_one_is_missing(service: Service) -> None:

@@ -205,7 +205,7 @@ async def test_errors_are_harmless_and_explained() -> None:
         done = await run("history", "x", "--address", server.address)
     assert (
         "parley: CONVERSATION_NOT_FOUND: no ␛[2J conversation\n"
-        "  `parley list` shows the ones that this token may see.\n"
+        "  `parley list` shows the conversations that this token may see.\n"
     ) == done.stderr.decode()
 
 

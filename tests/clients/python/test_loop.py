@@ -58,7 +58,7 @@ async def test_a_conversation_is_had_ended_and_gone_on_with(service: Service) ->
         say(terminal, "more")
         terminal.wait_for("MORE\n")
         leave(terminal)
-        found = re.search(r"Go on with: parley chat --conversation (\S+)\n", terminal.screen)
+        found = re.search(r"Continue with: parley chat --conversation (\S+)\n", terminal.screen)
         assert found
         return found[1]
 
@@ -235,7 +235,7 @@ async def test_one_shot_on_a_terminal_says_how_to_go_on(service: Service) -> Non
         talk, f"127.0.0.1:{service.port}", "chat", "hello", PARLEY_TOKEN=a_token()
     )
     (conversation,) = (await service.conversations()).conversations
-    assert f"Go on with: parley chat --conversation {conversation.conversation_id}" in screen
+    assert f"Continue with: parley chat --conversation {conversation.conversation_id}" in screen
 
 
 async def test_one_shot_given_up_with_ctrl_c_ends_with_130() -> None:

@@ -109,21 +109,24 @@ async def test_a_profile_says_what_chats_options_are(configure: Configure) -> No
     (asked,) = server.asked
     assert ("helper", "J%C3%BCrgen") == (asked.request.chat.agent, asked.metadata["parley-user"])
     assert 5 < asked.time_left_s <= 7
-    assert "Go on with: parley chat --profile work --conversation " in screen
+    assert "Continue with: parley chat --profile work --conversation " in screen
 
 
 @pytest.mark.parametrize(
     ("said", "config"),
     [
         ("cannot be read: ", "default_profile = "),
-        ("profile is no setting. Is it profiles?", "[profile.work]"),
-        ("default_profile is 'work', and there is no such profile.", "default_profile = 'work'"),
-        ("profiles.work.adress is no setting. Is it address?", "[profiles.work]\nadress = 'a'"),
-        ("profiles.work.timeout has to be a number of seconds", "[profiles.work]\ntimeout = '9'"),
-        ("profiles.work.timeout has to be a number of seconds", "[profiles.work]\ntimeout = true"),
-        ("profiles.work.address has to be a text in quotes", "[profiles.work]\naddress = 7"),
-        ("profiles.work.plaintext has to be true or false", "[profiles.work]\nplaintext = 1"),
-        ("profiles.work has to be a table", "[profiles]\nwork = 1"),
+        ("profile is not a setting. Did you mean profiles?", "[profile.work]"),
+        ("default_profile is 'work', but no profile has this name.", "default_profile = 'work'"),
+        (
+            "profiles.work.adress is not a setting. Did you mean address?",
+            "[profiles.work]\nadress = 'a'",
+        ),
+        ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = '9'"),
+        ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = true"),
+        ("profiles.work.address must be text in quotes", "[profiles.work]\naddress = 7"),
+        ("profiles.work.plaintext must be true or false", "[profiles.work]\nplaintext = 1"),
+        ("profiles.work must be a table", "[profiles]\nwork = 1"),
         ("has no profile 'missing'. The profiles are: work.", "[profiles.work]"),
         ("profiles.none: 'none' means no profile", "[profiles.none]"),
     ],
@@ -148,7 +151,7 @@ async def test_a_config_that_is_not_there_is_none_unless_it_was_named(tmp_path: 
         assert (0, b"") == (done.returncode, done.stderr)
         done = await run("list", PARLEY_CONFIG_FILE=str(tmp_path / "no"), **variables)
     assert 2 == done.returncode
-    assert b"which is not there" in done.stderr
+    assert b"which does not exist" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ async def test_what_cannot_be_opened_leaves_the_conversation_open(service: Servi
         say(terminal, f"/open {missing}")
         terminal.wait_for("CONVERSATION_NOT_FOUND")
         say(terminal, "/open 7")
-        terminal.wait_for("there is no number 7")
+        terminal.wait_for("no conversation has the number 7")
         say(terminal, "more")
         terminal.wait_for("MORE")
         leave(terminal)
@@ -62,13 +62,13 @@ async def test_what_cannot_be_opened_leaves_the_conversation_open(service: Servi
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("/histroy", "there is no /histroy. Is it /history?"),
-        ("/xyzzy 1", "there is no /xyzzy. /help lists what there is."),
-        ("/new york", "/new takes nothing behind it"),
+        ("/histroy", "unknown command /histroy. Did you mean /history?"),
+        ("/xyzzy 1", "unknown command /xyzzy. /help lists the commands."),
+        ("/new york", "/new has no argument"),
         ("/list many", "/list takes a number"),
-        ("/open", "/open takes a number of /list"),
-        ("/export", "nothing was said here yet"),
-        ("/history", "Nothing was said here yet."),
+        ("/open", "/open needs a number from /list"),
+        ("/export", "this conversation has no messages to export"),
+        ("/history", "This conversation has no messages yet."),
         ("/cancel", "No answer is under way here."),
         ("/help", "/export [FILE]"),
     ],
@@ -112,7 +112,7 @@ async def test_a_turn_under_way_elsewhere_is_cancelled(start_service: StartServi
 
     def talk(terminal: Terminal) -> None:
         say(terminal, "/cancel")
-        terminal.wait_for("Stopped. What it had said is kept:")
+        terminal.wait_for("Stopped. Its text so far is kept:")
         terminal.wait_for("half a thought")
         say(terminal, "/cancel")
         terminal.wait_for("No answer is under way here.")
@@ -135,9 +135,9 @@ async def test_a_conversation_is_exported_as_its_files_ending_says(
             say(terminal, f"/export {file}")
             terminal.wait_for("2 messages written to")
         say(terminal, f"/export {markdown}")
-        terminal.wait_for("is there already")
+        terminal.wait_for("already exists")
         say(terminal, f"/export {tmp_path / 'talk.pdf'}")
-        terminal.wait_for("has to end in .md or .json")
+        terminal.wait_for("must end in .md or .json")
         leave(terminal)
 
     await talked(talk, address_of(service), "-c", conversation_id, columns=300)

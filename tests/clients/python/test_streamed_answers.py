@@ -24,7 +24,7 @@ PROMPT = "> "
 CTRL_C, CTRL_D = "\x03", "\x04"
 CALL = ToolCall("c1", "weather", '{"city": "Ulm"}', "12 °C", False, 1)
 DRAINED = Refusal(reason="WORKER_DRAINED", retry_s=0.01)
-VOID = "the agent began anew: what it said before is void"
+VOID = "the agent started over: its text so far is void"
 
 
 class Spoken:
@@ -154,7 +154,7 @@ async def test_a_lost_connection_is_noticed_and_the_text_goes_on(spoken: Spoken)
             spoken.say("before ")
             terminal.wait_for("before")
             loop.call_soon_threadsafe(wire.cut)
-            terminal.wait_for("\n(connection lost: attaching again)\n")
+            terminal.wait_for("\n(connection lost: reconnecting)\n")
             spoken.say("after", None)
             assert "after\n" == terminal.wait_for("after\n")
             terminal.wait_for(PROMPT)
@@ -172,7 +172,7 @@ async def test_a_new_attempt_says_so_and_begins_anew() -> None:
 
     def talk(terminal: Terminal) -> None:
         assert 0 == terminal.ended()
-        assert f"first\n(worker drained: attaching again)\n({VOID})\nsecond try\n" in shown(
+        assert f"first\n(worker drained: reconnecting)\n({VOID})\nsecond try\n" in shown(
             terminal.screen
         )
 
@@ -248,13 +248,13 @@ async def test_the_closing_hint_is_what_started_it_says(service: Service) -> Non
         talk, address, "chat", "hello", PARLEY_GO_ON_WITH="make chat CONVERSATION="
     )
     conversation_id = await only_conversation(service)
-    assert f"Go on with: make chat CONVERSATION={conversation_id}\n" in by_make
+    assert f"Continue with: make chat CONVERSATION={conversation_id}\n" in by_make
     options = ("--address", address, "--timeout", "9", "--token", a_token())
     by_hand = await talked(
         talk, address, "chat", "hello", *options, "--conversation", conversation_id
     )
     wanted = f"parley chat --address {address} --timeout 9.0 --conversation {conversation_id}\n"
-    assert f"Go on with: {wanted}" in by_hand
+    assert f"Continue with: {wanted}" in by_hand
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ async def test_watch_shows_messages_and_an_answer_as_it_comes(spoken: Spoken) ->
 
     def watch(terminal: Terminal) -> None:
         terminal.wait_for("#2 agent")
-        terminal.wait_for("(that is all so far; Ctrl-C ends)")
+        terminal.wait_for("(up to date; Ctrl-C ends)")
         answering = asyncio.run_coroutine_threadsafe(answered(), loop)
         terminal.wait_for("#3 you")
         spoken.say("half ")
@@ -315,7 +315,7 @@ async def test_watch_shows_messages_and_an_answer_as_it_comes(spoken: Spoken) ->
         terminal.send(CTRL_C)
         assert 130 == terminal.ended()
         assert 1 == terminal.screen.count("half") == terminal.screen.count("12 °C")
-        assert "given up" not in terminal.screen
+        assert "interrupted" not in terminal.screen
 
     address = f"127.0.0.1:{spoken.service.port}"
     await talked(watch, address, "watch", conversation_id, "--events")

@@ -308,7 +308,7 @@ def test_a_wrong_argument_is_raised_at_once() -> None:
 def test_tries_of_a_stream_wait_longer_each_time_and_are_counted_anew() -> None:
     tries = StreamTries(1000.0)
     first = [tries.pause_s(Unavailable("")) for _ in range(MAX_TRIES)]
-    tries.came_further()
+    tries.note_progress()
     later = [tries.pause_s(LeaseLost("")) for _ in range(MAX_TRIES_UNDER_WAY)]
 
     assert [None] == first[-1:] == later[-1:]
@@ -323,5 +323,5 @@ def test_tries_of_a_stream_wait_at_least_as_long_as_the_server_asks() -> None:
     assert 2.5 == tries.pause_s(Unavailable("", retry_after_s=2.5))
     assert tries.pause_s(Unavailable("", retry_after_s=10.0)) is None
     assert tries.pause_s(Overloaded("")) is None
-    tries.came_further()
+    tries.note_progress()
     assert tries.pause_s(Overloaded("")) is not None

@@ -196,7 +196,7 @@ def test_a_watch_that_never_began_is_given_up() -> None:
 
 def test_a_watch_that_began_is_gone_on_with_for_ever_and_not_too_often() -> None:
     tries = WatchTries()
-    tries.came_further()
+    tries.note_progress()
     kinds = (Unavailable, Overloaded, DeadlineExceeded)
     pauses = [tries.pause_s(kinds[n % 3]("")) or 0.0 for n in range(2000)]
     assert 2.4 <= min(pauses[10:]) <= max(pauses) <= 3.6

@@ -1,5 +1,24 @@
-"""The command `parley`: talk to an agent in a terminal or a script, and look at what was said."""
+"""The command `parley`: talk to an agent in a terminal or a script, and read conversations.
 
-from parley_client.cli.app import main
+It needs the libraries of the extra `cli`, which an installation of the clients alone does not have.
+"""
 
-__all__ = ["main"]
+import sys
+
+LIBRARIES = frozenset({"markdown_it", "platformdirs", "prompt_toolkit", "rich", "typer"})
+"""What the extra `cli` installs, by the names that are imported."""
+
+
+def main() -> None:
+    """Run the command, or say how to install what it needs and exit with 1."""
+    try:
+        from parley_client.cli.app import main as run
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in LIBRARIES:
+            raise
+        sys.exit(
+            f"parley: the command needs {library}, which is not installed: "
+            "`pip install 'parley[cli]'` adds what is missing to this installation"
+        )
+    run()

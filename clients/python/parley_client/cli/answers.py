@@ -1,4 +1,4 @@
-"""An answer as it comes: asked for, shown piece by piece, made whole at its end."""
+"""Asks a question and shows the answer as it comes."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -15,7 +15,7 @@ from parley_client.sync_client import ParleyClient
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and under which request id, however often."""
+    """A message to send, under one request id however often it is sent."""
 
     message: str
     conversation_id: str = ""
@@ -28,7 +28,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Answer:
     """An answer, and whether Ctrl-C cut it short."""
 
     response: pb.ChatResponse
@@ -42,12 +42,13 @@ def ask(
     *,
     timeout_s: float,
     is_shown: bool = True,
-) -> Answered:
-    """Ask, and show the answer as it comes. Ctrl-C cancels the turn and keeps what was said.
+) -> Answer:
+    """Ask, and show the answer as it comes. Ctrl-C cancels the turn and keeps its text so far.
 
-    The agent goes on while a lost connection is made again: the same text goes on, too.
+    The agent continues while a lost connection is made again, and so does the text.
 
-    Raises: ParleyError. KeyboardInterrupt: nothing was kept, or nobody waits for it.
+    Raises: ParleyError. KeyboardInterrupt: no part of the answer was kept, or a second Ctrl-C ended
+        the wait for it.
     """
     telling = Telling(screen)
     events = client.stream(
@@ -59,7 +60,7 @@ def ask(
         on_disconnect="continue",
         agent=question.agent,
         timeout_s=timeout_s,
-        on_retry=telling.lost,
+        on_retry=telling.note_loss,
     )
     response = pb.ChatResponse()
     with (
@@ -72,7 +73,7 @@ def ask(
             if is_shown:
                 telling.take(event)
             response = event.completed
-    return Answered(response, interrupt.was_pressed)
+    return Answer(response, interrupt.was_pressed)
 
 
 class Telling:
@@ -87,7 +88,7 @@ class Telling:
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything of it is on the screen."""
+        """Whether any of the answer is on the screen."""
         return bool(self._text or self._call_ids)
 
     def take(self, event: pb.StreamChatResponse) -> None:
@@ -95,50 +96,50 @@ class Telling:
         self._is_lost = False
         if event.HasField("completed"):
             self.complete(event.completed.response, event.completed.tool_calls)
-            self._screen.finish_reason(event.completed.finish_reason)
+            self._screen.show_finish_reason(event.completed.finish_reason)
             if event.completed.HasField("usage"):
-                self._screen.usage(event.completed.usage)
+                self._screen.show_usage(event.completed.usage)
             return
         if event.HasField("index"):
             self._begin(event.attempt)
         if event.HasField("chunk"):
-            self._say(event.chunk.text)
+            self._show_text(event.chunk.text)
         if event.HasField("tool_call"):
-            self._call(event.tool_call)
+            self._show_call(event.tool_call)
 
     def complete(self, text: str, tool_calls: Iterable[parts.ToolCall]) -> None:
-        """Show what is still missing of the whole answer, and end its line."""
+        """Show what is missing of the whole answer, and end its line."""
         tool_calls = list(tool_calls)
         whole_ids = {call.id for call in tool_calls}
         if not (text.startswith(self._text) and self._call_ids <= whole_ids):
-            self._begin_anew()
+            self._start_over()
         for call in tool_calls:
-            self._call(call)
-        self._say(text[len(self._text) :])
+            self._show_call(call)
+        self._show_text(text[len(self._text) :])
         self._screen.end_text()
 
-    def lost(self, error: ParleyError) -> None:
-        """Say that the answer is interrupted and asked for again: once, and if a person saw it."""
+    def note_loss(self, error: ParleyError) -> None:
+        """Say that the stream is resumed: once for a loss, and only if a piece was shown."""
         if self.has_begun and not self._is_lost:
             what = error.reason.replace("_", " ").lower() or "connection lost"
-            self._screen.notice(f"({what}: attaching again)")
+            self._screen.notice(f"({what}: reconnecting)")
         self._is_lost = True
 
     def _begin(self, attempt: int) -> None:
         if attempt != self._attempt and self.has_begun:
-            self._begin_anew()
+            self._start_over()
         self._attempt = attempt
 
-    def _begin_anew(self) -> None:
-        self._screen.begin_anew(has_text=bool(self._text))
+    def _start_over(self) -> None:
+        self._screen.start_over(has_text=bool(self._text))
         self._text = ""
         self._call_ids.clear()
 
-    def _say(self, text: str) -> None:
+    def _show_text(self, text: str) -> None:
         self._text += text
-        self._screen.text(text)
+        self._screen.show_text(text)
 
-    def _call(self, call: parts.ToolCall) -> None:
+    def _show_call(self, call: parts.ToolCall) -> None:
         if call.id not in self._call_ids:
             self._call_ids.add(call.id)
-            self._screen.tool_call(call)
+            self._screen.show_tool_call(call)

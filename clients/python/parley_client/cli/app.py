@@ -13,7 +13,7 @@ from typer import Argument, Option
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
 from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question, ask
-from parley_client.cli.commands import Commands, Place
+from parley_client.cli.commands import Commands, CurrentConversation
 from parley_client.cli.completion import complete_conversation
 from parley_client.cli.failures import INTERRUPTED, exit_codes
 from parley_client.cli.loop import Loop
@@ -27,9 +27,9 @@ from parley_client.cli.watching import Watching
 MAX_PAGE_SIZE = 1000
 
 app = typer.Typer(
-    help="Talk to the agent behind a Parley server, and look at what was said.",
+    help="Talk to the agent behind a Parley server, and read conversations.",
     epilog=(
-        "Exit codes: 1 other, 2 wrong request, 3 no valid token, 4 not found, 5 busy, "
+        "Exit codes: 1 other errors, 2 invalid request, 3 no valid token, 4 not found, 5 busy, "
         "6 unavailable or too slow, 130 Ctrl-C."
     ),
     no_args_is_help=True,
@@ -39,12 +39,12 @@ app = typer.Typer(
 Conversation: TypeAlias = Annotated[
     str, Argument(help="The conversation's id.", autocompletion=complete_conversation)
 ]
-GoOnWith: TypeAlias = Annotated[
+ToContinue: TypeAlias = Annotated[
     str,
     Option(
         "--conversation",
         "-c",
-        help="The one to go on with.",
+        help="The conversation to continue.",
         show_default=False,
         autocompletion=complete_conversation,
     ),
@@ -54,19 +54,21 @@ Agent: TypeAlias = Annotated[
 ]
 RequestId: TypeAlias = Annotated[
     str,
-    Option("--request-id", help="Repeats a turn instead of making one.", show_default=False),
+    Option(
+        "--request-id", help="Repeat the turn of this id instead of making one.", show_default=False
+    ),
 ]
 Wait: TypeAlias = Annotated[
-    bool, Option("--wait", help="While the conversation is busy, wait for its turn to end.")
+    bool, Option("--wait", help="If the conversation is busy, wait for its turn to end.")
 ]
 Plain: TypeAlias = Annotated[
     bool,
-    Option("--plain", envvar="PARLEY_PLAIN", help="Text as it was written, not as Markdown."),
+    Option("--plain", envvar="PARLEY_PLAIN", help="Show text as it was written, not as Markdown."),
 ]
 Pages: TypeAlias = Annotated[
-    bool, Option("--pager/--no-pager", help="Show what is longer than the screen with $PAGER.")
+    bool, Option("--pager/--no-pager", help="Show output longer than the screen with $PAGER.")
 ]
-Json: TypeAlias = Annotated[bool, Option("--json", help="JSON, one object a line.")]
+Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON, one object a line.")]
 
 
 def main() -> None:
@@ -83,9 +85,9 @@ def chat(
     server: Server,
     message: Annotated[
         str | None,
-        Argument(help="What to say; - reads standard input. Without it: a conversation."),
+        Argument(help="The message; - reads standard input. Without one: a conversation."),
     ] = None,
-    conversation: GoOnWith = "",
+    conversation: ToContinue = "",
     agent: Agent = "",
     request_id: RequestId = "",
     wait: Wait = False,
@@ -97,34 +99,34 @@ def chat(
         Option(
             "--input-history/--no-input-history",
             envvar="PARLEY_INPUT_HISTORY",
-            help="Remember what you write, for the arrow keys, in a file of yours.",
+            help="Remember what you write, for the arrow keys, in a file only you can read.",
         ),
     ] = True,
     go_on: Annotated[
         str,
-        # Whatever starts this command, such as `make chat`, says so how it is started again.
+        # Set by what starts this command, such as `make chat`: how to start it again.
         Option("--go-on-with", envvar="PARLEY_GO_ON_WITH", hidden=True),
     ] = "",
 ) -> None:
-    """Talk until Ctrl-D, or say something and print the answer as it comes.
+    """Talk until Ctrl-D, or send one message and print the answer as it comes.
 
-    Ctrl-C stops an answer and keeps what was said; pressed again, it does not wait for that.
+    Ctrl-C stops an answer and keeps its text so far; a second Ctrl-C does not wait for that.
     """
     screen = Screen(plain=plain)
     is_loop = message is None and sys.stdin.isatty()
     if is_loop and (as_json or request_id):
         raise typer.BadParameter("--json and --request-id need a message")
     if not is_loop:
-        question = _question(message, conversation, request_id, agent, waits=wait)
-        _one_shot(screen, server, question, as_json=as_json)
+        question = _read_question(message, conversation, request_id, agent, waits=wait)
+        _ask_once(screen, server, question, as_json=as_json)
         return
     with exit_codes(screen, server.address), server.client() as client:
-        place = Place(conversation) if conversation else Place.new()
+        current = CurrentConversation(conversation) if conversation else CurrentConversation.new()
         Loop(
             client,
             screen,
-            place,
-            Commands(client, screen, place, plain=plain, pages=pages),
+            current,
+            Commands(client, screen, current, plain=plain, pages=pages),
             agent=agent,
             timeout_s=server.timeout_s or CHAT_TIMEOUT_S,
             address=server.address,
@@ -138,18 +140,18 @@ def chat(
 def ask_once(
     server: Server,
     question: Annotated[
-        str, Argument(help="What to ask; - reads standard input.", show_default=False)
+        str, Argument(help="The question; - reads standard input.", show_default=False)
     ] = "-",
-    conversation: GoOnWith = "",
+    conversation: ToContinue = "",
     agent: Agent = "",
     request_id: RequestId = "",
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Ask one question and print the answer, as it was written and nothing else: for scripts."""
+    """Ask one question and print only the answer, as it was written: for scripts."""
     screen = Screen(is_quiet=True)
-    asked = _question(question, conversation, request_id, agent, waits=wait)
-    _one_shot(screen, server, asked, as_json=as_json)
+    asked = _read_question(question, conversation, request_id, agent, waits=wait)
+    _ask_once(screen, server, asked, as_json=as_json)
 
 
 @app.command()
@@ -158,22 +160,22 @@ def watch(
     server: Server,
     conversation: Conversation,
     events: Annotated[
-        bool, Option("--events", help="Also show an answer as it comes, if it is streamed.")
+        bool, Option("--events", help="Also show answers as they come, if they are streamed.")
     ] = False,
     after: Annotated[
-        int, Option("--after", min=0, help="Begin behind this message, by its number.")
+        int, Option("--after", min=0, help="Start after the message of this number.")
     ] = 0,
     as_json: Json = False,
     plain: Plain = False,
 ) -> None:
-    """Print a conversation's messages, and go on as they come, until Ctrl-C."""
+    """Print a conversation's messages, then new ones as they come, until Ctrl-C."""
     screen = Screen(plain=plain)
     watching = Watching(screen)
     with exit_codes(screen, server.address), server.client() as client:
         updates = client.watch(
-            conversation, after_sequence=after, include_events=events, on_retry=watching.lost
+            conversation, after_sequence=after, include_events=events, on_retry=watching.note_loss
         )
-        show = screen.json if as_json else watching.take
+        show = screen.print_json if as_json else watching.take
         try:
             with closing(updates):
                 for update in updates:
@@ -187,9 +189,10 @@ def watch(
 def history(
     server: Server,
     conversation: Conversation,
-    newest_first: Annotated[bool, Option("--newest-first", help="Begin at the end.")] = False,
+    newest_first: Annotated[bool, Option("--newest-first", help="Start at the end.")] = False,
     limit: Annotated[
-        int | None, Option("--limit", "-n", min=1, help="How many at most.", show_default="all")
+        int | None,
+        Option("--limit", "-n", min=1, help="The most messages to print.", show_default="all"),
     ] = None,
     as_json: Json = False,
     plain: Plain = False,
@@ -205,7 +208,7 @@ def history(
         )
         with paged(is_wanted=pages and not as_json) as out:
             screen = Screen(out, plain=plain)
-            show = screen.json if as_json else screen.message
+            show = screen.print_json if as_json else screen.show_message
             for message in itertools.islice(messages, limit):
                 show(message)
 
@@ -214,7 +217,9 @@ def history(
 @of_a_server
 def list_conversations(
     server: Server,
-    limit: Annotated[int, Option("--limit", "-n", min=1, help="How many at most.")] = 50,
+    limit: Annotated[
+        int, Option("--limit", "-n", min=1, help="The most conversations to print.")
+    ] = 50,
     as_json: Json = False,
 ) -> None:
     """Print your conversations, the most recently active first."""
@@ -229,7 +234,7 @@ def list_conversations(
         )
         if as_json:
             for conversation in conversations:
-                screen.json(conversation)
+                screen.print_json(conversation)
         else:
             show_conversations(screen, conversations)
 
@@ -245,30 +250,30 @@ def profiles(as_json: Json = False) -> None:
         raise typer.Exit(2) from None
 
 
-def _one_shot(screen: Screen, server: Server, question: Question, *, as_json: bool) -> None:
+def _ask_once(screen: Screen, server: Server, question: Question, *, as_json: bool) -> None:
     timeout_s = server.timeout_s or CHAT_TIMEOUT_S
     with exit_codes(screen, server.address), server.client() as client:
         answered = ask(client, screen, question, timeout_s=timeout_s, is_shown=not as_json)
         if as_json:
-            screen.json(answered.response)
+            screen.print_json(answered.response)
         else:
-            screen.hint(f"Go on with: {server.again}{answered.response.conversation_id}")
+            screen.hint(f"Continue with: {server.again}{answered.response.conversation_id}")
         if answered.was_interrupted:
             raise typer.Exit(INTERRUPTED)
 
 
-def _question(
+def _read_question(
     argument: str | None, conversation_id: str, request_id: str, agent: str, *, waits: bool
 ) -> Question:
-    """Return what to ask: the argument, or standard input without its last line break.
+    """Return the question: the argument, or standard input without its last line break.
 
-    Raises: BadParameter: it is not UTF-8.
+    Raises: BadParameter: the message is not UTF-8.
     """
     is_piped = argument is None or argument == "-"
     given = sys.stdin.buffer.read() if is_piped else os.fsencode(argument or "")
     try:
-        said = given.decode("utf-8")
+        text = given.decode("utf-8")
     except UnicodeError:
         raise typer.BadParameter("the message is not UTF-8") from None
-    message = said.removesuffix("\n") if is_piped else said
+    message = text.removesuffix("\n") if is_piped else text
     return Question(message, conversation_id, request_id or new_request_id(), agent, waits=waits)

@@ -1,7 +1,6 @@
-"""What a shell may complete: profiles, and conversations if the server says soon which there are.
+"""Completes words in a shell: profiles, and conversations if the server answers soon.
 
-Whoever presses Tab waits for no server: after a second there is nothing to choose from, and that
-is also what comes of everything that goes wrong.
+A press of Tab waits a second at most. After that, and after any error, there are no choices.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,12 +17,12 @@ LONGEST_S = 1.0
 _HOW_MANY = 50
 
 Choices = list[tuple[str, str]]
-"""What may be typed, each with what it is."""
+"""The words to choose from, each with a description."""
 
 
 def complete_profile(incomplete: str) -> Choices:
-    """Return the profiles whose names begin so."""
-    return _within_reach(
+    """Return the profiles whose names begin like this."""
+    return _find_in_time(
         lambda: [
             (name, profile.get("address", ""))
             for name, profile in profiles.read().by_name.items()
@@ -33,9 +32,9 @@ def complete_profile(incomplete: str) -> Choices:
 
 
 def complete_conversation(context: typer.Context, incomplete: str) -> Choices:
-    """Return the newest conversations whose ids begin so, the most recently active first."""
+    """Return the newest conversations whose ids begin like this, the most recently active first."""
 
-    def listed() -> Choices:
+    def list_newest() -> Choices:
         with server_from(context).client() as client:
             page = client.conversations_page(page_size=_HOW_MANY, timeout_s=LONGEST_S)
             return [
@@ -44,16 +43,16 @@ def complete_conversation(context: typer.Context, incomplete: str) -> Choices:
                 if each.conversation_id.startswith(incomplete)
             ]
 
-    return _within_reach(listed)
+    return _find_in_time(list_newest)
 
 
-def _within_reach(find: Callable[[], Iterable[tuple[str, str]]]) -> Choices:
+def _find_in_time(find: Callable[[], Iterable[tuple[str, str]]]) -> Choices:
     found: SimpleQueue[Choices] = SimpleQueue()
 
     def look() -> None:
         try:
             found.put(list(find()))
-        except Exception:  # a shell that completes has no place for a complaint
+        except Exception:  # a completion has no place to show an error
             found.put([])
 
     Thread(target=look, daemon=True).start()

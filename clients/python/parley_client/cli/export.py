@@ -1,4 +1,4 @@
-"""A whole conversation in a file, as Markdown or as JSON."""
+"""Writes a whole conversation to a file, as Markdown or as JSON."""
 
 import json
 import re
@@ -20,19 +20,20 @@ _SPEAKERS: dict[int, str] = {
 
 
 def default_file(conversation_id: str) -> Path:
-    """Return where a conversation goes if nobody says where."""
+    """Return the file that a conversation is written to by default."""
     return Path(f"parley-{conversation_id[:8]}.md")
 
 
 def export(conversation_id: str, messages: Iterable[parts.Message], file: Path) -> int:
-    """Write a conversation into a new file, in the format that its ending names.
+    """Write a conversation to a new file, in the format that the file's ending names.
 
-    Returns: how many messages it has.
-    Raises: ValueError: there is no such format. FileExistsError. OSError: it cannot be written.
-        Whatever `messages` raises; no file is left then.
+    Returns: how many messages were written.
+    Raises: ValueError: the ending names no format. FileExistsError. OSError: the file cannot be
+        written. Any error of `messages`.
+    Guarantees: after an error, no file is left.
     """
     if file.suffix not in FORMATS:
-        raise ValueError(f"{file} has to end in {' or '.join(FORMATS)}, which names the format")
+        raise ValueError(f"{file} must end in {' or '.join(FORMATS)} to name the format")
     count = 0
 
     def counted() -> Iterator[parts.Message]:
@@ -68,7 +69,7 @@ def _markdown(conversation_id: str, messages: Iterable[parts.Message]) -> Iterat
 
 
 def _fenced(text: str, language: str) -> str:
-    """Return a block of code: its fence is longer than any that is in the text."""
+    """Return a code block whose fence is longer than any fence in the text."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"\n{fence}{language}\n{text}\n{fence}\n"

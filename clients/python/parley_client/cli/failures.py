@@ -1,12 +1,12 @@
-"""How the command fails: what is said on standard error, and the exit code.
+"""Turns errors into a text on standard error and an exit code.
 
-0    it worked
-1    anything that is not below, such as a refusal by the model's provider
-2    the request is wrong: options, arguments, or a field that the server refuses
-3    no valid token, one without the scope, or a token command that printed none
+0    success
+1    any other error, such as a refusal by the model's provider
+2    the request is invalid: options, arguments, or a field that the server refuses
+3    no valid token, a token without the scope, or a token command that printed none
 4    no such conversation
-5    the conversation is busy, or somewhere else than expected
-6    the server, or something it needs, is not there, overloaded, or was too slow
+5    the conversation is busy, or has moved on
+6    the server, or something it needs, is unavailable, overloaded, or too slow
 130  Ctrl-C
 """
 
@@ -26,7 +26,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a kind of error means to whoever gave the command."""
+    """How the command ends after a kind of error, and what the user can do."""
 
     exit_code: int
     advice: str = ""
@@ -36,36 +36,44 @@ _LATER = "Try again in a moment."
 
 TABLE: dict[type[ParleyError], Row] = {
     errors.InvalidRequest: Row(2),
-    errors.AgentUnknown: Row(2, "Leave --agent out for the default one."),
+    errors.AgentUnknown: Row(2, "Leave out --agent to use the default agent."),
     errors.Unauthenticated: Row(
         3,
         "Set PARLEY_TOKEN, PARLEY_TOKEN_FILE or PARLEY_TOKEN_COMMAND, or choose a profile with "
         "--profile. "
-        "Where the server has a shared secret, `parley-server token --user NAME` mints one.",
+        "If the server has a shared secret, `parley-server token --user NAME` makes a token.",
     ),
-    errors.ScopeMissing: Row(3, "Ask for a token that has it."),
-    errors.ConversationNotFound: Row(4, "`parley list` shows the ones that this token may see."),
+    errors.ScopeMissing: Row(3, "Get a token that has it."),
+    errors.ConversationNotFound: Row(
+        4, "`parley list` shows the conversations that this token may see."
+    ),
     errors.TurnNotFound: Row(4),
-    errors.TurnInProgress: Row(5, "Try again when it has ended, or wait for that with --wait."),
+    errors.TurnInProgress: Row(5, "Try again when it has ended, or wait for its end with --wait."),
     errors.SequenceMismatch: Row(5),
     errors.LeaseLost: Row(5, _LATER),
-    errors.TurnSuperseded: Row(5, "Say it again, without --request-id, if it still matters."),
-    errors.AttemptsExhausted: Row(1, "Say it again, without --request-id, if it still matters."),
+    errors.TurnSuperseded: Row(
+        5, "Send the message again without --request-id if you still need the answer."
+    ),
+    errors.AttemptsExhausted: Row(
+        1, "Send the message again without --request-id if you still need the answer."
+    ),
     errors.Overloaded: Row(6, _LATER),
     errors.Unavailable: Row(6, _LATER),
     errors.DeadlineExceeded: Row(6, "Allow more time with --timeout."),
-    errors.AgentRefused: Row(1, "The server's agent is not set up right: its log says more."),
-    errors.InternalError: Row(1, "This is a defect of the server's. Report it with the call id."),
+    errors.AgentRefused: Row(
+        1, "The server's agent is misconfigured: the server's log has the details."
+    ),
+    errors.InternalError: Row(1, "This is a defect of the server. Report it with the call id."),
 }
 
 _UNREACHABLE = (
     "Is the server running at {address}? `make run` starts one on this machine. "
-    "One elsewhere that has no TLS needs --plaintext."
+    "A server elsewhere that has no TLS needs --plaintext."
 )
 
 
 def row_of(error: ParleyError) -> Row:
-    """Return the table's row for an error; a class without one has its base's."""
+    """Return the table's row for an error; a class without a row has its base's."""
     for known in type(error).__mro__:
         if known in TABLE:
             return TABLE[known]
@@ -73,7 +81,7 @@ def row_of(error: ParleyError) -> Row:
 
 
 def sentences(error: ParleyError, address: str) -> list[str]:
-    """Return what to say of an error, a line each: what is wrong, then what to do."""
+    """Return the lines that describe an error: what is wrong, then what to do."""
     lines = [f"{error.reason or error.code.name}: {error.message}"]
     if error.call_id:
         lines.append(f"Call id: {error.call_id}")
@@ -86,20 +94,20 @@ def sentences(error: ParleyError, address: str) -> list[str]:
 
 @contextmanager
 def exit_codes(screen: Screen, address: str) -> Iterator[None]:
-    """Turn what goes wrong inside into words on standard error and an exit code."""
+    """Turn errors inside the block into a text on standard error and an exit code."""
     try:
         yield
     except ParleyError as error:
         lines = sentences(error, address)
         if error.request_id and error.is_retryable:
-            lines.append(f"The same turn again, never twice: --request-id {error.request_id}")
+            lines.append(f"To repeat this turn, never twice: --request-id {error.request_id}")
         screen.complain(*lines)
         raise typer.Exit(row_of(error).exit_code) from None
     except KeyboardInterrupt:
-        screen.complain("given up")
+        screen.complain("interrupted")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        raise  # whoever read the output has had enough
+        raise  # the reader of the output has closed it
     except TokenCommandFailed as error:
         screen.complain(str(error))
         raise typer.Exit(row_of(errors.Unauthenticated("")).exit_code) from None

@@ -1,4 +1,4 @@
-"""What keys do while an answer comes: Ctrl-C cancels the turn, then leaves; the others wait."""
+"""Handles keys while an answer comes: Ctrl-C cancels the turn, then leaves; the others wait."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ except ImportError:  # not everywhere
 def keys_held_back() -> Iterator[None]:
     """Keep what is typed in the block off the screen: it would disturb what is drawn there.
 
-    It is not lost: whoever reads from the terminal next gets it.
+    It is not lost: the next read from the terminal gets it.
     """
     if termios is None or not sys.stdin.isatty():
         yield
@@ -39,11 +39,11 @@ def keys_held_back() -> Iterator[None]:
 
 
 class CancelOnInterrupt:
-    """Inside the block, Ctrl-C cancels a turn; its stream goes on and brings what was kept.
+    """Inside the block, Ctrl-C cancels a turn; its stream continues and brings what was kept.
 
     A second Ctrl-C raises KeyboardInterrupt, and so does the first one if nothing could be
-    cancelled: the turn has not begun, has failed, or the server is not there. In the main thread
-    only, since signals come there.
+    cancelled: the turn has not begun, has failed, or the server cannot be reached. For the main
+    thread only, which receives signals.
     """
 
     def __init__(self, client: ParleyClient, request_id: str) -> None:
@@ -70,14 +70,14 @@ class CancelOnInterrupt:
         if self.was_pressed:
             raise KeyboardInterrupt
         self.was_pressed = True
-        # The stream goes on meanwhile: it is what brings the answer.
+        # The stream continues meanwhile: it brings the answer.
         threading.Thread(target=self._cancel, daemon=True).start()
 
     def _cancel(self) -> None:
         try:
             turn = self._client.cancel_turn(request_id=self._request_id)
             is_cancelled = turn.state != parts.TURN_STATE_FAILED
-        except (ParleyError, OSError, ValueError):  # the stream has the same trouble, and says so
+        except (ParleyError, OSError, ValueError):  # the stream fails in the same way, and says so
             is_cancelled = False
         if not is_cancelled and self._is_inside:
             interrupt_main()

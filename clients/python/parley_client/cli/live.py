@@ -1,4 +1,4 @@
-"""Text that comes in pieces, shown as it comes: as it is, or as Markdown."""
+"""Shows text that comes in pieces: as it is, or as Markdown."""
 
 import time
 from collections.abc import Callable
@@ -26,11 +26,11 @@ class View(Protocol):
         """Show more of it."""
 
     def end(self) -> None:
-        """Show what was held back: the text ends here. The next piece begins another one."""
+        """End the text: show what was held back. The next piece begins another text."""
 
 
 class AsItIs:
-    """Every character as it comes."""
+    """Writes every character as it comes."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -39,11 +39,11 @@ class AsItIs:
         self._write(piece)
 
     def end(self) -> None:
-        """Nothing was held back."""
+        """Do nothing: nothing was held back."""
 
 
 class Harmless:
-    """As it comes, for a terminal: nothing in it is a command to it, and the last line ends."""
+    """Writes text as it comes to a terminal, without its control characters; ends the last line."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -65,11 +65,11 @@ class Harmless:
 
 
 class LiveMarkdown:
-    """Markdown as it comes: blocks that are whole are printed for good, the last one stays live.
+    """Draws Markdown as it comes: complete blocks are final, the last one is drawn again.
 
-    Only lines that have changed are drawn again, so that nothing flickers. Of a block that is
-    higher than the screen, its end is shown until it is whole; then it is printed from its
-    beginning, and nothing is missing above.
+    Only changed lines are drawn again, so that nothing flickers. A block higher than the screen
+    shows its end until it is complete. Then it is printed from its beginning, so that nothing is
+    missing above.
     """
 
     def __init__(self, terminal: Console, write: Write) -> None:
@@ -81,10 +81,10 @@ class LiveMarkdown:
         self._timer: Timer | None = None
         self._draws_at = 0.0
         self._text = ""
-        """What is not printed for good yet."""
+        """The text that is not final yet."""
         self._has_printed = False
         self._drawn: list[str] = []
-        """The lines of it on the screen. The cursor is behind the last one."""
+        """The lines of it that are on the screen. The cursor is behind the last one."""
         self._is_mid_line = False
         """The cursor is behind a line, not at the beginning of one."""
 
@@ -123,12 +123,12 @@ class LiveMarkdown:
             self._draws_at = begun + took_s + max(_PAUSE_S, 4 * took_s)
 
     def _rendered(self, text: str) -> list[str]:
-        """Return the lines of a text, with an empty one above if something was printed before."""
+        """Return the lines of a text, below an empty one if something was printed before."""
         lines = self._renderer.lines(text)
         return ["", *lines] if lines and self._has_printed else lines
 
     def _show(self, printed: list[str], live: list[str]) -> None:
-        """Draw lines below each other, the first ones for good, in place of what was drawn."""
+        """Replace what was drawn by lines; the printed ones are final."""
         live = live[-max(1, self._terminal.height - 1) :]
         lines = [*printed, *live]
         same = len(commonprefix([self._drawn, lines]))  # noqa: RUF071 - of lines, line by line

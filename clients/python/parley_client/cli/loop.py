@@ -1,10 +1,10 @@
-"""A conversation in a terminal."""
+"""Runs a conversation in a terminal."""
 
 from dataclasses import replace
 
 from parley_client.calls import new_request_id
 from parley_client.cli.answers import Question, ask
-from parley_client.cli.commands import Commands, Place, WrongCommand
+from parley_client.cli.commands import Commands, CurrentConversation, WrongCommand
 from parley_client.cli.failures import sentences
 from parley_client.cli.prompt import prompt_for
 from parley_client.cli.screen import Screen
@@ -19,13 +19,13 @@ from parley_client.sync_client import ParleyClient
 
 
 class Loop:
-    """Asks for what to say and shows answers until Ctrl-D."""
+    """Reads messages and shows answers until Ctrl-D."""
 
     def __init__(
         self,
         client: ParleyClient,
         screen: Screen,
-        place: Place,
+        current: CurrentConversation,
         commands: Commands,
         *,
         agent: str,
@@ -37,13 +37,14 @@ class Loop:
         """Make a loop.
 
         Args:
-            place: where to talk; the commands may lead elsewhere.
-            go_on_with: what to paste to go on with a conversation; its id comes behind it.
+            current: the conversation; commands may change it.
+            timeout_s: for each answer, in seconds.
+            go_on_with: the command that continues a conversation, without its id at the end.
             remembers: keep what is written for the next session.
         """
         self._client = client
         self._screen = screen
-        self._place = place
+        self._current = current
         self._commands = commands
         self._agent = agent
         self._timeout_s = timeout_s
@@ -51,14 +52,14 @@ class Loop:
         self._go_on_with = go_on_with
         self._prompt = prompt_for(commands.names, remembers=remembers)
         self._failed: Question | None = None
-        """What was asked last, if it has no answer."""
+        """The last question, if it has no answer."""
 
     def run(self) -> None:
         """Talk until Ctrl-D.
 
-        Raises: ParleyError: the conversation to go on with cannot be read.
+        Raises: ParleyError: the conversation to continue cannot be read.
         """
-        if not self._place.is_new:
+        if not self._current.is_new:
             self._commands.recall()
         self._screen.hint("Ctrl-D ends, Ctrl-C stops an answer, /help says more.")
         while True:
@@ -67,23 +68,23 @@ class Loop:
             except EOFError:
                 break
             except KeyboardInterrupt:
-                self._screen.line("")  # leaves the line that was begun
+                self._screen.print_line("")  # leaves the unfinished line
             except UnicodeError:
-                self._screen.complain("this is not UTF-8")
-        self._screen.line("")  # leaves the prompt
-        if not self._place.is_new:
-            self._screen.hint(f"Go on with: {self._go_on_with}{self._place.conversation_id}")
+                self._screen.complain("the message is not UTF-8")
+        self._screen.print_line("")  # leaves the prompt
+        if not self._current.is_new:
+            self._screen.hint(f"Continue with: {self._go_on_with}{self._current.conversation_id}")
 
     def _take(self, text: str) -> None:
-        """Do what a command says, or ask. Raises: EOFError: that was all."""
+        """Run a command, or ask. Raises: EOFError: the command is /exit."""
         if text.startswith("/") and not text.startswith("//") and "\n" not in text:
-            self._command(text)
+            self._run_command(text)
             return
         question = self._question(text.removeprefix("/") if text.startswith("//") else text)
         if question is not None:
             self._ask(question)
 
-    def _command(self, line: str) -> None:
+    def _run_command(self, line: str) -> None:
         try:
             self._commands.run(line.strip())
         except WrongCommand as error:
@@ -94,20 +95,20 @@ class Loop:
             self._screen.complain(str(error))
 
     def _question(self, text: str) -> Question | None:
-        """Return what to ask: after a failure, an empty line or the same one is the same turn."""
+        """Return what to ask: after a failure, an empty or equal line repeats the same turn."""
         failed = self._failed
-        if failed is not None and failed.conversation_id != self._place.conversation_id:
+        if failed is not None and failed.conversation_id != self._current.conversation_id:
             failed = None
         if not text.strip() or (failed is not None and failed.message == text):
             return failed
-        return Question(text, self._place.conversation_id, agent=self._agent, waits=True)
+        return Question(text, self._current.conversation_id, agent=self._agent, waits=True)
 
     def _ask(self, question: Question) -> None:
         self._failed = question
-        question = replace(question, is_new=self._place.is_new)
+        question = replace(question, is_new=self._current.is_new)
         try:
             ask(self._client, self._screen, question, timeout_s=self._timeout_s)
-            self._place.is_new = False
+            self._current.is_new = False
             self._failed = None
         except KeyboardInterrupt:
             self._screen.notice("Stopped waiting. An empty line asks again.")
@@ -115,12 +116,15 @@ class Loop:
             self._failed = _again(question, error)
             again = ["An empty line asks again."] if self._failed else []
             self._screen.complain(*sentences(error, self._address), *again)
-        except (OSError, ValueError) as error:  # the token, or text that is no UTF-8
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a token that cannot be read, or text that is not UTF-8
             self._screen.complain(str(error))
 
 
 def _again(question: Question, error: ParleyError) -> Question | None:
-    """Return what to ask when the same is wanted again; None: it would fail again."""
+    """Return the question that repeats a failed one; None: it would fail again."""
     if isinstance(error, InvalidRequest):
         return None
     if isinstance(error, TurnSuperseded | AttemptsExhausted | RequestIdReused):

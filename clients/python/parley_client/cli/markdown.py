@@ -1,4 +1,4 @@
-"""Markdown as a terminal shows it, with nothing left out, and which part of it is final already."""
+"""Renders Markdown for a terminal, with nothing left out, and finds the part that is final."""
 
 import io
 import re
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from parley_client.cli.text import harmless
 
-# HTML, pictures and definitions would not be shown: they are text like any other here.
+# Rich would not show HTML, pictures and definitions: here they are text.
 _LEFT_OUT = ["html_block", "html_inline", "image", "reference", "autolink"]
 _PARSER = MarkdownIt().enable(["strikethrough", "table"]).disable(_LEFT_OUT)
 _BLOCKS = MarkdownIt().enable(["strikethrough", "table"]).disable(_LEFT_OUT)
@@ -26,7 +26,7 @@ _PADDING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 
 
 class _Code(CodeBlock):
-    """Code in the terminal's own colours, so that it can be copied and read on any ground."""
+    """Code in the terminal's own colours, so that it can be copied, and read on any background."""
 
     _language = ""
 
@@ -50,13 +50,13 @@ class _Code(CodeBlock):
 
 
 class _LeftHeading(Heading):
-    """A heading where reading begins."""
+    """A heading at the left edge."""
 
     LEVEL_ALIGN = dict.fromkeys(Heading.LEVEL_ALIGN, "left")
 
 
 class _Document(Markdown):
-    """Rich's Markdown, with the line breaks that were written."""
+    """Rich's Markdown, with the line breaks of the source."""
 
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {
         **Markdown.elements,
@@ -68,34 +68,34 @@ class _Document(Markdown):
     def __init__(self, markup: str) -> None:
         super().__init__("", hyperlinks=False)
         self.parsed = _PARSER.parse(markup)
-        self.said: Counter[str] = Counter()
-        """The letters and digits that have to be on the screen."""
+        self.required: Counter[str] = Counter()
+        """The letters and digits that must be on the screen."""
         for token in self._flatten_tokens(self.parsed):
             if token.type == "softbreak":
                 token.type = "hardbreak"
-            token.content = harmless(token.content)  # an entity may stand for any character
-            # Of a list, its numbers are the info: Rich counts by itself, from the first one on.
-            self.said.update(filter(str.isalnum, token.content + token.info))
+            token.content = harmless(token.content)  # an HTML entity may be any character
+            # A list item's number is in its info: Rich counts on from the first one.
+            self.required.update(filter(str.isalnum, token.content + token.info))
 
 
 class MarkdownRenderer:
-    """Makes lines of Markdown for a terminal of a certain kind."""
+    """Renders Markdown as lines for one terminal."""
 
     def __init__(self, terminal: Console) -> None:
         self._terminal = terminal
 
     @property
     def width(self) -> int:
-        """How wide lines are, in columns.
+        """The lines' width, in columns.
 
-        One less than the terminal: the cursor behind a full line is in two places at once.
+        One less than the terminal's: behind a full line, terminals differ on where the cursor is.
         """
         return max(1, self._terminal.width - 1)
 
     def lines(self, text: str) -> list[str]:
-        """Return the lines of a text, blocks apart by an empty one; colours are in them.
+        """Return the lines of a text, with colours, and with an empty line between blocks.
 
-        Guarantees: no letter is missing. What a narrow terminal would lose (columns of a table,
+        Guarantees: no letter is missing. What a narrow terminal would cut off (a table's columns,
         deep lists) is shown as it was written.
         """
         lines: list[str] = []
@@ -119,21 +119,21 @@ class MarkdownRenderer:
         lines = console.render_lines(document, pad=False)
         shown = Counter("".join(segment.text for line in lines for segment in line))
         with console.capture() as capture:
-            console.print(document if document.said <= shown else Text(text.strip("\n")))
+            console.print(document if document.required <= shown else Text(text.strip("\n")))
         return _trimmed(capture.get())
 
 
 def whole_blocks(text: str) -> int:
-    """Return how many characters of the beginning of a text are blocks that no more text changes.
+    """Return how many characters at a text's start are blocks that no later text changes.
 
-    Only lines that are whole count: the beginning of a line may look like something else.
+    Only complete lines count: the beginning of a line may look like another kind of block.
     """
     last = text.rfind("\n") + 1
     return (_starts(text[:last]) or [0])[-1]
 
 
 def _starts(text: str) -> list[int]:
-    """Return at which characters blocks begin."""
+    """Return the offsets at which blocks begin."""
     tokens = _BLOCKS.parse(text)
     lines = [token.map[0] for token in tokens if token.level == 0 and token.map]
     offsets = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
@@ -142,5 +142,5 @@ def _starts(text: str) -> list[int]:
 
 def _trimmed(rendered: str) -> list[str]:
     lines = [_PADDING.sub(r"\1", line) for line in rendered.split("\n")]
-    said = [number for number, line in enumerate(lines) if _COLOUR.sub("", line)]
-    return lines[said[0] : said[-1] + 1] if said else []
+    visible = [number for number, line in enumerate(lines) if _COLOUR.sub("", line)]
+    return lines[visible[0] : visible[-1] + 1] if visible else []

@@ -1,4 +1,4 @@
-"""The options that every command has: which server it is, and who calls."""
+"""Defines the options of every command: which server to call, and as which caller."""
 
 import functools
 import inspect
@@ -35,7 +35,7 @@ def _use_profile(context: typer.Context, name: str) -> str:
         if name != profiles.NONE:
             context.default_map = dict(profiles.read().named(name))
     except profiles.ConfigError as error:
-        if not context.resilient_parsing:  # completing: without what cannot be read
+        if not context.resilient_parsing:  # completion works without a readable file
             Screen().complain(str(error))
             raise typer.Exit(2) from None
     return name
@@ -45,10 +45,10 @@ ProfileName: TypeAlias = Annotated[
     str,
     _option(
         "--profile",
-        is_eager=True,  # what it says are the other options' defaults
+        is_eager=True,  # its values are the other options' defaults
         callback=_use_profile,
         autocompletion=complete_profile,
-        help=f"The profile to take options from; {profiles.NONE}: without any.",
+        help=f"The profile to take options from; {profiles.NONE}: no profile.",
     ),
 ]
 Address: TypeAlias = Annotated[
@@ -56,7 +56,7 @@ Address: TypeAlias = Annotated[
 ]
 TokenText: TypeAlias = Annotated[str, _option("--token", help="The bearer token.")]
 TokenPath: TypeAlias = Annotated[
-    Path | None, _file("--token-file", "A file with the token, read again when it changes.")
+    Path | None, _file("--token-file", "A file with the bearer token, read again when it changes.")
 ]
 TokenCommandLine: TypeAlias = Annotated[
     str,
@@ -66,24 +66,24 @@ TokenCommandLine: TypeAlias = Annotated[
     ),
 ]
 ForUser: TypeAlias = Annotated[
-    str, _option("--for-user", help="Whom to act for; the token needs the scope parley.act.")
+    str, _option("--for-user", help="The user to act for; the token needs the scope parley.act.")
 ]
 Plaintext: TypeAlias = Annotated[
     bool,
-    _option("--plaintext", help="No TLS. It is the default for a server on this machine only."),
+    _option("--plaintext", help="Do not use TLS. Default only for a server on this machine."),
 ]
 CaFile: TypeAlias = Annotated[
-    Path | None, _file("--ca-file", "Certificates to trust instead of the system's, PEM.")
+    Path | None, _file("--ca-file", "Certificates to trust instead of the system's, in PEM format.")
 ]
 CertFile: TypeAlias = Annotated[
     Path | None,
     _file(
         "--cert-file",
-        "The certificate to show a server that asks for one, PEM. Needs --key-file.",
+        "The client certificate for a server that asks for one, in PEM format. Needs --key-file.",
     ),
 ]
 KeyFile: TypeAlias = Annotated[
-    Path | None, _file("--key-file", "The private key of --cert-file, PEM.")
+    Path | None, _file("--key-file", "The private key of --cert-file, in PEM format.")
 ]
 Timeout: TypeAlias = Annotated[
     float | None,
@@ -91,7 +91,7 @@ Timeout: TypeAlias = Annotated[
 ]
 
 
-def _server(  # what is below is what every command can be told
+def _server(  # its parameters are the options that every command gets
     context: typer.Context,
     profile: ProfileName = "",
     address: Address = DEFAULT_ADDRESS,
@@ -109,7 +109,7 @@ def _server(  # what is below is what every command can be told
 
 
 def of_a_server(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options above; its parameter `server` is what they make."""
+    """Give a command the options above, and their result as its parameter `server`."""
     own = inspect.signature(command, eval_str=True)
     shared = inspect.signature(_server, eval_str=True).parameters
 

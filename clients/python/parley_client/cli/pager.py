@@ -1,4 +1,4 @@
-"""Text that is longer than the screen goes through a pager, page by page."""
+"""Sends text that is longer than the screen through a pager."""
 
 import io
 import os
@@ -19,7 +19,7 @@ _LESS_OPTIONS = "RX"
 
 
 class _Paged(io.TextIOBase):
-    """Standard output, held back until it is longer than the screen; then a pager takes it."""
+    """Holds output back until it is longer than the screen; then starts a pager for it."""
 
     encoding = "utf-8"
 
@@ -47,10 +47,10 @@ class _Paged(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing: the pager shows whole pages."""
+        """Do nothing: the pager shows whole pages."""
 
     def end(self) -> None:
-        """Show what fitted on the screen, or wait until whoever reads has had enough."""
+        """Show what fits on the screen, or wait until the pager ends."""
         if self.pager is None:
             sys.stdout.write("".join(self._held))
             sys.stdout.flush()
@@ -63,7 +63,7 @@ class _Paged(io.TextIOBase):
         self.pager = subprocess.Popen(  # noqa: S603 - the user's own command
             self._command, stdin=subprocess.PIPE, env=environment, text=True, encoding="utf-8"
         )
-        # Ctrl-C is the pager's own: it ends a search there, and leaves nobody without a screen.
+        # Ctrl-C is for the pager, where it ends a search. It must not end this process under it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         held, self._held = "".join(self._held), []
         self.write(held)
@@ -71,9 +71,9 @@ class _Paged(io.TextIOBase):
 
 @contextmanager
 def paged(*, is_wanted: bool = True) -> Iterator[TextIO]:
-    """Give a stream to write to: standard output, through $PAGER as far as it takes one.
+    """Give the block a stream to write to: standard output, or $PAGER once it is long enough.
 
-    Leaving the pager ends the block, without an error.
+    Quitting the pager ends the block without an error.
     """
     command = _command() if is_wanted and _is_seen() else None
     if command is None:
@@ -94,7 +94,7 @@ def paged(*, is_wanted: bool = True) -> Iterator[TextIO]:
 
 
 def _command() -> list[str] | None:
-    """Return what shows pages; None: nothing does."""
+    """Return the pager's command; None: there is no pager."""
     wanted = os.environ.get("PAGER", "less")
     try:
         words = shlex.split(wanted)

@@ -1,4 +1,4 @@
-"""Profiles: what options are when nobody gives them, by name, in a file.
+"""Reads profiles from a file: named sets of defaults for options.
 
     default_profile = "work"
 
@@ -6,8 +6,8 @@
     address = "parley.internal:443"
     token_command = "pass show parley"
 
-A key is an option's name, with underscores. An option on the command line goes before it, and so
-does an environment variable.
+A key is an option's name, with underscores. Options on the command line and environment variables
+override it.
 """
 
 import os
@@ -32,21 +32,21 @@ Profile = Mapping[str, Any]
 
 
 class ConfigError(Exception):
-    """The file, or the profile asked for, cannot be used as it is. Its text says what to mend."""
+    """The file or the chosen profile is not usable. The text says what to fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """What the file says."""
+    """The file's contents."""
 
     path: Path
     default: str
     by_name: Mapping[str, Profile]
 
     def named(self, name: str) -> Profile:
-        """Return a profile; without a name the default one, and without that, nothing.
+        """Return the profile of a name, or the default profile, or an empty one.
 
-        Raises: ConfigError: there is none of that name.
+        Raises: ConfigError: no profile has this name.
         """
         name = name or self.default or NONE
         if name == NONE:
@@ -58,9 +58,9 @@ class Profiles:
 
 
 def read() -> Profiles:
-    """Read the file: the one that PARLEY_CONFIG_FILE names, or the user's own if there is one.
+    """Read the file that PARLEY_CONFIG_FILE names, or the user's own if it exists.
 
-    Raises: ConfigError: it cannot be read, or says something that makes no sense.
+    Raises: ConfigError: it cannot be read, or a value in it is invalid.
     """
     given = os.environ.get("PARLEY_CONFIG_FILE")
     path = Path(given) if given else user_config_path("parley", appauthor=False) / "config.toml"
@@ -68,52 +68,52 @@ def read() -> Profiles:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if given:
-            raise ConfigError(f"PARLEY_CONFIG_FILE names {path}, which is not there.") from None
+            raise ConfigError(f"PARLEY_CONFIG_FILE names {path}, which does not exist.") from None
         return Profiles(path, "", {})
-    except (OSError, ValueError) as error:  # ValueError: it is no TOML, or no UTF-8
+    except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    return _checked(path, document)
+    return _parse(path, document)
 
 
-def _checked(path: Path, document: Mapping[str, Any]) -> Profiles:
-    _known(path, "", document, ["default_profile", "profiles"])
+def _parse(path: Path, document: Mapping[str, Any]) -> Profiles:
+    _check_keys(path, "", document, ["default_profile", "profiles"])
     tables = document.get("profiles", {})
     if not isinstance(tables, dict):
-        raise ConfigError(f"{path}: profiles has to be tables, such as [profiles.work].")
-    by_name = {name: _profile(path, name, table) for name, table in tables.items()}
+        raise ConfigError(f"{path}: profiles must be tables, such as [profiles.work].")
+    by_name = {name: _parse_profile(path, name, table) for name, table in tables.items()}
     default = document.get("default_profile", "")
     if not isinstance(default, str):
-        raise ConfigError(f"{path}: default_profile has to be a profile's name.")
+        raise ConfigError(f"{path}: default_profile must be a profile's name.")
     if default not in ("", NONE, *by_name):
-        raise ConfigError(f"{path}: default_profile is {default!r}, and there is no such profile.")
+        raise ConfigError(f"{path}: default_profile is {default!r}, but no profile has this name.")
     return Profiles(path, default, by_name)
 
 
-def _profile(path: Path, name: str, table: Any) -> Profile:
+def _parse_profile(path: Path, name: str, table: Any) -> Profile:
     place = f"profiles.{name}"
     if name == NONE:
-        raise ConfigError(f"{path}: {place}: {NONE!r} means no profile: name it otherwise.")
+        raise ConfigError(f"{path}: {place}: {NONE!r} means no profile: choose another name.")
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: {place} has to be a table: [{place}].")
-    _known(path, f"{place}.", table, _KEYS)
+        raise ConfigError(f"{path}: {place} must be a table: [{place}].")
+    _check_keys(path, f"{place}.", table, _KEYS)
     for key, value in table.items():
         if wanted := _wanted(key, value):
-            raise ConfigError(f"{path}: {place}.{key} has to be {wanted}, and is {value!r}.")
+            raise ConfigError(f"{path}: {place}.{key} must be {wanted}, not {value!r}.")
     return {key: _located(path, value) if key in _FILES else value for key, value in table.items()}
 
 
-def _known(path: Path, place: str, table: Mapping[str, Any], keys: list[str]) -> None:
+def _check_keys(path: Path, place: str, table: Mapping[str, Any], keys: list[str]) -> None:
     for key in table:
         if key not in keys:
             close = get_close_matches(key, keys, 1)
-            hint = f"Is it {close[0]}?" if close else f"The settings are: {', '.join(keys)}."
-            raise ConfigError(f"{path}: {place}{key} is no setting. {hint}")
+            hint = f"Did you mean {close[0]}?" if close else f"The settings are: {', '.join(keys)}."
+            raise ConfigError(f"{path}: {place}{key} is not a setting. {hint}")
 
 
 def _wanted(key: str, value: Any) -> str:
-    """Say what a value has to be; empty: it is that."""
+    """Return what a value must be; empty: it is valid."""
     if key in _TEXTS:
-        return "" if isinstance(value, str) and value else "a text in quotes"
+        return "" if isinstance(value, str) and value else "text in quotes"
     if key in _SWITCHES:
         return "" if isinstance(value, bool) else "true or false"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -121,5 +121,5 @@ def _wanted(key: str, value: Any) -> str:
 
 
 def _located(path: Path, file: str) -> str:
-    """Return where a file is that the config names: ~ is the home, else beside the config."""
+    """Return a file's path: relative to the config file, with ~ as the home folder."""
     return str(path.parent / Path(file).expanduser())

@@ -1,4 +1,4 @@
-"""Where a person writes: lines that can be edited, of several lines each, and remembered."""
+"""Reads messages from a person: editable, of several lines, and remembered."""
 
 import os
 import re
@@ -20,16 +20,16 @@ from prompt_toolkit.shortcuts import CompleteStyle
 PROMPT = "> "
 _MORE = "  "
 _MOST_BYTES = 1 << 20
-"""Of the remembered lines: beyond that, the older half is forgotten."""
+"""The most to remember, in bytes. Beyond it, the older half is removed."""
 
 
 class Prompt(Protocol):
-    """Asks for what to say."""
+    """Asks for the next message."""
 
     def read(self) -> str:
-        """Return what was written, which may be several lines.
+        """Return what was written, which may have several lines.
 
-        Raises: EOFError: Ctrl-D. KeyboardInterrupt. UnicodeError: it is not UTF-8.
+        Raises: EOFError: Ctrl-D. KeyboardInterrupt: Ctrl-C. UnicodeError: it is not UTF-8.
         """
 
 
@@ -37,21 +37,22 @@ class Editor:
     """A prompt on a terminal that can be drawn on."""
 
     def __init__(self, words: list[str], *, remembers: bool) -> None:
-        """Take the keyboard.
+        """Make a prompt.
 
         Args:
-            words: what Tab completes at the beginning of a line.
-            remembers: keep what is written for the next time, in a file that only its owner reads.
+            words: what Tab completes at the start of a line.
+            remembers: keep what is written for the next time, in a file that only its owner can
+                read.
         """
         output = create_output(sys.stdout if sys.stdout.isatty() else sys.stderr)
         if hasattr(output, "enable_cpr"):
-            output.enable_cpr = False  # a terminal that does not answer would be complained about
+            output.enable_cpr = False  # a terminal that does not answer would cause a warning
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
             multiline=True,
             prompt_continuation=_MORE,
             key_bindings=_keys(),
-            history=_history() if remembers else InMemoryHistory(),
+            history=_open_history() if remembers else InMemoryHistory(),
             completer=_Words(words),
             complete_while_typing=False,
             complete_style=CompleteStyle.READLINE_LIKE,
@@ -61,21 +62,21 @@ class Editor:
 
     def read(self) -> str:
         text = self._session.prompt()
-        text.encode()  # a surrogate: the terminal sent what is no UTF-8
+        text.encode()  # fails on a surrogate: the terminal sent something that is not UTF-8
         return text
 
 
 class PlainPrompt:
-    """A prompt anywhere: the terminal's own line, and a backslash before its end for one more."""
+    """A prompt for any terminal: its own line editing; a backslash at the end adds a line."""
 
     def read(self) -> str:
-        lines = [self._line(PROMPT)]
+        lines = [self._read_line(PROMPT)]
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1]
-            lines.append(self._line(_MORE))
+            lines.append(self._read_line(_MORE))
         return "\n".join(lines)
 
-    def _line(self, prompt: str) -> str:
+    def _read_line(self, prompt: str) -> str:
         if sys.stdout.isatty():
             return input(prompt)
         sys.stderr.write(prompt)
@@ -106,7 +107,7 @@ def _keys() -> KeyBindings:
         event.current_buffer.insert_text("\n")
 
     keys.add("enter")(send)
-    keys.add("c-j")(send)  # what some terminals, and programs in their place, send for Enter
+    keys.add("c-j")(send)  # some terminals, and programs that act as one, send this for Enter
     keys.add("escape", "enter")(new_line)
     keys.add("escape", "c-j")(new_line)
     return keys
@@ -127,21 +128,21 @@ class _Words(Completer):
                 yield Completion(word, -len(text))
 
 
-def _history() -> History:
-    """Return what was written before, of all sessions; where no file can be, of this one."""
+def _open_history() -> History:
+    """Return what was written in all sessions, or only in this one if no file can be kept."""
     path = user_state_path("parley", appauthor=False) / "history"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         path.chmod(0o600)
         _shorten(path)
-    except OSError:  # no home, or a full or read-only one: nothing that keeps anybody from talking
+    except OSError:  # no home, or a full or read-only one, is no reason not to talk
         return InMemoryHistory()
     return _Remembered(path)
 
 
 class _Remembered(FileHistory):
-    """Lines in a file, as far as they can be written there."""
+    """Lines in a file. A line that cannot be written there is not remembered."""
 
     def store_string(self, string: str) -> None:
         with suppress(OSError):  # as above

@@ -1,4 +1,4 @@
-"""What the command shows. To a person: colours, harmless text, Markdown. Else: plain text."""
+"""Shows output: colours, harmless text and Markdown to a person, plain text to a program."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,17 +25,17 @@ _USUAL = (parts.FINISH_REASON_STOP, parts.FINISH_REASON_UNSPECIFIED)
 
 
 class Screen:
-    """Standard output for answers, standard error for everything about them."""
+    """Writes answers to standard output, everything else to standard error."""
 
     def __init__(
         self, out: TextIO | None = None, *, plain: bool = False, is_quiet: bool = False
     ) -> None:
-        """Take a screen.
+        """Make a screen.
 
         Args:
-            out: where answers go. None: to standard output.
+            out: where answers go. None: standard output.
             plain: show text as it was written, not as Markdown.
-            is_quiet: show answers and what goes wrong, nothing about the answers.
+            is_quiet: show answers and errors only.
         """
         self._stream = out or sys.stdout
         self._out = _console(self._stream)
@@ -46,7 +46,7 @@ class Screen:
         self.is_smart = self.is_terminal and not (
             self._out.is_dumb_terminal or self._out.legacy_windows
         )
-        """Whether what is on it can be drawn again."""
+        """Whether lines on it can be drawn again."""
         self._is_markdown = self.is_smart and not (plain or is_quiet)
         self._view = self._new_view()
         self._spinner: Progress | None = None
@@ -58,10 +58,10 @@ class Screen:
             return LiveMarkdown(self._out, self._write)
         return Harmless(self._write)
 
-    # About the answers
+    # Beside the answers
 
     def complain(self, *lines: str) -> None:
-        """Say on standard error what went wrong, and below it what to do."""
+        """Write to standard error what went wrong, and below it what to do."""
         if self.is_terminal:
             self._fresh_line()
         first, *rest = map(harmless, lines)
@@ -70,21 +70,21 @@ class Screen:
             self._err.print(Text(f"  {line}", style="dim"))
 
     def hint(self, *lines: str) -> None:
-        """Say something beside the answers, if a person reads."""
+        """Write lines to standard error, if a person reads them."""
         if self._err.is_terminal and not self._is_quiet:
             for line in lines:
                 self._err.print(Text(harmless(line), style="dim"))
 
     def notice(self, line: str) -> None:
-        """Say something beside an answer that is under way, on a line of its own."""
+        """Interrupt an answer that is under way with a hint on a separate line."""
         self._fresh_line()
         self.hint(line)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Show that an answer is awaited, and for how long already, if a person looks on.
+        """Show for how long an answer has been awaited, if a person reads.
 
-        Until something is shown inside the block, and again behind each tool call.
+        The display ends when the block shows something, and starts again after each tool call.
         """
         columns = (SpinnerColumn(), TextColumn("[dim]waiting"), TimeElapsedColumn())
         is_seen = self._err.is_terminal and not (self._err.is_dumb_terminal or self._is_quiet)
@@ -98,53 +98,53 @@ class Screen:
 
     # Answers
 
-    def text(self, piece: str) -> None:
-        """Show a piece of an answer: to a pipe as it is, to a terminal made harmless."""
+    def show_text(self, piece: str) -> None:
+        """Show a piece of an answer: unchanged to a pipe, made harmless to a terminal."""
         if piece:
             self._stop_waiting()
             self._view.say(piece)
 
     def end_text(self) -> None:
-        """End the answer: a pipe gets a line break behind it, whatever it is."""
+        """End the answer. A pipe always gets a line break after it."""
         self._fresh_line()
         if not self.is_terminal:
             self._write("\n")
 
-    def begin_anew(self, *, has_text: bool) -> None:
+    def start_over(self, *, has_text: bool) -> None:
         """Say that what was shown of the answer is void, and begin a new line.
 
         Args:
-            has_text: text was shown; a pipe is not told of anything else.
+            has_text: text was shown. If not, a pipe has nothing to be warned about.
         """
-        void = "the agent began anew: what it said before is void"
+        void = "the agent started over: its text so far is void"
         if self.is_terminal:
             self.notice(f"({void})")
         elif has_text:
             self._write("\n")
             self.complain(void)
 
-    def tool_call(self, call: parts.ToolCall) -> None:
-        """Show a tool call on a line of its own, if a person reads."""
+    def show_tool_call(self, call: parts.ToolCall) -> None:
+        """Show a tool call on a separate line, if a person reads."""
         if self.is_terminal and not self._is_quiet:
             self._fresh_line()
-            self._tool_calls([call])
+            self._show_tool_calls([call])
             if self._spinner is not None:
                 self._spinner.start()
 
-    def finish_reason(self, reason: parts.FinishReason.ValueType) -> None:
-        """Say why an answer ended, if that is not the usual reason."""
+    def show_finish_reason(self, reason: parts.FinishReason.ValueType) -> None:
+        """Show why an answer ended, unless it was complete."""
         if reason not in _USUAL:
             name = parts.FinishReason.Name(reason)
             self.hint(f"(ended: {name.removeprefix('FINISH_REASON_').lower()})")
 
-    def usage(self, usage: parts.Usage) -> None:
-        """Say what an answer cost."""
+    def show_usage(self, usage: parts.Usage) -> None:
+        """Show how many tokens an answer took."""
         cached = f" ({usage.cached_input_tokens:,} cached)" if usage.cached_input_tokens else ""
         self.hint(f"{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out")
 
-    # What is stored
+    # Stored messages
 
-    def json(self, message: Proto) -> None:
+    def print_json(self, message: Proto) -> None:
         """Print a message of the contract as JSON, on one line.
 
         Source: the proto3 JSON mapping (64-bit numbers are strings); names as in the contract.
@@ -155,36 +155,36 @@ class Screen:
             preserving_proto_field_name=True,
             always_print_fields_with_no_presence=True,
         )
-        self.line(text)
+        self.print_line(text)
 
-    def line(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line for programs to read."""
         self._write(text + "\n")
 
-    def message(self, message: parts.Message) -> None:
+    def show_message(self, message: parts.Message) -> None:
         """Show one message of a history."""
         moment = moment_of(message.create_time)
         when = ago(moment) if self.is_terminal else moment.isoformat(timespec="seconds")
         speaker = _SPEAKERS.get(message.role, "?")
-        self.heading(f"#{message.sequence} {speaker} · {when}")
-        self._tool_calls(message.tool_calls)
-        self._said(message)
-        self.blank()
+        self.begin_message(f"#{message.sequence} {speaker} · {when}")
+        self._show_tool_calls(message.tool_calls)
+        self._show_content(message)
+        self.end_message()
 
-    def heading(self, line: str) -> None:
-        """Begin a message."""
+    def begin_message(self, line: str) -> None:
+        """Begin a message with a heading."""
         self._fresh_line()
         self.show(Text(line, style="bold"))
 
-    def blank(self) -> None:
-        """End a message."""
+    def end_message(self) -> None:
+        """End a message with an empty line."""
         self._write("\n")
 
     def show(self, what: RenderableType, *, fits: bool = False) -> None:
-        """Show something of Rich's. Args: fits: made to fit the width, such as a table."""
+        """Show something of Rich's. Args: fits: it was made to fit the width, such as a table."""
         self._out.print(what, soft_wrap=not fits)
 
-    def _said(self, message: parts.Message) -> None:
+    def _show_content(self, message: parts.Message) -> None:
         if self._is_markdown and message.role == parts.ROLE_ASSISTANT:
             lines = MarkdownRenderer(self._out).lines(harmless(message.content))
             self._write("".join(f"{line}\n" for line in lines))
@@ -192,7 +192,7 @@ class Screen:
             text = message.content
             self._write((harmless(text) if self.is_terminal else text) + "\n")
 
-    def _tool_calls(self, tool_calls: Iterable[parts.ToolCall]) -> None:
+    def _show_tool_calls(self, tool_calls: Iterable[parts.ToolCall]) -> None:
         for call in tool_calls:
             mark = "failed: " if call.is_error else ""
             line = f"  → {one_line(call.name)}({one_line(call.arguments)}): {mark}"
@@ -204,7 +204,7 @@ class Screen:
             self._stream.flush()
 
     def _fresh_line(self) -> None:
-        """End the line of an answer on a terminal, and what stands in for the answer."""
+        """End an answer's line on a terminal, and the display of the wait for it."""
         self._stop_waiting()
         self._view.end()
 
@@ -214,5 +214,5 @@ class Screen:
 
 
 def _console(stream: TextIO) -> Console:
-    """Return a console that shows text as it is: neither markup nor guesses what is a number."""
+    """Return a console that shows text as it is: no markup, no highlighted numbers."""
     return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)

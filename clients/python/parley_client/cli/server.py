@@ -1,4 +1,4 @@
-"""A server and who calls it, as options, variables and a profile say; how to go on with it."""
+"""Reads from options, variables and a profile which server to call, and as which caller."""
 
 import shlex
 import shutil
@@ -20,7 +20,7 @@ from parley_client.tokens import Token, TokenFile
 _TOKENS = ("token", "token_file", "token_command")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 
-# Of the options on the command line, what going on needs again. Not the token: it is a secret.
+# The options that a command to continue a conversation repeats. Not the token: it is a secret.
 _NEEDED_AGAIN = (
     "profile",
     "address",
@@ -33,25 +33,25 @@ _NEEDED_AGAIN = (
     "timeout",
 )
 _LEVELS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
-"""Where a value comes from: nowhere, a profile, a variable, the command line. Later ones win."""
+"""Where a value comes from: a default, a profile, a variable, the command line. Later ones win."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Which server it is, and who calls."""
+    """A server, and the caller's identity."""
 
     address: str
     timeout_s: float | None
-    """How long a call may take, in seconds. None: as long as its kind usually may."""
+    """How long a call may take, in seconds. None: the default of its kind."""
     again: str
-    """What starts a chat with the same server: the conversation's id comes behind it."""
+    """The command that continues a conversation on this server, without its id at the end."""
     _token: Token | None
     _credentials: Credentials
     _for_user: str
 
     @contextmanager
     def client(self) -> Iterator[ParleyClient]:
-        """Open a client for the block. Raises: ValueError: the user's name is no UTF-8."""
+        """Open a client for the block. Raises: ValueError: the user's name is not UTF-8."""
         client = RenewingClient(self.address, token=self._token, credentials=self._credentials)
         with client:
             yield client.acting_for(self._for_user) if self._for_user else client
@@ -60,7 +60,7 @@ class Server:
 def server_from(context: typer.Context) -> Server:
     """Return the server that a command's parameters name.
 
-    Raises: BadParameter: options that exclude, or need, each other.
+    Raises: BadParameter: options exclude each other, or one lacks another that it needs.
     """
     values = context.params
     return Server(
@@ -74,13 +74,13 @@ def server_from(context: typer.Context) -> Server:
 
 
 def _token(context: typer.Context) -> Token | None:
-    """Return where the token comes from: the command line goes before variables and a profile."""
+    """Return the token's source: the command line overrides variables, which override a profile."""
     given = [name for name in _TOKENS if context.params[name]]
     highest = max((_level(context, name) for name in given), default=0)
     given = [name for name in given if _level(context, name) == highest]
     if len(given) > 1:
         kinds = " and ".join(f"a {name.replace('_', ' ')}" for name in given)
-        raise typer.BadParameter(f"there is {kinds}: which is it to be?")
+        raise typer.BadParameter(f"{kinds} are given: give only one of them")
     if not given:
         return None
     if highest == _LEVELS.index("DEFAULT_MAP"):
@@ -95,7 +95,7 @@ def _token(context: typer.Context) -> Token | None:
 
 
 def _check_profiles_address(context: typer.Context) -> None:
-    """Let a profile's token go to the profile's own server only: another one could use it there.
+    """Refuse to send a profile's token to another server, which could use it.
 
     Raises: BadParameter.
     """
@@ -103,9 +103,9 @@ def _check_profiles_address(context: typer.Context) -> None:
     address = context.params["address"]
     if address != own:
         raise typer.BadParameter(
-            f"the profile's token is for {own}, and is not sent to {address}: give a token for "
-            f"that server, by --token-file for one, or a profile of its own; --profile {NONE} "
-            "calls without a token"
+            f"the profile's token is for {own} and is not sent to {address}: give a token for that "
+            f"server, such as with --token-file, or choose its own profile; --profile {NONE} calls "
+            "without a token"
         )
 
 
@@ -117,7 +117,7 @@ def _command(line: str) -> TokenCommand:
 
 
 def _credentials(context: typer.Context) -> Credentials:
-    """Return how the server is trusted: between plaintext and files, the same order decides."""
+    """Return how to trust the server; the same order decides between plaintext and files."""
     ca_file, cert_file, key_file = files = [context.params[name] for name in _TLS_FILES]
     is_tls = any(files)
     if context.params["plaintext"]:
@@ -127,7 +127,7 @@ def _credentials(context: typer.Context) -> Credentials:
         of_plaintext = _level(context, "plaintext")
         if is_tls and of_files == of_plaintext:
             raise typer.BadParameter(
-                "--plaintext excludes --ca-file, --cert-file and --key-file: those are for TLS"
+                "--plaintext excludes --ca-file, --cert-file and --key-file, which are for TLS"
             )
         if of_plaintext > of_files:
             return "plaintext"
@@ -139,7 +139,7 @@ def _credentials(context: typer.Context) -> Credentials:
 
 
 def _again(context: typer.Context) -> str:
-    """Return what to paste to go on with a conversation; its id comes behind it."""
+    """Return the command that continues a conversation, without its id at the end."""
     if given := context.params.get("go_on"):
         return str(given)
     options: list[str] = []
@@ -158,7 +158,7 @@ def _level(context: typer.Context, name: str) -> int:
 
 
 def _program() -> str:
-    """Return what starts this command: its name if that leads here, else its path as given."""
+    """Return the name of this command, or its path as given if the name leads elsewhere."""
     started = Path(sys.argv[0])
     if started.name != "parley":  # by Python itself
         return "parley"

@@ -1,4 +1,4 @@
-"""Lists: to a person as a table, to a program a line each with tabs between."""
+"""Shows lists: as a table to a person, as lines with tabs to a program."""
 
 import json
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from parley_client.cli.text import ago_of, harmless, moment_of, one_line
 
 
 def show_conversations(screen: Screen, conversations: Iterable[parts.Conversation]) -> None:
-    """Show conversations: with their ids, to go on with one."""
+    """Show conversations with their ids."""
     if not screen.is_terminal:
         for each in conversations:
             moment = moment_of(each.update_time).isoformat(timespec="seconds")
             fields = (each.conversation_id, moment, str(each.last_sequence), one_line(each.title))
-            screen.line("\t".join(fields))
+            screen.print_line("\t".join(fields))
         return
     table = _table("conversation", "last turn", "messages", "title")
     for each in conversations:
@@ -29,7 +29,7 @@ def show_conversations(screen: Screen, conversations: Iterable[parts.Conversatio
 def show_numbered(
     screen: Screen, conversations: Iterable[parts.Conversation], current_id: str
 ) -> None:
-    """Show conversations with a number each, and which one is the current one."""
+    """Show conversations with a number each, and mark the current one."""
     table = _table("", "last turn", "messages", "title")
     for number, each in enumerate(conversations, 1):
         mark = "*" if each.conversation_id == current_id else " "
@@ -38,7 +38,7 @@ def show_numbered(
 
 
 def show_profiles(screen: Screen, profiles: Profiles, *, as_json: bool) -> None:
-    """Show which profiles there are. No token is shown."""
+    """Show the profiles, without their tokens."""
     rows = [
         {
             "profile": name,
@@ -52,14 +52,14 @@ def show_profiles(screen: Screen, profiles: Profiles, *, as_json: bool) -> None:
         for row in rows:
             fields = ("*" if row["is_default"] else "", *list(row.values())[2:])
             text = "\t".join((str(row["profile"]), *map(str, fields)))
-            screen.line(json.dumps(row, ensure_ascii=False) if as_json else text)
+            screen.print_line(json.dumps(row, ensure_ascii=False) if as_json else text)
         return
     table = _table("profile", "", "address", "token from")
     for row in rows:
         default = "default" if row["is_default"] else ""
         cells = (row["profile"], default, row["address"], row["token_from"])
         table.add_row(*(Text(harmless(str(cell))) for cell in cells))
-    _show(screen, table, f"No profiles yet. They belong in {profiles.path}.")
+    _show(screen, table, f"No profiles yet. Define them in {profiles.path}.")
 
 
 def _table(*columns: str) -> Table:

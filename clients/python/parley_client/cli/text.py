@@ -1,4 +1,4 @@
-"""Text that is fit for a terminal, and times that are fit for people."""
+"""Makes text safe for a terminal, and times readable for people."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -21,26 +21,26 @@ ELLIPSIS = "…"
 
 
 def harmless(text: str) -> str:
-    """Return the text with all that is not seen, but line feed and tab, made visible.
+    """Return the text with invisible characters made visible, except line feed and tab.
 
-    A model, a tool or another user wrote it: raw, an escape sequence in it could move the cursor,
+    A model, a tool or another user wrote the text. An escape sequence in it could move the cursor,
     change the title or the clipboard, or hide what stands before it. A bidirectional override
-    shows text in another order than it has, and characters without a width hide what is there.
+    changes the order in which text is shown, and characters without a width hide what is there.
     """
     return _HARMFUL.sub(_visible, text.replace("\r\n", "\n"))
 
 
 class HarmlessPieces:
-    """The same for text that comes in pieces, which may be cut anywhere."""
+    """Does the same for text that comes in pieces, which may be cut anywhere."""
 
     def __init__(self) -> None:
         self._held = ""
-        """A carriage return that ended a piece: the next one may begin with its line feed."""
+        """A carriage return that ended a piece: the next piece may begin with its line feed."""
         self._last = ""
-        """The last character that was seen: a joiner may follow it."""
+        """The last character so far: a joiner may follow it."""
 
     def piece(self, text: str) -> str:
-        """Return what may be shown of the text so far and has not been returned yet."""
+        """Return what a piece adds to the text that may be shown."""
         text = self._held + text
         self._held = "\r" if text.endswith("\r") else ""
         text = text.removesuffix("\r")
@@ -50,7 +50,7 @@ class HarmlessPieces:
         return shown
 
     def rest(self) -> str:
-        """Return what was held back: the text ends here."""
+        """End the text and return what was held back."""
         held, self._held = self._held, ""
         return harmless(held)
 
@@ -65,13 +65,13 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def one_line(text: str, length: int = 100) -> str:
-    """Return the text on one line, harmless, cut with a mark beyond `length` characters."""
+    """Return the text on one line, harmless, cut with an ellipsis beyond `length` characters."""
     joined = harmless(" ".join(text.split()))
     return joined if len(joined) <= length else joined[: length - 1] + ELLIPSIS
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
-    """Say when something was, as seen from now: "5 minutes ago"; beyond a month, its date."""
+    """Return how long ago something was: "5 minutes ago"; beyond a month, its date."""
     age = (now or datetime.now(UTC)) - moment
     if age < _MINUTE:
         return "just now"
@@ -85,12 +85,12 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
 
 
 def moment_of(timestamp: Timestamp) -> datetime:
-    """Return a time of the contract's."""
+    """Return the time of a proto timestamp, in UTC."""
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
 def ago_of(timestamp: Timestamp) -> str:
-    """Say when a time of the contract's was, as seen from now."""
+    """Return how long ago a proto timestamp was."""
     return ago(moment_of(timestamp))
 
 

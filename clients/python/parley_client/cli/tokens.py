@@ -1,4 +1,4 @@
-"""Tokens that a command prints, and a client that asks for another one when one is refused."""
+"""Gets tokens from a command, and a new one when the server refuses one."""
 
 import base64
 import binascii
@@ -19,18 +19,18 @@ from parley_client.sync_client import ParleyClient
 
 _LONGEST_S = 60.0
 _BEFORE_EXPIRY_S = 30.0
-"""A token this close to its end is not sent any more: the call has to arrive in time."""
+"""A token that expires sooner than this is not sent: the call has to arrive in time."""
 
 
 class TokenCommandFailed(OSError):
-    """The command printed no token. Its text says what became of it."""
+    """The command printed no token. The text says why."""
 
 
 class TokenCommand:
-    """A command whose output is the token. It runs again when that has expired or was refused."""
+    """A command that prints the token. It runs again when the token has expired or was refused."""
 
     def __init__(self, command: str, clock: Callable[[], float] = time.time) -> None:
-        """Raises: ValueError: a quotation in the command has no end, or there is nothing in it."""
+        """Split the command. Raises: ValueError: it is empty, or a quotation in it has no end."""
         self._arguments = shlex.split(command)
         if not self._arguments:
             raise ValueError("the token command is empty")
@@ -43,20 +43,20 @@ class TokenCommand:
         """Return the token. Raises: TokenCommandFailed."""
         with self._lock:
             if not self._token or self._clock() >= self._expires_at - _BEFORE_EXPIRY_S:
-                self._token = self._printed()
+                self._token = self._run()
                 self._expires_at = _expiry(self._token)
             return self._token
 
     def forget(self) -> None:
-        """Take note that the token was refused."""
+        """Forget the token, which was refused."""
         self._token = ""
 
-    def _printed(self) -> str:
+    def _run(self) -> str:
         name = self._arguments[0]
         try:
             done = subprocess.run(  # noqa: S603 - the user's own command, without a shell
                 self._arguments,
-                stdin=subprocess.DEVNULL,  # it may be the message
+                stdin=subprocess.DEVNULL,  # standard input may be the message
                 stdout=subprocess.PIPE,
                 timeout=_LONGEST_S,
                 check=False,
@@ -75,33 +75,33 @@ class TokenCommand:
 
 
 class RenewingClient(ParleyClient):
-    """A client whose token comes from a command, if it does: refused, it is asked for once more.
+    """A client that runs its token's command once more when the server refuses the token.
 
-    What was refused has not begun, so that making the same call again is safe.
+    A call with a refused token has not begun, so that making it again is safe.
     """
 
     def __init__(self, address: str, *, token: Any, credentials: Any) -> None:
         super().__init__(address, token=token, credentials=credentials)
         self._command = token if isinstance(token, TokenCommand) else None
 
-    def _made(self, call: Call[Response]) -> Response:
+    def _unary(self, call: Call[Response]) -> Response:
         try:
-            return super()._made(call)
+            return super()._unary(call)
         except Unauthenticated:
             if self._command is None:
                 raise
         self._command.forget()
-        return super()._made(call)
+        return super()._unary(call)
 
-    def _followed(
+    def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None
     ) -> Generator[Event, None, None]:
         is_new = False
         while True:
             try:
-                with closing(super()._followed(stream, on_retry)) as events:
+                with closing(super()._stream(stream, on_retry)) as events:
                     for event in events:
-                        is_new = False  # it was good for something: a watch may outlive many
+                        is_new = False  # it was accepted: a watch may need many tokens
                         yield event
                 return
             except Unauthenticated:
@@ -112,7 +112,7 @@ class RenewingClient(ParleyClient):
 
 
 def _expiry(token: str) -> float:
-    """Return when a token expires, in seconds since 1970; one that does not say so: never."""
+    """Return when a token expires, in seconds since 1970; infinity if it does not say."""
     try:
         claims = token.split(".")[1]
         decoded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))

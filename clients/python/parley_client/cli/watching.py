@@ -1,4 +1,4 @@
-"""A conversation, shown as it goes on."""
+"""Shows a conversation live."""
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
@@ -8,12 +8,12 @@ from parley_client.errors import ParleyError, WatchExpired
 
 
 class Watching:
-    """Shows messages, and the open turn's pieces before they have become one."""
+    """Shows messages, and the open turn's pieces before they become a message."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._telling: Telling | None = None
-        """Of the answer that is under way, if any of it was shown."""
+        """The answer under way, if any of it was shown."""
         self._is_lost = False
         self._is_up_to_date = False
 
@@ -29,22 +29,22 @@ class Watching:
                 self._event(update.event)
             case "progress" if not self._is_up_to_date:
                 self._is_up_to_date = True
-                self._screen.notice("(that is all so far; Ctrl-C ends)")
+                self._screen.notice("(up to date; Ctrl-C ends)")
 
-    def lost(self, error: ParleyError) -> None:
-        """Say that the watch is interrupted and begun again, once; that it expired is no news."""
+    def note_loss(self, error: ParleyError) -> None:
+        """Say that the watch is resumed: once for a loss, and not when it only expired."""
         if not (self._is_lost or isinstance(error, WatchExpired)):
             what = error.reason.replace("_", " ").lower() or "connection lost"
-            self._screen.notice(f"({what}: watching again)")
+            self._screen.notice(f"({what}: reconnecting)")
         self._is_lost = True
 
     def _message(self, message: parts.Message) -> None:
         telling, self._telling = self._telling, None
         if telling is not None and message.role == parts.ROLE_ASSISTANT:
             telling.complete(message.content, message.tool_calls)
-            self._screen.blank()
+            self._screen.end_message()
         else:
-            self._screen.message(message)
+            self._screen.show_message(message)
 
     def _turn(self, turn: parts.Turn) -> None:
         if turn.state == parts.TURN_STATE_FAILED:
@@ -57,5 +57,5 @@ class Watching:
     def _event(self, event: pb.StreamChatResponse) -> None:
         if self._telling is None:
             self._telling = Telling(self._screen)
-            self._screen.heading("agent")
+            self._screen.begin_message("agent")
         self._telling.take(event)

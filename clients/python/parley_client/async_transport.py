@@ -1,0 +1,94 @@
+"""The asynchronous client's channel, and one try of a call on it.
+
+`sync_transport.py` does the same with gRPC's other interface, which threads and forks see. What is
+built on the two exists once: the synchronous client is generated from the asynchronous one.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from parley_client import forks
+from parley_client.channels import Credentials, credentials_for, options_for
+from parley_client.tokens import Metadata
+
+
+class AsyncTransport:
+    """One channel, opened at the first call."""
+
+    def __init__(
+        self, address: str, credentials: Credentials, channel: grpc.aio.Channel | None
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            address: host:port, or any gRPC target.
+            credentials: as `credentials_for` takes them.
+            channel: the caller's own channel, used instead of `address` and never closed here.
+        """
+        self._address = address
+        self._credentials = credentials
+        self._given_channel = channel
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+
+    async def unary(
+        self, method: str, request: Message, timeout_s: float, metadata: Metadata
+    ) -> Any:
+        """Make a call, once, and return its response.
+
+        Args:
+            method: the RPC's name in the stub.
+            timeout_s: the call's deadline, in seconds from now.
+        Raises: grpc.aio.AioRpcError: the call failed. ForkedProcess: gRPC does not work here.
+        Guarantees: cancelling the task that waits cancels the call.
+        """
+        call = getattr(self._connect(), method)
+        return await call(request, timeout=timeout_s, metadata=metadata)
+
+    @contextmanager
+    def stream(
+        self, method: str, request: Message, timeout_s: float, metadata: Metadata
+    ) -> Iterator[AsyncIterator[Any]]:
+        """Make a streaming call, once, and give its responses to the block.
+
+        Args:
+            method: the RPC's name in the stub.
+            timeout_s: the call's deadline, in seconds from now.
+        Raises: while iterating, grpc.aio.AioRpcError: the call failed. At once, ForkedProcess: gRPC
+            does not work here.
+        Guarantees: the call does not outlive the block.
+        """
+        call = getattr(self._connect(), method)(request, timeout=timeout_s, metadata=metadata)
+        try:
+            yield call
+        finally:
+            call.cancel()  # has no effect on a call that has ended
+
+    async def close(self) -> None:
+        """Close the channel; calls under way end as cancelled. The next call opens it again."""
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close(None)
+
+    def _connect(self) -> Any:
+        """Return the stub; the first time, open the channel. Raises: ForkedProcess."""
+        forks.check_usable()
+        if self._stub is None:
+            channel = self._given_channel or self._open()
+            forks.note_async_channel(channel)
+            self._stub = ConversationServiceStub(channel)
+        return self._stub
+
+    def _open(self) -> grpc.aio.Channel:
+        credentials = credentials_for(self._address, self._credentials)
+        options = options_for(self._address, credentials)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options)
+        else:
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options)
+        return self._channel

@@ -1,0 +1,120 @@
+"""The synchronous client's channel, and one try of a call on it.
+
+`async_transport.py` does the same with gRPC's other interface. What is built on the two exists
+once: the synchronous client is generated from the asynchronous one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from parley_client import forks
+from parley_client.channels import Credentials, credentials_for, options_for
+from parley_client.tokens import Metadata
+
+
+class Transport:
+    """One channel, opened at the first call. Any number of threads may use it."""
+
+    def __init__(
+        self, address: str, credentials: Credentials, channel: grpc.Channel | None
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            address: host:port, or any gRPC target.
+            credentials: as `credentials_for` takes them.
+            channel: the caller's own channel, used instead of `address` and never closed here.
+        """
+        self._address = address
+        self._credentials = credentials
+        self._given_channel = channel
+        self._channel: grpc.Channel | None = None
+        self._stub: Any = None
+        self._opening = Lock()
+        self._generation = forks.generation()
+
+    def unary(self, method: str, request: Message, timeout_s: float, metadata: Metadata) -> Any:
+        """Make a call, once, and return its response.
+
+        Args:
+            method: the RPC's name in the stub.
+            timeout_s: the call's deadline, in seconds from now.
+        Raises: grpc.RpcError: the call failed. ForkedProcess: gRPC does not work here.
+        Guarantees: Ctrl-C while the call waits cancels the call.
+        """
+        call = getattr(self._connect(), method)
+        with forks.under_way():
+            return _wait_for(call.future(request, timeout=timeout_s, metadata=metadata))
+
+    @contextmanager
+    def stream(
+        self, method: str, request: Message, timeout_s: float, metadata: Metadata
+    ) -> Iterator[Iterator[Any]]:
+        """Make a streaming call, once, and give its responses to the block.
+
+        Args:
+            method: the RPC's name in the stub.
+            timeout_s: the call's deadline, in seconds from now.
+        Raises: while iterating, grpc.RpcError: the call failed. At once, ForkedProcess: gRPC does
+            not work here.
+        Guarantees: the call does not outlive the block.
+        """
+        make = getattr(self._connect(), method)
+        with forks.under_way():
+            call = make(request, timeout=timeout_s, metadata=metadata)
+            try:
+                yield call
+            finally:
+                call.cancel()  # has no effect on a call that has ended
+
+    def close(self) -> None:
+        """Close the channel; calls under way end as cancelled. The next call opens it again."""
+        self._leave_to_parent_after_fork()
+        with self._opening:
+            channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            channel.close()
+
+    def _connect(self) -> Any:
+        """Return the stub; the first time, open the channel. Raises: ForkedProcess."""
+        forks.check_usable()
+        self._leave_to_parent_after_fork()
+        with self._opening:
+            if self._stub is None:
+                channel = self._given_channel or self._open()
+                forks.note_channel(channel)
+                self._stub = ConversationServiceStub(channel)
+            return self._stub
+
+    def _open(self) -> grpc.Channel:
+        credentials = credentials_for(self._address, self._credentials)
+        options = options_for(self._address, credentials)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(self._address, options)
+        else:
+            self._channel = grpc.secure_channel(self._address, credentials, options)
+        return self._channel
+
+    def _leave_to_parent_after_fork(self) -> None:
+        """Let go of what this process inherited by a fork: the parent continues to use it."""
+        if self._generation != forks.generation():
+            self._channel, self._stub = None, None
+            self._opening = Lock()
+            self._generation = forks.generation()
+
+
+def _wait_for(call: Any) -> Any:
+    """Wait for a call's response. Interrupted, such as by Ctrl-C, the call is cancelled."""
+    try:
+        return call.result()
+    except grpc.RpcError:
+        raise
+    except BaseException:
+        call.cancel()
+        raise
