@@ -1036,7 +1036,7 @@ def test_service_behaves_as_its_model(
     monkeypatch.setattr("parley_server.core.turns.suspects.WAIT_S", 0.0)
     monkeypatch.setattr("parley_server.core.turns.suspects.REPEATED_WAIT_S", 0.0)
     # A cancel whose signal is lost stays unnoticed.
-    monkeypatch.setattr("parley_server.core.attempts.running.CANCEL_LOOK_S", 3600.0)
+    monkeypatch.setattr("parley_server.core.attempts.keeping.CANCEL_LOOK_S", 3600.0)
     world = World(database_url, usual)
     try:
         world.do(world.start())
