@@ -16,7 +16,7 @@ from parley_server.config import BadSettings, Settings
 from parley_server.process.os_signals import OsSignals
 
 if TYPE_CHECKING:
-    from parley_server.telemetry.metrics import Places
+    from parley_server.telemetry.metrics import WorkerFiles
 
 log = structlog.get_logger("parley.workers")
 
@@ -36,7 +36,7 @@ class Parent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._metrics: Places | None = None
+        self._metrics: WorkerFiles | None = None
 
     async def run(self, on_ready: OnReady) -> None:
         """Serve until a signal comes, pass it on, and return when all workers have ended.

@@ -152,7 +152,7 @@ class Worker:
     async def _serving(self) -> AsyncIterator[int]:
         await self.readiness.wait_for_database()
         await self.store.open()
-        self.signals.open(self._heard, self._heard_nothing)
+        self.signals.open(self._heard, self._missed)
         try:
             await self.readiness.warn_of_missing_limits()
             await self.verifier.open()
@@ -172,7 +172,7 @@ class Worker:
         self.bells.heard(topic)
         self.turns.attempts.keeping.heard(topic)
 
-    def _heard_nothing(self) -> None:
+    def _missed(self) -> None:
         """Let everybody look who may have missed a signal."""
         self.bells.ring_all()
         self.turns.attempts.keeping.missed()

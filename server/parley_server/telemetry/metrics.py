@@ -239,7 +239,7 @@ class _MethodMeter:
         self._seconds.observe(seconds)
 
 
-class Places:
+class WorkerFiles:
     """The files of several workers' numbers, a set for each place."""
 
     def __init__(self, folder: str) -> None:
@@ -277,7 +277,7 @@ def _is_begun(file: str) -> bool:
 
 
 @contextmanager
-def shared_page(listen: str) -> Iterator[Places]:
+def shared_page(listen: str) -> Iterator[WorkerFiles]:
     """Serve the sum of several workers' numbers inside the block.
 
     Raises: BadSettings: the address cannot be had, or no folder to count in.
@@ -291,6 +291,6 @@ def shared_page(listen: str) -> Iterator[Places]:
             "made: set TMPDIR to one that can be written to"
         ) from None
     with made as folder:
-        places = Places(folder)
+        places = WorkerFiles(folder)
         with page(listen, make_wsgi_app(places.registry)):
             yield places
