@@ -226,4 +226,4 @@ def _as_bad_agent(name: str, error: BaseException) -> BadAgent:
         return BadAgent(f"'{name}' needs the module {error.name}, which is not installed")
     if isinstance(error, UserError):
         return BadAgent(complaint(name, error))
-    return BadAgent(f"'{name}' cannot be started: {type(error).__name__} in {place(error)}")
+    return BadAgent(f"'{name}' cannot be started: {type(error).__name__} in {raised_at(error)}")
