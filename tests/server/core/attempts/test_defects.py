@@ -89,7 +89,7 @@ def waiting(
             begun.set_result(None)
         return await ended(*args)
 
-    monkeypatch.setattr(claims, "ended", counted)
+    monkeypatch.setattr(claims, "wait_for_end", counted)
     return begun
 
 
