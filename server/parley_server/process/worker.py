@@ -145,7 +145,7 @@ class Worker:
 
     def _measure(self, metrics: "Metrics", until: ExitStack) -> None:
         until.enter_context(metrics.looking())
-        if self.settings.place is None and self.settings.metrics_listen is not None:
+        if self.settings.worker_index is None and self.settings.metrics_listen is not None:
             self.metrics_port = until.enter_context(metrics.page(self.settings.metrics_listen))
 
     @asynccontextmanager
