@@ -45,7 +45,7 @@ class Message(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Ask(BaseModel):
+class TurnRequest(BaseModel):
     conversation_id: UUID
     message: str = Field(min_length=1, max_length=32_768)
 
@@ -90,7 +90,7 @@ async def echo(history: Sequence[Message], message: str) -> str:
 
 @app.post("/chat")
 async def chat(
-    ask: Ask,
+    ask: TurnRequest,
     user: Annotated[str, Depends(user_id)],
     db: Annotated[AsyncSession, Depends(session)],
 ) -> Answer:

@@ -9,7 +9,7 @@ from typing import Any
 from parley_server.config import BadSettings
 
 
-def resolved(listen: str) -> tuple[socket.AddressFamily, Any]:
+def resolve(listen: str) -> tuple[socket.AddressFamily, Any]:
     """Return the family and the address of a socket.
 
     Raises: OSError: the host has no address.
@@ -21,7 +21,7 @@ def resolved(listen: str) -> tuple[socket.AddressFamily, Any]:
     return family, address
 
 
-def not_had(setting: str, listen: str, error: OSError) -> BadSettings:
+def cannot_listen(setting: str, listen: str, error: OSError) -> BadSettings:
     """Return what to say of an address that cannot be listened on, by the setting's name."""
     if error.errno == errno.EADDRINUSE:
         return BadSettings(f"{setting}: {listen} is taken by another program: choose another")
@@ -36,15 +36,15 @@ def bound(listen: str, option: int) -> Iterator[tuple[str, int]]:
     Raises: BadSettings: it cannot be had; another service on the port is noticed here.
     """
     try:
-        family, address = resolved(listen)
+        family, address = resolve(listen)
         held = socket.socket(family)
     except OSError as error:
-        raise not_had("PARLEY_LISTEN", listen, error) from None
+        raise cannot_listen("PARLEY_LISTEN", listen, error) from None
     with held:
         try:
             held.setsockopt(socket.SOL_SOCKET, option, 1)
             held.bind(address)
         except OSError as error:
-            raise not_had("PARLEY_LISTEN", listen, error) from None
+            raise cannot_listen("PARLEY_LISTEN", listen, error) from None
         found: int = held.getsockname()[1]
         yield f"{listen.rpartition(':')[0]}:{found}", found

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] | None = None
 
     # Set by a parent for its workers.
-    place: int | None = Field(default=None, ge=0)
+    worker_index: int | None = Field(default=None, ge=0)
     local_model_url: str | None = None
     local_model_key: SecretStr | None = None
 

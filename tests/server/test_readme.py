@@ -8,7 +8,7 @@ import pytest
 from parley_server.config import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
-INTERNAL = {"PARLEY_PLACE", "PARLEY_LOCAL_MODEL_URL", "PARLEY_LOCAL_MODEL_KEY"}
+INTERNAL = {"PARLEY_WORKER_INDEX", "PARLEY_LOCAL_MODEL_URL", "PARLEY_LOCAL_MODEL_KEY"}
 """What a parent sets for its workers."""
 MIB = 1024 * 1024
 

@@ -45,7 +45,7 @@ from pydantic_ai.tools import (
 )
 
 from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
-from parley_server.core.failures import place
+from parley_server.core.failures import raised_at
 
 log = logging.getLogger("parley.agents")
 
@@ -134,7 +134,9 @@ class ToolGuard(AbstractCapability[Any]):
 
 def _failed(call: ToolCallPart, error: BaseException) -> ToolFailed:
     name = type(error).__name__
-    log.warning("tool failed", extra={"tool": call.tool_name, "error": name, "place": place(error)})
+    log.warning(
+        "tool failed", extra={"tool": call.tool_name, "error": name, "place": raised_at(error)}
+    )
     return ToolFailed(f"The tool failed ({name}).")
 
 

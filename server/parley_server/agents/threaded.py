@@ -30,7 +30,7 @@ from parley_server.agents.errors import BadAgent
 from parley_server.agents.model_strings import complaint, model_of, without_empty_variables
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.errors import AgentUnavailable
-from parley_server.core.failures import place
+from parley_server.core.failures import raised_at
 from parley_server.core.model import AgentEvent, AgentRun
 
 log = logging.getLogger("parley.agents")
@@ -113,7 +113,7 @@ class ThreadedAgent:
                 await self._end_runs()
         except BaseException as error:
             if entered.done():
-                details = {"error": type(error).__name__, "place": place(error)}
+                details = {"error": type(error).__name__, "place": raised_at(error)}
                 log.warning("agent closed badly", extra=details)
             else:
                 entered.set_exception(_as_bad_agent(inner.model, error))
@@ -176,7 +176,7 @@ class ThreadedAgent:
         except BaseException as error:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # else it is the worker that has enough
-                details = {"error": type(error).__name__, "place": place(error)}
+                details = {"error": type(error).__name__, "place": raised_at(error)}
                 log.error("agent raised", extra=details)
             last = AgentUnavailable()
             raise
@@ -226,4 +226,4 @@ def _as_bad_agent(name: str, error: BaseException) -> BadAgent:
         return BadAgent(f"'{name}' needs the module {error.name}, which is not installed")
     if isinstance(error, UserError):
         return BadAgent(complaint(name, error))
-    return BadAgent(f"'{name}' cannot be started: {type(error).__name__} in {place(error)}")
+    return BadAgent(f"'{name}' cannot be started: {type(error).__name__} in {raised_at(error)}")

@@ -16,7 +16,7 @@ import structlog
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys, published_keys
 from parley_server.core.errors import KeysUnavailable, Unauthenticated
-from parley_server.core.model import Caller
+from parley_server.core.model import Principal
 
 if TYPE_CHECKING:
     import httpx2
@@ -190,7 +190,7 @@ class JwksVerifier:
     def keys_age_s(self) -> float | None:
         return self.keys.age_s
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         """Return whose token this is; of one with an unknown key id, after looking for that key.
 
         Raises:

@@ -16,7 +16,7 @@ from jwt.exceptions import InvalidSubjectError
 
 from parley_server.auth.keys import Key, KeySet
 from parley_server.core.errors import Unauthenticated
-from parley_server.core.model import Caller, Owner, is_name
+from parley_server.core.model import Owner, Principal, is_name
 
 MAX_TOKEN_BYTES = 8 * 1024
 REMEMBER_S = 60
@@ -93,11 +93,11 @@ class JwtVerifier:
     async def close(self) -> None:
         """Nothing was opened."""
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         """Return whose token this is: the port's method. Nothing is waited for."""
         return self.check(token)
 
-    def check(self, token: str) -> Caller:
+    def check(self, token: str) -> Principal:
         """Return whose token this is.
 
         Raises: Unauthenticated, whatever is wrong with it.
@@ -119,7 +119,7 @@ class JwtVerifier:
             return None
         return kid if isinstance(kid, str) and not self._keys.has(kid) else None
 
-    def _verify(self, token: str) -> Caller:
+    def _verify(self, token: str) -> Principal:
         if len(token) > MAX_TOKEN_BYTES:
             raise jwt.DecodeError
         digest = hashlib.sha256(token.encode("ascii")).digest()
@@ -159,9 +159,9 @@ class JwtVerifier:
                 raise jwt.ImmatureSignatureError
         return end
 
-    def _caller(self, claims: dict[str, Any]) -> Caller:
+    def _caller(self, claims: dict[str, Any]) -> Principal:
         tenant = "" if self._tenant_claim is None else _name(claims.get(self._tenant_claim))
-        return Caller(Owner.of(tenant, _name(claims["sub"])), self._scopes(claims))
+        return Principal(Owner.of(tenant, _name(claims["sub"])), self._scopes(claims))
 
     def _scopes(self, claims: dict[str, Any]) -> frozenset[str] | None:
         if "scope" not in claims:
@@ -173,7 +173,7 @@ class JwtVerifier:
 
 
 class _Verified(NamedTuple):
-    caller: Caller
+    caller: Principal
     since: float
     until: float
 
@@ -189,14 +189,14 @@ class _VerifiedTokens:
         self._size = size
         self._entries: OrderedDict[bytes, _Verified] = OrderedDict()
 
-    def get(self, digest: bytes, now: float) -> Caller | None:
+    def get(self, digest: bytes, now: float) -> Principal | None:
         entry = self._entries.get(digest)
         # A clock that was set back must not make an entry last longer.
         if entry is None or not entry.since <= now < entry.until:
             return None
         return entry.caller
 
-    def put(self, digest: bytes, caller: Caller, since: float, until: float) -> None:
+    def put(self, digest: bytes, caller: Principal, since: float, until: float) -> None:
         if caller.scopes is not None and len(caller.scopes) > REMEMBER_SCOPES:
             return
         self._entries.pop(digest, None)  # or it would keep its old place in the order

@@ -32,7 +32,7 @@ class Stop(Enum):
     """Somebody asked for it with CancelTurn: what was said so far is the answer."""
 
 
-def place(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """Return where an exception was raised: file, line and function, and nothing that was said."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:

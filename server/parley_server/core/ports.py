@@ -9,17 +9,17 @@ from parley_server.core.model import (
     AgentEvent,
     AgentRun,
     Answer,
-    Caller,
     Context,
     ConversationCursor,
     ConversationPage,
+    ConversationState,
     Failing,
     FailureReason,
     HistoryPage,
     Lease,
     NewTurn,
     Owner,
-    Standing,
+    Principal,
     StoredEvent,
     Turn,
     Usage,
@@ -132,7 +132,7 @@ class Store(Protocol):
         """Return a turn by its id, as `find` does by its request id."""
         ...
 
-    async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:
+    async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
         """Return how a conversation stands; None: there is no such conversation."""
         ...
 
@@ -260,7 +260,7 @@ class TokenVerifier(Protocol):
         """How long ago its keys were fetched, in seconds. None: they do not age, or never were."""
         ...
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str) -> Principal:
         """Return whose token this is.
 
         Raises:

@@ -9,7 +9,7 @@ from parley_server.core.model import (
     HistoryPage,
     Owner,
     Turn,
-    TurnName,
+    TurnRef,
 )
 from parley_server.core.ports import Store
 from parley_server.core.tasks import Tasks
@@ -63,16 +63,16 @@ class Reads:
         """Read a page of the owner's conversations, the most recently active first."""
         return await self._tasks.shielded(self._store.conversations(owner, after, limit))
 
-    async def turn(self, owner: Owner, name: TurnName) -> Turn:
+    async def turn(self, owner: Owner, name: TurnRef) -> Turn:
         """Read a turn.
 
         Raises: TurnNotFound.
         """
-        return await self._tasks.shielded(turn_named(self._store, owner, name, may_be_behind=True))
+        return await self._tasks.shielded(find_turn(self._store, owner, name, may_be_behind=True))
 
 
-async def turn_named(
-    store: Store, owner: Owner, name: TurnName, *, may_be_behind: bool = False
+async def find_turn(
+    store: Store, owner: Owner, name: TurnRef, *, may_be_behind: bool = False
 ) -> Turn:
     """Read a turn by its conversation and id, or by its request id.
 

@@ -98,7 +98,7 @@ class Heartbeat:
             self._timer = self._loop.call_later(self._interval_s, self._due)
 
 
-async def insist(statement: Callable[[], Awaitable[T]], deadline: float) -> T:
+async def retry_while_unavailable(statement: Callable[[], Awaitable[T]], deadline: float) -> T:
     """Run a statement that may be carried out twice, until the database says what became of it.
 
     Args:

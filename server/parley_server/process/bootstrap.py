@@ -35,7 +35,7 @@ def prepared(
     Yields: settings in which the database, the keys and the agent are all named.
     Raises: PostgresNotStarted, BadAgent, BadCertificate.
     """
-    _certificate_fits(settings)
+    check_certificate(settings)
     found: dict[str, object] = {"agent": settings.agent or "local"}
     with ExitStack() as started:
         url = endpoint = None
@@ -60,7 +60,7 @@ def prepared(
         yield settings.model_copy(update=found)
 
 
-def _certificate_fits(settings: Settings) -> None:
+def check_certificate(settings: Settings) -> None:
     """Refuse a bad certificate before anything starts, and once, however many workers follow."""
     if settings.tls_cert_file is None:
         return

@@ -96,7 +96,7 @@ def migrate(
         _say(f"Applied: {', '.join(applied)}." if applied else "The schema is up to date.")
         _say(f"Row security {'was switched' if is_new else 'is'} {'on' if is_on else 'off'}.")
 
-    _refusing(start)
+    exit_on_error(start)
 
 
 @app.command()
@@ -127,7 +127,7 @@ def check(
         if name != "SERVING":
             raise typer.Exit(1)
 
-    _refusing(ask)
+    exit_on_error(ask)
 
 
 @app.command()
@@ -173,7 +173,7 @@ def token(
             )
         )
 
-    _refusing(start)
+    exit_on_error(start)
 
 
 def _welcome(asked: Settings, settings: Settings, port: int) -> str:
@@ -239,7 +239,7 @@ def _serving(start: Callable[[], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the worker has its own
     code: Any = 0
     try:
-        _refusing(start)
+        exit_on_error(start)
     except KeyboardInterrupt:
         code = 130
     except SystemExit as end:
@@ -249,7 +249,7 @@ def _serving(start: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
-def _refusing(start: Callable[[], None]) -> None:
+def exit_on_error(start: Callable[[], None]) -> None:
     """Run something, and end with one sentence if it cannot be done like this."""
     from parley_server.storage.schema.reaching import DatabaseAway, UnsafeDatabase
 

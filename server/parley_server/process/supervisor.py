@@ -16,7 +16,7 @@ from parley_server.config import BadSettings, Settings
 from parley_server.process.os_signals import OsSignals
 
 if TYPE_CHECKING:
-    from parley_server.telemetry.metrics import Places
+    from parley_server.telemetry.metrics import WorkerFiles
 
 log = structlog.get_logger("parley.workers")
 
@@ -36,7 +36,7 @@ class Parent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._metrics: Places | None = None
+        self._metrics: WorkerFiles | None = None
 
     async def run(self, on_ready: OnReady) -> None:
         """Serve until a signal comes, pass it on, and return when all workers have ended.
@@ -59,7 +59,7 @@ class Parent:
             settings = self._settings.model_copy(update={"listen": address})
             ready = [asyncio.Event() for _ in range(settings.workers)]
             keeping: asyncio.Future[Any] = asyncio.gather(
-                *(self._keep(place, settings, ready[place], signals) for place in range(len(ready)))
+                *(self._keep(index, settings, ready[index], signals) for index in range(len(ready)))
             )
             all_ready: asyncio.Future[Any] = asyncio.gather(
                 *(is_ready.wait() for is_ready in ready)
@@ -80,7 +80,7 @@ class Parent:
                 process.send_signal(signal.SIGTERM)
 
     async def _keep(
-        self, place: int, settings: Settings, is_ready: asyncio.Event, signals: OsSignals
+        self, index: int, settings: Settings, is_ready: asyncio.Event, signals: OsSignals
     ) -> None:
         """Run a worker, and another one in its place when it dies."""
         while not signals.stop.is_set():
@@ -91,24 +91,24 @@ class Parent:
                 "worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, **settings.as_environment(), **self._environment(place)},
+                env={**os.environ, **settings.as_environment(), **self._environment(index)},
                 start_new_session=True,  # Ctrl-C is the parent's, which passes it on in order
             )
-            self._processes[place] = process
+            self._processes[index] = process
             if process.stdout is not None and await process.stdout.readline() == READY:
                 is_ready.set()
             code = await self._end_of(process, signals)
             if self._metrics is not None:
-                self._metrics.died(place)
+                self._metrics.died(index)
             if signals.stop.is_set():
                 return
             if not is_ready.is_set():
                 raise BadSettings("a worker could not start: its last words are above")
-            log.error("worker died", place=place, code=code)
+            log.error("worker died", worker=index, code=code)
             await asyncio.sleep(RESTART_PAUSE_S)
 
-    def _environment(self, place: int) -> dict[str, str]:
-        return self._metrics.environment(place) if self._metrics is not None else {}
+    def _environment(self, index: int) -> dict[str, str]:
+        return self._metrics.environment(index) if self._metrics is not None else {}
 
     async def _end_of(self, process: asyncio.subprocess.Process, signals: OsSignals) -> int:
         """Wait until a worker ends, but once it should not for ever."""

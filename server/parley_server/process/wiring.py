@@ -100,7 +100,7 @@ def metrics_for(settings: Settings) -> "Metrics | None":
     # Here, because it takes a tenth of a second that only those who want metrics are to pay.
     from parley_server.telemetry.metrics import Metrics
 
-    return Metrics(settings.agent or "", settings.place)
+    return Metrics(settings.agent or "", settings.worker_index)
 
 
 def server_options(settings: Settings, *, is_port_shared: bool) -> list[tuple[str, int]]:

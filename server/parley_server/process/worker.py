@@ -145,14 +145,14 @@ class Worker:
 
     def _measure(self, metrics: "Metrics", until: ExitStack) -> None:
         until.enter_context(metrics.looking())
-        if self.settings.place is None and self.settings.metrics_listen is not None:
+        if self.settings.worker_index is None and self.settings.metrics_listen is not None:
             self.metrics_port = until.enter_context(metrics.page(self.settings.metrics_listen))
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[int]:
         await self.readiness.wait_for_database()
         await self.store.open()
-        self.signals.open(self._heard, self._heard_nothing)
+        self.signals.open(self._heard, self._missed)
         try:
             await self.readiness.warn_of_missing_limits()
             await self.verifier.open()
@@ -172,7 +172,7 @@ class Worker:
         self.bells.heard(topic)
         self.turns.attempts.keeping.heard(topic)
 
-    def _heard_nothing(self) -> None:
+    def _missed(self) -> None:
         """Let everybody look who may have missed a signal."""
         self.bells.ring_all()
         self.turns.attempts.keeping.missed()

@@ -70,7 +70,7 @@ TABLE: dict[type[ParleyError], Row] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ErrorStatus:
     """What a caller is told of an error."""
 
     code: grpc.StatusCode
@@ -87,7 +87,7 @@ def row_of(error: BaseException) -> Row:
     return _INTERNAL
 
 
-def told(error: BaseException, call_id: str, *, is_repeatable: bool = True) -> Told:
+def status_of(error: BaseException, call_id: str, *, is_repeatable: bool = True) -> ErrorStatus:
     """Return what the caller is told of an error: of a defect, the call id and nothing else.
 
     Args:
@@ -117,7 +117,7 @@ def told(error: BaseException, call_id: str, *, is_repeatable: bool = True) -> T
         is_safe = is_repeatable or row.code is not Code.UNAVAILABLE
         is_retried = is_safe and retry_s <= MAX_PUSHBACK_S
         trailing.append((RETRY_PUSHBACK, str(int(retry_s * 1000)) if is_retried else DO_NOT_RETRY))
-    return Told(row.code, row.reason, text, tuple(trailing))
+    return ErrorStatus(row.code, row.reason, text, tuple(trailing))
 
 
 def _details(error: BaseException) -> list[Message]:

@@ -14,13 +14,13 @@ from parley_server.core.errors import (
     Violation,
 )
 from parley_server.core.model import (
-    Ask,
     ConversationCursor,
     OnBusy,
     OnDisconnect,
     Owner,
     Position,
-    TurnName,
+    TurnRef,
+    TurnRequest,
 )
 from parley_server.rpc import page_tokens
 
@@ -155,7 +155,7 @@ class _Violations:
             return None
 
 
-def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: int) -> Ask:
+def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: int) -> TurnRequest:
     """Read a ChatRequest.
 
     Args:
@@ -171,7 +171,7 @@ def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: in
 
 def stream(
     request: pb.StreamChatRequest, agents: Collection[str], max_message_bytes: int
-) -> tuple[Ask, Position]:
+) -> tuple[TurnRequest, Position]:
     """Read a StreamChatRequest: the turn, and the last event of it that the caller has seen.
 
     Args: as `chat`.
@@ -193,7 +193,7 @@ def _ask(
     agents: Collection[str],
     max_message_bytes: int,
     violations: _Violations,
-) -> Ask:
+) -> TurnRequest:
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
     violations.message(request.message, max_message_bytes)
     request_id = violations.request_id(request.request_id)
@@ -204,7 +204,7 @@ def _ask(
     on_disconnect = violations.choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)
     if request.agent not in agents:
         violations.add_error(AgentUnknown())
-    return Ask(
+    return TurnRequest(
         conversation_id=conversation_id,
         message=request.message,
         request_id=request_id,
@@ -261,7 +261,7 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
     return ListQuestion(after, limit, arguments)
 
 
-def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnName:
+def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:
     """Read which turn is meant: by conversation_id and turn_id, or by request_id alone.
 
     Raises: InvalidRequest.
@@ -279,7 +279,7 @@ def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnName:
             if not getattr(request, field):
                 violations.add(field, "REQUIRED", "must be set unless request_id is")
     violations.raise_any()
-    return TurnName(conversation_id, turn_id, request_id)
+    return TurnRef(conversation_id, turn_id, request_id)
 
 
 def watch(request: pb.WatchConversationRequest) -> WatchQuestion:

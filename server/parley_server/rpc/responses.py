@@ -7,7 +7,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from parley.v1 import conversation_pb2, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import (
-    Answered,
     Completed,
     Conversation,
     ConversationCursor,
@@ -25,6 +24,7 @@ from parley_server.core.model import (
     Text,
     ToolCall,
     Turn,
+    TurnResult,
     TurnState,
     Usage,
     WatchUpdate,
@@ -52,7 +52,7 @@ _STATES = {
 }
 
 
-def chat(answered: Answered) -> pb.ChatResponse:
+def chat(answered: TurnResult) -> pb.ChatResponse:
     answer, context = answered.answer, answered.context
     return pb.ChatResponse(
         conversation_id=str(answered.conversation_id),

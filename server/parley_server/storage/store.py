@@ -22,6 +22,7 @@ from parley_server.core.model import (
     Context,
     ConversationCursor,
     ConversationPage,
+    ConversationState,
     Failing,
     FailureReason,
     FinishReason,
@@ -29,7 +30,6 @@ from parley_server.core.model import (
     Lease,
     NewTurn,
     Owner,
-    Standing,
     StoredEvent,
     Turn,
     TurnState,
@@ -137,7 +137,7 @@ class PostgresStore:
     async def claim(self, owner: Owner, new: NewTurn) -> Lease | Turn:
         while True:
             try:
-                lease, held, wait = await self._claimed(owner, new)
+                lease, held, wait = await self._try_claim(owner, new)
             except StatementFailed as error:
                 if error.sqlstate != UNIQUE_VIOLATION:
                     raise
@@ -155,7 +155,7 @@ class PostgresStore:
                 raise TurnLimitReached(self._max_turns, wait.total_seconds())
             # What stood in the way is gone again: another claim under this request id was undone.
 
-    async def _claimed(
+    async def _try_claim(
         self, owner: Owner, new: NewTurn
     ) -> tuple[Lease | None, Row | None, timedelta | None]:
         """Try to claim.
@@ -235,14 +235,14 @@ class PostgresStore:
         return await self._claiming.with_connection(work, owner.id)
 
     async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
-        return await self._taken(statements.RECLAIM, owner, turn)
+        return await self._take_lease(statements.RECLAIM, owner, turn)
 
     async def take_over(self, owner: Owner, turn: Turn) -> Lease | None:
-        return await self._taken(statements.TAKE_OVER, owner, turn)
+        return await self._take_lease(statements.TAKE_OVER, owner, turn)
 
-    async def _taken(self, statement: Statement, owner: Owner, turn: Turn) -> Lease | None:
+    async def _take_lease(self, statement: Statement, owner: Owner, turn: Turn) -> Lease | None:
         parameters: Parameters = {
-            **_named(owner, turn),
+            **_turn_keys(owner, turn),
             "lease": self._lease,
             "max_attempts": self._max_attempts,
         }
@@ -261,14 +261,14 @@ class PostgresStore:
 
     async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
         parameters = {
-            **_held(owner, lease),
+            **_lease_keys(owner, lease),
             "attempt": lease.attempt,
             "events": rows.events_text(events),
         }
         return bool(await self.ending.repeat(statements.APPEND, parameters))
 
     async def renew(self, owner: Owner, lease: Lease) -> bool | None:
-        parameters = {**_held(owner, lease), "lease": self._lease}
+        parameters = {**_lease_keys(owner, lease), "lease": self._lease}
         found = await self.ending.repeat(statements.RENEW, parameters)
         return found[0][0] if found else None
 
@@ -279,7 +279,7 @@ class PostgresStore:
         found = await self.ending.repeat(
             statements.FINISH_WITH_EVENTS if has_events else statements.FINISH,
             {
-                **_held(owner, lease),
+                **_lease_keys(owner, lease),
                 "state": (TurnState.CANCELLED if is_cancelled else TurnState.COMPLETED).value,
                 "content": answer.text,
                 "preview": answer.text[:PREVIEW_CHARACTERS],
@@ -296,7 +296,7 @@ class PostgresStore:
         return found[0][0] if found else None
 
     async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
-        parameters = {**_held(owner, lease), "reason": reason.value, "text": text}
+        parameters = {**_lease_keys(owner, lease), "reason": reason.value, "text": text}
         found = await self.ending.repeat(statements.FAIL, parameters)
         if not found:
             return Failing.LEASE_LOST
@@ -374,11 +374,11 @@ class PostgresStore:
         )
         return [rows.stored_event(row) for row in found]
 
-    async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:
+    async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
         found = await self._claiming.read(
             statements.STANDING, {"owner": owner.id, "conversation": conversation_id}
         )
-        return Standing(*found[0]) if found else None
+        return ConversationState(*found[0]) if found else None
 
     async def window(
         self, owner: Owner, lease: Lease, *, max_messages: int, max_bytes: int
@@ -455,11 +455,11 @@ async def _in_slices(found: Sequence[Row], made: Callable[[Row], T]) -> list[T]:
     return values
 
 
-def _named(owner: Owner, turn: Turn) -> Parameters:
+def _turn_keys(owner: Owner, turn: Turn) -> Parameters:
     return {"owner": owner.id, "conversation": turn.conversation_id, "turn": turn.id}
 
 
-def _held(owner: Owner, lease: Lease) -> Parameters:
+def _lease_keys(owner: Owner, lease: Lease) -> Parameters:
     return {
         "owner": owner.id,
         "conversation": lease.conversation_id,

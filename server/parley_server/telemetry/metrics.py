@@ -2,7 +2,7 @@
 
     one worker        keeps its numbers in memory, and serves the page itself
     several           each keeps them in files that it has mapped into memory, one set for each
-                      place; their parent reads the files and serves the sum
+                      worker's index; their parent reads the files and serves the sum
 
 The page is made in a thread of its own (`metrics_page`), from what is in memory or in those files:
 nobody waits for it, and it needs no database. No label has values that callers choose.
@@ -79,16 +79,16 @@ class _Children(dict[str, T], Generic[T]):
 class Metrics:
     """A worker's numbers: those of its calls (`rpc.metering`) and of its turns (`core.ports`)."""
 
-    def __init__(self, agent: str, place: int | None = None) -> None:
+    def __init__(self, agent: str, worker_index: int | None = None) -> None:
         """Make every series, without a value yet.
 
         Args:
             agent: what turns of the default agent count under.
-            place: of several workers, this one's: it goes on counting where the one before it in
-                its place was killed. The parent has set PROMETHEUS_MULTIPROC_DIR then.
+            worker_index: of several workers, this one's: it goes on counting where the one before
+                it, of the same index, was killed. The parent has set PROMETHEUS_MULTIPROC_DIR then.
         """
-        if place is not None:
-            values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
+        if worker_index is not None:
+            values.ValueClass = values.MultiProcessValue(lambda: worker_index)  # type: ignore[no-untyped-call]
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._agent = agent
@@ -239,8 +239,8 @@ class _MethodMeter:
         self._seconds.observe(seconds)
 
 
-class Places:
-    """The files of several workers' numbers, a set for each place."""
+class WorkerFiles:
+    """The files of several workers' numbers, a set for each worker's index."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -248,17 +248,17 @@ class Places:
         """The sum of them all."""
         self.registry.register(_Sum(folder))
 
-    def environment(self, place: int) -> dict[str, str]:
+    def environment(self, worker_index: int) -> dict[str, str]:
         """Return what a worker needs to count there."""
-        return {"PROMETHEUS_MULTIPROC_DIR": self._folder, "PARLEY_PLACE": str(place)}
+        return {"PROMETHEUS_MULTIPROC_DIR": self._folder, "PARLEY_WORKER_INDEX": str(worker_index)}
 
-    def died(self, place: int) -> None:
+    def died(self, worker_index: int) -> None:
         """Drop what a dead worker's gauges said. What it had counted still counts."""
-        mark_process_dead(place, self._folder)  # type: ignore[no-untyped-call]
+        mark_process_dead(worker_index, self._folder)  # type: ignore[no-untyped-call]
 
 
 class _Sum(MultiProcessCollector):
-    """Reads the files of all places."""
+    """Reads the files of all workers."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -277,7 +277,7 @@ def _is_begun(file: str) -> bool:
 
 
 @contextmanager
-def shared_page(listen: str) -> Iterator[Places]:
+def shared_page(listen: str) -> Iterator[WorkerFiles]:
     """Serve the sum of several workers' numbers inside the block.
 
     Raises: BadSettings: the address cannot be had, or no folder to count in.
@@ -291,6 +291,6 @@ def shared_page(listen: str) -> Iterator[Places]:
             "made: set TMPDIR to one that can be written to"
         ) from None
     with made as folder:
-        places = Places(folder)
-        with page(listen, make_wsgi_app(places.registry)):
-            yield places
+        files = WorkerFiles(folder)
+        with page(listen, make_wsgi_app(files.registry)):
+            yield files

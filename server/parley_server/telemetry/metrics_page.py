@@ -11,8 +11,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
 
-from parley_server.addresses import not_had, resolved
-from parley_server.core.failures import place
+from parley_server.addresses import cannot_listen, resolve
+from parley_server.core.failures import raised_at
 
 log = structlog.get_logger("parley.metrics")
 
@@ -36,9 +36,9 @@ def page(listen: str, app: WsgiApp) -> Iterator[int]:
     Raises: BadSettings: the address cannot be had.
     """
     try:
-        server = _Server(*resolved(listen))
+        server = _Server(*resolve(listen))
     except OSError as error:
-        raise not_had("PARLEY_METRICS_LISTEN", listen, error) from None
+        raise cannot_listen("PARLEY_METRICS_LISTEN", listen, error) from None
     with server:
         server.set_app(_only_at_path(app))
         serving = threading.Thread(
@@ -87,4 +87,4 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Log what went wrong, unless it is only that nobody listens any more."""
         error = sys.exception()
         if error is not None and not isinstance(error, TimeoutError | ConnectionError):
-            log.error("metrics not served", error=type(error).__name__, place=place(error))
+            log.error("metrics not served", error=type(error).__name__, place=raised_at(error))

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from parley_server.auth.jwks import MAX_DOCUMENT_BYTES, JwksKeys
 from parley_server.auth.jwt_verifier import JwtVerifier
-from parley_server.core.model import Caller
+from parley_server.core.model import Principal
 from support.issuer import Clock, Issuer, a_signing_key
 from support.published_keys import (
     FIRST,
@@ -273,5 +273,5 @@ async def test_verifier_gives_the_callers_of_a_plain_one(jwks: PublishedKeys) ->
     token = a_token(scope="parley.read")
 
     expected = JwtVerifier(jwks.keys.current, "issuer", "audience", None).check(token)
-    assert isinstance(expected, Caller)
+    assert isinstance(expected, Principal)
     assert expected == await jwks.verifier.verify(token)

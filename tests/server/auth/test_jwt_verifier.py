@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from parley_server.auth.jwt_verifier import MAX_TOKEN_BYTES, JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.core.errors import Unauthenticated
-from parley_server.core.model import Caller, Owner, is_name
+from parley_server.core.model import Owner, Principal, is_name
 from support.bad_tokens import BAD_NAMES, MISSING, a_token, as_json, bad_tokens, sign_raw
 
 SECRET = b"throw-away-throw-away-throw-away"
@@ -35,7 +35,7 @@ KEYS = {
     "ES256": Key(EC.public_key()),
     "EdDSA": Key(ED.public_key()),
 }
-ALICE = Caller(Owner.of("", "alice"), None)
+ALICE = Principal(Owner.of("", "alice"), None)
 BAD_TOKENS = bad_tokens(SECRET, ISSUER, AUDIENCE, NOW)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

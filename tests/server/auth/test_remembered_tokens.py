@@ -1,6 +1,6 @@
 """Verified tokens are remembered for a while (decision 0003).
 
-A remembered token gives the very same Caller object; one that was checked again gives another.
+A remembered token gives the very same Principal; one that was checked again gives another.
 Each bound on the memory was taken out once, and a test here failed.
 """
 

@@ -10,7 +10,7 @@ from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys
 from parley_server.auth.tokens import mint
 from parley_server.core.errors import Unauthenticated
-from parley_server.core.model import Caller, Owner, is_name
+from parley_server.core.model import Owner, Principal, is_name
 from support.processes import run
 
 SECRET = b"throw-away-throw-away-throw-away"
@@ -42,7 +42,7 @@ def a_verifier(now_s: float = NOW, tenant_claim: str | None = "tenant") -> JwtVe
 def test_minted_token_is_taken(user: str, tenant: str, scopes: list[str] | None) -> None:
     token = a_minted(user=user, tenant=tenant, scope=None if scopes is None else " ".join(scopes))
 
-    expected = Caller(Owner.of(tenant, user), None if scopes is None else frozenset(scopes))
+    expected = Principal(Owner.of(tenant, user), None if scopes is None else frozenset(scopes))
     assert expected == a_verifier().check(token)
 
 

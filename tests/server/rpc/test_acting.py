@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import InvalidRequest
-from parley_server.core.model import Caller, Owner, is_name
+from parley_server.core.model import Owner, Principal, is_name
 from parley_server.rpc.layers.authentication import acting_for
 from support import bad_tokens
 from support.bad_tokens import MISSING
@@ -236,14 +236,14 @@ async def test_log_line_has_both_identities_and_no_name(service: Service) -> Non
     assert "the-" not in str(logs)
 
 
-BACKEND = Caller(Owner.of("acme", "backend"), frozenset({ACT}))
+BACKEND = Principal(Owner.of("acme", "backend"), frozenset({ACT}))
 
 
 @given(st.text(max_size=90))
 def test_every_name_can_be_sent_and_no_other_text(name: str) -> None:
     sent = quote(name.encode(errors="surrogatepass"), safe="")
     if is_name(name):
-        expected = Caller(Owner.of("acme", name), frozenset({ACT}))
+        expected = Principal(Owner.of("acme", name), frozenset({ACT}))
         assert expected == acting_for(BACKEND, [sent])
     else:
         with pytest.raises(InvalidRequest):

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, Usage
-from parley_server.telemetry.metrics import Places, shared_page
+from parley_server.telemetry.metrics import WorkerFiles, shared_page
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.issuer import Issuer, a_signing_key
 from support.processes import ServerProcess, run
@@ -428,7 +428,7 @@ asyncio.run(work())
 """
 
 
-def killed_worker(places: Places, place: int) -> Scrape:
+def killed_worker(places: WorkerFiles, place: int) -> Scrape:
     """Let a process count in a place. Returns: the page before it was killed."""
     process = subprocess.Popen(
         [sys.executable, "-c", A_WORKER.format(place=place)],

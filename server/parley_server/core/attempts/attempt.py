@@ -7,8 +7,8 @@ from contextlib import aclosing
 from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.errors import AgentError, AgentUnavailable
-from parley_server.core.failures import Stop, place
-from parley_server.core.model import AgentRun, Answer, Ask, Context, Lease, Owner
+from parley_server.core.failures import Stop, raised_at
+from parley_server.core.model import AgentRun, Answer, Context, Lease, Owner, TurnRequest
 from parley_server.core.ports import Agent
 from parley_server.core.tasks import Tasks
 
@@ -25,7 +25,7 @@ class Attempt:
     def __init__(
         self,
         owner: Owner,
-        ask: Ask,
+        ask: TurnRequest,
         lease: Lease,
         agent: Agent,
         loop: asyncio.AbstractEventLoop,
@@ -94,7 +94,7 @@ class Attempt:
             "agent raised",
             extra={
                 "error": type(self._error).__name__,
-                "place": place(self._error),
+                "place": raised_at(self._error),
                 "turn_id": str(self.lease.turn_id),
             },
         )

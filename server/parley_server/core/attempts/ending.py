@@ -9,9 +9,17 @@ from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.errors import ConversationNotFound, LeaseLost, ParleyError, StoreUnavailable
 from parley_server.core.failures import reason_of
-from parley_server.core.model import Answer, Answered, Context, Failing, FailureReason, Owner, Turn
+from parley_server.core.model import (
+    Answer,
+    Context,
+    Failing,
+    FailureReason,
+    Owner,
+    Turn,
+    TurnResult,
+)
 from parley_server.core.ports import Meter, Store
-from parley_server.core.tasks import Tasks, insist
+from parley_server.core.tasks import Tasks, retry_while_unavailable
 
 log = logging.getLogger("parley.turns")
 
@@ -40,7 +48,7 @@ class Ending:
 
     async def finish(
         self, attempt: Attempt, answer: Answer, context: Context, deadline: float
-    ) -> Answered:
+    ) -> TurnResult:
         """Write the answer, again and again until the database says what became of it.
 
         Args:
@@ -49,13 +57,13 @@ class Ending:
         """
         owner, lease = attempt.owner, attempt.lease
         has_events = attempt.events is not None
-        sequence = await insist(
+        sequence = await retry_while_unavailable(
             lambda: self._store.finish(owner, lease, answer, context, has_events=has_events),
             deadline,
         )
         if sequence is None:
             sequence = await self._written_before(attempt, answer, deadline)
-        return Answered(
+        return TurnResult(
             conversation_id=lease.conversation_id,
             turn_id=lease.turn_id,
             user_sequence=lease.user_sequence,
@@ -68,7 +76,7 @@ class Ending:
     async def _written_before(self, attempt: Attempt, answer: Answer, deadline: float) -> int:
         """Return the answer's sequence, if an earlier try had been carried out."""
         owner, lease = attempt.owner, attempt.lease
-        turn = await insist(
+        turn = await retry_while_unavailable(
             lambda: self._store.turn(owner, lease.conversation_id, lease.turn_id), deadline
         )
         if turn is None:
@@ -78,7 +86,7 @@ class Ending:
             return turn.response_sequence
         raise LeaseLost
 
-    async def fail(self, attempt: Attempt, error: ParleyError) -> Answered:
+    async def fail(self, attempt: Attempt, error: ParleyError) -> TurnResult:
         """Write down why the attempt failed, so that the conversation is free at once.
 
         Returns: what was said, if the turn was to be stopped: its failure is no news then.
@@ -96,7 +104,7 @@ class Ending:
 
     async def _write_failure(
         self, attempt: Attempt, reason: FailureReason, text: str
-    ) -> Answered | None:
+    ) -> TurnResult | None:
         """Close the turn as failed, or as cancelled if it was to be stopped.
 
         Returns: the answer of a cancelled turn.
@@ -104,7 +112,9 @@ class Ending:
         owner, lease = attempt.owner, attempt.lease
         deadline = asyncio.get_running_loop().time() + self._lease_s
         try:
-            done = await insist(lambda: self._store.fail(owner, lease, reason, text), deadline)
+            done = await retry_while_unavailable(
+                lambda: self._store.fail(owner, lease, reason, text), deadline
+            )
             if done is not Failing.CANCEL_REQUESTED:
                 return None
             context = attempt.context

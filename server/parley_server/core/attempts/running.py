@@ -14,8 +14,8 @@ from parley_server.core.attempts.window import Windows, WindowSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
 from parley_server.core.errors import InternalError, ParleyError
-from parley_server.core.failures import Stop, error_of, place
-from parley_server.core.model import AgentRun, Answer, Answered, Ask, Lease, Owner
+from parley_server.core.failures import Stop, error_of, raised_at
+from parley_server.core.model import AgentRun, Answer, Lease, Owner, TurnRequest, TurnResult
 from parley_server.core.patience import wait_until
 from parley_server.core.ports import NO_METER, Agent, Meter, Store
 from parley_server.core.tasks import Tasks
@@ -74,8 +74,8 @@ class Attempts:
             attempt.stop(Stop.WORKER_DRAINED)
 
     async def run_turn(
-        self, owner: Owner, ask: Ask, lease: Lease, call: Call, *, has_events: bool
-    ) -> Answered:
+        self, owner: Owner, ask: TurnRequest, lease: Lease, call: Call, *, has_events: bool
+    ) -> TurnResult:
         """Run an attempt to its end.
 
         Args:
@@ -106,7 +106,7 @@ class Attempts:
         self._meter.answered(ask.agent, answered.answer)
         return answered
 
-    def _begin(self, owner: Owner, ask: Ask, lease: Lease, has_events: bool) -> Attempt:
+    def _begin(self, owner: Owner, ask: TurnRequest, lease: Lease, has_events: bool) -> Attempt:
         attempt = Attempt(owner, ask, lease, self._agents[ask.agent], self._loop)
         if has_events:
             attempt.events = EventLog(
@@ -120,7 +120,7 @@ class Attempts:
         self._bells.ring(topic_of(owner, lease.conversation_id))
         return attempt
 
-    async def _run(self, attempt: Attempt, call: Call) -> Answered:
+    async def _run(self, attempt: Attempt, call: Call) -> TurnResult:
         """Read the window, run the agent, and write what it answers."""
         owner, lease = attempt.owner, attempt.lease
         window = await self._windows.read(owner, lease, attempt.ask.message)
@@ -161,7 +161,7 @@ def _broken(attempt: Attempt, error: Exception) -> InternalError:
 
     Its text may hold what was said: the log gets type and place.
     """
-    broken = InternalError(type(error).__name__, place(error))
+    broken = InternalError(type(error).__name__, raised_at(error))
     log.error(
         "run broke",
         extra={

@@ -31,7 +31,7 @@ class Owner(NamedTuple):
         return cls(tenant, user, uuid.uuid5(OWNER_NAMESPACE, name))
 
 
-class Caller(NamedTuple):
+class Principal(NamedTuple):
     """Who makes a call."""
 
     owner: Owner

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from parley_server.core.model.agents import Text
 from parley_server.core.model.conversations import Message, ToolCall
-from parley_server.core.model.turns import Answered, Turn
+from parley_server.core.model.turns import Turn, TurnResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Piece:
 class Completed:
     """Last of a stream: the answer, which replaces what was gathered from the pieces."""
 
-    answered: Answered
+    answered: TurnResult
     attempt: int
     """0: the turn had ended before."""
 

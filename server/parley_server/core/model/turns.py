@@ -108,7 +108,7 @@ class OnDisconnect(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class TurnRequest:
     """What a caller asks for with one turn, checked field by field."""
 
     conversation_id: UUID | None
@@ -134,7 +134,7 @@ class Ask:
         return digest.digest()
 
 
-class TurnName(NamedTuple):
+class TurnRef(NamedTuple):
     """Names a turn: by its conversation and id, or by its request id alone."""
 
     conversation_id: UUID | None
@@ -143,7 +143,7 @@ class TurnName(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class TurnResult:
     """A turn that has its answer."""
 
     conversation_id: UUID
@@ -185,7 +185,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ConversationState:
     """How a conversation stands at one moment."""
 
     last_sequence: int

@@ -39,7 +39,7 @@ KEPT_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AttemptRef:
     """An attempt whose events can be followed."""
 
     conversation_id: UUID
@@ -65,7 +65,7 @@ class Events:
         self._attempts = attempts
         self._feeds: WeakValueDictionary[tuple[UUID, UUID, int], Feed] = WeakValueDictionary()
 
-    def feed(self, owner: Owner, source: Source) -> "Feed":
+    def feed(self, owner: Owner, source: AttemptRef) -> "Feed":
         """Return an attempt's events, the same feed for all who follow it at the same time."""
         key = (owner.id, source.turn_id, source.attempt)
         feed = self._feeds.get(key)
@@ -74,7 +74,7 @@ class Events:
             self._feeds[key] = feed
         return feed
 
-    def next_look_s(self, source: Source) -> float:
+    def next_look_s(self, source: AttemptRef) -> float:
         """Return how long to wait for a bell before looking all the same, in seconds.
 
         Looks fall on the same moments for all that wait, so that they can share a statement.
@@ -93,7 +93,7 @@ class Feed:
     """
 
     def __init__(
-        self, store: Store, bells: Bells, attempts: Attempts, owner: Owner, source: Source
+        self, store: Store, bells: Bells, attempts: Attempts, owner: Owner, source: AttemptRef
     ) -> None:
         self._store = store
         self._bells = bells
@@ -204,7 +204,7 @@ class Following:
         self._owner = owner
         self._events = events
         self._bells = bells
-        self._source: Source | None = None
+        self._source: AttemptRef | None = None
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -215,7 +215,9 @@ class Following:
     def follow(self, attempt: Lease | Turn) -> None:
         """Say which attempt there is to see from now on."""
         turn_id = attempt.turn_id if isinstance(attempt, Lease) else attempt.id
-        source = Source(attempt.conversation_id, turn_id, attempt.user_sequence, attempt.attempt)
+        source = AttemptRef(
+            attempt.conversation_id, turn_id, attempt.user_sequence, attempt.attempt
+        )
         if source != self._source:
             self._source = source
             self._changed.set_result(None)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from operator import attrgetter
 from uuid import UUID
 
-from parley_server.core.model import HistoryPage, Message, Owner, Standing, Turn
+from parley_server.core.model import ConversationState, HistoryPage, Message, Owner, Turn
 from parley_server.core.ports import Store
 from parley_server.core.sharing import Shared
 
@@ -62,12 +62,12 @@ class Pages:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pages: Shared[tuple[UUID, UUID, int, int], Page] = Shared()
-        self._standings: Shared[tuple[UUID, UUID], Standing | None] = Shared()
+        self._standings: Shared[tuple[UUID, UUID], ConversationState | None] = Shared()
         self._held: dict[Page, int] = {}
         """By page, its bytes; the page that was read first comes first."""
         self.held_bytes = 0
 
-    async def standing(self, owner: Owner, conversation_id: UUID) -> Standing | None:
+    async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
         """Return how a conversation stands, one statement for all that ask at the same time."""
         return await self._standings.read(
             (owner.id, conversation_id), lambda: self._store.standing(owner, conversation_id)

@@ -10,16 +10,16 @@ from uuid import UUID
 from parley_server.core.bells import Bell, Bells, topic_of
 from parley_server.core.errors import WatchExpired, WorkerDrained
 from parley_server.core.model import (
+    ConversationState,
     Owner,
     Piece,
     Position,
     Progress,
-    Standing,
     WatchUpdate,
 )
 from parley_server.core.ports import Store
 from parley_server.core.streams.cursor import Cursor
-from parley_server.core.streams.following import Events, Source
+from parley_server.core.streams.following import AttemptRef, Events
 from parley_server.core.streams.pages import Pages
 from parley_server.core.tasks import either
 
@@ -96,7 +96,7 @@ class Watches:
                 await either(self._draining, timeout_s=BARREN_S)
 
     async def _live(
-        self, watch: "_Watch", source: Source | None, changed: Bell, look_at: float
+        self, watch: "_Watch", source: AttemptRef | None, changed: Bell, look_at: float
     ) -> AsyncGenerator[WatchUpdate, None]:
         """Yield the open turn's events, and how far the watch is, until it is to look again."""
         loop = asyncio.get_running_loop()
@@ -128,7 +128,7 @@ class Watches:
         if asyncio.get_running_loop().time() >= watch.ends_at:
             raise WatchExpired
 
-    def _look_s(self, watch: "_Watch", source: Source | None) -> float:
+    def _look_s(self, watch: "_Watch", source: AttemptRef | None) -> float:
         """Return how long to wait for a bell before looking all the same, in seconds.
 
         The watches of a conversation look at the same moments, to share their statements.
@@ -151,13 +151,13 @@ class _Watch:
         self.position = Position(0, -1)
         """The last event delivered, of the turn `_followed`."""
         self._followed: UUID | None = None
-        self.standing: Standing | None = None
+        self.standing: ConversationState | None = None
         """How the conversation stood when it was last looked at without a signal."""
         spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
         self.ends_at = asyncio.get_running_loop().time() + WATCH_S * spread
         self.progress_at = 0.0
 
-    def open_source(self) -> Source | None:
+    def open_source(self) -> AttemptRef | None:
         """Return where the open turn's events are, if there is one."""
         turn = self.cursor.open_turn
         if turn is None:
@@ -165,7 +165,7 @@ class _Watch:
         if (self._followed, self.position.attempt) != (turn.id, turn.attempt):
             self._followed = turn.id
             self.position = Position(turn.attempt, -1)
-        return Source(self.conversation_id, turn.id, turn.user_sequence, turn.attempt)
+        return AttemptRef(self.conversation_id, turn.id, turn.user_sequence, turn.attempt)
 
     def next_look_s(self, period_s: float) -> float:
         """Return how long it is to this conversation's next look, in seconds."""

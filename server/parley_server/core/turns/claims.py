@@ -16,7 +16,7 @@ from parley_server.core.errors import (
     TurnInProgress,
     WorkerDrained,
 )
-from parley_server.core.model import Ask, Lease, NewTurn, OnBusy, Owner, Turn, TurnState
+from parley_server.core.model import Lease, NewTurn, OnBusy, Owner, Turn, TurnRequest, TurnState
 from parley_server.core.patience import waiting_until
 from parley_server.core.ports import Ids, Store
 from parley_server.core.tasks import either
@@ -50,7 +50,9 @@ class Claims:
         if self._draining.done():
             raise WorkerDrained
 
-    async def claim(self, owner: Owner, ask: Ask, fingerprint: bytes, call: Call) -> Lease | Turn:
+    async def claim(
+        self, owner: Owner, ask: TurnRequest, fingerprint: bytes, call: Call
+    ) -> Lease | Turn:
         """Open the turn that is asked for, waiting for another one to end if the caller wants to.
 
         Returns: the lease; or the turn that has the request id already.
@@ -201,7 +203,7 @@ class Claims:
                 await self._wait(bell, call, place)
         return await self.reclaim(owner, turn, call)
 
-    async def ended(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
+    async def wait_for_end(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
         """Wait until a turn does not run any more, and return how it stands then.
 
         Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.

@@ -29,20 +29,20 @@ from parley_server.core.errors import (
     TurnNotFound,
 )
 from parley_server.core.model import (
-    Answered,
-    Ask,
     Completed,
     Lease,
     Owner,
     Position,
     StreamEvent,
     Turn,
-    TurnName,
+    TurnRef,
+    TurnRequest,
+    TurnResult,
     TurnState,
 )
 from parley_server.core.patience import wait_until
 from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
-from parley_server.core.reading import turn_named
+from parley_server.core.reading import find_turn
 from parley_server.core.streams.following import Events, Following
 from parley_server.core.tasks import Tasks, either, finished
 from parley_server.core.turns.claims import Claims
@@ -91,7 +91,9 @@ class Turns:
         """By owner, how many calls have ended before the work for them has: their turns go on."""
         self.agent_names = frozenset(agents)
 
-    async def chat(self, owner: Owner, ask: Ask, time_left_s: float | None = None) -> Answered:
+    async def chat(
+        self, owner: Owner, ask: TurnRequest, time_left_s: float | None = None
+    ) -> TurnResult:
         """Make one turn and return its answer, or the answer it was given before.
 
         Args:
@@ -112,7 +114,7 @@ class Turns:
             self._leave(owner, call, work)
 
     async def stream(
-        self, owner: Owner, ask: Ask, after: Position, time_left_s: float | None = None
+        self, owner: Owner, ask: TurnRequest, after: Position, time_left_s: float | None = None
     ) -> AsyncGenerator[StreamEvent, None]:
         """Make one turn and yield it as it comes, or attach to it while it runs.
 
@@ -134,7 +136,7 @@ class Turns:
         finally:
             self._leave(owner, call, work)
 
-    async def cancel(self, owner: Owner, name: TurnName) -> Turn:
+    async def cancel(self, owner: Owner, name: TurnRef) -> Turn:
         """Stop a turn and keep what was said so far as its answer.
 
         Returns: the turn as it stands after 2 s at the latest.
@@ -159,7 +161,7 @@ class Turns:
         for rest in (self._tasks, self.attempts.tasks):
             await rest.wait(OVERTIME_S)
 
-    def _leave(self, owner: Owner, call: Call, work: asyncio.Task[Answered]) -> None:
+    def _leave(self, owner: Owner, call: Call, work: asyncio.Task[TurnResult]) -> None:
         """Take note that a call has ended, whether or not its work has."""
         call.lose()
         if not work.done():
@@ -172,8 +174,8 @@ class Turns:
             del self.left_behind[owner_id]
 
     async def _answer(
-        self, owner: Owner, ask: Ask, call: Call, following: Following | None
-    ) -> Answered:
+        self, owner: Owner, ask: TurnRequest, call: Call, following: Following | None
+    ) -> TurnResult:
         wait_until(call.ends_at)
         fingerprint = ask.fingerprint()
         found: Lease | Turn | None = None
@@ -192,7 +194,7 @@ class Turns:
                     has_waited = True
                     if following is not None:
                         following.follow(found)
-                    found = await self._claims.ended(owner, found, call)
+                    found = await self._claims.wait_for_end(owner, found, call)
                 case Step.END_CANCELLED:
                     await self.attempts.ending.end_cancelled(owner, found)
                     found = await self._store.turn(owner, found.conversation_id, found.id)
@@ -205,16 +207,16 @@ class Turns:
                             return await self._run(owner, ask, found, call, following)
 
     async def _run(
-        self, owner: Owner, ask: Ask, lease: Lease, call: Call, following: Following | None
-    ) -> Answered:
+        self, owner: Owner, ask: TurnRequest, lease: Lease, call: Call, following: Following | None
+    ) -> TurnResult:
         if following is not None:
             following.follow(lease)
         return await self.attempts.run_turn(
             owner, ask, lease, call, has_events=following is not None
         )
 
-    async def _cancelled(self, owner: Owner, name: TurnName) -> Turn:
-        turn = await turn_named(self._store, owner, name)
+    async def _cancelled(self, owner: Owner, name: TurnRef) -> Turn:
+        turn = await find_turn(self._store, owner, name)
         loop = self._loop
         deadline = loop.time() + CANCEL_WAIT_S
         if turn.state is TurnState.RUNNING:
@@ -243,10 +245,10 @@ def _log_defect(error: BaseException) -> None:
         log.error("call failed", extra={"error": type(error).__name__})
 
 
-def _replayed(turn: Turn) -> Answered:
+def _replayed(turn: Turn) -> TurnResult:
     if turn.answer is None or turn.context is None or turn.response_sequence is None:
         raise AssertionError("an answered turn without its answer")
-    return Answered(
+    return TurnResult(
         conversation_id=turn.conversation_id,
         turn_id=turn.id,
         user_sequence=turn.user_sequence,

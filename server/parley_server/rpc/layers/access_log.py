@@ -7,8 +7,8 @@ from typing import Any
 import structlog
 
 from parley_server.core.errors import InternalError, ParleyError
-from parley_server.core.failures import place
-from parley_server.rpc.errors import told
+from parley_server.core.failures import raised_at
+from parley_server.rpc.errors import status_of
 from parley_server.rpc.layers.call_record import current_call
 from parley_server.rpc.layers.types import Context, Method
 
@@ -29,7 +29,7 @@ def logged(name: str, method: Method) -> Method:
             code = "CANCELLED"
             raise
         except Exception as error:
-            code = told(error, call.id).code.name
+            code = status_of(error, call.id).code.name
             failure = error
             raise
         finally:
@@ -52,8 +52,8 @@ def logged(name: str, method: Method) -> Method:
             elif isinstance(failure, InternalError) and failure.error:
                 log.error("call", error=failure.error, place=failure.place, **fields)
             elif isinstance(failure, ParleyError):
-                log.info("call", reason=told(failure, call.id).reason, **fields)
+                log.info("call", reason=status_of(failure, call.id).reason, **fields)
             else:
-                log.error("call", error=type(failure).__name__, place=place(failure), **fields)
+                log.error("call", error=type(failure).__name__, place=raised_at(failure), **fields)
 
     return with_log

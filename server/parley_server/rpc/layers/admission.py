@@ -66,7 +66,7 @@ class Limited(Protocol):
     def limit(self) -> int: ...
 
 
-class Places:
+class Capacity:
     """So many at once, a share of them for each owner, and no more."""
 
     def __init__(self, limit: int, owner_limit: int, *, others: Others = _none) -> None:
@@ -196,15 +196,15 @@ class Admission:
             left_behind: how many turns go on without a call, by owner.
         """
 
-        def shared(limit: int, others: Others = _none) -> Places:
-            return Places(limit, ceil(limit * owner_share), others=others)
+        def shared(limit: int, others: Others = _none) -> Capacity:
+            return Capacity(limit, ceil(limit * owner_share), others=others)
 
         self.open_chats = shared(max_open_chats, left_behind)
         self.reads = shared(max_reads)
         self.watches = shared(max_watches)
-        self.health_watches = Places(HEALTH_WATCHES, HEALTH_WATCHES_OF_ONE)
+        self.health_watches = Capacity(HEALTH_WATCHES, HEALTH_WATCHES_OF_ONE)
         self.cancels = shared(max_open_chats)
-        self._by_method: Mapping[str, Places] = {
+        self._by_method: Mapping[str, Capacity] = {
             "Chat": self.open_chats,
             "StreamChat": self.open_chats,
             "CancelTurn": self.cancels,
@@ -217,7 +217,7 @@ class Admission:
         self.receiving = Turnstile(RECEIVING, width_of_key=RECEIVING_FROM_ONE)
         self.strangers = Arrivals(STRANGERS, STRANGERS_OF_ONE)
 
-    def places_for(self, method: str) -> Places:
+    def capacity_for(self, method: str) -> Capacity:
         """Return where a method's calls take a place."""
         return self._by_method.get(method, self.reads)
 
@@ -237,7 +237,7 @@ class Admission:
         }
 
 
-def admitted(places: Places, unsent: UnsentAnswers, method: Method, *, is_read: bool) -> Method:
+def admitted(places: Capacity, unsent: UnsentAnswers, method: Method, *, is_read: bool) -> Method:
     """Take a place until the answer is sent, and count the answer until then if it comes whole.
 
     An owner that leaves its answers untaken is refused here, before anything is done for it.
@@ -269,7 +269,7 @@ def admitted(places: Places, unsent: UnsentAnswers, method: Method, *, is_read: 
     return with_place
 
 
-def limited(places: Places, method: Method) -> Method:
+def limited(places: Capacity, method: Method) -> Method:
     """Take a place, of those that a connection may have, for as long as the call lasts."""
 
     async def with_place(request: Any, context: Context) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from parley_server.core.errors import InvalidRequest, ScopeMissing, Unauthenticated, Violation
-from parley_server.core.model import MAX_NAME_BYTES, Caller, Owner, is_name
+from parley_server.core.model import MAX_NAME_BYTES, Owner, Principal, is_name
 from parley_server.core.ports import TokenVerifier
 from parley_server.rpc.layers.call_record import current_call
 from parley_server.rpc.layers.types import Context, Metadata, Method
@@ -50,7 +50,7 @@ def _bearer_token(metadata: Metadata) -> str:
     return token
 
 
-def acting_for(caller: Caller, users: Sequence[str | bytes]) -> Caller:
+def acting_for(caller: Principal, users: Sequence[str | bytes]) -> Principal:
     """Return the caller as it acts for a user of its own tenant, with its own scopes.
 
     Args:
@@ -66,7 +66,7 @@ def acting_for(caller: Caller, users: Sequence[str | bytes]) -> Caller:
     user = _decoded(users[0])
     if not is_name(user):
         raise InvalidRequest([_BAD_USER])
-    return Caller(Owner.of(caller.owner.tenant, user), caller.scopes)
+    return Principal(Owner.of(caller.owner.tenant, user), caller.scopes)
 
 
 def _decoded(value: str | bytes) -> str | None:

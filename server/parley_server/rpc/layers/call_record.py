@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from parley_server.core.errors import ScopeMissing, Unauthenticated
-from parley_server.core.model import Caller, Owner
+from parley_server.core.model import Owner, Principal
 
 READ = "parley.read"
 WRITE = "parley.write"
 
 
 @dataclass(slots=True)
-class Call:
+class CallRecord:
     """One RPC."""
 
     id: str = field(default_factory=lambda: f"{random.getrandbits(64):016x}")
     """The call id: names the RPC in the logs and in RequestInfo."""
-    caller: Caller | None = None
+    caller: Principal | None = None
     """Who makes it; of one that acts for a user, that user with the caller's scopes."""
     acting: Owner | None = None
     """Who the token's own user is, while it acts for another one."""
@@ -46,4 +46,4 @@ class Call:
         return self.caller.owner
 
 
-current_call: ContextVar[Call] = ContextVar("current_call")
+current_call: ContextVar[CallRecord] = ContextVar("current_call")

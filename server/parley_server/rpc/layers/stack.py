@@ -1,7 +1,7 @@
 """What every call of Parley's own services goes through, from the outside in.
 
     0. metered          only if there are metrics; counts what callers are sent
-    1. told_errors      outermost, so that no call ends without a status of Parley's
+    1. with_status      outermost, so that no call ends without a status of Parley's
     2. logged           sees the end of every call, refused ones included
     3. authenticated    before the request is taken from the connection
     4. admitted         beyond what a worker takes at once, nothing more is done for a call. Behind
@@ -32,7 +32,7 @@ from parley_server.rpc.layers.admission import Admission, admitted, limited
 from parley_server.rpc.layers.authentication import authenticated
 from parley_server.rpc.layers.metering import CallMeter, count_unknown, metered
 from parley_server.rpc.layers.receiving import received, received_from_strangers, tolerant
-from parley_server.rpc.layers.status import told_errors
+from parley_server.rpc.layers.status import with_status
 from parley_server.rpc.layers.types import Metadata
 
 OWN_PACKAGE = "/parley."
@@ -81,16 +81,16 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         short_name = name.rpartition("/")[2]
         if name.startswith(OWN_PACKAGE):
             method = received(admission.receiving, method)
-            places = admission.places_for(short_name)
-            is_read = places is admission.reads
-            method = admitted(places, admission.unsent, method, is_read=is_read)
+            capacity = admission.capacity_for(short_name)
+            is_read = capacity is admission.reads
+            method = admitted(capacity, admission.unsent, method, is_read=is_read)
             method = authenticated(self._verifier, method)
             method = logged(short_name, method)
         else:
             if handler.response_streaming:
                 method = limited(admission.health_watches, method)
             method = received_from_strangers(admission.strangers, method)
-        method = told_errors(method)
+        method = with_status(method)
         if self._meter is not None:
             method = metered(self._meter, name, handler, method)
         kind = (

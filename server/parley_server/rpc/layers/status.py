@@ -6,16 +6,16 @@ from typing import Any
 import grpc
 
 from parley_server.core.patience import wait_until
-from parley_server.rpc.errors import told
-from parley_server.rpc.layers.call_record import Call, current_call
+from parley_server.rpc.errors import status_of
+from parley_server.rpc.layers.call_record import CallRecord, current_call
 from parley_server.rpc.layers.types import Context, Method
 
 
-def told_errors(method: Method) -> Method:
+def with_status(method: Method) -> Method:
     """Turn whatever a call ends with into a status."""
 
-    async def with_told_errors(request: Any, context: Context) -> Any:  # noqa: RET503 - abort raises
-        call = Call()
+    async def telling(request: Any, context: Context) -> Any:  # noqa: RET503 - abort raises
+        call = CallRecord()
         current_call.set(call)
         if (time_left_s := context.time_remaining()) is not None:
             wait_until(asyncio.get_running_loop().time() + time_left_s)
@@ -30,7 +30,7 @@ def told_errors(method: Method) -> Method:
             raise  # by health's own servicer: its caller has been told
         except Exception as error:
             failure = error
-        what = told(failure, call.id, is_repeatable=call.is_repeatable)
+        what = status_of(failure, call.id, is_repeatable=call.is_repeatable)
         await context.abort(what.code, what.text, what.trailing_metadata)
 
-    return with_told_errors
+    return telling

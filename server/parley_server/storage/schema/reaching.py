@@ -90,7 +90,7 @@ def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
 
     Raises: DatabaseAway; UnsafeDatabase: it is no use to try again, or its encoding is wrong.
     """
-    _can_be_read(url)
+    check_url(url)
     try:
         connection = psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True)
     except psycopg.OperationalError as error:
@@ -105,7 +105,7 @@ def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
         raise _explained(error, error.sqlstate) from None
 
 
-def _can_be_read(url: str) -> None:
+def check_url(url: str) -> None:
     """Refuse what libpq would report like an outage: words where no such words can be.
 
     Raises: UnsafeDatabase.

@@ -32,7 +32,7 @@ _FIRST_ID = literal_column(
 """The least UUIDv7 of two minutes ago: it begins with that time in ms."""
 
 
-def crowd() -> CTE:
+def recent_turns() -> CTE:
     """One row, `until` when the owner has to wait, if it has opened `max_turns` within a minute.
 
     Ids rise with time, so the key leads to the newest turns. Workers make them, whose clocks may be
@@ -49,7 +49,7 @@ def crowd() -> CTE:
     )
 
 
-def is_allowed(of: CTE) -> Any:
+def is_below_limit(of: CTE) -> Any:
     return select(of.c.until).scalar_subquery().is_(None)
 
 

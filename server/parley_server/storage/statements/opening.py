@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
-from parley_server.storage.statements.limiting import crowd, is_allowed, wait
+from parley_server.storage.statements.limiting import is_below_limit, recent_turns, wait
 from parley_server.storage.statements.parts import (
     AGENT,
     CONTENT,
@@ -127,7 +127,7 @@ def _claim(*, is_limited: bool) -> Executable:
     No row: no such conversation.
     """
     held = held_conversation()
-    others = crowd() if is_limited else None
+    others = recent_turns() if is_limited else None
     opened = (
         insert(turn)
         .from_select(
@@ -137,7 +137,7 @@ def _claim(*, is_limited: bool) -> Executable:
             .where(
                 is_free(held),
                 or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED),
-                *([] if others is None else [is_allowed(others)]),
+                *([] if others is None else [is_below_limit(others)]),
             ),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
@@ -180,10 +180,10 @@ def _claim_new(*, is_limited: bool) -> Executable:
     One row, the turn's id, unless somebody has the request id. Limited, always one: the id, or
     null, and how long the owner has to wait, or null.
     """
-    others = crowd() if is_limited else None
+    others = recent_turns() if is_limited else None
     this_turn = _new_turn(ONE)
     if others is not None:
-        this_turn = this_turn.where(is_allowed(others))
+        this_turn = this_turn.where(is_below_limit(others))
     opened = (
         insert(turn)
         .from_select(_NEW_TURN_COLUMNS, this_turn)

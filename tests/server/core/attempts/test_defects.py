@@ -78,7 +78,7 @@ def waiting(
 ) -> "asyncio.Future[None]":
     """Return what is done once so many calls wait for the end of a turn."""
     claims = service.worker.turns._claims
-    ended = claims.ended
+    ended = claims.wait_for_end
     begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     calls = 0
 
@@ -89,7 +89,7 @@ def waiting(
             begun.set_result(None)
         return await ended(*args)
 
-    monkeypatch.setattr(claims, "ended", counted)
+    monkeypatch.setattr(claims, "wait_for_end", counted)
     return begun
 
 
