@@ -101,7 +101,8 @@ class Conversation:
         shown = []
         for sequence, (role, content, turn_id) in enumerate(self.said, 1):
             turn = next(t for t in self.turns if t.id == turn_id)
-            if turn.is_answered or sequence == self.last_sequence:
+            is_withdrawn = turn.state == "CANCELLED" and not turn.answer
+            if (turn.is_answered and not is_withdrawn) or sequence == self.last_sequence:
                 shown.append((sequence, role, content))
         return shown
 
