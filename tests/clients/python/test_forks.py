@@ -28,11 +28,14 @@ async def said_async(who):
     except ForkedProcess:
         return "ForkedProcess"
 
+def tell(who, what):
+    os.write(1, f"{who} {what}\\n".encode())  # at once: others write as well
+
 def in_child(say):
     child = os.fork()
     if not child:
         faulthandler.dump_traceback_later(15, exit=True)
-        print("child", say(), flush=True)
+        tell("child", say())
         os._exit(0)
     return child
 
@@ -112,7 +115,7 @@ CASES = {
             child = os.fork()
             if not child:
                 faulthandler.dump_traceback_later(15, exit=True)
-                print("child", await said_async(client), flush=True)
+                tell("child", await said_async(client))
                 os._exit(0)
             print("parent", await said_async(client))
             end(child)
@@ -129,7 +132,7 @@ CASES = {
             if not child:
                 faulthandler.dump_traceback_later(15, exit=True)
                 client = AsyncParleyClient(address, token=token)
-                print("child", await said_async(client), flush=True)
+                tell("child", await said_async(client))
                 os._exit(0)
             print("parent", await said_async(client))
             end(child)

@@ -139,7 +139,7 @@ async def test_answer_that_cannot_be_stored_is_unavailable(
         database_url=proxy.url,
         db_prepare=False,
         lease_s=1,
-        chat_timeout_s=3,
+        chat_timeout_s=6,
     )
     call = asyncio.ensure_future(refused(service.chat("hello", request_id="r")))
     await gate.entered.wait()
