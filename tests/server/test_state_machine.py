@@ -1036,8 +1036,10 @@ def test_service_behaves_as_its_model(
     # Who runs beside whom is not for the model to say: suspects do not wait for each other.
     monkeypatch.setattr("parley_server.core.turns.suspects.WAIT_S", 0.0)
     monkeypatch.setattr("parley_server.core.turns.suspects.REPEATED_WAIT_S", 0.0)
-    # A cancel whose signal is lost stays unnoticed.
+    # A cancel whose signal is lost stays unnoticed: nobody looks, not even after a gap in the
+    # signals, which workers that have just met, or a slow machine, may have at any time.
     monkeypatch.setattr("parley_server.core.attempts.keeping.CANCEL_LOOK_S", 3600.0)
+    monkeypatch.setattr("parley_server.core.attempts.keeping.Keeping.missed", lambda _: None)
     world = World(database_url, usual)
     try:
         world.do(world.start())
