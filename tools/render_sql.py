@@ -1,7 +1,7 @@
-"""Renders every statement for reading: `python tools/render_sql.py FOLDER`.
+"""Renders every statement as the server sends it: `python tools/render_sql.py FOLDER`.
 
-Each becomes FOLDER/NAME.sql: its purpose, which is its docstring, then the SQL. Named parameters
-stand for the numbered ones that are sent; casts of parameters and constants are left out.
+Each becomes FOLDER/NAME.sql: its purpose, which is its docstring; the parameters that it takes,
+each with its type; then the SQL, in which casts of parameters and constants are left out.
 """
 
 import ast
@@ -13,16 +13,29 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
-import sqlglot
+from sqlglot.dialects.postgres import Postgres
 
-from parley_server.storage import statements
-from parley_server.storage.driver.connection import Statement
 from parley_server.storage.statements import appending, ending, opening, reading
+from parley_server.storage.statements.parts import Compiled
 
 MODULES = (opening, appending, ending, reading)
-_PARAMETER = re.compile(r"\$(\d+)(?:::(?:TIMESTAMP WITH TIME ZONE|[A-Z]+))?")
-
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
+_TIDY = (
+    (re.compile(r"%\((\w+)\)s"), r":\1"),
+    (re.compile(r" AS anon_\d+(?=,?$)", re.MULTILINE), ""),
+    (re.compile(r" +(FOR (?:NO KEY UPDATE|KEY SHARE))"), r"\n  \1"),
+    (re.compile(r" ON CONFLICT\("), r"\n  ON CONFLICT ("),
+)
+"""What sqlglot leaves on the wrong line, and names that nobody uses."""
+
+
+class Dialect(Postgres):
+    """Postgres', in which to_hex() is a function of its own: sqlglot takes it for HEX()."""
+
+    class Parser(Postgres.Parser):
+        FUNCTIONS = {  # noqa: RUF012 - it is never changed
+            name: made for name, made in Postgres.Parser.FUNCTIONS.items() if name != "TO_HEX"
+        }
 
 
 def main() -> int:
@@ -31,32 +44,28 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.sql"):
         old.unlink()
-    for name, purpose in _purposes():
-        path = folder / f"{name.lower()}.sql"
-        path.write_text(rendered(name, purpose))
+    for name, purpose, statement in _statements():
+        (folder / f"{name.lower()}.sql").write_text(rendered(purpose, statement))
     return 0
 
 
-def rendered(name: str, purpose: str) -> str:
-    """Return a statement as it is read."""
-    statement: Statement = getattr(statements, name)
-    text = _PARAMETER.sub(lambda found: f":{statement.names[int(found[1]) - 1]}", statement.text)
-    text = _CONSTANT.sub(r"\1", text)
-    pretty = sqlglot.parse_one(text, read="postgres").sql(dialect="postgres", pretty=True)
-    return f"-- {name}: {purpose}\n-- Rendered by `make gen`. DO NOT EDIT.\n\n{pretty};\n"
+def rendered(purpose: str, statement: Compiled) -> str:
+    """Return a statement as it is read and sent."""
+    text = _CONSTANT.sub(r"\1", statement.text)
+    pretty = Dialect().parse(text)[0].sql(dialect=Dialect, pretty=True)
+    for pattern, instead in _TIDY:
+        pretty = pattern.sub(instead, pretty)
+    parameters = "\n".join(f"-- :{name} {type_}" for name, type_ in statement.types.items())
+    return f"-- {purpose}\n-- Rendered by `make gen`. DO NOT EDIT.\n--\n{parameters}\n\n{pretty}\n"
 
 
-def _purposes() -> Iterator[tuple[str, str]]:
-    """Yield the name and the docstring of each statement, in the order of their definitions."""
-    missing = {name for name in statements.__all__ if name.isupper()}
-    missing = {name for name in missing if isinstance(getattr(statements, name), Statement)}
+def _statements() -> Iterator[tuple[str, str, Compiled]]:
+    """Yield name, purpose and text of each statement."""
     for module in MODULES:
-        for name, purpose in _documented(module):
-            if name in missing:
-                missing.discard(name)
-                yield name, purpose
-    if missing:
-        raise SystemExit(f"without a docstring: {', '.join(sorted(missing))}")
+        documented = dict(_documented(module))
+        for name, value in vars(module).items():
+            if isinstance(value, Compiled):
+                yield name, documented[name], value
 
 
 def _documented(module: ModuleType) -> Iterator[tuple[str, str]]:

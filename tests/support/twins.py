@@ -13,12 +13,12 @@ import uuid_utils.compat
 from psycopg import ClientCursor, Connection
 
 from parley_server.core.model import Owner
-from parley_server.storage import statements
 from parley_server.storage.driver.connection import Statement
 from parley_server.storage.schema.row_security import OWNED_TABLES
+from parley_server.storage.statements import sql
 
 STATEMENTS: dict[str, Statement] = {
-    name: value for name, value in vars(statements).items() if isinstance(value, Statement)
+    name: value for name, value in vars(sql).items() if isinstance(value, Statement)
 }
 
 ADA = Owner.of("", "ada").id
@@ -30,7 +30,7 @@ MAX_TURNS = 3
 FENCE = 5
 
 
-def sql(statement: Statement) -> str:
+def with_names(statement: Statement) -> str:
     """Return a statement as psycopg's cursors take it."""
     text = statement.text.replace("%", "%%")
     return re.sub(r"\$(\d+)", lambda found: f"%({statement.names[int(found[1]) - 1]})s", text)
@@ -165,6 +165,6 @@ def outcome(
     with connection.transaction(force_rollback=True):
         if name in LEASE_PASSED:
             connection.execute("UPDATE conversation SET lease_expires_at = now()")
-        cursor = connection.execute(sql(statement or STATEMENTS[name]), parameters(name))
+        cursor = connection.execute(with_names(statement or STATEMENTS[name]), parameters(name))
         found = in_words(cursor.fetchall()) if cursor.description else []
         return found, rows_of(connection, OURS), rows_of(connection, THEIRS)

@@ -17,6 +17,8 @@ from parley_server.core.errors import (
 )
 from parley_server.core.model import FailureReason, Lease
 
+TURN_ABANDONED_TEXT = "the worker that ran the turn went away"
+
 
 class Stop(Enum):
     """What ended an attempt."""

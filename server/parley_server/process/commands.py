@@ -109,11 +109,22 @@ def check(
     liveness: Annotated[
         bool, typer.Option("--liveness", help="Ask whether the process runs, and no more.")
     ] = False,
+    data: Annotated[
+        bool,
+        typer.Option(
+            "--data", help="Check the stored data instead: reads every table, changes nothing."
+        ),
+    ] = False,
 ) -> None:
     """Ask a server for its health. Exit code 0: it serves."""
     if service and liveness:
         _refuse("--service and --liveness exclude each other")
+    if data and (service or liveness or address):
+        _refuse("--data reads the database and asks no server: leave the other options out")
     settings = _settings()
+    if data:
+        exit_on_error(lambda: _check_data(settings))
+        return
     target = address or settings.listen
     from parley_server.process.probe import Unanswered, health_of
 
@@ -174,6 +185,28 @@ def token(
         )
 
     exit_on_error(start)
+
+
+def _check_data(settings: Settings) -> None:
+    """Say whether the stored data is whole, and exit with 1 if it is not."""
+    from parley_server.storage.schema import integrity
+
+    url = settings.migrate_database_url or settings.database_url
+    if url is not None:
+        report = integrity.examine(url.get_secret_value())
+    else:
+        from parley_server.storage.embedded.postgres import EmbeddedPostgres
+
+        with EmbeddedPostgres(settings.data_dir, say=_say) as postgres:
+            report = integrity.examine(postgres.start())
+    for problem in report.problems:
+        typer.echo(problem)
+    _say(
+        f"{'PROBLEMS' if report.problems else 'All is whole'}: {report.conversations:,} "
+        f"conversations, {report.turns:,} turns, {report.messages:,} messages checked."
+    )
+    if report.problems:
+        raise typer.Exit(1)
 
 
 def _welcome(asked: Settings, settings: Settings, port: int) -> str:

@@ -3,6 +3,7 @@
 import json
 
 from parley_server.core.errors import AttemptsExhausted
+from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import (
     UNCOUNTED,
     Answer,
@@ -21,7 +22,6 @@ from parley_server.core.model import (
     WindowMessage,
 )
 from parley_server.storage.driver.connection import Row
-from parley_server.storage.statements import TURN_ABANDONED_TEXT
 
 ROLES = {role.value: role for role in Role}
 

@@ -35,12 +35,13 @@ from parley_server.core.model import (
     TurnState,
     WindowMessage,
 )
-from parley_server.storage import rows, statements
+from parley_server.storage import rows
 from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
 from parley_server.storage.driver.connections import STORE_WAIT_S, Connections, StatementFailed
 from parley_server.storage.driver.lookout import Lookout, Sight
 from parley_server.storage.schema import row_security
 from parley_server.storage.schema.reaching import UnsafeDatabase
+from parley_server.storage.statements import sql
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
@@ -184,14 +185,14 @@ class PostgresStore:
         if new.is_new_conversation:
             if new.expected_sequence:
                 return None, None, None
-            statement = statements.CLAIM_NEW_LIMITED if is_limited else statements.CLAIM_NEW
+            statement = sql.CLAIM_NEW_LIMITED if is_limited else sql.CLAIM_NEW
             found = await self._claiming.run(statement, {**parameters, **conversation})
             if found and found[0][0] is not None:
                 return Lease(new.conversation_id, new.id, 1, 1, user_sequence=1), None, None
             return None, None, found[0][1] if is_limited else None
 
         parameters["expected"] = new.expected_sequence
-        statement = statements.CLAIM_LIMITED if is_limited else statements.CLAIM
+        statement = sql.CLAIM_LIMITED if is_limited else sql.CLAIM
         found = await self._claiming.run(statement, parameters)
         if not found and new.allow_missing:
             found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
@@ -226,7 +227,7 @@ class PostgresStore:
             found: list[Row] = []
             async with connection.transaction() as transaction:
                 made = {"owner": owner.id, "conversation": parameters["conversation"]}
-                await connection.run(statements.CREATE, {**made, **conversation})
+                await connection.run(sql.CREATE, {**made, **conversation})
                 found = await connection.run(claim, parameters)
                 if found[0][0] is None:
                     raise Rollback(transaction)
@@ -235,10 +236,10 @@ class PostgresStore:
         return await self._claiming.with_connection(work, owner.id)
 
     async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
-        return await self._take_lease(statements.RECLAIM, owner, turn)
+        return await self._take_lease(sql.RECLAIM, owner, turn)
 
     async def take_over(self, owner: Owner, turn: Turn) -> Lease | None:
-        return await self._take_lease(statements.TAKE_OVER, owner, turn)
+        return await self._take_lease(sql.TAKE_OVER, owner, turn)
 
     async def _take_lease(self, statement: Statement, owner: Owner, turn: Turn) -> Lease | None:
         parameters: Parameters = {
@@ -265,11 +266,11 @@ class PostgresStore:
             "attempt": lease.attempt,
             "events": rows.events_text(events),
         }
-        return bool(await self.ending.repeat(statements.APPEND, parameters))
+        return bool(await self.ending.repeat(sql.APPEND, parameters))
 
     async def renew(self, owner: Owner, lease: Lease) -> bool | None:
         parameters = {**_lease_keys(owner, lease), "lease": self._lease}
-        found = await self.ending.repeat(statements.RENEW, parameters)
+        found = await self.ending.repeat(sql.RENEW, parameters)
         return found[0][0] if found else None
 
     async def finish(
@@ -277,7 +278,7 @@ class PostgresStore:
     ) -> int | None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
         found = await self.ending.repeat(
-            statements.FINISH_WITH_EVENTS if has_events else statements.FINISH,
+            sql.FINISH_WITH_EVENTS if has_events else sql.FINISH,
             {
                 **_lease_keys(owner, lease),
                 "state": (TurnState.CANCELLED if is_cancelled else TurnState.COMPLETED).value,
@@ -297,14 +298,14 @@ class PostgresStore:
 
     async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
         parameters = {**_lease_keys(owner, lease), "reason": reason.value, "text": text}
-        found = await self.ending.repeat(statements.FAIL, parameters)
+        found = await self.ending.repeat(sql.FAIL, parameters)
         if not found:
             return Failing.LEASE_LOST
         return Failing.CANCEL_REQUESTED if found[0][0] else Failing.FAILED
 
     async def forget_events(self, owner: Owner, lease: Lease) -> None:
         await self.ending.repeat(
-            statements.FORGET_EVENTS,
+            sql.FORGET_EVENTS,
             {
                 "owner": owner.id,
                 "conversation": lease.conversation_id,
@@ -314,7 +315,7 @@ class PostgresStore:
 
     async def request_cancel(self, owner: Owner, turn: Turn) -> None:
         parameters = {"owner": owner.id, "turn": turn.id}
-        await self.ending.repeat(statements.REQUEST_CANCEL, parameters)
+        await self.ending.repeat(sql.REQUEST_CANCEL, parameters)
 
     # Reads
 
@@ -322,13 +323,13 @@ class PostgresStore:
         self, owner: Owner, request_id: str, *, may_be_behind: bool = False
     ) -> Turn | None:
         parameters = {"owner": owner.id, "request": request_id}
-        return await self._turn(statements.TURN_BY_REQUEST, parameters, may_be_behind)
+        return await self._turn(sql.TURN_BY_REQUEST, parameters, may_be_behind)
 
     async def turn(
         self, owner: Owner, conversation_id: UUID, turn_id: UUID, *, may_be_behind: bool = False
     ) -> Turn | None:
         parameters = {"owner": owner.id, "conversation": conversation_id, "turn": turn_id}
-        return await self._turn(statements.TURN_BY_ID, parameters, may_be_behind)
+        return await self._turn(sql.TURN_BY_ID, parameters, may_be_behind)
 
     async def _turn(
         self, statement: Statement, parameters: Parameters, may_be_behind: bool
@@ -341,7 +342,7 @@ class PostgresStore:
         self, owner: Owner, conversation_id: UUID, user_sequence: int, *, limit: int
     ) -> list[Turn]:
         found = await self._claiming.read(
-            statements.TURNS_SINCE,
+            sql.TURNS_SINCE,
             {
                 "owner": owner.id,
                 "conversation": conversation_id,
@@ -362,7 +363,7 @@ class PostgresStore:
         max_bytes: int = PAGE_BYTES,
     ) -> list[StoredEvent]:
         found = await self._claiming.read(
-            statements.EVENTS,
+            sql.EVENTS,
             {
                 "owner": owner.id,
                 "turn": turn_id,
@@ -376,7 +377,7 @@ class PostgresStore:
 
     async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
         found = await self._claiming.read(
-            statements.STANDING, {"owner": owner.id, "conversation": conversation_id}
+            sql.STANDING, {"owner": owner.id, "conversation": conversation_id}
         )
         return ConversationState(*found[0]) if found else None
 
@@ -384,7 +385,7 @@ class PostgresStore:
         self, owner: Owner, lease: Lease, *, max_messages: int, max_bytes: int
     ) -> list[WindowMessage]:
         found = await self._claiming.repeat(
-            statements.WINDOW,
+            sql.WINDOW,
             {
                 "owner": owner.id,
                 "conversation": lease.conversation_id,
@@ -407,9 +408,7 @@ class PostgresStore:
         limit: int,
         max_bytes: int = PAGE_BYTES,
     ) -> HistoryPage:
-        statement = (
-            statements.HISTORY_NEWEST_FIRST if newest_first else statements.HISTORY_OLDEST_FIRST
-        )
+        statement = sql.HISTORY_NEWEST_FIRST if newest_first else sql.HISTORY_OLDEST_FIRST
         found = await self._claiming.read(
             statement,
             {
@@ -437,10 +436,10 @@ class PostgresStore:
     ) -> ConversationPage:
         parameters: dict[str, Any] = {"owner": owner.id, "limit": limit + 1}
         if after is None:
-            found = await self._claiming.read(statements.CONVERSATIONS, parameters)
+            found = await self._claiming.read(sql.CONVERSATIONS, parameters)
         else:
             parameters |= {"after_time": after.update_time, "after_id": after.id}
-            found = await self._claiming.read(statements.CONVERSATIONS_AFTER, parameters)
+            found = await self._claiming.read(sql.CONVERSATIONS_AFTER, parameters)
         conversations = await _in_slices(found, rows.conversation)
         return ConversationPage(conversations[:limit], has_more=len(found) > limit)
 

@@ -9,15 +9,15 @@ from psycopg import ClientCursor, Connection
 
 from parley_server.core import failures
 from parley_server.core.model import UNCOUNTED, FailureReason
-from parley_server.storage import statements
-from support.twins import OPEN_TURN, OURS, parameters, sql, twins  # noqa: F401
+from parley_server.storage.statements import sql
+from support.twins import OPEN_TURN, OURS, parameters, twins, with_names  # noqa: F401
 
 Twins = Connection[tuple[Any, ...]]
 
 
 def reclaimed(connection: Twins, *, max_attempts: int = 5) -> list[tuple[Any, ...]]:
     given = parameters("RECLAIM") | {"max_attempts": max_attempts}
-    return connection.execute(sql(statements.RECLAIM), given).fetchall()
+    return connection.execute(with_names(sql.RECLAIM), given).fetchall()
 
 
 def stands(connection: Twins, **columns: Any) -> None:
@@ -76,7 +76,7 @@ def test_no_attempt_is_made_of_a_turn_that_is_to_be_stopped(twins: Twins) -> Non
 def test_takeover_records_that_the_turn_is_to_be_stopped(twins: Twins) -> None:  # noqa: F811
     """The worker that ends it may die before it does: the next one goes on with that."""
     stands(twins)
-    assert twins.execute(sql(statements.TAKE_OVER), parameters("TAKE_OVER")).fetchall()
+    assert twins.execute(with_names(sql.TAKE_OVER), parameters("TAKE_OVER")).fetchall()
     stands(twins)
 
     assert [] == reclaimed(twins)

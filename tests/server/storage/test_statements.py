@@ -11,8 +11,8 @@ import pytest
 from psycopg import ClientCursor, Connection
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.storage import statements
 from parley_server.storage.schema.row_security import OWNED_TABLES
+from parley_server.storage.statements import sql
 from support.agents import Gate, ScriptedAgent
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id
@@ -25,7 +25,7 @@ from support.twins import (
     outcome,
     parameters,
     rows_of,
-    sql,
+    with_names,
 )
 
 # How many
@@ -45,7 +45,7 @@ async def test_turn_on_an_existing_conversation_is_three_statements(
         seen.append(a_turns(wire.executed))
         assert 3 == len(a_turns(wire.round_trips)), "more round trips than statements"
 
-    named = [statements.CLAIM.text, statements.WINDOW.text, statements.FINISH.text]
+    named = [sql.CLAIM.text, sql.WINDOW.text, sql.FINISH.text]
     assert [named] * 5 == seen
 
 
@@ -58,7 +58,7 @@ async def test_first_turn_of_a_conversation_is_two_statements(
     wire.clear()
     await service.chat("one", request_id="r")
 
-    assert [statements.CLAIM_NEW.text, statements.FINISH.text] == a_turns(wire.executed)
+    assert [sql.CLAIM_NEW.text, sql.FINISH.text] == a_turns(wire.executed)
 
 
 async def test_replayed_turn_runs_nothing_but_reads(
@@ -72,7 +72,7 @@ async def test_replayed_turn_runs_nothing_but_reads(
     wire.clear()
     assert (await service.chat("two", **fields)).replayed
 
-    named = [statements.CLAIM.text, statements.TURN_BY_REQUEST.text]
+    named = [sql.CLAIM.text, sql.TURN_BY_REQUEST.text]
     assert named == a_turns(wire.executed)
 
 
@@ -191,7 +191,7 @@ def test_every_part_of_a_statement_filters_on_the_owner(
     twins: Connection[tuple[Any, ...]], name: str
 ) -> None:
     """Fails when a part is joined by ids alone: a sharded database then asks every shard."""
-    explain = "EXPLAIN (FORMAT JSON) " + sql(STATEMENTS[name])
+    explain = "EXPLAIN (FORMAT JSON) " + with_names(STATEMENTS[name])
     row = twins.execute(explain, parameters(name)).fetchone()
     assert row is not None
     scans = [n for n in nodes(row[0][0]["Plan"]) if "Scan" in n["Node Type"]]

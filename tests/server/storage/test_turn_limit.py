@@ -12,7 +12,7 @@ import uuid_utils.compat
 from google.rpc import error_details_pb2
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.storage import statements
+from parley_server.storage.statements import sql
 from support.agents import Gate, ScriptedAgent
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import (
@@ -196,7 +196,7 @@ def test_turns_of_earlier_minutes_are_not_read(database_url: str) -> None:
         ADA,
     )
     run(database_url, "VACUUM ANALYZE turn")
-    statement = statements.CLAIM_NEW_LIMITED
+    statement = sql.CLAIM_NEW_LIMITED
     values: dict[str, Any] = dict.fromkeys(statement.names)
     values |= {"owner": ADA, "turn": uuid_utils.compat.uuid7(), "conversation": ADA, "agent": ""}
     values |= {"max_turns": 100, "content": "", "preview": "", "title": "", "lease": timedelta(1)}
@@ -236,7 +236,7 @@ async def test_limit_costs_no_statement_more_and_nothing_when_it_is_off(
     wire.clear()
     await service.chat("three", conversation_id=conversation_id, request_id="r3")
 
-    claim = statements.CLAIM if limit is None else statements.CLAIM_LIMITED
-    expected = [claim.text, statements.WINDOW.text, statements.FINISH.text]
+    claim = sql.CLAIM if limit is None else sql.CLAIM_LIMITED
+    expected = [claim.text, sql.WINDOW.text, sql.FINISH.text]
     assert expected == a_turns(wire.executed)
-    assert "crowd" not in statements.CLAIM.text + statements.CLAIM_NEW.text
+    assert "crowd" not in sql.CLAIM.text + sql.CLAIM_NEW.text

@@ -1,15 +1,16 @@
 """The tables, as SQLAlchemy sees them.
 
-Every primary key and every unique index begins with `owner_id`, and foreign keys carry it, so that
-the schema can be distributed by owner. Where a column is text holding JSON, it is so on purpose: it
-keeps byte for byte what a model wrote, and its length can be asked for without reading it.
+Every primary key and every unique index begins with `owner_id`, so that the schema can be
+distributed by owner. There are no foreign keys: each statement locks the conversation that its rows
+belong to, and `integrity` says what must hold (decision 0022). Where a column is text holding JSON,
+it is so on purpose: it keeps byte for byte what a model wrote, and its length can be asked for
+without reading it.
 """
 
 from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
-    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -26,7 +27,6 @@ from sqlalchemy import (
 metadata = MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
-        "fk": "%(table_name)s_%(referred_table_name)s_fkey",
         "uq": "%(table_name)s_%(column_0_N_name)s_key",
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
     }
@@ -95,11 +95,6 @@ turn = Table(
     _time("end_time", nullable=True),
     PrimaryKeyConstraint("owner_id", "id"),
     UniqueConstraint("owner_id", "request_id"),
-    ForeignKeyConstraint(
-        ["owner_id", "conversation_id"],
-        ["conversation.owner_id", "conversation.id"],
-        ondelete="CASCADE",
-    ),
     Index(None, "owner_id", "conversation_id", "user_sequence"),
     postgresql_with={"fillfactor": 80},
 )
@@ -121,11 +116,6 @@ message = Table(
     Column("opaque_state", LargeBinary),
     _time("create_time"),
     PrimaryKeyConstraint("owner_id", "conversation_id", "sequence"),
-    ForeignKeyConstraint(
-        ["owner_id", "conversation_id"],
-        ["conversation.owner_id", "conversation.id"],
-        ondelete="CASCADE",
-    ),
 )
 
 turn_event = Table(
@@ -138,7 +128,6 @@ turn_event = Table(
     Column("text", Text),
     Column("tool_call", Text),
     PrimaryKeyConstraint("owner_id", "turn_id", "attempt", "index"),
-    ForeignKeyConstraint(["owner_id", "turn_id"], ["turn.owner_id", "turn.id"], ondelete="CASCADE"),
 )
 
 schema_version = Table(

@@ -9,7 +9,7 @@ from parley_server.storage.driver.connections import Connections
 from parley_server.storage.schema import row_security
 from parley_server.storage.schema.reaching import SAFE, UnsafeDatabase, check_setting, connected
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The migration that this release's statements need. Also this worker's own number: a migration
 that older releases cannot live with names the oldest that can."""
 
@@ -50,12 +50,7 @@ def check(url: str, *, has_row_security: bool = False) -> None:
         for name in SAFE:
             row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
             check_setting(name, row[0] if row else "")
-        versions = _versions(connection)
-        if versions == NO_SCHEMA:
-            raise UnsafeDatabase(
-                "the database has no Parley schema: run `parley-server migrate` first"
-            )
-        check_version(*versions)
+        check_schema(connection)
         row_security.check(connection, is_on=has_row_security)
 
 
@@ -74,6 +69,14 @@ def _versions(connection: Connection[tuple[Any, ...]]) -> tuple[int, int]:
         return NO_SCHEMA
     row = connection.execute("SELECT version, oldest_worker FROM parley_schema").fetchone()
     return (row[0], row[1]) if row else NO_SCHEMA
+
+
+def check_schema(connection: Connection[tuple[Any, ...]]) -> None:
+    """Raise UnsafeDatabase unless a database has a schema that this release may work on."""
+    versions = _versions(connection)
+    if versions == NO_SCHEMA:
+        raise UnsafeDatabase("the database has no Parley schema: run `parley-server migrate` first")
+    check_version(*versions)
 
 
 def check_version(version: int, oldest_worker: int) -> None:

@@ -17,12 +17,14 @@ from parley_server.storage.statements.parts import (
 def _append() -> Executable:
     """Store events while the lease is this attempt's. One row, its fence, if it is.
 
-    An index that is there already was stored by an earlier try whose outcome got lost.
+    An index that is there already was stored by an earlier try whose outcome got lost. The lock
+    keeps the conversation from being deleted meanwhile; it makes nobody else wait.
     """
     ours = (
         select(conversation.c.fence)
         .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
         .where(conversation.c.fence == FENCE, conversation.c.open_turn_id == TURN)
+        .with_for_update(read=True, key_share=True)
         .cte("ours")
     )
     given = (

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     Executable,
+    FromClause,
     Integer,
     Select,
     Text,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert
 
+from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
 from parley_server.storage.statements.limiting import is_below_limit, recent_turns, wait
@@ -41,7 +43,6 @@ from parley_server.storage.statements.parts import (
     TENANT,
     TITLE,
     TURN,
-    TURN_ABANDONED_TEXT,
     USER,
     ZERO,
     ZERO_SMALL,
@@ -88,6 +89,16 @@ def _user_message(sequence: Any, won: CTE) -> CTE:
         )
         .cte("said")
     )
+
+
+def _one_row() -> FromClause:
+    """One row, always, from the owner's own shard.
+
+    An INSERT that selects from no table is not sent to one shard, but carried out piece by piece
+    (decision 0022).
+    """
+    is_it = (conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+    return select(func.count()).select_from(conversation).where(*is_it).subquery("one_row")
 
 
 def _new_turn(sequence: Any) -> Select[Any]:
@@ -181,7 +192,7 @@ def _claim_new(*, is_limited: bool) -> Executable:
     null, and how long the owner has to wait, or null.
     """
     others = recent_turns() if is_limited else None
-    this_turn = _new_turn(ONE)
+    this_turn = _new_turn(ONE).select_from(_one_row())
     if others is not None:
         this_turn = this_turn.where(is_below_limit(others))
     opened = (

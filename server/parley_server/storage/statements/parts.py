@@ -1,5 +1,8 @@
 """What statements are made of: parameters, constants, and the conversation's row, locked."""
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -25,21 +28,38 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from parley_server.core.model import UNCOUNTED
-from parley_server.storage.driver.connection import Statement
 from parley_server.storage.schema.tables import conversation, turn, turn_event
 
-TURN_ABANDONED_TEXT = "the worker that ran the turn went away"
-
+_PARAMETER = re.compile(r"\$(\d+)::(TIMESTAMP WITH TIME ZONE|[A-Z]+)")
+_CAST = re.compile(r"CAST\((\$\d+) AS (BYTEA|INTERVAL)\)")
 _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
-def compiled(statement: Executable) -> Statement:
-    """Return the statement as Postgres takes it, with the names of its parameters in order."""
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A statement to be rendered."""
+
+    text: str
+    """With named parameters, `:owner`."""
+    types: Mapping[str, str]
+    """Of its parameters, by name, in the order of their first use."""
+
+
+def compiled(statement: Executable) -> Compiled:
+    """Return the statement as Postgres takes it, but for the names of its parameters."""
     made = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
     names = tuple(made.positiontup or ())
     if unnamed := [name for name in names if name[-1].isdigit()]:
         raise AssertionError(f"parameters without a name, {unnamed}, in {made}")
-    return Statement(str(made), names)
+    types: dict[str, str] = {}
+
+    def named(found: re.Match[str]) -> str:
+        name, type_ = names[int(found[1]) - 1], found[2].lower().replace("varchar", "text")
+        if types.setdefault(name, type_) != type_:
+            raise AssertionError(f"{name} is {types[name]} and {type_} in {made}")
+        return f":{name}"
+
+    return Compiled(_PARAMETER.sub(named, _CAST.sub(r"\1::\2", str(made))), types)
 
 
 # The parameters, by name. Every statement has `owner`.

@@ -10,7 +10,7 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley_server.core.errors import AgentRefused, AgentTimeout, AgentUnavailable
-from parley_server.storage import statements
+from parley_server.storage.statements import sql
 from support.agents import ScriptedAgent, Speaker
 from support.databases import as_superuser
 from support.services import (
@@ -21,7 +21,7 @@ from support.services import (
     reason_of,
 )
 from support.streams import next_of, rest_of
-from support.twins import parameters, sql, twins  # noqa: F401 - a fixture
+from support.twins import parameters, twins, with_names  # noqa: F401 - a fixture
 
 SAID = "half a "
 
@@ -256,7 +256,7 @@ def test_failure_and_cancel_at_the_same_moment_are_told_apart_on_the_locked_row(
     """Fails when FAIL decides by a row that it read before it had the lock."""
     twins.commit()
     with psycopg.connect(database_url, cursor_factory=psycopg.ClientCursor) as canceller:
-        canceller.execute(sql(statements.REQUEST_CANCEL), parameters("REQUEST_CANCEL"))
+        canceller.execute(with_names(sql.REQUEST_CANCEL), parameters("REQUEST_CANCEL"))
         failing = threading.Thread(target=run, args=(twins, found := []))
         failing.start()
         wait_for_a_lock(database_url)
@@ -269,7 +269,7 @@ def test_failure_and_cancel_at_the_same_moment_are_told_apart_on_the_locked_row(
 
 
 def run(connection: psycopg.Connection[Any], found: list[Any]) -> None:
-    found += connection.execute(sql(statements.FAIL), parameters("FAIL")).fetchall()
+    found += connection.execute(with_names(sql.FAIL), parameters("FAIL")).fetchall()
 
 
 def wait_for_a_lock(database_url: str) -> None:

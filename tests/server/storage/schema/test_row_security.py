@@ -149,24 +149,6 @@ async def test_row_for_another_owner_is_refused(
     await walled.run(insert, {**row, "to": OURS})
 
 
-async def test_conversation_goes_with_all_it_has_and_takes_nothing_of_others(
-    walled: Connections, everything: psycopg.Connection[Row]
-) -> None:
-    """Cascades and the checks of foreign keys are made behind the policies as before them."""
-    theirs = rows_of(everything, THEIRS)
-    gone = Statement("DELETE FROM conversation WHERE owner_id = $1", ("owner",))
-    orphan = Statement(
-        "INSERT INTO turn_event (owner_id, turn_id, attempt, index) VALUES ($1, $2, 1, 9)",
-        ("owner", "turn"),
-    )
-    await walled.run(gone, {"owner": OURS})
-
-    assert {table: [] for table in OWNED_TABLES} == rows_of(everything, OURS)
-    assert theirs == rows_of(everything, THEIRS)
-    with pytest.raises(StatementFailed, match="ForeignKeyViolation"):  # theirs has that id
-        await walled.run(orphan, {"owner": OURS, "turn": OPEN_TURN})
-
-
 # What stays on a connection
 
 

@@ -1,5 +1,16 @@
--- CLAIM: Open a turn in a conversation that is there, and take its lease; or say why not.
+-- Open a turn in a conversation that is there, and take its lease; or say why not.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :turn uuid
+-- :request text
+-- :fingerprint bytea
+-- :agent text
+-- :expected bigint
+-- :content text
+-- :preview text
+-- :lease interval
 
 WITH held AS (
   SELECT
@@ -10,7 +21,8 @@ WITH held AS (
     conversation.update_time AS update_time
   FROM conversation
   WHERE
-    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+  FOR NO KEY UPDATE
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -24,29 +36,30 @@ WITH held AS (
     user_sequence
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(turn)s AS anon_2,
-    %(conversation)s AS anon_3,
-    %(request)s AS anon_4,
-    CAST(%(fingerprint)s AS BYTEA) AS anon_5,
-    %(agent)s AS anon_6,
+    :owner,
+    :turn,
+    :conversation,
+    :request,
+    :fingerprint,
+    :agent,
     'RUNNING',
     1,
-    held.last_sequence + 1 AS anon_7
+    held.last_sequence + 1
   FROM held
   WHERE
     (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
     AND (
-      %(expected)s IS NULL OR held.last_sequence = %(expected)s
-    ) ON CONFLICT(owner_id, request_id) DO NOTHING
+      :expected IS NULL OR held.last_sequence = :expected
+    )
+  ON CONFLICT (owner_id, request_id) DO NOTHING
   RETURNING turn.id, turn.user_sequence
 ), overrun AS (
   UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = held.lease_expires_at
   FROM opened, held
   WHERE
-    turn.owner_id = %(owner)s
+    turn.owner_id = :owner
     AND turn.id = (
       SELECT
         held.open_turn_id
@@ -63,24 +76,24 @@ WITH held AS (
     content
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(conversation)s AS anon_3,
+    :owner,
+    :conversation,
     opened.user_sequence AS user_sequence,
     opened.id AS id,
     'USER',
-    %(content)s AS anon_8
+    :content
   FROM opened
 ), taken AS (
-  UPDATE conversation SET last_sequence = opened.user_sequence, preview = %(preview)s, fence = (
+  UPDATE conversation SET last_sequence = opened.user_sequence, preview = :preview, fence = (
     conversation.fence + 1
   ), open_turn_id = opened.id, lease_expires_at = (
-    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL)
+    CURRENT_TIMESTAMP + :lease
   ), update_time = CURRENT_TIMESTAMP
   FROM opened
   WHERE
-    conversation.owner_id = %(owner)s
-    AND conversation.id = %(conversation)s
-    AND opened.id = %(turn)s
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND opened.id = :turn
 )
 SELECT
   opened.user_sequence,
@@ -89,7 +102,7 @@ SELECT
   held.open_turn_id,
   held.lease_expires_at,
   held.update_time,
-  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP AS anon_9
+  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
 FROM held
 LEFT OUTER JOIN opened
-  ON TRUE;
+  ON TRUE

@@ -1,5 +1,17 @@
--- CLAIM_LIMITED: The same, unless the owner has opened as many turns within a minute as it may.
+-- The same, unless the owner has opened as many turns within a minute as it may.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :max_turns integer
+-- :turn uuid
+-- :request text
+-- :fingerprint bytea
+-- :agent text
+-- :expected bigint
+-- :content text
+-- :preview text
+-- :lease interval
 
 WITH held AS (
   SELECT
@@ -10,16 +22,17 @@ WITH held AS (
     conversation.update_time AS update_time
   FROM conversation
   WHERE
-    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+  FOR NO KEY UPDATE
 ), crowd AS (
   SELECT
     turn.create_time + INTERVAL '1 MINUTE' AS until
   FROM turn
   WHERE
-    turn.owner_id = %(owner)s
+    turn.owner_id = :owner
     AND turn.id >= CAST(RPAD(
       LPAD(
-        HEX(
+        TO_HEX(
           CAST((
             EXTRACT(EPOCH FROM CURRENT_TIMESTAMP - INTERVAL '2 MINUTES') * 1000
           ) AS BIGINT)
@@ -34,7 +47,7 @@ WITH held AS (
   ORDER BY
     turn.id DESC
   LIMIT 1
-  OFFSET %(max_turns)s - 1
+  OFFSET :max_turns - 1
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -48,34 +61,35 @@ WITH held AS (
     user_sequence
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(turn)s AS anon_2,
-    %(conversation)s AS anon_3,
-    %(request)s AS anon_4,
-    CAST(%(fingerprint)s AS BYTEA) AS anon_5,
-    %(agent)s AS anon_6,
+    :owner,
+    :turn,
+    :conversation,
+    :request,
+    :fingerprint,
+    :agent,
     'RUNNING',
     1,
-    held.last_sequence + 1 AS anon_7
+    held.last_sequence + 1
   FROM held
   WHERE
     (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
     AND (
-      %(expected)s IS NULL OR held.last_sequence = %(expected)s
+      :expected IS NULL OR held.last_sequence = :expected
     )
     AND (
       SELECT
         crowd.until
       FROM crowd
-    ) IS NULL ON CONFLICT(owner_id, request_id) DO NOTHING
+    ) IS NULL
+  ON CONFLICT (owner_id, request_id) DO NOTHING
   RETURNING turn.id, turn.user_sequence
 ), overrun AS (
   UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = held.lease_expires_at
   FROM opened, held
   WHERE
-    turn.owner_id = %(owner)s
+    turn.owner_id = :owner
     AND turn.id = (
       SELECT
         held.open_turn_id
@@ -92,24 +106,24 @@ WITH held AS (
     content
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(conversation)s AS anon_3,
+    :owner,
+    :conversation,
     opened.user_sequence AS user_sequence,
     opened.id AS id,
     'USER',
-    %(content)s AS anon_8
+    :content
   FROM opened
 ), taken AS (
-  UPDATE conversation SET last_sequence = opened.user_sequence, preview = %(preview)s, fence = (
+  UPDATE conversation SET last_sequence = opened.user_sequence, preview = :preview, fence = (
     conversation.fence + 1
   ), open_turn_id = opened.id, lease_expires_at = (
-    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL)
+    CURRENT_TIMESTAMP + :lease
   ), update_time = CURRENT_TIMESTAMP
   FROM opened
   WHERE
-    conversation.owner_id = %(owner)s
-    AND conversation.id = %(conversation)s
-    AND opened.id = %(turn)s
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND opened.id = :turn
 )
 SELECT
   opened.user_sequence,
@@ -118,12 +132,12 @@ SELECT
   held.open_turn_id,
   held.lease_expires_at,
   held.update_time,
-  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP AS anon_9,
+  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP,
   (
     SELECT
-      crowd.until - CURRENT_TIMESTAMP AS anon_11
+      crowd.until - CURRENT_TIMESTAMP
     FROM crowd
-  ) AS anon_10
+  )
 FROM held
 LEFT OUTER JOIN opened
-  ON TRUE;
+  ON TRUE

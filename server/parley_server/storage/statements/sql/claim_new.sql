@@ -1,5 +1,18 @@
--- CLAIM_NEW: Open the first turn of a conversation that this statement creates.
+-- Open the first turn of a conversation that this statement creates.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :turn uuid
+-- :conversation uuid
+-- :request text
+-- :fingerprint bytea
+-- :agent text
+-- :tenant text
+-- :user text
+-- :title text
+-- :preview text
+-- :lease interval
+-- :content text
 
 WITH opened AS (
   INSERT INTO turn (
@@ -14,15 +27,23 @@ WITH opened AS (
     user_sequence
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(turn)s AS anon_8,
-    %(conversation)s AS anon_2,
-    %(request)s AS anon_9,
-    CAST(%(fingerprint)s AS BYTEA) AS anon_10,
-    %(agent)s AS anon_11,
+    :owner,
+    :turn,
+    :conversation,
+    :request,
+    :fingerprint,
+    :agent,
     'RUNNING',
     1,
-    1 ON CONFLICT(owner_id, request_id) DO NOTHING
+    1
+  FROM (
+    SELECT
+      COUNT(*) AS count_1
+    FROM conversation
+    WHERE
+      conversation.owner_id = :owner AND conversation.id = :conversation
+  ) AS one_row
+  ON CONFLICT (owner_id, request_id) DO NOTHING
   RETURNING turn.id
 ), created AS (
   INSERT INTO conversation (
@@ -38,16 +59,16 @@ WITH opened AS (
     lease_expires_at
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(conversation)s AS anon_2,
-    %(tenant)s AS anon_3,
-    %(user)s AS anon_4,
-    %(title)s AS anon_5,
+    :owner,
+    :conversation,
+    :tenant,
+    :user,
+    :title,
     1,
-    %(preview)s AS anon_6,
+    :preview,
     1,
     opened.id AS id,
-    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL) AS anon_7
+    CURRENT_TIMESTAMP + :lease
   FROM opened
 ), said AS (
   INSERT INTO message (
@@ -59,14 +80,14 @@ WITH opened AS (
     content
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(conversation)s AS anon_2,
+    :owner,
+    :conversation,
     1,
     opened.id AS id,
     'USER',
-    %(content)s AS anon_12
+    :content
   FROM opened
 )
 SELECT
   opened.id
-FROM opened;
+FROM opened

@@ -1,15 +1,29 @@
--- CLAIM_NEW_LIMITED: The same, unless the owner has opened as many turns within a minute as it may.
+-- The same, unless the owner has opened as many turns within a minute as it may.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :max_turns integer
+-- :turn uuid
+-- :conversation uuid
+-- :request text
+-- :fingerprint bytea
+-- :agent text
+-- :tenant text
+-- :user text
+-- :title text
+-- :preview text
+-- :lease interval
+-- :content text
 
 WITH crowd AS (
   SELECT
     turn.create_time + INTERVAL '1 MINUTE' AS until
   FROM turn
   WHERE
-    turn.owner_id = %(owner)s
+    turn.owner_id = :owner
     AND turn.id >= CAST(RPAD(
       LPAD(
-        HEX(
+        TO_HEX(
           CAST((
             EXTRACT(EPOCH FROM CURRENT_TIMESTAMP - INTERVAL '2 MINUTES') * 1000
           ) AS BIGINT)
@@ -24,7 +38,7 @@ WITH crowd AS (
   ORDER BY
     turn.id DESC
   LIMIT 1
-  OFFSET %(max_turns)s - 1
+  OFFSET :max_turns - 1
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -38,21 +52,29 @@ WITH crowd AS (
     user_sequence
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(turn)s AS anon_8,
-    %(conversation)s AS anon_2,
-    %(request)s AS anon_9,
-    CAST(%(fingerprint)s AS BYTEA) AS anon_10,
-    %(agent)s AS anon_11,
+    :owner,
+    :turn,
+    :conversation,
+    :request,
+    :fingerprint,
+    :agent,
     'RUNNING',
     1,
     1
+  FROM (
+    SELECT
+      COUNT(*) AS count_1
+    FROM conversation
+    WHERE
+      conversation.owner_id = :owner AND conversation.id = :conversation
+  ) AS one_row
   WHERE
     (
       SELECT
         crowd.until
       FROM crowd
-    ) IS NULL ON CONFLICT(owner_id, request_id) DO NOTHING
+    ) IS NULL
+  ON CONFLICT (owner_id, request_id) DO NOTHING
   RETURNING turn.id
 ), created AS (
   INSERT INTO conversation (
@@ -68,16 +90,16 @@ WITH crowd AS (
     lease_expires_at
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(conversation)s AS anon_2,
-    %(tenant)s AS anon_3,
-    %(user)s AS anon_4,
-    %(title)s AS anon_5,
+    :owner,
+    :conversation,
+    :tenant,
+    :user,
+    :title,
     1,
-    %(preview)s AS anon_6,
+    :preview,
     1,
     opened.id AS id,
-    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL) AS anon_7
+    CURRENT_TIMESTAMP + :lease
   FROM opened
 ), said AS (
   INSERT INTO message (
@@ -89,12 +111,12 @@ WITH crowd AS (
     content
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(conversation)s AS anon_2,
+    :owner,
+    :conversation,
     1,
     opened.id AS id,
     'USER',
-    %(content)s AS anon_12
+    :content
   FROM opened
 )
 SELECT
@@ -102,9 +124,9 @@ SELECT
     SELECT
       opened.id
     FROM opened
-  ) AS anon_13,
+  ),
   (
     SELECT
-      crowd.until - CURRENT_TIMESTAMP AS anon_15
+      crowd.until - CURRENT_TIMESTAMP
     FROM crowd
-  ) AS anon_14;
+  )

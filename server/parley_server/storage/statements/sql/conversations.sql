@@ -1,5 +1,8 @@
--- CONVERSATIONS: Read the first page of an owner's conversations, most recently active first.
+-- Read the first page of an owner's conversations, most recently active first.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :limit integer
 
 SELECT
   conversation.id,
@@ -13,11 +16,11 @@ SELECT
       conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END AS anon_1
+  END
 FROM conversation
 WHERE
-  conversation.owner_id = %(owner)s
+  conversation.owner_id = :owner
 ORDER BY
   conversation.update_time DESC,
   conversation.id DESC
-LIMIT %(limit)s;
+LIMIT :limit

@@ -1,5 +1,10 @@
--- CONVERSATIONS_AFTER: Read the page of conversations behind a place in that list.
+-- Read the page of conversations behind a place in that list.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :after_time timestamp with time zone
+-- :after_id uuid
+-- :limit integer
 
 SELECT
   conversation.id,
@@ -13,12 +18,12 @@ SELECT
       conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END AS anon_1
+  END
 FROM conversation
 WHERE
-  conversation.owner_id = %(owner)s
-  AND (conversation.update_time, conversation.id) < (%(after_time)s, %(after_id)s)
+  conversation.owner_id = :owner
+  AND (conversation.update_time, conversation.id) < (:after_time, :after_id)
 ORDER BY
   conversation.update_time DESC,
   conversation.id DESC
-LIMIT %(limit)s;
+LIMIT :limit

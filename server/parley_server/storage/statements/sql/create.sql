@@ -1,5 +1,11 @@
--- CREATE: Create a conversation under an id of the caller's, unless it is there.
+-- Create a conversation under an id of the caller's, unless it is there.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :tenant text
+-- :user text
+-- :title text
 
 INSERT INTO conversation (
   owner_id,
@@ -12,4 +18,5 @@ INSERT INTO conversation (
   fence
 )
 VALUES
-  (%(owner)s, %(conversation)s, %(tenant)s, %(user)s, %(title)s, 0, '', 0) ON CONFLICT(owner_id, id) DO NOTHING;
+  (:owner, :conversation, :tenant, :user, :title, 0, '', 0)
+  ON CONFLICT (owner_id, id) DO NOTHING

@@ -1,5 +1,12 @@
--- EVENTS: Read the stored pieces of an attempt behind an index.
+-- Read the stored pieces of an attempt behind an index.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :turn uuid
+-- :attempt integer
+-- :after_index bigint
+-- :limit integer
+-- :max_bytes bigint
 
 SELECT
   part.index,
@@ -17,15 +24,15 @@ FROM (
     ) AS before
   FROM turn_event
   WHERE
-    turn_event.owner_id = %(owner)s
-    AND turn_event.turn_id = %(turn)s
-    AND turn_event.attempt = %(attempt)s
-    AND turn_event.index > %(after_index)s
+    turn_event.owner_id = :owner
+    AND turn_event.turn_id = :turn
+    AND turn_event.attempt = :attempt
+    AND turn_event.index > :after_index
   ORDER BY
     turn_event.index
-  LIMIT %(limit)s
+  LIMIT :limit
 ) AS part
 WHERE
-  part.before < %(max_bytes)s
+  part.before < :max_bytes
 ORDER BY
-  part.index;
+  part.index

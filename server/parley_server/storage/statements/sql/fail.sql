@@ -1,5 +1,12 @@
--- FAIL: End the attempt as failed, unless the turn is to be stopped; return which of the two.
+-- End the attempt as failed, unless the turn is to be stopped; return which of the two.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :reason text
+-- :text text
+-- :turn uuid
+-- :fence bigint
 
 WITH held AS (
   SELECT
@@ -10,14 +17,15 @@ WITH held AS (
     conversation.update_time AS update_time
   FROM conversation
   WHERE
-    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+  FOR NO KEY UPDATE
 ), ended AS (
-  UPDATE turn SET state = 'FAILED', error_reason = %(reason)s, error_text = %(text)s, end_time = CURRENT_TIMESTAMP
+  UPDATE turn SET state = 'FAILED', error_reason = :reason, error_text = :text, end_time = CURRENT_TIMESTAMP
   FROM held
   WHERE
-    turn.owner_id = %(owner)s
-    AND turn.id = %(turn)s
-    AND held.fence = %(fence)s
+    turn.owner_id = :owner
+    AND turn.id = :turn
+    AND held.fence = :fence
     AND held.open_turn_id = turn.id
     AND turn.cancel_requested_time IS NULL
   RETURNING turn.id, turn.response_sequence
@@ -25,14 +33,14 @@ WITH held AS (
   UPDATE conversation SET open_turn_id = NULL, lease_expires_at = NULL
   FROM ended
   WHERE
-    conversation.owner_id = %(owner)s
-    AND conversation.id = %(conversation)s
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
     AND ended.id = conversation.open_turn_id
 )
 SELECT
-  ended.id IS NULL AS anon_1
+  ended.id IS NULL
 FROM held
 LEFT OUTER JOIN ended
   ON TRUE
 WHERE
-  held.fence = %(fence)s AND held.open_turn_id = %(turn)s;
+  held.fence = :fence AND held.open_turn_id = :turn

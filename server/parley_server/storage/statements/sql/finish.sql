@@ -1,5 +1,21 @@
--- FINISH: Write the answer, end the turn, and free the conversation, under the fence.
+-- Write the answer, end the turn, and free the conversation, under the fence.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :state text
+-- :context_first bigint
+-- :context_count integer
+-- :context_omitted bigint
+-- :turn uuid
+-- :fence bigint
+-- :content text
+-- :tool_calls text
+-- :usage text
+-- :model text
+-- :finish_reason text
+-- :opaque_state bytea
+-- :preview text
 
 WITH held AS (
   SELECT
@@ -10,16 +26,17 @@ WITH held AS (
     conversation.update_time AS update_time
   FROM conversation
   WHERE
-    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+  FOR NO KEY UPDATE
 ), ended AS (
-  UPDATE turn SET state = %(state)s, response_sequence = (
+  UPDATE turn SET state = :state, response_sequence = (
     held.last_sequence + 1
-  ), context_first_sequence = %(context_first)s, context_message_count = %(context_count)s, context_omitted_count = %(context_omitted)s, end_time = CURRENT_TIMESTAMP
+  ), context_first_sequence = :context_first, context_message_count = :context_count, context_omitted_count = :context_omitted, end_time = CURRENT_TIMESTAMP
   FROM held
   WHERE
-    turn.owner_id = %(owner)s
-    AND turn.id = %(turn)s
-    AND held.fence = %(fence)s
+    turn.owner_id = :owner
+    AND turn.id = :turn
+    AND held.fence = :fence
     AND held.open_turn_id = turn.id
   RETURNING turn.id, turn.response_sequence
 ), answered AS (
@@ -37,26 +54,26 @@ WITH held AS (
     opaque_state
   )
   SELECT
-    %(owner)s AS anon_1,
-    %(conversation)s AS anon_2,
+    :owner,
+    :conversation,
     ended.response_sequence AS response_sequence,
     ended.id AS id,
     'ASSISTANT',
-    %(content)s AS anon_3,
-    %(tool_calls)s AS anon_4,
-    %(usage)s AS anon_5,
-    %(model)s AS anon_6,
-    %(finish_reason)s AS anon_7,
-    CAST(%(opaque_state)s AS BYTEA) AS anon_8
+    :content,
+    :tool_calls,
+    :usage,
+    :model,
+    :finish_reason,
+    :opaque_state
   FROM ended
 ), freed AS (
-  UPDATE conversation SET last_sequence = ended.response_sequence, preview = %(preview)s, open_turn_id = NULL, lease_expires_at = NULL
+  UPDATE conversation SET last_sequence = ended.response_sequence, preview = :preview, open_turn_id = NULL, lease_expires_at = NULL
   FROM ended
   WHERE
-    conversation.owner_id = %(owner)s
-    AND conversation.id = %(conversation)s
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
     AND ended.id = conversation.open_turn_id
 )
 SELECT
   ended.response_sequence
-FROM ended;
+FROM ended

@@ -1,5 +1,12 @@
--- HISTORY_OLDEST_FIRST: Read a page of messages, oldest first, with the conversation's length.
+-- Read a page of messages, oldest first, with the conversation's length.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :above bigint
+-- :below bigint
+-- :limit integer
+-- :max_bytes bigint
 
 SELECT
   conversation.last_sequence,
@@ -28,16 +35,16 @@ LEFT OUTER JOIN (
     OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0) AS size
   FROM message
   WHERE
-    message.owner_id = %(owner)s
-    AND message.conversation_id = %(conversation)s
-    AND message.sequence > %(above)s
-    AND message.sequence < %(below)s
+    message.owner_id = :owner
+    AND message.conversation_id = :conversation
+    AND message.sequence > :above
+    AND message.sequence < :below
   ORDER BY
     message.sequence ASC
-  LIMIT %(limit)s
+  LIMIT :limit
 ) AS part
-  ON part.total <= %(max_bytes)s OR part.total = part.size
+  ON part.total <= :max_bytes OR part.total = part.size
 WHERE
-  conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s
+  conversation.owner_id = :owner AND conversation.id = :conversation
 ORDER BY
-  part.sequence ASC;
+  part.sequence ASC

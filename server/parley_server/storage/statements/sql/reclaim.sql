@@ -1,5 +1,11 @@
--- RECLAIM: Take a failed or abandoned turn for a new attempt, if it is the newest and has one left.
+-- Take a failed or abandoned turn for a new attempt, if it is the newest and has one left.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :turn uuid
+-- :max_attempts integer
+-- :lease interval
 
 WITH held AS (
   SELECT
@@ -10,7 +16,8 @@ WITH held AS (
     conversation.update_time AS update_time
   FROM conversation
   WHERE
-    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+  FOR NO KEY UPDATE
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', attempt = (
     turn.attempt + 1
@@ -27,8 +34,8 @@ WITH held AS (
   ) THEN turn.abandoned_attempts + 1 ELSE 0 END, error_reason = NULL, error_text = NULL, end_time = NULL
   FROM held
   WHERE
-    turn.owner_id = %(owner)s
-    AND turn.id = %(turn)s
+    turn.owner_id = :owner
+    AND turn.id = :turn
     AND (
       turn.state = 'RUNNING' OR turn.state = 'FAILED'
     )
@@ -39,7 +46,7 @@ WITH held AS (
       )
       THEN 0
       ELSE 1
-    END < %(max_attempts)s
+    END < :max_attempts
     AND turn.user_sequence = held.last_sequence
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
@@ -49,21 +56,21 @@ WITH held AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
   ), open_turn_id = retaken.id, lease_expires_at = (
-    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL)
+    CURRENT_TIMESTAMP + :lease
   ), update_time = CURRENT_TIMESTAMP
   FROM retaken
   WHERE
-    conversation.owner_id = %(owner)s
-    AND conversation.id = %(conversation)s
-    AND retaken.id = %(turn)s
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND retaken.id = :turn
 ), events_gone AS (
   DELETE FROM turn_event USING   retaken
   WHERE
-    turn_event.owner_id = %(owner)s
-    AND turn_event.turn_id = %(turn)s
+    turn_event.owner_id = :owner
+    AND turn_event.turn_id = :turn
     AND retaken.id = turn_event.turn_id
 )
 SELECT
   retaken.attempt,
-  held.fence + 1 AS anon_1
-FROM held, retaken;
+  held.fence + 1
+FROM held, retaken

@@ -1,5 +1,8 @@
--- STANDING: Read how a conversation stands: its length, its open turn, its fence.
+-- Read how a conversation stands: its length, its open turn, its fence.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
 
 SELECT
   conversation.last_sequence,
@@ -9,9 +12,9 @@ SELECT
       AND conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END AS anon_1,
+  END,
   conversation.update_time,
   conversation.lease_expires_at
 FROM conversation
 WHERE
-  conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s;
+  conversation.owner_id = :owner AND conversation.id = :conversation

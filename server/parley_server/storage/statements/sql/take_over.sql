@@ -1,5 +1,10 @@
--- TAKE_OVER: Take an abandoned turn that is to be stopped, to close it without another attempt.
+-- Take an abandoned turn that is to be stopped, to close it without another attempt.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :turn uuid
+-- :lease interval
 
 WITH held AS (
   SELECT
@@ -10,13 +15,14 @@ WITH held AS (
     conversation.update_time AS update_time
   FROM conversation
   WHERE
-    conversation.owner_id = %(owner)s AND conversation.id = %(conversation)s   FOR NO KEY UPDATE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+  FOR NO KEY UPDATE
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP), error_reason = NULL, error_text = NULL, end_time = NULL
   FROM held
   WHERE
-    turn.owner_id = %(owner)s
-    AND turn.id = %(turn)s
+    turn.owner_id = :owner
+    AND turn.id = :turn
     AND (
       turn.state = 'RUNNING'
       OR turn.state = 'FAILED'
@@ -31,15 +37,15 @@ WITH held AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
   ), open_turn_id = retaken.id, lease_expires_at = (
-    CURRENT_TIMESTAMP + CAST(%(lease)s AS INTERVAL)
+    CURRENT_TIMESTAMP + :lease
   )
   FROM retaken
   WHERE
-    conversation.owner_id = %(owner)s
-    AND conversation.id = %(conversation)s
-    AND retaken.id = %(turn)s
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND retaken.id = :turn
 )
 SELECT
   retaken.attempt,
-  held.fence + 1 AS anon_1
-FROM held, retaken;
+  held.fence + 1
+FROM held, retaken

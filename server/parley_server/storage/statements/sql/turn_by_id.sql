@@ -1,5 +1,9 @@
--- TURN_BY_ID: Read a turn by its id, as it stands now.
+-- Read a turn by its id, as it stands now.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :turn uuid
+-- :conversation uuid
 
 SELECT
   turn.id,
@@ -18,7 +22,7 @@ SELECT
   turn.context_first_sequence,
   turn.context_message_count,
   turn.context_omitted_count,
-  turn.cancel_requested_time IS NOT NULL AS anon_1,
+  turn.cancel_requested_time IS NOT NULL,
   turn.spent_attempts,
   turn.abandoned_attempts,
   conversation.last_sequence,
@@ -27,7 +31,7 @@ SELECT
   (
     conversation.open_turn_id = turn.id
     AND conversation.lease_expires_at > CURRENT_TIMESTAMP
-  ) IS TRUE AS anon_2,
+  ) IS TRUE,
   message.content,
   message.tool_calls,
   message.usage,
@@ -35,12 +39,12 @@ SELECT
   message.finish_reason
 FROM turn
 JOIN conversation
-  ON conversation.owner_id = %(owner)s AND conversation.id = turn.conversation_id
+  ON conversation.owner_id = :owner AND conversation.id = turn.conversation_id
 LEFT OUTER JOIN message
-  ON message.owner_id = %(owner)s
+  ON message.owner_id = :owner
   AND message.conversation_id = turn.conversation_id
   AND message.sequence = turn.response_sequence
 WHERE
-  turn.owner_id = %(owner)s
-  AND turn.id = %(turn)s
-  AND turn.conversation_id = %(conversation)s;
+  turn.owner_id = :owner
+  AND turn.id = :turn
+  AND turn.conversation_id = :conversation

@@ -1,5 +1,10 @@
--- TURNS_SINCE: Read the newest turn that had begun by a sequence, and those behind it.
+-- Read the newest turn that had begun by a sequence, and those behind it.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :since bigint
+-- :limit integer
 
 SELECT
   turn.id,
@@ -18,7 +23,7 @@ SELECT
   turn.context_first_sequence,
   turn.context_message_count,
   turn.context_omitted_count,
-  turn.cancel_requested_time IS NOT NULL AS anon_1,
+  turn.cancel_requested_time IS NOT NULL,
   turn.spent_attempts,
   turn.abandoned_attempts,
   conversation.last_sequence,
@@ -27,34 +32,34 @@ SELECT
   (
     conversation.open_turn_id = turn.id
     AND conversation.lease_expires_at > CURRENT_TIMESTAMP
-  ) IS TRUE AS anon_2,
+  ) IS TRUE,
   '',
-  NULL AS anon_3,
+  NULL,
   message.usage,
   message.model,
   message.finish_reason
 FROM turn
 JOIN conversation
-  ON conversation.owner_id = %(owner)s AND conversation.id = turn.conversation_id
+  ON conversation.owner_id = :owner AND conversation.id = turn.conversation_id
 LEFT OUTER JOIN message
-  ON message.owner_id = %(owner)s
+  ON message.owner_id = :owner
   AND message.conversation_id = turn.conversation_id
   AND message.sequence = turn.response_sequence
 WHERE
-  turn.owner_id = %(owner)s
-  AND turn.conversation_id = %(conversation)s
+  turn.owner_id = :owner
+  AND turn.conversation_id = :conversation
   AND turn.user_sequence >= COALESCE(
     (
       SELECT
         MAX(begun.user_sequence) AS max_1
       FROM turn AS begun
       WHERE
-        begun.owner_id = %(owner)s
-        AND begun.conversation_id = %(conversation)s
-        AND begun.user_sequence <= %(since)s
+        begun.owner_id = :owner
+        AND begun.conversation_id = :conversation
+        AND begun.user_sequence <= :since
     ),
-    %(since)s
+    :since
   )
 ORDER BY
   turn.user_sequence
-LIMIT %(limit)s;
+LIMIT :limit

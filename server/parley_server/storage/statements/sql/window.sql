@@ -1,5 +1,12 @@
--- WINDOW: Read the newest answered messages that fit what the agent is shown.
+-- Read the newest answered messages that fit what the agent is shown.
 -- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :max_bytes bigint
+-- :owner uuid
+-- :conversation uuid
+-- :before bigint
+-- :lookback integer
+-- :limit integer
 
 SELECT
   sized.sequence,
@@ -9,10 +16,10 @@ SELECT
   sized.finish_reason,
   CASE
     WHEN (
-      sized.total_with_states <= %(max_bytes)s
+      sized.total_with_states <= :max_bytes
     )
     THEN sized.opaque_state
-  END AS anon_1
+  END
 FROM (
   SELECT
     tail.sequence AS sequence,
@@ -51,18 +58,18 @@ FROM (
       LAG(message.role) OVER (ORDER BY message.sequence DESC) AS next_role
     FROM message
     WHERE
-      message.owner_id = %(owner)s
-      AND message.conversation_id = %(conversation)s
-      AND message.sequence < %(before)s
+      message.owner_id = :owner
+      AND message.conversation_id = :conversation
+      AND message.sequence < :before
     ORDER BY
       message.sequence DESC
-    LIMIT %(lookback)s
+    LIMIT :lookback
   ) AS tail
   ORDER BY
     tail.sequence DESC
 ) AS sized
 WHERE
-  sized.is_answered AND sized.total <= %(max_bytes)s
+  sized.is_answered AND sized.total <= :max_bytes
 ORDER BY
   sized.sequence DESC
-LIMIT %(limit)s;
+LIMIT :limit

@@ -1,0 +1,144 @@
+"""What must hold between the rows of a database. No foreign key says so (decision 0022).
+
+Each rule is a query for what breaks it. All are asked in one snapshot, so that turns under way are
+seen as they were before or after each of their statements, and nothing waits for this or is kept
+from ending. Every table is read whole: it takes about as long as a dump.
+"""
+
+from dataclasses import dataclass
+
+from psycopg import IsolationLevel
+
+from parley_server.storage.schema import version
+from parley_server.storage.schema.reaching import UnsafeDatabase, connected
+
+MOST_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Something that holds for every row."""
+
+    broken: str
+    """What is so where it does not hold."""
+    query: str
+    """Returns owner and id of everything that breaks it."""
+
+
+RULES = (
+    Rule(
+        "a turn without its conversation",
+        """SELECT owner_id, id FROM turn WHERE NOT EXISTS (
+            SELECT FROM conversation
+            WHERE conversation.owner_id = turn.owner_id AND conversation.id = conversation_id)""",
+    ),
+    Rule(
+        "a message without its conversation",
+        """SELECT owner_id, conversation_id FROM message WHERE NOT EXISTS (
+            SELECT FROM conversation WHERE conversation.owner_id = message.owner_id
+                AND conversation.id = conversation_id)""",
+    ),
+    Rule(
+        "a message without its turn",
+        """SELECT owner_id, conversation_id FROM message WHERE NOT EXISTS (
+            SELECT FROM turn WHERE turn.owner_id = message.owner_id AND turn.id = turn_id
+                AND turn.conversation_id = message.conversation_id)""",
+    ),
+    Rule(
+        "an event without its turn",
+        """SELECT DISTINCT owner_id, turn_id FROM turn_event WHERE NOT EXISTS (
+            SELECT FROM turn WHERE turn.owner_id = turn_event.owner_id AND turn.id = turn_id)""",
+    ),
+    Rule(
+        "a conversation whose messages are not 1, 2, 3 … up to its last sequence",
+        """SELECT owner_id, id FROM conversation LEFT JOIN (
+            SELECT owner_id, conversation_id AS id, count(*) AS messages,
+                min(sequence) AS first, max(sequence) AS last
+            FROM message GROUP BY 1, 2) AS said USING (owner_id, id)
+        WHERE coalesce(messages, 0) <> last_sequence
+            OR messages IS NOT NULL AND (first, last) <> (1, last_sequence)""",
+    ),
+    Rule(
+        "a turn without its user's message",
+        """SELECT owner_id, id FROM turn WHERE NOT EXISTS (
+            SELECT FROM message WHERE message.owner_id = turn.owner_id
+                AND message.conversation_id = turn.conversation_id
+                AND sequence = user_sequence AND turn_id = turn.id AND role = 'USER')""",
+    ),
+    Rule(
+        "an answered turn without its answer",
+        """SELECT owner_id, id FROM turn WHERE state IN ('COMPLETED', 'CANCELLED') AND NOT EXISTS (
+            SELECT FROM message WHERE message.owner_id = turn.owner_id
+                AND message.conversation_id = turn.conversation_id
+                AND sequence = response_sequence AND turn_id = turn.id AND role = 'ASSISTANT')""",
+    ),
+    Rule(
+        "an answer of a turn that counts as unanswered",
+        """SELECT message.owner_id, message.turn_id FROM message JOIN turn
+            ON turn.owner_id = message.owner_id AND turn.id = turn_id
+        WHERE role = 'ASSISTANT' AND (state NOT IN ('COMPLETED', 'CANCELLED')
+            OR response_sequence IS DISTINCT FROM sequence)""",
+    ),
+    Rule(
+        "a conversation that is held for a turn that does not run in it",
+        """SELECT owner_id, id FROM conversation
+        WHERE open_turn_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM turn WHERE turn.owner_id = conversation.owner_id AND turn.id = open_turn_id
+                AND conversation_id = conversation.id AND state = 'RUNNING')""",
+    ),
+    Rule(
+        "a running turn that its conversation is not held for",
+        """SELECT owner_id, id FROM turn WHERE state = 'RUNNING' AND NOT EXISTS (
+            SELECT FROM conversation WHERE conversation.owner_id = turn.owner_id
+                AND conversation.id = conversation_id AND open_turn_id = turn.id)""",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was looked at, and what was found."""
+
+    conversations: int
+    turns: int
+    messages: int
+    problems: tuple[str, ...]
+    """A line for each rule that does not hold; empty: all do."""
+
+
+def examine(url: str) -> Report:
+    """Look whether every rule holds.
+
+    Args:
+        url: of a database, as a role that sees the rows of all owners.
+    Raises: DatabaseAway; UnsafeDatabase: there is no schema, one of another release, or row
+        security hides rows from this role.
+    """
+    with connected(url) as connection:
+        version.check_schema(connection)
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        with connection.transaction():
+            hidden = connection.execute("SELECT row_security_active('conversation')").fetchone()
+            if hidden and hidden[0]:
+                raise UnsafeDatabase(
+                    "row security hides rows from this role: to check the data, name one with "
+                    "BYPASSRLS, or a superuser, in PARLEY_MIGRATE_DATABASE_URL"
+                )
+            found = connection.execute(
+                "SELECT (SELECT count(*) FROM conversation), (SELECT count(*) FROM turn),"
+                " (SELECT count(*) FROM message)"
+            ).fetchone()
+            problems = []
+            for rule in RULES:
+                broken = connection.execute(rule.query).fetchall()  # type: ignore[arg-type] # a constant
+                if broken:
+                    problems.append(_problem(rule, broken))
+    conversations, turns, messages = found or (0, 0, 0)
+    return Report(conversations, turns, messages, tuple(problems))
+
+
+def _problem(rule: Rule, broken: list[tuple[object, ...]]) -> str:
+    named = ", ".join(f"{id_} of owner {owner}" for owner, id_ in broken[:MOST_EXAMPLES])
+    more = ", …" if len(broken) > MOST_EXAMPLES else ""
+    return f"{rule.broken}: {len(broken)} ({named}{more})"

@@ -1,0 +1,131 @@
+"""Every rule about rows is looked after: each breach is found, and nothing else is."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import ClientCursor
+
+from parley_server.storage.schema import integrity, row_security
+from parley_server.storage.schema.reaching import UnsafeDatabase
+from support.databases import as_superuser
+from support.processes import run
+from support.twins import ENDED_TURN, OPEN_TURN, OURS, store_twins
+
+OPEN, ENDED = f"owner_id = '{OURS}' AND id = '{OPEN_TURN}'", f"id = '{ENDED_TURN}'"
+LOST = "gen_random_uuid()"
+BREACHES = {
+    "a turn without its conversation": f"UPDATE turn SET conversation_id = {LOST} WHERE {OPEN}",
+    "a message without its conversation": "UPDATE message SET owner_id = gen_random_uuid()"
+    f" WHERE owner_id = '{OURS}' AND sequence = 3",
+    "a message without its turn": f"UPDATE message SET turn_id = {LOST} WHERE sequence = 2",
+    "an event without its turn": f"UPDATE turn_event SET turn_id = {LOST} WHERE index = 1",
+    "a conversation whose messages are not 1, 2, 3": "DELETE FROM message WHERE sequence = 2",
+    "a turn without its user's message": "UPDATE message SET role = 'ASSISTANT' WHERE sequence = 3",
+    "an answered turn without its answer": f"UPDATE turn SET response_sequence = 9 WHERE {ENDED}",
+    "an answer of a turn that counts as unanswered": "UPDATE turn SET state = 'FAILED'"
+    f" WHERE {ENDED}",
+    "a conversation that is held for a turn that does not run": "UPDATE turn SET state = 'FAILED'"
+    f" WHERE {OPEN}",
+    "a running turn that its conversation is not held for": "UPDATE conversation"
+    f" SET open_turn_id = NULL WHERE owner_id = '{OURS}'",
+}
+
+
+def broken(url: str) -> list[str]:
+    return [problem.partition(":")[0] for problem in integrity.examine(url).problems]
+
+
+@pytest.fixture
+def stored_url(database_url: str) -> str:
+    """A database with two whole conversations."""
+    with psycopg.connect(database_url, cursor_factory=ClientCursor) as connection:
+        store_twins(connection)
+    return database_url
+
+
+def test_whole_data_breaks_no_rule(stored_url: str) -> None:
+    assert integrity.Report(2, 4, 6, ()) == integrity.examine(stored_url)
+
+
+def test_every_rule_has_its_breach() -> None:
+    assert len(integrity.RULES) == len(BREACHES)
+
+
+@pytest.mark.parametrize("rule", BREACHES)
+def test_breach_is_found(stored_url: str, rule: str) -> None:
+    """Fails without the rule."""
+    with psycopg.connect(stored_url, autocommit=True) as connection:
+        connection.execute(BREACHES[rule])
+
+    assert any(found.startswith(rule) for found in broken(stored_url)), broken(stored_url)
+
+
+def test_gap_is_found_however_it_came_to_be(stored_url: str) -> None:
+    name = "a conversation whose messages are not 1, 2, 3 … up to its last sequence"
+    for breach in (
+        "UPDATE conversation SET last_sequence = 4",
+        "UPDATE message SET sequence = 0 WHERE sequence = 1",
+        "DELETE FROM message",
+    ):
+        with psycopg.connect(stored_url, cursor_factory=ClientCursor) as connection:
+            connection.execute(breach)
+            connection.commit()
+            assert name in broken(stored_url), breach
+            connection.execute("TRUNCATE conversation, turn, message, turn_event")
+            store_twins(connection)
+
+
+def test_problem_names_some_of_many(stored_url: str) -> None:
+    with psycopg.connect(stored_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM message")
+
+    problems = integrity.examine(stored_url).problems
+    named = next(problem for problem in problems if "its user's message: 4 (" in problem)
+    assert f"{OPEN_TURN} of owner {OURS}" in named
+    assert named.endswith(", …)")
+
+
+def test_hidden_rows_are_not_taken_for_whole_ones(
+    stored_url: str, walled_url: str, postgres_url: str
+) -> None:
+    """Fails when policies hide all rows and the answer is that all is well."""
+    with pytest.raises(UnsafeDatabase, match="BYPASSRLS"):
+        integrity.examine(walled_url)
+    assert 2 == integrity.examine(as_superuser(stored_url)).conversations
+    row_security.switch(stored_url, is_on=False, may_drop=True)
+
+
+# The command
+
+
+def test_command_says_that_all_is_whole(stored_url: str) -> None:
+    done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
+
+    assert (0, "") == (done.returncode, done.stdout)
+    assert "All is whole: 2 conversations, 4 turns, 6 messages checked." in done.stderr
+
+
+def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
+    with psycopg.connect(stored_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM message WHERE sequence = 2")
+    done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
+
+    assert 1 == done.returncode
+    assert 2 == len(done.stdout.splitlines()), done.stdout
+    assert "PROBLEMS: 2 conversations" in done.stderr
+
+
+def test_command_checks_the_embedded_database(tmp_path: Path) -> None:
+    done = run("check", "--data", PARLEY_DATA_DIR=str(tmp_path))
+
+    assert 1 == done.returncode
+    assert "no Parley schema" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--liveness",), ("--address", "127.0.0.1:1")])
+def test_data_and_health_exclude_each_other(option: tuple[str, ...]) -> None:
+    done = run("check", "--data", *option)
+
+    assert 1 == done.returncode
+    assert "--data reads the database and asks no server" in done.stderr
