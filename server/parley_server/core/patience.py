@@ -1,7 +1,7 @@
 """Until when what is done for a call may wait for the store.
 
 It is kept in a context variable, which tasks inherit: what is begun for a call knows the call's
-end, however many functions lie between.
+end, however many functions lie between. The loop's clock is `time.monotonic`.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Rows to values, and values to what a row holds."""
 
 import json
+from collections.abc import Sequence
 
 from parley_server.core.errors import AttemptsExhausted
 from parley_server.core.failures import TURN_ABANDONED_TEXT
@@ -23,7 +24,8 @@ from parley_server.core.model import (
 )
 from parley_server.storage.driver.connection import Row
 
-ROLES = {role.value: role for role in Role}
+_ROLES = {role.value: role for role in Role}
+_FINISH_REASONS = {reason.value: reason for reason in FinishReason}
 
 
 def tool_calls_text(tool_calls: tuple[ToolCall, ...]) -> str | None:
@@ -36,16 +38,19 @@ def usage_text(usage: Usage | None) -> str | None:
     return None if usage is None else json.dumps(usage._asdict())
 
 
-def window_message(row: Row) -> WindowMessage:
-    sequence, role, content, tool_calls, finish_reason, opaque_state = row
-    return WindowMessage(
-        sequence,
-        ROLES[role],
-        content,
-        _tool_calls(tool_calls),
-        _finish_reason(finish_reason),
-        opaque_state,
-    )
+def window_messages(found: Sequence[Row]) -> list[WindowMessage]:
+    """Rows of WINDOW. There are many in each turn."""
+    return [
+        WindowMessage(
+            sequence,
+            _ROLES[role],
+            content,
+            () if tool_calls is None else _tool_calls(tool_calls),
+            None if finish_reason is None else _FINISH_REASONS[finish_reason],
+            opaque_state,
+        )
+        for sequence, role, content, tool_calls, finish_reason, opaque_state in found
+    ]
 
 
 def message(row: Row) -> Message:
@@ -53,7 +58,7 @@ def message(row: Row) -> Message:
     sequence, role, content, tool_calls, turn_id, create_time, usage, model, finish_reason = row
     return Message(
         sequence,
-        ROLES[role],
+        _ROLES[role],
         content,
         _tool_calls(tool_calls),
         turn_id,
@@ -168,7 +173,7 @@ def _tool_calls(text: str | None) -> tuple[ToolCall, ...]:
 
 
 def _finish_reason(value: str | None) -> FinishReason | None:
-    return None if value is None else FinishReason(value)
+    return None if value is None else _FINISH_REASONS[value]
 
 
 def _usage(text: str | None) -> Usage | None:

@@ -11,6 +11,7 @@ import math
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -113,13 +114,12 @@ class PostgresSignals:
 
     def send(self, topic: UUID) -> None:
         """Tell the other workers within about 20 ms, each topic once; nobody, if there are none."""
-        loop = asyncio.get_running_loop()
-        if not self._peers and loop.time() > self._alone_from:
+        if not self._peers and monotonic() > self._alone_from:
             return
         self._pending[topic] = None
         if not self._is_gathering:
             self._is_gathering = True
-            loop.call_later(GATHER_S, self._send_soon)
+            asyncio.get_running_loop().call_later(GATHER_S, self._send_soon)
 
     def _send_soon(self) -> None:
         self._is_gathering = False

@@ -395,7 +395,7 @@ class PostgresStore:
                 "max_bytes": max_bytes,
             },
         )
-        return [rows.window_message(row) for row in found]
+        return rows.window_messages(found)
 
     async def history(
         self,

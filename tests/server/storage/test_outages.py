@@ -19,7 +19,7 @@ from support.services import (
 pytestmark = WITH_AND_WITHOUT_ROW_SECURITY
 
 CLAIM = "INSERT INTO turn"
-WINDOW = "octet_length"
+WINDOW = "OCTET_LENGTH"
 FINISH = "answered AS"
 RECLAIM = "retaken AS"
 STORE_UNAVAILABLE = ("UNAVAILABLE", "STORE_UNAVAILABLE")

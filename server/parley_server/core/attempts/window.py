@@ -71,20 +71,29 @@ def window_of(
 
 def _presentable(messages: Sequence[WindowMessage]) -> Iterator[WindowMessage]:
     """Leave out user messages that have no answer or were withdrawn; give blank answers words."""
-    for message, after in zip(messages, [*messages[1:], None], strict=False):
+    asked: WindowMessage | None = None
+    """A user's message, until it is known whether it was answered."""
+    for message in messages:
         if message.role is Role.USER:
-            if after is not None and after.role is Role.ASSISTANT and not _is_withdrawn(after):
-                yield message
-        elif message.role is not Role.ASSISTANT:
-            yield message
-        elif not _is_withdrawn(message):
+            asked = message
+            continue
+        if message.role is Role.ASSISTANT:
+            if _is_withdrawn(message):
+                asked = None
+                continue
+            if asked is not None:
+                yield asked
             yield message if message.content.strip() else message._replace(content=NO_TEXT)
+        else:
+            yield message
+        asked = None
 
 
 def _is_withdrawn(answer: WindowMessage) -> bool:
     """Whether the turn was stopped or filtered before anything was said or done."""
-    is_blank = not answer.content.strip() and not answer.tool_calls
-    return is_blank and answer.finish_reason in _WITHDRAWN
+    return (
+        answer.finish_reason in _WITHDRAWN and not answer.tool_calls and not answer.content.strip()
+    )
 
 
 def shortened(text: str, max_bytes: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from time import monotonic
 
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
@@ -128,7 +129,7 @@ class Claims:
         Both carry the turn's one id, so at most one of them is carried out. Nothing that a later
         one is refused with is believed before the turn was looked up.
         """
-        began = asyncio.get_running_loop().time()
+        began = monotonic()
         try:
             return await self._store.claim(owner, new)
         except StoreOutcomeUnknown:
@@ -165,7 +166,7 @@ class Claims:
         turn = await self._store.turn(owner, new.conversation_id, new.id)
         if turn is None:
             return None
-        is_ours = asyncio.get_running_loop().time() < own_until
+        is_ours = monotonic() < own_until
         if is_ours and turn.state is TurnState.RUNNING and turn.attempt == 1:
             return Lease(new.conversation_id, new.id, 1, turn.fence, turn.user_sequence)
         if new.request_id is None:

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
-from uuid import UUID
 
 from parley_server.core.attempts.running import Attempts, TurnSettings
 from parley_server.core.bells import Bells, topic_of
@@ -48,6 +47,7 @@ from parley_server.core.tasks import Tasks, either, finished
 from parley_server.core.turns.claims import Claims
 from parley_server.core.turns.rules import CancelStep, Step, next_cancel_step, next_step
 from parley_server.core.turns.suspects import Suspects
+from parley_server.core.turnstile import subtract
 
 log = logging.getLogger("parley.turns")
 
@@ -166,12 +166,7 @@ class Turns:
         call.lose()
         if not work.done():
             self.left_behind[owner.id] += 1
-            work.add_done_callback(lambda _: self._end_left_behind(owner.id))
-
-    def _end_left_behind(self, owner_id: UUID) -> None:
-        self.left_behind[owner_id] -= 1
-        if not self.left_behind[owner_id]:
-            del self.left_behind[owner_id]
+            work.add_done_callback(lambda _: subtract(self.left_behind, owner.id))
 
     async def _answer(
         self, owner: Owner, ask: TurnRequest, call: Call, following: Following | None

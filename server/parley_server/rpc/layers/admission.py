@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from parley_server.core.errors import Overloaded
-from parley_server.core.turnstile import Turnstile
+from parley_server.core.turnstile import Turnstile, subtract
 from parley_server.rpc.layers.call_record import current_call
 from parley_server.rpc.layers.types import Context, Method
 from parley_server.rpc.layers.unsent import Unsent
@@ -79,7 +79,7 @@ class Capacity:
         self.limit = limit
         self._owner_limit = owner_limit
         self._others = others
-        self._taken: Counter[Hashable] = Counter()
+        self._taken: dict[Hashable, int] = {}
         self._total = 0
 
     @property
@@ -89,20 +89,21 @@ class Capacity:
 
     def take(self, owner: Hashable) -> None:
         """Take a place. Raises: Overloaded: there is none, or the owner has its share."""
-        others = self._others()
-        if self._total + sum(others.values()) >= self.limit:
+        taken, total = self._taken.get(owner, 0), self._total
+        if others := self._others():
+            total += sum(others.values())
+            taken += others.get(owner, 0)
+        if total >= self.limit:
             raise Overloaded
-        if self._taken[owner] + others.get(owner, 0) >= self._owner_limit:
+        if taken >= self._owner_limit:
             raise Overloaded(is_owner_only=True)
-        self._taken[owner] += 1
+        self._taken[owner] = self._taken.get(owner, 0) + 1
         self._total += 1
 
     def leave(self, owner: Hashable) -> None:
         """Give it back."""
         self._total -= 1
-        self._taken[owner] -= 1
-        if not self._taken[owner]:
-            del self._taken[owner]
+        subtract(self._taken, owner)
 
 
 class Arrivals:
@@ -143,10 +144,7 @@ class Arrivals:
 
     def _forget(self, timeout: asyncio.Timeout) -> None:
         if timeout in self._waiting:
-            key = self._waiting.pop(timeout)
-            self._by_key[key] -= 1
-            if not self._by_key[key]:
-                del self._by_key[key]
+            subtract(self._by_key, self._waiting.pop(timeout))
 
 
 class UnsentAnswers:
@@ -155,25 +153,23 @@ class UnsentAnswers:
     def __init__(self, limit_bytes: int, owner_share: float) -> None:
         self.limit = limit_bytes
         self._owner_limit_bytes = int(limit_bytes * owner_share)
-        self._bytes: Counter[UUID] = Counter()
+        self._bytes: dict[UUID, int] = {}
         self.in_use = 0
 
     def check(self, owner: UUID, size: int = 1) -> None:
         """Raise Overloaded unless the owner may have as many bytes more."""
         if self.in_use + size > self.limit:
             raise Overloaded
-        if self._bytes[owner] + size > self._owner_limit_bytes:
+        if self._bytes.get(owner, 0) + size > self._owner_limit_bytes:
             raise Overloaded(is_owner_only=True)
 
     def add(self, owner: UUID, size: int) -> None:
-        self._bytes[owner] += size
+        self._bytes[owner] = self._bytes.get(owner, 0) + size
         self.in_use += size
 
     def remove(self, owner: UUID, size: int) -> None:
         self.in_use -= size
-        self._bytes[owner] -= size
-        if not self._bytes[owner]:
-            del self._bytes[owner]
+        subtract(self._bytes, owner, size)
 
 
 class Admission:

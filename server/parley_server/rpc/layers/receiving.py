@@ -32,15 +32,20 @@ def received(receiving: Turnstile, method: Method) -> Method:
     """
 
     async def with_request(_: Any, context: Context) -> Any:
-        is_receiving = False
+        owner = current_call.get().owner_id
+        if not receiving.enter_at_once(owner):
+            try:
+                async with asyncio.timeout(RECEIVE_S):
+                    await receiving.enter(owner)
+            except TimeoutError:
+                raise Overloaded(is_owner_only=True) from None
         try:
-            async with asyncio.timeout(RECEIVE_S), receiving.of(current_call.get().owner_id):
-                is_receiving = True
+            async with asyncio.timeout(RECEIVE_S):
                 request = await context.read()
         except TimeoutError:
-            if is_receiving:
-                raise InvalidRequest([NOT_THERE]) from None
-            raise Overloaded(is_owner_only=True) from None
+            raise InvalidRequest([NOT_THERE]) from None
+        finally:
+            receiving.leave(owner)
         return await method(_whole(request), context)
 
     return with_request

@@ -1,6 +1,7 @@
 """Every call ends with a status of Parley's."""
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -18,7 +19,7 @@ def with_status(method: Method) -> Method:
         call = CallRecord()
         current_call.set(call)
         if (time_left_s := context.time_remaining()) is not None:
-            wait_until(asyncio.get_running_loop().time() + time_left_s)
+            wait_until(monotonic() + time_left_s)
         try:
             return await method(request, context)
         except asyncio.CancelledError as error:

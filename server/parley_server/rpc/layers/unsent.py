@@ -13,6 +13,8 @@ from uuid import UUID
 
 import grpc
 
+from parley_server.core.turnstile import subtract
+
 UNSENT_BYTES = 64 * 1024 * 1024
 """Of all watches of a worker together, as their messages are sent."""
 OWNER_BYTES = 16 * 1024 * 1024
@@ -89,7 +91,7 @@ class Unsent:
     def _leave(self, owner_id: UUID, size: int) -> None:
         was_full = self.in_use + OWNER_BYTES > UNSENT_BYTES
         self.in_use -= size
-        _subtract(self._by_owner, owner_id, size)
+        subtract(self._by_owner, owner_id, size)
         if self._waiting:
             for each in list(self._waiting) if was_full else (owner_id,):
                 self._grant(each)
@@ -113,13 +115,6 @@ class Unsent:
         if waiting is None or place not in waiting:
             return
         waiting.remove(place)
-        _subtract(self._waiting_bytes, owner_id, place[1])
+        subtract(self._waiting_bytes, owner_id, place[1])
         if not waiting:
             del self._waiting[owner_id]
-
-
-def _subtract(counter: Counter[UUID], owner_id: UUID, size: int) -> None:
-    """Take something off a count, and forget those with nothing left."""
-    counter[owner_id] -= size
-    if counter[owner_id] <= 0:
-        del counter[owner_id]

@@ -6,11 +6,12 @@ of a turn's CPU (decision 0010). What is left is libpq, psycopg's generators, an
 
 import asyncio
 import math
+import os
 import re
 from collections.abc import Callable, Generator
-from datetime import datetime, timedelta
+from contextvars import Context
+from operator import attrgetter
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from psycopg import AsyncConnection, OperationalError, generators, waiting
 from psycopg.adapt import Transformer
@@ -21,29 +22,34 @@ from psycopg.pq.abc import PGconn, PGresult
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
 
-_Encoded = tuple[list[bytes | None], list[Format]]
-"""What a statement's parameters are sent as, and how."""
+_PLACEHOLDER = re.compile(r"\$(\d+)(?:::(\w+))?")
 
-_PLACEHOLDER = re.compile(r"\$(\d+)")
+_Encoder = Callable[[Any], bytes]
 
-_ENCODERS: dict[type, Callable[[Any], tuple[bytes, Format]]] = {
-    UUID: lambda value: (value.bytes, Format.BINARY),
-    bytes: lambda value: (value, Format.BINARY),
-    str: lambda value: (value.encode(), Format.TEXT),
-    int: lambda value: (b"%d" % value, Format.TEXT),
-    timedelta: lambda value: (b"%f seconds" % value.total_seconds(), Format.TEXT),
-    datetime: lambda value: (value.isoformat().encode(), Format.TEXT),
+
+def _text(value: object) -> bytes:
+    return str(value).encode()
+
+
+_ENCODERS: dict[str, tuple[_Encoder, Format]] = {
+    "uuid": (attrgetter("bytes"), Format.BINARY),
+    "bytea": (bytes, Format.BINARY),
+    "interval": (lambda value: b"%f seconds" % value.total_seconds(), Format.TEXT),
 }
-"""How a parameter is sent. Its type is in the statement's text."""
+"""How a parameter of a type is sent. All others are sent as text."""
 
 
 class Statement:
-    """A statement as Postgres takes it, with the names of its parameters in order."""
+    """A statement as Postgres takes it, with the names of its parameters in order.
+
+    A parameter's type is in the text, behind its number.
+    """
 
     _count = 0
 
     def __init__(self, text: str, names: tuple[str, ...] = ()) -> None:
-        if {int(n) for n in _PLACEHOLDER.findall(text)} != set(range(1, len(names) + 1)):
+        types = {int(number): type_ for number, type_ in _PLACEHOLDER.findall(text)}
+        if set(types) != set(range(1, len(names) + 1)):
             raise AssertionError(f"the placeholders are not those of {names}: {text}")
         Statement._count += 1
         self.text = text
@@ -51,6 +57,16 @@ class Statement:
         self.is_owned = "owner" in names
         self.sent = text.encode()
         self.prepared_name = b"parley_%d" % Statement._count
+        encoders = [_ENCODERS.get(types[n], (_text, Format.TEXT)) for n in sorted(types)]
+        self.formats = [form for _, form in encoders]
+        self._encoders = [(name, encode) for name, (encode, _) in zip(names, encoders, strict=True)]
+
+    def encoded(self, parameters: Parameters) -> list[bytes | None]:
+        """Return what the parameters are sent as."""
+        return [
+            None if (value := parameters[name]) is None else encode(value)
+            for name, encode in self._encoders
+        ]
 
     def __repr__(self) -> str:
         return self.text
@@ -91,8 +107,8 @@ class Connection(AsyncConnection[Row]):
         super().__init__(pgconn, *arguments)
         self._known_names: set[bytes] = set()
         self._rows = Transformer.from_context(self)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready: asyncio.Future[waiting.Ready] | None = None
+        self._answers: _Answers | None = None
+        """None until something is waited for."""
 
     has_row_security = False
     """Whether Postgres is told whose statement it is, for policies to hold it to that owner."""
@@ -118,9 +134,9 @@ class Connection(AsyncConnection[Row]):
         if self.has_row_security and statement.is_owned:
             result = await self._result_as_owner(statement, parameters)
         else:
-            encoded = _encoded(statement, parameters)
+            values = statement.encoded(parameters)
             await self._prepare(statement)
-            self._send(statement, encoded)
+            self._send(statement, values)
             result = await self._result()
         self._rows.set_pgresult(result)
         return self._rows.load_rows(0, result.ntuples, tuple)
@@ -132,15 +148,16 @@ class Connection(AsyncConnection[Row]):
             await self._result()
             self._known_names.add(statement.prepared_name)
 
-    def _send(self, statement: Statement, encoded: _Encoded) -> None:
-        values, formats = encoded
+    def _send(self, statement: Statement, values: list[bytes | None]) -> None:
         if self.is_preparing:
-            self.pgconn.send_query_prepared(statement.prepared_name, values, formats, Format.BINARY)
+            self.pgconn.send_query_prepared(
+                statement.prepared_name, values, statement.formats, Format.BINARY
+            )
         else:
             self.pgconn.send_query_params(
                 statement.sent,
                 values,
-                param_formats=formats,
+                param_formats=statement.formats,
                 result_format=Format.BINARY,
             )
 
@@ -150,12 +167,12 @@ class Connection(AsyncConnection[Row]):
         Up to its end a pipeline is one transaction, unless one was begun before. The setting ends
         with it, and so does what goes wrong only at the commit: there is no result before its end.
         """
-        sent = [(each, _encoded(each, parameters)) for each in (_SET_OWNER, statement)]
+        sent = [(each, each.encoded(parameters)) for each in (_SET_OWNER, statement)]
         for each, _ in sent:
             await self._prepare(each)
         self.pgconn.enter_pipeline_mode()
-        for each, encoded in sent:
-            self._send(each, encoded)
+        for each, values in sent:
+            self._send(each, values)
         self.pgconn.pipeline_sync()
         results: list[PGresult] = await self.wait(_pipeline(self.pgconn))
         for result in results:
@@ -179,62 +196,97 @@ class Connection(AsyncConnection[Row]):
     ) -> Any:
         """Drive one of psycopg's generators, for a task that nobody cancels.
 
-        The socket is watched only while it is waited for: libpq closes it by itself when a
-        connection breaks, and a loop that still watches its number is deaf to the next one.
-
         Raises: NoAnswer: within answer_limit_s there was none; the connection is closed then.
         """
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        socket = self.pgconn.socket
-        limit = None
+        answers = self._answers
+        if answers is None:
+            answers = self._answers = _Answers(self.pgconn.socket, asyncio.get_running_loop())
         try:
             wanted = next(gen)
+            answers.expect_within(self.answer_limit_s)
             while True:
-                ready: asyncio.Future[waiting.Ready] = loop.create_future()
-                self._ready = ready
-                if limit is None and self.answer_limit_s < math.inf:
-                    limit = loop.call_later(self.answer_limit_s, self._give_up)
-                loop.add_reader(socket, _set, ready, waiting.READY_R)
-                if wanted & waiting.WAIT_W:
-                    loop.add_writer(socket, _set, ready, waiting.READY_W)
-                try:
-                    state = await ready
-                finally:
-                    loop.remove_reader(socket)
-                    if wanted & waiting.WAIT_W:
-                        loop.remove_writer(socket)
-                wanted = gen.send(state)
+                wanted = gen.send(await answers.ready(is_writing=bool(wanted & waiting.WAIT_W)))
         except StopIteration as end:
             return end.value
         except NoAnswer:
             await self.close()
             raise
+
+    async def close(self) -> None:
+        if self._answers is not None:
+            self._answers.close()
+        await super().close()
+
+
+class _Answers:
+    """Watches a connection's socket for its whole life, through a descriptor of its own.
+
+    libpq closes the socket by itself when a connection breaks, and the next connection may get its
+    number: a loop that still watched it would be deaf to that one. Watching it anew for each
+    statement took eight system calls. A duplicate stays ours until it is closed here.
+    """
+
+    def __init__(self, socket: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._descriptor = os.dup(socket)
+        self._ready: asyncio.Future[waiting.Ready] | None = None
+        self._is_watching = False
+        self._limit_at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def expect_within(self, limit_s: float) -> None:
+        """Say how long what is waited for from now on may take."""
+        if limit_s < math.inf:
+            self._limit_at = self._loop.time() + limit_s
+            if self._timer is None:  # else it is moved when it is due
+                self._timer = self._loop.call_at(self._limit_at, self._look_at_time)
+
+    async def ready(self, *, is_writing: bool) -> waiting.Ready:
+        """Wait until the socket can be read or, if that is wanted as well, written.
+
+        Raises: NoAnswer.
+        """
+        ready: asyncio.Future[waiting.Ready] = self._loop.create_future()
+        self._ready = ready
+        if not self._is_watching:
+            self._is_watching = True
+            # Outside the call's context, which it would hold on to.
+            Context().run(self._loop.add_reader, self._descriptor, self._readable)
+        if not is_writing:
+            return await ready
+        self._loop.add_writer(self._descriptor, _set, ready, waiting.READY_W)
+        try:
+            return await ready
         finally:
-            if limit is not None:
-                limit.cancel()
+            self._loop.remove_writer(self._descriptor)
 
-    def _give_up(self) -> None:
-        """Wait no longer, unless the answer is there and has only not been read yet."""
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(NoAnswer())
+    def close(self) -> None:
+        """Watch no more. A second time, this does nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
-
-def _encoded(statement: Statement, parameters: Parameters) -> _Encoded:
-    """Return what a statement's parameters are sent as, and how."""
-    values: list[bytes | None] = []
-    formats: list[Format] = []
-    for name in statement.names:
-        value = parameters[name]
-        if value is None:
-            values.append(None)
-            formats.append(Format.TEXT)
+    def _readable(self) -> None:
+        ready = self._ready
+        if ready is not None and not ready.done():
+            ready.set_result(waiting.READY_R)
         else:
-            sent, form = _ENCODERS[type(value)](value)
-            values.append(sent)
-            formats.append(form)
-    return values, formats
+            # Something came, or it broke, that nobody waits for: the next statement meets it.
+            self._is_watching = False
+            self._loop.remove_reader(self._descriptor)
+
+    def _look_at_time(self) -> None:
+        """Wait no longer if the time is over and the answer is not there."""
+        self._timer = None
+        if self._ready is None or self._ready.done():
+            return
+        if self._loop.time() >= self._limit_at:
+            self._ready.set_exception(NoAnswer())
+        else:
+            self._timer = self._loop.call_at(self._limit_at, self._look_at_time)
 
 
 def _pipeline(pgconn: PGconn) -> Generator[waiting.Wait, waiting.Ready, list[PGresult]]:

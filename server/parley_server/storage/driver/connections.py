@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -120,8 +121,7 @@ class Connections:
         """
         if self.is_refusing:
             raise StoreUnavailable
-        loop = asyncio.get_running_loop()
-        until = patience_ends_at(loop.time(), self._wait_s)
+        until = patience_ends_at(monotonic(), self._wait_s)
         while True:
             connection = None
             try:
@@ -133,7 +133,7 @@ class Connections:
                     await self.pool.retire(connection.generation)
                 is_known = not isinstance(meaning.error, StoreOutcomeUnknown)
                 is_tried_again = meaning.is_passing and (is_known or may_repeat)
-                if not is_tried_again or loop.time() + AGAIN_S >= until:
+                if not is_tried_again or monotonic() + AGAIN_S >= until:
                     raise meaning.error from None
             finally:
                 if connection is not None:

@@ -7,7 +7,6 @@ generation leave, the idle ones at once and the others when they come back (deci
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 from math import ceil
 
@@ -61,7 +60,6 @@ class Pool:
         self._idle: list[Connection] = []
         """The one used last at the end: its backend has everything at hand (decision 0010)."""
         self._lent: dict[Connection, Hashable] = {}
-        self._lent_to: Counter[Hashable] = Counter()
         self._writers: InTurn[_Place] = InTurn()
         self._readers: InTurn[_Place] = InTurn()
         """Those who wait: for a connection that can write, or for any."""
@@ -130,11 +128,7 @@ class Pool:
 
     async def give(self, connection: Connection) -> None:
         """Give a connection back. It is closed and replaced unless it is as good as new."""
-        if connection in self._lent:
-            owner = self._lent.pop(connection)
-            self._lent_to[owner] -= 1
-            if not self._lent_to[owner]:
-                del self._lent_to[owner]
+        self._lent.pop(connection, None)
         is_current = self._is_open and connection.generation == self.generation
         if is_current and connection.is_usable:
             self._idle.append(connection)
@@ -179,7 +173,9 @@ class Pool:
     # Lending
 
     def _has_room(self, owner: Hashable) -> bool:
-        return owner is None or self._lent_to[owner] < self._owner_limit
+        if owner is None or len(self._lent) < self._owner_limit:
+            return True
+        return list(self._lent.values()).count(owner) < self._owner_limit
 
     def _taken(self, owner: Hashable, must_write: bool) -> Connection | None:
         """Take the idle connection that was used last among those that will do."""
@@ -187,13 +183,12 @@ class Pool:
             if self._idle[at].is_writable or not (must_write or self.has_writable()):
                 connection = self._idle.pop(at)
                 self._lent[connection] = owner
-                self._lent_to[owner] += 1
                 return connection
         return None
 
     def _serve(self) -> None:
         """Hand idle connections to those who wait and have not their share."""
-        while found := self._next():
+        while (self._writers or self._readers) and (found := self._next()):
             owner, place, must_write = found
             connection = None if place.done() else self._taken(owner, must_write)
             if connection is not None:

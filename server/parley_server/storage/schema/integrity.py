@@ -131,7 +131,7 @@ def examine(url: str) -> Report:
             ).fetchone()
             problems = []
             for rule in RULES:
-                broken = connection.execute(rule.query).fetchall()  # type: ignore[arg-type] # a constant
+                broken = connection.execute(rule.query).fetchall()
                 if broken:
                     problems.append(_problem(rule, broken))
     conversations, turns, messages = found or (0, 0, 0)
