@@ -22,17 +22,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Whose words a message holds.
+// Who wrote a message.
 type Role int32
 
 const (
-	// Not set. Never part of an answer.
+	// Not set. The server never returns it.
 	Role_ROLE_UNSPECIFIED Role = 0
 	// The caller.
 	Role_ROLE_USER Role = 1
 	// The agent.
 	Role_ROLE_ASSISTANT Role = 2
-	// Whoever runs the conversation: part of an imported conversation only.
+	// The application. Only imported conversations have such messages.
 	Role_ROLE_SYSTEM Role = 3
 )
 
@@ -83,15 +83,15 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 type FinishReason int32
 
 const (
-	// Not set. Never part of an answer that is complete.
+	// Not set: a user's message, or a turn without an answer.
 	FinishReason_FINISH_REASON_UNSPECIFIED FinishReason = 0
-	// The agent had said what it wanted to say.
+	// The agent finished its answer.
 	FinishReason_FINISH_REASON_STOP FinishReason = 1
-	// A limit was reached: the model's own, or Parley's on text or tool calls. The answer is cut there.
+	// The answer reached a limit: the model's, or Parley's limit on text or tool calls. It is cut there.
 	FinishReason_FINISH_REASON_LENGTH FinishReason = 2
-	// The turn was cancelled. The answer is what had been said until then, perhaps nothing.
+	// The turn was cancelled. The answer is the text written until then and may be empty.
 	FinishReason_FINISH_REASON_CANCELLED FinishReason = 3
-	// The provider held text back.
+	// The provider's content filter withheld text.
 	FinishReason_FINISH_REASON_CONTENT_FILTER FinishReason = 4
 )
 
@@ -140,20 +140,20 @@ func (FinishReason) EnumDescriptor() ([]byte, []int) {
 	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{1}
 }
 
-// Where a turn stands.
+// The state of a turn.
 type TurnState int32
 
 const (
-	// Not set. Never part of an answer.
+	// Not set. The server never returns it.
 	TurnState_TURN_STATE_UNSPECIFIED TurnState = 0
-	// An agent is at work on it.
+	// The agent is running.
 	TurnState_TURN_STATE_RUNNING TurnState = 1
-	// Answered, for good.
+	// The turn was answered. Final.
 	TurnState_TURN_STATE_COMPLETED TurnState = 2
-	// The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
-	// and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+	// The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
+	// newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
 	TurnState_TURN_STATE_FAILED TurnState = 3
-	// Stopped on request, for good; what had been said is the answer.
+	// The turn was stopped on request. Final. The answer is the text written until then.
 	TurnState_TURN_STATE_CANCELLED TurnState = 4
 )
 
@@ -204,23 +204,23 @@ func (TurnState) EnumDescriptor() ([]byte, []int) {
 
 // One immutable record of a conversation.
 //
-// A message never changes and never goes away while its conversation exists. Its place is its
-// sequence; times are shown for people and order nothing.
+// A message never changes and is never removed while its conversation exists. Only its sequence
+// determines its position; times are for people to read.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Place in the conversation: 1, 2, 3 … without gaps. The only order there is.
+	// Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order.
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Who speaks. Never ROLE_UNSPECIFIED in an answer.
+	// Who wrote the message. The server never returns ROLE_UNSPECIFIED.
 	Role Role `protobuf:"varint,2,opt,name=role,proto3,enum=parley.v1.Role" json:"role,omitempty"`
-	// The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+	// The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
 	Content string `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
-	// Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+	// Every tool call of this answer, in order, each with its result. Empty for a user's message.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// The turn that wrote this message, a UUID.
 	TurnId string `protobuf:"bytes,5,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
 	// When the database stored it.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// What the answer cost. Absent: unknown, or a user's message.
+	// The tokens that the answer used. Absent if unknown, and for a user's message.
 	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
 	// The model that wrote the answer, as its provider names it. Empty for a user's message.
 	Model string `protobuf:"bytes,8,opt,name=model,proto3" json:"model,omitempty"`
@@ -323,20 +323,22 @@ func (x *Message) GetFinishReason() FinishReason {
 	return FinishReason_FINISH_REASON_UNSPECIFIED
 }
 
-// One use of a tool, together with what came of it. A call without its result cannot be represented.
+// One use of a tool, with its result. A call without a result cannot be represented.
 type ToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The model's name for this call, unique within its turn.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The tool's name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+	// The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+	// says so.
 	Arguments string `protobuf:"bytes,3,opt,name=arguments,proto3" json:"arguments,omitempty"`
-	// What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+	// What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
 	Result string `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
-	// True: the tool failed, and the result says how.
+	// True if the tool failed; the result then describes the failure.
 	IsError bool `protobuf:"varint,5,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
-	// Which response of the model asked for it, from 1. Calls that share a step were asked for together.
+	// The number of the model response that requested the call, from 1. Calls with the same step were
+	// requested together.
 	Step          int32 `protobuf:"varint,6,opt,name=step,proto3" json:"step,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -414,16 +416,16 @@ func (x *ToolCall) GetStep() int32 {
 	return 0
 }
 
-// What a turn cost, in tokens, as the provider counted.
+// The tokens that a turn used, as the provider counted them.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens read by the model, over all its requests, cached ones included.
+	// Tokens read by the model in all requests of the turn, including cached ones.
 	InputTokens int64 `protobuf:"varint,1,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
 	// Tokens written by the model.
 	OutputTokens int64 `protobuf:"varint,2,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
-	// The part of input_tokens that the provider had cached.
+	// The part of input_tokens that came from the provider's cache.
 	CachedInputTokens int64 `protobuf:"varint,3,opt,name=cached_input_tokens,json=cachedInputTokens,proto3" json:"cached_input_tokens,omitempty"`
-	// How many times the model was asked.
+	// The number of requests to the model.
 	ModelRequests int32 `protobuf:"varint,4,opt,name=model_requests,json=modelRequests,proto3" json:"model_requests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -492,9 +494,9 @@ type Context struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sequence of the first message shown.
 	FirstSequence int64 `protobuf:"varint,1,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"`
-	// How many messages were shown, the turn's own one included.
+	// The number of messages shown, including the turn's own user message.
 	MessageCount int32 `protobuf:"varint,2,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`
-	// How many earlier messages were left out: older than the window, or never answered.
+	// The number of earlier messages left out because they are older than the window or were never answered.
 	OmittedCount  int64 `protobuf:"varint,3,opt,name=omitted_count,json=omittedCount,proto3" json:"omitted_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -551,22 +553,22 @@ func (x *Context) GetOmittedCount() int64 {
 	return 0
 }
 
-// An ordered list of messages of one owner.
+// An ordered list of messages that belongs to one owner.
 type Conversation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, a UUID.
+	// The conversation's id, a UUID.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// What to call it in a list: the first message's first 80 characters until it is set.
+	// A title for lists: the first 80 characters of the first message, until a title is set.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
-	// When it was created.
+	// When the conversation was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its newest turn began. Lists are ordered by it.
+	// When its newest turn began. ListConversations orders by it.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The sequence of its newest message.
 	LastSequence int64 `protobuf:"varint,5,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
-	// The newest message's first 200 characters.
+	// The first 200 characters of its newest message.
 	Preview string `protobuf:"bytes,6,opt,name=preview,proto3" json:"preview,omitempty"`
-	// The turn under way, a UUID. Empty: none.
+	// The open turn, a UUID. Empty if no turn is open.
 	OpenTurnId    string `protobuf:"bytes,7,opt,name=open_turn_id,json=openTurnId,proto3" json:"open_turn_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -651,38 +653,38 @@ func (x *Conversation) GetOpenTurnId() string {
 	return ""
 }
 
-// One user message and everything the agent answers to it.
+// One user message and the agent's answer to it.
 type Turn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, a UUID.
+	// The turn's id, a UUID.
 	TurnId string `protobuf:"bytes,1,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
 	// The conversation it belongs to, a UUID.
 	ConversationId string `protobuf:"bytes,2,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// The caller's key for it. Empty: it was given none.
+	// The caller's key for the turn. Empty if the caller gave none.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+	// The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
 	State TurnState `protobuf:"varint,4,opt,name=state,proto3,enum=parley.v1.TurnState" json:"state,omitempty"`
-	// How often the agent has been run for it, from 1.
+	// The number of attempts so far, from 1. Each attempt runs the agent once.
 	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The agent that the caller asked for. Empty: the default one.
+	// The agent that the caller asked for. Empty for the default agent.
 	Agent string `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
-	// The model that answered, as its provider names it. Empty: no answer yet.
+	// The model that answered, as its provider names it. Empty until there is an answer.
 	Model string `protobuf:"bytes,7,opt,name=model,proto3" json:"model,omitempty"`
 	// The sequence of its user message.
 	UserSequence int64 `protobuf:"varint,8,opt,name=user_sequence,json=userSequence,proto3" json:"user_sequence,omitempty"`
-	// The sequence of its answer. 0: no answer yet.
+	// The sequence of its answer. 0 until there is an answer.
 	ResponseSequence int64 `protobuf:"varint,9,opt,name=response_sequence,json=responseSequence,proto3" json:"response_sequence,omitempty"`
-	// Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+	// Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
 	FinishReason FinishReason `protobuf:"varint,10,opt,name=finish_reason,json=finishReason,proto3,enum=parley.v1.FinishReason" json:"finish_reason,omitempty"`
 	// Why the last attempt failed. ERROR_REASON_UNSPECIFIED unless state is TURN_STATE_FAILED.
 	ErrorReason ErrorReason `protobuf:"varint,11,opt,name=error_reason,json=errorReason,proto3,enum=parley.v1.ErrorReason" json:"error_reason,omitempty"`
-	// The same as a sentence of Parley's own; never a provider's text.
+	// A sentence that explains error_reason. Parley's words, never a provider's.
 	ErrorText string `protobuf:"bytes,12,opt,name=error_text,json=errorText,proto3" json:"error_text,omitempty"`
 	// When its user message was stored.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it ended. Absent: it runs.
+	// When the turn ended. Absent while it runs.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// What the answer cost. Absent: unknown.
+	// The tokens that the answer used. Absent if unknown.
 	Usage         *Usage `protobuf:"bytes,15,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,12 +26,12 @@ const (
 type OnBusy int32
 
 const (
-	// ON_BUSY_REJECT.
+	// Default. Same as ON_BUSY_REJECT.
 	OnBusy_ON_BUSY_UNSPECIFIED OnBusy = 0
-	// Answer ABORTED (TURN_IN_PROGRESS) at once.
+	// Fail with ABORTED (TURN_IN_PROGRESS) at once.
 	OnBusy_ON_BUSY_REJECT OnBusy = 1
-	// Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
-	// with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+	// Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
+	// the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
 	OnBusy_ON_BUSY_WAIT OnBusy = 2
 )
 
@@ -76,15 +76,16 @@ func (OnBusy) EnumDescriptor() ([]byte, []int) {
 	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{0}
 }
 
-// What becomes of a turn whose caller is gone.
+// What happens to a turn when its caller disconnects.
 type OnDisconnect int32
 
 const (
-	// ON_DISCONNECT_CANCEL.
+	// Default. Same as ON_DISCONNECT_CANCEL.
 	OnDisconnect_ON_DISCONNECT_UNSPECIFIED OnDisconnect = 0
-	// Stop the agent. The turn fails, and the same request id runs it again.
+	// Stop the agent. The turn fails; a call with the same request id runs it again.
 	OnDisconnect_ON_DISCONNECT_CANCEL OnDisconnect = 1
-	// Go on without the caller, up to the server's cap. The same request id gets the answer.
+	// Continue without the caller, up to the server's time limit. A call with the same request id returns the
+	// answer.
 	OnDisconnect_ON_DISCONNECT_CONTINUE OnDisconnect = 2
 )
 
@@ -133,11 +134,11 @@ func (OnDisconnect) EnumDescriptor() ([]byte, []int) {
 type Order int32
 
 const (
-	// ORDER_OLDEST_FIRST.
+	// Default. Same as ORDER_OLDEST_FIRST.
 	Order_ORDER_UNSPECIFIED Order = 0
-	// By rising sequence.
+	// By ascending sequence.
 	Order_ORDER_OLDEST_FIRST Order = 1
-	// By falling sequence.
+	// By descending sequence.
 	Order_ORDER_NEWEST_FIRST Order = 2
 )
 
@@ -182,28 +183,29 @@ func (Order) EnumDescriptor() ([]byte, []int) {
 	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{2}
 }
 
-// Asks for one turn.
+// Starts one turn.
 type ChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+	// Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-	// (1,024 to 921,600); not only white space, no NUL.
+	// Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+	// set (1,024 to 921,600). It must not be only white space and must not contain NUL.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-	// recommended. Empty: no retry safety.
+	// Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+	// recommended. Without it the call cannot be repeated safely.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-	// Without a conversation_id: no effect.
+	// Optional. If true and the caller has no conversation with this conversation_id, create one with that
+	// id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
 	AllowMissing bool `protobuf:"varint,4,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
-	// Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-	// or empty. At least 0. Absent: go on from whatever is there.
+	// Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+	// empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
 	ExpectedSequence *int64 `protobuf:"varint,5,opt,name=expected_sequence,json=expectedSequence,proto3,oneof" json:"expected_sequence,omitempty"`
-	// What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+	// Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
 	OnBusy OnBusy `protobuf:"varint,6,opt,name=on_busy,json=onBusy,proto3,enum=parley.v1.OnBusy" json:"on_busy,omitempty"`
-	// What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+	// Optional. What happens to the turn when the caller disconnects or the deadline passes.
+	// Default: ON_DISCONNECT_CANCEL.
 	OnDisconnect OnDisconnect `protobuf:"varint,7,opt,name=on_disconnect,json=onDisconnect,proto3,enum=parley.v1.OnDisconnect" json:"on_disconnect,omitempty"`
-	// A configured agent's name. Empty: the default one. A model cannot be named.
+	// Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
 	Agent         string `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -295,10 +297,10 @@ func (x *ChatRequest) GetAgent() string {
 	return ""
 }
 
-// A turn that was answered.
+// An answered turn.
 type ChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversation, a UUID; a new one's is made by the server.
+	// The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
 	// The turn, a UUID.
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
@@ -310,13 +312,14 @@ type ChatResponse struct {
 	UserSequence int64 `protobuf:"varint,5,opt,name=user_sequence,json=userSequence,proto3" json:"user_sequence,omitempty"`
 	// The sequence of the answer.
 	ResponseSequence int64 `protobuf:"varint,6,opt,name=response_sequence,json=responseSequence,proto3" json:"response_sequence,omitempty"`
-	// What it cost. Absent: unknown.
+	// The tokens that the turn used. Absent if unknown.
 	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
 	// The model that answered, as its provider names it.
 	Model string `protobuf:"bytes,8,opt,name=model,proto3" json:"model,omitempty"`
 	// Why the answer ended.
 	FinishReason FinishReason `protobuf:"varint,9,opt,name=finish_reason,json=finishReason,proto3,enum=parley.v1.FinishReason" json:"finish_reason,omitempty"`
-	// True: this turn had been answered before, and nothing ran. Every other field equals the first answer's.
+	// True if the turn had been answered before and no agent ran. All other fields equal those of the first
+	// response.
 	Replayed bool `protobuf:"varint,10,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	// The part of the conversation that the agent was shown.
 	Context       *Context `protobuf:"bytes,11,opt,name=context,proto3" json:"context,omitempty"`
@@ -436,16 +439,20 @@ type GetHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. A UUID.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages.
+	// Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+	// treated as 1,000. A page also ends at 1 MiB of messages.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+	// Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+	// Default: the first page.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Which end to begin at. Default: ORDER_OLDEST_FIRST.
+	// Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
 	Order Order `protobuf:"varint,4,opt,name=order,proto3,enum=parley.v1.Order" json:"order,omitempty"`
-	// Only messages with a higher sequence than this, in both orders. At least 0.
+	// Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+	// messages.
 	AfterSequence int64 `protobuf:"varint,5,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
-	// Never answer from a copy of the data older than this sequence. Above the conversation's last
-	// sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+	// Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+	// the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+	// (SEQUENCE_NOT_REACHED). Default: 0, no check.
 	MinSequence   int64 `protobuf:"varint,6,opt,name=min_sequence,json=minSequence,proto3" json:"min_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -526,11 +533,11 @@ func (x *GetHistoryRequest) GetMinSequence() int64 {
 // A page of messages.
 type GetHistoryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In the order asked for. Empty: there are no more.
+	// The messages, in the requested order. Empty if there are no more.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Asks for the next page. Empty: this was the last one.
+	// The page_token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The sequence of the conversation's newest message. 0: it has none.
+	// The sequence of the conversation's newest message. 0 if it has no messages.
 	LastSequence  int64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -590,9 +597,10 @@ func (x *GetHistoryResponse) GetLastSequence() int64 {
 // Asks for the caller's conversations.
 type ListConversationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at most. 0: 50. Above 1,000: 1,000.
+	// Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+	// are treated as 1,000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before. Empty: the first page.
+	// Optional. The previous page's next_page_token. Default: the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -645,9 +653,9 @@ func (x *ListConversationsRequest) GetPageToken() string {
 // A page of conversations.
 type ListConversationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The most recently active first.
+	// The conversations, the most recently active first.
 	Conversations []*Conversation `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
-	// Asks for the next page. Empty: this was the last one.
+	// The page_token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -697,14 +705,15 @@ func (x *ListConversationsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Names a turn: by conversation_id and turn_id, or by request_id alone.
+// Asks for a turn, either by conversation_id and turn_id or by request_id.
 type GetTurnRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn's conversation, a UUID. Goes with turn_id.
+	// Optional. The turn's conversation, a UUID. Required with turn_id.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// The turn, a UUID. Goes with conversation_id.
+	// Optional. The turn, a UUID. Required unless request_id is set.
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// The key that the turn was asked for with. Goes alone.
+	// Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+	// with conversation_id and turn_id.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -764,7 +773,7 @@ func (x *GetTurnRequest) GetRequestId() string {
 // A turn.
 type GetTurnResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn as it stands. An abandoned one is shown as failed.
+	// The turn. An abandoned turn is returned as TURN_STATE_FAILED.
 	Turn          *Turn `protobuf:"bytes,1,opt,name=turn,proto3" json:"turn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -807,14 +816,15 @@ func (x *GetTurnResponse) GetTurn() *Turn {
 	return nil
 }
 
-// Names a turn: by conversation_id and turn_id, or by request_id alone.
+// Asks to stop a turn, named either by conversation_id and turn_id or by request_id.
 type CancelTurnRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn's conversation, a UUID. Goes with turn_id.
+	// Optional. The turn's conversation, a UUID. Required with turn_id.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// The turn, a UUID. Goes with conversation_id.
+	// Optional. The turn, a UUID. Required unless request_id is set.
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// The key that the turn was asked for with. Goes alone.
+	// Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+	// with conversation_id and turn_id.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -871,11 +881,11 @@ func (x *CancelTurnRequest) GetRequestId() string {
 	return ""
 }
 
-// A turn that was asked to stop.
+// The turn that was to be stopped.
 type CancelTurnResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-	// been asked to stop and has not done so within 2 seconds.
+	// The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+	// that the cancellation is recorded and the turn has not ended within 2 seconds.
 	Turn          *Turn `protobuf:"bytes,1,opt,name=turn,proto3" json:"turn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -918,15 +928,15 @@ func (x *CancelTurnResponse) GetTurn() *Turn {
 	return nil
 }
 
-// Asks for one turn as a stream.
+// Starts or follows one turn as a stream.
 type StreamChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn. Required.
+	// Required. The turn.
 	Chat *ChatRequest `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
-	// attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-	// events come from the first one on.
+	// Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+	// received. If another attempt is running, the stream starts with that attempt's first event.
 	AfterAttempt int32 `protobuf:"varint,2,opt,name=after_attempt,json=afterAttempt,proto3" json:"after_attempt,omitempty"`
-	// index of the last text or tool-call event seen. At least 0. Absent: none was.
+	// Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
 	AfterIndex    *int64 `protobuf:"varint,3,opt,name=after_index,json=afterIndex,proto3,oneof" json:"after_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -983,14 +993,14 @@ func (x *StreamChatRequest) GetAfterIndex() int64 {
 	return 0
 }
 
-// A piece of a turn under way.
+// One event of a turn.
 type StreamChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before.
+	// The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call.
 	Attempt int32 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The event's place within its attempt, from 0. Absent on started and completed.
+	// The event's position within its attempt, from 0. Absent on started and completed.
 	Index *int64 `protobuf:"varint,2,opt,name=index,proto3,oneof" json:"index,omitempty"`
-	// What happened.
+	// The event.
 	//
 	// Types that are valid to be assigned to Event:
 	//
@@ -1095,7 +1105,7 @@ type isStreamChatResponse_Event interface {
 }
 
 type StreamChatResponse_Started struct {
-	// First on every call to a turn that runs.
+	// The first event of every call whose turn is running.
 	Started *TurnStarted `protobuf:"bytes,3,opt,name=started,proto3,oneof"`
 }
 
@@ -1110,8 +1120,8 @@ type StreamChatResponse_ToolCall struct {
 }
 
 type StreamChatResponse_Completed struct {
-	// Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-	// the last ones may come only here.
+	// The last event. Its response and tool_calls are the answer and replace what the caller collected from
+	// the events before: the end of the text may arrive only here.
 	Completed *ChatResponse `protobuf:"bytes,6,opt,name=completed,proto3,oneof"`
 }
 
@@ -1123,7 +1133,7 @@ func (*StreamChatResponse_ToolCall) isStreamChatResponse_Event() {}
 
 func (*StreamChatResponse_Completed) isStreamChatResponse_Event() {}
 
-// Says which turn a stream is about.
+// Identifies the turn of a stream.
 type TurnStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The conversation, a UUID.
@@ -1190,7 +1200,7 @@ func (x *TurnStarted) GetUserSequence() int64 {
 // A piece of an answer's text.
 type TextChunk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The piece. Never empty.
+	// The text. Never empty.
 	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1238,10 +1248,10 @@ type WatchConversationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. A UUID.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// Only messages with a higher sequence. At least 0. 0: from the beginning.
+	// Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages.
 	AfterSequence int64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
-	// Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-	// have them.
+	// Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+	// started by StreamChat have such events. Default: false.
 	IncludeEvents bool `protobuf:"varint,3,opt,name=include_events,json=includeEvents,proto3" json:"include_events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1298,10 +1308,10 @@ func (x *WatchConversationRequest) GetIncludeEvents() bool {
 	return false
 }
 
-// Something that happened in a conversation.
+// One change of a conversation.
 type WatchConversationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What happened.
+	// The change.
 	//
 	// Types that are valid to be assigned to Update:
 	//
@@ -1397,17 +1407,17 @@ type WatchConversationResponse_Message struct {
 }
 
 type WatchConversationResponse_Turn struct {
-	// A turn whose state changed. States between two updates may be skipped.
+	// A turn whose state changed. Intermediate states may be skipped.
 	Turn *Turn `protobuf:"bytes,2,opt,name=turn,proto3,oneof"`
 }
 
 type WatchConversationResponse_Event struct {
-	// A piece of the open turn, if include_events is set. Never completed: the message says that.
+	// An event of the open turn, if include_events is set. Never completed: message reports the answer.
 	Event *StreamChatResponse `protobuf:"bytes,3,opt,name=event,proto3,oneof"`
 }
 
 type WatchConversationResponse_Progress struct {
-	// Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+	// All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
 	Progress *WatchProgress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
 }
 
@@ -1419,7 +1429,7 @@ func (*WatchConversationResponse_Event) isWatchConversationResponse_Update() {}
 
 func (*WatchConversationResponse_Progress) isWatchConversationResponse_Update() {}
 
-// How far a watch has come.
+// The progress of a watch.
 type WatchProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sequence of the last message delivered.

@@ -32,69 +32,74 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Conversations between callers and agents, kept.
+// Stores conversations between callers and agents, and runs their turns.
 //
-// Every call carries the metadata "authorization: Bearer <JWT>". The owner of everything it reads and
-// writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-// user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-// ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-// that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+// Every call must carry the metadata "authorization: Bearer <JWT>". A call reads and writes only what
+// the token's user owns within the token's tenant.
 //
-// Besides the errors listed with each RPC, any
-// call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-// RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-// or INTERNAL. See ErrorReason for what each of them asks of a caller.
+// A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+// that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+// is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+// ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+// own scope as well. No other metadata identifies the caller.
+//
+// Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+// (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+// KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
 type ConversationServiceClient interface {
-	// One turn, answered whole. Scope: parley.write.
+	// Runs one turn and returns the whole answer. Scope: parley.write.
 	//
-	// OK means that the message and its answer are stored for good. With a request_id the call may be sent
-	// again as often as one likes: the turn is made once, and its answer is replayed.
+	// OK means that the message and its answer are stored permanently. A call with a request_id can be
+	// repeated safely: the turn is made once, and later calls return the same answer.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
 	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
 	// ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
 	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
 	Chat(ctx context.Context, in *ChatRequest, opts ...grpc.CallOption) (*ChatResponse, error)
-	// The same turn as Chat, as it comes. Scope: parley.write.
+	// Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
 	//
-	// The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-	// any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-	// worker dies takes the turn over by itself, as long as the turn has an attempt left.
+	// A second call with the same request_id and arguments attaches to the turn while it runs, on any
+	// worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+	// dies, an attached stream takes the turn over, as long as the turn has an attempt left.
 	//
-	// A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+	// A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
 	//
-	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-	// send the call again.
+	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+	// answer: send the call again.
 	StreamChat(ctx context.Context, in *StreamChatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamChatResponse], error)
-	// Messages of one conversation, a page at a time. Scope: parley.read.
+	// Returns the messages of one conversation, page by page. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
 	// INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
 	GetHistory(ctx context.Context, in *GetHistoryRequest, opts ...grpc.CallOption) (*GetHistoryResponse, error)
-	// The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+	// Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
 	//
-	// A conversation that becomes active while pages are read moves to the front and may be missing from
-	// later pages; none appears twice.
+	// A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+	// miss it. No conversation appears twice.
 	//
 	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
 	ListConversations(ctx context.Context, in *ListConversationsRequest, opts ...grpc.CallOption) (*ListConversationsResponse, error)
-	// Where a turn stands. Scope: parley.read.
+	// Returns the state of a turn. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	GetTurn(ctx context.Context, in *GetTurnRequest, opts ...grpc.CallOption) (*GetTurnResponse, error)
-	// Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+	// Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
 	//
-	// From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-	// then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-	// before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-	// died, what a stream had stored is kept; of one without a stream, nothing.
+	// The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+	// that has already ended does not change. Once the request is recorded it holds: if anything ends the
+	// turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+	// If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+	// by Chat it is empty.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	CancelTurn(ctx context.Context, in *CancelTurnRequest, opts ...grpc.CallOption) (*CancelTurnResponse, error)
-	// Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+	// Streams the messages and turn states of one conversation: first what is stored, then what is new.
+	// Scope: parley.read.
 	//
-	// Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-	// is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+	// Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+	// nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+	// set to the last sequence delivered.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
 	// (WATCH_EXPIRED, WORKER_DRAINED).
@@ -201,69 +206,74 @@ type ConversationService_WatchConversationClient = grpc.ServerStreamingClient[Wa
 // All implementations must embed UnimplementedConversationServiceServer
 // for forward compatibility.
 //
-// Conversations between callers and agents, kept.
+// Stores conversations between callers and agents, and runs their turns.
 //
-// Every call carries the metadata "authorization: Bearer <JWT>". The owner of everything it reads and
-// writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-// user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-// ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-// that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+// Every call must carry the metadata "authorization: Bearer <JWT>". A call reads and writes only what
+// the token's user owns within the token's tenant.
 //
-// Besides the errors listed with each RPC, any
-// call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-// RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-// or INTERNAL. See ErrorReason for what each of them asks of a caller.
+// A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+// that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+// is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+// ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+// own scope as well. No other metadata identifies the caller.
+//
+// Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+// (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+// KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
 type ConversationServiceServer interface {
-	// One turn, answered whole. Scope: parley.write.
+	// Runs one turn and returns the whole answer. Scope: parley.write.
 	//
-	// OK means that the message and its answer are stored for good. With a request_id the call may be sent
-	// again as often as one likes: the turn is made once, and its answer is replayed.
+	// OK means that the message and its answer are stored permanently. A call with a request_id can be
+	// repeated safely: the turn is made once, and later calls return the same answer.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
 	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
 	// ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
 	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
 	Chat(context.Context, *ChatRequest) (*ChatResponse, error)
-	// The same turn as Chat, as it comes. Scope: parley.write.
+	// Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
 	//
-	// The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-	// any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-	// worker dies takes the turn over by itself, as long as the turn has an attempt left.
+	// A second call with the same request_id and arguments attaches to the turn while it runs, on any
+	// worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+	// dies, an attached stream takes the turn over, as long as the turn has an attempt left.
 	//
-	// A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+	// A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
 	//
-	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-	// send the call again.
+	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+	// answer: send the call again.
 	StreamChat(*StreamChatRequest, grpc.ServerStreamingServer[StreamChatResponse]) error
-	// Messages of one conversation, a page at a time. Scope: parley.read.
+	// Returns the messages of one conversation, page by page. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
 	// INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
 	GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error)
-	// The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+	// Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
 	//
-	// A conversation that becomes active while pages are read moves to the front and may be missing from
-	// later pages; none appears twice.
+	// A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+	// miss it. No conversation appears twice.
 	//
 	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
 	ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error)
-	// Where a turn stands. Scope: parley.read.
+	// Returns the state of a turn. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	GetTurn(context.Context, *GetTurnRequest) (*GetTurnResponse, error)
-	// Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+	// Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
 	//
-	// From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-	// then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-	// before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-	// died, what a stream had stored is kept; of one without a stream, nothing.
+	// The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+	// that has already ended does not change. Once the request is recorded it holds: if anything ends the
+	// turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+	// If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+	// by Chat it is empty.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	CancelTurn(context.Context, *CancelTurnRequest) (*CancelTurnResponse, error)
-	// Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+	// Streams the messages and turn states of one conversation: first what is stored, then what is new.
+	// Scope: parley.read.
 	//
-	// Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-	// is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+	// Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+	// nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+	// set to the last sequence delivered.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
 	// (WATCH_EXPIRED, WORKER_DRAINED).

@@ -28,25 +28,25 @@ class _Role:
 class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    """Not set. Never part of an answer."""
+    """Not set. The server never returns it."""
     ROLE_USER: _Role.ValueType  # 1
     """The caller."""
     ROLE_ASSISTANT: _Role.ValueType  # 2
     """The agent."""
     ROLE_SYSTEM: _Role.ValueType  # 3
-    """Whoever runs the conversation: part of an imported conversation only."""
+    """The application. Only imported conversations have such messages."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """Whose words a message holds."""
+    """Who wrote a message."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
-"""Not set. Never part of an answer."""
+"""Not set. The server never returns it."""
 ROLE_USER: Role.ValueType  # 1
 """The caller."""
 ROLE_ASSISTANT: Role.ValueType  # 2
 """The agent."""
 ROLE_SYSTEM: Role.ValueType  # 3
-"""Whoever runs the conversation: part of an imported conversation only."""
+"""The application. Only imported conversations have such messages."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _FinishReason:
@@ -56,29 +56,29 @@ class _FinishReason:
 class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
-    """Not set. Never part of an answer that is complete."""
+    """Not set: a user's message, or a turn without an answer."""
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """The agent had said what it wanted to say."""
+    """The agent finished its answer."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """A limit was reached: the model's own, or Parley's on text or tool calls. The answer is cut there."""
+    """The answer reached a limit: the model's, or Parley's limit on text or tool calls. It is cut there."""
     FINISH_REASON_CANCELLED: _FinishReason.ValueType  # 3
-    """The turn was cancelled. The answer is what had been said until then, perhaps nothing."""
+    """The turn was cancelled. The answer is the text written until then and may be empty."""
     FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 4
-    """The provider held text back."""
+    """The provider's content filter withheld text."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why an answer ended."""
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
-"""Not set. Never part of an answer that is complete."""
+"""Not set: a user's message, or a turn without an answer."""
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""The agent had said what it wanted to say."""
+"""The agent finished its answer."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""A limit was reached: the model's own, or Parley's on text or tool calls. The answer is cut there."""
+"""The answer reached a limit: the model's, or Parley's limit on text or tool calls. It is cut there."""
 FINISH_REASON_CANCELLED: FinishReason.ValueType  # 3
-"""The turn was cancelled. The answer is what had been said until then, perhaps nothing."""
+"""The turn was cancelled. The answer is the text written until then and may be empty."""
 FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 4
-"""The provider held text back."""
+"""The provider's content filter withheld text."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 class _TurnState:
@@ -88,41 +88,41 @@ class _TurnState:
 class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TURN_STATE_UNSPECIFIED: _TurnState.ValueType  # 0
-    """Not set. Never part of an answer."""
+    """Not set. The server never returns it."""
     TURN_STATE_RUNNING: _TurnState.ValueType  # 1
-    """An agent is at work on it."""
+    """The agent is running."""
     TURN_STATE_COMPLETED: _TurnState.ValueType  # 2
-    """Answered, for good."""
+    """The turn was answered. Final."""
     TURN_STATE_FAILED: _TurnState.ValueType  # 3
-    """The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
-    and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+    """The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
+    newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
     """
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 4
-    """Stopped on request, for good; what had been said is the answer."""
+    """The turn was stopped on request. Final. The answer is the text written until then."""
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
-    """Where a turn stands."""
+    """The state of a turn."""
 
 TURN_STATE_UNSPECIFIED: TurnState.ValueType  # 0
-"""Not set. Never part of an answer."""
+"""Not set. The server never returns it."""
 TURN_STATE_RUNNING: TurnState.ValueType  # 1
-"""An agent is at work on it."""
+"""The agent is running."""
 TURN_STATE_COMPLETED: TurnState.ValueType  # 2
-"""Answered, for good."""
+"""The turn was answered. Final."""
 TURN_STATE_FAILED: TurnState.ValueType  # 3
-"""The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
-and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+"""The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
+newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
 """
 TURN_STATE_CANCELLED: TurnState.ValueType  # 4
-"""Stopped on request, for good; what had been said is the answer."""
+"""The turn was stopped on request. Final. The answer is the text written until then."""
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
     """One immutable record of a conversation.
 
-    A message never changes and never goes away while its conversation exists. Its place is its
-    sequence; times are shown for people and order nothing.
+    A message never changes and is never removed while its conversation exists. Only its sequence
+    determines its position; times are for people to read.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -137,11 +137,11 @@ class Message(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Place in the conversation: 1, 2, 3 … without gaps. The only order there is."""
+    """Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order."""
     role: Global___Role.ValueType
-    """Who speaks. Never ROLE_UNSPECIFIED in an answer."""
+    """Who wrote the message. The server never returns ROLE_UNSPECIFIED."""
     content: _builtins.str
-    """The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144."""
+    """The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144."""
     turn_id: _builtins.str
     """The turn that wrote this message, a UUID."""
     model: _builtins.str
@@ -150,7 +150,7 @@ class Message(_message.Message):
     """Why the answer ended. FINISH_REASON_UNSPECIFIED for a user's message."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """Every tool call made for this answer, in order, each with its result. Empty for a user's message."""
+        """Every tool call of this answer, in order, each with its result. Empty for a user's message."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -158,7 +158,7 @@ class Message(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What the answer cost. Absent: unknown, or a user's message."""
+        """The tokens that the answer used. Absent if unknown, and for a user's message."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
-    """One use of a tool, together with what came of it. A call without its result cannot be represented."""
+    """One use of a tool, with its result. A call without a result cannot be represented."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -198,13 +198,17 @@ class ToolCall(_message.Message):
     name: _builtins.str
     """The tool's name."""
     arguments: _builtins.str
-    """The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so."""
+    """The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+    says so.
+    """
     result: _builtins.str
-    """What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark."""
+    """What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark."""
     is_error: _builtins.bool
-    """True: the tool failed, and the result says how."""
+    """True if the tool failed; the result then describes the failure."""
     step: _builtins.int
-    """Which response of the model asked for it, from 1. Calls that share a step were asked for together."""
+    """The number of the model response that requested the call, from 1. Calls with the same step were
+    requested together.
+    """
     def __init__(
         self,
         *,
@@ -225,7 +229,7 @@ Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """What a turn cost, in tokens, as the provider counted."""
+    """The tokens that a turn used, as the provider counted them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -234,13 +238,13 @@ class Usage(_message.Message):
     CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
-    """Tokens read by the model, over all its requests, cached ones included."""
+    """Tokens read by the model in all requests of the turn, including cached ones."""
     output_tokens: _builtins.int
     """Tokens written by the model."""
     cached_input_tokens: _builtins.int
-    """The part of input_tokens that the provider had cached."""
+    """The part of input_tokens that came from the provider's cache."""
     model_requests: _builtins.int
-    """How many times the model was asked."""
+    """The number of requests to the model."""
     def __init__(
         self,
         *,
@@ -269,9 +273,9 @@ class Context(_message.Message):
     first_sequence: _builtins.int
     """The sequence of the first message shown."""
     message_count: _builtins.int
-    """How many messages were shown, the turn's own one included."""
+    """The number of messages shown, including the turn's own user message."""
     omitted_count: _builtins.int
-    """How many earlier messages were left out: older than the window, or never answered."""
+    """The number of earlier messages left out because they are older than the window or were never answered."""
     def __init__(
         self,
         *,
@@ -289,7 +293,7 @@ Global___Context: _TypeAlias = Context  # noqa: Y015
 
 @_typing.final
 class Conversation(_message.Message):
-    """An ordered list of messages of one owner."""
+    """An ordered list of messages that belongs to one owner."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -301,22 +305,22 @@ class Conversation(_message.Message):
     PREVIEW_FIELD_NUMBER: _builtins.int
     OPEN_TURN_ID_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
-    """Its name, a UUID."""
+    """The conversation's id, a UUID."""
     title: _builtins.str
-    """What to call it in a list: the first message's first 80 characters until it is set."""
+    """A title for lists: the first 80 characters of the first message, until a title is set."""
     last_sequence: _builtins.int
     """The sequence of its newest message."""
     preview: _builtins.str
-    """The newest message's first 200 characters."""
+    """The first 200 characters of its newest message."""
     open_turn_id: _builtins.str
-    """The turn under way, a UUID. Empty: none."""
+    """The open turn, a UUID. Empty if no turn is open."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was created."""
+        """When the conversation was created."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its newest turn began. Lists are ordered by it."""
+        """When its newest turn began. ListConversations orders by it."""
 
     def __init__(
         self,
@@ -339,7 +343,7 @@ Global___Conversation: _TypeAlias = Conversation  # noqa: Y015
 
 @_typing.final
 class Turn(_message.Message):
-    """One user message and everything the agent answers to it."""
+    """One user message and the agent's answer to it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -359,40 +363,40 @@ class Turn(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
-    """Its name, a UUID."""
+    """The turn's id, a UUID."""
     conversation_id: _builtins.str
     """The conversation it belongs to, a UUID."""
     request_id: _builtins.str
-    """The caller's key for it. Empty: it was given none."""
+    """The caller's key for the turn. Empty if the caller gave none."""
     state: Global___TurnState.ValueType
-    """Where it stands. Never TURN_STATE_UNSPECIFIED in an answer."""
+    """The turn's state. The server never returns TURN_STATE_UNSPECIFIED."""
     attempt: _builtins.int
-    """How often the agent has been run for it, from 1."""
+    """The number of attempts so far, from 1. Each attempt runs the agent once."""
     agent: _builtins.str
-    """The agent that the caller asked for. Empty: the default one."""
+    """The agent that the caller asked for. Empty for the default agent."""
     model: _builtins.str
-    """The model that answered, as its provider names it. Empty: no answer yet."""
+    """The model that answered, as its provider names it. Empty until there is an answer."""
     user_sequence: _builtins.int
     """The sequence of its user message."""
     response_sequence: _builtins.int
-    """The sequence of its answer. 0: no answer yet."""
+    """The sequence of its answer. 0 until there is an answer."""
     finish_reason: Global___FinishReason.ValueType
-    """Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet."""
+    """Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer."""
     error_reason: _error_reason_pb2.ErrorReason.ValueType
     """Why the last attempt failed. ERROR_REASON_UNSPECIFIED unless state is TURN_STATE_FAILED."""
     error_text: _builtins.str
-    """The same as a sentence of Parley's own; never a provider's text."""
+    """A sentence that explains error_reason. Parley's words, never a provider's."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When its user message was stored."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended. Absent: it runs."""
+        """When the turn ended. Absent while it runs."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What the answer cost. Absent: unknown."""
+        """The tokens that the answer used. Absent if unknown."""
 
     def __init__(
         self,

@@ -27,24 +27,24 @@ class _OnBusy:
 class _OnBusyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnBusy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ON_BUSY_UNSPECIFIED: _OnBusy.ValueType  # 0
-    """ON_BUSY_REJECT."""
+    """Default. Same as ON_BUSY_REJECT."""
     ON_BUSY_REJECT: _OnBusy.ValueType  # 1
-    """Answer ABORTED (TURN_IN_PROGRESS) at once."""
+    """Fail with ABORTED (TURN_IN_PROGRESS) at once."""
     ON_BUSY_WAIT: _OnBusy.ValueType  # 2
-    """Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
-    with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+    """Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
+    the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
     """
 
 class OnBusy(_OnBusy, metaclass=_OnBusyEnumTypeWrapper):
     """What to do while another turn of the conversation is open."""
 
 ON_BUSY_UNSPECIFIED: OnBusy.ValueType  # 0
-"""ON_BUSY_REJECT."""
+"""Default. Same as ON_BUSY_REJECT."""
 ON_BUSY_REJECT: OnBusy.ValueType  # 1
-"""Answer ABORTED (TURN_IN_PROGRESS) at once."""
+"""Fail with ABORTED (TURN_IN_PROGRESS) at once."""
 ON_BUSY_WAIT: OnBusy.ValueType  # 2
-"""Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
-with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+"""Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
+the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
 """
 Global___OnBusy: _TypeAlias = OnBusy  # noqa: Y015
 
@@ -55,21 +55,25 @@ class _OnDisconnect:
 class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDisconnect.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
-    """ON_DISCONNECT_CANCEL."""
+    """Default. Same as ON_DISCONNECT_CANCEL."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """Stop the agent. The turn fails, and the same request id runs it again."""
+    """Stop the agent. The turn fails; a call with the same request id runs it again."""
     ON_DISCONNECT_CONTINUE: _OnDisconnect.ValueType  # 2
-    """Go on without the caller, up to the server's cap. The same request id gets the answer."""
+    """Continue without the caller, up to the server's time limit. A call with the same request id returns the
+    answer.
+    """
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
-    """What becomes of a turn whose caller is gone."""
+    """What happens to a turn when its caller disconnects."""
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
-"""ON_DISCONNECT_CANCEL."""
+"""Default. Same as ON_DISCONNECT_CANCEL."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""Stop the agent. The turn fails, and the same request id runs it again."""
+"""Stop the agent. The turn fails; a call with the same request id runs it again."""
 ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 2
-"""Go on without the caller, up to the server's cap. The same request id gets the answer."""
+"""Continue without the caller, up to the server's time limit. A call with the same request id returns the
+answer.
+"""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 class _Order:
@@ -79,26 +83,26 @@ class _Order:
 class _OrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Order.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ORDER_UNSPECIFIED: _Order.ValueType  # 0
-    """ORDER_OLDEST_FIRST."""
+    """Default. Same as ORDER_OLDEST_FIRST."""
     ORDER_OLDEST_FIRST: _Order.ValueType  # 1
-    """By rising sequence."""
+    """By ascending sequence."""
     ORDER_NEWEST_FIRST: _Order.ValueType  # 2
-    """By falling sequence."""
+    """By descending sequence."""
 
 class Order(_Order, metaclass=_OrderEnumTypeWrapper):
     """The order of a list of messages."""
 
 ORDER_UNSPECIFIED: Order.ValueType  # 0
-"""ORDER_OLDEST_FIRST."""
+"""Default. Same as ORDER_OLDEST_FIRST."""
 ORDER_OLDEST_FIRST: Order.ValueType  # 1
-"""By rising sequence."""
+"""By ascending sequence."""
 ORDER_NEWEST_FIRST: Order.ValueType  # 2
-"""By falling sequence."""
+"""By descending sequence."""
 Global___Order: _TypeAlias = Order  # noqa: Y015
 
 @_typing.final
 class ChatRequest(_message.Message):
-    """Asks for one turn."""
+    """Starts one turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,29 +115,31 @@ class ChatRequest(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
-    """The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one."""
+    """Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation."""
     message: _builtins.str
-    """What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-    (1,024 to 921,600); not only white space, no NUL.
+    """Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+    set (1,024 to 921,600). It must not be only white space and must not contain NUL.
     """
     request_id: _builtins.str
-    """The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-    recommended. Empty: no retry safety.
+    """Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+    recommended. Without it the call cannot be repeated safely.
     """
     allow_missing: _builtins.bool
-    """With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-    Without a conversation_id: no effect.
+    """Optional. If true and the caller has no conversation with this conversation_id, create one with that
+    id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
     """
     expected_sequence: _builtins.int
-    """Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-    or empty. At least 0. Absent: go on from whatever is there.
+    """Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+    empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
     """
     on_busy: Global___OnBusy.ValueType
-    """What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT."""
+    """Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT."""
     on_disconnect: Global___OnDisconnect.ValueType
-    """What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL."""
+    """Optional. What happens to the turn when the caller disconnects or the deadline passes.
+    Default: ON_DISCONNECT_CANCEL.
+    """
     agent: _builtins.str
-    """A configured agent's name. Empty: the default one. A model cannot be named."""
+    """Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent."""
     def __init__(
         self,
         *,
@@ -158,7 +164,7 @@ Global___ChatRequest: _TypeAlias = ChatRequest  # noqa: Y015
 
 @_typing.final
 class ChatResponse(_message.Message):
-    """A turn that was answered."""
+    """An answered turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -174,7 +180,7 @@ class ChatResponse(_message.Message):
     REPLAYED_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
-    """The conversation, a UUID; a new one's is made by the server."""
+    """The conversation, a UUID. The server chooses it for a new conversation, unless the request named one."""
     turn_id: _builtins.str
     """The turn, a UUID."""
     response: _builtins.str
@@ -188,14 +194,16 @@ class ChatResponse(_message.Message):
     finish_reason: _conversation_pb2.FinishReason.ValueType
     """Why the answer ended."""
     replayed: _builtins.bool
-    """True: this turn had been answered before, and nothing ran. Every other field equals the first answer's."""
+    """True if the turn had been answered before and no agent ran. All other fields equal those of the first
+    response.
+    """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.ToolCall]:
         """Every tool call of the turn, in order, each with its result."""
 
     @_builtins.property
     def usage(self) -> _conversation_pb2.Usage:
-        """What it cost. Absent: unknown."""
+        """The tokens that the turn used. Absent if unknown."""
 
     @_builtins.property
     def context(self) -> _conversation_pb2.Context:
@@ -239,16 +247,23 @@ class GetHistoryRequest(_message.Message):
     conversation_id: _builtins.str
     """Required. A UUID."""
     page_size: _builtins.int
-    """How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages."""
+    """Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+    treated as 1,000. A page also ends at 1 MiB of messages.
+    """
     page_token: _builtins.str
-    """next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page."""
+    """Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+    Default: the first page.
+    """
     order: Global___Order.ValueType
-    """Which end to begin at. Default: ORDER_OLDEST_FIRST."""
+    """Optional. The order of the messages. Default: ORDER_OLDEST_FIRST."""
     after_sequence: _builtins.int
-    """Only messages with a higher sequence than this, in both orders. At least 0."""
+    """Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+    messages.
+    """
     min_sequence: _builtins.int
-    """Never answer from a copy of the data older than this sequence. Above the conversation's last
-    sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+    """Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+    the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+    (SEQUENCE_NOT_REACHED). Default: 0, no check.
     """
     def __init__(
         self,
@@ -278,12 +293,12 @@ class GetHistoryResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page. Empty: this was the last one."""
+    """The page_token for the next page. Empty on the last page."""
     last_sequence: _builtins.int
-    """The sequence of the conversation's newest message. 0: it has none."""
+    """The sequence of the conversation's newest message. 0 if it has no messages."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Message]:
-        """In the order asked for. Empty: there are no more."""
+        """The messages, in the requested order. Empty if there are no more."""
 
     def __init__(
         self,
@@ -309,9 +324,11 @@ class ListConversationsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most. 0: 50. Above 1,000: 1,000."""
+    """Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+    are treated as 1,000.
+    """
     page_token: _builtins.str
-    """next_page_token of the page before. Empty: the first page."""
+    """Optional. The previous page's next_page_token. Default: the first page."""
     def __init__(
         self,
         *,
@@ -335,10 +352,10 @@ class ListConversationsResponse(_message.Message):
     CONVERSATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page. Empty: this was the last one."""
+    """The page_token for the next page. Empty on the last page."""
     @_builtins.property
     def conversations(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Conversation]:
-        """The most recently active first."""
+        """The conversations, the most recently active first."""
 
     def __init__(
         self,
@@ -356,7 +373,7 @@ Global___ListConversationsResponse: _TypeAlias = ListConversationsResponse  # no
 
 @_typing.final
 class GetTurnRequest(_message.Message):
-    """Names a turn: by conversation_id and turn_id, or by request_id alone."""
+    """Asks for a turn, either by conversation_id and turn_id or by request_id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,11 +381,13 @@ class GetTurnRequest(_message.Message):
     TURN_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
-    """The turn's conversation, a UUID. Goes with turn_id."""
+    """Optional. The turn's conversation, a UUID. Required with turn_id."""
     turn_id: _builtins.str
-    """The turn, a UUID. Goes with conversation_id."""
+    """Optional. The turn, a UUID. Required unless request_id is set."""
     request_id: _builtins.str
-    """The key that the turn was asked for with. Goes alone."""
+    """Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+    with conversation_id and turn_id.
+    """
     def __init__(
         self,
         *,
@@ -393,7 +412,7 @@ class GetTurnResponse(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def turn(self) -> _conversation_pb2.Turn:
-        """The turn as it stands. An abandoned one is shown as failed."""
+        """The turn. An abandoned turn is returned as TURN_STATE_FAILED."""
 
     def __init__(
         self,
@@ -410,7 +429,7 @@ Global___GetTurnResponse: _TypeAlias = GetTurnResponse  # noqa: Y015
 
 @_typing.final
 class CancelTurnRequest(_message.Message):
-    """Names a turn: by conversation_id and turn_id, or by request_id alone."""
+    """Asks to stop a turn, named either by conversation_id and turn_id or by request_id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -418,11 +437,13 @@ class CancelTurnRequest(_message.Message):
     TURN_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
-    """The turn's conversation, a UUID. Goes with turn_id."""
+    """Optional. The turn's conversation, a UUID. Required with turn_id."""
     turn_id: _builtins.str
-    """The turn, a UUID. Goes with conversation_id."""
+    """Optional. The turn, a UUID. Required unless request_id is set."""
     request_id: _builtins.str
-    """The key that the turn was asked for with. Goes alone."""
+    """Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+    with conversation_id and turn_id.
+    """
     def __init__(
         self,
         *,
@@ -440,15 +461,15 @@ Global___CancelTurnRequest: _TypeAlias = CancelTurnRequest  # noqa: Y015
 
 @_typing.final
 class CancelTurnResponse(_message.Message):
-    """A turn that was asked to stop."""
+    """The turn that was to be stopped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TURN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def turn(self) -> _conversation_pb2.Turn:
-        """The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-        been asked to stop and has not done so within 2 seconds.
+        """The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+        that the cancellation is recorded and the turn has not ended within 2 seconds.
         """
 
     def __init__(
@@ -466,7 +487,7 @@ Global___CancelTurnResponse: _TypeAlias = CancelTurnResponse  # noqa: Y015
 
 @_typing.final
 class StreamChatRequest(_message.Message):
-    """Asks for one turn as a stream."""
+    """Starts or follows one turn as a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -474,14 +495,14 @@ class StreamChatRequest(_message.Message):
     AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
     AFTER_INDEX_FIELD_NUMBER: _builtins.int
     after_attempt: _builtins.int
-    """attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-    events come from the first one on.
+    """Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+    received. If another attempt is running, the stream starts with that attempt's first event.
     """
     after_index: _builtins.int
-    """index of the last text or tool-call event seen. At least 0. Absent: none was."""
+    """Optional. The index of the last text or tool-call event received, at least 0. Default: none was received."""
     @_builtins.property
     def chat(self) -> Global___ChatRequest:
-        """The turn. Required."""
+        """Required. The turn."""
 
     def __init__(
         self,
@@ -502,7 +523,7 @@ Global___StreamChatRequest: _TypeAlias = StreamChatRequest  # noqa: Y015
 
 @_typing.final
 class StreamChatResponse(_message.Message):
-    """A piece of a turn under way."""
+    """One event of a turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -513,12 +534,12 @@ class StreamChatResponse(_message.Message):
     TOOL_CALL_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
-    """Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before."""
+    """The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call."""
     index: _builtins.int
-    """The event's place within its attempt, from 0. Absent on started and completed."""
+    """The event's position within its attempt, from 0. Absent on started and completed."""
     @_builtins.property
     def started(self) -> Global___TurnStarted:
-        """First on every call to a turn that runs."""
+        """The first event of every call whose turn is running."""
 
     @_builtins.property
     def chunk(self) -> Global___TextChunk:
@@ -530,8 +551,8 @@ class StreamChatResponse(_message.Message):
 
     @_builtins.property
     def completed(self) -> Global___ChatResponse:
-        """Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-        the last ones may come only here.
+        """The last event. Its response and tool_calls are the answer and replace what the caller collected from
+        the events before: the end of the text may arrive only here.
         """
 
     def __init__(
@@ -561,7 +582,7 @@ Global___StreamChatResponse: _TypeAlias = StreamChatResponse  # noqa: Y015
 
 @_typing.final
 class TurnStarted(_message.Message):
-    """Says which turn a stream is about."""
+    """Identifies the turn of a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -597,7 +618,7 @@ class TextChunk(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The piece. Never empty."""
+    """The text. Never empty."""
     def __init__(
         self,
         *,
@@ -623,10 +644,10 @@ class WatchConversationRequest(_message.Message):
     conversation_id: _builtins.str
     """Required. A UUID."""
     after_sequence: _builtins.int
-    """Only messages with a higher sequence. At least 0. 0: from the beginning."""
+    """Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages."""
     include_events: _builtins.bool
-    """Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-    have them.
+    """Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+    started by StreamChat have such events. Default: false.
     """
     def __init__(
         self,
@@ -645,7 +666,7 @@ Global___WatchConversationRequest: _TypeAlias = WatchConversationRequest  # noqa
 
 @_typing.final
 class WatchConversationResponse(_message.Message):
-    """Something that happened in a conversation."""
+    """One change of a conversation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -659,15 +680,15 @@ class WatchConversationResponse(_message.Message):
 
     @_builtins.property
     def turn(self) -> _conversation_pb2.Turn:
-        """A turn whose state changed. States between two updates may be skipped."""
+        """A turn whose state changed. Intermediate states may be skipped."""
 
     @_builtins.property
     def event(self) -> Global___StreamChatResponse:
-        """A piece of the open turn, if include_events is set. Never completed: the message says that."""
+        """An event of the open turn, if include_events is set. Never completed: message reports the answer."""
 
     @_builtins.property
     def progress(self) -> Global___WatchProgress:
-        """Everything there was has been delivered. Comes after the backlog and every 60 seconds."""
+        """All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds."""
 
     def __init__(
         self,
@@ -689,7 +710,7 @@ Global___WatchConversationResponse: _TypeAlias = WatchConversationResponse  # no
 
 @_typing.final
 class WatchProgress(_message.Message):
-    """How far a watch has come."""
+    """The progress of a watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -23,38 +23,41 @@ class _ErrorReason:
 class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
-    """Not set. Never part of an error."""
+    """Not set. No error has it."""
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT. Fields are wrong. google.rpc.BadRequest names each of them with what is wrong.
+    """INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
+    wrong with it.
     Example: message is empty.
-    What to do: mend the request. Nothing was stored.
+    What to do: fix the request. Nothing was stored.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT. page_token was altered, or belongs to another request or owner.
-    What to do: start again without one.
+    """INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
+    What to do: start again without a page_token.
     """
     ERROR_REASON_AGENT_UNKNOWN: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT. No agent of that name is configured.
-    What to do: leave the field empty for the default agent.
+    """INVALID_ARGUMENT. No agent with that name is configured.
+    What to do: correct the name, or leave the field empty for the default agent.
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 4
-    """UNAUTHENTICATED. The call has no valid token. One wording for every cause.
+    """UNAUTHENTICATED. The call has no valid token. All causes share one message, to give attackers no hint.
     What to do: send "authorization: Bearer <token>" with a current token.
     """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 5
-    """PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
-    Example: parley-user is sent with a token that does not name parley.act.
+    """PERMISSION_DENIED. The token is valid but lacks a scope. Metadata: scope.
+    Example: parley-user is sent with a token without the scope parley.act.
     What to do: ask for a token with that scope.
     """
     ERROR_REASON_CONVERSATION_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """NOT_FOUND. The caller has no such conversation. Another owner's looks the same. Metadata: conversation_id.
+    """NOT_FOUND. The caller has no such conversation; another owner may have it. Metadata: conversation_id.
     What to do: check the id, or set allow_missing to create it.
     """
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND. The caller has no such turn. Metadata: turn_id or request_id."""
+    """NOT_FOUND. The caller has no such turn; another owner may have it. Metadata: turn_id or request_id.
+    What to do: check the ids.
+    """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 8
-    """ALREADY_EXISTS. The request id belongs to a turn with other arguments. Metadata: request_id.
-    What to do: a new request id for a new message; the same message for the same request id.
+    """ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
+    What to do: use a new request id for a new message; to repeat a call, send the same arguments.
     """
     ERROR_REASON_TURN_IN_PROGRESS: _ErrorReason.ValueType  # 9
     """ABORTED. Another turn of the conversation is open.
@@ -63,39 +66,42 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SEQUENCE_MISMATCH: _ErrorReason.ValueType  # 10
     """ABORTED. expected_sequence is not the conversation's last sequence. Metadata: last_sequence.
-    What to do: read the history from there, then decide anew.
+    What to do: read the new messages, then send the call with the new expected_sequence if it still applies.
     """
     ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 11
-    """ABORTED. This worker lost the turn to another one while it ran. Nothing was written by the loser.
+    """ABORTED. Another worker took the turn over while this one ran it. This worker wrote no answer.
     What to do: call again with the same request id.
     """
     ERROR_REASON_TURN_SUPERSEDED: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION. The turn failed, and the conversation has gone on since. Metadata: turn_id.
+    """FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
     What to do: send the message again with a new request id, if it is still wanted.
     """
     ERROR_REASON_SEQUENCE_NOT_REACHED: _ErrorReason.ValueType  # 13
     """FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
     Metadata: min_sequence, last_sequence.
+    What to do: read again later, or with a lower min_sequence.
     """
     ERROR_REASON_AGENT_REFUSED: _ErrorReason.ValueType  # 14
-    """FAILED_PRECONDITION. The model's provider refused the request as it is, so a retry alone does not help.
+    """FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
     Example: the provider's key is wrong, or the model does not exist.
+    What to do: report it to the server's operator.
     """
     ERROR_REASON_AGENT_TIMEOUT: _ErrorReason.ValueType  # 15
     """DEADLINE_EXCEEDED. The agent did not finish in time.
     What to do: call again with the same request id and more time.
     """
     ERROR_REASON_AGENT_UNAVAILABLE: _ErrorReason.ValueType  # 16
-    """UNAVAILABLE. The agent or its provider is down, limited, or answered nonsense.
+    """UNAVAILABLE. The agent or its provider is down, limits its rate, or returned an invalid response.
     What to do: call again with the same request id after RetryInfo's delay.
     """
     ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 17
-    """DEADLINE_EXCEEDED. Less than a second is left of the deadline, too little to run an agent. Nothing was stored.
+    """DEADLINE_EXCEEDED. Less than a second is left until the deadline, too little to run an agent. Nothing
+    was stored.
     What to do: call with a longer deadline.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 18
-    """RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
-    the latter it may be the answer of a turn that was made.
+    """RESOURCE_EXHAUSTED. This worker has reached its limit of open calls, or of answers that callers have not
+    read yet. In the second case the turn may have been made, and its answer stored.
     What to do: call again with the same request id after RetryInfo's delay.
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 19
@@ -103,80 +109,88 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: call again with the same request id after RetryInfo's delay.
     """
     ERROR_REASON_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 20
-    """UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+    """UNAVAILABLE. The server cannot check tokens, because it cannot fetch their issuer's keys.
     What to do: call again with the same request id after RetryInfo's delay.
     """
     ERROR_REASON_WORKER_DRAINED: _ErrorReason.ValueType  # 21
     """UNAVAILABLE. The worker is shutting down.
-    What to do: call again with the same request id; another worker takes it.
+    What to do: call again with the same request id; another worker answers.
     """
     ERROR_REASON_CALLER_LOST: _ErrorReason.ValueType  # 22
-    """DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
-    before the answer was there. Most often only in Turn.error_reason.
+    """DEADLINE_EXCEEDED. Before the answer was complete, the caller disconnected, its deadline passed, or it
+    read nothing from its stream for 30 seconds. Mostly seen in Turn.error_reason.
     What to do: call again with the same request id.
     """
     ERROR_REASON_TURN_ABANDONED: _ErrorReason.ValueType  # 23
-    """The worker that ran the turn went away. Only in Turn.error_reason."""
+    """The worker that ran the turn died. Only in Turn.error_reason.
+    What to do: call again with the same request id.
+    """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 24
-    """INTERNAL. A defect of Parley's. google.rpc.RequestInfo names the call; its log line says more."""
+    """INTERNAL. A defect in Parley. google.rpc.RequestInfo identifies the call; the server's log line for it
+    has the details.
+    What to do: report it to the server's operator.
+    """
     ERROR_REASON_WATCH_EXPIRED: _ErrorReason.ValueType  # 25
-    """UNAVAILABLE. A watch had lasted as long as one may.
+    """UNAVAILABLE. The watch has reached its time limit, about four minutes.
     What to do: watch again from the last sequence delivered.
     """
     ERROR_REASON_TURN_LIMIT_REACHED: _ErrorReason.ValueType  # 26
-    """RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
-    Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
-    What to do: call again after RetryInfo's delay, which is when the next turn may start.
+    """RESOURCE_EXHAUSTED. The caller has reached its limit of new turns per minute. Nothing was stored.
+    Replays of a turn and further attempts at it do not count. Metadata: max_turns_per_minute, retry_after_s.
+    What to do: call again after RetryInfo's delay; then the next turn may start.
     """
     ERROR_REASON_ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 27
-    """FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
-    so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
-    their worker was shut down do not count. Metadata: turn_id, attempts.
-    Example: a tool ends the worker each time that the agent calls it.
+    """FAILED_PRECONDITION. The turn has failed as many times in a row as the server allows (PARLEY_MAX_ATTEMPTS).
+    It is not run again, and the conversation can continue. Attempts that ended because their caller
+    disconnected or their worker shut down do not count. Metadata: turn_id, attempts.
+    Example: a tool kills the worker each time the agent calls it.
     What to do: send the message again with a new request id, if it is still wanted.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a call failed, or why a turn did.
+    """Why a call or a turn failed.
 
-    Every error status carries a google.rpc.ErrorInfo in its details: its domain is "parley.v1" and its
-    reason is one of these names without "ERROR_REASON_". Every variable part of the status message is
-    in its metadata as well, so that no caller needs to read text.
+    Every error status has a google.rpc.ErrorInfo in its details. Its domain is "parley.v1"; its reason is
+    one of these names without "ERROR_REASON_". Its metadata holds every variable part of the status message,
+    so that callers need not parse text.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
-"""Not set. Never part of an error."""
+"""Not set. No error has it."""
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT. Fields are wrong. google.rpc.BadRequest names each of them with what is wrong.
+"""INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
+wrong with it.
 Example: message is empty.
-What to do: mend the request. Nothing was stored.
+What to do: fix the request. Nothing was stored.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT. page_token was altered, or belongs to another request or owner.
-What to do: start again without one.
+"""INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
+What to do: start again without a page_token.
 """
 ERROR_REASON_AGENT_UNKNOWN: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT. No agent of that name is configured.
-What to do: leave the field empty for the default agent.
+"""INVALID_ARGUMENT. No agent with that name is configured.
+What to do: correct the name, or leave the field empty for the default agent.
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 4
-"""UNAUTHENTICATED. The call has no valid token. One wording for every cause.
+"""UNAUTHENTICATED. The call has no valid token. All causes share one message, to give attackers no hint.
 What to do: send "authorization: Bearer <token>" with a current token.
 """
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 5
-"""PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
-Example: parley-user is sent with a token that does not name parley.act.
+"""PERMISSION_DENIED. The token is valid but lacks a scope. Metadata: scope.
+Example: parley-user is sent with a token without the scope parley.act.
 What to do: ask for a token with that scope.
 """
 ERROR_REASON_CONVERSATION_NOT_FOUND: ErrorReason.ValueType  # 6
-"""NOT_FOUND. The caller has no such conversation. Another owner's looks the same. Metadata: conversation_id.
+"""NOT_FOUND. The caller has no such conversation; another owner may have it. Metadata: conversation_id.
 What to do: check the id, or set allow_missing to create it.
 """
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND. The caller has no such turn. Metadata: turn_id or request_id."""
+"""NOT_FOUND. The caller has no such turn; another owner may have it. Metadata: turn_id or request_id.
+What to do: check the ids.
+"""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 8
-"""ALREADY_EXISTS. The request id belongs to a turn with other arguments. Metadata: request_id.
-What to do: a new request id for a new message; the same message for the same request id.
+"""ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
+What to do: use a new request id for a new message; to repeat a call, send the same arguments.
 """
 ERROR_REASON_TURN_IN_PROGRESS: ErrorReason.ValueType  # 9
 """ABORTED. Another turn of the conversation is open.
@@ -185,39 +199,42 @@ What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT.
 """
 ERROR_REASON_SEQUENCE_MISMATCH: ErrorReason.ValueType  # 10
 """ABORTED. expected_sequence is not the conversation's last sequence. Metadata: last_sequence.
-What to do: read the history from there, then decide anew.
+What to do: read the new messages, then send the call with the new expected_sequence if it still applies.
 """
 ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 11
-"""ABORTED. This worker lost the turn to another one while it ran. Nothing was written by the loser.
+"""ABORTED. Another worker took the turn over while this one ran it. This worker wrote no answer.
 What to do: call again with the same request id.
 """
 ERROR_REASON_TURN_SUPERSEDED: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION. The turn failed, and the conversation has gone on since. Metadata: turn_id.
+"""FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
 What to do: send the message again with a new request id, if it is still wanted.
 """
 ERROR_REASON_SEQUENCE_NOT_REACHED: ErrorReason.ValueType  # 13
 """FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
 Metadata: min_sequence, last_sequence.
+What to do: read again later, or with a lower min_sequence.
 """
 ERROR_REASON_AGENT_REFUSED: ErrorReason.ValueType  # 14
-"""FAILED_PRECONDITION. The model's provider refused the request as it is, so a retry alone does not help.
+"""FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
 Example: the provider's key is wrong, or the model does not exist.
+What to do: report it to the server's operator.
 """
 ERROR_REASON_AGENT_TIMEOUT: ErrorReason.ValueType  # 15
 """DEADLINE_EXCEEDED. The agent did not finish in time.
 What to do: call again with the same request id and more time.
 """
 ERROR_REASON_AGENT_UNAVAILABLE: ErrorReason.ValueType  # 16
-"""UNAVAILABLE. The agent or its provider is down, limited, or answered nonsense.
+"""UNAVAILABLE. The agent or its provider is down, limits its rate, or returned an invalid response.
 What to do: call again with the same request id after RetryInfo's delay.
 """
 ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 17
-"""DEADLINE_EXCEEDED. Less than a second is left of the deadline, too little to run an agent. Nothing was stored.
+"""DEADLINE_EXCEEDED. Less than a second is left until the deadline, too little to run an agent. Nothing
+was stored.
 What to do: call with a longer deadline.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 18
-"""RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
-the latter it may be the answer of a turn that was made.
+"""RESOURCE_EXHAUSTED. This worker has reached its limit of open calls, or of answers that callers have not
+read yet. In the second case the turn may have been made, and its answer stored.
 What to do: call again with the same request id after RetryInfo's delay.
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 19
@@ -225,36 +242,41 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 19
 What to do: call again with the same request id after RetryInfo's delay.
 """
 ERROR_REASON_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 20
-"""UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+"""UNAVAILABLE. The server cannot check tokens, because it cannot fetch their issuer's keys.
 What to do: call again with the same request id after RetryInfo's delay.
 """
 ERROR_REASON_WORKER_DRAINED: ErrorReason.ValueType  # 21
 """UNAVAILABLE. The worker is shutting down.
-What to do: call again with the same request id; another worker takes it.
+What to do: call again with the same request id; another worker answers.
 """
 ERROR_REASON_CALLER_LOST: ErrorReason.ValueType  # 22
-"""DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
-before the answer was there. Most often only in Turn.error_reason.
+"""DEADLINE_EXCEEDED. Before the answer was complete, the caller disconnected, its deadline passed, or it
+read nothing from its stream for 30 seconds. Mostly seen in Turn.error_reason.
 What to do: call again with the same request id.
 """
 ERROR_REASON_TURN_ABANDONED: ErrorReason.ValueType  # 23
-"""The worker that ran the turn went away. Only in Turn.error_reason."""
+"""The worker that ran the turn died. Only in Turn.error_reason.
+What to do: call again with the same request id.
+"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
-"""INTERNAL. A defect of Parley's. google.rpc.RequestInfo names the call; its log line says more."""
+"""INTERNAL. A defect in Parley. google.rpc.RequestInfo identifies the call; the server's log line for it
+has the details.
+What to do: report it to the server's operator.
+"""
 ERROR_REASON_WATCH_EXPIRED: ErrorReason.ValueType  # 25
-"""UNAVAILABLE. A watch had lasted as long as one may.
+"""UNAVAILABLE. The watch has reached its time limit, about four minutes.
 What to do: watch again from the last sequence delivered.
 """
 ERROR_REASON_TURN_LIMIT_REACHED: ErrorReason.ValueType  # 26
-"""RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
-Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
-What to do: call again after RetryInfo's delay, which is when the next turn may start.
+"""RESOURCE_EXHAUSTED. The caller has reached its limit of new turns per minute. Nothing was stored.
+Replays of a turn and further attempts at it do not count. Metadata: max_turns_per_minute, retry_after_s.
+What to do: call again after RetryInfo's delay; then the next turn may start.
 """
 ERROR_REASON_ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 27
-"""FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
-so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
-their worker was shut down do not count. Metadata: turn_id, attempts.
-Example: a tool ends the worker each time that the agent calls it.
+"""FAILED_PRECONDITION. The turn has failed as many times in a row as the server allows (PARLEY_MAX_ATTEMPTS).
+It is not run again, and the conversation can continue. Attempts that ended because their caller
+disconnected or their worker shut down do not count. Metadata: turn_id, attempts.
+Example: a tool kills the worker each time the agent calls it.
 What to do: send the message again with a new request id, if it is still wanted.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -10,15 +10,15 @@ export const protobufPackage = "parley.v1";
 
 export const protobufFileName = "parley/v1/conversation.proto";
 
-/** Whose words a message holds. */
+/** Who wrote a message. */
 export const Role = {
-  /** UNSPECIFIED - Not set. Never part of an answer. */
+  /** UNSPECIFIED - Not set. The server never returns it. */
   UNSPECIFIED: "ROLE_UNSPECIFIED",
   /** USER - The caller. */
   USER: "ROLE_USER",
   /** ASSISTANT - The agent. */
   ASSISTANT: "ROLE_ASSISTANT",
-  /** SYSTEM - Whoever runs the conversation: part of an imported conversation only. */
+  /** SYSTEM - The application. Only imported conversations have such messages. */
   SYSTEM: "ROLE_SYSTEM",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
@@ -72,15 +72,15 @@ export function roleToNumber(object: Role): number {
 
 /** Why an answer ended. */
 export const FinishReason = {
-  /** UNSPECIFIED - Not set. Never part of an answer that is complete. */
+  /** UNSPECIFIED - Not set: a user's message, or a turn without an answer. */
   UNSPECIFIED: "FINISH_REASON_UNSPECIFIED",
-  /** STOP - The agent had said what it wanted to say. */
+  /** STOP - The agent finished its answer. */
   STOP: "FINISH_REASON_STOP",
-  /** LENGTH - A limit was reached: the model's own, or Parley's on text or tool calls. The answer is cut there. */
+  /** LENGTH - The answer reached a limit: the model's, or Parley's limit on text or tool calls. It is cut there. */
   LENGTH: "FINISH_REASON_LENGTH",
-  /** CANCELLED - The turn was cancelled. The answer is what had been said until then, perhaps nothing. */
+  /** CANCELLED - The turn was cancelled. The answer is the text written until then and may be empty. */
   CANCELLED: "FINISH_REASON_CANCELLED",
-  /** CONTENT_FILTER - The provider held text back. */
+  /** CONTENT_FILTER - The provider's content filter withheld text. */
   CONTENT_FILTER: "FINISH_REASON_CONTENT_FILTER",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
@@ -138,20 +138,20 @@ export function finishReasonToNumber(object: FinishReason): number {
   }
 }
 
-/** Where a turn stands. */
+/** The state of a turn. */
 export const TurnState = {
-  /** UNSPECIFIED - Not set. Never part of an answer. */
+  /** UNSPECIFIED - Not set. The server never returns it. */
   UNSPECIFIED: "TURN_STATE_UNSPECIFIED",
-  /** RUNNING - An agent is at work on it. */
+  /** RUNNING - The agent is running. */
   RUNNING: "TURN_STATE_RUNNING",
-  /** COMPLETED - Answered, for good. */
+  /** COMPLETED - The turn was answered. Final. */
   COMPLETED: "TURN_STATE_COMPLETED",
   /**
-   * FAILED - The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
-   * and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+   * FAILED - The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
+   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
    */
   FAILED: "TURN_STATE_FAILED",
-  /** CANCELLED - Stopped on request, for good; what had been said is the answer. */
+  /** CANCELLED - The turn was stopped on request. Final. The answer is the text written until then. */
   CANCELLED: "TURN_STATE_CANCELLED",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
@@ -212,17 +212,17 @@ export function turnStateToNumber(object: TurnState): number {
 /**
  * One immutable record of a conversation.
  *
- * A message never changes and never goes away while its conversation exists. Its place is its
- * sequence; times are shown for people and order nothing.
+ * A message never changes and is never removed while its conversation exists. Only its sequence
+ * determines its position; times are for people to read.
  */
 export interface Message {
-  /** Place in the conversation: 1, 2, 3 … without gaps. The only order there is. */
+  /** Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order. */
   sequence: number;
-  /** Who speaks. Never ROLE_UNSPECIFIED in an answer. */
+  /** Who wrote the message. The server never returns ROLE_UNSPECIFIED. */
   role: Role;
-  /** The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144. */
+  /** The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144. */
   content: string;
-  /** Every tool call made for this answer, in order, each with its result. Empty for a user's message. */
+  /** Every tool call of this answer, in order, each with its result. Empty for a user's message. */
   toolCalls: ToolCall[];
   /** The turn that wrote this message, a UUID. */
   turnId: string;
@@ -230,7 +230,7 @@ export interface Message {
   createTime:
     | Date
     | undefined;
-  /** What the answer cost. Absent: unknown, or a user's message. */
+  /** The tokens that the answer used. Absent if unknown, and for a user's message. */
   usage:
     | Usage
     | undefined;
@@ -240,31 +240,37 @@ export interface Message {
   finishReason: FinishReason;
 }
 
-/** One use of a tool, together with what came of it. A call without its result cannot be represented. */
+/** One use of a tool, with its result. A call without a result cannot be represented. */
 export interface ToolCall {
   /** The model's name for this call, unique within its turn. */
   id: string;
   /** The tool's name. */
   name: string;
-  /** The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so. */
+  /**
+   * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+   * says so.
+   */
   arguments: string;
-  /** What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark. */
+  /** What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark. */
   result: string;
-  /** True: the tool failed, and the result says how. */
+  /** True if the tool failed; the result then describes the failure. */
   isError: boolean;
-  /** Which response of the model asked for it, from 1. Calls that share a step were asked for together. */
+  /**
+   * The number of the model response that requested the call, from 1. Calls with the same step were
+   * requested together.
+   */
   step: number;
 }
 
-/** What a turn cost, in tokens, as the provider counted. */
+/** The tokens that a turn used, as the provider counted them. */
 export interface Usage {
-  /** Tokens read by the model, over all its requests, cached ones included. */
+  /** Tokens read by the model in all requests of the turn, including cached ones. */
   inputTokens: number;
   /** Tokens written by the model. */
   outputTokens: number;
-  /** The part of input_tokens that the provider had cached. */
+  /** The part of input_tokens that came from the provider's cache. */
   cachedInputTokens: number;
-  /** How many times the model was asked. */
+  /** The number of requests to the model. */
   modelRequests: number;
 }
 
@@ -272,69 +278,69 @@ export interface Usage {
 export interface Context {
   /** The sequence of the first message shown. */
   firstSequence: number;
-  /** How many messages were shown, the turn's own one included. */
+  /** The number of messages shown, including the turn's own user message. */
   messageCount: number;
-  /** How many earlier messages were left out: older than the window, or never answered. */
+  /** The number of earlier messages left out because they are older than the window or were never answered. */
   omittedCount: number;
 }
 
-/** An ordered list of messages of one owner. */
+/** An ordered list of messages that belongs to one owner. */
 export interface Conversation {
-  /** Its name, a UUID. */
+  /** The conversation's id, a UUID. */
   conversationId: string;
-  /** What to call it in a list: the first message's first 80 characters until it is set. */
+  /** A title for lists: the first 80 characters of the first message, until a title is set. */
   title: string;
-  /** When it was created. */
+  /** When the conversation was created. */
   createTime:
     | Date
     | undefined;
-  /** When its newest turn began. Lists are ordered by it. */
+  /** When its newest turn began. ListConversations orders by it. */
   updateTime:
     | Date
     | undefined;
   /** The sequence of its newest message. */
   lastSequence: number;
-  /** The newest message's first 200 characters. */
+  /** The first 200 characters of its newest message. */
   preview: string;
-  /** The turn under way, a UUID. Empty: none. */
+  /** The open turn, a UUID. Empty if no turn is open. */
   openTurnId: string;
 }
 
-/** One user message and everything the agent answers to it. */
+/** One user message and the agent's answer to it. */
 export interface Turn {
-  /** Its name, a UUID. */
+  /** The turn's id, a UUID. */
   turnId: string;
   /** The conversation it belongs to, a UUID. */
   conversationId: string;
-  /** The caller's key for it. Empty: it was given none. */
+  /** The caller's key for the turn. Empty if the caller gave none. */
   requestId: string;
-  /** Where it stands. Never TURN_STATE_UNSPECIFIED in an answer. */
+  /** The turn's state. The server never returns TURN_STATE_UNSPECIFIED. */
   state: TurnState;
-  /** How often the agent has been run for it, from 1. */
+  /** The number of attempts so far, from 1. Each attempt runs the agent once. */
   attempt: number;
-  /** The agent that the caller asked for. Empty: the default one. */
+  /** The agent that the caller asked for. Empty for the default agent. */
   agent: string;
-  /** The model that answered, as its provider names it. Empty: no answer yet. */
+  /** The model that answered, as its provider names it. Empty until there is an answer. */
   model: string;
   /** The sequence of its user message. */
   userSequence: number;
-  /** The sequence of its answer. 0: no answer yet. */
+  /** The sequence of its answer. 0 until there is an answer. */
   responseSequence: number;
-  /** Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet. */
+  /** Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer. */
   finishReason: FinishReason;
   /** Why the last attempt failed. ERROR_REASON_UNSPECIFIED unless state is TURN_STATE_FAILED. */
   errorReason: ErrorReason;
-  /** The same as a sentence of Parley's own; never a provider's text. */
+  /** A sentence that explains error_reason. Parley's words, never a provider's. */
   errorText: string;
   /** When its user message was stored. */
   createTime:
     | Date
     | undefined;
-  /** When it ended. Absent: it runs. */
+  /** When the turn ended. Absent while it runs. */
   endTime:
     | Date
     | undefined;
-  /** What the answer cost. Absent: unknown. */
+  /** The tokens that the answer used. Absent if unknown. */
   usage: Usage | undefined;
 }
 

@@ -35,13 +35,13 @@ export const protobufFileName = "parley/v1/conversation_service.proto";
 
 /** What to do while another turn of the conversation is open. */
 export const OnBusy = {
-  /** UNSPECIFIED - ON_BUSY_REJECT. */
+  /** UNSPECIFIED - Default. Same as ON_BUSY_REJECT. */
   UNSPECIFIED: "ON_BUSY_UNSPECIFIED",
-  /** REJECT - Answer ABORTED (TURN_IN_PROGRESS) at once. */
+  /** REJECT - Fail with ABORTED (TURN_IN_PROGRESS) at once. */
   REJECT: "ON_BUSY_REJECT",
   /**
-   * WAIT - Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
-   * with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+   * WAIT - Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
+   * the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
    */
   WAIT: "ON_BUSY_WAIT",
   UNRECOGNIZED: "UNRECOGNIZED",
@@ -88,13 +88,16 @@ export function onBusyToNumber(object: OnBusy): number {
   }
 }
 
-/** What becomes of a turn whose caller is gone. */
+/** What happens to a turn when its caller disconnects. */
 export const OnDisconnect = {
-  /** UNSPECIFIED - ON_DISCONNECT_CANCEL. */
+  /** UNSPECIFIED - Default. Same as ON_DISCONNECT_CANCEL. */
   UNSPECIFIED: "ON_DISCONNECT_UNSPECIFIED",
-  /** CANCEL - Stop the agent. The turn fails, and the same request id runs it again. */
+  /** CANCEL - Stop the agent. The turn fails; a call with the same request id runs it again. */
   CANCEL: "ON_DISCONNECT_CANCEL",
-  /** CONTINUE - Go on without the caller, up to the server's cap. The same request id gets the answer. */
+  /**
+   * CONTINUE - Continue without the caller, up to the server's time limit. A call with the same request id returns the
+   * answer.
+   */
   CONTINUE: "ON_DISCONNECT_CONTINUE",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
@@ -142,11 +145,11 @@ export function onDisconnectToNumber(object: OnDisconnect): number {
 
 /** The order of a list of messages. */
 export const Order = {
-  /** UNSPECIFIED - ORDER_OLDEST_FIRST. */
+  /** UNSPECIFIED - Default. Same as ORDER_OLDEST_FIRST. */
   UNSPECIFIED: "ORDER_UNSPECIFIED",
-  /** OLDEST_FIRST - By rising sequence. */
+  /** OLDEST_FIRST - By ascending sequence. */
   OLDEST_FIRST: "ORDER_OLDEST_FIRST",
-  /** NEWEST_FIRST - By falling sequence. */
+  /** NEWEST_FIRST - By descending sequence. */
   NEWEST_FIRST: "ORDER_NEWEST_FIRST",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
@@ -192,43 +195,46 @@ export function orderToNumber(object: Order): number {
   }
 }
 
-/** Asks for one turn. */
+/** Starts one turn. */
 export interface ChatRequest {
-  /** The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one. */
+  /** Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation. */
   conversationId: string;
   /**
-   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-   * (1,024 to 921,600); not only white space, no NUL.
+   * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+   * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
    */
   message: string;
   /**
-   * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-   * recommended. Empty: no retry safety.
+   * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+   * recommended. Without it the call cannot be repeated safely.
    */
   requestId: string;
   /**
-   * With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-   * Without a conversation_id: no effect.
+   * Optional. If true and the caller has no conversation with this conversation_id, create one with that
+   * id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
    */
   allowMissing: boolean;
   /**
-   * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-   * or empty. At least 0. Absent: go on from whatever is there.
+   * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+   * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
    */
   expectedSequence?:
     | number
     | undefined;
-  /** What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT. */
+  /** Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT. */
   onBusy: OnBusy;
-  /** What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL. */
+  /**
+   * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+   * Default: ON_DISCONNECT_CANCEL.
+   */
   onDisconnect: OnDisconnect;
-  /** A configured agent's name. Empty: the default one. A model cannot be named. */
+  /** Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent. */
   agent: string;
 }
 
-/** A turn that was answered. */
+/** An answered turn. */
 export interface ChatResponse {
-  /** The conversation, a UUID; a new one's is made by the server. */
+  /** The conversation, a UUID. The server chooses it for a new conversation, unless the request named one. */
   conversationId: string;
   /** The turn, a UUID. */
   turnId: string;
@@ -240,7 +246,7 @@ export interface ChatResponse {
   userSequence: number;
   /** The sequence of the answer. */
   responseSequence: number;
-  /** What it cost. Absent: unknown. */
+  /** The tokens that the turn used. Absent if unknown. */
   usage:
     | Usage
     | undefined;
@@ -248,7 +254,10 @@ export interface ChatResponse {
   model: string;
   /** Why the answer ended. */
   finishReason: FinishReason;
-  /** True: this turn had been answered before, and nothing ran. Every other field equals the first answer's. */
+  /**
+   * True if the turn had been answered before and no agent ran. All other fields equal those of the first
+   * response.
+   */
   replayed: boolean;
   /** The part of the conversation that the agent was shown. */
   context: Context | undefined;
@@ -258,109 +267,128 @@ export interface ChatResponse {
 export interface GetHistoryRequest {
   /** Required. A UUID. */
   conversationId: string;
-  /** How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages. */
+  /**
+   * Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+   * treated as 1,000. A page also ends at 1 MiB of messages.
+   */
   pageSize: number;
-  /** next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page. */
+  /**
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
+   */
   pageToken: string;
-  /** Which end to begin at. Default: ORDER_OLDEST_FIRST. */
+  /** Optional. The order of the messages. Default: ORDER_OLDEST_FIRST. */
   order: Order;
-  /** Only messages with a higher sequence than this, in both orders. At least 0. */
+  /**
+   * Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+   * messages.
+   */
   afterSequence: number;
   /**
-   * Never answer from a copy of the data older than this sequence. Above the conversation's last
-   * sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+   * Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+   * the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+   * (SEQUENCE_NOT_REACHED). Default: 0, no check.
    */
   minSequence: number;
 }
 
 /** A page of messages. */
 export interface GetHistoryResponse {
-  /** In the order asked for. Empty: there are no more. */
+  /** The messages, in the requested order. Empty if there are no more. */
   messages: Message[];
-  /** Asks for the next page. Empty: this was the last one. */
+  /** The page_token for the next page. Empty on the last page. */
   nextPageToken: string;
-  /** The sequence of the conversation's newest message. 0: it has none. */
+  /** The sequence of the conversation's newest message. 0 if it has no messages. */
   lastSequence: number;
 }
 
 /** Asks for the caller's conversations. */
 export interface ListConversationsRequest {
-  /** How many at most. 0: 50. Above 1,000: 1,000. */
+  /**
+   * Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+   * are treated as 1,000.
+   */
   pageSize: number;
-  /** next_page_token of the page before. Empty: the first page. */
+  /** Optional. The previous page's next_page_token. Default: the first page. */
   pageToken: string;
 }
 
 /** A page of conversations. */
 export interface ListConversationsResponse {
-  /** The most recently active first. */
+  /** The conversations, the most recently active first. */
   conversations: Conversation[];
-  /** Asks for the next page. Empty: this was the last one. */
+  /** The page_token for the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
-/** Names a turn: by conversation_id and turn_id, or by request_id alone. */
+/** Asks for a turn, either by conversation_id and turn_id or by request_id. */
 export interface GetTurnRequest {
-  /** The turn's conversation, a UUID. Goes with turn_id. */
+  /** Optional. The turn's conversation, a UUID. Required with turn_id. */
   conversationId: string;
-  /** The turn, a UUID. Goes with conversation_id. */
+  /** Optional. The turn, a UUID. Required unless request_id is set. */
   turnId: string;
-  /** The key that the turn was asked for with. Goes alone. */
+  /**
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
+   */
   requestId: string;
 }
 
 /** A turn. */
 export interface GetTurnResponse {
-  /** The turn as it stands. An abandoned one is shown as failed. */
+  /** The turn. An abandoned turn is returned as TURN_STATE_FAILED. */
   turn: Turn | undefined;
 }
 
-/** Names a turn: by conversation_id and turn_id, or by request_id alone. */
+/** Asks to stop a turn, named either by conversation_id and turn_id or by request_id. */
 export interface CancelTurnRequest {
-  /** The turn's conversation, a UUID. Goes with turn_id. */
+  /** Optional. The turn's conversation, a UUID. Required with turn_id. */
   conversationId: string;
-  /** The turn, a UUID. Goes with conversation_id. */
+  /** Optional. The turn, a UUID. Required unless request_id is set. */
   turnId: string;
-  /** The key that the turn was asked for with. Goes alone. */
+  /**
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
+   */
   requestId: string;
 }
 
-/** A turn that was asked to stop. */
+/** The turn that was to be stopped. */
 export interface CancelTurnResponse {
   /**
-   * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-   * been asked to stop and has not done so within 2 seconds.
+   * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+   * that the cancellation is recorded and the turn has not ended within 2 seconds.
    */
   turn: Turn | undefined;
 }
 
-/** Asks for one turn as a stream. */
+/** Starts or follows one turn as a stream. */
 export interface StreamChatRequest {
-  /** The turn. Required. */
+  /** Required. The turn. */
   chat:
     | ChatRequest
     | undefined;
   /**
-   * attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-   * events come from the first one on.
+   * Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+   * received. If another attempt is running, the stream starts with that attempt's first event.
    */
   afterAttempt: number;
-  /** index of the last text or tool-call event seen. At least 0. Absent: none was. */
+  /** Optional. The index of the last text or tool-call event received, at least 0. Default: none was received. */
   afterIndex?: number | undefined;
 }
 
-/** A piece of a turn under way. */
+/** One event of a turn. */
 export interface StreamChatResponse {
-  /** Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before. */
+  /** The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call. */
   attempt: number;
-  /** The event's place within its attempt, from 0. Absent on started and completed. */
+  /** The event's position within its attempt, from 0. Absent on started and completed. */
   index?:
     | number
     | undefined;
-  /** What happened. */
+  /** The event. */
   event:
     | //
-    /** First on every call to a turn that runs. */
+    /** The first event of every call whose turn is running. */
     { $case: "started"; value: TurnStarted }
     | //
     /** A piece of text. */
@@ -370,14 +398,14 @@ export interface StreamChatResponse {
     { $case: "toolCall"; value: ToolCall }
     | //
     /**
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      */
     { $case: "completed"; value: ChatResponse }
     | undefined;
 }
 
-/** Says which turn a stream is about. */
+/** Identifies the turn of a stream. */
 export interface TurnStarted {
   /** The conversation, a UUID. */
   conversationId: string;
@@ -389,7 +417,7 @@ export interface TurnStarted {
 
 /** A piece of an answer's text. */
 export interface TextChunk {
-  /** The piece. Never empty. */
+  /** The text. Never empty. */
   text: string;
 }
 
@@ -397,35 +425,35 @@ export interface TextChunk {
 export interface WatchConversationRequest {
   /** Required. A UUID. */
   conversationId: string;
-  /** Only messages with a higher sequence. At least 0. 0: from the beginning. */
+  /** Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages. */
   afterSequence: number;
   /**
-   * Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-   * have them.
+   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+   * started by StreamChat have such events. Default: false.
    */
   includeEvents: boolean;
 }
 
-/** Something that happened in a conversation. */
+/** One change of a conversation. */
 export interface WatchConversationResponse {
-  /** What happened. */
+  /** The change. */
   update:
     | //
     /** The next message. */
     { $case: "message"; value: Message }
     | //
-    /** A turn whose state changed. States between two updates may be skipped. */
+    /** A turn whose state changed. Intermediate states may be skipped. */
     { $case: "turn"; value: Turn }
     | //
-    /** A piece of the open turn, if include_events is set. Never completed: the message says that. */
+    /** An event of the open turn, if include_events is set. Never completed: message reports the answer. */
     { $case: "event"; value: StreamChatResponse }
     | //
-    /** Everything there was has been delivered. Comes after the backlog and every 60 seconds. */
+    /** All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds. */
     { $case: "progress"; value: WatchProgress }
     | undefined;
 }
 
-/** How far a watch has come. */
+/** The progress of a watch. */
 export interface WatchProgress {
   /** The sequence of the last message delivered. */
   lastSequence: number;
@@ -1968,26 +1996,28 @@ export const WatchProgress: MessageFns<WatchProgress> = {
 };
 
 /**
- * Conversations between callers and agents, kept.
+ * Stores conversations between callers and agents, and runs their turns.
  *
- * Every call carries the metadata "authorization: Bearer <JWT>". The owner of everything it reads and
- * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
- * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
- * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
- * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
+ * Every call must carry the metadata "authorization: Bearer <JWT>". A call reads and writes only what
+ * the token's user owns within the token's tenant.
  *
- * Besides the errors listed with each RPC, any
- * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
- * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
- * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+ * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+ * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+ * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+ * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+ * own scope as well. No other metadata identifies the caller.
+ *
+ * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+ * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+ * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
  */
 export type ConversationServiceService = typeof ConversationServiceService;
 export const ConversationServiceService = {
   /**
-   * One turn, answered whole. Scope: parley.write.
+   * Runs one turn and returns the whole answer. Scope: parley.write.
    *
-   * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-   * again as often as one likes: the turn is made once, and its answer is replayed.
+   * OK means that the message and its answer are stored permanently. A call with a request_id can be
+   * repeated safely: the turn is made once, and later calls return the same answer.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
@@ -2004,16 +2034,16 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): ChatResponse => ChatResponse.decode(value),
   },
   /**
-   * The same turn as Chat, as it comes. Scope: parley.write.
+   * Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
    *
-   * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-   * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-   * worker dies takes the turn over by itself, as long as the turn has an attempt left.
+   * A second call with the same request_id and arguments attaches to the turn while it runs, on any
+   * worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+   * dies, an attached stream takes the turn over, as long as the turn has an attempt left.
    *
-   * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+   * A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
    *
-   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-   * send the call again.
+   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+   * answer: send the call again.
    */
   streamChat: {
     path: "/parley.v1.ConversationService/StreamChat" as const,
@@ -2025,7 +2055,7 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): StreamChatResponse => StreamChatResponse.decode(value),
   },
   /**
-   * Messages of one conversation, a page at a time. Scope: parley.read.
+   * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
    * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
@@ -2040,10 +2070,10 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): GetHistoryResponse => GetHistoryResponse.decode(value),
   },
   /**
-   * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+   * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
    *
-   * A conversation that becomes active while pages are read moves to the front and may be missing from
-   * later pages; none appears twice.
+   * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+   * miss it. No conversation appears twice.
    *
    * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
    */
@@ -2059,7 +2089,7 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): ListConversationsResponse => ListConversationsResponse.decode(value),
   },
   /**
-   * Where a turn stands. Scope: parley.read.
+   * Returns the state of a turn. Scope: parley.read.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -2073,12 +2103,13 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): GetTurnResponse => GetTurnResponse.decode(value),
   },
   /**
-   * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+   * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
    *
-   * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-   * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-   * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-   * died, what a stream had stored is kept; of one without a stream, nothing.
+   * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+   * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+   * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+   * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+   * by Chat it is empty.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -2092,10 +2123,12 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): CancelTurnResponse => CancelTurnResponse.decode(value),
   },
   /**
-   * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+   * Streams the messages and turn states of one conversation: first what is stored, then what is new.
+   * Scope: parley.read.
    *
-   * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-   * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+   * Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+   * nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+   * set to the last sequence delivered.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
    * (WATCH_EXPIRED, WORKER_DRAINED).
@@ -2115,10 +2148,10 @@ export const ConversationServiceService = {
 
 export interface ConversationServiceServer extends UntypedServiceImplementation {
   /**
-   * One turn, answered whole. Scope: parley.write.
+   * Runs one turn and returns the whole answer. Scope: parley.write.
    *
-   * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-   * again as often as one likes: the turn is made once, and its answer is replayed.
+   * OK means that the message and its answer are stored permanently. A call with a request_id can be
+   * repeated safely: the turn is made once, and later calls return the same answer.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
@@ -2127,56 +2160,59 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    */
   chat: handleUnaryCall<ChatRequest, ChatResponse>;
   /**
-   * The same turn as Chat, as it comes. Scope: parley.write.
+   * Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
    *
-   * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-   * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-   * worker dies takes the turn over by itself, as long as the turn has an attempt left.
+   * A second call with the same request_id and arguments attaches to the turn while it runs, on any
+   * worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+   * dies, an attached stream takes the turn over, as long as the turn has an attempt left.
    *
-   * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+   * A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
    *
-   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-   * send the call again.
+   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+   * answer: send the call again.
    */
   streamChat: handleServerStreamingCall<StreamChatRequest, StreamChatResponse>;
   /**
-   * Messages of one conversation, a page at a time. Scope: parley.read.
+   * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
    * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
    */
   getHistory: handleUnaryCall<GetHistoryRequest, GetHistoryResponse>;
   /**
-   * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+   * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
    *
-   * A conversation that becomes active while pages are read moves to the front and may be missing from
-   * later pages; none appears twice.
+   * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+   * miss it. No conversation appears twice.
    *
    * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
    */
   listConversations: handleUnaryCall<ListConversationsRequest, ListConversationsResponse>;
   /**
-   * Where a turn stands. Scope: parley.read.
+   * Returns the state of a turn. Scope: parley.read.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
   getTurn: handleUnaryCall<GetTurnRequest, GetTurnResponse>;
   /**
-   * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+   * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
    *
-   * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-   * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-   * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-   * died, what a stream had stored is kept; of one without a stream, nothing.
+   * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+   * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+   * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+   * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+   * by Chat it is empty.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
   cancelTurn: handleUnaryCall<CancelTurnRequest, CancelTurnResponse>;
   /**
-   * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+   * Streams the messages and turn states of one conversation: first what is stored, then what is new.
+   * Scope: parley.read.
    *
-   * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-   * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+   * Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+   * nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+   * set to the last sequence delivered.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
    * (WATCH_EXPIRED, WORKER_DRAINED).
@@ -2186,10 +2222,10 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
 
 export interface ConversationServiceClient extends Client {
   /**
-   * One turn, answered whole. Scope: parley.write.
+   * Runs one turn and returns the whole answer. Scope: parley.write.
    *
-   * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-   * again as often as one likes: the turn is made once, and its answer is replayed.
+   * OK means that the message and its answer are stored permanently. A call with a request_id can be
+   * repeated safely: the turn is made once, and later calls return the same answer.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
@@ -2209,16 +2245,16 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: ChatResponse) => void,
   ): ClientUnaryCall;
   /**
-   * The same turn as Chat, as it comes. Scope: parley.write.
+   * Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
    *
-   * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-   * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-   * worker dies takes the turn over by itself, as long as the turn has an attempt left.
+   * A second call with the same request_id and arguments attaches to the turn while it runs, on any
+   * worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+   * dies, an attached stream takes the turn over, as long as the turn has an attempt left.
    *
-   * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
+   * A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
    *
-   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-   * send the call again.
+   * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+   * answer: send the call again.
    */
   streamChat(request: StreamChatRequest, options?: Partial<CallOptions>): ClientReadableStream<StreamChatResponse>;
   streamChat(
@@ -2227,7 +2263,7 @@ export interface ConversationServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientReadableStream<StreamChatResponse>;
   /**
-   * Messages of one conversation, a page at a time. Scope: parley.read.
+   * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
    * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
@@ -2248,10 +2284,10 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetHistoryResponse) => void,
   ): ClientUnaryCall;
   /**
-   * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
+   * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
    *
-   * A conversation that becomes active while pages are read moves to the front and may be missing from
-   * later pages; none appears twice.
+   * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+   * miss it. No conversation appears twice.
    *
    * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
    */
@@ -2271,7 +2307,7 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListConversationsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Where a turn stands. Scope: parley.read.
+   * Returns the state of a turn. Scope: parley.read.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -2291,12 +2327,13 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetTurnResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
+   * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
    *
-   * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-   * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-   * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-   * died, what a stream had stored is kept; of one without a stream, nothing.
+   * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+   * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+   * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+   * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+   * by Chat it is empty.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -2316,10 +2353,12 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: CancelTurnResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
+   * Streams the messages and turn states of one conversation: first what is stored, then what is new.
+   * Scope: parley.read.
    *
-   * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-   * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+   * Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+   * nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+   * set to the last sequence delivered.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
    * (WATCH_EXPIRED, WORKER_DRAINED).

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Names a turn: by conversation_id and turn_id, or by request_id alone.
+ * Asks to stop a turn, named either by conversation_id and turn_id or by request_id.
  * </pre>
  *
  * Protobuf type {@code parley.v1.CancelTurnRequest}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object conversationId_ = "";
   /**
    * <pre>
-   * The turn's conversation, a UUID. Goes with turn_id.
+   * Optional. The turn's conversation, a UUID. Required with turn_id.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn's conversation, a UUID. Goes with turn_id.
+   * Optional. The turn's conversation, a UUID. Required with turn_id.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object turnId_ = "";
   /**
    * <pre>
-   * The turn, a UUID. Goes with conversation_id.
+   * Optional. The turn, a UUID. Required unless request_id is set.
    * </pre>
    *
    * <code>string turn_id = 2;</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn, a UUID. Goes with conversation_id.
+   * Optional. The turn, a UUID. Required unless request_id is set.
    * </pre>
    *
    * <code>string turn_id = 2;</code>
@@ -145,7 +145,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * The key that the turn was asked for with. Goes alone.
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -166,7 +167,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The key that the turn was asked for with. Goes alone.
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -365,7 +367,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names a turn: by conversation_id and turn_id, or by request_id alone.
+   * Asks to stop a turn, named either by conversation_id and turn_id or by request_id.
    * </pre>
    *
    * Protobuf type {@code parley.v1.CancelTurnRequest}
@@ -568,7 +570,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object conversationId_ = "";
     /**
      * <pre>
-     * The turn's conversation, a UUID. Goes with turn_id.
+     * Optional. The turn's conversation, a UUID. Required with turn_id.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -588,7 +590,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn's conversation, a UUID. Goes with turn_id.
+     * Optional. The turn's conversation, a UUID. Required with turn_id.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -609,7 +611,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn's conversation, a UUID. Goes with turn_id.
+     * Optional. The turn's conversation, a UUID. Required with turn_id.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -626,7 +628,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn's conversation, a UUID. Goes with turn_id.
+     * Optional. The turn's conversation, a UUID. Required with turn_id.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -640,7 +642,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn's conversation, a UUID. Goes with turn_id.
+     * Optional. The turn's conversation, a UUID. Required with turn_id.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -660,7 +662,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object turnId_ = "";
     /**
      * <pre>
-     * The turn, a UUID. Goes with conversation_id.
+     * Optional. The turn, a UUID. Required unless request_id is set.
      * </pre>
      *
      * <code>string turn_id = 2;</code>
@@ -680,7 +682,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn, a UUID. Goes with conversation_id.
+     * Optional. The turn, a UUID. Required unless request_id is set.
      * </pre>
      *
      * <code>string turn_id = 2;</code>
@@ -701,7 +703,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn, a UUID. Goes with conversation_id.
+     * Optional. The turn, a UUID. Required unless request_id is set.
      * </pre>
      *
      * <code>string turn_id = 2;</code>
@@ -718,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn, a UUID. Goes with conversation_id.
+     * Optional. The turn, a UUID. Required unless request_id is set.
      * </pre>
      *
      * <code>string turn_id = 2;</code>
@@ -732,7 +734,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn, a UUID. Goes with conversation_id.
+     * Optional. The turn, a UUID. Required unless request_id is set.
      * </pre>
      *
      * <code>string turn_id = 2;</code>
@@ -752,7 +754,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * The key that the turn was asked for with. Goes alone.
+     * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+     * with conversation_id and turn_id.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -772,7 +775,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The key that the turn was asked for with. Goes alone.
+     * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+     * with conversation_id and turn_id.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -793,7 +797,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The key that the turn was asked for with. Goes alone.
+     * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+     * with conversation_id and turn_id.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -810,7 +815,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The key that the turn was asked for with. Goes alone.
+     * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+     * with conversation_id and turn_id.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -824,7 +830,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The key that the turn was asked for with. Goes alone.
+     * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+     * with conversation_id and turn_id.
      * </pre>
      *
      * <code>string request_id = 3;</code>

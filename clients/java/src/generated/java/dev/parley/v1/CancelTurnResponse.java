@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * A turn that was asked to stop.
+ * The turn that was to be stopped.
  * </pre>
  *
  * Protobuf type {@code parley.v1.CancelTurnResponse}
@@ -48,8 +48,8 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.Turn turn_;
   /**
    * <pre>
-   * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-   * been asked to stop and has not done so within 2 seconds.
+   * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+   * that the cancellation is recorded and the turn has not ended within 2 seconds.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -61,8 +61,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-   * been asked to stop and has not done so within 2 seconds.
+   * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+   * that the cancellation is recorded and the turn has not ended within 2 seconds.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -74,8 +74,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-   * been asked to stop and has not done so within 2 seconds.
+   * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+   * that the cancellation is recorded and the turn has not ended within 2 seconds.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -249,7 +249,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn that was asked to stop.
+   * The turn that was to be stopped.
    * </pre>
    *
    * Protobuf type {@code parley.v1.CancelTurnResponse}
@@ -441,8 +441,8 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Turn, dev.parley.v1.Turn.Builder, dev.parley.v1.TurnOrBuilder> turnBuilder_;
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -453,8 +453,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -469,8 +469,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -490,8 +490,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -509,8 +509,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -535,8 +535,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -553,8 +553,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -566,8 +566,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -582,8 +582,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-     * been asked to stop and has not done so within 2 seconds.
+     * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+     * that the cancellation is recorded and the turn has not ended within 2 seconds.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>

@@ -10,8 +10,8 @@ public interface CancelTurnResponseOrBuilder extends
 
   /**
    * <pre>
-   * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-   * been asked to stop and has not done so within 2 seconds.
+   * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+   * that the cancellation is recorded and the turn has not ended within 2 seconds.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -20,8 +20,8 @@ public interface CancelTurnResponseOrBuilder extends
   boolean hasTurn();
   /**
    * <pre>
-   * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-   * been asked to stop and has not done so within 2 seconds.
+   * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+   * that the cancellation is recorded and the turn has not ended within 2 seconds.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -30,8 +30,8 @@ public interface CancelTurnResponseOrBuilder extends
   dev.parley.v1.Turn getTurn();
   /**
    * <pre>
-   * The turn as it stands: TURN_STATE_CANCELLED, or however it ended before. TURN_STATE_RUNNING: it has
-   * been asked to stop and has not done so within 2 seconds.
+   * The turn: TURN_STATE_CANCELLED, or the state in which it had already ended. TURN_STATE_RUNNING means
+   * that the cancellation is recorded and the turn has not ended within 2 seconds.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>

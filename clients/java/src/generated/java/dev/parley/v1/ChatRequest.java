@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Asks for one turn.
+ * Starts one turn.
  * </pre>
  *
  * Protobuf type {@code parley.v1.ChatRequest}
@@ -55,7 +55,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object conversationId_ = "";
   /**
    * <pre>
-   * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+   * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+   * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -102,8 +102,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-   * (1,024 to 921,600); not only white space, no NUL.
+   * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+   * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
    * </pre>
    *
    * <code>string message = 2;</code>
@@ -124,8 +124,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-   * (1,024 to 921,600); not only white space, no NUL.
+   * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+   * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
    * </pre>
    *
    * <code>string message = 2;</code>
@@ -151,8 +151,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-   * recommended. Empty: no retry safety.
+   * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+   * recommended. Without it the call cannot be repeated safely.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -173,8 +173,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-   * recommended. Empty: no retry safety.
+   * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+   * recommended. Without it the call cannot be repeated safely.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -199,8 +199,8 @@ private static final long serialVersionUID = 0L;
   private boolean allowMissing_ = false;
   /**
    * <pre>
-   * With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-   * Without a conversation_id: no effect.
+   * Optional. If true and the caller has no conversation with this conversation_id, create one with that
+   * id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
    * </pre>
    *
    * <code>bool allow_missing = 4;</code>
@@ -215,8 +215,8 @@ private static final long serialVersionUID = 0L;
   private long expectedSequence_ = 0L;
   /**
    * <pre>
-   * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-   * or empty. At least 0. Absent: go on from whatever is there.
+   * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+   * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
    * </pre>
    *
    * <code>optional int64 expected_sequence = 5;</code>
@@ -228,8 +228,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-   * or empty. At least 0. Absent: go on from whatever is there.
+   * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+   * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
    * </pre>
    *
    * <code>optional int64 expected_sequence = 5;</code>
@@ -244,7 +244,7 @@ private static final long serialVersionUID = 0L;
   private int onBusy_ = 0;
   /**
    * <pre>
-   * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+   * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
    * </pre>
    *
    * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -255,7 +255,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+   * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
    * </pre>
    *
    * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -270,7 +270,8 @@ private static final long serialVersionUID = 0L;
   private int onDisconnect_ = 0;
   /**
    * <pre>
-   * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+   * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+   * Default: ON_DISCONNECT_CANCEL.
    * </pre>
    *
    * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -281,7 +282,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+   * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+   * Default: ON_DISCONNECT_CANCEL.
    * </pre>
    *
    * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -297,7 +299,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * A configured agent's name. Empty: the default one. A model cannot be named.
+   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
    * </pre>
    *
    * <code>string agent = 8;</code>
@@ -318,7 +320,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A configured agent's name. Empty: the default one. A model cannot be named.
+   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
    * </pre>
    *
    * <code>string agent = 8;</code>
@@ -576,7 +578,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for one turn.
+   * Starts one turn.
    * </pre>
    *
    * Protobuf type {@code parley.v1.ChatRequest}
@@ -844,7 +846,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object conversationId_ = "";
     /**
      * <pre>
-     * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+     * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -864,7 +866,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+     * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -885,7 +887,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+     * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -902,7 +904,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+     * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -916,7 +918,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+     * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -936,8 +938,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-     * (1,024 to 921,600); not only white space, no NUL.
+     * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+     * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -957,8 +959,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-     * (1,024 to 921,600); not only white space, no NUL.
+     * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+     * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -979,8 +981,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-     * (1,024 to 921,600); not only white space, no NUL.
+     * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+     * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -997,8 +999,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-     * (1,024 to 921,600); not only white space, no NUL.
+     * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+     * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -1012,8 +1014,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-     * (1,024 to 921,600); not only white space, no NUL.
+     * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+     * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
      * </pre>
      *
      * <code>string message = 2;</code>
@@ -1033,8 +1035,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-     * recommended. Empty: no retry safety.
+     * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+     * recommended. Without it the call cannot be repeated safely.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1054,8 +1056,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-     * recommended. Empty: no retry safety.
+     * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+     * recommended. Without it the call cannot be repeated safely.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1076,8 +1078,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-     * recommended. Empty: no retry safety.
+     * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+     * recommended. Without it the call cannot be repeated safely.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1094,8 +1096,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-     * recommended. Empty: no retry safety.
+     * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+     * recommended. Without it the call cannot be repeated safely.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1109,8 +1111,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-     * recommended. Empty: no retry safety.
+     * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+     * recommended. Without it the call cannot be repeated safely.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1130,8 +1132,8 @@ private static final long serialVersionUID = 0L;
     private boolean allowMissing_ ;
     /**
      * <pre>
-     * With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-     * Without a conversation_id: no effect.
+     * Optional. If true and the caller has no conversation with this conversation_id, create one with that
+     * id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
      * </pre>
      *
      * <code>bool allow_missing = 4;</code>
@@ -1143,8 +1145,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-     * Without a conversation_id: no effect.
+     * Optional. If true and the caller has no conversation with this conversation_id, create one with that
+     * id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
      * </pre>
      *
      * <code>bool allow_missing = 4;</code>
@@ -1160,8 +1162,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-     * Without a conversation_id: no effect.
+     * Optional. If true and the caller has no conversation with this conversation_id, create one with that
+     * id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
      * </pre>
      *
      * <code>bool allow_missing = 4;</code>
@@ -1177,8 +1179,8 @@ private static final long serialVersionUID = 0L;
     private long expectedSequence_ ;
     /**
      * <pre>
-     * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-     * or empty. At least 0. Absent: go on from whatever is there.
+     * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+     * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
      * </pre>
      *
      * <code>optional int64 expected_sequence = 5;</code>
@@ -1190,8 +1192,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-     * or empty. At least 0. Absent: go on from whatever is there.
+     * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+     * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
      * </pre>
      *
      * <code>optional int64 expected_sequence = 5;</code>
@@ -1203,8 +1205,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-     * or empty. At least 0. Absent: go on from whatever is there.
+     * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+     * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
      * </pre>
      *
      * <code>optional int64 expected_sequence = 5;</code>
@@ -1220,8 +1222,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-     * or empty. At least 0. Absent: go on from whatever is there.
+     * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+     * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
      * </pre>
      *
      * <code>optional int64 expected_sequence = 5;</code>
@@ -1237,7 +1239,7 @@ private static final long serialVersionUID = 0L;
     private int onBusy_ = 0;
     /**
      * <pre>
-     * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+     * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
      * </pre>
      *
      * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -1248,7 +1250,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+     * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
      * </pre>
      *
      * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -1263,7 +1265,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+     * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
      * </pre>
      *
      * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -1276,7 +1278,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+     * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
      * </pre>
      *
      * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -1294,7 +1296,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+     * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
      * </pre>
      *
      * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -1310,7 +1312,8 @@ private static final long serialVersionUID = 0L;
     private int onDisconnect_ = 0;
     /**
      * <pre>
-     * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+     * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+     * Default: ON_DISCONNECT_CANCEL.
      * </pre>
      *
      * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -1321,7 +1324,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+     * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+     * Default: ON_DISCONNECT_CANCEL.
      * </pre>
      *
      * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -1336,7 +1340,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+     * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+     * Default: ON_DISCONNECT_CANCEL.
      * </pre>
      *
      * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -1349,7 +1354,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+     * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+     * Default: ON_DISCONNECT_CANCEL.
      * </pre>
      *
      * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -1367,7 +1373,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+     * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+     * Default: ON_DISCONNECT_CANCEL.
      * </pre>
      *
      * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -1383,7 +1390,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * A configured agent's name. Empty: the default one. A model cannot be named.
+     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1403,7 +1410,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A configured agent's name. Empty: the default one. A model cannot be named.
+     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1424,7 +1431,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A configured agent's name. Empty: the default one. A model cannot be named.
+     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1441,7 +1448,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A configured agent's name. Empty: the default one. A model cannot be named.
+     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1455,7 +1462,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A configured agent's name. Empty: the default one. A model cannot be named.
+     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
      * </pre>
      *
      * <code>string agent = 8;</code>

@@ -10,7 +10,7 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+   * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -19,7 +19,7 @@ public interface ChatRequestOrBuilder extends
   java.lang.String getConversationId();
   /**
    * <pre>
-   * The conversation to go on with, a UUID (8-4-4-4-12). Empty: start a new one.
+   * Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -30,8 +30,8 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-   * (1,024 to 921,600); not only white space, no NUL.
+   * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+   * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
    * </pre>
    *
    * <code>string message = 2;</code>
@@ -40,8 +40,8 @@ public interface ChatRequestOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * What the user says. Required: 1 to 262,144 bytes of UTF-8, or what the server's operator has set
-   * (1,024 to 921,600); not only white space, no NUL.
+   * Required. The user's message, UTF-8: 1 to 262,144 bytes, or the maximum that the server's operator has
+   * set (1,024 to 921,600). It must not be only white space and must not contain NUL.
    * </pre>
    *
    * <code>string message = 2;</code>
@@ -52,8 +52,8 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-   * recommended. Empty: no retry safety.
+   * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+   * recommended. Without it the call cannot be repeated safely.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -62,8 +62,8 @@ public interface ChatRequestOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * The caller's key for this turn, unique to its owner: 1 to 128 of [A-Za-z0-9._:-]; a UUID is
-   * recommended. Empty: no retry safety.
+   * Optional. The caller's key for this turn, unique for its owner: 1 to 128 of [A-Za-z0-9._:-]. A UUID is
+   * recommended. Without it the call cannot be repeated safely.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -74,8 +74,8 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * With a conversation_id that the caller does not have: create it under that id instead of NOT_FOUND.
-   * Without a conversation_id: no effect.
+   * Optional. If true and the caller has no conversation with this conversation_id, create one with that
+   * id instead of failing with NOT_FOUND. No effect without a conversation_id. Default: false.
    * </pre>
    *
    * <code>bool allow_missing = 4;</code>
@@ -85,8 +85,8 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-   * or empty. At least 0. Absent: go on from whatever is there.
+   * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+   * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
    * </pre>
    *
    * <code>optional int64 expected_sequence = 5;</code>
@@ -95,8 +95,8 @@ public interface ChatRequestOrBuilder extends
   boolean hasExpectedSequence();
   /**
    * <pre>
-   * Refuse with ABORTED (SEQUENCE_MISMATCH) unless this is the conversation's last sequence; 0 means new
-   * or empty. At least 0. Absent: go on from whatever is there.
+   * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+   * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
    * </pre>
    *
    * <code>optional int64 expected_sequence = 5;</code>
@@ -106,7 +106,7 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+   * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
    * </pre>
    *
    * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -115,7 +115,7 @@ public interface ChatRequestOrBuilder extends
   int getOnBusyValue();
   /**
    * <pre>
-   * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
+   * Optional. What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT.
    * </pre>
    *
    * <code>.parley.v1.OnBusy on_busy = 6;</code>
@@ -125,7 +125,8 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+   * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+   * Default: ON_DISCONNECT_CANCEL.
    * </pre>
    *
    * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -134,7 +135,8 @@ public interface ChatRequestOrBuilder extends
   int getOnDisconnectValue();
   /**
    * <pre>
-   * What becomes of the turn when this call is lost or its deadline comes. Default: ON_DISCONNECT_CANCEL.
+   * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+   * Default: ON_DISCONNECT_CANCEL.
    * </pre>
    *
    * <code>.parley.v1.OnDisconnect on_disconnect = 7;</code>
@@ -144,7 +146,7 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * A configured agent's name. Empty: the default one. A model cannot be named.
+   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
    * </pre>
    *
    * <code>string agent = 8;</code>
@@ -153,7 +155,7 @@ public interface ChatRequestOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * A configured agent's name. Empty: the default one. A model cannot be named.
+   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
    * </pre>
    *
    * <code>string agent = 8;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * A turn that was answered.
+ * An answered turn.
  * </pre>
  *
  * Protobuf type {@code parley.v1.ChatResponse}
@@ -55,7 +55,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object conversationId_ = "";
   /**
    * <pre>
-   * The conversation, a UUID; a new one's is made by the server.
+   * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The conversation, a UUID; a new one's is made by the server.
+   * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -286,7 +286,7 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.Usage usage_;
   /**
    * <pre>
-   * What it cost. Absent: unknown.
+   * The tokens that the turn used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -298,7 +298,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it cost. Absent: unknown.
+   * The tokens that the turn used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -310,7 +310,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it cost. Absent: unknown.
+   * The tokens that the turn used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -397,7 +397,8 @@ private static final long serialVersionUID = 0L;
   private boolean replayed_ = false;
   /**
    * <pre>
-   * True: this turn had been answered before, and nothing ran. Every other field equals the first answer's.
+   * True if the turn had been answered before and no agent ran. All other fields equal those of the first
+   * response.
    * </pre>
    *
    * <code>bool replayed = 10;</code>
@@ -725,7 +726,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn that was answered.
+   * An answered turn.
    * </pre>
    *
    * Protobuf type {@code parley.v1.ChatResponse}
@@ -1101,7 +1102,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object conversationId_ = "";
     /**
      * <pre>
-     * The conversation, a UUID; a new one's is made by the server.
+     * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -1121,7 +1122,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation, a UUID; a new one's is made by the server.
+     * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -1142,7 +1143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation, a UUID; a new one's is made by the server.
+     * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -1159,7 +1160,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation, a UUID; a new one's is made by the server.
+     * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -1173,7 +1174,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversation, a UUID; a new one's is made by the server.
+     * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -1779,7 +1780,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Usage, dev.parley.v1.Usage.Builder, dev.parley.v1.UsageOrBuilder> usageBuilder_;
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1790,7 +1791,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1805,7 +1806,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1825,7 +1826,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1843,7 +1844,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1868,7 +1869,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1885,7 +1886,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1897,7 +1898,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1912,7 +1913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it cost. Absent: unknown.
+     * The tokens that the turn used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -2099,7 +2100,8 @@ private static final long serialVersionUID = 0L;
     private boolean replayed_ ;
     /**
      * <pre>
-     * True: this turn had been answered before, and nothing ran. Every other field equals the first answer's.
+     * True if the turn had been answered before and no agent ran. All other fields equal those of the first
+     * response.
      * </pre>
      *
      * <code>bool replayed = 10;</code>
@@ -2111,7 +2113,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True: this turn had been answered before, and nothing ran. Every other field equals the first answer's.
+     * True if the turn had been answered before and no agent ran. All other fields equal those of the first
+     * response.
      * </pre>
      *
      * <code>bool replayed = 10;</code>
@@ -2127,7 +2130,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True: this turn had been answered before, and nothing ran. Every other field equals the first answer's.
+     * True if the turn had been answered before and no agent ran. All other fields equal those of the first
+     * response.
      * </pre>
      *
      * <code>bool replayed = 10;</code>

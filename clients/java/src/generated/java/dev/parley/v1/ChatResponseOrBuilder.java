@@ -10,7 +10,7 @@ public interface ChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * The conversation, a UUID; a new one's is made by the server.
+   * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -19,7 +19,7 @@ public interface ChatResponseOrBuilder extends
   java.lang.String getConversationId();
   /**
    * <pre>
-   * The conversation, a UUID; a new one's is made by the server.
+   * The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -134,7 +134,7 @@ public interface ChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * What it cost. Absent: unknown.
+   * The tokens that the turn used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -143,7 +143,7 @@ public interface ChatResponseOrBuilder extends
   boolean hasUsage();
   /**
    * <pre>
-   * What it cost. Absent: unknown.
+   * The tokens that the turn used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -152,7 +152,7 @@ public interface ChatResponseOrBuilder extends
   dev.parley.v1.Usage getUsage();
   /**
    * <pre>
-   * What it cost. Absent: unknown.
+   * The tokens that the turn used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -200,7 +200,8 @@ public interface ChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * True: this turn had been answered before, and nothing ran. Every other field equals the first answer's.
+   * True if the turn had been answered before and no agent ran. All other fields equal those of the first
+   * response.
    * </pre>
    *
    * <code>bool replayed = 10;</code>

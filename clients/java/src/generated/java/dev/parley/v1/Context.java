@@ -62,7 +62,7 @@ private static final long serialVersionUID = 0L;
   private int messageCount_ = 0;
   /**
    * <pre>
-   * How many messages were shown, the turn's own one included.
+   * The number of messages shown, including the turn's own user message.
    * </pre>
    *
    * <code>int32 message_count = 2;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   private long omittedCount_ = 0L;
   /**
    * <pre>
-   * How many earlier messages were left out: older than the window, or never answered.
+   * The number of earlier messages left out because they are older than the window or were never answered.
    * </pre>
    *
    * <code>int64 omitted_count = 3;</code>
@@ -512,7 +512,7 @@ private static final long serialVersionUID = 0L;
     private int messageCount_ ;
     /**
      * <pre>
-     * How many messages were shown, the turn's own one included.
+     * The number of messages shown, including the turn's own user message.
      * </pre>
      *
      * <code>int32 message_count = 2;</code>
@@ -524,7 +524,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many messages were shown, the turn's own one included.
+     * The number of messages shown, including the turn's own user message.
      * </pre>
      *
      * <code>int32 message_count = 2;</code>
@@ -540,7 +540,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many messages were shown, the turn's own one included.
+     * The number of messages shown, including the turn's own user message.
      * </pre>
      *
      * <code>int32 message_count = 2;</code>
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     private long omittedCount_ ;
     /**
      * <pre>
-     * How many earlier messages were left out: older than the window, or never answered.
+     * The number of earlier messages left out because they are older than the window or were never answered.
      * </pre>
      *
      * <code>int64 omitted_count = 3;</code>
@@ -568,7 +568,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many earlier messages were left out: older than the window, or never answered.
+     * The number of earlier messages left out because they are older than the window or were never answered.
      * </pre>
      *
      * <code>int64 omitted_count = 3;</code>
@@ -584,7 +584,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many earlier messages were left out: older than the window, or never answered.
+     * The number of earlier messages left out because they are older than the window or were never answered.
      * </pre>
      *
      * <code>int64 omitted_count = 3;</code>

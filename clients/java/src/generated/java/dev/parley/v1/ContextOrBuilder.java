@@ -20,7 +20,7 @@ public interface ContextOrBuilder extends
 
   /**
    * <pre>
-   * How many messages were shown, the turn's own one included.
+   * The number of messages shown, including the turn's own user message.
    * </pre>
    *
    * <code>int32 message_count = 2;</code>
@@ -30,7 +30,7 @@ public interface ContextOrBuilder extends
 
   /**
    * <pre>
-   * How many earlier messages were left out: older than the window, or never answered.
+   * The number of earlier messages left out because they are older than the window or were never answered.
    * </pre>
    *
    * <code>int64 omitted_count = 3;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * An ordered list of messages of one owner.
+ * An ordered list of messages that belongs to one owner.
  * </pre>
  *
  * Protobuf type {@code parley.v1.Conversation}
@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object conversationId_ = "";
   /**
    * <pre>
-   * Its name, a UUID.
+   * The conversation's id, a UUID.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, a UUID.
+   * The conversation's id, a UUID.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object title_ = "";
   /**
    * <pre>
-   * What to call it in a list: the first message's first 80 characters until it is set.
+   * A title for lists: the first 80 characters of the first message, until a title is set.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What to call it in a list: the first message's first 80 characters until it is set.
+   * A title for lists: the first 80 characters of the first message, until a title is set.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -146,7 +146,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When it was created.
+   * When the conversation was created.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -158,7 +158,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was created.
+   * When the conversation was created.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was created.
+   * When the conversation was created.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * When its newest turn began. Lists are ordered by it.
+   * When its newest turn began. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -196,7 +196,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began. Lists are ordered by it.
+   * When its newest turn began. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -208,7 +208,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began. Lists are ordered by it.
+   * When its newest turn began. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -238,7 +238,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object preview_ = "";
   /**
    * <pre>
-   * The newest message's first 200 characters.
+   * The first 200 characters of its newest message.
    * </pre>
    *
    * <code>string preview = 6;</code>
@@ -259,7 +259,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest message's first 200 characters.
+   * The first 200 characters of its newest message.
    * </pre>
    *
    * <code>string preview = 6;</code>
@@ -285,7 +285,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object openTurnId_ = "";
   /**
    * <pre>
-   * The turn under way, a UUID. Empty: none.
+   * The open turn, a UUID. Empty if no turn is open.
    * </pre>
    *
    * <code>string open_turn_id = 7;</code>
@@ -306,7 +306,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn under way, a UUID. Empty: none.
+   * The open turn, a UUID. Empty if no turn is open.
    * </pre>
    *
    * <code>string open_turn_id = 7;</code>
@@ -559,7 +559,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An ordered list of messages of one owner.
+   * An ordered list of messages that belongs to one owner.
    * </pre>
    *
    * Protobuf type {@code parley.v1.Conversation}
@@ -839,7 +839,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object conversationId_ = "";
     /**
      * <pre>
-     * Its name, a UUID.
+     * The conversation's id, a UUID.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -859,7 +859,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The conversation's id, a UUID.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -880,7 +880,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The conversation's id, a UUID.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -897,7 +897,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The conversation's id, a UUID.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -911,7 +911,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The conversation's id, a UUID.
      * </pre>
      *
      * <code>string conversation_id = 1;</code>
@@ -931,7 +931,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object title_ = "";
     /**
      * <pre>
-     * What to call it in a list: the first message's first 80 characters until it is set.
+     * A title for lists: the first 80 characters of the first message, until a title is set.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -951,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to call it in a list: the first message's first 80 characters until it is set.
+     * A title for lists: the first 80 characters of the first message, until a title is set.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -972,7 +972,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to call it in a list: the first message's first 80 characters until it is set.
+     * A title for lists: the first 80 characters of the first message, until a title is set.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -989,7 +989,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to call it in a list: the first message's first 80 characters until it is set.
+     * A title for lists: the first 80 characters of the first message, until a title is set.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -1003,7 +1003,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What to call it in a list: the first message's first 80 characters until it is set.
+     * A title for lists: the first 80 characters of the first message, until a title is set.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -1025,7 +1025,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1036,7 +1036,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1051,7 +1051,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1071,7 +1071,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1089,7 +1089,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1114,7 +1114,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1131,7 +1131,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1143,7 +1143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1158,7 +1158,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was created.
+     * When the conversation was created.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1182,7 +1182,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1193,7 +1193,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1208,7 +1208,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1228,7 +1228,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1246,7 +1246,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1271,7 +1271,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1288,7 +1288,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1300,7 +1300,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1315,7 +1315,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. Lists are ordered by it.
+     * When its newest turn began. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1381,7 +1381,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object preview_ = "";
     /**
      * <pre>
-     * The newest message's first 200 characters.
+     * The first 200 characters of its newest message.
      * </pre>
      *
      * <code>string preview = 6;</code>
@@ -1401,7 +1401,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest message's first 200 characters.
+     * The first 200 characters of its newest message.
      * </pre>
      *
      * <code>string preview = 6;</code>
@@ -1422,7 +1422,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest message's first 200 characters.
+     * The first 200 characters of its newest message.
      * </pre>
      *
      * <code>string preview = 6;</code>
@@ -1439,7 +1439,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest message's first 200 characters.
+     * The first 200 characters of its newest message.
      * </pre>
      *
      * <code>string preview = 6;</code>
@@ -1453,7 +1453,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest message's first 200 characters.
+     * The first 200 characters of its newest message.
      * </pre>
      *
      * <code>string preview = 6;</code>
@@ -1473,7 +1473,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object openTurnId_ = "";
     /**
      * <pre>
-     * The turn under way, a UUID. Empty: none.
+     * The open turn, a UUID. Empty if no turn is open.
      * </pre>
      *
      * <code>string open_turn_id = 7;</code>
@@ -1493,7 +1493,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn under way, a UUID. Empty: none.
+     * The open turn, a UUID. Empty if no turn is open.
      * </pre>
      *
      * <code>string open_turn_id = 7;</code>
@@ -1514,7 +1514,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn under way, a UUID. Empty: none.
+     * The open turn, a UUID. Empty if no turn is open.
      * </pre>
      *
      * <code>string open_turn_id = 7;</code>
@@ -1531,7 +1531,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn under way, a UUID. Empty: none.
+     * The open turn, a UUID. Empty if no turn is open.
      * </pre>
      *
      * <code>string open_turn_id = 7;</code>
@@ -1545,7 +1545,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn under way, a UUID. Empty: none.
+     * The open turn, a UUID. Empty if no turn is open.
      * </pre>
      *
      * <code>string open_turn_id = 7;</code>

@@ -10,7 +10,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * Its name, a UUID.
+   * The conversation's id, a UUID.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -19,7 +19,7 @@ public interface ConversationOrBuilder extends
   java.lang.String getConversationId();
   /**
    * <pre>
-   * Its name, a UUID.
+   * The conversation's id, a UUID.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -30,7 +30,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * What to call it in a list: the first message's first 80 characters until it is set.
+   * A title for lists: the first 80 characters of the first message, until a title is set.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -39,7 +39,7 @@ public interface ConversationOrBuilder extends
   java.lang.String getTitle();
   /**
    * <pre>
-   * What to call it in a list: the first message's first 80 characters until it is set.
+   * A title for lists: the first 80 characters of the first message, until a title is set.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -50,7 +50,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * When it was created.
+   * When the conversation was created.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -59,7 +59,7 @@ public interface ConversationOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When it was created.
+   * When the conversation was created.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -68,7 +68,7 @@ public interface ConversationOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When it was created.
+   * When the conversation was created.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -77,7 +77,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * When its newest turn began. Lists are ordered by it.
+   * When its newest turn began. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -86,7 +86,7 @@ public interface ConversationOrBuilder extends
   boolean hasUpdateTime();
   /**
    * <pre>
-   * When its newest turn began. Lists are ordered by it.
+   * When its newest turn began. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -95,7 +95,7 @@ public interface ConversationOrBuilder extends
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * When its newest turn began. Lists are ordered by it.
+   * When its newest turn began. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -114,7 +114,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * The newest message's first 200 characters.
+   * The first 200 characters of its newest message.
    * </pre>
    *
    * <code>string preview = 6;</code>
@@ -123,7 +123,7 @@ public interface ConversationOrBuilder extends
   java.lang.String getPreview();
   /**
    * <pre>
-   * The newest message's first 200 characters.
+   * The first 200 characters of its newest message.
    * </pre>
    *
    * <code>string preview = 6;</code>
@@ -134,7 +134,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * The turn under way, a UUID. Empty: none.
+   * The open turn, a UUID. Empty if no turn is open.
    * </pre>
    *
    * <code>string open_turn_id = 7;</code>
@@ -143,7 +143,7 @@ public interface ConversationOrBuilder extends
   java.lang.String getOpenTurnId();
   /**
    * <pre>
-   * The turn under way, a UUID. Empty: none.
+   * The open turn, a UUID. Empty if no turn is open.
    * </pre>
    *
    * <code>string open_turn_id = 7;</code>

@@ -4,16 +4,17 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Conversations between callers and agents, kept.
- * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
- * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
- * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
- * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
- * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
- * Besides the errors listed with each RPC, any
- * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
- * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
- * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+ * Stores conversations between callers and agents, and runs their turns.
+ * Every call must carry the metadata "authorization: Bearer &lt;JWT&gt;". A call reads and writes only what
+ * the token's user owns within the token's tenant.
+ * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+ * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+ * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+ * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+ * own scope as well. No other metadata identifies the caller.
+ * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+ * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+ * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -302,25 +303,26 @@ public final class ConversationServiceGrpc {
 
   /**
    * <pre>
-   * Conversations between callers and agents, kept.
-   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
-   * Besides the errors listed with each RPC, any
-   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * Stores conversations between callers and agents, and runs their turns.
+   * Every call must carry the metadata "authorization: Bearer &lt;JWT&gt;". A call reads and writes only what
+   * the token's user owns within the token's tenant.
+   * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+   * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+   * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+   * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+   * own scope as well. No other metadata identifies the caller.
+   * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+   * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+   * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * One turn, answered whole. Scope: parley.write.
-     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Runs one turn and returns the whole answer. Scope: parley.write.
+     * OK means that the message and its answer are stored permanently. A call with a request_id can be
+     * repeated safely: the turn is made once, and later calls return the same answer.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
@@ -334,13 +336,13 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The same turn as Chat, as it comes. Scope: parley.write.
-     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
-     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
-     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-     * send the call again.
+     * Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
+     * A second call with the same request_id and arguments attaches to the turn while it runs, on any
+     * worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+     * dies, an attached stream takes the turn over, as long as the turn has an attempt left.
+     * A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+     * answer: send the call again.
      * </pre>
      */
     default void streamChat(dev.parley.v1.StreamChatRequest request,
@@ -350,7 +352,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Returns the messages of one conversation, page by page. Scope: parley.read.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
      * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
@@ -362,9 +364,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
-     * A conversation that becomes active while pages are read moves to the front and may be missing from
-     * later pages; none appears twice.
+     * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
+     * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+     * miss it. No conversation appears twice.
      * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
      */
@@ -375,7 +377,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Where a turn stands. Scope: parley.read.
+     * Returns the state of a turn. Scope: parley.read.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -386,11 +388,12 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
-     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-     * died, what a stream had stored is kept; of one without a stream, nothing.
+     * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
+     * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+     * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+     * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+     * by Chat it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -401,9 +404,11 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Streams the messages and turn states of one conversation: first what is stored, then what is new.
+     * Scope: parley.read.
+     * Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+     * nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+     * set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>
@@ -417,16 +422,17 @@ public final class ConversationServiceGrpc {
   /**
    * Base class for the server implementation of the service ConversationService.
    * <pre>
-   * Conversations between callers and agents, kept.
-   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
-   * Besides the errors listed with each RPC, any
-   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * Stores conversations between callers and agents, and runs their turns.
+   * Every call must carry the metadata "authorization: Bearer &lt;JWT&gt;". A call reads and writes only what
+   * the token's user owns within the token's tenant.
+   * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+   * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+   * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+   * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+   * own scope as well. No other metadata identifies the caller.
+   * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+   * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+   * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
    * </pre>
    */
   public static abstract class ConversationServiceImplBase
@@ -440,16 +446,17 @@ public final class ConversationServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service ConversationService.
    * <pre>
-   * Conversations between callers and agents, kept.
-   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
-   * Besides the errors listed with each RPC, any
-   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * Stores conversations between callers and agents, and runs their turns.
+   * Every call must carry the metadata "authorization: Bearer &lt;JWT&gt;". A call reads and writes only what
+   * the token's user owns within the token's tenant.
+   * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+   * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+   * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+   * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+   * own scope as well. No other metadata identifies the caller.
+   * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+   * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+   * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
    * </pre>
    */
   public static final class ConversationServiceStub
@@ -467,9 +474,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * One turn, answered whole. Scope: parley.write.
-     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Runs one turn and returns the whole answer. Scope: parley.write.
+     * OK means that the message and its answer are stored permanently. A call with a request_id can be
+     * repeated safely: the turn is made once, and later calls return the same answer.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
@@ -484,13 +491,13 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The same turn as Chat, as it comes. Scope: parley.write.
-     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
-     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
-     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-     * send the call again.
+     * Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
+     * A second call with the same request_id and arguments attaches to the turn while it runs, on any
+     * worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+     * dies, an attached stream takes the turn over, as long as the turn has an attempt left.
+     * A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+     * answer: send the call again.
      * </pre>
      */
     public void streamChat(dev.parley.v1.StreamChatRequest request,
@@ -501,7 +508,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Returns the messages of one conversation, page by page. Scope: parley.read.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
      * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
@@ -514,9 +521,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
-     * A conversation that becomes active while pages are read moves to the front and may be missing from
-     * later pages; none appears twice.
+     * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
+     * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+     * miss it. No conversation appears twice.
      * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
      */
@@ -528,7 +535,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Where a turn stands. Scope: parley.read.
+     * Returns the state of a turn. Scope: parley.read.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -540,11 +547,12 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
-     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-     * died, what a stream had stored is kept; of one without a stream, nothing.
+     * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
+     * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+     * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+     * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+     * by Chat it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -556,9 +564,11 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Streams the messages and turn states of one conversation: first what is stored, then what is new.
+     * Scope: parley.read.
+     * Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+     * nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+     * set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>
@@ -573,16 +583,17 @@ public final class ConversationServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service ConversationService.
    * <pre>
-   * Conversations between callers and agents, kept.
-   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
-   * Besides the errors listed with each RPC, any
-   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * Stores conversations between callers and agents, and runs their turns.
+   * Every call must carry the metadata "authorization: Bearer &lt;JWT&gt;". A call reads and writes only what
+   * the token's user owns within the token's tenant.
+   * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+   * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+   * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+   * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+   * own scope as well. No other metadata identifies the caller.
+   * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+   * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+   * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
    * </pre>
    */
   public static final class ConversationServiceBlockingV2Stub
@@ -600,9 +611,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * One turn, answered whole. Scope: parley.write.
-     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Runs one turn and returns the whole answer. Scope: parley.write.
+     * OK means that the message and its answer are stored permanently. A call with a request_id can be
+     * repeated safely: the turn is made once, and later calls return the same answer.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
@@ -616,13 +627,13 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The same turn as Chat, as it comes. Scope: parley.write.
-     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
-     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
-     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-     * send the call again.
+     * Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
+     * A second call with the same request_id and arguments attaches to the turn while it runs, on any
+     * worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+     * dies, an attached stream takes the turn over, as long as the turn has an attempt left.
+     * A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+     * answer: send the call again.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -634,7 +645,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Returns the messages of one conversation, page by page. Scope: parley.read.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
      * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
@@ -646,9 +657,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
-     * A conversation that becomes active while pages are read moves to the front and may be missing from
-     * later pages; none appears twice.
+     * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
+     * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+     * miss it. No conversation appears twice.
      * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
      */
@@ -659,7 +670,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Where a turn stands. Scope: parley.read.
+     * Returns the state of a turn. Scope: parley.read.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -670,11 +681,12 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
-     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-     * died, what a stream had stored is kept; of one without a stream, nothing.
+     * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
+     * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+     * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+     * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+     * by Chat it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -685,9 +697,11 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Streams the messages and turn states of one conversation: first what is stored, then what is new.
+     * Scope: parley.read.
+     * Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+     * nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+     * set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>
@@ -703,16 +717,17 @@ public final class ConversationServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service ConversationService.
    * <pre>
-   * Conversations between callers and agents, kept.
-   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
-   * Besides the errors listed with each RPC, any
-   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * Stores conversations between callers and agents, and runs their turns.
+   * Every call must carry the metadata "authorization: Bearer &lt;JWT&gt;". A call reads and writes only what
+   * the token's user owns within the token's tenant.
+   * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+   * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+   * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+   * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+   * own scope as well. No other metadata identifies the caller.
+   * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+   * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+   * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
    * </pre>
    */
   public static final class ConversationServiceBlockingStub
@@ -730,9 +745,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * One turn, answered whole. Scope: parley.write.
-     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Runs one turn and returns the whole answer. Scope: parley.write.
+     * OK means that the message and its answer are stored permanently. A call with a request_id can be
+     * repeated safely: the turn is made once, and later calls return the same answer.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
@@ -746,13 +761,13 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The same turn as Chat, as it comes. Scope: parley.write.
-     * The same call again, with the same request_id and arguments, attaches to the turn while it runs, on
-     * any worker, and gets the stored answer once it has ended. A stream that is attached to a turn whose
-     * worker dies takes the turn over by itself, as long as the turn has an attempt left.
-     * A caller that takes nothing for 30 seconds counts as lost, which on_disconnect is about.
-     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). What had arrived before one is not an answer;
-     * send the call again.
+     * Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
+     * A second call with the same request_id and arguments attaches to the turn while it runs, on any
+     * worker; once the turn has ended, the call returns the stored answer. If the worker that runs the turn
+     * dies, an attached stream takes the turn over, as long as the turn has an attempt left.
+     * A caller that reads nothing for 30 seconds is treated as disconnected; see on_disconnect.
+     * Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
+     * answer: send the call again.
      * </pre>
      */
     public java.util.Iterator<dev.parley.v1.StreamChatResponse> streamChat(
@@ -763,7 +778,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Returns the messages of one conversation, page by page. Scope: parley.read.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
      * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
@@ -775,9 +790,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
-     * A conversation that becomes active while pages are read moves to the front and may be missing from
-     * later pages; none appears twice.
+     * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
+     * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+     * miss it. No conversation appears twice.
      * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
      */
@@ -788,7 +803,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Where a turn stands. Scope: parley.read.
+     * Returns the state of a turn. Scope: parley.read.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -799,11 +814,12 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
-     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-     * died, what a stream had stored is kept; of one without a stream, nothing.
+     * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
+     * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+     * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+     * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+     * by Chat it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -814,9 +830,11 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages and turn states of one conversation: what is there, then live. Scope: parley.read.
-     * Every message comes once, in order. A watch ends by itself after about four minutes, when nothing of it
-     * is taken for 30 seconds, and when the worker shuts down; go on with after_sequence set to the last sequence delivered.
+     * Streams the messages and turn states of one conversation: first what is stored, then what is new.
+     * Scope: parley.read.
+     * Every message arrives once, in order. A watch ends after about four minutes, when the caller reads
+     * nothing for 30 seconds, and when the worker shuts down. To continue, call again with after_sequence
+     * set to the last sequence delivered.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
      * (WATCH_EXPIRED, WORKER_DRAINED).
      * </pre>
@@ -831,16 +849,17 @@ public final class ConversationServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service ConversationService.
    * <pre>
-   * Conversations between callers and agents, kept.
-   * Every call carries the metadata "authorization: Bearer &lt;JWT&gt;". The owner of everything it reads and
-   * writes is the user of that token, within its tenant. A token with the scope parley.act may name another
-   * user of the same tenant in the metadata "parley-user", as UTF-8, percent-encoded but for visible ASCII
-   * ("J%C3%BCrgen"): 1 to 255 bytes, not blank, no control characters, else INVALID_ARGUMENT; without
-   * that scope PERMISSION_DENIED. The call needs its own scope as well. No other metadata says who calls.
-   * Besides the errors listed with each RPC, any
-   * call may end with UNAUTHENTICATED, PERMISSION_DENIED (SCOPE_MISSING), INVALID_ARGUMENT,
-   * RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE, KEYS_UNAVAILABLE, WORKER_DRAINED)
-   * or INTERNAL. See ErrorReason for what each of them asks of a caller.
+   * Stores conversations between callers and agents, and runs their turns.
+   * Every call must carry the metadata "authorization: Bearer &lt;JWT&gt;". A call reads and writes only what
+   * the token's user owns within the token's tenant.
+   * A caller whose token has the scope parley.act may act for another user of the same tenant: it names
+   * that user in the metadata "parley-user", as percent-encoded UTF-8 in which visible ASCII may stay as it
+   * is ("J%C3%BCrgen"). A name has 1 to 255 bytes, is not blank and has no control characters, else the call
+   * ends with INVALID_ARGUMENT; without the scope it ends with PERMISSION_DENIED. The token needs the RPC's
+   * own scope as well. No other metadata identifies the caller.
+   * Besides the errors listed with each RPC, any call may end with UNAUTHENTICATED, PERMISSION_DENIED
+   * (SCOPE_MISSING), INVALID_ARGUMENT, RESOURCE_EXHAUSTED (OVERLOADED), UNAVAILABLE (STORE_UNAVAILABLE,
+   * KEYS_UNAVAILABLE, WORKER_DRAINED) or INTERNAL. ErrorReason says what a caller should do about each.
    * </pre>
    */
   public static final class ConversationServiceFutureStub
@@ -858,9 +877,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * One turn, answered whole. Scope: parley.write.
-     * OK means that the message and its answer are stored for good. With a request_id the call may be sent
-     * again as often as one likes: the turn is made once, and its answer is replayed.
+     * Runs one turn and returns the whole answer. Scope: parley.write.
+     * OK means that the message and its answer are stored permanently. A call with a request_id can be
+     * repeated safely: the turn is made once, and later calls return the same answer.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
@@ -875,7 +894,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Messages of one conversation, a page at a time. Scope: parley.read.
+     * Returns the messages of one conversation, page by page. Scope: parley.read.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
      * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
@@ -888,9 +907,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * The caller's conversations, the most recently active first, a page at a time. Scope: parley.read.
-     * A conversation that becomes active while pages are read moves to the front and may be missing from
-     * later pages; none appears twice.
+     * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
+     * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
+     * miss it. No conversation appears twice.
      * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
      * </pre>
      */
@@ -902,7 +921,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Where a turn stands. Scope: parley.read.
+     * Returns the state of a turn. Scope: parley.read.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -914,11 +933,12 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Stops a turn and keeps what was said so far as its answer, for good. Scope: parley.write.
-     * From any worker. Waits up to 2 seconds for the turn to end and answers with the turn as it stands
-     * then. A turn that has ended stays as it is. Once the request is recorded it holds: whatever ends the turn
-     * before it can answer ends it as TURN_STATE_CANCELLED, and the agent is not run again. Of a turn whose worker
-     * died, what a stream had stored is kept; of one without a stream, nothing.
+     * Stops a turn on any worker; the text written so far becomes its final answer. Scope: parley.write.
+     * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
+     * that has already ended does not change. Once the request is recorded it holds: if anything ends the
+     * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
+     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
+     * by Chat it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */

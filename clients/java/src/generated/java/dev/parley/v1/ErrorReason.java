@@ -6,11 +6,11 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Why a call failed, or why a turn did.
+ * Why a call or a turn failed.
  *
- * Every error status carries a google.rpc.ErrorInfo in its details: its domain is "parley.v1" and its
- * reason is one of these names without "ERROR_REASON_". Every variable part of the status message is
- * in its metadata as well, so that no caller needs to read text.
+ * Every error status has a google.rpc.ErrorInfo in its details. Its domain is "parley.v1"; its reason is
+ * one of these names without "ERROR_REASON_". Its metadata holds every variable part of the status message,
+ * so that callers need not parse text.
  * </pre>
  *
  * Protobuf enum {@code parley.v1.ErrorReason}
@@ -19,7 +19,7 @@ public enum ErrorReason
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not set. Never part of an error.
+   * Not set. No error has it.
    * </pre>
    *
    * <code>ERROR_REASON_UNSPECIFIED = 0;</code>
@@ -27,9 +27,10 @@ public enum ErrorReason
   ERROR_REASON_UNSPECIFIED(0),
   /**
    * <pre>
-   * INVALID_ARGUMENT. Fields are wrong. google.rpc.BadRequest names each of them with what is wrong.
+   * INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
+   * wrong with it.
    * Example: message is empty.
-   * What to do: mend the request. Nothing was stored.
+   * What to do: fix the request. Nothing was stored.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_REQUEST = 1;</code>
@@ -37,8 +38,8 @@ public enum ErrorReason
   ERROR_REASON_INVALID_REQUEST(1),
   /**
    * <pre>
-   * INVALID_ARGUMENT. page_token was altered, or belongs to another request or owner.
-   * What to do: start again without one.
+   * INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
+   * What to do: start again without a page_token.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_PAGE_TOKEN = 2;</code>
@@ -46,8 +47,8 @@ public enum ErrorReason
   ERROR_REASON_INVALID_PAGE_TOKEN(2),
   /**
    * <pre>
-   * INVALID_ARGUMENT. No agent of that name is configured.
-   * What to do: leave the field empty for the default agent.
+   * INVALID_ARGUMENT. No agent with that name is configured.
+   * What to do: correct the name, or leave the field empty for the default agent.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_UNKNOWN = 3;</code>
@@ -55,7 +56,7 @@ public enum ErrorReason
   ERROR_REASON_AGENT_UNKNOWN(3),
   /**
    * <pre>
-   * UNAUTHENTICATED. The call has no valid token. One wording for every cause.
+   * UNAUTHENTICATED. The call has no valid token. All causes share one message, to give attackers no hint.
    * What to do: send "authorization: Bearer &lt;token&gt;" with a current token.
    * </pre>
    *
@@ -64,8 +65,8 @@ public enum ErrorReason
   ERROR_REASON_UNAUTHENTICATED(4),
   /**
    * <pre>
-   * PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
-   * Example: parley-user is sent with a token that does not name parley.act.
+   * PERMISSION_DENIED. The token is valid but lacks a scope. Metadata: scope.
+   * Example: parley-user is sent with a token without the scope parley.act.
    * What to do: ask for a token with that scope.
    * </pre>
    *
@@ -74,7 +75,7 @@ public enum ErrorReason
   ERROR_REASON_SCOPE_MISSING(5),
   /**
    * <pre>
-   * NOT_FOUND. The caller has no such conversation. Another owner's looks the same. Metadata: conversation_id.
+   * NOT_FOUND. The caller has no such conversation; another owner may have it. Metadata: conversation_id.
    * What to do: check the id, or set allow_missing to create it.
    * </pre>
    *
@@ -83,7 +84,8 @@ public enum ErrorReason
   ERROR_REASON_CONVERSATION_NOT_FOUND(6),
   /**
    * <pre>
-   * NOT_FOUND. The caller has no such turn. Metadata: turn_id or request_id.
+   * NOT_FOUND. The caller has no such turn; another owner may have it. Metadata: turn_id or request_id.
+   * What to do: check the ids.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_NOT_FOUND = 7;</code>
@@ -91,8 +93,8 @@ public enum ErrorReason
   ERROR_REASON_TURN_NOT_FOUND(7),
   /**
    * <pre>
-   * ALREADY_EXISTS. The request id belongs to a turn with other arguments. Metadata: request_id.
-   * What to do: a new request id for a new message; the same message for the same request id.
+   * ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
+   * What to do: use a new request id for a new message; to repeat a call, send the same arguments.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 8;</code>
@@ -111,7 +113,7 @@ public enum ErrorReason
   /**
    * <pre>
    * ABORTED. expected_sequence is not the conversation's last sequence. Metadata: last_sequence.
-   * What to do: read the history from there, then decide anew.
+   * What to do: read the new messages, then send the call with the new expected_sequence if it still applies.
    * </pre>
    *
    * <code>ERROR_REASON_SEQUENCE_MISMATCH = 10;</code>
@@ -119,7 +121,7 @@ public enum ErrorReason
   ERROR_REASON_SEQUENCE_MISMATCH(10),
   /**
    * <pre>
-   * ABORTED. This worker lost the turn to another one while it ran. Nothing was written by the loser.
+   * ABORTED. Another worker took the turn over while this one ran it. This worker wrote no answer.
    * What to do: call again with the same request id.
    * </pre>
    *
@@ -128,7 +130,7 @@ public enum ErrorReason
   ERROR_REASON_LEASE_LOST(11),
   /**
    * <pre>
-   * FAILED_PRECONDITION. The turn failed, and the conversation has gone on since. Metadata: turn_id.
+   * FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
    * What to do: send the message again with a new request id, if it is still wanted.
    * </pre>
    *
@@ -139,6 +141,7 @@ public enum ErrorReason
    * <pre>
    * FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
    * Metadata: min_sequence, last_sequence.
+   * What to do: read again later, or with a lower min_sequence.
    * </pre>
    *
    * <code>ERROR_REASON_SEQUENCE_NOT_REACHED = 13;</code>
@@ -146,8 +149,9 @@ public enum ErrorReason
   ERROR_REASON_SEQUENCE_NOT_REACHED(13),
   /**
    * <pre>
-   * FAILED_PRECONDITION. The model's provider refused the request as it is, so a retry alone does not help.
+   * FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
    * Example: the provider's key is wrong, or the model does not exist.
+   * What to do: report it to the server's operator.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_REFUSED = 14;</code>
@@ -164,7 +168,7 @@ public enum ErrorReason
   ERROR_REASON_AGENT_TIMEOUT(15),
   /**
    * <pre>
-   * UNAVAILABLE. The agent or its provider is down, limited, or answered nonsense.
+   * UNAVAILABLE. The agent or its provider is down, limits its rate, or returned an invalid response.
    * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
@@ -173,7 +177,8 @@ public enum ErrorReason
   ERROR_REASON_AGENT_UNAVAILABLE(16),
   /**
    * <pre>
-   * DEADLINE_EXCEEDED. Less than a second is left of the deadline, too little to run an agent. Nothing was stored.
+   * DEADLINE_EXCEEDED. Less than a second is left until the deadline, too little to run an agent. Nothing
+   * was stored.
    * What to do: call with a longer deadline.
    * </pre>
    *
@@ -182,8 +187,8 @@ public enum ErrorReason
   ERROR_REASON_DEADLINE_TOO_SHORT(17),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
-   * the latter it may be the answer of a turn that was made.
+   * RESOURCE_EXHAUSTED. This worker has reached its limit of open calls, or of answers that callers have not
+   * read yet. In the second case the turn may have been made, and its answer stored.
    * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
@@ -201,7 +206,7 @@ public enum ErrorReason
   ERROR_REASON_STORE_UNAVAILABLE(19),
   /**
    * <pre>
-   * UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+   * UNAVAILABLE. The server cannot check tokens, because it cannot fetch their issuer's keys.
    * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
@@ -211,7 +216,7 @@ public enum ErrorReason
   /**
    * <pre>
    * UNAVAILABLE. The worker is shutting down.
-   * What to do: call again with the same request id; another worker takes it.
+   * What to do: call again with the same request id; another worker answers.
    * </pre>
    *
    * <code>ERROR_REASON_WORKER_DRAINED = 21;</code>
@@ -219,8 +224,8 @@ public enum ErrorReason
   ERROR_REASON_WORKER_DRAINED(21),
   /**
    * <pre>
-   * DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
-   * before the answer was there. Most often only in Turn.error_reason.
+   * DEADLINE_EXCEEDED. Before the answer was complete, the caller disconnected, its deadline passed, or it
+   * read nothing from its stream for 30 seconds. Mostly seen in Turn.error_reason.
    * What to do: call again with the same request id.
    * </pre>
    *
@@ -229,7 +234,8 @@ public enum ErrorReason
   ERROR_REASON_CALLER_LOST(22),
   /**
    * <pre>
-   * The worker that ran the turn went away. Only in Turn.error_reason.
+   * The worker that ran the turn died. Only in Turn.error_reason.
+   * What to do: call again with the same request id.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_ABANDONED = 23;</code>
@@ -237,7 +243,9 @@ public enum ErrorReason
   ERROR_REASON_TURN_ABANDONED(23),
   /**
    * <pre>
-   * INTERNAL. A defect of Parley's. google.rpc.RequestInfo names the call; its log line says more.
+   * INTERNAL. A defect in Parley. google.rpc.RequestInfo identifies the call; the server's log line for it
+   * has the details.
+   * What to do: report it to the server's operator.
    * </pre>
    *
    * <code>ERROR_REASON_INTERNAL = 24;</code>
@@ -245,7 +253,7 @@ public enum ErrorReason
   ERROR_REASON_INTERNAL(24),
   /**
    * <pre>
-   * UNAVAILABLE. A watch had lasted as long as one may.
+   * UNAVAILABLE. The watch has reached its time limit, about four minutes.
    * What to do: watch again from the last sequence delivered.
    * </pre>
    *
@@ -254,9 +262,9 @@ public enum ErrorReason
   ERROR_REASON_WATCH_EXPIRED(25),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
-   * Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
-   * What to do: call again after RetryInfo's delay, which is when the next turn may start.
+   * RESOURCE_EXHAUSTED. The caller has reached its limit of new turns per minute. Nothing was stored.
+   * Replays of a turn and further attempts at it do not count. Metadata: max_turns_per_minute, retry_after_s.
+   * What to do: call again after RetryInfo's delay; then the next turn may start.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_LIMIT_REACHED = 26;</code>
@@ -264,10 +272,10 @@ public enum ErrorReason
   ERROR_REASON_TURN_LIMIT_REACHED(26),
   /**
    * <pre>
-   * FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
-   * so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
-   * their worker was shut down do not count. Metadata: turn_id, attempts.
-   * Example: a tool ends the worker each time that the agent calls it.
+   * FAILED_PRECONDITION. The turn has failed as many times in a row as the server allows (PARLEY_MAX_ATTEMPTS).
+   * It is not run again, and the conversation can continue. Attempts that ended because their caller
+   * disconnected or their worker shut down do not count. Metadata: turn_id, attempts.
+   * Example: a tool kills the worker each time the agent calls it.
    * What to do: send the message again with a new request id, if it is still wanted.
    * </pre>
    *
@@ -279,7 +287,7 @@ public enum ErrorReason
 
   /**
    * <pre>
-   * Not set. Never part of an error.
+   * Not set. No error has it.
    * </pre>
    *
    * <code>ERROR_REASON_UNSPECIFIED = 0;</code>
@@ -287,9 +295,10 @@ public enum ErrorReason
   public static final int ERROR_REASON_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * INVALID_ARGUMENT. Fields are wrong. google.rpc.BadRequest names each of them with what is wrong.
+   * INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
+   * wrong with it.
    * Example: message is empty.
-   * What to do: mend the request. Nothing was stored.
+   * What to do: fix the request. Nothing was stored.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_REQUEST = 1;</code>
@@ -297,8 +306,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INVALID_REQUEST_VALUE = 1;
   /**
    * <pre>
-   * INVALID_ARGUMENT. page_token was altered, or belongs to another request or owner.
-   * What to do: start again without one.
+   * INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
+   * What to do: start again without a page_token.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_PAGE_TOKEN = 2;</code>
@@ -306,8 +315,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INVALID_PAGE_TOKEN_VALUE = 2;
   /**
    * <pre>
-   * INVALID_ARGUMENT. No agent of that name is configured.
-   * What to do: leave the field empty for the default agent.
+   * INVALID_ARGUMENT. No agent with that name is configured.
+   * What to do: correct the name, or leave the field empty for the default agent.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_UNKNOWN = 3;</code>
@@ -315,7 +324,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_AGENT_UNKNOWN_VALUE = 3;
   /**
    * <pre>
-   * UNAUTHENTICATED. The call has no valid token. One wording for every cause.
+   * UNAUTHENTICATED. The call has no valid token. All causes share one message, to give attackers no hint.
    * What to do: send "authorization: Bearer &lt;token&gt;" with a current token.
    * </pre>
    *
@@ -324,8 +333,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_UNAUTHENTICATED_VALUE = 4;
   /**
    * <pre>
-   * PERMISSION_DENIED. The token is valid and lacks a scope. Metadata: scope.
-   * Example: parley-user is sent with a token that does not name parley.act.
+   * PERMISSION_DENIED. The token is valid but lacks a scope. Metadata: scope.
+   * Example: parley-user is sent with a token without the scope parley.act.
    * What to do: ask for a token with that scope.
    * </pre>
    *
@@ -334,7 +343,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_SCOPE_MISSING_VALUE = 5;
   /**
    * <pre>
-   * NOT_FOUND. The caller has no such conversation. Another owner's looks the same. Metadata: conversation_id.
+   * NOT_FOUND. The caller has no such conversation; another owner may have it. Metadata: conversation_id.
    * What to do: check the id, or set allow_missing to create it.
    * </pre>
    *
@@ -343,7 +352,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_CONVERSATION_NOT_FOUND_VALUE = 6;
   /**
    * <pre>
-   * NOT_FOUND. The caller has no such turn. Metadata: turn_id or request_id.
+   * NOT_FOUND. The caller has no such turn; another owner may have it. Metadata: turn_id or request_id.
+   * What to do: check the ids.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_NOT_FOUND = 7;</code>
@@ -351,8 +361,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_TURN_NOT_FOUND_VALUE = 7;
   /**
    * <pre>
-   * ALREADY_EXISTS. The request id belongs to a turn with other arguments. Metadata: request_id.
-   * What to do: a new request id for a new message; the same message for the same request id.
+   * ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
+   * What to do: use a new request id for a new message; to repeat a call, send the same arguments.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 8;</code>
@@ -371,7 +381,7 @@ public enum ErrorReason
   /**
    * <pre>
    * ABORTED. expected_sequence is not the conversation's last sequence. Metadata: last_sequence.
-   * What to do: read the history from there, then decide anew.
+   * What to do: read the new messages, then send the call with the new expected_sequence if it still applies.
    * </pre>
    *
    * <code>ERROR_REASON_SEQUENCE_MISMATCH = 10;</code>
@@ -379,7 +389,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_SEQUENCE_MISMATCH_VALUE = 10;
   /**
    * <pre>
-   * ABORTED. This worker lost the turn to another one while it ran. Nothing was written by the loser.
+   * ABORTED. Another worker took the turn over while this one ran it. This worker wrote no answer.
    * What to do: call again with the same request id.
    * </pre>
    *
@@ -388,7 +398,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_LEASE_LOST_VALUE = 11;
   /**
    * <pre>
-   * FAILED_PRECONDITION. The turn failed, and the conversation has gone on since. Metadata: turn_id.
+   * FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
    * What to do: send the message again with a new request id, if it is still wanted.
    * </pre>
    *
@@ -399,6 +409,7 @@ public enum ErrorReason
    * <pre>
    * FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
    * Metadata: min_sequence, last_sequence.
+   * What to do: read again later, or with a lower min_sequence.
    * </pre>
    *
    * <code>ERROR_REASON_SEQUENCE_NOT_REACHED = 13;</code>
@@ -406,8 +417,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_SEQUENCE_NOT_REACHED_VALUE = 13;
   /**
    * <pre>
-   * FAILED_PRECONDITION. The model's provider refused the request as it is, so a retry alone does not help.
+   * FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
    * Example: the provider's key is wrong, or the model does not exist.
+   * What to do: report it to the server's operator.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_REFUSED = 14;</code>
@@ -424,7 +436,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_AGENT_TIMEOUT_VALUE = 15;
   /**
    * <pre>
-   * UNAVAILABLE. The agent or its provider is down, limited, or answered nonsense.
+   * UNAVAILABLE. The agent or its provider is down, limits its rate, or returned an invalid response.
    * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
@@ -433,7 +445,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_AGENT_UNAVAILABLE_VALUE = 16;
   /**
    * <pre>
-   * DEADLINE_EXCEEDED. Less than a second is left of the deadline, too little to run an agent. Nothing was stored.
+   * DEADLINE_EXCEEDED. Less than a second is left until the deadline, too little to run an agent. Nothing
+   * was stored.
    * What to do: call with a longer deadline.
    * </pre>
    *
@@ -442,8 +455,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_DEADLINE_TOO_SHORT_VALUE = 17;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. This worker has as many calls, or answers that are not taken yet, as it takes. Of
-   * the latter it may be the answer of a turn that was made.
+   * RESOURCE_EXHAUSTED. This worker has reached its limit of open calls, or of answers that callers have not
+   * read yet. In the second case the turn may have been made, and its answer stored.
    * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
@@ -461,7 +474,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STORE_UNAVAILABLE_VALUE = 19;
   /**
    * <pre>
-   * UNAVAILABLE. The keys that tokens are checked with cannot be had: their issuer is down.
+   * UNAVAILABLE. The server cannot check tokens, because it cannot fetch their issuer's keys.
    * What to do: call again with the same request id after RetryInfo's delay.
    * </pre>
    *
@@ -471,7 +484,7 @@ public enum ErrorReason
   /**
    * <pre>
    * UNAVAILABLE. The worker is shutting down.
-   * What to do: call again with the same request id; another worker takes it.
+   * What to do: call again with the same request id; another worker answers.
    * </pre>
    *
    * <code>ERROR_REASON_WORKER_DRAINED = 21;</code>
@@ -479,8 +492,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_WORKER_DRAINED_VALUE = 21;
   /**
    * <pre>
-   * DEADLINE_EXCEEDED. The caller went away, its deadline came, or it took nothing of a stream for 30 seconds,
-   * before the answer was there. Most often only in Turn.error_reason.
+   * DEADLINE_EXCEEDED. Before the answer was complete, the caller disconnected, its deadline passed, or it
+   * read nothing from its stream for 30 seconds. Mostly seen in Turn.error_reason.
    * What to do: call again with the same request id.
    * </pre>
    *
@@ -489,7 +502,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_CALLER_LOST_VALUE = 22;
   /**
    * <pre>
-   * The worker that ran the turn went away. Only in Turn.error_reason.
+   * The worker that ran the turn died. Only in Turn.error_reason.
+   * What to do: call again with the same request id.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_ABANDONED = 23;</code>
@@ -497,7 +511,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_TURN_ABANDONED_VALUE = 23;
   /**
    * <pre>
-   * INTERNAL. A defect of Parley's. google.rpc.RequestInfo names the call; its log line says more.
+   * INTERNAL. A defect in Parley. google.rpc.RequestInfo identifies the call; the server's log line for it
+   * has the details.
+   * What to do: report it to the server's operator.
    * </pre>
    *
    * <code>ERROR_REASON_INTERNAL = 24;</code>
@@ -505,7 +521,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_INTERNAL_VALUE = 24;
   /**
    * <pre>
-   * UNAVAILABLE. A watch had lasted as long as one may.
+   * UNAVAILABLE. The watch has reached its time limit, about four minutes.
    * What to do: watch again from the last sequence delivered.
    * </pre>
    *
@@ -514,9 +530,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_WATCH_EXPIRED_VALUE = 25;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. The caller has started as many turns within a minute as it may. Nothing was stored.
-   * Replays of a turn, and new attempts at it, do not count. Metadata: max_turns_per_minute, retry_after_s.
-   * What to do: call again after RetryInfo's delay, which is when the next turn may start.
+   * RESOURCE_EXHAUSTED. The caller has reached its limit of new turns per minute. Nothing was stored.
+   * Replays of a turn and further attempts at it do not count. Metadata: max_turns_per_minute, retry_after_s.
+   * What to do: call again after RetryInfo's delay; then the next turn may start.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_LIMIT_REACHED = 26;</code>
@@ -524,10 +540,10 @@ public enum ErrorReason
   public static final int ERROR_REASON_TURN_LIMIT_REACHED_VALUE = 26;
   /**
    * <pre>
-   * FAILED_PRECONDITION. The turn has failed as many times in a row as it may (PARLEY_MAX_ATTEMPTS of the server),
-   * so it is not run again, and the conversation is free. Attempts that ended because their caller went away or
-   * their worker was shut down do not count. Metadata: turn_id, attempts.
-   * Example: a tool ends the worker each time that the agent calls it.
+   * FAILED_PRECONDITION. The turn has failed as many times in a row as the server allows (PARLEY_MAX_ATTEMPTS).
+   * It is not run again, and the conversation can continue. Attempts that ended because their caller
+   * disconnected or their worker shut down do not count. Metadata: turn_id, attempts.
+   * Example: a tool kills the worker each time the agent calls it.
    * What to do: send the message again with a new request id, if it is still wanted.
    * </pre>
    *

@@ -15,7 +15,7 @@ public enum FinishReason
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not set. Never part of an answer that is complete.
+   * Not set: a user's message, or a turn without an answer.
    * </pre>
    *
    * <code>FINISH_REASON_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum FinishReason
   FINISH_REASON_UNSPECIFIED(0),
   /**
    * <pre>
-   * The agent had said what it wanted to say.
+   * The agent finished its answer.
    * </pre>
    *
    * <code>FINISH_REASON_STOP = 1;</code>
@@ -31,7 +31,7 @@ public enum FinishReason
   FINISH_REASON_STOP(1),
   /**
    * <pre>
-   * A limit was reached: the model's own, or Parley's on text or tool calls. The answer is cut there.
+   * The answer reached a limit: the model's, or Parley's limit on text or tool calls. It is cut there.
    * </pre>
    *
    * <code>FINISH_REASON_LENGTH = 2;</code>
@@ -39,7 +39,7 @@ public enum FinishReason
   FINISH_REASON_LENGTH(2),
   /**
    * <pre>
-   * The turn was cancelled. The answer is what had been said until then, perhaps nothing.
+   * The turn was cancelled. The answer is the text written until then and may be empty.
    * </pre>
    *
    * <code>FINISH_REASON_CANCELLED = 3;</code>
@@ -47,7 +47,7 @@ public enum FinishReason
   FINISH_REASON_CANCELLED(3),
   /**
    * <pre>
-   * The provider held text back.
+   * The provider's content filter withheld text.
    * </pre>
    *
    * <code>FINISH_REASON_CONTENT_FILTER = 4;</code>
@@ -58,7 +58,7 @@ public enum FinishReason
 
   /**
    * <pre>
-   * Not set. Never part of an answer that is complete.
+   * Not set: a user's message, or a turn without an answer.
    * </pre>
    *
    * <code>FINISH_REASON_UNSPECIFIED = 0;</code>
@@ -66,7 +66,7 @@ public enum FinishReason
   public static final int FINISH_REASON_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * The agent had said what it wanted to say.
+   * The agent finished its answer.
    * </pre>
    *
    * <code>FINISH_REASON_STOP = 1;</code>
@@ -74,7 +74,7 @@ public enum FinishReason
   public static final int FINISH_REASON_STOP_VALUE = 1;
   /**
    * <pre>
-   * A limit was reached: the model's own, or Parley's on text or tool calls. The answer is cut there.
+   * The answer reached a limit: the model's, or Parley's limit on text or tool calls. It is cut there.
    * </pre>
    *
    * <code>FINISH_REASON_LENGTH = 2;</code>
@@ -82,7 +82,7 @@ public enum FinishReason
   public static final int FINISH_REASON_LENGTH_VALUE = 2;
   /**
    * <pre>
-   * The turn was cancelled. The answer is what had been said until then, perhaps nothing.
+   * The turn was cancelled. The answer is the text written until then and may be empty.
    * </pre>
    *
    * <code>FINISH_REASON_CANCELLED = 3;</code>
@@ -90,7 +90,7 @@ public enum FinishReason
   public static final int FINISH_REASON_CANCELLED_VALUE = 3;
   /**
    * <pre>
-   * The provider held text back.
+   * The provider's content filter withheld text.
    * </pre>
    *
    * <code>FINISH_REASON_CONTENT_FILTER = 4;</code>

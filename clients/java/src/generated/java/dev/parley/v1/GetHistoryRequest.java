@@ -97,7 +97,8 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages.
+   * Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+   * treated as 1,000. A page also ends at 1 MiB of messages.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -113,7 +114,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -134,7 +136,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -159,7 +162,7 @@ private static final long serialVersionUID = 0L;
   private int order_ = 0;
   /**
    * <pre>
-   * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+   * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
    * </pre>
    *
    * <code>.parley.v1.Order order = 4;</code>
@@ -170,7 +173,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+   * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
    * </pre>
    *
    * <code>.parley.v1.Order order = 4;</code>
@@ -185,7 +188,8 @@ private static final long serialVersionUID = 0L;
   private long afterSequence_ = 0L;
   /**
    * <pre>
-   * Only messages with a higher sequence than this, in both orders. At least 0.
+   * Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+   * messages.
    * </pre>
    *
    * <code>int64 after_sequence = 5;</code>
@@ -200,8 +204,9 @@ private static final long serialVersionUID = 0L;
   private long minSequence_ = 0L;
   /**
    * <pre>
-   * Never answer from a copy of the data older than this sequence. Above the conversation's last
-   * sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+   * Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+   * the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+   * (SEQUENCE_NOT_REACHED). Default: 0, no check.
    * </pre>
    *
    * <code>int64 min_sequence = 6;</code>
@@ -754,7 +759,8 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages.
+     * Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+     * treated as 1,000. A page also ends at 1 MiB of messages.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -766,7 +772,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages.
+     * Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+     * treated as 1,000. A page also ends at 1 MiB of messages.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -782,7 +789,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages.
+     * Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+     * treated as 1,000. A page also ends at 1 MiB of messages.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -798,7 +806,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -818,7 +827,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -839,7 +849,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -856,7 +867,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -870,7 +882,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -890,7 +903,7 @@ private static final long serialVersionUID = 0L;
     private int order_ = 0;
     /**
      * <pre>
-     * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+     * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
      * </pre>
      *
      * <code>.parley.v1.Order order = 4;</code>
@@ -901,7 +914,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+     * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
      * </pre>
      *
      * <code>.parley.v1.Order order = 4;</code>
@@ -916,7 +929,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+     * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
      * </pre>
      *
      * <code>.parley.v1.Order order = 4;</code>
@@ -929,7 +942,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+     * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
      * </pre>
      *
      * <code>.parley.v1.Order order = 4;</code>
@@ -947,7 +960,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+     * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
      * </pre>
      *
      * <code>.parley.v1.Order order = 4;</code>
@@ -963,7 +976,8 @@ private static final long serialVersionUID = 0L;
     private long afterSequence_ ;
     /**
      * <pre>
-     * Only messages with a higher sequence than this, in both orders. At least 0.
+     * Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+     * messages.
      * </pre>
      *
      * <code>int64 after_sequence = 5;</code>
@@ -975,7 +989,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages with a higher sequence than this, in both orders. At least 0.
+     * Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+     * messages.
      * </pre>
      *
      * <code>int64 after_sequence = 5;</code>
@@ -991,7 +1006,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages with a higher sequence than this, in both orders. At least 0.
+     * Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+     * messages.
      * </pre>
      *
      * <code>int64 after_sequence = 5;</code>
@@ -1007,8 +1023,9 @@ private static final long serialVersionUID = 0L;
     private long minSequence_ ;
     /**
      * <pre>
-     * Never answer from a copy of the data older than this sequence. Above the conversation's last
-     * sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+     * Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+     * the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED). Default: 0, no check.
      * </pre>
      *
      * <code>int64 min_sequence = 6;</code>
@@ -1020,8 +1037,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Never answer from a copy of the data older than this sequence. Above the conversation's last
-     * sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+     * Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+     * the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED). Default: 0, no check.
      * </pre>
      *
      * <code>int64 min_sequence = 6;</code>
@@ -1037,8 +1055,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Never answer from a copy of the data older than this sequence. Above the conversation's last
-     * sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+     * Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+     * the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED). Default: 0, no check.
      * </pre>
      *
      * <code>int64 min_sequence = 6;</code>

@@ -30,7 +30,8 @@ public interface GetHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many messages at most. 0: 50. Above 1,000: 1,000. A page also ends at 1 MiB of messages.
+   * Optional. The maximum number of messages, at least 0. 0 means the default, 50; values above 1,000 are
+   * treated as 1,000. A page also ends at 1 MiB of messages.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -40,7 +41,8 @@ public interface GetHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -49,7 +51,8 @@ public interface GetHistoryRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * next_page_token of the page before, all other fields but page_size unchanged. Empty: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -60,7 +63,7 @@ public interface GetHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+   * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
    * </pre>
    *
    * <code>.parley.v1.Order order = 4;</code>
@@ -69,7 +72,7 @@ public interface GetHistoryRequestOrBuilder extends
   int getOrderValue();
   /**
    * <pre>
-   * Which end to begin at. Default: ORDER_OLDEST_FIRST.
+   * Optional. The order of the messages. Default: ORDER_OLDEST_FIRST.
    * </pre>
    *
    * <code>.parley.v1.Order order = 4;</code>
@@ -79,7 +82,8 @@ public interface GetHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only messages with a higher sequence than this, in both orders. At least 0.
+   * Optional. Return only messages with a higher sequence, in either order. At least 0. Default: 0, all
+   * messages.
    * </pre>
    *
    * <code>int64 after_sequence = 5;</code>
@@ -89,8 +93,9 @@ public interface GetHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * Never answer from a copy of the data older than this sequence. Above the conversation's last
-   * sequence: FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). At least 0.
+   * Optional. The sequence that the conversation must have reached, at least 0; a read from an older copy of
+   * the data is refused. Above the conversation's last sequence the call fails with FAILED_PRECONDITION
+   * (SEQUENCE_NOT_REACHED). Default: 0, no check.
    * </pre>
    *
    * <code>int64 min_sequence = 6;</code>

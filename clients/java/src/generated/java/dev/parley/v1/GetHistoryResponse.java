@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.parley.v1.Message> messages_;
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -61,7 +61,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -84,7 +84,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * Asks for the next page. Empty: this was the last one.
+   * The page_token for the next page. Empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -132,7 +132,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the next page. Empty: this was the last one.
+   * The page_token for the next page. Empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -157,7 +157,7 @@ private static final long serialVersionUID = 0L;
   private long lastSequence_ = 0L;
   /**
    * <pre>
-   * The sequence of the conversation's newest message. 0: it has none.
+   * The sequence of the conversation's newest message. 0 if it has no messages.
    * </pre>
    *
    * <code>int64 last_sequence = 3;</code>
@@ -608,7 +608,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -622,7 +622,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -636,7 +636,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -650,7 +650,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -671,7 +671,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -689,7 +689,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -709,7 +709,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -730,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -748,7 +748,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -766,7 +766,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -785,7 +785,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -802,7 +802,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -819,7 +819,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -830,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -844,7 +844,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -859,7 +859,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -870,7 +870,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -882,7 +882,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the order asked for. Empty: there are no more.
+     * The messages, in the requested order. Empty if there are no more.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -909,7 +909,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * Asks for the next page. Empty: this was the last one.
+     * The page_token for the next page. Empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -929,7 +929,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page. Empty: this was the last one.
+     * The page_token for the next page. Empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -950,7 +950,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page. Empty: this was the last one.
+     * The page_token for the next page. Empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -967,7 +967,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page. Empty: this was the last one.
+     * The page_token for the next page. Empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -981,7 +981,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page. Empty: this was the last one.
+     * The page_token for the next page. Empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -1001,7 +1001,7 @@ private static final long serialVersionUID = 0L;
     private long lastSequence_ ;
     /**
      * <pre>
-     * The sequence of the conversation's newest message. 0: it has none.
+     * The sequence of the conversation's newest message. 0 if it has no messages.
      * </pre>
      *
      * <code>int64 last_sequence = 3;</code>
@@ -1013,7 +1013,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of the conversation's newest message. 0: it has none.
+     * The sequence of the conversation's newest message. 0 if it has no messages.
      * </pre>
      *
      * <code>int64 last_sequence = 3;</code>
@@ -1029,7 +1029,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of the conversation's newest message. 0: it has none.
+     * The sequence of the conversation's newest message. 0 if it has no messages.
      * </pre>
      *
      * <code>int64 last_sequence = 3;</code>

@@ -10,7 +10,7 @@ public interface GetHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -19,7 +19,7 @@ public interface GetHistoryResponseOrBuilder extends
       getMessagesList();
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -27,7 +27,7 @@ public interface GetHistoryResponseOrBuilder extends
   dev.parley.v1.Message getMessages(int index);
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -35,7 +35,7 @@ public interface GetHistoryResponseOrBuilder extends
   int getMessagesCount();
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -44,7 +44,7 @@ public interface GetHistoryResponseOrBuilder extends
       getMessagesOrBuilderList();
   /**
    * <pre>
-   * In the order asked for. Empty: there are no more.
+   * The messages, in the requested order. Empty if there are no more.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 1;</code>
@@ -54,7 +54,7 @@ public interface GetHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * Asks for the next page. Empty: this was the last one.
+   * The page_token for the next page. Empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -63,7 +63,7 @@ public interface GetHistoryResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Asks for the next page. Empty: this was the last one.
+   * The page_token for the next page. Empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -74,7 +74,7 @@ public interface GetHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * The sequence of the conversation's newest message. 0: it has none.
+   * The sequence of the conversation's newest message. 0 if it has no messages.
    * </pre>
    *
    * <code>int64 last_sequence = 3;</code>

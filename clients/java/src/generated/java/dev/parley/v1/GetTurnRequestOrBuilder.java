@@ -10,7 +10,7 @@ public interface GetTurnRequestOrBuilder extends
 
   /**
    * <pre>
-   * The turn's conversation, a UUID. Goes with turn_id.
+   * Optional. The turn's conversation, a UUID. Required with turn_id.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -19,7 +19,7 @@ public interface GetTurnRequestOrBuilder extends
   java.lang.String getConversationId();
   /**
    * <pre>
-   * The turn's conversation, a UUID. Goes with turn_id.
+   * Optional. The turn's conversation, a UUID. Required with turn_id.
    * </pre>
    *
    * <code>string conversation_id = 1;</code>
@@ -30,7 +30,7 @@ public interface GetTurnRequestOrBuilder extends
 
   /**
    * <pre>
-   * The turn, a UUID. Goes with conversation_id.
+   * Optional. The turn, a UUID. Required unless request_id is set.
    * </pre>
    *
    * <code>string turn_id = 2;</code>
@@ -39,7 +39,7 @@ public interface GetTurnRequestOrBuilder extends
   java.lang.String getTurnId();
   /**
    * <pre>
-   * The turn, a UUID. Goes with conversation_id.
+   * Optional. The turn, a UUID. Required unless request_id is set.
    * </pre>
    *
    * <code>string turn_id = 2;</code>
@@ -50,7 +50,8 @@ public interface GetTurnRequestOrBuilder extends
 
   /**
    * <pre>
-   * The key that the turn was asked for with. Goes alone.
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -59,7 +60,8 @@ public interface GetTurnRequestOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * The key that the turn was asked for with. Goes alone.
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
    * </pre>
    *
    * <code>string request_id = 3;</code>

@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.Turn turn_;
   /**
    * <pre>
-   * The turn as it stands. An abandoned one is shown as failed.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn as it stands. An abandoned one is shown as failed.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn as it stands. An abandoned one is shown as failed.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -438,7 +438,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Turn, dev.parley.v1.Turn.Builder, dev.parley.v1.TurnOrBuilder> turnBuilder_;
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -449,7 +449,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -464,7 +464,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -484,7 +484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -502,7 +502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn as it stands. An abandoned one is shown as failed.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>

@@ -10,7 +10,7 @@ public interface GetTurnResponseOrBuilder extends
 
   /**
    * <pre>
-   * The turn as it stands. An abandoned one is shown as failed.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -19,7 +19,7 @@ public interface GetTurnResponseOrBuilder extends
   boolean hasTurn();
   /**
    * <pre>
-   * The turn as it stands. An abandoned one is shown as failed.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -28,7 +28,7 @@ public interface GetTurnResponseOrBuilder extends
   dev.parley.v1.Turn getTurn();
   /**
    * <pre>
-   * The turn as it stands. An abandoned one is shown as failed.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>

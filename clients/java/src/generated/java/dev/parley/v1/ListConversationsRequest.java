@@ -48,7 +48,8 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many at most. 0: 50. Above 1,000: 1,000.
+   * Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+   * are treated as 1,000.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -64,7 +65,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * next_page_token of the page before. Empty: the first page.
+   * Optional. The previous page's next_page_token. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -85,7 +86,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * next_page_token of the page before. Empty: the first page.
+   * Optional. The previous page's next_page_token. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -462,7 +463,8 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * How many at most. 0: 50. Above 1,000: 1,000.
+     * Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+     * are treated as 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -474,7 +476,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most. 0: 50. Above 1,000: 1,000.
+     * Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+     * are treated as 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -490,7 +493,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most. 0: 50. Above 1,000: 1,000.
+     * Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+     * are treated as 1,000.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -506,7 +510,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * next_page_token of the page before. Empty: the first page.
+     * Optional. The previous page's next_page_token. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -526,7 +530,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before. Empty: the first page.
+     * Optional. The previous page's next_page_token. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -547,7 +551,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before. Empty: the first page.
+     * Optional. The previous page's next_page_token. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -564,7 +568,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before. Empty: the first page.
+     * Optional. The previous page's next_page_token. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -578,7 +582,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before. Empty: the first page.
+     * Optional. The previous page's next_page_token. Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>

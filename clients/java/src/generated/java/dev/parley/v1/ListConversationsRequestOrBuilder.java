@@ -10,7 +10,8 @@ public interface ListConversationsRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many at most. 0: 50. Above 1,000: 1,000.
+   * Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
+   * are treated as 1,000.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -20,7 +21,7 @@ public interface ListConversationsRequestOrBuilder extends
 
   /**
    * <pre>
-   * next_page_token of the page before. Empty: the first page.
+   * Optional. The previous page's next_page_token. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -29,7 +30,7 @@ public interface ListConversationsRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * next_page_token of the page before. Empty: the first page.
+   * Optional. The previous page's next_page_token. Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>

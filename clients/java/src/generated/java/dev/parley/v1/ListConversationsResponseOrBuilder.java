@@ -10,7 +10,7 @@ public interface ListConversationsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The most recently active first.
+   * The conversations, the most recently active first.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -19,7 +19,7 @@ public interface ListConversationsResponseOrBuilder extends
       getConversationsList();
   /**
    * <pre>
-   * The most recently active first.
+   * The conversations, the most recently active first.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -27,7 +27,7 @@ public interface ListConversationsResponseOrBuilder extends
   dev.parley.v1.Conversation getConversations(int index);
   /**
    * <pre>
-   * The most recently active first.
+   * The conversations, the most recently active first.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -35,7 +35,7 @@ public interface ListConversationsResponseOrBuilder extends
   int getConversationsCount();
   /**
    * <pre>
-   * The most recently active first.
+   * The conversations, the most recently active first.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -44,7 +44,7 @@ public interface ListConversationsResponseOrBuilder extends
       getConversationsOrBuilderList();
   /**
    * <pre>
-   * The most recently active first.
+   * The conversations, the most recently active first.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -54,7 +54,7 @@ public interface ListConversationsResponseOrBuilder extends
 
   /**
    * <pre>
-   * Asks for the next page. Empty: this was the last one.
+   * The page_token for the next page. Empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -63,7 +63,7 @@ public interface ListConversationsResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Asks for the next page. Empty: this was the last one.
+   * The page_token for the next page. Empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>

@@ -8,8 +8,8 @@ package dev.parley.v1;
  * <pre>
  * One immutable record of a conversation.
  *
- * A message never changes and never goes away while its conversation exists. Its place is its
- * sequence; times are shown for people and order nothing.
+ * A message never changes and is never removed while its conversation exists. Only its sequence
+ * determines its position; times are for people to read.
  * </pre>
  *
  * Protobuf type {@code parley.v1.Message}
@@ -57,7 +57,7 @@ private static final long serialVersionUID = 0L;
   private long sequence_ = 0L;
   /**
    * <pre>
-   * Place in the conversation: 1, 2, 3 … without gaps. The only order there is.
+   * Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order.
    * </pre>
    *
    * <code>int64 sequence = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   private int role_ = 0;
   /**
    * <pre>
-   * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+   * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.Role role = 2;</code>
@@ -83,7 +83,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+   * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.Role role = 2;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object content_ = "";
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>
@@ -120,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>
@@ -146,7 +146,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.parley.v1.ToolCall> toolCalls_;
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -157,7 +157,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -169,7 +169,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -180,7 +180,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -291,7 +291,7 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.Usage usage_;
   /**
    * <pre>
-   * What the answer cost. Absent: unknown, or a user's message.
+   * The tokens that the answer used. Absent if unknown, and for a user's message.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -303,7 +303,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the answer cost. Absent: unknown, or a user's message.
+   * The tokens that the answer used. Absent if unknown, and for a user's message.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -315,7 +315,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the answer cost. Absent: unknown, or a user's message.
+   * The tokens that the answer used. Absent if unknown, and for a user's message.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -655,8 +655,8 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * One immutable record of a conversation.
    *
-   * A message never changes and never goes away while its conversation exists. Its place is its
-   * sequence; times are shown for people and order nothing.
+   * A message never changes and is never removed while its conversation exists. Only its sequence
+   * determines its position; times are for people to read.
    * </pre>
    *
    * Protobuf type {@code parley.v1.Message}
@@ -1006,7 +1006,7 @@ private static final long serialVersionUID = 0L;
     private long sequence_ ;
     /**
      * <pre>
-     * Place in the conversation: 1, 2, 3 … without gaps. The only order there is.
+     * Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order.
      * </pre>
      *
      * <code>int64 sequence = 1;</code>
@@ -1018,7 +1018,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Place in the conversation: 1, 2, 3 … without gaps. The only order there is.
+     * Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order.
      * </pre>
      *
      * <code>int64 sequence = 1;</code>
@@ -1034,7 +1034,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Place in the conversation: 1, 2, 3 … without gaps. The only order there is.
+     * Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order.
      * </pre>
      *
      * <code>int64 sequence = 1;</code>
@@ -1050,7 +1050,7 @@ private static final long serialVersionUID = 0L;
     private int role_ = 0;
     /**
      * <pre>
-     * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+     * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.Role role = 2;</code>
@@ -1061,7 +1061,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+     * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.Role role = 2;</code>
@@ -1076,7 +1076,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+     * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.Role role = 2;</code>
@@ -1089,7 +1089,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+     * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.Role role = 2;</code>
@@ -1107,7 +1107,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+     * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.Role role = 2;</code>
@@ -1123,7 +1123,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object content_ = "";
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1143,7 +1143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1164,7 +1164,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1181,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1195,7 +1195,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+     * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
      * </pre>
      *
      * <code>string content = 3;</code>
@@ -1226,7 +1226,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1240,7 +1240,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1254,7 +1254,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1268,7 +1268,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1289,7 +1289,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1307,7 +1307,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1327,7 +1327,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1348,7 +1348,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1366,7 +1366,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1384,7 +1384,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1403,7 +1403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1420,7 +1420,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1437,7 +1437,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1448,7 +1448,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1462,7 +1462,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1477,7 +1477,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1488,7 +1488,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1500,7 +1500,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+     * Every tool call of this answer, in order, each with its result. Empty for a user's message.
      * </pre>
      *
      * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -1778,7 +1778,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Usage, dev.parley.v1.Usage.Builder, dev.parley.v1.UsageOrBuilder> usageBuilder_;
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1789,7 +1789,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1804,7 +1804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1824,7 +1824,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1842,7 +1842,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1867,7 +1867,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1884,7 +1884,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1896,7 +1896,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>
@@ -1911,7 +1911,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown, or a user's message.
+     * The tokens that the answer used. Absent if unknown, and for a user's message.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 7;</code>

@@ -10,7 +10,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * Place in the conversation: 1, 2, 3 … without gaps. The only order there is.
+   * Position in the conversation: 1, 2, 3 … without gaps. Messages have no other order.
    * </pre>
    *
    * <code>int64 sequence = 1;</code>
@@ -20,7 +20,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+   * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.Role role = 2;</code>
@@ -29,7 +29,7 @@ public interface MessageOrBuilder extends
   int getRoleValue();
   /**
    * <pre>
-   * Who speaks. Never ROLE_UNSPECIFIED in an answer.
+   * Who wrote the message. The server never returns ROLE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.Role role = 2;</code>
@@ -39,7 +39,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>
@@ -48,7 +48,7 @@ public interface MessageOrBuilder extends
   java.lang.String getContent();
   /**
    * <pre>
-   * The plain text, UTF-8. A user's is 1 to 921,600 bytes, an answer's 0 to 262,144.
+   * The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144.
    * </pre>
    *
    * <code>string content = 3;</code>
@@ -59,7 +59,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -68,7 +68,7 @@ public interface MessageOrBuilder extends
       getToolCallsList();
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -76,7 +76,7 @@ public interface MessageOrBuilder extends
   dev.parley.v1.ToolCall getToolCalls(int index);
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -84,7 +84,7 @@ public interface MessageOrBuilder extends
   int getToolCallsCount();
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -93,7 +93,7 @@ public interface MessageOrBuilder extends
       getToolCallsOrBuilderList();
   /**
    * <pre>
-   * Every tool call made for this answer, in order, each with its result. Empty for a user's message.
+   * Every tool call of this answer, in order, each with its result. Empty for a user's message.
    * </pre>
    *
    * <code>repeated .parley.v1.ToolCall tool_calls = 4;</code>
@@ -150,7 +150,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * What the answer cost. Absent: unknown, or a user's message.
+   * The tokens that the answer used. Absent if unknown, and for a user's message.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -159,7 +159,7 @@ public interface MessageOrBuilder extends
   boolean hasUsage();
   /**
    * <pre>
-   * What the answer cost. Absent: unknown, or a user's message.
+   * The tokens that the answer used. Absent if unknown, and for a user's message.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>
@@ -168,7 +168,7 @@ public interface MessageOrBuilder extends
   dev.parley.v1.Usage getUsage();
   /**
    * <pre>
-   * What the answer cost. Absent: unknown, or a user's message.
+   * The tokens that the answer used. Absent if unknown, and for a user's message.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 7;</code>

@@ -15,7 +15,7 @@ public enum OnBusy
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * ON_BUSY_REJECT.
+   * Default. Same as ON_BUSY_REJECT.
    * </pre>
    *
    * <code>ON_BUSY_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum OnBusy
   ON_BUSY_UNSPECIFIED(0),
   /**
    * <pre>
-   * Answer ABORTED (TURN_IN_PROGRESS) at once.
+   * Fail with ABORTED (TURN_IN_PROGRESS) at once.
    * </pre>
    *
    * <code>ON_BUSY_REJECT = 1;</code>
@@ -31,8 +31,8 @@ public enum OnBusy
   ON_BUSY_REJECT(1),
   /**
    * <pre>
-   * Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
-   * with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+   * Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
+   * the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
    * </pre>
    *
    * <code>ON_BUSY_WAIT = 2;</code>
@@ -43,7 +43,7 @@ public enum OnBusy
 
   /**
    * <pre>
-   * ON_BUSY_REJECT.
+   * Default. Same as ON_BUSY_REJECT.
    * </pre>
    *
    * <code>ON_BUSY_UNSPECIFIED = 0;</code>
@@ -51,7 +51,7 @@ public enum OnBusy
   public static final int ON_BUSY_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Answer ABORTED (TURN_IN_PROGRESS) at once.
+   * Fail with ABORTED (TURN_IN_PROGRESS) at once.
    * </pre>
    *
    * <code>ON_BUSY_REJECT = 1;</code>
@@ -59,8 +59,8 @@ public enum OnBusy
   public static final int ON_BUSY_REJECT_VALUE = 1;
   /**
    * <pre>
-   * Wait until it ends. If less than a second is left before it does, nothing is stored, and the call ends
-   * with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+   * Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
+   * the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
    * </pre>
    *
    * <code>ON_BUSY_WAIT = 2;</code>

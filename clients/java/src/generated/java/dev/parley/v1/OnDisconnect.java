@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * What becomes of a turn whose caller is gone.
+ * What happens to a turn when its caller disconnects.
  * </pre>
  *
  * Protobuf enum {@code parley.v1.OnDisconnect}
@@ -15,7 +15,7 @@ public enum OnDisconnect
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * ON_DISCONNECT_CANCEL.
+   * Default. Same as ON_DISCONNECT_CANCEL.
    * </pre>
    *
    * <code>ON_DISCONNECT_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum OnDisconnect
   ON_DISCONNECT_UNSPECIFIED(0),
   /**
    * <pre>
-   * Stop the agent. The turn fails, and the same request id runs it again.
+   * Stop the agent. The turn fails; a call with the same request id runs it again.
    * </pre>
    *
    * <code>ON_DISCONNECT_CANCEL = 1;</code>
@@ -31,7 +31,8 @@ public enum OnDisconnect
   ON_DISCONNECT_CANCEL(1),
   /**
    * <pre>
-   * Go on without the caller, up to the server's cap. The same request id gets the answer.
+   * Continue without the caller, up to the server's time limit. A call with the same request id returns the
+   * answer.
    * </pre>
    *
    * <code>ON_DISCONNECT_CONTINUE = 2;</code>
@@ -42,7 +43,7 @@ public enum OnDisconnect
 
   /**
    * <pre>
-   * ON_DISCONNECT_CANCEL.
+   * Default. Same as ON_DISCONNECT_CANCEL.
    * </pre>
    *
    * <code>ON_DISCONNECT_UNSPECIFIED = 0;</code>
@@ -50,7 +51,7 @@ public enum OnDisconnect
   public static final int ON_DISCONNECT_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Stop the agent. The turn fails, and the same request id runs it again.
+   * Stop the agent. The turn fails; a call with the same request id runs it again.
    * </pre>
    *
    * <code>ON_DISCONNECT_CANCEL = 1;</code>
@@ -58,7 +59,8 @@ public enum OnDisconnect
   public static final int ON_DISCONNECT_CANCEL_VALUE = 1;
   /**
    * <pre>
-   * Go on without the caller, up to the server's cap. The same request id gets the answer.
+   * Continue without the caller, up to the server's time limit. A call with the same request id returns the
+   * answer.
    * </pre>
    *
    * <code>ON_DISCONNECT_CONTINUE = 2;</code>

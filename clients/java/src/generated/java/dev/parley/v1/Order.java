@@ -15,7 +15,7 @@ public enum Order
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * ORDER_OLDEST_FIRST.
+   * Default. Same as ORDER_OLDEST_FIRST.
    * </pre>
    *
    * <code>ORDER_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum Order
   ORDER_UNSPECIFIED(0),
   /**
    * <pre>
-   * By rising sequence.
+   * By ascending sequence.
    * </pre>
    *
    * <code>ORDER_OLDEST_FIRST = 1;</code>
@@ -31,7 +31,7 @@ public enum Order
   ORDER_OLDEST_FIRST(1),
   /**
    * <pre>
-   * By falling sequence.
+   * By descending sequence.
    * </pre>
    *
    * <code>ORDER_NEWEST_FIRST = 2;</code>
@@ -42,7 +42,7 @@ public enum Order
 
   /**
    * <pre>
-   * ORDER_OLDEST_FIRST.
+   * Default. Same as ORDER_OLDEST_FIRST.
    * </pre>
    *
    * <code>ORDER_UNSPECIFIED = 0;</code>
@@ -50,7 +50,7 @@ public enum Order
   public static final int ORDER_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * By rising sequence.
+   * By ascending sequence.
    * </pre>
    *
    * <code>ORDER_OLDEST_FIRST = 1;</code>
@@ -58,7 +58,7 @@ public enum Order
   public static final int ORDER_OLDEST_FIRST_VALUE = 1;
   /**
    * <pre>
-   * By falling sequence.
+   * By descending sequence.
    * </pre>
    *
    * <code>ORDER_NEWEST_FIRST = 2;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Whose words a message holds.
+ * Who wrote a message.
  * </pre>
  *
  * Protobuf enum {@code parley.v1.Role}
@@ -15,7 +15,7 @@ public enum Role
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not set. Never part of an answer.
+   * Not set. The server never returns it.
    * </pre>
    *
    * <code>ROLE_UNSPECIFIED = 0;</code>
@@ -39,7 +39,7 @@ public enum Role
   ROLE_ASSISTANT(2),
   /**
    * <pre>
-   * Whoever runs the conversation: part of an imported conversation only.
+   * The application. Only imported conversations have such messages.
    * </pre>
    *
    * <code>ROLE_SYSTEM = 3;</code>
@@ -50,7 +50,7 @@ public enum Role
 
   /**
    * <pre>
-   * Not set. Never part of an answer.
+   * Not set. The server never returns it.
    * </pre>
    *
    * <code>ROLE_UNSPECIFIED = 0;</code>
@@ -74,7 +74,7 @@ public enum Role
   public static final int ROLE_ASSISTANT_VALUE = 2;
   /**
    * <pre>
-   * Whoever runs the conversation: part of an imported conversation only.
+   * The application. Only imported conversations have such messages.
    * </pre>
    *
    * <code>ROLE_SYSTEM = 3;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Asks for one turn as a stream.
+ * Starts or follows one turn as a stream.
  * </pre>
  *
  * Protobuf type {@code parley.v1.StreamChatRequest}
@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.ChatRequest chat_;
   /**
    * <pre>
-   * The turn. Required.
+   * Required. The turn.
    * </pre>
    *
    * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn. Required.
+   * Required. The turn.
    * </pre>
    *
    * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn. Required.
+   * Required. The turn.
    * </pre>
    *
    * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -86,8 +86,8 @@ private static final long serialVersionUID = 0L;
   private int afterAttempt_ = 0;
   /**
    * <pre>
-   * attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-   * events come from the first one on.
+   * Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+   * received. If another attempt is running, the stream starts with that attempt's first event.
    * </pre>
    *
    * <code>int32 after_attempt = 2;</code>
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private long afterIndex_ = 0L;
   /**
    * <pre>
-   * index of the last text or tool-call event seen. At least 0. Absent: none was.
+   * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
    * </pre>
    *
    * <code>optional int64 after_index = 3;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * index of the last text or tool-call event seen. At least 0. Absent: none was.
+   * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
    * </pre>
    *
    * <code>optional int64 after_index = 3;</code>
@@ -317,7 +317,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for one turn as a stream.
+   * Starts or follows one turn as a stream.
    * </pre>
    *
    * Protobuf type {@code parley.v1.StreamChatRequest}
@@ -534,7 +534,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.ChatRequest, dev.parley.v1.ChatRequest.Builder, dev.parley.v1.ChatRequestOrBuilder> chatBuilder_;
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -545,7 +545,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -560,7 +560,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -580,7 +580,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -598,7 +598,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -623,7 +623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -640,7 +640,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -652,7 +652,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -667,7 +667,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. Required.
+     * Required. The turn.
      * </pre>
      *
      * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -689,8 +689,8 @@ private static final long serialVersionUID = 0L;
     private int afterAttempt_ ;
     /**
      * <pre>
-     * attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-     * events come from the first one on.
+     * Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+     * received. If another attempt is running, the stream starts with that attempt's first event.
      * </pre>
      *
      * <code>int32 after_attempt = 2;</code>
@@ -702,8 +702,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-     * events come from the first one on.
+     * Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+     * received. If another attempt is running, the stream starts with that attempt's first event.
      * </pre>
      *
      * <code>int32 after_attempt = 2;</code>
@@ -719,8 +719,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-     * events come from the first one on.
+     * Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+     * received. If another attempt is running, the stream starts with that attempt's first event.
      * </pre>
      *
      * <code>int32 after_attempt = 2;</code>
@@ -736,7 +736,7 @@ private static final long serialVersionUID = 0L;
     private long afterIndex_ ;
     /**
      * <pre>
-     * index of the last text or tool-call event seen. At least 0. Absent: none was.
+     * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
      * </pre>
      *
      * <code>optional int64 after_index = 3;</code>
@@ -748,7 +748,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * index of the last text or tool-call event seen. At least 0. Absent: none was.
+     * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
      * </pre>
      *
      * <code>optional int64 after_index = 3;</code>
@@ -760,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * index of the last text or tool-call event seen. At least 0. Absent: none was.
+     * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
      * </pre>
      *
      * <code>optional int64 after_index = 3;</code>
@@ -776,7 +776,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * index of the last text or tool-call event seen. At least 0. Absent: none was.
+     * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
      * </pre>
      *
      * <code>optional int64 after_index = 3;</code>

@@ -10,7 +10,7 @@ public interface StreamChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * The turn. Required.
+   * Required. The turn.
    * </pre>
    *
    * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -19,7 +19,7 @@ public interface StreamChatRequestOrBuilder extends
   boolean hasChat();
   /**
    * <pre>
-   * The turn. Required.
+   * Required. The turn.
    * </pre>
    *
    * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -28,7 +28,7 @@ public interface StreamChatRequestOrBuilder extends
   dev.parley.v1.ChatRequest getChat();
   /**
    * <pre>
-   * The turn. Required.
+   * Required. The turn.
    * </pre>
    *
    * <code>.parley.v1.ChatRequest chat = 1;</code>
@@ -37,8 +37,8 @@ public interface StreamChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * attempt of the last text or tool-call event seen; 0: none was. If it is not the attempt that runs,
-   * events come from the first one on.
+   * Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+   * received. If another attempt is running, the stream starts with that attempt's first event.
    * </pre>
    *
    * <code>int32 after_attempt = 2;</code>
@@ -48,7 +48,7 @@ public interface StreamChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * index of the last text or tool-call event seen. At least 0. Absent: none was.
+   * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
    * </pre>
    *
    * <code>optional int64 after_index = 3;</code>
@@ -57,7 +57,7 @@ public interface StreamChatRequestOrBuilder extends
   boolean hasAfterIndex();
   /**
    * <pre>
-   * index of the last text or tool-call event seen. At least 0. Absent: none was.
+   * Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
    * </pre>
    *
    * <code>optional int64 after_index = 3;</code>

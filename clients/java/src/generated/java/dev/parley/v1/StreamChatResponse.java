@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * A piece of a turn under way.
+ * One event of a turn.
  * </pre>
  *
  * Protobuf type {@code parley.v1.StreamChatResponse}
@@ -94,7 +94,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before.
+   * The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call.
    * </pre>
    *
    * <code>int32 attempt = 1;</code>
@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   private long index_ = 0L;
   /**
    * <pre>
-   * The event's place within its attempt, from 0. Absent on started and completed.
+   * The event's position within its attempt, from 0. Absent on started and completed.
    * </pre>
    *
    * <code>optional int64 index = 2;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event's place within its attempt, from 0. Absent on started and completed.
+   * The event's position within its attempt, from 0. Absent on started and completed.
    * </pre>
    *
    * <code>optional int64 index = 2;</code>
@@ -135,7 +135,7 @@ private static final long serialVersionUID = 0L;
   public static final int STARTED_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * First on every call to a turn that runs.
+   * The first event of every call whose turn is running.
    * </pre>
    *
    * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -147,7 +147,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * First on every call to a turn that runs.
+   * The first event of every call whose turn is running.
    * </pre>
    *
    * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -162,7 +162,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * First on every call to a turn that runs.
+   * The first event of every call whose turn is running.
    * </pre>
    *
    * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -264,8 +264,8 @@ private static final long serialVersionUID = 0L;
   public static final int COMPLETED_FIELD_NUMBER = 6;
   /**
    * <pre>
-   * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-   * the last ones may come only here.
+   * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+   * the events before: the end of the text may arrive only here.
    * </pre>
    *
    * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -277,8 +277,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-   * the last ones may come only here.
+   * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+   * the events before: the end of the text may arrive only here.
    * </pre>
    *
    * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -293,8 +293,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-   * the last ones may come only here.
+   * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+   * the events before: the end of the text may arrive only here.
    * </pre>
    *
    * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -552,7 +552,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A piece of a turn under way.
+   * One event of a turn.
    * </pre>
    *
    * Protobuf type {@code parley.v1.StreamChatResponse}
@@ -840,7 +840,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before.
+     * The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call.
      * </pre>
      *
      * <code>int32 attempt = 1;</code>
@@ -852,7 +852,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before.
+     * The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call.
      * </pre>
      *
      * <code>int32 attempt = 1;</code>
@@ -868,7 +868,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before.
+     * The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call.
      * </pre>
      *
      * <code>int32 attempt = 1;</code>
@@ -884,7 +884,7 @@ private static final long serialVersionUID = 0L;
     private long index_ ;
     /**
      * <pre>
-     * The event's place within its attempt, from 0. Absent on started and completed.
+     * The event's position within its attempt, from 0. Absent on started and completed.
      * </pre>
      *
      * <code>optional int64 index = 2;</code>
@@ -896,7 +896,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's place within its attempt, from 0. Absent on started and completed.
+     * The event's position within its attempt, from 0. Absent on started and completed.
      * </pre>
      *
      * <code>optional int64 index = 2;</code>
@@ -908,7 +908,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's place within its attempt, from 0. Absent on started and completed.
+     * The event's position within its attempt, from 0. Absent on started and completed.
      * </pre>
      *
      * <code>optional int64 index = 2;</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's place within its attempt, from 0. Absent on started and completed.
+     * The event's position within its attempt, from 0. Absent on started and completed.
      * </pre>
      *
      * <code>optional int64 index = 2;</code>
@@ -941,7 +941,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.TurnStarted, dev.parley.v1.TurnStarted.Builder, dev.parley.v1.TurnStartedOrBuilder> startedBuilder_;
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -953,7 +953,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -975,7 +975,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -995,7 +995,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -1013,7 +1013,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -1040,7 +1040,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -1063,7 +1063,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -1073,7 +1073,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -1091,7 +1091,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First on every call to a turn that runs.
+     * The first event of every call whose turn is running.
      * </pre>
      *
      * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -1475,8 +1475,8 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.ChatResponse, dev.parley.v1.ChatResponse.Builder, dev.parley.v1.ChatResponseOrBuilder> completedBuilder_;
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1488,8 +1488,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1511,8 +1511,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1532,8 +1532,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1551,8 +1551,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1579,8 +1579,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1603,8 +1603,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1614,8 +1614,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -1633,8 +1633,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-     * the last ones may come only here.
+     * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+     * the events before: the end of the text may arrive only here.
      * </pre>
      *
      * <code>.parley.v1.ChatResponse completed = 6;</code>

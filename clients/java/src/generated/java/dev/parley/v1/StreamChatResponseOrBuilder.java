@@ -10,7 +10,7 @@ public interface StreamChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Which run of the agent this is of, from 1. Unset on completed of a turn that had ended before.
+   * The attempt that the event belongs to, from 1. 0 on completed if the turn had ended before the call.
    * </pre>
    *
    * <code>int32 attempt = 1;</code>
@@ -20,7 +20,7 @@ public interface StreamChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * The event's place within its attempt, from 0. Absent on started and completed.
+   * The event's position within its attempt, from 0. Absent on started and completed.
    * </pre>
    *
    * <code>optional int64 index = 2;</code>
@@ -29,7 +29,7 @@ public interface StreamChatResponseOrBuilder extends
   boolean hasIndex();
   /**
    * <pre>
-   * The event's place within its attempt, from 0. Absent on started and completed.
+   * The event's position within its attempt, from 0. Absent on started and completed.
    * </pre>
    *
    * <code>optional int64 index = 2;</code>
@@ -39,7 +39,7 @@ public interface StreamChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * First on every call to a turn that runs.
+   * The first event of every call whose turn is running.
    * </pre>
    *
    * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -48,7 +48,7 @@ public interface StreamChatResponseOrBuilder extends
   boolean hasStarted();
   /**
    * <pre>
-   * First on every call to a turn that runs.
+   * The first event of every call whose turn is running.
    * </pre>
    *
    * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -57,7 +57,7 @@ public interface StreamChatResponseOrBuilder extends
   dev.parley.v1.TurnStarted getStarted();
   /**
    * <pre>
-   * First on every call to a turn that runs.
+   * The first event of every call whose turn is running.
    * </pre>
    *
    * <code>.parley.v1.TurnStarted started = 3;</code>
@@ -120,8 +120,8 @@ public interface StreamChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-   * the last ones may come only here.
+   * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+   * the events before: the end of the text may arrive only here.
    * </pre>
    *
    * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -130,8 +130,8 @@ public interface StreamChatResponseOrBuilder extends
   boolean hasCompleted();
   /**
    * <pre>
-   * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-   * the last ones may come only here.
+   * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+   * the events before: the end of the text may arrive only here.
    * </pre>
    *
    * <code>.parley.v1.ChatResponse completed = 6;</code>
@@ -140,8 +140,8 @@ public interface StreamChatResponseOrBuilder extends
   dev.parley.v1.ChatResponse getCompleted();
   /**
    * <pre>
-   * Last. Its response and tool_calls are the answer and replace what was gathered from the pieces:
-   * the last ones may come only here.
+   * The last event. Its response and tool_calls are the answer and replace what the caller collected from
+   * the events before: the end of the text may arrive only here.
    * </pre>
    *
    * <code>.parley.v1.ChatResponse completed = 6;</code>

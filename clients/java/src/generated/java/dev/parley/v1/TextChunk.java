@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object text_ = "";
   /**
    * <pre>
-   * The piece. Never empty.
+   * The text. Never empty.
    * </pre>
    *
    * <code>string text = 1;</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The piece. Never empty.
+   * The text. Never empty.
    * </pre>
    *
    * <code>string text = 1;</code>
@@ -424,7 +424,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object text_ = "";
     /**
      * <pre>
-     * The piece. Never empty.
+     * The text. Never empty.
      * </pre>
      *
      * <code>string text = 1;</code>
@@ -444,7 +444,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The piece. Never empty.
+     * The text. Never empty.
      * </pre>
      *
      * <code>string text = 1;</code>
@@ -465,7 +465,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The piece. Never empty.
+     * The text. Never empty.
      * </pre>
      *
      * <code>string text = 1;</code>
@@ -482,7 +482,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The piece. Never empty.
+     * The text. Never empty.
      * </pre>
      *
      * <code>string text = 1;</code>
@@ -496,7 +496,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The piece. Never empty.
+     * The text. Never empty.
      * </pre>
      *
      * <code>string text = 1;</code>

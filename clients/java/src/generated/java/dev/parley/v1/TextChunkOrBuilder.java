@@ -10,7 +10,7 @@ public interface TextChunkOrBuilder extends
 
   /**
    * <pre>
-   * The piece. Never empty.
+   * The text. Never empty.
    * </pre>
    *
    * <code>string text = 1;</code>
@@ -19,7 +19,7 @@ public interface TextChunkOrBuilder extends
   java.lang.String getText();
   /**
    * <pre>
-   * The piece. Never empty.
+   * The text. Never empty.
    * </pre>
    *
    * <code>string text = 1;</code>

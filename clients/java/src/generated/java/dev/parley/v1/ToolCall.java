@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * One use of a tool, together with what came of it. A call without its result cannot be represented.
+ * One use of a tool, with its result. A call without a result cannot be represented.
  * </pre>
  *
  * Protobuf type {@code parley.v1.ToolCall}
@@ -146,7 +146,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object arguments_ = "";
   /**
    * <pre>
-   * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+   * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+   * says so.
    * </pre>
    *
    * <code>string arguments = 3;</code>
@@ -167,7 +168,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+   * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+   * says so.
    * </pre>
    *
    * <code>string arguments = 3;</code>
@@ -193,7 +195,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object result_ = "";
   /**
    * <pre>
-   * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+   * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
    * </pre>
    *
    * <code>string result = 4;</code>
@@ -214,7 +216,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+   * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
    * </pre>
    *
    * <code>string result = 4;</code>
@@ -239,7 +241,7 @@ private static final long serialVersionUID = 0L;
   private boolean isError_ = false;
   /**
    * <pre>
-   * True: the tool failed, and the result says how.
+   * True if the tool failed; the result then describes the failure.
    * </pre>
    *
    * <code>bool is_error = 5;</code>
@@ -254,7 +256,8 @@ private static final long serialVersionUID = 0L;
   private int step_ = 0;
   /**
    * <pre>
-   * Which response of the model asked for it, from 1. Calls that share a step were asked for together.
+   * The number of the model response that requested the call, from 1. Calls with the same step were
+   * requested together.
    * </pre>
    *
    * <code>int32 step = 6;</code>
@@ -476,7 +479,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One use of a tool, together with what came of it. A call without its result cannot be represented.
+   * One use of a tool, with its result. A call without a result cannot be represented.
    * </pre>
    *
    * Protobuf type {@code parley.v1.ToolCall}
@@ -901,7 +904,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object arguments_ = "";
     /**
      * <pre>
-     * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+     * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+     * says so.
      * </pre>
      *
      * <code>string arguments = 3;</code>
@@ -921,7 +925,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+     * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+     * says so.
      * </pre>
      *
      * <code>string arguments = 3;</code>
@@ -942,7 +947,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+     * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+     * says so.
      * </pre>
      *
      * <code>string arguments = 3;</code>
@@ -959,7 +965,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+     * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+     * says so.
      * </pre>
      *
      * <code>string arguments = 3;</code>
@@ -973,7 +980,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+     * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+     * says so.
      * </pre>
      *
      * <code>string arguments = 3;</code>
@@ -993,7 +1001,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object result_ = "";
     /**
      * <pre>
-     * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+     * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
      * </pre>
      *
      * <code>string result = 4;</code>
@@ -1013,7 +1021,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+     * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
      * </pre>
      *
      * <code>string result = 4;</code>
@@ -1034,7 +1042,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+     * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
      * </pre>
      *
      * <code>string result = 4;</code>
@@ -1051,7 +1059,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+     * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
      * </pre>
      *
      * <code>string result = 4;</code>
@@ -1065,7 +1073,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+     * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
      * </pre>
      *
      * <code>string result = 4;</code>
@@ -1085,7 +1093,7 @@ private static final long serialVersionUID = 0L;
     private boolean isError_ ;
     /**
      * <pre>
-     * True: the tool failed, and the result says how.
+     * True if the tool failed; the result then describes the failure.
      * </pre>
      *
      * <code>bool is_error = 5;</code>
@@ -1097,7 +1105,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True: the tool failed, and the result says how.
+     * True if the tool failed; the result then describes the failure.
      * </pre>
      *
      * <code>bool is_error = 5;</code>
@@ -1113,7 +1121,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True: the tool failed, and the result says how.
+     * True if the tool failed; the result then describes the failure.
      * </pre>
      *
      * <code>bool is_error = 5;</code>
@@ -1129,7 +1137,8 @@ private static final long serialVersionUID = 0L;
     private int step_ ;
     /**
      * <pre>
-     * Which response of the model asked for it, from 1. Calls that share a step were asked for together.
+     * The number of the model response that requested the call, from 1. Calls with the same step were
+     * requested together.
      * </pre>
      *
      * <code>int32 step = 6;</code>
@@ -1141,7 +1150,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which response of the model asked for it, from 1. Calls that share a step were asked for together.
+     * The number of the model response that requested the call, from 1. Calls with the same step were
+     * requested together.
      * </pre>
      *
      * <code>int32 step = 6;</code>
@@ -1157,7 +1167,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which response of the model asked for it, from 1. Calls that share a step were asked for together.
+     * The number of the model response that requested the call, from 1. Calls with the same step were
+     * requested together.
      * </pre>
      *
      * <code>int32 step = 6;</code>

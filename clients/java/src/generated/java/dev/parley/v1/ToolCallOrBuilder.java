@@ -50,7 +50,8 @@ public interface ToolCallOrBuilder extends
 
   /**
    * <pre>
-   * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+   * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+   * says so.
    * </pre>
    *
    * <code>string arguments = 3;</code>
@@ -59,7 +60,8 @@ public interface ToolCallOrBuilder extends
   java.lang.String getArguments();
   /**
    * <pre>
-   * The arguments as the model wrote them: JSON text, at most 32 KiB. It may fail to parse; then the result says so.
+   * The arguments as the model wrote them: JSON text, at most 32 KiB. If it is not valid JSON, the result
+   * says so.
    * </pre>
    *
    * <code>string arguments = 3;</code>
@@ -70,7 +72,7 @@ public interface ToolCallOrBuilder extends
 
   /**
    * <pre>
-   * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+   * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
    * </pre>
    *
    * <code>string result = 4;</code>
@@ -79,7 +81,7 @@ public interface ToolCallOrBuilder extends
   java.lang.String getResult();
   /**
    * <pre>
-   * What the tool gave back, as text, at most 64 KiB; a longer one is cut and ends with a mark.
+   * What the tool returned, as text, at most 64 KiB; a longer result is cut and ends with a mark.
    * </pre>
    *
    * <code>string result = 4;</code>
@@ -90,7 +92,7 @@ public interface ToolCallOrBuilder extends
 
   /**
    * <pre>
-   * True: the tool failed, and the result says how.
+   * True if the tool failed; the result then describes the failure.
    * </pre>
    *
    * <code>bool is_error = 5;</code>
@@ -100,7 +102,8 @@ public interface ToolCallOrBuilder extends
 
   /**
    * <pre>
-   * Which response of the model asked for it, from 1. Calls that share a step were asked for together.
+   * The number of the model response that requested the call, from 1. Calls with the same step were
+   * requested together.
    * </pre>
    *
    * <code>int32 step = 6;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * One user message and everything the agent answers to it.
+ * One user message and the agent's answer to it.
  * </pre>
  *
  * Protobuf type {@code parley.v1.Turn}
@@ -58,7 +58,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object turnId_ = "";
   /**
    * <pre>
-   * Its name, a UUID.
+   * The turn's id, a UUID.
    * </pre>
    *
    * <code>string turn_id = 1;</code>
@@ -79,7 +79,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, a UUID.
+   * The turn's id, a UUID.
    * </pre>
    *
    * <code>string turn_id = 1;</code>
@@ -152,7 +152,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * The caller's key for it. Empty: it was given none.
+   * The caller's key for the turn. Empty if the caller gave none.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -173,7 +173,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The caller's key for it. Empty: it was given none.
+   * The caller's key for the turn. Empty if the caller gave none.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -198,7 +198,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+   * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.TurnState state = 4;</code>
@@ -209,7 +209,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+   * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.TurnState state = 4;</code>
@@ -224,7 +224,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * How often the agent has been run for it, from 1.
+   * The number of attempts so far, from 1. Each attempt runs the agent once.
    * </pre>
    *
    * <code>int32 attempt = 5;</code>
@@ -240,7 +240,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * The agent that the caller asked for. Empty: the default one.
+   * The agent that the caller asked for. Empty for the default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>
@@ -261,7 +261,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent that the caller asked for. Empty: the default one.
+   * The agent that the caller asked for. Empty for the default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>
@@ -287,7 +287,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object model_ = "";
   /**
    * <pre>
-   * The model that answered, as its provider names it. Empty: no answer yet.
+   * The model that answered, as its provider names it. Empty until there is an answer.
    * </pre>
    *
    * <code>string model = 7;</code>
@@ -308,7 +308,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The model that answered, as its provider names it. Empty: no answer yet.
+   * The model that answered, as its provider names it. Empty until there is an answer.
    * </pre>
    *
    * <code>string model = 7;</code>
@@ -348,7 +348,7 @@ private static final long serialVersionUID = 0L;
   private long responseSequence_ = 0L;
   /**
    * <pre>
-   * The sequence of its answer. 0: no answer yet.
+   * The sequence of its answer. 0 until there is an answer.
    * </pre>
    *
    * <code>int64 response_sequence = 9;</code>
@@ -363,7 +363,7 @@ private static final long serialVersionUID = 0L;
   private int finishReason_ = 0;
   /**
    * <pre>
-   * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+   * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
    * </pre>
    *
    * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -374,7 +374,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+   * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
    * </pre>
    *
    * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -416,7 +416,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object errorText_ = "";
   /**
    * <pre>
-   * The same as a sentence of Parley's own; never a provider's text.
+   * A sentence that explains error_reason. Parley's words, never a provider's.
    * </pre>
    *
    * <code>string error_text = 12;</code>
@@ -437,7 +437,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The same as a sentence of Parley's own; never a provider's text.
+   * A sentence that explains error_reason. Parley's words, never a provider's.
    * </pre>
    *
    * <code>string error_text = 12;</code>
@@ -500,7 +500,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp endTime_;
   /**
    * <pre>
-   * When it ended. Absent: it runs.
+   * When the turn ended. Absent while it runs.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -512,7 +512,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it ended. Absent: it runs.
+   * When the turn ended. Absent while it runs.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -524,7 +524,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it ended. Absent: it runs.
+   * When the turn ended. Absent while it runs.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -538,7 +538,7 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.Usage usage_;
   /**
    * <pre>
-   * What the answer cost. Absent: unknown.
+   * The tokens that the answer used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 15;</code>
@@ -550,7 +550,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the answer cost. Absent: unknown.
+   * The tokens that the answer used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 15;</code>
@@ -562,7 +562,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the answer cost. Absent: unknown.
+   * The tokens that the answer used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 15;</code>
@@ -893,7 +893,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One user message and everything the agent answers to it.
+   * One user message and the agent's answer to it.
    * </pre>
    *
    * Protobuf type {@code parley.v1.Turn}
@@ -1283,7 +1283,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object turnId_ = "";
     /**
      * <pre>
-     * Its name, a UUID.
+     * The turn's id, a UUID.
      * </pre>
      *
      * <code>string turn_id = 1;</code>
@@ -1303,7 +1303,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The turn's id, a UUID.
      * </pre>
      *
      * <code>string turn_id = 1;</code>
@@ -1324,7 +1324,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The turn's id, a UUID.
      * </pre>
      *
      * <code>string turn_id = 1;</code>
@@ -1341,7 +1341,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The turn's id, a UUID.
      * </pre>
      *
      * <code>string turn_id = 1;</code>
@@ -1355,7 +1355,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, a UUID.
+     * The turn's id, a UUID.
      * </pre>
      *
      * <code>string turn_id = 1;</code>
@@ -1467,7 +1467,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * The caller's key for it. Empty: it was given none.
+     * The caller's key for the turn. Empty if the caller gave none.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1487,7 +1487,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for it. Empty: it was given none.
+     * The caller's key for the turn. Empty if the caller gave none.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1508,7 +1508,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for it. Empty: it was given none.
+     * The caller's key for the turn. Empty if the caller gave none.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1525,7 +1525,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for it. Empty: it was given none.
+     * The caller's key for the turn. Empty if the caller gave none.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1539,7 +1539,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's key for it. Empty: it was given none.
+     * The caller's key for the turn. Empty if the caller gave none.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1559,7 +1559,7 @@ private static final long serialVersionUID = 0L;
     private int state_ = 0;
     /**
      * <pre>
-     * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+     * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.TurnState state = 4;</code>
@@ -1570,7 +1570,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+     * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.TurnState state = 4;</code>
@@ -1585,7 +1585,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+     * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.TurnState state = 4;</code>
@@ -1598,7 +1598,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+     * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.TurnState state = 4;</code>
@@ -1616,7 +1616,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+     * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
      * </pre>
      *
      * <code>.parley.v1.TurnState state = 4;</code>
@@ -1632,7 +1632,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * How often the agent has been run for it, from 1.
+     * The number of attempts so far, from 1. Each attempt runs the agent once.
      * </pre>
      *
      * <code>int32 attempt = 5;</code>
@@ -1644,7 +1644,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How often the agent has been run for it, from 1.
+     * The number of attempts so far, from 1. Each attempt runs the agent once.
      * </pre>
      *
      * <code>int32 attempt = 5;</code>
@@ -1660,7 +1660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How often the agent has been run for it, from 1.
+     * The number of attempts so far, from 1. Each attempt runs the agent once.
      * </pre>
      *
      * <code>int32 attempt = 5;</code>
@@ -1676,7 +1676,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * The agent that the caller asked for. Empty: the default one.
+     * The agent that the caller asked for. Empty for the default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1696,7 +1696,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty: the default one.
+     * The agent that the caller asked for. Empty for the default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1717,7 +1717,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty: the default one.
+     * The agent that the caller asked for. Empty for the default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1734,7 +1734,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty: the default one.
+     * The agent that the caller asked for. Empty for the default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1748,7 +1748,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty: the default one.
+     * The agent that the caller asked for. Empty for the default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1768,7 +1768,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object model_ = "";
     /**
      * <pre>
-     * The model that answered, as its provider names it. Empty: no answer yet.
+     * The model that answered, as its provider names it. Empty until there is an answer.
      * </pre>
      *
      * <code>string model = 7;</code>
@@ -1788,7 +1788,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model that answered, as its provider names it. Empty: no answer yet.
+     * The model that answered, as its provider names it. Empty until there is an answer.
      * </pre>
      *
      * <code>string model = 7;</code>
@@ -1809,7 +1809,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model that answered, as its provider names it. Empty: no answer yet.
+     * The model that answered, as its provider names it. Empty until there is an answer.
      * </pre>
      *
      * <code>string model = 7;</code>
@@ -1826,7 +1826,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model that answered, as its provider names it. Empty: no answer yet.
+     * The model that answered, as its provider names it. Empty until there is an answer.
      * </pre>
      *
      * <code>string model = 7;</code>
@@ -1840,7 +1840,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The model that answered, as its provider names it. Empty: no answer yet.
+     * The model that answered, as its provider names it. Empty until there is an answer.
      * </pre>
      *
      * <code>string model = 7;</code>
@@ -1904,7 +1904,7 @@ private static final long serialVersionUID = 0L;
     private long responseSequence_ ;
     /**
      * <pre>
-     * The sequence of its answer. 0: no answer yet.
+     * The sequence of its answer. 0 until there is an answer.
      * </pre>
      *
      * <code>int64 response_sequence = 9;</code>
@@ -1916,7 +1916,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of its answer. 0: no answer yet.
+     * The sequence of its answer. 0 until there is an answer.
      * </pre>
      *
      * <code>int64 response_sequence = 9;</code>
@@ -1932,7 +1932,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of its answer. 0: no answer yet.
+     * The sequence of its answer. 0 until there is an answer.
      * </pre>
      *
      * <code>int64 response_sequence = 9;</code>
@@ -1948,7 +1948,7 @@ private static final long serialVersionUID = 0L;
     private int finishReason_ = 0;
     /**
      * <pre>
-     * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+     * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
      * </pre>
      *
      * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -1959,7 +1959,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+     * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
      * </pre>
      *
      * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -1974,7 +1974,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+     * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
      * </pre>
      *
      * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -1987,7 +1987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+     * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
      * </pre>
      *
      * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -2005,7 +2005,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+     * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
      * </pre>
      *
      * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -2094,7 +2094,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object errorText_ = "";
     /**
      * <pre>
-     * The same as a sentence of Parley's own; never a provider's text.
+     * A sentence that explains error_reason. Parley's words, never a provider's.
      * </pre>
      *
      * <code>string error_text = 12;</code>
@@ -2114,7 +2114,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The same as a sentence of Parley's own; never a provider's text.
+     * A sentence that explains error_reason. Parley's words, never a provider's.
      * </pre>
      *
      * <code>string error_text = 12;</code>
@@ -2135,7 +2135,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The same as a sentence of Parley's own; never a provider's text.
+     * A sentence that explains error_reason. Parley's words, never a provider's.
      * </pre>
      *
      * <code>string error_text = 12;</code>
@@ -2152,7 +2152,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The same as a sentence of Parley's own; never a provider's text.
+     * A sentence that explains error_reason. Parley's words, never a provider's.
      * </pre>
      *
      * <code>string error_text = 12;</code>
@@ -2166,7 +2166,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The same as a sentence of Parley's own; never a provider's text.
+     * A sentence that explains error_reason. Parley's words, never a provider's.
      * </pre>
      *
      * <code>string error_text = 12;</code>
@@ -2345,7 +2345,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> endTimeBuilder_;
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2356,7 +2356,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2371,7 +2371,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2391,7 +2391,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2409,7 +2409,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2434,7 +2434,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2451,7 +2451,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2463,7 +2463,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2478,7 +2478,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent: it runs.
+     * When the turn ended. Absent while it runs.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2502,7 +2502,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Usage, dev.parley.v1.Usage.Builder, dev.parley.v1.UsageOrBuilder> usageBuilder_;
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2513,7 +2513,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2528,7 +2528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2548,7 +2548,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2566,7 +2566,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2591,7 +2591,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2608,7 +2608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2620,7 +2620,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>
@@ -2635,7 +2635,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the answer cost. Absent: unknown.
+     * The tokens that the answer used. Absent if unknown.
      * </pre>
      *
      * <code>.parley.v1.Usage usage = 15;</code>

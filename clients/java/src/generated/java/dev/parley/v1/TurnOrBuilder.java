@@ -10,7 +10,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * Its name, a UUID.
+   * The turn's id, a UUID.
    * </pre>
    *
    * <code>string turn_id = 1;</code>
@@ -19,7 +19,7 @@ public interface TurnOrBuilder extends
   java.lang.String getTurnId();
   /**
    * <pre>
-   * Its name, a UUID.
+   * The turn's id, a UUID.
    * </pre>
    *
    * <code>string turn_id = 1;</code>
@@ -50,7 +50,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The caller's key for it. Empty: it was given none.
+   * The caller's key for the turn. Empty if the caller gave none.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -59,7 +59,7 @@ public interface TurnOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * The caller's key for it. Empty: it was given none.
+   * The caller's key for the turn. Empty if the caller gave none.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -70,7 +70,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+   * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.TurnState state = 4;</code>
@@ -79,7 +79,7 @@ public interface TurnOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * Where it stands. Never TURN_STATE_UNSPECIFIED in an answer.
+   * The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
    * </pre>
    *
    * <code>.parley.v1.TurnState state = 4;</code>
@@ -89,7 +89,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * How often the agent has been run for it, from 1.
+   * The number of attempts so far, from 1. Each attempt runs the agent once.
    * </pre>
    *
    * <code>int32 attempt = 5;</code>
@@ -99,7 +99,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The agent that the caller asked for. Empty: the default one.
+   * The agent that the caller asked for. Empty for the default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>
@@ -108,7 +108,7 @@ public interface TurnOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * The agent that the caller asked for. Empty: the default one.
+   * The agent that the caller asked for. Empty for the default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>
@@ -119,7 +119,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The model that answered, as its provider names it. Empty: no answer yet.
+   * The model that answered, as its provider names it. Empty until there is an answer.
    * </pre>
    *
    * <code>string model = 7;</code>
@@ -128,7 +128,7 @@ public interface TurnOrBuilder extends
   java.lang.String getModel();
   /**
    * <pre>
-   * The model that answered, as its provider names it. Empty: no answer yet.
+   * The model that answered, as its provider names it. Empty until there is an answer.
    * </pre>
    *
    * <code>string model = 7;</code>
@@ -149,7 +149,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The sequence of its answer. 0: no answer yet.
+   * The sequence of its answer. 0 until there is an answer.
    * </pre>
    *
    * <code>int64 response_sequence = 9;</code>
@@ -159,7 +159,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+   * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
    * </pre>
    *
    * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -168,7 +168,7 @@ public interface TurnOrBuilder extends
   int getFinishReasonValue();
   /**
    * <pre>
-   * Why the answer ended. FINISH_REASON_UNSPECIFIED: no answer yet.
+   * Why the answer ended. FINISH_REASON_UNSPECIFIED until there is an answer.
    * </pre>
    *
    * <code>.parley.v1.FinishReason finish_reason = 10;</code>
@@ -197,7 +197,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The same as a sentence of Parley's own; never a provider's text.
+   * A sentence that explains error_reason. Parley's words, never a provider's.
    * </pre>
    *
    * <code>string error_text = 12;</code>
@@ -206,7 +206,7 @@ public interface TurnOrBuilder extends
   java.lang.String getErrorText();
   /**
    * <pre>
-   * The same as a sentence of Parley's own; never a provider's text.
+   * A sentence that explains error_reason. Parley's words, never a provider's.
    * </pre>
    *
    * <code>string error_text = 12;</code>
@@ -244,7 +244,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * When it ended. Absent: it runs.
+   * When the turn ended. Absent while it runs.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -253,7 +253,7 @@ public interface TurnOrBuilder extends
   boolean hasEndTime();
   /**
    * <pre>
-   * When it ended. Absent: it runs.
+   * When the turn ended. Absent while it runs.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -262,7 +262,7 @@ public interface TurnOrBuilder extends
   com.google.protobuf.Timestamp getEndTime();
   /**
    * <pre>
-   * When it ended. Absent: it runs.
+   * When the turn ended. Absent while it runs.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -271,7 +271,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * What the answer cost. Absent: unknown.
+   * The tokens that the answer used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 15;</code>
@@ -280,7 +280,7 @@ public interface TurnOrBuilder extends
   boolean hasUsage();
   /**
    * <pre>
-   * What the answer cost. Absent: unknown.
+   * The tokens that the answer used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 15;</code>
@@ -289,7 +289,7 @@ public interface TurnOrBuilder extends
   dev.parley.v1.Usage getUsage();
   /**
    * <pre>
-   * What the answer cost. Absent: unknown.
+   * The tokens that the answer used. Absent if unknown.
    * </pre>
    *
    * <code>.parley.v1.Usage usage = 15;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Says which turn a stream is about.
+ * Identifies the turn of a stream.
  * </pre>
  *
  * Protobuf type {@code parley.v1.TurnStarted}
@@ -334,7 +334,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Says which turn a stream is about.
+   * Identifies the turn of a stream.
    * </pre>
    *
    * Protobuf type {@code parley.v1.TurnStarted}

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Where a turn stands.
+ * The state of a turn.
  * </pre>
  *
  * Protobuf enum {@code parley.v1.TurnState}
@@ -15,7 +15,7 @@ public enum TurnState
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not set. Never part of an answer.
+   * Not set. The server never returns it.
    * </pre>
    *
    * <code>TURN_STATE_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum TurnState
   TURN_STATE_UNSPECIFIED(0),
   /**
    * <pre>
-   * An agent is at work on it.
+   * The agent is running.
    * </pre>
    *
    * <code>TURN_STATE_RUNNING = 1;</code>
@@ -31,7 +31,7 @@ public enum TurnState
   TURN_STATE_RUNNING(1),
   /**
    * <pre>
-   * Answered, for good.
+   * The turn was answered. Final.
    * </pre>
    *
    * <code>TURN_STATE_COMPLETED = 2;</code>
@@ -39,8 +39,8 @@ public enum TurnState
   TURN_STATE_COMPLETED(2),
   /**
    * <pre>
-   * The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
-   * and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+   * The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
+   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
    * </pre>
    *
    * <code>TURN_STATE_FAILED = 3;</code>
@@ -48,7 +48,7 @@ public enum TurnState
   TURN_STATE_FAILED(3),
   /**
    * <pre>
-   * Stopped on request, for good; what had been said is the answer.
+   * The turn was stopped on request. Final. The answer is the text written until then.
    * </pre>
    *
    * <code>TURN_STATE_CANCELLED = 4;</code>
@@ -59,7 +59,7 @@ public enum TurnState
 
   /**
    * <pre>
-   * Not set. Never part of an answer.
+   * Not set. The server never returns it.
    * </pre>
    *
    * <code>TURN_STATE_UNSPECIFIED = 0;</code>
@@ -67,7 +67,7 @@ public enum TurnState
   public static final int TURN_STATE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * An agent is at work on it.
+   * The agent is running.
    * </pre>
    *
    * <code>TURN_STATE_RUNNING = 1;</code>
@@ -75,7 +75,7 @@ public enum TurnState
   public static final int TURN_STATE_RUNNING_VALUE = 1;
   /**
    * <pre>
-   * Answered, for good.
+   * The turn was answered. Final.
    * </pre>
    *
    * <code>TURN_STATE_COMPLETED = 2;</code>
@@ -83,8 +83,8 @@ public enum TurnState
   public static final int TURN_STATE_COMPLETED_VALUE = 2;
   /**
    * <pre>
-   * The last attempt failed or was abandoned. The same request id runs it again while no newer turn exists
-   * and error_reason is not ERROR_REASON_ATTEMPTS_EXHAUSTED.
+   * The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
+   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
    * </pre>
    *
    * <code>TURN_STATE_FAILED = 3;</code>
@@ -92,7 +92,7 @@ public enum TurnState
   public static final int TURN_STATE_FAILED_VALUE = 3;
   /**
    * <pre>
-   * Stopped on request, for good; what had been said is the answer.
+   * The turn was stopped on request. Final. The answer is the text written until then.
    * </pre>
    *
    * <code>TURN_STATE_CANCELLED = 4;</code>

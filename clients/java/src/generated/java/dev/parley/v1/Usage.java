@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * What a turn cost, in tokens, as the provider counted.
+ * The tokens that a turn used, as the provider counted them.
  * </pre>
  *
  * Protobuf type {@code parley.v1.Usage}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long inputTokens_ = 0L;
   /**
    * <pre>
-   * Tokens read by the model, over all its requests, cached ones included.
+   * Tokens read by the model in all requests of the turn, including cached ones.
    * </pre>
    *
    * <code>int64 input_tokens = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   private long cachedInputTokens_ = 0L;
   /**
    * <pre>
-   * The part of input_tokens that the provider had cached.
+   * The part of input_tokens that came from the provider's cache.
    * </pre>
    *
    * <code>int64 cached_input_tokens = 3;</code>
@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
   private int modelRequests_ = 0;
   /**
    * <pre>
-   * How many times the model was asked.
+   * The number of requests to the model.
    * </pre>
    *
    * <code>int32 model_requests = 4;</code>
@@ -298,7 +298,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What a turn cost, in tokens, as the provider counted.
+   * The tokens that a turn used, as the provider counted them.
    * </pre>
    *
    * Protobuf type {@code parley.v1.Usage}
@@ -507,7 +507,7 @@ private static final long serialVersionUID = 0L;
     private long inputTokens_ ;
     /**
      * <pre>
-     * Tokens read by the model, over all its requests, cached ones included.
+     * Tokens read by the model in all requests of the turn, including cached ones.
      * </pre>
      *
      * <code>int64 input_tokens = 1;</code>
@@ -519,7 +519,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Tokens read by the model, over all its requests, cached ones included.
+     * Tokens read by the model in all requests of the turn, including cached ones.
      * </pre>
      *
      * <code>int64 input_tokens = 1;</code>
@@ -535,7 +535,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Tokens read by the model, over all its requests, cached ones included.
+     * Tokens read by the model in all requests of the turn, including cached ones.
      * </pre>
      *
      * <code>int64 input_tokens = 1;</code>
@@ -595,7 +595,7 @@ private static final long serialVersionUID = 0L;
     private long cachedInputTokens_ ;
     /**
      * <pre>
-     * The part of input_tokens that the provider had cached.
+     * The part of input_tokens that came from the provider's cache.
      * </pre>
      *
      * <code>int64 cached_input_tokens = 3;</code>
@@ -607,7 +607,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of input_tokens that the provider had cached.
+     * The part of input_tokens that came from the provider's cache.
      * </pre>
      *
      * <code>int64 cached_input_tokens = 3;</code>
@@ -623,7 +623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of input_tokens that the provider had cached.
+     * The part of input_tokens that came from the provider's cache.
      * </pre>
      *
      * <code>int64 cached_input_tokens = 3;</code>
@@ -639,7 +639,7 @@ private static final long serialVersionUID = 0L;
     private int modelRequests_ ;
     /**
      * <pre>
-     * How many times the model was asked.
+     * The number of requests to the model.
      * </pre>
      *
      * <code>int32 model_requests = 4;</code>
@@ -651,7 +651,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many times the model was asked.
+     * The number of requests to the model.
      * </pre>
      *
      * <code>int32 model_requests = 4;</code>
@@ -667,7 +667,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many times the model was asked.
+     * The number of requests to the model.
      * </pre>
      *
      * <code>int32 model_requests = 4;</code>

@@ -10,7 +10,7 @@ public interface UsageOrBuilder extends
 
   /**
    * <pre>
-   * Tokens read by the model, over all its requests, cached ones included.
+   * Tokens read by the model in all requests of the turn, including cached ones.
    * </pre>
    *
    * <code>int64 input_tokens = 1;</code>
@@ -30,7 +30,7 @@ public interface UsageOrBuilder extends
 
   /**
    * <pre>
-   * The part of input_tokens that the provider had cached.
+   * The part of input_tokens that came from the provider's cache.
    * </pre>
    *
    * <code>int64 cached_input_tokens = 3;</code>
@@ -40,7 +40,7 @@ public interface UsageOrBuilder extends
 
   /**
    * <pre>
-   * How many times the model was asked.
+   * The number of requests to the model.
    * </pre>
    *
    * <code>int32 model_requests = 4;</code>

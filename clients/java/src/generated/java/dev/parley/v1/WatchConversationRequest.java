@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   private long afterSequence_ = 0L;
   /**
    * <pre>
-   * Only messages with a higher sequence. At least 0. 0: from the beginning.
+   * Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages.
    * </pre>
    *
    * <code>int64 after_sequence = 2;</code>
@@ -110,8 +110,8 @@ private static final long serialVersionUID = 0L;
   private boolean includeEvents_ = false;
   /**
    * <pre>
-   * Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-   * have them.
+   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+   * started by StreamChat have such events. Default: false.
    * </pre>
    *
    * <code>bool include_events = 3;</code>
@@ -595,7 +595,7 @@ private static final long serialVersionUID = 0L;
     private long afterSequence_ ;
     /**
      * <pre>
-     * Only messages with a higher sequence. At least 0. 0: from the beginning.
+     * Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages.
      * </pre>
      *
      * <code>int64 after_sequence = 2;</code>
@@ -607,7 +607,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages with a higher sequence. At least 0. 0: from the beginning.
+     * Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages.
      * </pre>
      *
      * <code>int64 after_sequence = 2;</code>
@@ -623,7 +623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages with a higher sequence. At least 0. 0: from the beginning.
+     * Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages.
      * </pre>
      *
      * <code>int64 after_sequence = 2;</code>
@@ -639,8 +639,8 @@ private static final long serialVersionUID = 0L;
     private boolean includeEvents_ ;
     /**
      * <pre>
-     * Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-     * have them.
+     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+     * started by StreamChat have such events. Default: false.
      * </pre>
      *
      * <code>bool include_events = 3;</code>
@@ -652,8 +652,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-     * have them.
+     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+     * started by StreamChat have such events. Default: false.
      * </pre>
      *
      * <code>bool include_events = 3;</code>
@@ -669,8 +669,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-     * have them.
+     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+     * started by StreamChat have such events. Default: false.
      * </pre>
      *
      * <code>bool include_events = 3;</code>

@@ -30,7 +30,7 @@ public interface WatchConversationRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only messages with a higher sequence. At least 0. 0: from the beginning.
+   * Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages.
    * </pre>
    *
    * <code>int64 after_sequence = 2;</code>
@@ -40,8 +40,8 @@ public interface WatchConversationRequestOrBuilder extends
 
   /**
    * <pre>
-   * Also send the text and tool calls of the open turn, from its event 0. Only turns that StreamChat runs
-   * have them.
+   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
+   * started by StreamChat have such events. Default: false.
    * </pre>
    *
    * <code>bool include_events = 3;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * Something that happened in a conversation.
+ * One change of a conversation.
  * </pre>
  *
  * Protobuf type {@code parley.v1.WatchConversationResponse}
@@ -135,7 +135,7 @@ private static final long serialVersionUID = 0L;
   public static final int TURN_FIELD_NUMBER = 2;
   /**
    * <pre>
-   * A turn whose state changed. States between two updates may be skipped.
+   * A turn whose state changed. Intermediate states may be skipped.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 2;</code>
@@ -147,7 +147,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn whose state changed. States between two updates may be skipped.
+   * A turn whose state changed. Intermediate states may be skipped.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 2;</code>
@@ -162,7 +162,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn whose state changed. States between two updates may be skipped.
+   * A turn whose state changed. Intermediate states may be skipped.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 2;</code>
@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
   public static final int EVENT_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * A piece of the open turn, if include_events is set. Never completed: the message says that.
+   * An event of the open turn, if include_events is set. Never completed: message reports the answer.
    * </pre>
    *
    * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -190,7 +190,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A piece of the open turn, if include_events is set. Never completed: the message says that.
+   * An event of the open turn, if include_events is set. Never completed: message reports the answer.
    * </pre>
    *
    * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -205,7 +205,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A piece of the open turn, if include_events is set. Never completed: the message says that.
+   * An event of the open turn, if include_events is set. Never completed: message reports the answer.
    * </pre>
    *
    * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -221,7 +221,7 @@ private static final long serialVersionUID = 0L;
   public static final int PROGRESS_FIELD_NUMBER = 4;
   /**
    * <pre>
-   * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+   * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
    * </pre>
    *
    * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -233,7 +233,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+   * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
    * </pre>
    *
    * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -248,7 +248,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+   * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
    * </pre>
    *
    * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -478,7 +478,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Something that happened in a conversation.
+   * One change of a conversation.
    * </pre>
    *
    * Protobuf type {@code parley.v1.WatchConversationResponse}
@@ -918,7 +918,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Turn, dev.parley.v1.Turn.Builder, dev.parley.v1.TurnOrBuilder> turnBuilder_;
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -930,7 +930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -952,7 +952,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -972,7 +972,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -990,7 +990,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -1017,7 +1017,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -1040,7 +1040,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -1050,7 +1050,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -1068,7 +1068,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn whose state changed. States between two updates may be skipped.
+     * A turn whose state changed. Intermediate states may be skipped.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 2;</code>
@@ -1096,7 +1096,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.StreamChatResponse, dev.parley.v1.StreamChatResponse.Builder, dev.parley.v1.StreamChatResponseOrBuilder> eventBuilder_;
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1108,7 +1108,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1130,7 +1130,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1150,7 +1150,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1168,7 +1168,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1195,7 +1195,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1218,7 +1218,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1228,7 +1228,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1246,7 +1246,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A piece of the open turn, if include_events is set. Never completed: the message says that.
+     * An event of the open turn, if include_events is set. Never completed: message reports the answer.
      * </pre>
      *
      * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -1274,7 +1274,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.WatchProgress, dev.parley.v1.WatchProgress.Builder, dev.parley.v1.WatchProgressOrBuilder> progressBuilder_;
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1286,7 +1286,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1308,7 +1308,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1328,7 +1328,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1346,7 +1346,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1373,7 +1373,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1396,7 +1396,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1406,7 +1406,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -1424,7 +1424,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+     * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
      * </pre>
      *
      * <code>.parley.v1.WatchProgress progress = 4;</code>

@@ -37,7 +37,7 @@ public interface WatchConversationResponseOrBuilder extends
 
   /**
    * <pre>
-   * A turn whose state changed. States between two updates may be skipped.
+   * A turn whose state changed. Intermediate states may be skipped.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 2;</code>
@@ -46,7 +46,7 @@ public interface WatchConversationResponseOrBuilder extends
   boolean hasTurn();
   /**
    * <pre>
-   * A turn whose state changed. States between two updates may be skipped.
+   * A turn whose state changed. Intermediate states may be skipped.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 2;</code>
@@ -55,7 +55,7 @@ public interface WatchConversationResponseOrBuilder extends
   dev.parley.v1.Turn getTurn();
   /**
    * <pre>
-   * A turn whose state changed. States between two updates may be skipped.
+   * A turn whose state changed. Intermediate states may be skipped.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 2;</code>
@@ -64,7 +64,7 @@ public interface WatchConversationResponseOrBuilder extends
 
   /**
    * <pre>
-   * A piece of the open turn, if include_events is set. Never completed: the message says that.
+   * An event of the open turn, if include_events is set. Never completed: message reports the answer.
    * </pre>
    *
    * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -73,7 +73,7 @@ public interface WatchConversationResponseOrBuilder extends
   boolean hasEvent();
   /**
    * <pre>
-   * A piece of the open turn, if include_events is set. Never completed: the message says that.
+   * An event of the open turn, if include_events is set. Never completed: message reports the answer.
    * </pre>
    *
    * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -82,7 +82,7 @@ public interface WatchConversationResponseOrBuilder extends
   dev.parley.v1.StreamChatResponse getEvent();
   /**
    * <pre>
-   * A piece of the open turn, if include_events is set. Never completed: the message says that.
+   * An event of the open turn, if include_events is set. Never completed: message reports the answer.
    * </pre>
    *
    * <code>.parley.v1.StreamChatResponse event = 3;</code>
@@ -91,7 +91,7 @@ public interface WatchConversationResponseOrBuilder extends
 
   /**
    * <pre>
-   * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+   * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
    * </pre>
    *
    * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -100,7 +100,7 @@ public interface WatchConversationResponseOrBuilder extends
   boolean hasProgress();
   /**
    * <pre>
-   * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+   * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
    * </pre>
    *
    * <code>.parley.v1.WatchProgress progress = 4;</code>
@@ -109,7 +109,7 @@ public interface WatchConversationResponseOrBuilder extends
   dev.parley.v1.WatchProgress getProgress();
   /**
    * <pre>
-   * Everything there was has been delivered. Comes after the backlog and every 60 seconds.
+   * All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds.
    * </pre>
    *
    * <code>.parley.v1.WatchProgress progress = 4;</code>

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * How far a watch has come.
+ * The progress of a watch.
  * </pre>
  *
  * Protobuf type {@code parley.v1.WatchProgress}
@@ -218,7 +218,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How far a watch has come.
+   * The progress of a watch.
    * </pre>
    *
    * Protobuf type {@code parley.v1.WatchProgress}
