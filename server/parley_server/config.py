@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MIN_SECRET_BYTES = 32
 MAX_PORT = 65_535
 REQUEST_ROOM_BYTES = 16 * 1024
-"""What gRPC must let through beside the longest user message: the other fields of a request, and so
-much too long a message that it is refused by name."""
+"""What gRPC must accept in addition to the longest user message: a request's other fields, and the
+excess of a message that is slightly too long, so that the error can name the field."""
 OTHERS = frozenset(
     {
         "PARLEY_ADDRESS",
@@ -35,11 +35,11 @@ OTHERS = frozenset(
         "PARLEY_TOKEN_FILE",
     }
 )
-"""Variables of the client's and of the tests."""
+"""Variables of the client and of the tests."""
 
 
 class BadSettings(Exception):
-    """The server cannot start like this. One line a setting: what is wrong and what to set."""
+    """The server cannot start. One line per setting: what is wrong and what to set."""
 
 
 class Settings(BaseSettings):
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     local_model_key: SecretStr | None = None
 
     def as_environment(self) -> dict[str, str]:
-        """Return what a worker of these settings needs in its environment, beside the parent's."""
+        """Return what a worker with these settings needs besides its parent's environment."""
         names = (
             "database_url",
             "listen",
@@ -162,8 +162,9 @@ class Settings(BaseSettings):
     def _is_fetched_safely(cls, url: str | None) -> str | None:
         if url is not None and not _leads_safely(url):
             raise ValueError(
-                "must be an https:// URL without a user name or password, since whoever can change "
-                "the answer can be every user; http:// is for this machine: http://127.0.0.1:8080/…"
+                "must be an https:// URL without a user name or password, because an attacker who "
+                "can change the response can act as any user; http:// is allowed only for this "
+                "machine: http://127.0.0.1:8080/…"
             )
         return url
 
@@ -182,9 +183,9 @@ class Settings(BaseSettings):
         return address
 
     def check_serving(self) -> None:
-        """Check what settings have to be to each other, for a server to start.
+        """Check that the settings fit together, so that a server can start.
 
-        Raises: BadSettings: names all that is wrong.
+        Raises: BadSettings: names everything that is wrong.
         """
         wrong = self._wrong_keys() + self._wrong_certificates()
         if self.instructions and self.instructions_file:
@@ -194,11 +195,11 @@ class Settings(BaseSettings):
         if not self.is_embedded and not self.has_keys:
             wrong.append(
                 "with PARLEY_DATABASE_URL, set PARLEY_AUTH_KEYS_FILE, PARLEY_AUTH_JWKS_URL or "
-                "PARLEY_AUTH_HS256_SECRET: without keys nobody could be told apart"
+                "PARLEY_AUTH_HS256_SECRET: without keys the server cannot identify callers"
             )
         if self.is_embedded and self.row_security:
             wrong.append(
-                "PARLEY_ROW_SECURITY needs a database whose tables belong to another role than the "
+                "PARLEY_ROW_SECURITY needs a database whose tables belong to a role other than the "
                 "server's: set PARLEY_DATABASE_URL and PARLEY_MIGRATE_DATABASE_URL"
             )
         if not self.is_embedded and self.agent is None:
@@ -215,23 +216,23 @@ class Settings(BaseSettings):
         _refuse_if_any(wrong)
 
     def check_keys(self) -> None:
-        """Check what tokens are made and checked with.
+        """Check the settings for making and checking tokens.
 
-        Raises: BadSettings: names all that is wrong.
+        Raises: BadSettings: names everything that is wrong.
         """
         _refuse_if_any(self._wrong_keys())
 
     def check_certificates(self) -> None:
-        """Check what TLS is spoken with.
+        """Check the settings for TLS.
 
-        Raises: BadSettings: names all that is wrong.
+        Raises: BadSettings: names everything that is wrong.
         """
         _refuse_if_any(self._wrong_certificates())
 
     def _wrong_certificates(self) -> list[str]:
         wrong = []
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
-            wrong.append("PARLEY_TLS_CERT_FILE and PARLEY_TLS_KEY_FILE go together: set both")
+            wrong.append("PARLEY_TLS_CERT_FILE and PARLEY_TLS_KEY_FILE need each other: set both")
         if self.tls_client_ca_file and not self.tls_cert_file:
             wrong.append(
                 "PARLEY_TLS_CLIENT_CA_FILE: set PARLEY_TLS_CERT_FILE and PARLEY_TLS_KEY_FILE too"
@@ -240,7 +241,7 @@ class Settings(BaseSettings):
 
     @property
     def has_keys(self) -> bool:
-        """Whether it is set what tokens are checked with."""
+        """Whether the settings name keys for checking tokens."""
         return bool(self._key_settings)
 
     @property
@@ -254,7 +255,8 @@ class Settings(BaseSettings):
             wrong.append(f"{' and '.join(self._key_settings)} are set together: choose one")
         if self.has_keys and not (self.auth_issuer and self.auth_audience):
             wrong.append(
-                "set PARLEY_AUTH_ISSUER and PARLEY_AUTH_AUDIENCE: tokens are checked for both"
+                "set PARLEY_AUTH_ISSUER and PARLEY_AUTH_AUDIENCE: the server checks both in every "
+                "token"
             )
         return wrong
 
@@ -266,7 +268,7 @@ def _is_host_and_port(address: str) -> bool:
 
 
 def _leads_safely(url: str) -> bool:
-    """Say whether nobody on the way can read or change what is fetched from a URL."""
+    """Return whether a response from the URL is safe from being read or changed on the way."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -290,9 +292,9 @@ def _refuse_if_any(wrong: list[str]) -> None:
 
 
 def misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return those of an environment's names that look like settings and are none.
+    """Return the names in an environment that look like settings but are not.
 
-    Returns: each with the known name that is nearest; empty: none is near.
+    Returns: each with the nearest known name; an empty one: none is near.
     """
     known = {f"PARLEY_{name.upper()}" for name in Settings.model_fields} | OTHERS
     return [

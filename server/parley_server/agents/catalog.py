@@ -67,7 +67,7 @@ def _seconds(name: str, text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise BadAgent(f"'{name}': echo takes seconds from 0, for example echo:1.5")
+        raise BadAgent(f"'{name}': echo needs a number of seconds, 0 or more, for example echo:1.5")
     return seconds
 
 

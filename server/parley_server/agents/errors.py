@@ -2,4 +2,4 @@
 
 
 class BadAgent(ValueError):
-    """An agent cannot be had. The message is one sentence that says what to set or install."""
+    """An agent cannot be created. The message is one sentence that says what to set or install."""

@@ -49,7 +49,7 @@ from parley_server.core.failures import raised_at
 
 log = logging.getLogger("parley.agents")
 
-NO_APPROVAL = "This call needs an approval, and nobody is here to give it."
+NO_APPROVAL = "This call needs approval, which no user can give here."
 NOT_HERE = "This tool cannot be run here."
 WRONG_ARGUMENTS = "The arguments do not fit the tool."
 

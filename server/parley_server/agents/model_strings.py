@@ -41,7 +41,7 @@ def model_of(
     provider, colon, model_name = name.partition(":")
     if not colon or not provider or not model_name.strip():
         raise BadAgent(
-            f"'{name}' is no agent: use local, echo, PROVIDER:MODEL (for example "
+            f"'{name}' is not an agent: use local, echo, PROVIDER:MODEL (for example "
             "openai:gpt-5-mini) or python:MODULE:ATTRIBUTE"
         )
     boundary = Boundary()
@@ -135,7 +135,7 @@ def _provider(name: str, boundary: Boundary) -> Provider[Any]:
         provider = infer_provider(name)
     except ValueError:
         raise BadAgent(
-            f"'{name}' is no provider that pydantic-ai knows: for a server that speaks OpenAI's "
+            f"'{name}' is not a provider that pydantic-ai knows: for a server with OpenAI's "
             "protocol use openai-chat:MODEL and OPENAI_BASE_URL"
         ) from None
     kind = type(provider)

@@ -99,7 +99,7 @@ class ThreadedAgent:
                 self._loop.run_until_complete(life)
             except BaseException as error:
                 # SystemExit out of a task ends a loop. Somebody's code must not end everybody's.
-                log.error("agent's loop", extra={"error": type(error).__name__})
+                log.error("agent's event loop ended", extra={"error": type(error).__name__})
         self._life.set_result(None)
 
     async def _live(
@@ -114,7 +114,7 @@ class ThreadedAgent:
         except BaseException as error:
             if entered.done():
                 details = {"error": type(error).__name__, "place": raised_at(error)}
-                log.warning("agent closed badly", extra=details)
+                log.warning("agent not closed", extra=details)
             else:
                 entered.set_exception(_as_bad_agent(inner.model, error))
 
@@ -216,7 +216,7 @@ def _model(
         return model
     if isinstance(model, str):
         return model_of(model, openai_base_url=openai_base_url, openai_api_key=openai_api_key)
-    raise BadAgent("a pydantic_ai.Agent must have a model of its own here: Agent('PROVIDER:MODEL')")
+    raise BadAgent("the pydantic_ai.Agent must name its model: Agent('PROVIDER:MODEL')")
 
 
 def _as_bad_agent(name: str, error: BaseException) -> BadAgent:

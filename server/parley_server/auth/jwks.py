@@ -144,7 +144,7 @@ class JwksKeys:
             self._keys = tuple(keys)
             log.info("the issuer's keys have changed", keys=len(keys), left_out=left_out[:5])
         if not keys:
-            log.warning("the issuer publishes no key that can be used", left_out=left_out[:5])
+            log.warning("the issuer publishes no usable key", left_out=left_out[:5])
         return True
 
     async def _document(self) -> bytes:
@@ -157,7 +157,7 @@ class JwksKeys:
             async for piece in response.aiter_raw():
                 document += piece
                 if len(document) > MAX_DOCUMENT_BYTES:
-                    raise UnusableKeys(f"the document has over {MAX_DOCUMENT_BYTES:,} bytes")
+                    raise UnusableKeys(f"the document has more than {MAX_DOCUMENT_BYTES:,} bytes")
         return bytes(document)
 
 

@@ -208,7 +208,7 @@ class _VerifiedTokens:
 def check_tenant_claim(claim: str | None) -> None:
     """Raise ValueError if tenants cannot be told by this claim."""
     if claim == "" or claim in CLAIMS_WITH_A_MEANING:
-        raise ValueError(f'the tenant claim cannot be "{claim}": that claim has another meaning')
+        raise ValueError(f'the tenant claim cannot be "{claim}": that claim is reserved')
 
 
 def _check_header(header: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ class KeySet:
     def __init__(self, keys: Iterable[Key]) -> None:
         self._keys = tuple(keys)
         if not self._keys:
-            raise UnusableKeys("there is no key to check tokens with")
+            raise UnusableKeys("there is no key for checking tokens")
         if len(self._keys) > MAX_KEYS:
             raise UnusableKeys(f"there are {len(self._keys)} keys: at most {MAX_KEYS} can be used")
         named = [(key.algorithm, key.kid) for key in self._keys if key.kid is not None]
@@ -138,7 +138,7 @@ def parse_keys(content: bytes, source: str) -> list[Key]:
     else:
         raise UnusableKeys(f"{source} holds neither PEM nor a JWKS")
     if not keys:
-        raise UnusableKeys(f"{source} holds no key that signatures can be checked with")
+        raise UnusableKeys(f"{source} holds no key for checking signatures")
     try:
         KeySet(keys)
     except UnusableKeys as error:
@@ -149,7 +149,7 @@ def parse_keys(content: bytes, source: str) -> list[Key]:
 def published_keys(content: bytes) -> tuple[list[Key], list[str]]:
     """Return what can be used of a JWKS that an issuer publishes.
 
-    Nobody here can mend it, and a new kind of key in it must not take the good ones away: what
+    The operator cannot fix it, and a new kind of key in it must not take the good ones away: what
     `parse_keys` refuses is left out, as is the second key of an algorithm and id, and what goes
     beyond 32 keys.
 
@@ -195,7 +195,7 @@ def _algorithm_of(material: object) -> Algorithm:
         case Ed25519PublicKey():
             return Algorithm.EDDSA
         case _:
-            raise UnusableKeys(f"the key is of a kind that is not supported: use {_USABLE}")
+            raise UnusableKeys(f"the key's type is not supported: use {_USABLE}")
 
 
 def _check_secret(secret: bytes) -> None:
@@ -253,7 +253,7 @@ def _jwks_entries(content: bytes, source: str) -> list[Any]:
         raise UnusableKeys(f"{source} is not valid JSON") from None
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise UnusableKeys(f'{source} is no JWKS: it has no list "keys"')
+        raise UnusableKeys(f'{source} is not a JWKS: it has no list "keys"')
     return entries
 
 
@@ -272,7 +272,7 @@ def _jwk_key(jwk: Any, where: str) -> Key | None:
         raise UnusableKeys(f"{where} has a kid that is not a string")
     algorithm = _ALGORITHM_OF_KTY.get(kty) if isinstance(kty, str) else None
     if algorithm is None:
-        raise UnusableKeys(f"{where} is of a kind that is not supported: use {_USABLE}")
+        raise UnusableKeys(f"{where} has an unsupported type: use {_USABLE}")
     if jwk.get("alg", algorithm) != algorithm:
         raise UnusableKeys(f"{where} is for an algorithm other than {algorithm}")
     try:

@@ -31,12 +31,12 @@ def mint(
         scope: names separated by spaces. None: the token is not restricted.
     Raises:
         UnusableKeys: the secret cannot be used.
-        ValueError: another argument cannot; the message is one sentence for whoever asked.
+        ValueError: another argument cannot; the message is one sentence for the user.
     """
     key = Key(secret)
     check_tenant_claim(tenant_claim)
     if tenant and tenant_claim is None:
-        raise ValueError("a tenant needs a configured tenant claim to be written to")
+        raise ValueError("a tenant needs a configured tenant claim")
     for role, name in (("user", user), ("tenant", tenant)):
         if not is_name(name) and (role == "user" or tenant_claim is not None):
             raise ValueError(

@@ -18,7 +18,7 @@
     └── InternalError
 
 Which status each becomes is written down once, in `rpc/errors.py`. Messages are Parley's own and
-hold nothing that was said.
+hold no text of users, models or providers.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from uuid import UUID
 
 
 class ParleyError(Exception):
-    """A fact that a caller is told of."""
+    """A fact that is reported to the caller."""
 
     def metadata(self) -> dict[str, str]:
         """Every variable part of the message, by name."""
@@ -63,7 +63,7 @@ class InvalidPageToken(InvalidRequest):
                 Violation(
                     "page_token",
                     "INVALID_PAGE_TOKEN",
-                    "is not one that this request was given; start again without one",
+                    "was not issued for this request; start again without one",
                 )
             ]
         )
@@ -85,7 +85,7 @@ class AgentUnknown(InvalidRequest):
 
 
 class Unauthenticated(ParleyError):
-    """No valid token. One wording for every cause, so that nobody learns which check failed."""
+    """No valid token. All causes share one message, to give attackers no hint."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -193,7 +193,7 @@ class TurnSuperseded(ParleyError):
 
     def __str__(self) -> str:
         return (
-            f"turn {self.turn_id} failed and the conversation has gone on since: "
+            f"turn {self.turn_id} failed and the conversation has a newer turn: "
             "send the message with a new request id if it is still wanted"
         )
 
@@ -203,7 +203,7 @@ class TurnSuperseded(ParleyError):
 
 @dataclass
 class AttemptsExhausted(ParleyError):
-    """The turn has failed as many times in a row as it may. It is not run again."""
+    """The turn has failed as many times in a row as is allowed. It is not run again."""
 
     turn_id: UUID
     attempts: int
@@ -252,10 +252,10 @@ class AgentTimeout(AgentError):
 
 
 class AgentUnavailable(AgentError):
-    """The agent or its provider is down, limited, or answered nonsense.
+    """The agent or its provider is down, limited, or returned an invalid response.
 
     Args:
-        retry_after_s: how long the provider asks to be left alone, in seconds; None: unsaid.
+        retry_after_s: how long the provider asks to wait, in seconds; None: it did not say.
     """
 
     def __init__(self, retry_after_s: float | None = None) -> None:
@@ -269,38 +269,34 @@ class DeadlineTooShort(ParleyError):
 
 
 class CallerLost(ParleyError):
-    """The caller went away, or its deadline came. Nobody is left to be told."""
+    """The caller disconnected, or its deadline passed. No caller is left to tell."""
 
     def __init__(self) -> None:
-        super().__init__("the deadline came before the answer did")
+        super().__init__("the deadline passed before the answer was complete")
 
 
 class Overloaded(ParleyError):
-    """A worker has as much to do as it takes on at once.
+    """The worker has reached one of its limits.
 
     Args:
-        is_owner_only: there is room for others; this owner has its share.
+        is_owner_only: this owner has used its share; other owners still have room.
     """
 
     def __init__(self, *, is_owner_only: bool = False) -> None:
-        whose = (
-            "of this owner's calls as it takes of one owner"
-            if is_owner_only
-            else "calls as it takes"
-        )
-        super().__init__(f"this worker has as many {whose}: call again later")
+        whose = " for one owner" if is_owner_only else ""
+        super().__init__(f"this worker has reached its limit{whose}: call again later")
 
 
 @dataclass
 class TurnLimitReached(ParleyError):
-    """The owner has opened as many turns within a minute as it may. Nothing was stored."""
+    """The owner has reached its limit of new turns per minute. Nothing was stored."""
 
     max_turns_per_minute: int
     retry_after_s: float
 
     def __str__(self) -> str:
         return (
-            f"no more than {self.max_turns_per_minute} turns may be started a minute: "
+            f"at most {self.max_turns_per_minute} turns may start within a minute: "
             f"call again in {self.retry_after_s:.1f} s"
         )
 
@@ -319,17 +315,19 @@ class StoreUnavailable(ParleyError):
 
 
 class StoreOutcomeUnknown(StoreUnavailable):
-    """The connection broke during a statement: it may or may not have been carried out."""
+    """The connection broke during a statement, which may or may not have been carried out."""
 
 
 class KeysUnavailable(ParleyError):
     def __init__(self) -> None:
-        super().__init__("the keys that tokens are checked with are unavailable: call again later")
+        super().__init__("the keys for checking tokens are unavailable: call again later")
 
 
 class WatchExpired(ParleyError):
     def __init__(self) -> None:
-        super().__init__("the watch has lasted long enough: go on from the last sequence delivered")
+        super().__init__(
+            "the watch has reached its time limit: watch again from the last sequence delivered"
+        )
 
 
 class WorkerDrained(ParleyError):
@@ -345,6 +343,6 @@ class InternalError(ParleyError):
     """
 
     def __init__(self, error: str = "", place: str = "") -> None:
-        super().__init__("an internal error: the server's log has it under the turn's id")
+        super().__init__("internal error: the server's log has the details under the turn's id")
         self.error = error
         self.place = place

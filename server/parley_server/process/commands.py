@@ -16,7 +16,7 @@ from parley_server.config import BadSettings, Settings
 from parley_server.telemetry import logs
 
 app = typer.Typer(
-    help="Parley: a stateless gRPC service that owns the conversations with language models.",
+    help="Parley: a stateless gRPC service that owns conversations with language models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -55,7 +55,7 @@ def serve() -> None:
 
 @app.command(hidden=True)
 def worker() -> None:
-    """Serve below a parent, on the port that it shares out."""
+    """Serve as the child of a parent process, on the port that the parent shares."""
     settings = _settings()
 
     def start() -> None:
@@ -73,17 +73,17 @@ def migrate(
         bool,
         typer.Option(
             "--drop-row-security",
-            help="Take the policies of row security away. First stop the workers that need them.",
+            help="Remove the row security policies. First stop the workers that need them.",
         ),
     ] = False,
 ) -> None:
-    """Bring the database's schema up to date, and switch row security on if it is set."""
+    """Bring the database's schema up to date; with PARLEY_ROW_SECURITY, switch row security on."""
     settings = _settings()
     if drop_row_security and settings.row_security:
-        _refuse("--drop-row-security and PARLEY_ROW_SECURITY exclude each other")
+        _refuse("--drop-row-security and PARLEY_ROW_SECURITY cannot be used together")
     url = settings.migrate_database_url or settings.database_url
     if url is None:
-        _say("Nothing to do: the embedded database is brought up to date at every start.")
+        _say("Nothing to do: every start brings the embedded database up to date.")
         return
     from parley_server.storage.schema import row_security, version
 
@@ -101,26 +101,31 @@ def migrate(
 
 @app.command()
 def check(
-    address: Annotated[str, typer.Option(help="Default: PARLEY_LISTEN.")] = "",
+    address: Annotated[
+        str, typer.Option(help="The server, HOST:PORT. Default: PARLEY_LISTEN.")
+    ] = "",
     timeout_s: Annotated[float, typer.Option(help="How long to wait, in seconds.")] = 3.0,
     service: Annotated[
-        str, typer.Option(help="A health service's name. Default: whether calls may be sent.")
+        str,
+        typer.Option(
+            help="The health service to ask for. Default: whether the server takes calls."
+        ),
     ] = "",
     liveness: Annotated[
-        bool, typer.Option("--liveness", help="Ask whether the process runs, and no more.")
+        bool, typer.Option("--liveness", help="Ask only whether the process runs.")
     ] = False,
     data: Annotated[
         bool,
         typer.Option(
-            "--data", help="Check the stored data instead: reads every table, changes nothing."
+            "--data", help="Check the stored data instead: read every table, change nothing."
         ),
     ] = False,
 ) -> None:
-    """Ask a server for its health. Exit code 0: it serves."""
+    """Ask a server for its health. Exit code 0 means that it serves."""
     if service and liveness:
-        _refuse("--service and --liveness exclude each other")
+        _refuse("--service and --liveness cannot be used together")
     if data and (service or liveness or address):
-        _refuse("--data reads the database and asks no server: leave the other options out")
+        _refuse("--data reads the database and asks no server: omit the other options")
     settings = _settings()
     if data:
         exit_on_error(lambda: _check_data(settings))
@@ -143,14 +148,16 @@ def check(
 
 @app.command()
 def token(
-    user: Annotated[str, typer.Option(help="Whose token: the claim sub.")],
-    tenant: Annotated[str, typer.Option(help="The tenant, with PARLEY_AUTH_TENANT_CLAIM.")] = "",
-    ttl: Annotated[str, typer.Option(help="How long it is valid: 90s, 15m, 1h, 7d.")] = "1h",
+    user: Annotated[str, typer.Option(help="The token's user, its claim sub.")],
+    tenant: Annotated[
+        str, typer.Option(help="The user's tenant; needs PARLEY_AUTH_TENANT_CLAIM.")
+    ] = "",
+    ttl: Annotated[str, typer.Option(help="How long the token is valid: 90s, 15m, 1h, 7d.")] = "1h",
     scope: Annotated[
         str | None,
         typer.Option(
-            help='Scopes: "parley.read parley.write parley.act". The last one, which lets a caller '
-            "act for any user, is never there unless it is named. Default: everything else."
+            help='The scopes, of "parley.read parley.write parley.act". Default: all except '
+            "parley.act, which lets a caller act for any user."
         ),
     ] = None,
 ) -> None:
@@ -158,7 +165,7 @@ def token(
     settings = _settings()
     matched = _TTL.fullmatch(ttl)
     if matched is None:
-        _refuse("--ttl must be a number of seconds, or like 90s, 15m, 1h, 7d")
+        _refuse("--ttl must be a number of seconds, or a time such as 90s, 15m, 1h, 7d")
     ttl_s = int(matched[1]) * _UNIT_S[matched[2]]
     from parley_server.auth.tokens import mint
     from parley_server.process.bootstrap import DEV_ISSUER, dev_secret
@@ -170,7 +177,7 @@ def token(
         elif settings.is_embedded and not settings.has_keys:
             secret = dev_secret(settings)
         else:
-            raise BadSettings("PARLEY_AUTH_HS256_SECRET: must be set, tokens are minted with it")
+            raise BadSettings("PARLEY_AUTH_HS256_SECRET: must be set to mint tokens")
         print(  # noqa: T201 - this is the command's output
             mint(
                 secret.encode(),
@@ -188,7 +195,7 @@ def token(
 
 
 def _check_data(settings: Settings) -> None:
-    """Say whether the stored data is whole, and exit with 1 if it is not."""
+    """Check the stored data, print the problems, and exit with 1 if there are any."""
     from parley_server.storage.schema import integrity
 
     url = settings.migrate_database_url or settings.database_url
@@ -202,7 +209,7 @@ def _check_data(settings: Settings) -> None:
     for problem in report.problems:
         typer.echo(problem)
     _say(
-        f"{'PROBLEMS' if report.problems else 'All is whole'}: {report.conversations:,} "
+        f"{'PROBLEMS' if report.problems else 'No problems'}: {report.conversations:,} "
         f"conversations, {report.turns:,} turns, {report.messages:,} messages checked."
     )
     if report.problems:
@@ -210,11 +217,11 @@ def _check_data(settings: Settings) -> None:
 
 
 def _welcome(asked: Settings, settings: Settings, port: int) -> str:
-    """Say that the server serves, and what to do next.
+    """Return the lines that say that the server serves, and what to do next.
 
     Args:
-        asked: what was set.
-        settings: the same, with what was found for what was not.
+        asked: the settings as given.
+        settings: the same, with values for what was not set.
     """
     host = settings.listen.rpartition(":")[0]
     address = settings.listen if settings.is_unix else f"{host}:{port}"
@@ -239,11 +246,11 @@ def _welcome(asked: Settings, settings: Settings, port: int) -> str:
 
 
 def _import_worker(settings: Settings) -> None:
-    """Import what a worker of this process consists of: most of the time that a start takes."""
+    """Import the parts of a worker: this takes most of the time of a start."""
     import parley_server.process.serving
 
     if settings.workers == 1 and not (settings.agent or "").startswith("echo"):
-        import parley_server.agents.pydantic_agent  # noqa: F401 - for the time it takes
+        import parley_server.agents.pydantic_agent  # noqa: F401 - imported early: it is slow
 
 
 def _settings() -> Settings:
@@ -263,10 +270,10 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
 
 
 def _serving(start: Callable[[], None]) -> NoReturn:
-    """Run what serves, then end the process whatever its threads do.
+    """Serve, then end the process even if threads still run.
 
-    Everything is answered, stored and stopped by then. What is left are threads of tools that
-    block, which Python would wait for without end.
+    All calls are answered by then and all parts are stopped. Only threads with blocked tools may
+    remain, and Python would wait for them without end.
     """
     gc.disable()  # until everything is imported: nothing of it is garbage
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the worker has its own
@@ -283,7 +290,7 @@ def _serving(start: Callable[[], None]) -> NoReturn:
 
 
 def exit_on_error(start: Callable[[], None]) -> None:
-    """Run something, and end with one sentence if it cannot be done like this."""
+    """Run `start`; if it fails for a known reason, print the reason and exit with 1."""
     from parley_server.storage.schema.reaching import DatabaseAway, UnsafeDatabase
 
     try:

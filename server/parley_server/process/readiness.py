@@ -1,4 +1,4 @@
-"""Whether a worker can make turns: the keys are here, and the database would take a write."""
+"""Whether a worker can make turns: it has keys, and the database accepts writes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,11 +17,11 @@ log = structlog.get_logger("parley.app")
 DATABASE_WAIT_S = 60.0
 """How long a start waits for the database."""
 READINESS_S = 0.5
-"""How often the database is looked at for the sake of health checks."""
+"""How often health checks look at the database."""
 
 
 class Readiness:
-    """Looks whether a worker is ready, and says so when it changes."""
+    """Checks whether a worker is ready, and reports each change."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Readiness:
         """Warn if the database enforces no limit on statements or on waiting for locks."""
         with suppress(StoreUnavailable):
             for name in await version.without_limit(self._store.ending):
-                log.warning(f"no {name}: set it on the role, by ALTER ROLE ... SET {name} = ...")
+                log.warning(f"no {name}: set it for the role with ALTER ROLE ... SET {name} = ...")
 
     async def open(self) -> None:
         """Say whether the worker is ready, and whenever that changes from now on."""

@@ -33,7 +33,7 @@ async def run_worker(settings: Settings, on_ready: OnReady) -> None:
     """
     if not settings.is_unix:
         with bound(settings.listen, socket.SO_REUSEADDR):
-            pass  # gRPC would not say why it cannot be had
+            pass  # gRPC would not say why binding fails
     await _serve(settings, lambda port, _: on_ready(port))
 
 

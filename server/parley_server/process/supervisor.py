@@ -41,7 +41,7 @@ class Parent:
     async def run(self, on_ready: OnReady) -> None:
         """Serve until a signal comes, pass it on, and return when all workers have ended.
 
-        Raises: BadSettings: an address cannot be had, or a worker does not come up at all.
+        Raises: BadSettings: an address cannot be used, or a worker cannot start.
         """
         with ExitStack() as measuring:
             if self._settings.metrics_listen is not None:
@@ -103,7 +103,7 @@ class Parent:
             if signals.stop.is_set():
                 return
             if not is_ready.is_set():
-                raise BadSettings("a worker could not start: its last words are above")
+                raise BadSettings("a worker could not start: see its messages above")
             log.error("worker died", worker=index, code=code)
             await asyncio.sleep(RESTART_PAUSE_S)
 
@@ -118,6 +118,6 @@ class Parent:
         stopping.cancel()
         await asyncio.wait([ending], timeout=self._settings.drain_s + OVERDUE_S)
         if not ending.done():
-            log.error("worker does not end: killed", pid=process.pid)
+            log.error("worker did not end and was killed", pid=process.pid)
             process.kill()
         return await ending

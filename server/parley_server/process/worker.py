@@ -135,7 +135,7 @@ class Worker:
         """Serve inside the block, and drain at its end.
 
         Yields: the port.
-        Raises: UnsafeDatabase; DatabaseAway; BadSettings: an address cannot be had.
+        Raises: UnsafeDatabase; DatabaseAway; BadSettings: an address cannot be used.
         """
         with ExitStack() as measuring:
             if self.metrics is not None:
@@ -168,12 +168,12 @@ class Worker:
             await self.store.close()
 
     def _heard(self, topic: UUID) -> None:
-        """Pass a signal of another worker on."""
+        """Pass on a signal from another worker."""
         self.bells.heard(topic)
         self.turns.attempts.keeping.heard(topic)
 
     def _missed(self) -> None:
-        """Let everybody look who may have missed a signal."""
+        """Wake every waiter: signals may have been lost."""
         self.bells.ring_all()
         self.turns.attempts.keeping.missed()
 
@@ -181,4 +181,4 @@ class Worker:
         try:
             return await self.server.start(self.settings.listen)
         except RuntimeError:
-            raise BadSettings(f"PARLEY_LISTEN: {self.settings.listen} cannot be had") from None
+            raise BadSettings(f"PARLEY_LISTEN: cannot listen on {self.settings.listen}") from None

@@ -37,7 +37,7 @@ class Row:
 
 
 _INTERNAL = Row(Code.INTERNAL, "INTERNAL")
-_INTERNAL_TEXT = "an internal error: the server's log has it under the call id in RequestInfo"
+_INTERNAL_TEXT = "internal error: the server's log has the details under the call id in RequestInfo"
 
 TABLE: dict[type[ParleyError], Row] = {
     errors.InvalidRequest: Row(Code.INVALID_ARGUMENT, "INVALID_REQUEST"),

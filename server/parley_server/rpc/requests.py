@@ -27,7 +27,7 @@ from parley_server.rpc import page_tokens
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 NO_ID = UUID(int=0)
-"""Stands for an id that is not one, until its violation is raised."""
+"""Takes the place of an invalid id until its violation is raised."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -78,11 +78,11 @@ class WatchQuestion:
 
 
 class _Violations:
-    """Gathers what is wrong with a request."""
+    """Collects what is wrong with a request."""
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
-        """Where the fields stand that are checked."""
+        """The path of the message whose fields are checked."""
         self._found: list[InvalidRequest] = []
 
     def add(self, field: str, reason: str, description: str) -> None:
@@ -93,7 +93,7 @@ class _Violations:
         self._found.append(error)
 
     def raise_any(self) -> None:
-        """Raise what was found; one that stands alone keeps its own kind."""
+        """Raise what was found; a single violation keeps its own type."""
         if len(self._found) == 1:
             raise self._found[0]
         if self._found:
@@ -119,14 +119,16 @@ class _Violations:
         if not value:
             return None
         if not _REQUEST_ID.fullmatch(value):
-            self.add("request_id", "BAD_REQUEST_ID", "must be 1 to 128 of [A-Za-z0-9._:-]")
+            self.add(
+                "request_id", "BAD_REQUEST_ID", "must be 1 to 128 characters of [A-Za-z0-9._:-]"
+            )
         return value
 
     def message(self, value: str, max_bytes: int) -> None:
         if not value:
             self.add("message", "REQUIRED", "must not be empty")
         elif (size := len(value.encode())) > max_bytes:
-            self.add("message", "TOO_LONG", f"has {size} bytes and may have {max_bytes}")
+            self.add("message", "TOO_LONG", f"has {size} bytes; the maximum is {max_bytes}")
         elif "\0" in value:
             self.add("message", "HAS_NUL", "must not contain the character NUL")
         elif value.isspace():
@@ -134,7 +136,7 @@ class _Violations:
 
     def choice(self, field: str, value: int, known: dict[int, T]) -> T | None:
         if value not in known:
-            self.add(field, "UNKNOWN_VALUE", f"has no value {value}")
+            self.add(field, "UNKNOWN_VALUE", f"{value} is not a known value")
         return known.get(value)
 
     def not_negative(self, field: str, value: int) -> None:
@@ -273,11 +275,11 @@ def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:
     if request.request_id:
         for field in ("conversation_id", "turn_id"):
             if getattr(request, field):
-                violations.add(field, "NOT_TOGETHER", "must not be set beside request_id")
+                violations.add(field, "NOT_TOGETHER", "must not be set together with request_id")
     else:
         for field in ("conversation_id", "turn_id"):
             if not getattr(request, field):
-                violations.add(field, "REQUIRED", "must be set unless request_id is")
+                violations.add(field, "REQUIRED", "must be set unless request_id is set")
     violations.raise_any()
     return TurnRef(conversation_id, turn_id, request_id)
 

@@ -73,7 +73,7 @@ class Server:
     async def start(self, address: str) -> int:
         """Listen. Returns: the port.
 
-        Raises: RuntimeError: the address cannot be had.
+        Raises: RuntimeError: the address cannot be used.
         """
         if self._certificate is None:
             port = self._server.add_insecure_port(address)

@@ -1,4 +1,4 @@
-"""The server's certificate: checked when it starts, taken anew whenever its files change.
+"""The server's certificate: checked when it starts, read again whenever its files change.
 
 gRPC asks at every handshake which certificate to show. The answer is what the files hold then, if
 that is a whole and fitting pair; if not, the last one that was, and a log line says why. So a
@@ -29,7 +29,7 @@ _MINUTE = "%Y-%m-%d %H:%M UTC"
 
 
 class BadCertificate(ValueError):
-    """These files are nothing to serve with. The text says in one sentence which, and why."""
+    """The server cannot use these files. The text is one sentence: which file, and why."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Renewing:
                     raise BadCertificate(found)
                 certificate = found.check()
             except BadCertificate as error:
-                log.warning("new certificate ignored, the old one stays", why=str(error))
+                log.warning("new certificate rejected, the old one stays in use", why=str(error))
                 return None
             log.info("certificate renewed", expires=certificate.not_valid_after_utc.isoformat())
             return found.for_grpc()

@@ -5,7 +5,7 @@
                       worker's index; their parent reads the files and serves the sum
 
 The page is made in a thread of its own (`metrics_page`), from what is in memory or in those files:
-nobody waits for it, and it needs no database. No label has values that callers choose.
+no call waits for it, and it needs no database. No label has values that callers choose.
 """
 
 import asyncio
@@ -42,13 +42,13 @@ CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
 GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
-    "parley_open_turns": ("livesum", "Turns whose agent runs now."),
-    "parley_watches": ("livesum", "Calls of WatchConversation that are open now."),
-    "parley_limit_in_use": ("livesum", "How much of a limited resource is in use now."),
-    "parley_limit": ("livesum", "How much of it there is."),
+    "parley_open_turns": ("livesum", "Turns whose agent is running now."),
+    "parley_watches": ("livesum", "WatchConversation calls that are open now."),
+    "parley_limit_in_use": ("livesum", "How much of each limited resource is in use now."),
+    "parley_limit": ("livesum", "The limit of each limited resource."),
     "parley_database_connections_in_use": (
         "livesum",
-        "Connections to Postgres that run a statement or are being made now, by pool.",
+        "Connections to Postgres that run a statement or are being opened now, by pool.",
     ),
     "parley_database_requests_waiting": (
         "livesum",
@@ -56,7 +56,7 @@ GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
     ),
     "parley_jwks_age_seconds": (
         "livemax",
-        "Seconds since the issuer last said what its keys are, +Inf: never; the oldest worker's.",
+        "Seconds since the issuer's keys were last fetched; +Inf: never. The oldest worker's.",
     ),
 }
 """Name: how several workers' are put together, and the help text. See `Metrics.gauge`."""
@@ -96,9 +96,9 @@ class Metrics:
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
         self._methods: dict[tuple[str, str, str], _MethodMeter] = {}
         of_method = ["grpc_type", "grpc_service", "grpc_method"]
-        self._started = self._counter("grpc_server_started", "Calls that have arrived.", *of_method)
+        self._started = self._counter("grpc_server_started", "Calls received.", *of_method)
         self._handled = self._counter(
-            "grpc_server_handled", "Calls that have ended, by status.", *of_method, "grpc_code"
+            "grpc_server_handled", "Calls ended, by status.", *of_method, "grpc_code"
         )
         self._handling = self._histogram(
             "grpc_server_handling_seconds",
@@ -108,13 +108,13 @@ class Metrics:
         )
         turns = self._counter(
             "parley_turns",
-            "Attempts at turns that ended here: COMPLETED, CANCELLED, or why they failed.",
+            "Attempts that ended here, by outcome: COMPLETED, CANCELLED or the error reason.",
             "agent",
             "outcome",
         )
         tokens = self._counter(
             "parley_tokens",
-            "Tokens that agents have told of: input, output, and cached_input, a part of input.",
+            "Tokens that agents reported: input, output, and cached_input, which is part of input.",
             "agent",
             "type",
         )
@@ -122,13 +122,15 @@ class Metrics:
             "parley_agent_seconds", "Seconds that an agent ran for a turn.", AGENT_SECONDS, "agent"
         )
         self._replays = self._counter(
-            "parley_replays", "Answers that were given again under their request id.", "agent"
+            "parley_replays",
+            "Stored answers that were returned again for their request id.",
+            "agent",
         )
         self._lost = self._counter(
-            "parley_leases_lost", "Attempts whose turn was taken over by another one.", "agent"
+            "parley_leases_lost", "Attempts whose turn was taken over by another attempt.", "agent"
         )
         self._taken_over = self._counter(
-            "parley_takeovers", "Turns taken over from workers that had let their lease pass."
+            "parley_takeovers", "Turns taken over from workers whose lease had expired."
         )
         self._turns = _Children(
             lambda agent: _Children(lambda outcome: turns.labels(agent, outcome))
@@ -280,15 +282,15 @@ def _is_begun(file: str) -> bool:
 def shared_page(listen: str) -> Iterator[WorkerFiles]:
     """Serve the sum of several workers' numbers inside the block.
 
-    Raises: BadSettings: the address cannot be had, or no folder to count in.
+    Raises: BadSettings: the address cannot be used, or no folder can be created.
     """
     where = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
     try:
         made = tempfile.TemporaryDirectory(prefix="parley-metrics-", dir=where)
     except OSError:
         raise BadSettings(
-            "PARLEY_METRICS_LISTEN: several workers count in files, and no folder for them can be "
-            "made: set TMPDIR to one that can be written to"
+            "PARLEY_METRICS_LISTEN: several workers count in files, but no folder for them can be "
+            "created: set TMPDIR to a writable folder"
         ) from None
     with made as folder:
         files = WorkerFiles(folder)

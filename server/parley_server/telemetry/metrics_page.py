@@ -33,7 +33,7 @@ def page(listen: str, app: WsgiApp) -> Iterator[int]:
         listen: HOST:PORT.
         app: makes the page.
     Yields: the port.
-    Raises: BadSettings: the address cannot be had.
+    Raises: BadSettings: the address cannot be used.
     """
     try:
         server = _Server(*resolve(listen))

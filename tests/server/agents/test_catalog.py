@@ -1,4 +1,4 @@
-"""Names of agents, and what is said of those that cannot be had."""
+"""Names of agents, and the errors for unusable ones."""
 
 import subprocess
 import sys
@@ -28,10 +28,10 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         ("openai-chat:gpt-5", "OPENAI_API_KEY must be set"),
         ("anthropic:claude-sonnet-4-5", "needs ANTHROPIC_API_KEY to be set"),
         ("mistral:any", "pip install 'pydantic-ai-slim[mistral]'"),
-        ("nobody:any", "'nobody' is no provider that pydantic-ai knows"),
-        ("echo:soon", "echo takes seconds"),
-        ("echo:-1", "echo takes seconds"),
-        ("echo:inf", "echo takes seconds"),
+        ("nobody:any", "'nobody' is not a provider that pydantic-ai knows"),
+        ("echo:soon", "echo needs a number of seconds"),
+        ("echo:-1", "echo needs a number of seconds"),
+        ("echo:inf", "echo needs a number of seconds"),
         ("local", "the local model is not running"),
         ("python:", "must be python:MODULE:ATTRIBUTE"),
         ("python:module", "must be python:MODULE:ATTRIBUTE"),

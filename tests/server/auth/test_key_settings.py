@@ -84,7 +84,7 @@ def test_jwks_url_that_is_not_safe_is_refused(monkeypatch: pytest.MonkeyPatch, u
             "PARLEY_AUTH_HS256_SECRET and PARLEY_AUTH_KEYS_FILE and PARLEY_AUTH_JWKS_URL "
             "are set together: choose one",
         ),
-        ({}, "without keys nobody could be told apart"),
+        ({}, "without keys the server cannot identify callers"),
     ],
 )
 def test_keys_come_from_one_place(keys: dict[str, str], expected: str) -> None:

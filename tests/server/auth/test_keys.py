@@ -267,8 +267,8 @@ def test_jwk_that_contradicts_itself_is_refused(jwk: Any, expected: str) -> None
         (b"{", "keys.pem is not valid JSON"),
         (b'{"keys": ' + b"[" * 100_000, "keys.pem is not valid JSON"),
         (b'{"keys": "\xff"}', "keys.pem is not valid JSON"),
-        (b"{}", 'keys.pem is no JWKS: it has no list "keys"'),
-        (b'{"keys": {}}', 'keys.pem is no JWKS: it has no list "keys"'),
+        (b"{}", 'keys.pem is not a JWKS: it has no list "keys"'),
+        (b'{"keys": {}}', 'keys.pem is not a JWKS: it has no list "keys"'),
         (a_jwks(), "keys.pem holds no key that signatures can be checked with"),
         (
             a_jwks(a_jwk(RSA, use="enc")),

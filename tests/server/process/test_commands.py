@@ -99,14 +99,14 @@ def test_a_database_that_refuses_is_not_waited_for(
     for url, expected in (
         (with_name(postgres_url, "nowhere"), "there is no such database"),
         (with_role(postgres_url, "nobody"), "the database refuses the login"),
-        (stranger, "may not work on Parley's tables"),
+        (stranger, "may not use Parley's tables"),
         ("postgresql://ada@localhost/x?no_such_option=1", "cannot be read"),
         ("postgresql://ada@localhost:54x2/x", "the port must be a number from 1 to 65535"),
         ("postgresql://ada@a,b/x?port=5432,70000", "the port must be a number from 1 to 65535"),
         ("postgresql://ada@localhost/x?sslmode=on", "sslmode must be one of disable, allow"),
         (
             "postgresql://ada@localhost/x?sslmode=verify-full&sslrootcert=/no/such",
-            "there is no file of the name in sslrootcert",
+            "the file in sslrootcert does not exist",
         ),
     ):
         started = time.monotonic()
@@ -177,7 +177,7 @@ def test_dropping_row_security_and_asking_for_it_exclude_each_other(database_url
         PARLEY_ROW_SECURITY="1",
     )
 
-    assert "--drop-row-security and PARLEY_ROW_SECURITY exclude each other" == refusal(done)
+    assert "--drop-row-security and PARLEY_ROW_SECURITY cannot be used together" == refusal(done)
 
 
 def test_row_security_is_refused_with_the_embedded_database(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_port_that_is_taken_is_named(database_url: str, workers: str) -> None:
         environment = {**SERVING, "PARLEY_LISTEN": address, "PARLEY_WORKERS": workers}
         done = run("serve", **environment, PARLEY_DATABASE_URL=database_url)
 
-    expected = f"PARLEY_LISTEN: {address} is taken by another program: choose another"
+    expected = f"PARLEY_LISTEN: {address} is in use by another program: choose another"
     assert expected == refusal(done)
 
 

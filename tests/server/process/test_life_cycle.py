@@ -118,7 +118,7 @@ async def test_a_worker_that_hangs_does_not_hold_up_its_parents_end(database_url
         server.signal(signal.SIGTERM)
         assert 0 == await asyncio.to_thread(server.process.wait, 60)
         assert [False, False] == [hung.is_running(), other.is_running()]
-        assert "worker does not end: killed" in "".join(server.output)
+        assert "worker did not end and was killed" in "".join(server.output)
 
 
 async def test_a_call_that_waits_on_a_draining_worker_starts_no_turn(

@@ -31,7 +31,7 @@ async def test_check_tells_readiness_liveness_and_any_service(database_url: str)
         assert (0, f"{at}: SERVING") == await checked(server, *own)
         assert (1, f"{at} does not answer: NOT_FOUND") == await checked(server, "--service", "any")
         both = await checked(server, *own, "--liveness")
-        assert (1, "--service and --liveness exclude each other") == both
+        assert (1, "--service and --liveness cannot be used together") == both
 
 
 async def test_check_asks_the_server_itself_whatever_proxy_the_variables_name(

@@ -155,7 +155,7 @@ async def test_two_users_are_refused(service: Service, users: tuple[str, ...]) -
 
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert "INVALID_REQUEST" == info_of(error).reason
-    assert (error.details() or "").startswith("parley-user: this metadata must come once")
+    assert (error.details() or "").startswith("parley-user: this metadata must be sent once")
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -41,7 +41,7 @@ async def test_one_owner_has_no_more_than_its_share_of_open_chats(
     while len(service.worker.turns.attempts) < 2:
         await asyncio.sleep(0.01)
 
-    with pytest.raises(grpc.aio.AioRpcError, match="of this owner's calls") as caught:
+    with pytest.raises(grpc.aio.AioRpcError, match="its limit for one owner") as caught:
         await service.chat(user="mallory")
     assert grpc.StatusCode.RESOURCE_EXHAUSTED == caught.value.code()
     calls += [asyncio.ensure_future(service.chat(user="ada")) for _ in range(2)]

@@ -56,7 +56,7 @@ async def test_message_is_as_long_as_the_setting_says_and_no_longer(
     answer = await service.chat(wide)
     stored = (await service.history(answer.conversation_id)).messages[0].content
     assert wide == stored
-    said = f"has {limit + 1} bytes and may have {limit}"
+    said = f"has {limit + 1} bytes; the maximum is {limit}"
     chat, stream = service.chat(wide + "x"), service.stream(wide + "x").read()
     assert ("message", "TOO_LONG", said) == await violation(chat)
     assert ("chat.message", "TOO_LONG", said) == await violation(stream)

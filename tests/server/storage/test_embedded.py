@@ -294,7 +294,7 @@ def test_unfinished_cluster_is_made_anew(tmp_path: Path) -> None:
     said: list[str] = []
     with EmbeddedPostgres(tmp_path, say=said.append) as postgres:
         assert (1,) == _row(postgres, "SELECT 1")
-    assert ["Setting up the database, this once …"] == said
+    assert ["Setting up the database; this happens only once …"] == said
     assert not unfinished.exists()
 
 

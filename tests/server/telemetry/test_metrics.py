@@ -490,7 +490,7 @@ async def test_a_port_that_is_taken_is_refused_in_a_sentence(
         )
         server.stop()
 
-    expected = f"parley-server: PARLEY_METRICS_LISTEN: {address} is taken by another program"
+    expected = f"parley-server: PARLEY_METRICS_LISTEN: {address} is in use by another program"
     assert 1 == done.returncode
     assert f"{expected}: choose another" in done.stderr
     assert "Traceback" not in done.stderr

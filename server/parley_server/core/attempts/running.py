@@ -163,7 +163,7 @@ def _broken(attempt: Attempt, error: Exception) -> InternalError:
     """
     broken = InternalError(type(error).__name__, raised_at(error))
     log.error(
-        "run broke",
+        "attempt broke",
         extra={
             "error": broken.error,
             "place": broken.place,

@@ -16,12 +16,12 @@ USER = "parley-user"
 """The metadata that names the user: percent-encoded UTF-8, since gRPC's text metadata is ASCII."""
 
 _ENCODED = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
-_ONCE = Violation(USER, "NOT_ONCE", "this metadata must come once: a call is about one user")
+_ONCE = Violation(USER, "NOT_ONCE", "this metadata must be sent once: a call acts for one user")
 _BAD_USER = Violation(
     USER,
     "BAD_USER",
     f"this metadata must name a user in 1 to {MAX_NAME_BYTES} bytes of UTF-8, not blank, without "
-    "control characters; percent-encode % and all that is not visible ASCII: J%C3%BCrgen",
+    "control characters; percent-encode % and everything except visible ASCII: J%C3%BCrgen",
 )
 
 

@@ -18,7 +18,7 @@ class Malformed:
 
 
 MALFORMED = Malformed()
-NO_MESSAGE = Violation("", "MALFORMED", "the bytes are no message of this method's type")
+NO_MESSAGE = Violation("", "MALFORMED", "the bytes are not a message of this method's type")
 RECEIVE_S = 10.0
 """How long a request's message may take to arrive once its call has begun."""
 NOT_THERE = Violation("", "INCOMPLETE", "the message did not arrive soon after its metadata")

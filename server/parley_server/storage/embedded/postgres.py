@@ -182,7 +182,7 @@ class EmbeddedPostgres:
         while not self._is_over.wait(LOOK_S):
             if self.pid is not None:
                 continue
-            logger.error("the embedded Postgres ended by itself: it is started again")
+            logger.error("the embedded Postgres ended unexpectedly and is restarted")
             try:
                 self._launch()
             except (OSError, PostgresNotStarted) as error:
@@ -209,7 +209,7 @@ class EmbeddedPostgres:
             if owner is not None:
                 raise PostgresNotStarted(
                     f"{self._data_dir} is in use by the server with process id {owner}: "
-                    "stop that one, or set another PARLEY_DATA_DIR."
+                    "stop that server, or set another PARLEY_DATA_DIR."
                 )
             if not _SOCKET_FOLDER.fullmatch(str(self._home)):
                 short = tempfile.TemporaryDirectory(prefix="parley-", dir="/tmp")
@@ -250,7 +250,7 @@ class EmbeddedPostgres:
 
     def _make_cluster(self, log: IO[bytes]) -> None:
         """Under another name until it is complete."""
-        self._say("Setting up the database, this once …")
+        self._say("Setting up the database; this happens only once …")
         unfinished = self._home / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -278,12 +278,12 @@ class EmbeddedPostgres:
         while time.monotonic() < start + START_S:
             yield
             if self._is_over.is_set():
-                raise PostgresNotStarted(f"Waits no longer for {what}.")
+                raise PostgresNotStarted(f"Stopped waiting for {what}.")
             if not said and time.monotonic() > start + 1:
                 self._say(f"Waiting for {what} …")
                 said = True
             time.sleep(0.02)
-        raise PostgresNotStarted(f"Waited in vain for {what}; see {self.log_file}.")
+        raise PostgresNotStarted(f"Waited too long for {what}; see {self.log_file}.")
 
 
 def _spawn(
@@ -316,7 +316,7 @@ def _as_owner_of(cluster: Path) -> list[str]:
     if shutil.which("setpriv", path=os.defpath) is None:
         raise PostgresNotStarted(
             "Postgres refuses to run as root, and setpriv (package util-linux), which would run it "
-            "as another user, is missing: be an ordinary user, or set PARLEY_DATABASE_URL."
+            "as another user, is missing: use an ordinary user, or set PARLEY_DATABASE_URL."
         )
     owner = cluster.stat()
     return shlex.split(

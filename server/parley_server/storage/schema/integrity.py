@@ -73,21 +73,21 @@ RULES = (
                 AND sequence = response_sequence AND turn_id = turn.id AND role = 'ASSISTANT')""",
     ),
     Rule(
-        "an answer of a turn that counts as unanswered",
+        "an answer of a turn that is not marked as answered",
         """SELECT message.owner_id, message.turn_id FROM message JOIN turn
             ON turn.owner_id = message.owner_id AND turn.id = turn_id
         WHERE role = 'ASSISTANT' AND (state NOT IN ('COMPLETED', 'CANCELLED')
             OR response_sequence IS DISTINCT FROM sequence)""",
     ),
     Rule(
-        "a conversation that is held for a turn that does not run in it",
+        "a conversation whose open turn is not running in it",
         """SELECT owner_id, id FROM conversation
         WHERE open_turn_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM turn WHERE turn.owner_id = conversation.owner_id AND turn.id = open_turn_id
                 AND conversation_id = conversation.id AND state = 'RUNNING')""",
     ),
     Rule(
-        "a running turn that its conversation is not held for",
+        "a running turn that is not its conversation's open turn",
         """SELECT owner_id, id FROM turn WHERE state = 'RUNNING' AND NOT EXISTS (
             SELECT FROM conversation WHERE conversation.owner_id = turn.owner_id
                 AND conversation.id = conversation_id AND open_turn_id = turn.id)""",

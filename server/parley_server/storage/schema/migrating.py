@@ -16,11 +16,11 @@ from parley_server.storage.schema.reaching import UnsafeDatabase, options_of
 _ADVISORY_LOCK = 0x7061726C6579  # "parley"
 
 _ADVICE = {
-    "25006": "the database takes no writes, so name the one that does, or wait for the failover",
-    "42501": "let PARLEY_MIGRATE_DATABASE_URL name the role that owns the tables",
-    "55P03": "a table is in use for longer than 5 s, so run it again when that has ended",
+    "25006": "the database accepts no writes: name the primary, or wait for the failover",
+    "42501": "name the role that owns the tables in PARLEY_MIGRATE_DATABASE_URL",
+    "55P03": "a table was in use for more than 5 s: run the command again later",
 }
-"""What mends a migration that failed, by SQLSTATE."""
+"""How to fix a failed migration, by SQLSTATE."""
 
 
 def migrate(url: str) -> list[str]:
@@ -58,7 +58,7 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
     except sqlalchemy.exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
         name = type(error.orig).__name__
-        advice = _ADVICE.get(state or "", "look into the log of the database")
+        advice = _ADVICE.get(state or "", "see the database's log")
         raise UnsafeDatabase(f"nothing was migrated ({name} {state}): {advice}") from None
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""Reaching a database, and telling why it cannot be reached without the driver's words."""
+"""Connecting to a database, and explaining a failure without the driver's words."""
 
 import os
 import re
@@ -20,13 +20,13 @@ CONNECT_S = 5
 
 _ADVICE = {
     "3D": "there is no such database: create it, or correct PARLEY_DATABASE_URL",
-    "28": "the database refuses the login: correct role and password in PARLEY_DATABASE_URL",
-    "25": "the database takes no writes (a standby, or default_transaction_read_only is on): "
-    "name the one that does in PARLEY_DATABASE_URL",
-    "42": "the role in PARLEY_DATABASE_URL may not work on Parley's tables: "
+    "28": "the database refuses the login: correct the role and password in PARLEY_DATABASE_URL",
+    "25": "the database accepts no writes (a standby, or default_transaction_read_only is on): "
+    "name the primary in PARLEY_DATABASE_URL",
+    "42": "the role in PARLEY_DATABASE_URL may not use Parley's tables: "
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO it",
 }
-"""What waiting does not mend, by the SQLSTATE's class."""
+"""Errors that retrying cannot fix, by SQLSTATE class."""
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -46,7 +46,7 @@ SAFE = {
     "full_page_writes": {"on"},
     "synchronous_commit": {"on", "remote_apply"},
 }
-"""What a database's settings have to be."""
+"""The values that a database's settings must have."""
 
 
 class DatabaseAway(Exception):
@@ -66,19 +66,19 @@ def check_setting(name: str, value: str) -> None:
         return
     if name == "server_encoding":
         raise UnsafeDatabase(
-            f"the database's encoding is {value}, which cannot keep every text: make another one "
-            "with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            f"the database's encoding is {value}, which cannot store all text: create another "
+            "database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
     raise UnsafeDatabase(
-        f"the database has {name} = {value}, which loses answers that were given: set it to on"
+        f"the database has {name} = {value}, which can lose stored answers: set it to on"
     )
 
 
 def options_of(url: str, **settings: str) -> str:
-    """Return the options that a session starts with: the URL's own, and these, which go first.
+    """Return the options that a session starts with: the URL's own, and these, which win.
 
-    libpq takes only one `options`: one that is given beside a URL would replace the URL's, and
-    one in the URL replaces PGOPTIONS.
+    libpq uses only one `options`: one that is passed in addition to a URL replaces the URL's, and
+    the URL's replaces PGOPTIONS.
     """
     own = conninfo_to_dict(url).get("options") or os.environ.get("PGOPTIONS", "")
     return " ".join([str(own), *(f"-c {name}={value}" for name, value in settings.items())]).strip()
@@ -88,7 +88,7 @@ def options_of(url: str, **settings: str) -> str:
 def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
     """Connect, in autocommit.
 
-    Raises: DatabaseAway; UnsafeDatabase: it is no use to try again, or its encoding is wrong.
+    Raises: DatabaseAway; UnsafeDatabase: retrying cannot help, or its encoding is wrong.
     """
     check_url(url)
     try:
@@ -106,7 +106,7 @@ def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
 
 
 def check_url(url: str) -> None:
-    """Refuse what libpq would report like an outage: words where no such words can be.
+    """Refuse mistakes in a URL that libpq would report as an outage.
 
     Raises: UnsafeDatabase.
     """
@@ -114,7 +114,7 @@ def check_url(url: str) -> None:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise UnsafeDatabase(
-            "PARLEY_DATABASE_URL cannot be read: write postgresql://ROLE:PASSWORD@HOST:PORT/NAME"
+            "PARLEY_DATABASE_URL is not a valid URL: write postgresql://ROLE:PASSWORD@HOST:PORT/NAME"
         ) from None
     for port in str(parts.get("port") or "").split(","):
         if port and not (port.isdecimal() and 0 < int(port) < 65_536):
@@ -124,7 +124,7 @@ def check_url(url: str) -> None:
         raise UnsafeDatabase(f"PARLEY_DATABASE_URL: sslmode must be one of {', '.join(_SSL_MODES)}")
     roots = str(parts.get("sslrootcert") or "system")
     if roots != "system" and str(mode).startswith("verify") and not Path(roots).is_file():
-        raise UnsafeDatabase("PARLEY_DATABASE_URL: there is no file of the name in sslrootcert")
+        raise UnsafeDatabase("PARLEY_DATABASE_URL: the file in sslrootcert does not exist")
 
 
 def _explained(error: psycopg.Error, state: str | None) -> DatabaseAway | UnsafeDatabase:
@@ -135,13 +135,13 @@ def _explained(error: psycopg.Error, state: str | None) -> DatabaseAway | Unsafe
 
 
 def refusal_of(url: str) -> str | None:
-    """Return the SQLSTATE that the database answers a login with; None: it does not, or takes it.
+    """Return the SQLSTATE with which the database refuses a login; None: it does not refuse it.
 
-    psycopg has of a connection that failed only a text, in the server's language. libpq's trace of
+    For a failed connection psycopg reports only a text, in the server's language. libpq's trace of
     the protocol has the state.
     """
     if sys.platform != "linux":
-        return None  # libpq's trace is not there, nor is a file that is only memory
+        return None  # other systems lack libpq's trace or files in memory
     connection = PGconn.connect_start(url.encode())
     try:
         with open(os.memfd_create("trace"), "rb") as trace:

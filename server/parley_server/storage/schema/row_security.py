@@ -1,9 +1,9 @@
 """Row-level security: Postgres itself holds each statement to the owner it was sent for.
 
-A second wall behind the owner in every statement's WHERE (decision 0014). `migrate` puts policies
-on the tables as PARLEY_ROW_SECURITY says, and takes them away only if it is told so; a server
-starts only if database and setting agree, and if its role cannot get around them. A worker that
-runs looks at that all the time, and refuses calls while it is not so.
+It is a second check behind the owner in every statement's WHERE (decision 0014). `migrate` creates
+the policies if PARLEY_ROW_SECURITY is set, and removes them only with --drop-row-security. A server
+starts only if the database and the setting agree, and if its role cannot bypass the policies. A
+running worker keeps checking this, and refuses calls while it does not hold.
 """
 
 from typing import Any
@@ -57,18 +57,18 @@ LOOK = Statement(f"""
 
 
 _STAYS_ON = (
-    "the database has row security on and PARLEY_ROW_SECURITY is not set: set it to 1, or stop the "
-    "workers that have it and take the policies away with `parley-server migrate "
+    "the database has row security on, but PARLEY_ROW_SECURITY is not set: set it to 1, or stop "
+    "the workers that use row security and remove the policies with `parley-server migrate "
     "--drop-row-security`"
 )
 
 
 def switch(url: str, *, is_on: bool, may_drop: bool = False) -> bool:
-    """Put the policies on all tables that hold an owner's rows, or take them away.
+    """Create the policies on all tables that hold an owner's rows, or remove them.
 
     Args:
         url: of a database, as the role that owns its tables; with the schema, to switch them on.
-        may_drop: whether policies that are there may be taken away.
+        may_drop: whether existing policies may be removed.
     Returns: whether there was anything to change.
     Raises: UnsafeDatabase: it cannot be done as this role, a table is in use, or there are
         policies and they may not be dropped.
@@ -107,8 +107,8 @@ def check(connection: Connection[tuple[Any, ...]], *, is_on: bool) -> None:
         _check_role(connection)
     elif any(is_ != "off" for _, is_ in found):
         raise UnsafeDatabase(
-            "the database has row security on and PARLEY_ROW_SECURITY is not set, so nothing could "
-            "be read: set it to 1, or run `parley-server migrate --drop-row-security`"
+            "the database has row security on, but PARLEY_ROW_SECURITY is not set, so the server "
+            "could read nothing: set it to 1, or run `parley-server migrate --drop-row-security`"
         )
 
 
@@ -117,35 +117,36 @@ def check_look(seen: Row, *, is_on: bool) -> None:
     is_held, is_off = seen
     if is_on and not is_held:
         raise UnsafeDatabase(
-            "PARLEY_ROW_SECURITY is set, and the policies were taken away or no longer hold this "
+            "PARLEY_ROW_SECURITY is set, but the policies were removed or no longer apply to this "
             "role: run `parley-server migrate` with PARLEY_ROW_SECURITY=1, or start the workers "
             "without it"
         )
     if not is_on and not is_off:
         raise UnsafeDatabase(
-            "row security was switched on and PARLEY_ROW_SECURITY is not set: start the workers "
-            "with it"
+            "row security was switched on, but PARLEY_ROW_SECURITY is not set: start the workers "
+            "with PARLEY_ROW_SECURITY=1"
         )
 
 
 def _check_wall(open_tables: list[str]) -> None:
     if open_tables:
         raise UnsafeDatabase(
-            "PARLEY_ROW_SECURITY is set, and what guards "
-            f"{', '.join(open_tables)} is not Parley's policy alone: run `parley-server migrate` "
-            "with PARLEY_ROW_SECURITY=1, and drop what other policies there are"
+            "PARLEY_ROW_SECURITY is set, but Parley's policy is missing or not the only one on "
+            f"{', '.join(open_tables)}: run `parley-server migrate` with PARLEY_ROW_SECURITY=1, "
+            "and drop all other policies"
         )
 
 
 def _check_role(connection: Connection[tuple[Any, ...]]) -> None:
     if connection.execute(_EXEMPT).fetchone() is not None:
         raise UnsafeDatabase(
-            "PARLEY_ROW_SECURITY is set, and no policy holds a superuser or a role with BYPASSRLS: "
-            "name a role in PARLEY_DATABASE_URL that is neither, nor a member of one that is"
+            "PARLEY_ROW_SECURITY is set, but no policy restricts a superuser or a role with "
+            "BYPASSRLS: name a role in PARLEY_DATABASE_URL that is neither of them and no member "
+            "of one"
         )
     if connection.execute(_OWNING).fetchone() is not None:
         raise UnsafeDatabase(
-            "PARLEY_ROW_SECURITY is set, and who owns the tables can switch their policies off: "
-            "name a role in PARLEY_DATABASE_URL that neither owns them nor is a member of the role "
-            "that does, and the owning one in PARLEY_MIGRATE_DATABASE_URL"
+            "PARLEY_ROW_SECURITY is set, but the tables' owner can switch their policies off: name "
+            "the owner in PARLEY_MIGRATE_DATABASE_URL, and in PARLEY_DATABASE_URL a role that is "
+            "neither the owner nor a member of it"
         )

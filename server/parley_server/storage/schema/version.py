@@ -10,8 +10,8 @@ from parley_server.storage.schema import row_security
 from parley_server.storage.schema.reaching import SAFE, UnsafeDatabase, check_setting, connected
 
 SCHEMA_VERSION = 5
-"""The migration that this release's statements need. Also this worker's own number: a migration
-that older releases cannot live with names the oldest that can."""
+"""The migration that this release's statements need. It also identifies this worker: a migration
+that is incompatible with older releases names the oldest compatible one."""
 
 NO_SCHEMA = (0, 0)
 
@@ -57,7 +57,7 @@ def check(url: str, *, has_row_security: bool = False) -> None:
 async def without_limit(connections: Connections) -> list[str]:
     """Return the time limits that the pool's connections lack.
 
-    A pooler in between may drop what a connection asks for at its start.
+    A connection pooler may drop the settings that a connection asks for at its start.
     """
     return [row[0] for row in await connections.read(_WITHOUT_LIMIT, {})]
 
@@ -83,11 +83,11 @@ def check_version(version: int, oldest_worker: int) -> None:
     """Raise UnsafeDatabase unless this release may work on a schema of this version."""
     if version < SCHEMA_VERSION:
         raise UnsafeDatabase(
-            f"the database's schema is version {version} and this release needs {SCHEMA_VERSION}: "
+            f"the database's schema is version {version}, but this release needs {SCHEMA_VERSION}: "
             "run `parley-server migrate` first"
         )
     if oldest_worker > SCHEMA_VERSION:
         raise UnsafeDatabase(
-            f"the database's schema is for releases that know version {oldest_worker} and this one "
-            f"knows {SCHEMA_VERSION}: run a newer release"
+            f"the database's schema needs a release that knows version {oldest_worker}, but this "
+            f"one knows only {SCHEMA_VERSION}: run a newer release"
         )

@@ -23,11 +23,11 @@ BREACHES = {
     "a conversation whose messages are not 1, 2, 3": "DELETE FROM message WHERE sequence = 2",
     "a turn without its user's message": "UPDATE message SET role = 'ASSISTANT' WHERE sequence = 3",
     "an answered turn without its answer": f"UPDATE turn SET response_sequence = 9 WHERE {ENDED}",
-    "an answer of a turn that counts as unanswered": "UPDATE turn SET state = 'FAILED'"
+    "an answer of a turn that is not marked as answered": "UPDATE turn SET state = 'FAILED'"
     f" WHERE {ENDED}",
-    "a conversation that is held for a turn that does not run": "UPDATE turn SET state = 'FAILED'"
+    "a conversation whose open turn is not running in it": "UPDATE turn SET state = 'FAILED'"
     f" WHERE {OPEN}",
-    "a running turn that its conversation is not held for": "UPDATE conversation"
+    "a running turn that is not its conversation's open turn": "UPDATE conversation"
     f" SET open_turn_id = NULL WHERE owner_id = '{OURS}'",
 }
 
@@ -103,7 +103,7 @@ def test_command_says_that_all_is_whole(stored_url: str) -> None:
     done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
 
     assert (0, "") == (done.returncode, done.stdout)
-    assert "All is whole: 2 conversations, 4 turns, 6 messages checked." in done.stderr
+    assert "No problems: 2 conversations, 4 turns, 6 messages checked." in done.stderr
 
 
 def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:

@@ -359,7 +359,7 @@ def test_database_that_cannot_keep_every_text_is_refused(postgres_url: str, enco
 def test_migrating_a_database_that_takes_no_writes_says_so(empty_url: str) -> None:
     mark = "&" if "?" in empty_url else "?"
     url = f"{empty_url}{mark}options=-c%20default_transaction_read_only%3Don"
-    with pytest.raises(UnsafeDatabase, match="takes no writes"):
+    with pytest.raises(UnsafeDatabase, match="accepts no writes"):
         version.migrate(url)
 
 
