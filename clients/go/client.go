@@ -25,7 +25,7 @@ const DefaultAddress = "127.0.0.1:50051"
 // at once, and none changes the request that it is given.
 type Client struct {
 	stub        parleyv1.ConversationServiceClient
-	conn        *grpc.ClientConn // nil: somebody else's to close
+	conn        *grpc.ClientConn // nil: another client closes it
 	tokens      TokenSource
 	actingFor   []string // the user's name, for its metadata; nil: the caller acts for itself
 	chatTimeout time.Duration
@@ -79,8 +79,8 @@ func newClient(conn grpc.ClientConnInterface, s *settings) *Client {
 	}
 }
 
-// ActingFor returns this client as one whose calls are about a user's conversations; user is what the user's
-// own tokens have as "sub". The token stays what it is, and needs the scope parley.act beside those of the
+// ActingFor returns a client that acts for a user and calls for the user's conversations; user is the "sub" of
+// the user's own tokens. The token stays what it is, and needs the scope parley.act beside those of the
 // calls. It is cheap enough for each request, and uses this client's connection, which its Close leaves open.
 func (c *Client) ActingFor(user string) *Client {
 	acting := *c
@@ -102,7 +102,7 @@ func (c *Client) Close() error {
 // A request without a RequestId gets a new UUID, which answer and error show. There is one turn for one
 // request id, however often it is sent: pass one that is stored to repeat the turn after a crash of your
 // own. The context's deadline counts for everything, waits and retries included; without one,
-// [DefaultChatTimeout]. When the context ends, the request's OnDisconnect decides what becomes of the turn.
+// [DefaultChatTimeout]. When the context ends, the request's OnDisconnect decides what happens to the turn.
 //
 // An error is an [*Error], or the [TokenSource]'s. When there is none, message and answer are stored.
 func (c *Client) Chat(ctx context.Context, request *ChatRequest) (*Answer, error) {

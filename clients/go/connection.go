@@ -48,7 +48,7 @@ func connected(address string, s *settings) (*grpc.ClientConn, error) {
 	return grpc.NewClient(address, append(options, s.dialOptions...)...)
 }
 
-// credentialsFor decides on TLS. Whoever reads a token can use it, so that plaintext to another machine
+// credentialsFor decides on TLS. An attacker who reads a token can use it, so plaintext to another machine
 // has to be asked for.
 func credentialsFor(address string, s *settings) credentials.TransportCredentials {
 	switch {

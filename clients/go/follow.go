@@ -18,7 +18,7 @@ type stream[Event any] interface {
 	call(ctx context.Context) (grpc.ServerStreamingClient[Event], error)
 	// longestCall is how long one call may last; 0: as long as the context.
 	longestCall() time.Duration
-	// takes notes an event, and says whether it is news to whoever iterates.
+	// takes notes an event, and says whether it is news for the iteration.
 	takes(event *Event) bool
 	// isOver says whether the last event has come.
 	isOver() bool
@@ -46,8 +46,8 @@ func follow[Event any](
 	}
 }
 
-// followOnce iterates over the events of one call, which is cancelled when it returns: whoever iterated has
-// had enough, or the call has ended and this changes nothing.
+// followOnce iterates over the events of one call, which is cancelled when it returns: the iteration was
+// left, or the call has ended and this changes nothing.
 func followOnce[Event any](
 	ctx context.Context, c *Client, stream stream[Event], requestID string, yield func(*Event, error) bool,
 ) (hadEnough bool, err error) {

@@ -28,19 +28,19 @@ const (
 	OnBusyWait   = parleyv1.OnBusy_ON_BUSY_WAIT   // Wait for its end, or for the deadline.
 )
 
-// What becomes of a turn whose caller is gone: [ChatRequest].OnDisconnect.
+// What happens to a turn when its caller disconnects: [ChatRequest].OnDisconnect.
 const (
 	OnDisconnectCancel   = parleyv1.OnDisconnect_ON_DISCONNECT_CANCEL   // The default: the agent stops.
-	OnDisconnectContinue = parleyv1.OnDisconnect_ON_DISCONNECT_CONTINUE // It goes on without the caller.
+	OnDisconnectContinue = parleyv1.OnDisconnect_ON_DISCONNECT_CONTINUE // It continues without the caller.
 )
 
-// Which end of a history to begin at: [GetHistoryRequest].Order.
+// The order of a history: [GetHistoryRequest].Order.
 const (
 	OrderOldestFirst = parleyv1.Order_ORDER_OLDEST_FIRST // The default.
 	OrderNewestFirst = parleyv1.Order_ORDER_NEWEST_FIRST
 )
 
-// Where a turn stands: [Turn].State.
+// The state of a turn: [Turn].State.
 const (
 	TurnRunning   = parleyv1.TurnState_TURN_STATE_RUNNING
 	TurnCompleted = parleyv1.TurnState_TURN_STATE_COMPLETED
@@ -55,7 +55,7 @@ type Answer struct {
 	RequestID string
 }
 
-// Event is a piece of a turn under way; see [Client.Stream].
+// Event is one event of a turn; see [Client.Stream].
 type Event struct {
 	*StreamChatResponse
 	// RequestID is the turn's key: the caller's own, or the one that the client made.

@@ -122,7 +122,7 @@ func WithClientCertificate(certFile, keyFile string) Option {
 	}
 }
 
-// WithPlaintext goes without TLS wherever the server is. Whoever reads a token on the way can use it:
+// WithPlaintext uses no TLS, wherever the server is. An attacker who reads a token on the way can use it:
 // this is for a mesh, or a proxy beside this process, that brings TLS itself.
 func WithPlaintext() Option {
 	return func(s *settings) error {

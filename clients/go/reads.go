@@ -27,7 +27,7 @@ func (c *Client) GetHistoryPage(ctx context.Context, request *GetHistoryRequest)
 }
 
 // ListConversations iterates over the caller's conversations, the most recently active first. One that
-// becomes active meanwhile may be missing; none comes twice. Otherwise as [Client.GetHistory].
+// becomes active meanwhile may be missing; none appears twice. Otherwise as [Client.GetHistory].
 func (c *Client) ListConversations(
 	ctx context.Context, request *ListConversationsRequest,
 ) iter.Seq2[*Conversation, error] {
@@ -49,7 +49,7 @@ func (c *Client) ListConversationsPage(
 	return call(ctx, c, c.stub.ListConversations, request, "")
 }
 
-// GetTurn returns where a turn stands. It is named by RequestId alone, or by ConversationId and TurnId.
+// GetTurn returns the state of a turn. The turn is named by RequestId alone, or by ConversationId and TurnId.
 func (c *Client) GetTurn(ctx context.Context, request *GetTurnRequest) (*Turn, error) {
 	ctx, cancel := withTimeout(ctx, c.readTimeout)
 	defer cancel()
@@ -57,9 +57,9 @@ func (c *Client) GetTurn(ctx context.Context, request *GetTurnRequest) (*Turn, e
 	return response.GetTurn(), err
 }
 
-// CancelTurn stops a turn and keeps what was said so far as its answer, for good. Whoever streams or waits
-// for the turn gets that answer. A turn that has ended stays as it is; one that is still [TurnRunning] has
-// been asked to stop and has not done so within 2 seconds.
+// CancelTurn stops a turn; the text written so far becomes its final answer, which callers that stream the turn
+// or wait for it get too. A turn that has ended does not change; one that is still [TurnRunning] has been asked
+// to stop and has not ended within 2 seconds.
 func (c *Client) CancelTurn(ctx context.Context, request *CancelTurnRequest) (*Turn, error) {
 	ctx, cancel := withTimeout(ctx, c.readTimeout)
 	defer cancel()

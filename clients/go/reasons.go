@@ -2,7 +2,7 @@ package parley
 
 // Reason says why a call failed: the name of an ErrorReason of the contract without ERROR_REASON_.
 //
-// It is an error, so that errors.Is tells it: errors.Is(err, parley.ReasonTurnInProgress).
+// It is an error, so that errors.Is recognizes it: errors.Is(err, parley.ReasonTurnInProgress).
 type Reason string
 
 // Error returns the reason's name.
@@ -10,70 +10,71 @@ func (r Reason) Error() string { return string(r) }
 
 // The reasons of the contract. A server that is newer than this client may know others.
 const (
-	// ReasonInvalidRequest: fields are wrong; [Error].Violations names all of them.
+	// ReasonInvalidRequest: fields of the request are invalid; [Error].Violations lists them.
 	ReasonInvalidRequest Reason = "INVALID_REQUEST"
-	// ReasonInvalidPageToken: altered, or another request's. Start again without one.
+	// ReasonInvalidPageToken: the page token was changed, or belongs to another request. Start without one.
 	ReasonInvalidPageToken Reason = "INVALID_PAGE_TOKEN"
-	// ReasonAgentUnknown: no agent of that name. Leave it out for the default one.
+	// ReasonAgentUnknown: no agent has that name. Leave it empty for the default agent.
 	ReasonAgentUnknown Reason = "AGENT_UNKNOWN"
 
 	// ReasonUnauthenticated: the call carried no valid token.
 	ReasonUnauthenticated Reason = "UNAUTHENTICATED"
-	// ReasonScopeMissing: the token is valid and lacks the scope that Metadata["scope"] names.
+	// ReasonScopeMissing: the token is valid but lacks the scope in Metadata["scope"].
 	ReasonScopeMissing Reason = "SCOPE_MISSING"
 
-	// ReasonConversationNotFound: the caller has none of that id. Another owner's looks the same.
+	// ReasonConversationNotFound: the caller has no conversation with that id; another owner may have it.
 	ReasonConversationNotFound Reason = "CONVERSATION_NOT_FOUND"
 	// ReasonTurnNotFound: the caller has no such turn.
 	ReasonTurnNotFound Reason = "TURN_NOT_FOUND"
 	// ReasonRequestIDReused: the request id belongs to another message, conversation or agent.
 	ReasonRequestIDReused Reason = "REQUEST_ID_REUSED"
 
-	// ReasonTurnInProgress: another turn, Metadata["turn_id"], is open. OnBusyWait waits for its end.
+	// ReasonTurnInProgress: another turn, Metadata["turn_id"], is open. OnBusyWait waits for it to end.
 	ReasonTurnInProgress Reason = "TURN_IN_PROGRESS"
-	// ReasonSequenceMismatch: somebody else wrote. Read on to [Error.LastSequence], then decide anew.
+	// ReasonSequenceMismatch: the conversation has newer messages. Read on to [Error.LastSequence], then decide
+	// whether to send the message again.
 	ReasonSequenceMismatch Reason = "SEQUENCE_MISMATCH"
-	// ReasonLeaseLost: another worker took the turn over. The client has called again by itself.
+	// ReasonLeaseLost: another worker took the turn over. The client has retried by itself.
 	ReasonLeaseLost Reason = "LEASE_LOST"
-	// ReasonTurnSuperseded: the turn failed and the conversation went on. Use a new request id.
+	// ReasonTurnSuperseded: the turn failed and the conversation has a newer turn. Use a new request id.
 	ReasonTurnSuperseded Reason = "TURN_SUPERSEDED"
-	// ReasonAttemptsExhausted: the turn failed as often as it may, Metadata["attempts"]. Use a new request
-	// id, if the message is still wanted.
+	// ReasonAttemptsExhausted: the turn failed Metadata["attempts"] times, as often as the server allows. Use a
+	// new request id if the message is still wanted.
 	ReasonAttemptsExhausted Reason = "ATTEMPTS_EXHAUSTED"
 	// ReasonSequenceNotReached: MinSequence is above [Error.LastSequence].
 	ReasonSequenceNotReached Reason = "SEQUENCE_NOT_REACHED"
 
-	// ReasonAgentRefused: the model's provider refuses the request as it is.
+	// ReasonAgentRefused: the model's provider refused the request.
 	ReasonAgentRefused Reason = "AGENT_REFUSED"
 	// ReasonAgentTimeout: the agent was too slow. Call again with the same request id and more time.
 	ReasonAgentTimeout Reason = "AGENT_TIMEOUT"
-	// ReasonAgentUnavailable: the agent or its provider is down, limited, or answered nonsense.
+	// ReasonAgentUnavailable: the agent or its provider is down, limits its rate, or returned an invalid response.
 	ReasonAgentUnavailable Reason = "AGENT_UNAVAILABLE"
 	// ReasonDeadlineTooShort: less than a second was left, and nothing was stored.
 	ReasonDeadlineTooShort Reason = "DEADLINE_TOO_SHORT"
 
-	// ReasonOverloaded: the server has as many calls as it takes, or answers that nobody has taken yet.
+	// ReasonOverloaded: the server has reached its limit of open calls or of answers that callers have not read yet.
 	ReasonOverloaded Reason = "OVERLOADED"
-	// ReasonTurnLimitReached: the caller has started as many turns within a minute as it may. The next one
-	// may start after RetryAfter.
+	// ReasonTurnLimitReached: the caller has reached its limit of new turns per minute. The next one may start
+	// after RetryAfter.
 	ReasonTurnLimitReached Reason = "TURN_LIMIT_REACHED"
 	// ReasonStoreUnavailable: the server's database cannot be reached, or was too slow.
 	ReasonStoreUnavailable Reason = "STORE_UNAVAILABLE"
-	// ReasonKeysUnavailable: the server cannot get the keys that tokens are checked with.
+	// ReasonKeysUnavailable: the server cannot fetch the keys for checking tokens.
 	ReasonKeysUnavailable Reason = "KEYS_UNAVAILABLE"
-	// ReasonWorkerDrained: the worker is shutting down. Another one takes the call.
+	// ReasonWorkerDrained: the worker is shutting down. Another worker answers the next call.
 	ReasonWorkerDrained Reason = "WORKER_DRAINED"
-	// ReasonWatchExpired: a watch lasted as long as one may. [Client.Watch] goes on by itself.
+	// ReasonWatchExpired: a watch reached its time limit. [Client.Watch] continues by itself.
 	ReasonWatchExpired Reason = "WATCH_EXPIRED"
 
-	// ReasonCallerLost: the deadline came, or the caller went away, before the answer did.
+	// ReasonCallerLost: the deadline passed, or the caller disconnected, before the answer was complete.
 	ReasonCallerLost Reason = "CALLER_LOST"
-	// ReasonTurnAbandoned: the worker that ran the turn went away. Only in [Turn].ErrorReason.
+	// ReasonTurnAbandoned: the worker that ran the turn died. Only in [Turn].ErrorReason.
 	ReasonTurnAbandoned Reason = "TURN_ABANDONED"
-	// ReasonInternal: a defect of the server's. Its log says more under [Error].CallID.
+	// ReasonInternal: a defect in the server. Its log has the details under [Error].CallID.
 	ReasonInternal Reason = "INTERNAL"
 )
 
-// ReasonAttemptLost is this client's own: the agent began anew while [Client.StreamText] handed out
-// its text, which is void. [Client.Chat] with the same request id gets the whole answer.
+// ReasonAttemptLost is this client's own: the agent started over while [Client.StreamText] yielded its
+// text, which is void now. [Client.Chat] with the same request id gets the whole answer.
 const ReasonAttemptLost Reason = "ATTEMPT_LOST"

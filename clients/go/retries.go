@@ -39,7 +39,7 @@ type tries struct {
 
 func newTries(kind kind) *tries { return &tries{kind: kind, count: 1} }
 
-// cameFurther takes note that something new has come: tries are counted anew.
+// cameFurther notes that something new has arrived, and starts counting tries from zero.
 func (t *tries) cameFurther() { t.isUnderWay, t.count = true, 1 }
 
 // pause says how long to wait before the next try; false: the error stands.

@@ -12,20 +12,20 @@ import (
 	"parley.dev/go/parleyv1"
 )
 
-// Stream makes one turn and iterates over its answer as it comes.
+// Stream makes one turn and iterates over its answer while the agent writes it.
 //
 // Events: GetStarted (first in every call, and so again after a loss), GetChunk (text), GetToolCall (with
-// its result), and last GetCompleted, the answer as [Client.Chat] returns it. It replaces what was gathered:
-// the last pieces may come only there.
+// its result), and last GetCompleted, the answer as [Client.Chat] returns it. It replaces what was
+// collected before: the last pieces may arrive only there.
 //
-// A stream that is lost is begun again by itself, under the same request id and behind the last piece seen,
-// on any worker: up to 5 tries in vain, 8 once pieces have come, within the context's deadline, or
-// [DefaultChatTimeout] if it has none. If an event's Attempt is higher than before, the agent began anew, and
-// what was gathered until then is void; with OnDisconnectContinue a lost connection alone does not make it so.
+// The client restarts a lost stream by itself, with the same request id and after the last piece received, on
+// any worker: up to 5 failed tries, 8 once pieces have arrived, within the context's deadline, or
+// [DefaultChatTimeout] if it has none. If an event's Attempt is higher than before, the agent started over, and
+// what was collected until then is void; with OnDisconnectContinue a lost connection alone never causes that.
 //
-// An error comes last; what had come before is then no answer. Leaving the loop cancels the call, and the
-// request's OnDisconnect decides what becomes of the turn. Ranging twice asks twice, each time under a
-// request id of its own unless the request has one.
+// An error comes last; what arrived before it is not an answer. Leaving the loop cancels the call, and the
+// request's OnDisconnect decides what happens to the turn. Ranging twice makes two calls, each with a new
+// request id unless the request has one.
 func (c *Client) Stream(ctx context.Context, request *ChatRequest) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		request, err := keyed(request)
@@ -48,10 +48,10 @@ func (c *Client) Stream(ctx context.Context, request *ChatRequest) iter.Seq2[Eve
 	}
 }
 
-// StreamText makes one turn and iterates over its text as it comes, each piece once, the last included.
+// StreamText makes one turn and iterates over its text while the agent writes it, each piece once.
 //
-// It cannot take text back: should the agent begin anew, it ends with [ReasonAttemptLost], and [Client.Chat]
-// with the error's RequestID and the same arguments gets the answer. Otherwise as [Client.Stream].
+// It cannot take text back: if the agent starts over, it ends with [ReasonAttemptLost], and [Client.Chat]
+// with the error's RequestID and the same arguments gets the answer. Otherwise it works like [Client.Stream].
 func (c *Client) StreamText(ctx context.Context, request *ChatRequest) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		text := textOnly{}
@@ -121,6 +121,6 @@ func (t *textOnly) addedBy(event Event) (string, error) {
 }
 
 func isVoid(requestID string) error {
-	const text = "the agent began anew, and the text so far is void: ask for the answer with Chat"
+	const text = "the agent started over, and the text so far is void: ask for the answer with Chat"
 	return ownError(codes.Aborted, ReasonAttemptLost, requestID, text)
 }

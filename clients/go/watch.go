@@ -11,15 +11,16 @@ import (
 	"parley.dev/go/parleyv1"
 )
 
-// Watch iterates over what happens in a conversation: what is there, then live, until the context ends.
+// Watch iterates over a conversation's messages and turn states: first the stored ones, then new ones, until
+// the context ends.
 //
 // Updates: GetMessage, GetTurn (a state that changed), GetEvent (with IncludeEvents: a piece of the open
-// turn; only turns that are streamed have them) and GetProgress (all there was has come; also every minute).
+// turn; only turns that are streamed have them) and GetProgress (all stored messages have arrived; also every minute).
 //
-// Every message comes once, in order. A watch goes on from the last message by itself when it expires, when
-// a worker or a connection goes away and while the server is full, waiting up to 3 seconds between tries, or
-// as long as the server asks. An error comes last: what time does not mend, the end of the context, and
-// whatever keeps a watch from beginning at all.
+// Every message arrives once, in order. A watch continues after the last message by itself when it expires, when
+// a worker or a connection is lost, and while the server is full; it waits up to 3 seconds between tries, or
+// as long as the server asks. An error comes last: one that retrying cannot fix, the end of the context, or
+// one that prevents the watch from starting.
 func (c *Client) Watch(
 	ctx context.Context, request *WatchConversationRequest,
 ) iter.Seq2[*WatchConversationResponse, error] {
@@ -63,8 +64,8 @@ func (s *watchStream) call(ctx context.Context) (grpc.ServerStreamingClient[Watc
 // longestCall is more than the server takes to end a watch: a call that lasts longer has been lost.
 func (s *watchStream) longestCall() time.Duration { return 300 * time.Second }
 
-// takes notes an update. A call that goes on with a watch begins with what the open turn's state is and with
-// its first event: of these, what was told before is no news.
+// takes notes an update. A call that continues a watch starts with the open turn's state and its first event:
+// those that were reported before are not news.
 func (s *watchStream) takes(update *WatchConversationResponse) bool {
 	s.tries.cameFurther()
 	switch update := update.GetUpdate().(type) {

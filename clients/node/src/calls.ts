@@ -33,7 +33,7 @@ const ON_BUSY = { reject: gen.OnBusy.REJECT, wait: gen.OnBusy.WAIT };
 const ON_DISCONNECT = { cancel: gen.OnDisconnect.CANCEL, continue: gen.OnDisconnect.CONTINUE };
 const ORDER = { oldest_first: gen.Order.OLDEST_FIRST, newest_first: gen.Order.NEWEST_FIRST };
 
-/** Return a request id that nobody has used before. */
+/** Return a new request id. */
 export function newRequestId(): string {
   return randomUUID();
 }

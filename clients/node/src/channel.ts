@@ -71,7 +71,7 @@ export class Channel {
       for await (const response of rpc) yield response as Response;
     } finally {
       forget();
-      rpc.cancel(); // whoever iterated has had enough, or it has ended and this changes nothing
+      rpc.cancel(); // the iteration was left, or the call has ended and this changes nothing
     }
   }
 

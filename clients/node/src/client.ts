@@ -1,4 +1,4 @@
-/** The client: what it says, and what it reads. */
+/** The client: its turns and its reads. */
 
 import * as calls from "./calls.js";
 import { type ClientOptions, Connection, Line } from "./connection.js";
@@ -23,7 +23,7 @@ import type {
 } from "./options.js";
 import { TextOnly, TurnProgress, WatchProgress } from "./streams.js";
 
-/** What iterates over a turn knows the turn's request id before anything has come. */
+/** An iterator over a turn, which knows the turn's request id before the first event. */
 export type OfTurn<Event> = AsyncGenerator<Event, void, undefined> & { readonly requestId: string };
 
 /**
@@ -57,13 +57,13 @@ export class ParleyClient {
   }
 
   /**
-   * Return this client as one whose calls are about a user's conversations.
+   * Return a client that acts for a user and calls for the user's conversations.
    *
    * Cheap enough for each request of a web server: it uses this client's channel, which stays open when
    * the returned client is closed. The token stays what it is, and needs the scope `parley.act` beside
    * those of the calls.
    *
-   * @param user what the user's own tokens have as `sub`.
+   * @param user the `sub` of the user's own tokens.
    */
   actingFor(user: string): ParleyClient {
     return new ParleyClient(this.#connection.actingFor(user));
@@ -81,8 +81,8 @@ export class ParleyClient {
   /**
    * Make one turn and return its answer.
    *
-   * One turn for one request id, however often it is sent. When it returns, message and answer are
-   * stored; `replayed` if the turn had been answered before.
+   * There is one turn for one request id, however often it is sent. When this returns, message and
+   * answer are stored; `replayed` is true if the turn had been answered before.
    *
    * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white
    *   space.
@@ -97,18 +97,18 @@ export class ParleyClient {
   }
 
   /**
-   * Make one turn and iterate over its answer as it comes.
+   * Make one turn and iterate over its answer while the agent writes it.
    *
    * Yields `started` (first in every call, and so again after a loss), `chunk`, `toolCall`, and last
-   * `completed`, whose `answer` replaces what was gathered: the last pieces may come only there. If an
-   * event's `attempt` is higher than before, the agent began anew, and what was gathered until then is
-   * void; with `onDisconnect: "continue"` a lost connection alone does not make it so.
+   * `completed`, whose `answer` replaces what was collected: the last pieces may arrive only there. If an
+   * event's `attempt` is higher than before, the agent started over, and what was collected until then is
+   * void; with `onDisconnect: "continue"` a lost connection alone never causes that.
    *
-   * A stream that is lost is begun again by itself, under the same request id and behind the last piece
-   * seen, on any worker: 5 tries in vain, 8 once pieces have come, within `timeoutMs`, which counts from
-   * here. Leaving the loop cancels the call; `onDisconnect` decides what becomes of the turn.
+   * The client restarts a lost stream by itself, with the same request id and after the last piece
+   * received, on any worker: up to 5 failed tries, 8 once pieces have arrived, within `timeoutMs` from
+   * this call. Leaving the loop cancels the call; `onDisconnect` decides what happens to the turn.
    *
-   * @throws while iterating, as `chat`: what had come before is not an answer.
+   * @throws while iterating, as `chat`: what arrived before is not an answer.
    */
   stream(message: string, options: StreamOptions = {}): OfTurn<TurnEvent> {
     const progress = new TurnProgress(calls.chat(message, options));
@@ -117,9 +117,9 @@ export class ParleyClient {
   }
 
   /**
-   * Make one turn and iterate over its text as it comes, each piece once, the last included.
+   * Make one turn and iterate over its text while the agent writes it, each piece once.
    *
-   * @throws while iterating, as `stream`; AttemptLost: the agent began anew, so that the text so far is
+   * @throws while iterating, as `stream`; AttemptLost: the agent started over, so that the text so far is
    *   void. The same request id gets the whole answer.
    */
   streamText(message: string, options: StreamOptions = {}): OfTurn<string> {
@@ -128,10 +128,10 @@ export class ParleyClient {
   }
 
   /**
-   * Stop a turn and keep what was said so far as its answer, for good.
+   * Stop a turn; the text written so far becomes its final answer.
    *
-   * Whoever streams or waits for the turn gets that answer. Returns the turn as it stands: cancelled, or
-   * however it ended before; still running if it has not stopped within 2 seconds.
+   * Callers that stream the turn or wait for it get that answer. Returns the turn: cancelled, or as it
+   * had ended before; still running if it has not stopped within 2 seconds.
    *
    * @throws TurnNotFound, InvalidRequest, Unavailable, DeadlineExceeded.
    */
@@ -141,7 +141,7 @@ export class ParleyClient {
   }
 
   /**
-   * Return where a turn stands.
+   * Return the state of a turn.
    *
    * @throws TurnNotFound, InvalidRequest, Unavailable, DeadlineExceeded.
    */
@@ -182,7 +182,7 @@ export class ParleyClient {
   /**
    * Iterate over the caller's conversations, the most recently active first.
    *
-   * One that becomes active meanwhile may be missing; none comes twice.
+   * One that becomes active meanwhile may be missing; none appears twice.
    *
    * @throws while iterating: Unavailable, DeadlineExceeded.
    */
@@ -207,11 +207,12 @@ export class ParleyClient {
   }
 
   /**
-   * Iterate over what happens in a conversation: what is there, then live, without an end.
+   * Iterate over a conversation's messages and turn states: first the stored ones, then new ones, without
+   * an end.
    *
-   * Every message once, in order, through restarts of the server and lost connections; each new call
-   * waits longer than the one before, at most 3 seconds unless the server asks for more. Leaving the
-   * loop ends the watch.
+   * Every message arrives once, in order, through restarts of the server and lost connections; each new
+   * call waits longer than the one before, at most 3 seconds unless the server asks for more. Leaving
+   * the loop ends the watch.
    *
    * @throws while iterating: ConversationNotFound, Overloaded, Unavailable (only as long as nothing has
    *   come), Unauthenticated, ScopeMissing.

@@ -94,26 +94,26 @@ export class ParleyError extends Error {
   }
 }
 
-/** Fields of the request are wrong: see `violations`. Nothing was stored. */
+/** Fields of the request are invalid: see `violations`. Nothing was stored. */
 export class InvalidRequest extends ParleyError {}
 
-/** The page token was altered, or belongs to another request or owner. Start without one. */
+/** The page token was changed, or belongs to another request or owner. Start without one. */
 export class InvalidPageToken extends InvalidRequest {}
 
-/** The server has no agent of that name. Leave it out for the default one. */
+/** The server has no agent with that name. Leave it out for the default agent. */
 export class AgentUnknown extends InvalidRequest {}
 
 /** The call carried no valid token. */
 export class Unauthenticated extends ParleyError {}
 
-/** The token is valid and lacks a scope. */
+/** The token is valid but lacks a scope. */
 export class ScopeMissing extends ParleyError {
   get scope(): string {
     return this.metadata.scope ?? "";
   }
 }
 
-/** The caller has no such conversation. Another owner's looks the same. */
+/** The caller has no such conversation; another owner may have it. */
 export class ConversationNotFound extends ParleyError {
   get conversationId(): string {
     return this.metadata.conversation_id ?? "";
@@ -140,27 +140,27 @@ export class TurnInProgress extends Retryable {
   }
 }
 
-/** The conversation is not where `expectedSequence` says: read on from there, decide anew. */
+/** The last sequence is not `expectedSequence`: read the new messages before you send again. */
 export class SequenceMismatch extends ParleyError {
   get lastSequence(): number {
     return Number(this.metadata.last_sequence ?? 0);
   }
 }
 
-/** Another worker took the turn over. The client calls again by itself while there is time. */
+/** Another worker took the turn over. The client retries by itself while there is time. */
 export class LeaseLost extends Retryable {}
 
 /**
- * The agent began anew while `streamText` handed out its text, which is void.
+ * The agent started over while `streamText` yielded its text, which is void now.
  *
  * The turn may still run: the same request id gets its whole answer.
  */
 export class AttemptLost extends Retryable {}
 
-/** The turn failed and the conversation went on: send the message with a new request id. */
+/** The turn failed and the conversation has a newer turn: send the message with a new request id. */
 export class TurnSuperseded extends ParleyError {}
 
-/** The turn failed as often as it may: send the message with a new request id, if at all. */
+/** The turn failed as often as the server allows: if you still need it, use a new request id. */
 export class AttemptsExhausted extends ParleyError {
   get attempts(): number {
     return Number(this.metadata.attempts ?? 0);
@@ -174,37 +174,37 @@ export class SequenceNotReached extends ParleyError {
   }
 }
 
-/** The model's provider refused the request as it is. */
+/** The model's provider refused the request. */
 export class AgentRefused extends ParleyError {}
 
-/** The server has as many calls as it takes, or answers that nobody has taken yet. */
+/** The server has reached its limit of open calls, or of answers that callers have not read yet. */
 export class Overloaded extends Retryable {}
 
-/** The caller has started as many turns within a minute as it may: wait `retryAfterMs`. */
+/** The caller has reached its limit of new turns per minute: wait `retryAfterMs`. */
 export class TurnLimitReached extends Overloaded {}
 
-/** The server, or something it needs, is not there. Retries have been made and did not help. */
+/** The server, or something it needs, is unavailable. The client has retried without success. */
 export class Unavailable extends Retryable {}
 
-/** The agent or its provider is down, limited, or answered nonsense. */
+/** The agent or its provider is down, limits its rate, or returned an invalid response. */
 export class AgentUnavailable extends Unavailable {}
 
 /** The server's database cannot be reached or did not answer in time. */
 export class StoreUnavailable extends Unavailable {}
 
-/** The server cannot get the keys that tokens are checked with. */
+/** The server cannot fetch the keys for checking tokens. */
 export class KeysUnavailable extends Unavailable {}
 
-/** The worker is shutting down; another one takes the call. */
+/** The worker is shutting down; another worker answers the next call. */
 export class WorkerDrained extends Unavailable {}
 
-/** The worker that ran the turn went away. */
+/** The worker that ran the turn died. */
 export class TurnAbandoned extends Unavailable {}
 
-/** A watch lasted as long as one may: watch again from the last sequence delivered. */
+/** A watch reached its time limit: watch again from the last sequence delivered. */
 export class WatchExpired extends Unavailable {}
 
-/** No answer within `timeoutMs`. The same request id gets the answer, or runs the turn anew. */
+/** No answer within `timeoutMs`. The same request id gets the answer, or runs the turn again. */
 export class DeadlineExceeded extends Retryable {}
 
 /** The agent did not finish in time. */
@@ -213,8 +213,8 @@ export class AgentTimeout extends DeadlineExceeded {}
 /** Less than a second was left, too little to run an agent. Nothing was stored. */
 export class DeadlineTooShort extends DeadlineExceeded {}
 
-/** The deadline came, or the caller went away, before the answer did. */
+/** The deadline passed, or the caller disconnected, before the answer was complete. */
 export class CallerLost extends DeadlineExceeded {}
 
-/** A defect of the server's. Its log says more under `callId`. */
+/** A defect in the server. Its log has the details under `callId`. */
 export class InternalError extends ParleyError {}

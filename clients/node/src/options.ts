@@ -12,7 +12,7 @@ export interface CallOptions {
 
 /** For a turn. */
 export interface ChatOptions extends CallOptions {
-  /** The conversation to go on with, a UUID. Undefined: a new one. */
+  /** The conversation to continue, a UUID. Undefined: a new one. */
   conversationId?: string | undefined;
   /**
    * The turn's key, 1 to 128 of [A-Za-z0-9._:-]. Undefined: a new UUID, which the answer and every

@@ -71,7 +71,7 @@ export class Tries {
   }
 }
 
-/** The tries of one streamed turn, counted anew whenever it has come further. */
+/** The tries of one streamed turn, counted from zero whenever it has come further. */
 export class StreamTries extends Tries {
   protected isUnderWay = false;
 

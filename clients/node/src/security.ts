@@ -19,14 +19,14 @@ export interface Tls {
 export interface Security {
   /** Undefined: TLS as Node does it, but plaintext on this machine. */
   tls?: Tls | ChannelCredentials | undefined;
-  /** True: without TLS, wherever the server is. Whoever is on the way can read the token. */
+  /** True: use no TLS, wherever the server is. An attacker on the way can read the token. */
   plaintext?: boolean | undefined;
 }
 
 /**
  * Return the credentials to open a channel with.
  *
- * Whoever reads a token can use it, so that plaintext to another machine has to be asked for.
+ * An attacker who reads a token can use it, so plaintext to another machine has to be asked for.
  *
  * @throws TypeError the options contradict each other; Error: a file cannot be read.
  */

@@ -28,7 +28,7 @@ export interface Stream<Request, Response, Event> {
   /** How long the next call may last. */
   readonly timeLeftMs: number;
 
-  /** Take note of what came. Returns: what it is to whoever iterates; undefined: no news. */
+  /** Note an event. Returns: what the iteration yields for it; undefined: nothing new. */
   takes(response: Response): Event | undefined;
 
   /** Say how long to wait before the next call. Undefined: the error stands. */
@@ -98,7 +98,7 @@ export class WatchProgress
   /**
    * Take note of an update.
    *
-   * A call that goes on with a watch begins with what the open turn's state is and with its first
+   * A call that continues a watch starts with the open turn's state and with its first
    * event: of these, what was told before is no news.
    */
   takes(response: gen.WatchConversationResponse): Update | undefined {
@@ -169,7 +169,7 @@ export class TextOnly {
 
   #void(): AttemptLost {
     const sentence =
-      "the agent began anew, and the text so far is void: ask for the answer with `chat`";
+      "the agent started over, and the text so far is void: ask for the answer with `chat`";
     return new AttemptLost(sentence, { code: "ABORTED", requestId: this.#requestId });
   }
 }

@@ -28,7 +28,7 @@ export function tokenFile(path: string | URL): () => Promise<string> {
 /**
  * Return the metadata that says who calls; without a token, none.
  *
- * @param user whom the caller acts for, if for anybody.
+ * @param user the user that the caller acts for, if any.
  * @throws TypeError it cannot be a token; whatever the function throws.
  */
 export async function metadataFrom(token: Token | undefined, user?: string): Promise<Metadata> {

@@ -201,7 +201,7 @@ test("text alone comes once, the last piece included", async () => {
 });
 
 /** Fails when the second attempt's text follows the first one's. */
-test("text alone does not go on when the agent began anew", async () => {
+test("text alone ends when the agent started over", async () => {
   const second = { events: [started(2), chunk("anew", 0, 2), completed("anew", 2)] };
   using server = await ScriptedServer.start([
     { events: [started(), chunk("first", 0)], last: DRAINED },

@@ -299,12 +299,12 @@ async def test_closing_leaves_the_agent_in_the_thread_that_entered_it(
         ("1 / 0", "agent", "ZeroDivisionError in"),
         ("raise SystemExit", "agent", "SystemExit in"),
         ("import nothing_of_the_kind", "agent", "needs the module nothing_of_the_kind"),
-        ("from pydantic_ai import Agent\nagent = Agent()", "agent", "must have a model"),
+        ("from pydantic_ai import Agent\nagent = Agent()", "agent", "must name its model"),
         ("from pydantic_ai import Agent\nagent = Agent('openai:x')", "agent", "OPENAI_API_KEY"),
         (
             "from pydantic_ai import Agent\nagent = Agent('nope:x', defer_model_check=True)",
             "agent",
-            "no provider",
+            "not a provider",
         ),
     ],
 )

@@ -269,10 +269,10 @@ def test_jwk_that_contradicts_itself_is_refused(jwk: Any, expected: str) -> None
         (b'{"keys": "\xff"}', "keys.pem is not valid JSON"),
         (b"{}", 'keys.pem is not a JWKS: it has no list "keys"'),
         (b'{"keys": {}}', 'keys.pem is not a JWKS: it has no list "keys"'),
-        (a_jwks(), "keys.pem holds no key that signatures can be checked with"),
+        (a_jwks(), "keys.pem holds no key for checking signatures"),
         (
             a_jwks(a_jwk(RSA, use="enc")),
-            "keys.pem holds no key that signatures can be checked with",
+            "keys.pem holds no key for checking signatures",
         ),
         (a_pem(RSA)[:-30], "keys.pem holds a PEM block that is cut off or malformed"),
         (a_pem(ED) + a_pem(RSA)[:-30], "keys.pem holds a PEM block that is cut off or malformed"),

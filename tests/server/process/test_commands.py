@@ -100,7 +100,7 @@ def test_a_database_that_refuses_is_not_waited_for(
         (with_name(postgres_url, "nowhere"), "there is no such database"),
         (with_role(postgres_url, "nobody"), "the database refuses the login"),
         (stranger, "may not use Parley's tables"),
-        ("postgresql://ada@localhost/x?no_such_option=1", "cannot be read"),
+        ("postgresql://ada@localhost/x?no_such_option=1", "is not a valid URL"),
         ("postgresql://ada@localhost:54x2/x", "the port must be a number from 1 to 65535"),
         ("postgresql://ada@a,b/x?port=5432,70000", "the port must be a number from 1 to 65535"),
         ("postgresql://ada@localhost/x?sslmode=on", "sslmode must be one of disable, allow"),

@@ -12,8 +12,8 @@ final class Addresses {
     private Addresses() {}
 
     /**
-     * Says whether an address, {@code host:port} or a gRPC target, leads to this machine only. Whoever reads a token
-     * can use it, so that plaintext to another machine has to be asked for.
+     * Says whether an address, {@code host:port} or a gRPC target, leads to this machine only. An attacker who
+     * reads a token can use it, so plaintext to another machine has to be asked for.
      */
     static boolean isOnThisMachine(String address) {
         if (address.startsWith("unix:") || address.startsWith("unix-abstract:")) {

@@ -15,7 +15,7 @@ public record Answer(ChatResponse response, String requestId) {
         return response.getResponse();
     }
 
-    /** The conversation, to go on with. */
+    /** The conversation, to continue it. */
     public String conversationId() {
         return response.getConversationId();
     }

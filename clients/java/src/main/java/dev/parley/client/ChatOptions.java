@@ -35,12 +35,12 @@ public final class ChatOptions {
         return DEFAULTS;
     }
 
-    /** Goes on with a conversation. */
+    /** Continues a conversation. */
     public static ChatOptions inConversation(String conversationId) {
         return DEFAULTS.conversationId(conversationId);
     }
 
-    /** The conversation to go on with, a UUID. Default: a new one. */
+    /** The conversation to continue, a UUID. Default: a new one. */
     public ChatOptions conversationId(String conversationId) {
         return with(builder -> builder.setConversationId(conversationId));
     }

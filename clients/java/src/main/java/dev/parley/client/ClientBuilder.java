@@ -86,7 +86,7 @@ public final class ClientBuilder<C> {
         return this;
     }
 
-    /** Speaks plaintext wherever the server is. Whoever is on the way reads tokens and all that is said. */
+    /** Uses plaintext, wherever the server is. An attacker on the way can read tokens and messages. */
     public ClientBuilder<C> plaintext() {
         isPlaintext = true;
         return this;

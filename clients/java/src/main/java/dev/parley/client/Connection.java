@@ -90,7 +90,7 @@ final class Connection {
                 .newCall(method, credentials == null ? options : options.withCallCredentials(credentials));
     }
 
-    /** Does something after a pause, in the gRPC context of whoever calls this. */
+    /** Does something after a pause, in the caller's gRPC context. */
     void later(Duration pause, Runnable action) {
         CompletableFuture.delayedExecutor(pause.toNanos(), TimeUnit.NANOSECONDS, executor)
                 .execute(Context.current().wrap(action));

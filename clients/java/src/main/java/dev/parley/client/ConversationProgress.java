@@ -34,7 +34,7 @@ final class ConversationProgress extends Progress<WatchConversationRequest, Watc
     }
 
     /**
-     * {@inheritDoc} A call that goes on with a watch begins with what the open turn's state is and with its
+     * {@inheritDoc} A call that continues a watch starts with the open turn's state and with its
      * first event: of these, what was told before is no news.
      */
     @Override

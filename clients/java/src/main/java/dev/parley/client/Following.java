@@ -34,7 +34,7 @@ final class Following<Q, E> implements Flow.Subscription {
         this.onRetry = onRetry;
     }
 
-    /** Returns a publisher of which every subscriber makes calls of its own. */
+    /** Returns a publisher whose every subscriber makes its own calls. */
     static <Q, E> Flow.Publisher<E> publisher(
             Connection connection, Supplier<Progress<Q, E>> progress, Consumer<ParleyException> onRetry) {
         return subscriber -> {
@@ -65,7 +65,7 @@ final class Following<Q, E> implements Flow.Subscription {
 
     private void attempt() {
         try {
-            synchronized (this) { // so that nobody asks a call for more before it has started
+            synchronized (this) { // so that no call is asked for more before it has started
                 if (hasEnded) {
                     return;
                 }

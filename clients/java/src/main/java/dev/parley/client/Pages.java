@@ -5,7 +5,7 @@ import java.util.List;
 import java.util.NoSuchElementException;
 import java.util.function.Function;
 
-/** Items of pages that are fetched as they are needed; every iteration begins anew. */
+/** Items of pages that are fetched as they are needed; every iteration starts with the first page. */
 record Pages<P, T>(String firstToken, Function<String, P> page, Function<P, List<T>> items, Function<P, String> nextToken)
         implements Iterable<T> {
 

@@ -73,17 +73,17 @@ public final class ParleyClient implements AutoCloseable {
         return Waiting.forResult(async.chat(request, options), request.getRequestId());
     }
 
-    /** Makes one turn of a new conversation and returns its answer as it comes. */
+    /** Makes one turn of a new conversation and streams its answer. */
     public TurnStream stream(String message) {
         return stream(message, ChatOptions.defaults());
     }
 
     /**
-     * Makes one turn and returns its answer as it comes. A stream that is lost is begun again by itself, under the
-     * same request id and behind the last piece seen, on any worker: up to 5 tries in vain, 8 once pieces have come.
+     * Makes one turn and streams its answer. The client restarts a lost stream by itself, with the same request id
+     * and after the last piece received, on any worker: up to 5 failed tries, 8 once pieces have arrived.
      *
      * @return a stream that ends with {@code completed} or an exception, at the timeout at the latest. Closing it
-     *     cancels the call, and {@code onDisconnect} decides what becomes of the turn
+     *     cancels the call, and {@code onDisconnect} decides what happens to the turn
      * @throws IllegalArgumentException the message cannot be sent
      */
     public TurnStream stream(String message, ChatOptions options) {
@@ -92,10 +92,10 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Stops a turn and keeps what was said so far as its answer, for good. Whoever streams or waits for the turn
-     * gets that answer. A turn that has ended stays as it is.
+     * Stops a turn; the text written so far becomes its final answer. Callers that stream the turn or wait for it
+     * get that answer. A turn that has ended does not change.
      *
-     * @return the turn as it stands. Still running: it has been asked to stop and has not done so within 2 seconds
+     * @return the turn. Still running: it has been asked to stop and has not ended within 2 seconds
      * @throws ParleyException TurnNotFound, and what any call may throw
      */
     public Turn cancelTurn(TurnKey key) {
@@ -103,7 +103,7 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Returns where a turn stands.
+     * Returns the state of a turn.
      *
      * @throws ParleyException TurnNotFound, and what any call may throw
      */
@@ -153,21 +153,21 @@ public final class ParleyClient implements AutoCloseable {
         return Waiting.forResult(async.conversationsPage(options), "");
     }
 
-    /** Returns what happens in a conversation, from its first message on. */
+    /** Returns a conversation's messages and turn states, from the first message on. */
     public EventStream<WatchConversationResponse> watch(String conversationId) {
         return watch(conversationId, WatchOptions.defaults());
     }
 
     /**
-     * Returns what happens in a conversation: what is there, then live, without an end.
+     * Returns a conversation's messages and turn states: first the stored ones, then new ones, without an end.
      *
-     * <p>Every message comes once, in order. A watch goes on from the last message by itself when it expires, when a
-     * worker or a connection goes away and while the server is full, waiting up to 3 seconds between tries, or as
-     * long as the server asks.
+     * <p>Every message arrives once, in order. A watch continues after the last message by itself when it expires,
+     * when a worker or a connection is lost, and while the server is full; it waits up to 3 seconds between tries, or
+     * as long as the server asks.
      *
      * @return updates: {@code message}, {@code turn} (a state that changed), {@code event} (with
-     *     {@link WatchOptions#includeEvents}) and {@code progress} (all there was has come; also every minute). Its
-     *     iteration throws what time does not mend, and whatever keeps a watch from beginning at all
+     *     {@link WatchOptions#includeEvents}) and {@code progress} (all stored messages have arrived; also every
+     *     minute). Its iteration throws errors that retrying cannot fix, or that prevent the watch from starting
      */
     public EventStream<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
         return new EventStream<>(async.watch(conversationId, options), "");

@@ -110,27 +110,27 @@ public class ParleyException extends RuntimeException {
      */
     public record Violation(String field, String reason, String description) {}
 
-    /** Fields of the request are wrong: see {@link #violations}. Nothing was stored. */
+    /** Fields of the request are invalid: see {@link #violations}. Nothing was stored. */
     public static class InvalidRequest extends ParleyException {
         InvalidRequest(Failure failure) { super(failure); }
     }
 
-    /** The page token was altered, or belongs to another request or owner. Start without one. */
+    /** The page token was changed, or belongs to another request or owner. Start without one. */
     public static final class InvalidPageToken extends InvalidRequest {
         InvalidPageToken(Failure failure) { super(failure); }
     }
 
-    /** The server has no agent of that name. Leave it out for the default one. */
+    /** The server has no agent with that name. Leave it out for the default agent. */
     public static final class AgentUnknown extends InvalidRequest {
         AgentUnknown(Failure failure) { super(failure); }
     }
 
-    /** The call carried no valid token, or none could be had: then the cause says why. */
+    /** The call carried no valid token, or the client got none: then the cause says why. */
     public static final class Unauthenticated extends ParleyException {
         Unauthenticated(Failure failure) { super(failure); }
     }
 
-    /** The token is valid and lacks a scope. */
+    /** The token is valid but lacks a scope. */
     public static final class ScopeMissing extends ParleyException {
         ScopeMissing(Failure failure) { super(failure); }
 
@@ -138,7 +138,7 @@ public class ParleyException extends RuntimeException {
         public String scope() { return metadata().getOrDefault("scope", ""); }
     }
 
-    /** The caller has no such conversation. Another owner's looks the same. */
+    /** The caller has no such conversation; another owner may have it. */
     public static final class ConversationNotFound extends ParleyException {
         ConversationNotFound(Failure failure) { super(failure); }
     }
@@ -161,30 +161,30 @@ public class ParleyException extends RuntimeException {
         public String turnId() { return metadata().getOrDefault("turn_id", ""); }
     }
 
-    /** The conversation is not where the expected sequence says: read on from there, decide anew. */
+    /** The last sequence is not the expected one: read the new messages before you send again. */
     public static final class SequenceMismatch extends ParleyException {
         SequenceMismatch(Failure failure) { super(failure); }
 
-        /** Where it is. */
+        /** Returns the conversation's last sequence. */
         public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
     }
 
-    /** Another worker took the turn over. The client calls again by itself while there is time. */
+    /** Another worker took the turn over. The client retries by itself while there is time. */
     public static final class LeaseLost extends ParleyException {
         LeaseLost(Failure failure) { super(failure); }
     }
 
-    /** The agent began anew while texts were handed out, which are void. The same request id gets the answer. */
+    /** The agent started over while texts were returned, which are void now. The same request id gets the answer. */
     public static final class AttemptLost extends ParleyException {
         AttemptLost(Failure failure) { super(failure); }
     }
 
-    /** The turn failed and the conversation went on: send the message with a new request id. */
+    /** The turn failed and the conversation has a newer turn: send the message with a new request id. */
     public static final class TurnSuperseded extends ParleyException {
         TurnSuperseded(Failure failure) { super(failure); }
     }
 
-    /** The turn failed as often as it may: send the message with a new request id, if at all. */
+    /** The turn failed as often as the server allows: if you still need it, use a new request id. */
     public static final class AttemptsExhausted extends ParleyException {
         AttemptsExhausted(Failure failure) { super(failure); }
 
@@ -192,35 +192,35 @@ public class ParleyException extends RuntimeException {
         public int attempts() { return Integer.parseInt(metadata().getOrDefault("attempts", "0")); }
     }
 
-    /** The minimal sequence is above the conversation's last one. */
+    /** The minimum sequence is above the conversation's last sequence. */
     public static final class SequenceNotReached extends ParleyException {
         SequenceNotReached(Failure failure) { super(failure); }
 
-        /** Where the conversation is. */
+        /** Returns the conversation's last sequence. */
         public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
     }
 
-    /** The model's provider refused the request as it is. */
+    /** The model's provider refused the request. */
     public static final class AgentRefused extends ParleyException {
         AgentRefused(Failure failure) { super(failure); }
     }
 
-    /** The server has as many calls as it takes, or answers that nobody has taken yet. */
+    /** The server has reached its limit of open calls, or of answers that callers have not read yet. */
     public static class Overloaded extends ParleyException {
         Overloaded(Failure failure) { super(failure); }
     }
 
-    /** The caller has started as many turns within a minute as it may: wait as long as {@link #retryAfter} says. */
+    /** The caller has reached its limit of new turns per minute: wait as long as {@link #retryAfter} says. */
     public static final class TurnLimitReached extends Overloaded {
         TurnLimitReached(Failure failure) { super(failure); }
     }
 
-    /** The server, or something it needs, is not there. Retries have been made and did not help. */
+    /** The server, or something it needs, is unavailable. The client has retried without success. */
     public static class Unavailable extends ParleyException {
         Unavailable(Failure failure) { super(failure); }
     }
 
-    /** The agent or its provider is down, limited, or answered nonsense. */
+    /** The agent or its provider is down, limits its rate, or returned an invalid response. */
     public static final class AgentUnavailable extends Unavailable {
         AgentUnavailable(Failure failure) { super(failure); }
     }
@@ -230,27 +230,27 @@ public class ParleyException extends RuntimeException {
         StoreUnavailable(Failure failure) { super(failure); }
     }
 
-    /** The server cannot get the keys that tokens are checked with. */
+    /** The server cannot fetch the keys for checking tokens. */
     public static final class KeysUnavailable extends Unavailable {
         KeysUnavailable(Failure failure) { super(failure); }
     }
 
-    /** The worker is shutting down; another one takes the call. */
+    /** The worker is shutting down; another worker answers the next call. */
     public static final class WorkerDrained extends Unavailable {
         WorkerDrained(Failure failure) { super(failure); }
     }
 
-    /** The worker that ran the turn went away. */
+    /** The worker that ran the turn died. */
     public static final class TurnAbandoned extends Unavailable {
         TurnAbandoned(Failure failure) { super(failure); }
     }
 
-    /** A watch lasted as long as one may. The client goes on by itself. */
+    /** A watch reached its time limit. The client continues by itself. */
     public static final class WatchExpired extends Unavailable {
         WatchExpired(Failure failure) { super(failure); }
     }
 
-    /** No answer within the timeout. The same request id gets the answer, or runs the turn anew. */
+    /** No answer within the timeout. The same request id gets the answer, or runs the turn again. */
     public static class DeadlineExceeded extends ParleyException {
         DeadlineExceeded(Failure failure) { super(failure); }
     }
@@ -265,7 +265,7 @@ public class ParleyException extends RuntimeException {
         DeadlineTooShort(Failure failure) { super(failure); }
     }
 
-    /** The deadline came, or the caller went away, before the answer did. */
+    /** The deadline passed, or the caller disconnected, before the answer was complete. */
     public static final class CallerLost extends DeadlineExceeded {
         CallerLost(Failure failure) { super(failure); }
     }

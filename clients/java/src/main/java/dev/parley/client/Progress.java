@@ -42,7 +42,7 @@ abstract class Progress<Q, E> {
     /** The turn's; empty: it is about no turn. */
     abstract String requestId();
 
-    /** Takes note of an event. Returns whether it is news to whoever listens. */
+    /** Notes an event. Returns whether it is news for the listener. */
     abstract boolean takes(E event);
 
     /** Whether the last event has come. */

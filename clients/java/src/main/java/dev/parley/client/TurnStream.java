@@ -7,12 +7,12 @@ import java.util.NoSuchElementException;
 import java.util.concurrent.Flow;
 
 /**
- * One turn as it comes: {@code started} (first in every call, and so again after a loss), {@code chunk} (text),
- * {@code tool_call} (with its result), and last {@code completed}: the answer, which replaces what was gathered,
- * since the last pieces may come only there.
+ * One turn, streamed while the agent writes it: {@code started} (first in every call, and so again after a loss),
+ * {@code chunk} (text), {@code tool_call} (with its result), and last {@code completed}: the answer, which replaces
+ * what was collected, since the last pieces may arrive only there.
  *
- * <p>If an event's {@code attempt} is higher than before, the agent began anew, and what was gathered until then
- * is void. With ON_DISCONNECT_CONTINUE a lost connection alone does not make it so.
+ * <p>If an event's {@code attempt} is higher than before, the agent started over, and what was collected until
+ * then is void. With ON_DISCONNECT_CONTINUE a lost connection alone never causes that.
  */
 public final class TurnStream extends EventStream<StreamChatResponse> {
 
@@ -44,10 +44,10 @@ public final class TurnStream extends EventStream<StreamChatResponse> {
     }
 
     /**
-     * Returns the turn's text alone as it comes, each piece once, the last one included.
+     * Returns the turn's text alone, each piece once, while the agent writes it.
      *
-     * <p>Its iterator throws {@link ParleyException.AttemptLost} if the agent began anew, so that the text so far
-     * is void: {@code chat} with the same request id gets the answer.
+     * <p>Its iterator throws {@link ParleyException.AttemptLost} if the agent started over, so that the text so
+     * far is void: {@code chat} with the same request id gets the answer.
      */
     public Iterable<String> texts() {
         return Texts::new;
@@ -94,7 +94,7 @@ public final class TurnStream extends EventStream<StreamChatResponse> {
 
         private ParleyException isVoid() {
             close();
-            String text = "the agent began anew, and the text so far is void: ask for the answer with chat";
+            String text = "the agent started over, and the text so far is void: ask for the answer with chat";
             return new ParleyException.AttemptLost(Failure.ofOurs(Status.Code.ABORTED, text, requestId, null));
         }
     }

@@ -52,7 +52,7 @@ final class UnaryCall<Q, R, T> {
 
     private void attempt(Metadata headers) {
         if (future.isDone()) {
-            return; // whoever asked has left during the pause
+            return; // the caller has left during the pause
         }
         try {
             call = connection.newCall(method, tries.deadline(), headers);

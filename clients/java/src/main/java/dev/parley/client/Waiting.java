@@ -30,7 +30,7 @@ final class Waiting {
         return (RuntimeException) error; // calls and streams end with no others
     }
 
-    /** Returns the error of a thread that was interrupted, and says so to whoever called it. */
+    /** Returns the error of an interrupted thread, and keeps its interrupt flag set. */
     static ParleyException interrupted(String requestId, InterruptedException cause) {
         Thread.currentThread().interrupt();
         String text = "the thread was interrupted while it waited";

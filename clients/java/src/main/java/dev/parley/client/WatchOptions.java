@@ -32,7 +32,7 @@ public final class WatchOptions {
         return new WatchOptions(request.toBuilder().setIncludeEvents(true).build(), onRetry);
     }
 
-    /** Told of every error after which the watch goes on, on a thread of the client's, which it must not block. */
+    /** Called with every error after which the watch continues, on a client thread, which it must not block. */
     public WatchOptions onRetry(Consumer<ParleyException> onRetry) {
         return new WatchOptions(request, onRetry);
     }
