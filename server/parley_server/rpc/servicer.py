@@ -66,15 +66,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = current_call.get().owner(READ)
         question = requests.history(request, owner)
         async with self._pages.of(owner.id):
-            page = await self._reads.history(
-                owner,
-                question.conversation_id,
-                above=question.above,
-                below=question.below,
-                newest_first=question.newest_first,
-                limit=question.limit,
-                min_sequence=question.min_sequence,
-            )
+            page = await self._reads.history(owner, question.query)
             messages = await self._in_slices(owner, page.messages, responses.message)
             return responses.history(page, messages, question, owner)
 

@@ -27,6 +27,7 @@ from parley_server.core.model import (
     FailureReason,
     FinishReason,
     HistoryPage,
+    HistoryQuery,
     Lease,
     NewTurn,
     Owner,
@@ -35,6 +36,7 @@ from parley_server.core.model import (
     TurnState,
     WindowMessage,
 )
+from parley_server.core.ports import MIB
 from parley_server.storage import rows
 from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
 from parley_server.storage.driver.connections import STORE_WAIT_S, Connections, StatementFailed
@@ -45,7 +47,6 @@ from parley_server.storage.statements import sql
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
-PAGE_BYTES = 1024 * 1024
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 SLICE = 64
@@ -360,7 +361,7 @@ class PostgresStore:
         after_index: int,
         *,
         limit: int = 1000,
-        max_bytes: int = PAGE_BYTES,
+        max_bytes: int = MIB,
     ) -> list[StoredEvent]:
         found = await self._claiming.read(
             sql.EVENTS,
@@ -397,38 +398,28 @@ class PostgresStore:
         )
         return rows.window_messages(found)
 
-    async def history(
-        self,
-        owner: Owner,
-        conversation_id: UUID,
-        *,
-        above: int,
-        below: int | None,
-        newest_first: bool,
-        limit: int,
-        max_bytes: int = PAGE_BYTES,
-    ) -> HistoryPage:
-        statement = sql.HISTORY_NEWEST_FIRST if newest_first else sql.HISTORY_OLDEST_FIRST
+    async def history(self, owner: Owner, query: HistoryQuery) -> HistoryPage:
+        below = NO_UPPER_BOUND if query.below is None else query.below
         found = await self._claiming.read(
-            statement,
+            sql.HISTORY_NEWEST_FIRST if query.newest_first else sql.HISTORY_OLDEST_FIRST,
             {
                 "owner": owner.id,
-                "conversation": conversation_id,
-                "above": above,
-                "below": NO_UPPER_BOUND if below is None else below,
-                "limit": limit,
-                "max_bytes": max_bytes,
+                "conversation": query.conversation_id,
+                "above": query.above,
+                "below": below,
+                "limit": query.limit,
+                "max_bytes": query.max_bytes,
             },
         )
         if not found:
-            raise ConversationNotFound(conversation_id)
+            raise ConversationNotFound(query.conversation_id)
         last_sequence = found[0][0]
         messages = await _in_slices([row[1:] for row in found if row[1] is not None], rows.message)
         if not messages:
             return HistoryPage([], has_more=False, last_sequence=last_sequence)
         # Sequences have no gaps, so the page's last one says whether anything is left behind it.
         reached = messages[-1].sequence
-        end = above + 1 if newest_first else min(last_sequence, (below or NO_UPPER_BOUND) - 1)
+        end = query.above + 1 if query.newest_first else min(last_sequence, below - 1)
         return HistoryPage(messages, has_more=reached != end, last_sequence=last_sequence)
 
     async def conversations(
