@@ -50,8 +50,8 @@ from parley_server.storage.statements.parts import (
     events_gone,
     held_conversation,
     is_free,
+    literal,
     spent_attempts,
-    word,
 )
 
 
@@ -60,8 +60,8 @@ def _overrun(held: CTE, won: CTE) -> CTE:
     return (
         update(turn)
         .values(
-            state=word(TurnState.FAILED),
-            error_reason=word(FailureReason.TURN_ABANDONED),
+            state=literal(TurnState.FAILED),
+            error_reason=literal(FailureReason.TURN_ABANDONED),
             error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
             end_time=held.c.lease_expires_at,
         )
@@ -83,7 +83,7 @@ def _user_message(sequence: Any, won: CTE) -> CTE:
                 CONVERSATION,
                 sequence,
                 won.c.id,
-                word(Role.USER),
+                literal(Role.USER),
                 CONTENT,
             ),
         )
@@ -110,7 +110,7 @@ def _new_turn(sequence: Any) -> Select[Any]:
         REQUEST,
         FINGERPRINT,
         AGENT,
-        word(TurnState.RUNNING),
+        literal(TurnState.RUNNING),
         literal_column("1", Integer),
         sequence,
     )
@@ -266,13 +266,13 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     """
     held = held_conversation()
     changes: dict[str, Any] = {
-        "state": word(TurnState.RUNNING),
+        "state": literal(TurnState.RUNNING),
         "error_reason": null(),
         "error_text": null(),
         "end_time": null(),
     }
-    is_abandoned = turn.c.state == word(TurnState.RUNNING)
-    is_failed = turn.c.state == word(TurnState.FAILED)
+    is_abandoned = turn.c.state == literal(TurnState.RUNNING)
+    is_failed = turn.c.state == literal(TurnState.FAILED)
     is_to_stop = turn.c.cancel_requested_time.is_not(None)
     if is_new_attempt:
         changes |= {

@@ -35,7 +35,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     byte_size,
     compiled,
-    word,
+    literal,
 )
 
 TURN_COLUMNS = (
@@ -141,7 +141,9 @@ def _window() -> Executable:
         .limit(bindparam("lookback", type_=Integer))
         .subquery("tail")
     )
-    is_answered = or_(tail.c.role != word(Role.USER), tail.c.next_role == word(Role.ASSISTANT))
+    is_answered = or_(
+        tail.c.role != literal(Role.USER), tail.c.next_role == literal(Role.ASSISTANT)
+    )
     size = case((is_answered, byte_size(tail.c)), else_=ZERO)
     state_size = func.coalesce(func.octet_length(tail.c.opaque_state), ZERO)
 
