@@ -55,8 +55,6 @@ NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
 
 T = TypeVar("T")
-_HELD_COLUMNS = 7
-"""What a claim returns beside how long the owner has to wait."""
 
 
 class PostgresStore:
@@ -159,7 +157,7 @@ class PostgresStore:
 
     async def _try_claim(
         self, owner: Owner, new: NewTurn
-    ) -> tuple[Lease | None, Row | None, timedelta | None]:
+    ) -> tuple[Lease | None, rows.ClaimRow | None, timedelta | None]:
         """Try to claim.
 
         Returns: the lease; or the conversation's row as it was found, if any, and how long the
@@ -199,16 +197,16 @@ class PostgresStore:
             found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
         if not found:
             return None, None, None
-        user_sequence, _, fence, overrun, *_ = held = found[0]
-        if user_sequence is None:
-            return None, held[:_HELD_COLUMNS], held[_HELD_COLUMNS] if is_limited else None
+        held = rows.ClaimRow(*found[0])
+        if held.user_sequence is None:
+            return None, held, held.wait
         lease = Lease(
             new.conversation_id,
             new.id,
             attempt=1,
-            fence=fence + 1,
-            user_sequence=user_sequence,
-            is_taken_over=overrun is not None,
+            fence=held.fence + 1,
+            user_sequence=held.user_sequence,
+            is_taken_over=held.open_turn_id is not None,
         )
         return lease, None, None
 
@@ -458,7 +456,7 @@ def _lease_keys(owner: Owner, lease: Lease) -> Parameters:
     }
 
 
-def _refuse(new: NewTurn, held: Row | None) -> None:
+def _refuse(new: NewTurn, held: rows.ClaimRow | None) -> None:
     """Raise why a turn could not be claimed, from its conversation's row as it was locked."""
     if held is None:
         if not new.is_new_conversation:
@@ -466,8 +464,8 @@ def _refuse(new: NewTurn, held: Row | None) -> None:
         if new.expected_sequence:
             raise SequenceMismatch(last_sequence=0)
         return
-    _, last_sequence, _, open_turn_id, lease_end_time, start_time, is_free = held
-    if new.expected_sequence is not None and new.expected_sequence != last_sequence:
-        raise SequenceMismatch(last_sequence)
-    if not is_free:
-        raise TurnInProgress(new.conversation_id, open_turn_id, start_time, lease_end_time)
+    if new.expected_sequence not in (None, held.last_sequence):
+        raise SequenceMismatch(held.last_sequence)
+    turn_id, lease_end_time = held.open_turn_id, held.lease_expires_at
+    if not held.is_free and turn_id is not None and lease_end_time is not None:
+        raise TurnInProgress(new.conversation_id, turn_id, held.update_time, lease_end_time)

@@ -132,10 +132,7 @@ _NEW_TURN_COLUMNS = [
 def _claim(*, is_limited: bool) -> Executable:
     """Open a turn on an existing conversation, or say why not.
 
-    One row: the new turn's sequence, or null; then, of the conversation as it was locked,
-    last_sequence, fence, open_turn_id, lease_expires_at, update_time, is_free; limited, how long
-    the owner has to wait, or null.
-    No row: no such conversation.
+    One row, `rows.ClaimRow`, or none: no such conversation.
     """
     held = held_conversation()
     others = recent_turns() if is_limited else None
@@ -177,8 +174,8 @@ def _claim(*, is_limited: bool) -> Executable:
             held.c.open_turn_id,
             held.c.lease_expires_at,
             held.c.update_time,
-            is_free(held),
-            *([] if others is None else [wait(others)]),
+            is_free(held).label("is_free"),
+            *([] if others is None else [wait(others).label("wait")]),
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(_overrun(held, opened), _user_message(opened.c.user_sequence, opened), taken)

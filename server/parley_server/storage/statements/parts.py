@@ -91,6 +91,7 @@ ZERO_SMALL = literal_column("0", Integer)
 
 
 def literal(of: StrEnum) -> ColumnElement[str]:
+    """Return a value of an enum as a constant in the statement."""
     return literal_column(f"'{of.value}'::text", Text)
 
 
