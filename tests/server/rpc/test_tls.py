@@ -152,7 +152,7 @@ async def test_a_pair_that_does_not_fit_is_ignored_and_the_old_one_stays(
         for _ in range(3):
             assert await shown_by(service.port) in old
         assert "OK" == await outcome(service.port, trusting(ca))
-    said = [line for line in lines if line["event"].startswith("new certificate ignored")]
+    said = [line for line in lines if line["event"].startswith("new certificate rejected")]
     assert 1 == len(said)
     assert DAMAGES[damage] in said[0]["why"]
 
