@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
+from support.attacked_workers import Victim
 from support.http2 import (
     CANCEL,
     GOAWAY,
@@ -24,7 +25,6 @@ from support.http2 import (
     message,
 )
 from support.services import an_id, metadata
-from support.victims import Victim
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(300)]
 

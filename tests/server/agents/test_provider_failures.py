@@ -9,8 +9,8 @@ import pytest
 from parley_server.agents.boundary import hook
 from parley_server.core.errors import AgentError, AgentRefused, AgentUnavailable
 from parley_server.core.model import Usage
+from support.agent_runs import told_by
 from support.fake_openai import FakeOpenAI, Raw, Say
-from support.runs import told_by
 from support.services import StartService
 from support.wire_provider import (
     DONE,

@@ -9,8 +9,8 @@ import pytest
 from parley_server.agents.catalog import create_agent
 from parley_server.core.errors import AgentError, AgentRefused, AgentUnavailable
 from parley_server.core.model import FinishReason, Usage
+from support.agent_runs import Told, a_run, told_by
 from support.fake_openai import FakeOpenAI, Raw
-from support.runs import Told, a_run, told_by
 from support.wire_provider import a_stream, event
 
 

@@ -18,8 +18,8 @@ from parley_server.agents.errors import BadAgent
 from parley_server.agents.threaded import ROOM, ThreadedAgent
 from parley_server.core.errors import AgentRefused, AgentUnavailable
 from parley_server.core.model import AgentEvent, Text
+from support.agent_runs import a_run, told_by
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
-from support.runs import a_run, told_by
 
 START = """
 import asyncio, threading, time

@@ -10,7 +10,7 @@ from psycopg import ClientCursor, Connection
 from parley_server.core import failures
 from parley_server.core.model import UNCOUNTED, FailureReason
 from parley_server.storage.statements import sql
-from support.twins import OPEN_TURN, OURS, parameters, twins, with_names  # noqa: F401
+from support.two_owners import OPEN_TURN, OURS, parameters, twins, with_names  # noqa: F401
 
 Twins = Connection[tuple[Any, ...]]
 

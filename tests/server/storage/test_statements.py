@@ -16,7 +16,7 @@ from parley_server.storage.statements import sql
 from support.agents import Gate, ScriptedAgent
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id
-from support.twins import (
+from support.two_owners import (
     ADA,
     LEASE_PASSED,
     OURS,

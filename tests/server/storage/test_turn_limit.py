@@ -24,7 +24,7 @@ from support.services import (
     info_of,
     refused,
 )
-from support.twins import ADA
+from support.two_owners import ADA
 
 LIMIT = 3
 LIMIT_REACHED = ("RESOURCE_EXHAUSTED", "TURN_LIMIT_REACHED")

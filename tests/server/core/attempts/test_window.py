@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from parley_server.core.attempts.window import CUT, NO_TEXT, shortened, window_of
 from parley_server.core.model import FinishReason, Role, ToolCall, WindowMessage
-from support.runs import a_call, a_user_message, an_answer
+from support.agent_runs import a_call, a_user_message, an_answer
 
 STOP, CANCELLED, FILTERED = (
     FinishReason.STOP,

@@ -21,7 +21,7 @@ from support.services import (
     reason_of,
 )
 from support.streams import next_of, rest_of
-from support.twins import parameters, twins, with_names  # noqa: F401 - a fixture
+from support.two_owners import parameters, twins, with_names  # noqa: F401 - a fixture
 
 SAID = "half a "
 
