@@ -35,7 +35,6 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.bells import topic_of
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Owner, Text
-from parley_server.core.turns.machine import Turns
 from parley_server.process.worker import Worker
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
@@ -879,7 +878,7 @@ class Machine(RuleBasedStateMachine):
             await self._lines_move_up(conversation, {})
         pause = now_and_then()
         for worker in WORKERS:
-            turns = self.world.services[worker].worker.turns
+            here = self.world.services[worker].worker
             mine = [c for c in self.conversations() if c.owner in self._owners()]
             waiting = sum(len(c.waiting[worker]) for c in mine)
             heads = sum(bool(c.waiting[worker]) for c in mine)
@@ -888,7 +887,7 @@ class Machine(RuleBasedStateMachine):
             several = [r for r in self.model.runs if len(r.callers) > 1 and r.worker == worker]
             expected = waiting, heads + following - len(several)
             topics = {topic_of(Owner.of("", c.owner), UUID(c.id)) for c in mine}
-            while (found := _registered(turns, topics)) != expected:
+            while (found := _registered(here, topics)) != expected:
                 self._nobody_gave_up()
                 await pause(f"{found} calls wait on worker {worker}, not {expected}")
         assert self.world.entered.empty(), "an attempt that nobody asked for"
@@ -1018,11 +1017,9 @@ def _listing_of(shown: cpb.Conversation) -> tuple[object, ...]:
     )
 
 
-def _registered(turns: Turns, topics: set[UUID]) -> tuple[int, int]:
+def _registered(worker: Worker, topics: set[UUID]) -> tuple[int, int]:
     """Return how many calls of a worker queue up, and how many listen for the end of a turn."""
-    queued = sum(len(places) for places in turns._claims._queues._places.values())
-    bells = turns._bells._listening
-    return queued, sum(len(bells.get(topic, ())) for topic in topics)
+    return worker.turns.queued, sum(map(worker.bells.listeners, topics))
 
 
 @pytest.mark.timeout(300 if EXAMPLES <= 60 else 0)

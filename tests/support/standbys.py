@@ -28,7 +28,7 @@ def a_standby(primary_url: str, data_dir: Path) -> Iterator[str]:
     shutil.chown(copy, source.st_uid, source.st_gid)
     where = f"--dbname=postgresql://postgres@/?host={folder_of(primary_url)}&port=5432"
     with (data_dir / "backup.log").open("ab") as log:
-        backup = embedded._spawn(
+        backup = embedded._spawn(  # noqa: SLF001 - a copy is made as the cluster itself is: as its owner
             "pg_basebackup", copy, [where, "--write-recovery-conf", "--checkpoint=fast"], log
         )
         assert 0 == backup.wait(60), (data_dir / "backup.log").read_text()

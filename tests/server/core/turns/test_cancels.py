@@ -296,17 +296,14 @@ def record_cancel(database_url: str) -> None:
 def blind(service: Service) -> None:
     """Let a worker look no more whether its turns are to be stopped, as one that hangs."""
 
-    async def sees_nothing(_: object) -> None:
-        pass
-
-    service.worker.turns.attempts.keeping._look_for_cancel = sees_nothing  # type: ignore[assignment]
+    keeping = service.worker.turns.attempts.keeping
+    keeping.close()
+    keeping.heard = lambda _: None  # type: ignore[method-assign]
+    keeping.missed = lambda: None  # type: ignore[method-assign]
 
 
 async def has_said(service: Service) -> None:
     """Return once the worker has taken a piece of the answer."""
-    attempts_here = service.worker.turns.attempts
-    while True:
-        attempts = list(attempts_here._attempts.values())
-        if any(attempt.transcript.answer().text for attempt in attempts):
-            return
+    attempts = service.worker.turns.attempts
+    while not any(attempt.transcript.answer().text for attempt in attempts):
         await asyncio.sleep(0.005)

@@ -300,5 +300,5 @@ def failing_once(failing_turn: int = 1):
 
 async def _waits(service: Service) -> None:
     """Return once a call of the worker waits for another one's turn."""
-    while not service.worker.bells._listening:
+    while not service.worker.bells.listeners():
         await asyncio.sleep(0.01)
