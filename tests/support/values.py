@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from parley_server.core.model import Lease, Owner, Turn, TurnState, WindowMessage
+from parley_server.core.model import Lease, Owner, ToolCall, Turn, TurnState, WindowMessage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FINGERPRINT = b"fingerprint"
@@ -65,8 +65,12 @@ class WindowStore:
 
 def bytes_of(message: WindowMessage) -> int:
     """Return how much a message counts: its text and its tool calls."""
-    calls = (part for c in message.tool_calls for part in (c.id, c.name, c.arguments, c.result))
-    return sum(len(part.encode()) for part in (message.content, *calls))
+    return len(message.content.encode()) + sum(map(bytes_of_call, message.tool_calls))
+
+
+def bytes_of_call(call: ToolCall) -> int:
+    """Return how much a tool call counts."""
+    return sum(len(part.encode()) for part in (call.id, call.name, call.arguments, call.result))
 
 
 def a_lease(user_sequence: int = 1) -> Lease:
