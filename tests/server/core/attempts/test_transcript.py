@@ -149,6 +149,17 @@ def test_tool_call_that_makes_the_message_too_large_is_left_out_whole() -> None:
     assert (fit, LENGTH) == (len(answer.tool_calls), answer.finish_reason)
 
 
+def test_text_beside_large_tool_calls_ends_at_the_messages_limit() -> None:
+    """Fails when the text has room for itself only."""
+    large = a_call(result="a" * MAX_RESULT_BYTES)
+    calls = [large] * (MAX_MESSAGE_BYTES // bytes_of_call(large))
+    room = MAX_MESSAGE_BYTES - sum(map(bytes_of_call, calls))
+    answer = answered(*calls, Text("a" * (room + 1)))
+
+    assert 0 < room < MAX_TEXT_BYTES
+    assert (room, LENGTH) == (len(answer.text), answer.finish_reason)
+
+
 def test_opaque_state_is_the_newest_whole_or_none() -> None:
     """Fails when an old one outlives one that was too large: it belongs to another answer."""
     largest = b"s" * MAX_OPAQUE_BYTES
