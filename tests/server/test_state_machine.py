@@ -36,6 +36,7 @@ from parley_server.core.bells import topic_of
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Owner, Text
 from parley_server.process.worker import Worker
+from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
 from support.services import (
@@ -1055,3 +1056,4 @@ def test_service_behaves_as_its_model(
         )
     finally:
         world.close()
+    assert () == integrity.examine(as_superuser(database_url)).problems
