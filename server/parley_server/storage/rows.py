@@ -54,7 +54,7 @@ def window_messages(found: Sequence[Row]) -> list[WindowMessage]:
 
 
 def message(row: Row) -> Message:
-    """A row of HISTORY_COLUMNS."""
+    """Return the message in a row of HISTORY_COLUMNS."""
     sequence, role, content, tool_calls, turn_id, create_time, usage, model, finish_reason = row
     return Message(
         sequence,
@@ -74,7 +74,7 @@ def conversation(row: Row) -> Conversation:
 
 
 def turn(row: Row, max_attempts: int) -> Turn:
-    """A row of the statements TURN_BY_…; an overrun lease is reported as abandoned.
+    """Return the turn in a row of TURN_BY_…; an overrun lease is reported as abandoned.
 
     Args:
         max_attempts: how many attempts in a row may fail; beyond, this is what is reported.
