@@ -40,7 +40,7 @@ class Job:
 
     # Against what; filled in when it is run.
     kind: str = ""
-    """parley, plain or empty."""
+    """parley, plain, peer or empty."""
     port: int = 0
     start: int = 0
     """Where in the list of conversations to begin."""
@@ -139,7 +139,7 @@ async def _plain(job: Job) -> AsyncIterator[Turn]:
         writer.close()
 
 
-KINDS = {"parley": _parley, "plain": _plain, "empty": _empty}
+KINDS = {"parley": _parley, "plain": _plain, "peer": _plain, "empty": _empty}
 
 
 async def _all_turns(

@@ -104,15 +104,16 @@ def ticking(url: str, folder: Path, notify: str = "listen") -> Iterator[Server]:
 
 
 @contextmanager
-def plain(url: str, folder: Path) -> Iterator[Server]:
+def plain(url: str, folder: Path, kind: str = "plain") -> Iterator[Server]:
+    """Run the plain flow, or the peer."""
     settings = {
         "PLAIN_DATABASE_URL": url.replace("postgresql://", "postgresql+asyncpg://"),
         "PLAIN_SECRET": SECRET,
         "PLAIN_ISSUER": ISSUER,
         "PLAIN_AUDIENCE": AUDIENCE,
     }
-    command = ["-m", "uvicorn", "plain:app", "--app-dir", str(BENCH), "--port", "0"]
-    with _running("plain", command, settings, folder) as server:
+    command = ["-m", "uvicorn", f"{kind}:app", "--app-dir", str(BENCH), "--port", "0"]
+    with _running(kind, command, settings, folder) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""Conversations to begin with, the same ones in Parley's schema and in the plain flow's.
+"""Conversations to begin with, the same in Parley's schema, the plain flow's and the peer's.
 
 They lie as real ones do: what was said at about the same time is stored side by side, so that the
 messages of one conversation are spread over the table.
@@ -60,10 +60,22 @@ SELECT id, CASE number %% 2 WHEN 1 THEN 'user' ELSE 'assistant' END, %(text)s,
 FROM generate_series(1, %(messages)s) AS number, seed
 ORDER BY number, id;
 """
+_PEER = """
+INSERT INTO agent_sessions (session_id) SELECT user_id || '/' || id FROM seed;
+INSERT INTO agent_messages (session_id, created_at, message_data)
+SELECT user_id || '/' || id, now() - interval '1 day' + number * interval '1 second',
+    CASE number %% 2 WHEN 1
+        THEN json_build_object('role', 'user', 'content', %(text)s)
+        ELSE json_build_object('id', 'answer', 'type', 'message', 'role', 'assistant',
+            'status', 'completed', 'content', json_build_array(json_build_object(
+                'type', 'output_text', 'text', %(text)s, 'annotations', json_build_array()))) END
+FROM generate_series(1, %(messages)s) AS number, seed
+ORDER BY number, id;
+"""
 
 
 def seed(parley_url: str, plain_url: str, parts: list[Part], folder: Path) -> dict[str, str]:
-    """Make both schemas and fill them.
+    """Make the schemas and fill them; the plain flow's and the peer's are in one database.
 
     Returns: by part, the file that the callers take their conversations from.
     """
@@ -73,7 +85,7 @@ def seed(parley_url: str, plain_url: str, parts: list[Part], folder: Path) -> di
     for part in parts:
         rows = _rows(part)
         _fill(parley_url, _PARLEY, part, rows)
-        _fill(plain_url, _PLAIN, part, rows)
+        _fill(plain_url, _PLAIN + _PEER, part, rows)
         path = folder / f"{part.name}.json"
         path.write_text(json.dumps(_for_callers(rows)))
         files[part.name] = str(path)
@@ -118,10 +130,12 @@ def _fill(url: str, sql: str, part: Part, rows: list[tuple[str, str, str]]) -> N
 
 
 async def _create_plain(url: str) -> None:
+    from agents.extensions.memory import SQLAlchemySession
     from plain import Base
     from sqlalchemy.ext.asyncio import create_async_engine
 
     engine = create_async_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
+    await SQLAlchemySession("any", engine=engine, create_tables=True).get_items()
     await engine.dispose()

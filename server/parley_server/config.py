@@ -15,7 +15,7 @@ MAX_PORT = 65_535
 REQUEST_ROOM_BYTES = 16 * 1024
 """What gRPC must let through beside the longest user message: the other fields of a request, and so
 much too long a message that it is refused by name."""
-OTHERS = frozenset(
+NOT_OURS = frozenset(
     {
         "PARLEY_ADDRESS",
         "PARLEY_CA_FILE",
@@ -35,7 +35,7 @@ OTHERS = frozenset(
         "PARLEY_TOKEN_FILE",
     }
 )
-"""Variables of the client's and of the tests."""
+"""Variables of the client and of the tests, which are no misspelt settings of the server."""
 
 
 class BadSettings(Exception):
@@ -294,7 +294,7 @@ def misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
 
     Returns: each with the known name that is nearest; empty: none is near.
     """
-    known = {f"PARLEY_{name.upper()}" for name in Settings.model_fields} | OTHERS
+    known = {f"PARLEY_{name.upper()}" for name in Settings.model_fields} | NOT_OURS
     return [
         (name, next(iter(get_close_matches(name, known, 1)), ""))
         for name in names

@@ -108,7 +108,7 @@ async def health(service: Service, name: str = "") -> str:
     """Return what a service tells health checks."""
     asked = health_pb2.HealthCheckRequest(service=name)
     answer = await health_pb2_grpc.HealthStub(service.channel).Check(asked, timeout=20)
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 async def until_health(service: Service, expected: str) -> None:
@@ -170,7 +170,8 @@ async def service(start_service: StartService) -> Service:
 
 def details_of(error: grpc.aio.AioRpcError) -> list[Any]:
     """Return the google.rpc details of an error."""
-    found = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    trailing: dict[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]  # pairs
+    found = trailing.get("grpc-status-details-bin")
     status = status_pb2.Status.FromString(found) if found else status_pb2.Status()
     assert status.code == error.code().value[0]
     assert status.message == error.details()

@@ -19,7 +19,7 @@ async def next_of(stream: Stream, kind: str) -> pb.StreamChatResponse:
 
 async def rest_of(stream: Stream) -> list[pb.StreamChatResponse]:
     events = []
-    while (event := await stream.read()) is not grpc.aio.EOF:
+    while (event := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
         events.append(event)
     return events
 

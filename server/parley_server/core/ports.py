@@ -16,6 +16,7 @@ from parley_server.core.model import (
     Failing,
     FailureReason,
     HistoryPage,
+    HistoryQuery,
     Lease,
     NewTurn,
     Owner,
@@ -174,18 +175,8 @@ class Store(Protocol):
         """Close the turn as FAILED and drop the lease, unless it is to be stopped or not ours."""
         ...
 
-    async def history(
-        self,
-        owner: Owner,
-        conversation_id: UUID,
-        *,
-        above: int,
-        below: int | None,
-        newest_first: bool,
-        limit: int,
-        max_bytes: int = MIB,
-    ) -> HistoryPage:
-        """Read messages with above < sequence < below.
+    async def history(self, owner: Owner, query: HistoryQuery) -> HistoryPage:
+        """Read messages.
 
         Raises: ConversationNotFound.
         Guarantees: at most `limit` messages, fewer where they exceed `max_bytes`, at least one if

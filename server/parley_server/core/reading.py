@@ -1,12 +1,11 @@
 """Reading what is stored."""
 
-from uuid import UUID
-
 from parley_server.core.errors import SequenceNotReached, TurnNotFound
 from parley_server.core.model import (
     ConversationCursor,
     ConversationPage,
     HistoryPage,
+    HistoryQuery,
     Owner,
     Turn,
     TurnRef,
@@ -28,33 +27,14 @@ class Reads:
         self._tasks = Tasks()
         self._cap_s = cap_s
 
-    async def history(
-        self,
-        owner: Owner,
-        conversation_id: UUID,
-        *,
-        above: int,
-        below: int | None,
-        newest_first: bool,
-        limit: int,
-        min_sequence: int = 0,
-    ) -> HistoryPage:
-        """Read a page of messages with above < sequence < below.
+    async def history(self, owner: Owner, query: HistoryQuery) -> HistoryPage:
+        """Read a page of messages.
 
         Raises: ConversationNotFound; SequenceNotReached: it has not come to min_sequence yet.
         """
-        page = await self._tasks.shielded(
-            self._store.history(
-                owner,
-                conversation_id,
-                above=above,
-                below=below,
-                newest_first=newest_first,
-                limit=limit,
-            )
-        )
-        if page.last_sequence < min_sequence:
-            raise SequenceNotReached(min_sequence, page.last_sequence)
+        page = await self._tasks.shielded(self._store.history(owner, query))
+        if page.last_sequence < query.min_sequence:
+            raise SequenceNotReached(query.min_sequence, page.last_sequence)
         return page
 
     async def conversations(

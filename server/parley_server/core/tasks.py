@@ -47,7 +47,7 @@ class Tasks:
         """
         task = self.start(work)
         if cap_s < math.inf:
-            await finished(task, self._loop, self._loop.time() + cap_s)
+            await wait_done(task, self._loop, self._loop.time() + cap_s)
             if not task.done():
                 raise StoreUnavailable
             return task.result()
@@ -115,7 +115,7 @@ async def retry_while_unavailable(statement: Callable[[], Awaitable[T]], deadlin
             await asyncio.sleep(RETRY_PAUSE_S)
 
 
-async def finished(
+async def wait_done(
     work: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, deadline: float
 ) -> None:
     """Wait until a task is done, or the deadline on the loop's clock. Cancels nothing.
@@ -137,6 +137,6 @@ async def finished(
         work.remove_done_callback(wake)
 
 
-async def either(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+async def wait_any(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
     """Wait until one of the futures is done, or the time is over. Cancels none of them."""
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -12,18 +12,18 @@ AGE_GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a caller may ask of one connection. docs/reference.md has what each is for."""
+    """What a caller may ask of one connection. The settings have the defaults."""
 
-    max_receive_bytes: int = 1024 * 1024
-    max_send_bytes: int = 4 * 1024 * 1024
-    max_metadata_bytes: int = 16 * 1024
-    max_connections: int = 1_000
-    max_streams: int = 100
-    connection_age_s: float = 300
-    connection_idle_s: float = 300
-    keepalive_s: float = 60
-    keepalive_timeout_s: float = 20
-    min_ping_s: float = 20
+    max_receive_bytes: int
+    max_send_bytes: int
+    max_metadata_bytes: int
+    max_connections: int
+    max_streams: int
+    connection_age_s: float
+    connection_idle_s: float
+    keepalive_s: float
+    keepalive_timeout_s: float
+    min_ping_s: float
 
 
 def options(

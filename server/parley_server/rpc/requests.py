@@ -15,6 +15,7 @@ from parley_server.core.errors import (
 )
 from parley_server.core.model import (
     ConversationCursor,
+    HistoryQuery,
     OnBusy,
     OnDisconnect,
     Owner,
@@ -53,25 +54,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuestion:
-    conversation_id: UUID
-    above: int
-    below: int | None
-    newest_first: bool
-    limit: int
-    min_sequence: int
+    """What a GetHistoryRequest asks."""
+
+    query: HistoryQuery
     arguments: str
     """What has to be the same for the next page."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListQuestion:
+    """What a ListConversationsRequest asks."""
+
     after: ConversationCursor | None
     limit: int
     arguments: str
+    """As above."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchQuestion:
+    """What a WatchConversationRequest asks."""
+
     conversation_id: UUID
     after_sequence: int
     include_events: bool
@@ -235,15 +238,15 @@ def history(request: pb.GetHistoryRequest, owner: Owner) -> HistoryQuestion:
         request.page_token, lambda token: page_tokens.decode_sequence(owner, arguments, token)
     )
     violations.raise_any()
-    return HistoryQuestion(
-        conversation_id=conversation_id,
+    query = HistoryQuery(
+        conversation_id,
+        limit,
         above=request.after_sequence if newest_first or reached is None else reached,
         below=reached if newest_first else None,
         newest_first=bool(newest_first),
-        limit=limit,
         min_sequence=request.min_sequence,
-        arguments=arguments,
     )
+    return HistoryQuestion(query, arguments)
 
 
 def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQuestion:

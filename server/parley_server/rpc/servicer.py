@@ -66,15 +66,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = current_call.get().owner(READ)
         question = requests.history(request, owner)
         async with self._pages.of(owner.id):
-            page = await self._reads.history(
-                owner,
-                question.conversation_id,
-                above=question.above,
-                below=question.below,
-                newest_first=question.newest_first,
-                limit=question.limit,
-                min_sequence=question.min_sequence,
-            )
+            page = await self._reads.history(owner, question.query)
             messages = await self._in_slices(owner, page.messages, responses.message)
             return responses.history(page, messages, question, owner)
 
@@ -130,7 +122,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if isinstance(event, Started):
                     call.turn_id = str(event.turn_id)
                 await self._in_turn(owner)
-                if not await _is_taken(context, responses.stream(event)):
+                if not await _send(context, responses.stream(event)):
                     raise CallerLost
 
     async def WatchConversation(  # type: ignore[override]  # noqa: N802
@@ -158,7 +150,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             await asyncio.sleep(0)
 
 
-async def _is_taken(context: Context, message: Any) -> bool:
+async def _send(context: Context, message: Any) -> bool:
     """Send a message of a stream. Returns: False if the caller's side takes nothing for long.
 
     gRPC holds messages back while the caller's window is closed, without an end.

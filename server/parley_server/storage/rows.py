@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
 
 from parley_server.core.errors import AttemptsExhausted
 from parley_server.core.failures import TURN_ABANDONED_TEXT
@@ -26,6 +29,57 @@ from parley_server.storage.driver.connection import Row
 
 _ROLES = {role.value: role for role in Role}
 _FINISH_REASONS = {reason.value: reason for reason in FinishReason}
+
+
+class ClaimRow(NamedTuple):
+    """A row of CLAIM, and of CLAIM_LIMITED: the conversation as it was locked."""
+
+    user_sequence: int | None
+    """Of the turn that was opened; None: none was."""
+    last_sequence: int
+    fence: int
+    open_turn_id: UUID | None
+    lease_expires_at: datetime | None
+    update_time: datetime
+    is_free: bool
+    wait: timedelta | None = None
+    """How long the owner has to wait, if it has opened as many turns as it may."""
+
+
+class TurnRow(NamedTuple):
+    """A row of the statements that read turns."""
+
+    id: UUID
+    conversation_id: UUID
+    request_id: str | None
+    fingerprint: bytes
+    agent: str
+    state: str
+    attempt: int
+    user_sequence: int
+    response_sequence: int | None
+    error_reason: str | None
+    error_text: str | None
+    create_time: datetime
+    end_time: datetime | None
+    context_first_sequence: int | None
+    context_message_count: int | None
+    context_omitted_count: int | None
+    is_cancel_requested: bool
+    spent_attempts: int
+    abandoned_attempts: int
+    # Of its conversation
+    last_sequence: int
+    fence: int
+    lease_expires_at: datetime | None
+    is_leased: bool
+    """Whether this turn holds a valid lease."""
+    # Of its answer, if it has one
+    content: str | None
+    tool_calls: str | None
+    usage: str | None
+    model: str | None
+    finish_reason: str | None
 
 
 def tool_calls_text(tool_calls: tuple[ToolCall, ...]) -> str | None:
@@ -74,68 +128,69 @@ def conversation(row: Row) -> Conversation:
 
 
 def turn(row: Row, max_attempts: int) -> Turn:
-    """Return the turn in a row of TURN_BY_…; an overrun lease is reported as abandoned.
+    """Return a turn; an overrun lease is reported as abandoned.
 
     Args:
+        row: a TurnRow.
         max_attempts: how many attempts in a row may fail; beyond, this is what is reported.
     """
-    (
-        turn_id,
-        conversation_id,
-        request_id,
-        fingerprint,
-        agent,
-        state,
-        attempt,
-        user_sequence,
-        response_sequence,
-        error_reason,
-        error_text,
-        create_time,
-        end_time,
-        context_first,
-        context_count,
-        context_omitted,
-        is_cancel_requested,
-        spent_attempts,
-        abandoned_attempts,
-        last_sequence,
-        fence,
-        lease_end_time,
-        is_leased,
-        *answer,
-    ) = row
-    if state == TurnState.RUNNING and not is_leased:
-        state, end_time = TurnState.FAILED, lease_end_time
-        error_reason, error_text = FailureReason.TURN_ABANDONED, TURN_ABANDONED_TEXT
-    if state == TurnState.FAILED:
-        spent_attempts += error_reason not in UNCOUNTED
-        abandoned_attempts += error_reason == FailureReason.TURN_ABANDONED
-        if spent_attempts >= max_attempts and not is_cancel_requested:
-            error_reason = FailureReason.ATTEMPTS_EXHAUSTED
-            error_text = str(AttemptsExhausted(turn_id, spent_attempts))
-    is_answered = response_sequence is not None
+    found = TurnRow(*row)
+    state, end_time = TurnState(found.state), found.end_time
+    reason = None if found.error_reason is None else FailureReason(found.error_reason)
+    text = found.error_text or ""
+    spent_attempts, abandoned_attempts = found.spent_attempts, found.abandoned_attempts
+    if state is TurnState.RUNNING and not found.is_leased:
+        state, end_time = TurnState.FAILED, found.lease_expires_at
+        reason, text = FailureReason.TURN_ABANDONED, TURN_ABANDONED_TEXT
+    if state is TurnState.FAILED:
+        spent_attempts += reason not in UNCOUNTED
+        abandoned_attempts += reason is FailureReason.TURN_ABANDONED
+        if spent_attempts >= max_attempts and not found.is_cancel_requested:
+            reason = FailureReason.ATTEMPTS_EXHAUSTED
+            text = str(AttemptsExhausted(found.id, spent_attempts))
     return Turn(
-        id=turn_id,
-        conversation_id=conversation_id,
-        request_id=request_id,
-        fingerprint=fingerprint,
-        agent=agent,
-        state=TurnState(state),
-        attempt=attempt,
-        user_sequence=user_sequence,
-        response_sequence=response_sequence,
-        error_reason=None if error_reason is None else FailureReason(error_reason),
-        error_text=error_text or "",
-        create_time=create_time,
+        id=found.id,
+        conversation_id=found.conversation_id,
+        request_id=found.request_id,
+        fingerprint=found.fingerprint,
+        agent=found.agent,
+        state=state,
+        attempt=found.attempt,
+        user_sequence=found.user_sequence,
+        response_sequence=found.response_sequence,
+        error_reason=reason,
+        error_text=text,
+        create_time=found.create_time,
         end_time=end_time,
-        context=Context(context_first, context_count, context_omitted) if is_answered else None,
-        answer=_answer(*answer) if is_answered else None,
-        is_newest=last_sequence == (response_sequence or user_sequence),
-        fence=fence,
-        is_cancel_requested=is_cancel_requested,
+        context=_context(found),
+        answer=_answer(found),
+        is_newest=found.last_sequence == (found.response_sequence or found.user_sequence),
+        fence=found.fence,
+        is_cancel_requested=found.is_cancel_requested,
         spent_attempts=spent_attempts,
         abandoned_attempts=abandoned_attempts,
+    )
+
+
+def _context(found: TurnRow) -> Context | None:
+    if found.response_sequence is None:
+        return None
+    return Context(
+        found.context_first_sequence or 0,
+        found.context_message_count or 0,
+        found.context_omitted_count or 0,
+    )
+
+
+def _answer(found: TurnRow) -> Answer | None:
+    if found.response_sequence is None:
+        return None
+    return Answer(
+        text=found.content or "",
+        tool_calls=_tool_calls(found.tool_calls),
+        usage=_usage(found.usage),
+        model=found.model or "",
+        finish_reason=_FINISH_REASONS[found.finish_reason or ""],
     )
 
 
@@ -154,18 +209,6 @@ def events_text(events: list[StoredEvent]) -> str:
         for stored in events
     ]
     return json.dumps(records, ensure_ascii=False)
-
-
-def _answer(
-    content: str, tool_calls: str | None, usage: str | None, model: str, finish_reason: str
-) -> Answer:
-    return Answer(
-        text=content,
-        tool_calls=_tool_calls(tool_calls),
-        usage=_usage(usage),
-        model=model,
-        finish_reason=FinishReason(finish_reason),
-    )
 
 
 def _tool_calls(text: str | None) -> tuple[ToolCall, ...]:

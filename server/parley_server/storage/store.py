@@ -27,6 +27,7 @@ from parley_server.core.model import (
     FailureReason,
     FinishReason,
     HistoryPage,
+    HistoryQuery,
     Lease,
     NewTurn,
     Owner,
@@ -35,6 +36,7 @@ from parley_server.core.model import (
     TurnState,
     WindowMessage,
 )
+from parley_server.core.ports import MIB
 from parley_server.storage import rows
 from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
 from parley_server.storage.driver.connections import STORE_WAIT_S, Connections, StatementFailed
@@ -45,7 +47,6 @@ from parley_server.storage.statements import sql
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
-PAGE_BYTES = 1024 * 1024
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 SLICE = 64
@@ -54,8 +55,6 @@ NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
 
 T = TypeVar("T")
-_HELD_COLUMNS = 7
-"""What a claim returns beside how long the owner has to wait."""
 
 
 class PostgresStore:
@@ -158,7 +157,7 @@ class PostgresStore:
 
     async def _try_claim(
         self, owner: Owner, new: NewTurn
-    ) -> tuple[Lease | None, Row | None, timedelta | None]:
+    ) -> tuple[Lease | None, rows.ClaimRow | None, timedelta | None]:
         """Try to claim.
 
         Returns: the lease; or the conversation's row as it was found, if any, and how long the
@@ -198,16 +197,16 @@ class PostgresStore:
             found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
         if not found:
             return None, None, None
-        user_sequence, _, fence, overrun, *_ = held = found[0]
-        if user_sequence is None:
-            return None, held[:_HELD_COLUMNS], held[_HELD_COLUMNS] if is_limited else None
+        held = rows.ClaimRow(*found[0])
+        if held.user_sequence is None:
+            return None, held, held.wait
         lease = Lease(
             new.conversation_id,
             new.id,
             attempt=1,
-            fence=fence + 1,
-            user_sequence=user_sequence,
-            is_taken_over=overrun is not None,
+            fence=held.fence + 1,
+            user_sequence=held.user_sequence,
+            is_taken_over=held.open_turn_id is not None,
         )
         return lease, None, None
 
@@ -360,7 +359,7 @@ class PostgresStore:
         after_index: int,
         *,
         limit: int = 1000,
-        max_bytes: int = PAGE_BYTES,
+        max_bytes: int = MIB,
     ) -> list[StoredEvent]:
         found = await self._claiming.read(
             sql.EVENTS,
@@ -397,38 +396,28 @@ class PostgresStore:
         )
         return rows.window_messages(found)
 
-    async def history(
-        self,
-        owner: Owner,
-        conversation_id: UUID,
-        *,
-        above: int,
-        below: int | None,
-        newest_first: bool,
-        limit: int,
-        max_bytes: int = PAGE_BYTES,
-    ) -> HistoryPage:
-        statement = sql.HISTORY_NEWEST_FIRST if newest_first else sql.HISTORY_OLDEST_FIRST
+    async def history(self, owner: Owner, query: HistoryQuery) -> HistoryPage:
+        below = NO_UPPER_BOUND if query.below is None else query.below
         found = await self._claiming.read(
-            statement,
+            sql.HISTORY_NEWEST_FIRST if query.newest_first else sql.HISTORY_OLDEST_FIRST,
             {
                 "owner": owner.id,
-                "conversation": conversation_id,
-                "above": above,
-                "below": NO_UPPER_BOUND if below is None else below,
-                "limit": limit,
-                "max_bytes": max_bytes,
+                "conversation": query.conversation_id,
+                "above": query.above,
+                "below": below,
+                "limit": query.limit,
+                "max_bytes": query.max_bytes,
             },
         )
         if not found:
-            raise ConversationNotFound(conversation_id)
+            raise ConversationNotFound(query.conversation_id)
         last_sequence = found[0][0]
         messages = await _in_slices([row[1:] for row in found if row[1] is not None], rows.message)
         if not messages:
             return HistoryPage([], has_more=False, last_sequence=last_sequence)
         # Sequences have no gaps, so the page's last one says whether anything is left behind it.
         reached = messages[-1].sequence
-        end = above + 1 if newest_first else min(last_sequence, (below or NO_UPPER_BOUND) - 1)
+        end = query.above + 1 if query.newest_first else min(last_sequence, below - 1)
         return HistoryPage(messages, has_more=reached != end, last_sequence=last_sequence)
 
     async def conversations(
@@ -467,7 +456,7 @@ def _lease_keys(owner: Owner, lease: Lease) -> Parameters:
     }
 
 
-def _refuse(new: NewTurn, held: Row | None) -> None:
+def _refuse(new: NewTurn, held: rows.ClaimRow | None) -> None:
     """Raise why a turn could not be claimed, from its conversation's row as it was locked."""
     if held is None:
         if not new.is_new_conversation:
@@ -475,8 +464,8 @@ def _refuse(new: NewTurn, held: Row | None) -> None:
         if new.expected_sequence:
             raise SequenceMismatch(last_sequence=0)
         return
-    _, last_sequence, _, open_turn_id, lease_end_time, start_time, is_free = held
-    if new.expected_sequence is not None and new.expected_sequence != last_sequence:
-        raise SequenceMismatch(last_sequence)
-    if not is_free:
-        raise TurnInProgress(new.conversation_id, open_turn_id, start_time, lease_end_time)
+    if new.expected_sequence not in (None, held.last_sequence):
+        raise SequenceMismatch(held.last_sequence)
+    turn_id, lease_end_time = held.open_turn_id, held.lease_expires_at
+    if not held.is_free and turn_id is not None and lease_end_time is not None:
+        raise TurnInProgress(new.conversation_id, turn_id, held.update_time, lease_end_time)

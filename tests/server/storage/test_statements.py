@@ -11,6 +11,7 @@ import pytest
 from psycopg import ClientCursor, Connection
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.storage import rows
 from parley_server.storage.schema.row_security import OWNED_TABLES
 from parley_server.storage.statements import sql
 from support.agents import Gate, ScriptedAgent
@@ -216,6 +217,27 @@ def test_no_statement_asks_for_a_time_that_moves() -> None:
     assert [] == [n for n, s in STATEMENTS.items() if moving.search(s.text)]
 
 
+ROWS: dict[str, type[Any]] = {
+    "CLAIM": rows.ClaimRow,
+    "CLAIM_LIMITED": rows.ClaimRow,
+    "TURN_BY_ID": rows.TurnRow,
+    "TURN_BY_REQUEST": rows.TurnRow,
+    "TURNS_SINCE": rows.TurnRow,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_have_the_columns_of_their_statement(
+    twins: Connection[tuple[Any, ...]], name: str
+) -> None:
+    """Fails when a column is added, or moved, in one of the two only."""
+    columns = twins.execute(with_names(STATEMENTS[name]), parameters(name)).description
+    fields = ROWS[name]._fields
+
+    assert [column.name for column in columns or []] == list(fields[: len(columns or [])])
+    assert set(fields[len(columns or []) :]) <= {"wait"}
+
+
 # How much
 
 
@@ -318,14 +340,14 @@ def test_window_is_read_from_the_tail_of_the_key(
         limit=limit,
         lookback=limit * 10,
     )
-    rows, scans = read_from(plan, "message")
+    read, scans = read_from(plan, "message")
 
     assert limit == plan["Actual Rows"]
     assert [("Index Scan", "message_pkey", "Backward")] == [
         (n["Node Type"], n["Index Name"], n["Scan Direction"]) for n in scans
     ]
     assert [] == [n for n in nodes(plan) if "Sort" in n["Node Type"]]
-    assert rows <= limit + 3
+    assert read <= limit + 3
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50
 
 
@@ -345,12 +367,12 @@ def test_page_of_a_history_reads_no_more_than_the_page(
 ) -> None:
     bounds = {"above": 4000, "below": 9000, "limit": 50}
     plan = plan_of(long_url, name, is_generic=is_generic, conversation=long_conversation, **bounds)
-    rows, scans = read_from(plan, "message")
+    read, scans = read_from(plan, "message")
 
     assert 50 == plan["Actual Rows"]
     direction = "Forward" if name == "HISTORY_OLDEST_FIRST" else "Backward"
     assert [("message_pkey", direction)] == [(n["Index Name"], n["Scan Direction"]) for n in scans]
-    assert rows <= 53
+    assert read <= 53
 
 
 @pytest.mark.parametrize("name", ["CLAIM", "FINISH", "TURN_BY_REQUEST", "STANDING", "RENEW"])
@@ -382,9 +404,9 @@ def test_page_of_conversations_is_read_from_the_index(
         )
         connection.execute("ANALYZE conversation")
     plan = plan_of(long_url, name, is_generic=is_generic, owner=owner, limit=51)
-    rows, scans = read_from(plan, "conversation")
+    read, scans = read_from(plan, "conversation")
 
     assert 51 == plan["Actual Rows"]
     assert ["conversation_recent_idx"] == [n.get("Index Name") for n in scans]
     assert [] == [n for n in nodes(plan) if "Sort" in n["Node Type"]]
-    assert rows <= 52
+    assert read <= 52

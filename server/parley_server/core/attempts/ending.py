@@ -14,6 +14,7 @@ from parley_server.core.model import (
     Context,
     Failing,
     FailureReason,
+    HistoryQuery,
     Owner,
     Turn,
     TurnResult,
@@ -149,14 +150,9 @@ class Ending:
             for event in events:
                 transcript.add(event.event)
             index = events[-1].index
-        own = await self._store.history(
-            owner,
-            turn.conversation_id,
-            above=turn.user_sequence - 1,
-            below=turn.user_sequence + 1,
-            newest_first=False,
-            limit=1,
-        )
+        at = turn.user_sequence
+        query = HistoryQuery(turn.conversation_id, limit=1, above=at - 1, below=at + 1)
+        own = await self._store.history(owner, query)
         window = await self._windows.read(owner, lease, own.messages[0].content)
         answer = transcript.answer(is_cancelled=True)
         await self._store.finish(owner, lease, answer, window.context, has_events=True)

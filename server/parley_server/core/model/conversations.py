@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
+PAGE_BYTES = 1024 * 1024
+
 
 class Role(StrEnum):
     USER = "USER"
@@ -73,6 +75,22 @@ class Conversation(NamedTuple):
     last_sequence: int
     preview: str
     open_turn_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """Which messages of a conversation are asked for: those with above < sequence < below."""
+
+    conversation_id: UUID
+    limit: int
+    above: int = 0
+    below: int | None = None
+    """None: up to the newest."""
+    newest_first: bool = False
+    max_bytes: int = PAGE_BYTES
+    """What a page may hold, unless its first message alone is larger."""
+    min_sequence: int = 0
+    """How far the conversation must have come for the caller, who has seen that much of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from parley_server.core.model import (
 )
 from parley_server.core.ports import Store
 from parley_server.core.sharing import Shared
-from parley_server.core.tasks import either
+from parley_server.core.tasks import wait_any
 
 EVENT_LOOK_S = 0.2
 """How often events of another worker are looked for where no signals reach this one."""
@@ -244,7 +244,7 @@ class Following:
             if left_s <= 0:
                 raise StoreUnavailable
             if source is None:
-                await either(work, changed, timeout_s=left_s)
+                await wait_any(work, changed, timeout_s=left_s)
                 continue
             if not is_started:
                 is_started = True
@@ -261,4 +261,4 @@ class Following:
                     yield Piece(source.attempt, stored.index, stored.event)
                 if not page.has_more and self._source is source:
                     look_s = min(left_s, self._events.next_look_s(source))
-                    await either(work, changed, bell, timeout_s=look_s)
+                    await wait_any(work, changed, bell, timeout_s=look_s)

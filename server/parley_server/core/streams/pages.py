@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from operator import attrgetter
 from uuid import UUID
 
-from parley_server.core.model import ConversationState, HistoryPage, Message, Owner, Turn
+from parley_server.core.model import (
+    ConversationState,
+    HistoryPage,
+    HistoryQuery,
+    Message,
+    Owner,
+    Turn,
+)
 from parley_server.core.ports import Store
 from parley_server.core.sharing import Shared
 
@@ -88,15 +95,10 @@ class Pages:
         turns = await self._store.turns_since(
             owner, conversation_id, turns_from, limit=PAGE_TURNS + 1
         )
-        history = await self._store.history(
-            owner,
-            conversation_id,
-            above=above,
-            below=None,
-            newest_first=False,
-            limit=PAGE_MESSAGES,
-            max_bytes=PAGE_BYTES,
+        query = HistoryQuery(
+            conversation_id, limit=PAGE_MESSAGES, above=above, max_bytes=PAGE_BYTES
         )
+        history = await self._store.history(owner, query)
         return Page(turns[:PAGE_TURNS], history, has_more_turns=len(turns) > PAGE_TURNS)
 
     @contextmanager

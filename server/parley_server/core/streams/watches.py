@@ -21,7 +21,7 @@ from parley_server.core.ports import Store
 from parley_server.core.streams.cursor import Cursor
 from parley_server.core.streams.following import AttemptRef, Events
 from parley_server.core.streams.pages import Pages
-from parley_server.core.tasks import either
+from parley_server.core.tasks import wait_any
 
 WATCH_S = 240.0
 """How long a watch lasts, give or take a tenth, so that they do not all come back at once."""
@@ -93,7 +93,7 @@ class Watches:
             if not cursor.is_behind:
                 return
             if barren > 1:  # a turn that has just begun explains one such page, not two
-                await either(self._draining, timeout_s=BARREN_S)
+                await wait_any(self._draining, timeout_s=BARREN_S)
 
     async def _live(
         self, watch: "_Watch", source: AttemptRef | None, changed: Bell, look_at: float
@@ -119,7 +119,7 @@ class Watches:
                     watch.progress_at = loop.time() + PROGRESS_S
                     yield Progress(watch.cursor.sequence)
                 wake_at = min(look_at, watch.progress_at, watch.ends_at)
-                await either(*bells, timeout_s=max(0, wake_at - loop.time()))
+                await wait_any(*bells, timeout_s=max(0, wake_at - loop.time()))
 
     def _check_over(self, watch: "_Watch") -> None:
         """Raise WorkerDrained or WatchExpired once a watch is to end."""

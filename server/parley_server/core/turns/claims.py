@@ -20,7 +20,7 @@ from parley_server.core.errors import (
 from parley_server.core.model import Lease, NewTurn, OnBusy, Owner, Turn, TurnRequest, TurnState
 from parley_server.core.patience import waiting_until
 from parley_server.core.ports import Ids, Store
-from parley_server.core.tasks import either
+from parley_server.core.tasks import wait_any
 from parley_server.core.turns.queues import Queues
 
 CLAIM_LOOKUP_S = 10.0
@@ -223,7 +223,7 @@ class Claims:
     ) -> None:
         """Wait for the bell, something else, the next look, or the end of the call."""
         look_s = min(self._bells.next_look_s(), max(0, call.time_left_s))
-        await either(bell, call.gone, self._draining, *others, timeout_s=look_s)
+        await wait_any(bell, call.gone, self._draining, *others, timeout_s=look_s)
         if call.gone.done():
             raise CallerLost
         self.check_draining()

@@ -43,7 +43,7 @@ from parley_server.core.patience import wait_until
 from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
 from parley_server.core.reading import find_turn
 from parley_server.core.streams.following import Events, Following
-from parley_server.core.tasks import Tasks, either, finished
+from parley_server.core.tasks import Tasks, wait_any, wait_done
 from parley_server.core.turns.claims import Claims
 from parley_server.core.turns.rules import CancelStep, Step, next_cancel_step, next_step
 from parley_server.core.turns.suspects import Suspects
@@ -106,7 +106,7 @@ class Turns:
         call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
         work = self._tasks.start(self._answer(owner, ask, call, None))
         try:
-            await finished(work, self._loop, call.ends_at + OVERTIME_S)
+            await wait_done(work, self._loop, call.ends_at + OVERTIME_S)
             if not work.done():
                 raise StoreUnavailable
             return work.result()
@@ -144,7 +144,7 @@ class Turns:
         Guarantees: a turn that ended stays as it is; against a finish, the first commit wins.
         """
         work = self._tasks.start(self._cancelled(owner, name))
-        await finished(work, self._loop, self._loop.time() + self._settings.chat_timeout_s)
+        await wait_done(work, self._loop, self._loop.time() + self._settings.chat_timeout_s)
         if not work.done():
             raise StoreUnavailable
         return work.result()
@@ -232,7 +232,7 @@ class Turns:
                 if loop.time() >= deadline:
                     return current
                 look_s = min(self._bells.next_look_s(), deadline - loop.time())
-                await either(bell, timeout_s=look_s)
+                await wait_any(bell, timeout_s=look_s)
 
 
 def _log_defect(error: BaseException) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from parley_server.core.tasks import either
+from parley_server.core.tasks import wait_any
 
 
 class Queues:
@@ -29,7 +29,7 @@ class Queues:
         queue.append(place)
         try:
             if queue[0] is not place:
-                await either(place, gone)
+                await wait_any(place, gone)
             yield queue[0] is place
         finally:
             was_first = queue[0] is place

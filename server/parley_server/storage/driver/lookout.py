@@ -27,10 +27,12 @@ has left may be lost."""
 KEEP_READING_S = 1.0
 """The same for one that cannot write: the next may."""
 
-_LOOK = Statement(
-    "SELECT version, oldest_worker, current_setting('transaction_read_only') = 'off'"
-    " FROM parley_schema"
-)
+_LOOK = Statement(f"""
+    SELECT coalesce((SELECT version FROM parley_schema), 0),
+        coalesce((SELECT oldest_worker FROM parley_schema), 0),
+        current_setting('transaction_read_only') = 'off', policies.*
+    FROM ({row_security.LOOK.text}) AS policies
+""")  # noqa: S608 - made of constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,11 @@ class Lookout:
         """
         try:
             connection = await self._current()
-            found = await connection.run(_LOOK, {})
-            (policies,) = await connection.run(row_security.LOOK, {})
+            ((version, oldest_worker, is_writable, *policies),) = await connection.run(_LOOK, {})
         except (psycopg.Error, UnsafeDatabase, TimeoutError):
             await self._give_up()
             raise StoreUnavailable from None
-        version, oldest_worker, is_writable = found[0] if found else (0, 0, connection.is_writable)
-        return Sight(version, oldest_worker, is_writable, policies)
+        return Sight(version, oldest_worker, is_writable, tuple(policies))
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None

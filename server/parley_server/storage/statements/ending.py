@@ -34,7 +34,7 @@ from parley_server.storage.statements.parts import (
     compiled,
     events_gone,
     held_conversation,
-    word,
+    literal,
 )
 
 
@@ -109,7 +109,7 @@ def _finish(*, has_events: bool) -> Executable:
                 CONVERSATION,
                 ended.c.response_sequence,
                 ended.c.id,
-                word(Role.ASSISTANT),
+                literal(Role.ASSISTANT),
                 CONTENT,
                 bindparam("tool_calls", type_=Text),
                 bindparam("usage", type_=Text),
@@ -135,7 +135,7 @@ def _fail() -> Executable:
     ended = _ended(
         held,
         turn.c.cancel_requested_time.is_(None),
-        state=word(TurnState.FAILED),
+        state=literal(TurnState.FAILED),
         error_reason=bindparam("reason", type_=Text),
         error_text=bindparam("text", type_=Text),
     )
@@ -152,7 +152,7 @@ def _request_cancel() -> Executable:
         update(turn)
         .values(cancel_requested_time=func.now())
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
-        .where(turn.c.state == word(TurnState.RUNNING))
+        .where(turn.c.state == literal(TurnState.RUNNING))
         .returning(turn.c.id)
     )
 

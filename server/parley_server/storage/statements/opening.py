@@ -50,8 +50,8 @@ from parley_server.storage.statements.parts import (
     events_gone,
     held_conversation,
     is_free,
+    literal,
     spent_attempts,
-    word,
 )
 
 
@@ -60,8 +60,8 @@ def _overrun(held: CTE, won: CTE) -> CTE:
     return (
         update(turn)
         .values(
-            state=word(TurnState.FAILED),
-            error_reason=word(FailureReason.TURN_ABANDONED),
+            state=literal(TurnState.FAILED),
+            error_reason=literal(FailureReason.TURN_ABANDONED),
             error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
             end_time=held.c.lease_expires_at,
         )
@@ -83,7 +83,7 @@ def _user_message(sequence: Any, won: CTE) -> CTE:
                 CONVERSATION,
                 sequence,
                 won.c.id,
-                word(Role.USER),
+                literal(Role.USER),
                 CONTENT,
             ),
         )
@@ -110,7 +110,7 @@ def _new_turn(sequence: Any) -> Select[Any]:
         REQUEST,
         FINGERPRINT,
         AGENT,
-        word(TurnState.RUNNING),
+        literal(TurnState.RUNNING),
         literal_column("1", Integer),
         sequence,
     )
@@ -132,10 +132,7 @@ _NEW_TURN_COLUMNS = [
 def _claim(*, is_limited: bool) -> Executable:
     """Open a turn on an existing conversation, or say why not.
 
-    One row: the new turn's sequence, or null; then, of the conversation as it was locked,
-    last_sequence, fence, open_turn_id, lease_expires_at, update_time, is_free; limited, how long
-    the owner has to wait, or null.
-    No row: no such conversation.
+    One row, `rows.ClaimRow`, or none: no such conversation.
     """
     held = held_conversation()
     others = recent_turns() if is_limited else None
@@ -177,8 +174,8 @@ def _claim(*, is_limited: bool) -> Executable:
             held.c.open_turn_id,
             held.c.lease_expires_at,
             held.c.update_time,
-            is_free(held),
-            *([] if others is None else [wait(others)]),
+            is_free(held).label("is_free"),
+            *([] if others is None else [wait(others).label("wait")]),
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(_overrun(held, opened), _user_message(opened.c.user_sequence, opened), taken)
@@ -266,13 +263,13 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     """
     held = held_conversation()
     changes: dict[str, Any] = {
-        "state": word(TurnState.RUNNING),
+        "state": literal(TurnState.RUNNING),
         "error_reason": null(),
         "error_text": null(),
         "end_time": null(),
     }
-    is_abandoned = turn.c.state == word(TurnState.RUNNING)
-    is_failed = turn.c.state == word(TurnState.FAILED)
+    is_abandoned = turn.c.state == literal(TurnState.RUNNING)
+    is_failed = turn.c.state == literal(TurnState.FAILED)
     is_to_stop = turn.c.cancel_requested_time.is_not(None)
     if is_new_attempt:
         changes |= {

@@ -90,7 +90,8 @@ ONE_SMALL = literal_column("1", Integer)
 ZERO_SMALL = literal_column("0", Integer)
 
 
-def word(of: StrEnum) -> ColumnElement[str]:
+def literal(of: StrEnum) -> ColumnElement[str]:
+    """Return a value of an enum as a constant in the statement."""
     return literal_column(f"'{of.value}'::text", Text)
 
 
@@ -99,7 +100,7 @@ def spent_attempts() -> ColumnElement[int]:
 
     Of an abandoned turn no reason is stored yet, and its attempt counts. `rows.turn` says the same.
     """
-    is_uncounted = turn.c.error_reason.in_([word(reason) for reason in UNCOUNTED])
+    is_uncounted = turn.c.error_reason.in_([literal(reason) for reason in UNCOUNTED])
     return turn.c.spent_attempts + case((is_uncounted, ZERO_SMALL), else_=ONE_SMALL)
 
 

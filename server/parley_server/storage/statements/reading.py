@@ -35,7 +35,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     byte_size,
     compiled,
-    word,
+    literal,
 )
 
 TURN_COLUMNS = (
@@ -55,17 +55,14 @@ TURN_COLUMNS = (
     turn.c.context_first_sequence,
     turn.c.context_message_count,
     turn.c.context_omitted_count,
-    turn.c.cancel_requested_time.is_not(None),
+    turn.c.cancel_requested_time.is_not(None).label("is_cancel_requested"),
     turn.c.spent_attempts,
     turn.c.abandoned_attempts,
 )
 
 
 def _turn(*where: Any, with_text: bool = True) -> Select[Any]:
-    """Read a turn together with its conversation and its answer.
-
-    TURN_COLUMNS; then the conversation's last_sequence, fence, lease_expires_at; whether this turn
-    holds a valid lease; then the answer's content, tool_calls, usage, model, finish_reason.
+    """Read a turn together with its conversation and its answer: `rows.TurnRow`.
 
     Args:
         with_text: False: content is empty, and tool_calls are null.
@@ -79,9 +76,11 @@ def _turn(*where: Any, with_text: bool = True) -> Select[Any]:
             and_(
                 conversation.c.open_turn_id == turn.c.id,
                 conversation.c.lease_expires_at > func.now(),
-            ).is_(true()),
-            message.c.content if with_text else literal_column("''", Text),
-            message.c.tool_calls if with_text else null(),
+            )
+            .is_(true())
+            .label("is_leased"),
+            message.c.content if with_text else literal_column("''", Text).label("content"),
+            message.c.tool_calls if with_text else null().label("tool_calls"),
             message.c.usage,
             message.c.model,
             message.c.finish_reason,
@@ -108,7 +107,7 @@ def _standing() -> Executable:
     )
     return select(
         conversation.c.last_sequence,
-        case((is_held, conversation.c.open_turn_id)),
+        case((is_held, conversation.c.open_turn_id)).label("open_turn_id"),
         conversation.c.update_time,
         conversation.c.lease_expires_at,
     ).where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
@@ -141,7 +140,9 @@ def _window() -> Executable:
         .limit(bindparam("lookback", type_=Integer))
         .subquery("tail")
     )
-    is_answered = or_(tail.c.role != word(Role.USER), tail.c.next_role == word(Role.ASSISTANT))
+    is_answered = or_(
+        tail.c.role != literal(Role.USER), tail.c.next_role == literal(Role.ASSISTANT)
+    )
     size = case((is_answered, byte_size(tail.c)), else_=ZERO)
     state_size = func.coalesce(func.octet_length(tail.c.opaque_state), ZERO)
 

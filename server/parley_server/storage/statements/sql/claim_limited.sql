@@ -132,12 +132,12 @@ SELECT
   held.open_turn_id,
   held.lease_expires_at,
   held.update_time,
-  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP,
+  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP AS is_free,
   (
     SELECT
       crowd.until - CURRENT_TIMESTAMP
     FROM crowd
-  )
+  ) AS wait
 FROM held
 LEFT OUTER JOIN opened
   ON TRUE

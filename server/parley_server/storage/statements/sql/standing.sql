@@ -12,7 +12,7 @@ SELECT
       AND conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END,
+  END AS open_turn_id,
   conversation.update_time,
   conversation.lease_expires_at
 FROM conversation

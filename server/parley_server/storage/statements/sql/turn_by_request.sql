@@ -21,7 +21,7 @@ SELECT
   turn.context_first_sequence,
   turn.context_message_count,
   turn.context_omitted_count,
-  turn.cancel_requested_time IS NOT NULL,
+  turn.cancel_requested_time IS NOT NULL AS is_cancel_requested,
   turn.spent_attempts,
   turn.abandoned_attempts,
   conversation.last_sequence,
@@ -30,7 +30,7 @@ SELECT
   (
     conversation.open_turn_id = turn.id
     AND conversation.lease_expires_at > CURRENT_TIMESTAMP
-  ) IS TRUE,
+  ) IS TRUE AS is_leased,
   message.content,
   message.tool_calls,
   message.usage,

@@ -23,7 +23,7 @@ SELECT
   turn.context_first_sequence,
   turn.context_message_count,
   turn.context_omitted_count,
-  turn.cancel_requested_time IS NOT NULL,
+  turn.cancel_requested_time IS NOT NULL AS is_cancel_requested,
   turn.spent_attempts,
   turn.abandoned_attempts,
   conversation.last_sequence,
@@ -32,9 +32,9 @@ SELECT
   (
     conversation.open_turn_id = turn.id
     AND conversation.lease_expires_at > CURRENT_TIMESTAMP
-  ) IS TRUE,
-  '',
-  NULL,
+  ) IS TRUE AS is_leased,
+  '' AS content,
+  NULL AS tool_calls,
   message.usage,
   message.model,
   message.finish_reason
