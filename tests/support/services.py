@@ -18,6 +18,7 @@ from parley_server.config import Settings
 from parley_server.core.ports import Agent
 from parley_server.process.worker import Worker
 from support.agents import ScriptedAgent
+from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
 ISSUER = AUDIENCE = "parley-test"
@@ -81,7 +82,7 @@ class Service:
         timeout: float = 20,
         after: pb.StreamChatResponse | None = None,
         **fields: Any,
-    ) -> grpc.aio.UnaryStreamCall[pb.StreamChatRequest, pb.StreamChatResponse]:
+    ) -> Stream:
         """Start a stream, behind the last event seen."""
         request = pb.StreamChatRequest(chat=pb.ChatRequest(message=message, **fields))
         if after is not None:
@@ -91,7 +92,7 @@ class Service:
 
     def watch(
         self, conversation_id: str, *, user: str = "ada", timeout: float = 20, **fields: Any
-    ) -> grpc.aio.UnaryStreamCall[pb.WatchConversationRequest, pb.WatchConversationResponse]:
+    ) -> Stream:
         request = pb.WatchConversationRequest(conversation_id=conversation_id, **fields)
         return self.stub.WatchConversation(request, timeout=timeout, metadata=metadata(user))
 
@@ -168,10 +169,14 @@ async def service(start_service: StartService) -> Service:
     return await start_service()
 
 
+def trailing_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """Return an error's trailing metadata."""
+    return dict(error.trailing_metadata() or ())  # type: ignore[arg-type]  # pairs, which its stubs hide
+
+
 def details_of(error: grpc.aio.AioRpcError) -> list[Any]:
     """Return the google.rpc details of an error."""
-    trailing: dict[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]  # pairs
-    found = trailing.get("grpc-status-details-bin")
+    found = trailing_of(error).get("grpc-status-details-bin")
     status = status_pb2.Status.FromString(found) if found else status_pb2.Status()
     assert status.code == error.code().value[0]
     assert status.message == error.details()

@@ -7,6 +7,7 @@ import grpc
 from parley.v1 import conversation_service_pb2 as pb
 
 Stream = Any
+"""A call; its `read` returns the next event, or EOF, which the stubs call an object."""
 
 
 async def next_of(stream: Stream, kind: str) -> pb.StreamChatResponse:
