@@ -37,6 +37,7 @@ from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Owner, Text
 from parley_server.core.turns.machine import Turns
 from parley_server.process.worker import Worker
+from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
 from support.services import (
@@ -1060,3 +1061,4 @@ def test_service_behaves_as_its_model(
         )
     finally:
         world.close()
+    assert () == integrity.examine(as_superuser(database_url)).problems

@@ -17,7 +17,9 @@ from parley_server.auth.tokens import mint
 from parley_server.config import Settings
 from parley_server.core.ports import Agent
 from parley_server.process.worker import Worker
+from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
+from support.databases import as_superuser
 from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
@@ -147,8 +149,14 @@ def usual(
 
 
 @pytest.fixture
-async def start_service(usual: dict[str, Any]) -> AsyncIterator[StartService]:
-    """Start workers of this test's database: `await start_service(agent, lease_s=1)`."""
+async def start_service(
+    usual: dict[str, Any], database_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[StartService]:
+    """Start workers of this test's database: `await start_service(agent, lease_s=1)`.
+
+    Whatever the test did to them, what they have stored is whole at its end; tests that write rows
+    by hand are marked `writes_rows`.
+    """
     async with AsyncExitStack() as started:
 
         async def start(agent: Agent | None = None, **changes: Any) -> Service:
@@ -161,6 +169,8 @@ async def start_service(usual: dict[str, Any]) -> AsyncIterator[StartService]:
             return Service(worker, port, channel)
 
         yield start
+    if request.node.get_closest_marker("writes_rows") is None:
+        assert () == integrity.examine(as_superuser(database_url)).problems
 
 
 @pytest.fixture

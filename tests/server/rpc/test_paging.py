@@ -16,6 +16,8 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from support.services import Service, an_id, info_of, refused
 
+pytestmark = pytest.mark.writes_rows
+
 MANY = 2500
 MIB = 1024 * 1024
 OLDEST_FIRST, NEWEST_FIRST = pb.ORDER_OLDEST_FIRST, pb.ORDER_NEWEST_FIRST

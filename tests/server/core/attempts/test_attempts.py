@@ -319,6 +319,7 @@ async def test_long_turn_keeps_its_lease(start_service: StartService) -> None:
     assert "HELLO" == (await call).response
 
 
+@pytest.mark.writes_rows
 async def test_conversation_deleted_under_a_turn_ends_it(
     start_service: StartService, database_url: str
 ) -> None:
