@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 from collections import Counter
 
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from parley_client.cli import live
 from parley_client.cli.live import LiveMarkdown
 from parley_client.cli.markdown import MarkdownRenderer, whole_blocks
 from parley_client.cli.text import harmless
@@ -83,7 +83,7 @@ def shown(console: Console, text: str) -> str:
 @pytest.fixture(autouse=True)
 def no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing by the clock is what the tests on a terminal are for."""
-    monkeypatch.setattr(live.Timer, "start", lambda timer: None)
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: None)
 
 
 @pytest.mark.parametrize("columns", [8, 20, 80, 200])
