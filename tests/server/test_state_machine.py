@@ -270,12 +270,12 @@ class Model:
             return Follows()
         if call.is_following and turn.reason in AGENT_ERRORS and not turn.is_exhausted:
             return Refused(AGENT_ERRORS[turn.reason], turn.reason)
-        named = (("turn_id", turn.id),)
+        ended: tuple[tuple[str, str], ...] = (("turn_id", turn.id),)
         if not turn.is_newest:
-            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", named)
+            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", ended)
         if turn.is_exhausted:
-            named = (*named, ("attempts", str(turn.spent_attempts)))
-            return Refused("FAILED_PRECONDITION", "ATTEMPTS_EXHAUSTED", named)
+            ended = (*ended, ("attempts", str(turn.spent_attempts)))
+            return Refused("FAILED_PRECONDITION", "ATTEMPTS_EXHAUSTED", ended)
         return Starts(turn)
 
     def started(self, outcome: Starts, call: Call, run: Run) -> None:
@@ -426,8 +426,8 @@ class How:
 
     worker: int
     has_request_id: bool
-    on_busy: pb.OnBusy
-    on_disconnect: pb.OnDisconnect
+    on_busy: "pb.OnBusy.ValueType"
+    on_disconnect: "pb.OnDisconnect.ValueType"
 
 
 hows = st.builds(
@@ -584,6 +584,7 @@ class Machine(RuleBasedStateMachine):
         run = next((r for r in self.model.runs if call in r.callers), None)
 
         async def lose() -> None:
+            assert call.task is not None
             call.task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call.task
@@ -824,6 +825,7 @@ class Machine(RuleBasedStateMachine):
 
     async def _ends(self, call: Call, allowed: list[Outcome]) -> pb.ChatResponse | None:
         """The call has ended, or is about to, in one of these ways."""
+        assert call.task is not None
         await soon(asyncio.wait([call.task]))
         error = call.task.exception()
         if error is None:

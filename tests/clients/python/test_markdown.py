@@ -10,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from parley_client.cli import live
 from parley_client.cli.live import LiveMarkdown
 from parley_client.cli.markdown import MarkdownRenderer, whole_blocks
 from parley_client.cli.text import harmless
@@ -87,7 +86,7 @@ timers: list[threading.Timer] = []
 def timers_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing by the clock is what the tests on a terminal are for."""
     timers.clear()
-    monkeypatch.setattr(live.Timer, "start", lambda timer: timers.append(timer))
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: timers.append(timer))
 
 
 @pytest.mark.parametrize("columns", [8, 20, 80, 200])

@@ -222,7 +222,8 @@ def test_whatever_was_said_comes_back_whole_and_once(
     said: list[list[Any]], cut_text: int, cut_calls: int
 ) -> None:
     """Also of a run that was cut short: what its message lacks, its state may know."""
-    responses, calls = [], []
+    responses: list[Any] = []
+    calls: list[Any] = []
     for step, of in enumerate(said, start=1):
         made: list[Any] = []
         for part in of:

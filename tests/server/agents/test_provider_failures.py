@@ -129,7 +129,10 @@ def used(**counts: object) -> str:
             (None, used(completion_tokens=wrong))
             for wrong in (1.5, -1, 10**20, "4", None, True, [4])
         ),
-        *((None, used(prompt_tokens=wrong)) for wrong in (1.5, -1, 10**20, "4", None, {})),
+        *(
+            (None, used(prompt_tokens=wrong))
+            for wrong in (1.5, -1, 10**20, "4", None, dict[str, int]())
+        ),
         (None, used().replace("4}", "4" * 5000 + "}")),
         (None, ""),
         (None, chunk({}, None, usage="much")),

@@ -34,7 +34,13 @@ def delta(text: object, kind: str = "output_text", **fields: Any) -> str:
 
 def ended(kind: str = "completed", **response: Any) -> str:
     kind = f"response.{kind}"
-    whole = {"id": "r", "model": "x", "status": "completed", "output": [], "usage": None}
+    whole: dict[str, Any] = {
+        "id": "r",
+        "model": "x",
+        "status": "completed",
+        "output": [],
+        "usage": None,
+    }
     return event({"type": kind, "response": {**whole, **response}}, kind)
 
 

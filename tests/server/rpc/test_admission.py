@@ -11,7 +11,7 @@ from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.bells import Bells
 from support.agents import Gate, ScriptedAgent
-from support.services import StartService, an_id, details_of, metadata, refused
+from support.services import StartService, an_id, details_of, metadata, refused, trailing_of
 
 OVERLOADED = ("RESOURCE_EXHAUSTED", "OVERLOADED")
 
@@ -30,7 +30,7 @@ async def test_chats_beyond_the_limit_are_refused_and_told_when_to_come_back(
         await service.chat()
     delays = [d for d in details_of(caught.value) if isinstance(d, error_details_pb2.RetryInfo)]
     assert 500 == delays[0].retry_delay.ToMilliseconds()
-    assert "500" == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
+    assert "500" == trailing_of(caught.value)["grpc-retry-pushback-ms"]
     assert OVERLOADED == await refused(anext(aiter(service.stream())))
 
     gate.opened.set()

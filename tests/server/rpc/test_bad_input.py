@@ -49,12 +49,12 @@ async def call(
     options = {"metadata": metadata("ada"), "timeout": 10} | options
     try:
         if method in STREAMED:
-            stream = service.channel.unary_stream(SERVICE + method)(data, **options)
+            stream = service.channel.unary_stream(SERVICE + method, None, None)(data, **options)
             async for answer in stream:
                 stream.cancel()
                 return answer
             return b""
-        return await service.channel.unary_unary(SERVICE + method)(data, **options)
+        return await service.channel.unary_unary(SERVICE + method, None, None)(data, **options)
     except grpc.aio.AioRpcError as error:
         return error
 
@@ -79,7 +79,7 @@ def stored_rows(database_url: str) -> int:
     with psycopg.connect(database_url, autocommit=True) as connection:
         counts = "SELECT count(*) FROM "
         tables = ("conversation", "turn", "message", "turn_event")
-        return sum(connection.execute(counts + table).fetchone()[0] for table in tables)
+        return sum(row[0] for table in tables for row in connection.execute(counts + table))
 
 
 @pytest.fixture
@@ -608,7 +608,7 @@ async def test_unknown_method_is_unimplemented(service: Service) -> None:
     for path in paths:
         for options in ({"metadata": metadata("ada")}, {}):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await service.channel.unary_unary(path)(b"", timeout=10, **options)
+                await service.channel.unary_unary(path, None, None)(b"", timeout=10, **options)
             assert grpc.StatusCode.UNIMPLEMENTED == caught.value.code(), path
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import grpc
 import pytest
@@ -31,7 +32,7 @@ async def test_calls_that_wait_to_be_picked_up_when_a_port_closes_are_refused_in
     calls = [asyncio.ensure_future(service.chat()) for _ in range(90)]
     await asyncio.sleep(0)  # they are sent
     await service.worker.server.drain(5)
-    errors = [end for end in await gathered(*calls) if isinstance(end, BaseException)]
+    errors: list[Any] = [end for end in await gathered(*calls) if isinstance(end, BaseException)]
     assert errors
     assert {(grpc.StatusCode.UNAVAILABLE, "WORKER_DRAINED")} == {
         (error.code(), info_of(error).reason) for error in errors

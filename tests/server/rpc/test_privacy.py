@@ -43,7 +43,7 @@ def shape_of(error: grpc.aio.AioRpcError, request: Message) -> str:
             error.code(),
             error.details(),
             [(type(d).__name__, str(d)) for d in details_of(error)],
-            [key for key, _ in error.trailing_metadata() or ()],
+            [key for key, _ in error.trailing_metadata() or ()],  # type: ignore[has-type, misc]  # pairs
         )
     )
     asked = request.chat if isinstance(request, pb.StreamChatRequest) else request

@@ -13,7 +13,7 @@ from support.services import Service, StartService, an_id
 
 NEVER, AT_ONCE, AFTER_THE_LOOK = "never", "at once", "after the look"
 
-CLAIMS = {
+CLAIMS: dict[str, dict[str, Any]] = {
     "new": {},
     "new, request id": {"request_id": "r"},
     "own id": {"conversation_id": "CHOSEN", "allow_missing": True},

@@ -178,7 +178,7 @@ class Turns:
             self.left_behind[owner.id] += 1
             work.add_done_callback(lambda _: subtract(self.left_behind, owner.id))
 
-    async def _answer(
+    async def _answer(  # noqa: C901 - a branch for each step that the rules name
         self, owner: Owner, ask: TurnRequest, call: Call, following: Following | None
     ) -> TurnResult:
         wait_until(call.ends_at)

@@ -47,7 +47,7 @@ async def test_defect_in_a_run_fails_the_turn_at_once(
     turn = await service.turn(request_id="r")
     assert (cpb.TURN_STATE_FAILED, "INTERNAL") == (turn.state, reason_of(turn))
     assert turn.error_text
-    broke = [record for record in caplog.records if record.message == "run broke"]
+    broke: list[Any] = [record for record in caplog.records if record.message == "run broke"]
     assert [("KeyError", turn.turn_id)] == [(r.error, r.turn_id) for r in broke]
     assert __file__ in broke[0].place
     assert HIDDEN not in caplog.text

@@ -257,7 +257,8 @@ def test_failure_and_cancel_at_the_same_moment_are_told_apart_on_the_locked_row(
     twins.commit()
     with psycopg.connect(database_url, cursor_factory=psycopg.ClientCursor) as canceller:
         canceller.execute(with_names(sql.REQUEST_CANCEL), parameters("REQUEST_CANCEL"))
-        failing = threading.Thread(target=run, args=(twins, found := []))
+        found: list[Any] = []
+        failing = threading.Thread(target=run, args=(twins, found))
         failing.start()
         wait_for_a_lock(database_url)
         canceller.commit()
@@ -298,7 +299,7 @@ def blind(service: Service) -> None:
 
     keeping = service.worker.turns.attempts.keeping
     keeping.close()
-    keeping.heard = lambda _: None  # type: ignore[method-assign]
+    keeping.heard = lambda topic: None  # type: ignore[method-assign]
     keeping.missed = lambda: None  # type: ignore[method-assign]
 
 

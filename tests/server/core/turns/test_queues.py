@@ -1,6 +1,7 @@
 """Who is first in a conversation's queue, and that nobody's leaving stops it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import pytest
@@ -87,8 +88,11 @@ async def test_conversations_do_not_wait_for_each_other(line: Line) -> None:
     assert [0, 1] == line.first
 
 
+Go = Callable[[Line, int], Awaitable[None]]
+
+
 @pytest.mark.parametrize("goes", [Line.lose, Line.cancel])
-async def test_call_that_goes_from_the_middle_leaves_no_gap(line: Line, goes) -> None:
+async def test_call_that_goes_from_the_middle_leaves_no_gap(line: Line, goes: Go) -> None:
     """Fails when it keeps its place: the calls behind it would wait for it for ever."""
     for number in range(3):
         await line.join(number)
