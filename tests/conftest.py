@@ -7,9 +7,9 @@ pytest_plugins = [
     "support.published_keys",
     "support.services",
     "support.roles",
-    "support.twins",
+    "support.two_owners",
     "support.postgres_wire",
-    "support.victims",
+    "support.attacked_workers",
     "support.configs",
 ]
 

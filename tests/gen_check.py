@@ -46,8 +46,8 @@ def main() -> int:
             for path in (p.relative_to(fresh) for p in fresh.rglob("*_pb2.py*"))
             if path not in committed
         ]
-    for path in [*stale, *missing]:
-        print(f"protos/{path} is not what the protos say: run `make gen`", file=sys.stderr)
+    for name in [*map(str, stale), *map(str, missing)]:
+        print(f"protos/{name} is not what the protos say: run `make gen`", file=sys.stderr)
     return 1 if stale or missing else 0
 
 

@@ -32,7 +32,7 @@ _TIDY = (
 class Dialect(Postgres):
     """Postgres', in which to_hex() is a function of its own: sqlglot takes it for HEX()."""
 
-    class Parser(Postgres.Parser):
+    class Parser(Postgres.Parser):  # type: ignore[misc, valid-type]  # sqlglot's way to a dialect
         FUNCTIONS = {  # noqa: RUF012 - it is never changed
             name: made for name, made in Postgres.Parser.FUNCTIONS.items() if name != "TO_HEX"
         }
@@ -52,7 +52,10 @@ def main() -> int:
 def rendered(purpose: str, statement: Compiled) -> str:
     """Return a statement as it is read and sent."""
     text = _CONSTANT.sub(r"\1", statement.text)
-    pretty = Dialect().parse(text)[0].sql(dialect=Dialect, pretty=True)
+    tree = Dialect().parse(text)[0]
+    if tree is None:
+        raise ValueError(f"no statement: {text}")
+    pretty = tree.sql(dialect=Dialect, pretty=True)
     for pattern, instead in _TIDY:
         pretty = pattern.sub(instead, pretty)
     parameters = "\n".join(f"-- :{name} {type_}" for name, type_ in statement.types.items())

@@ -64,7 +64,7 @@ async def failing_servers(address: str) -> AsyncIterator[Mapping[str, str]]:
 
 
 @asynccontextmanager
-async def _serving(handler: grpc.GenericRpcHandler) -> AsyncIterator[int]:
+async def _serving(handler: "grpc.GenericRpcHandler[Any, Any]") -> AsyncIterator[int]:
     server = grpc.aio.server(handlers=[handler], options=[("grpc.so_reuseport", 0)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -74,7 +74,7 @@ async def _serving(handler: grpc.GenericRpcHandler) -> AsyncIterator[int]:
         await server.stop(0)
 
 
-class PassingServer(grpc.GenericRpcHandler):
+class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs only
     """Passes calls on, as bytes."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -88,7 +88,7 @@ class PassingServer(grpc.GenericRpcHandler):
         async def unary(request: bytes, context: Any) -> bytes:
             tries = self._counted(method, request)
             await self.begin(tries, context)
-            call = self._channel.unary_unary(path)(request, **_as_it_came(context))
+            call = self._channel.unary_unary(path, None, None)(request, **_as_it_came(context))
             answer: bytes = await _passed_on(call, context)
             self.answered(tries)
             return answer
@@ -96,9 +96,9 @@ class PassingServer(grpc.GenericRpcHandler):
         async def stream(request: bytes, context: Any) -> None:
             tries = self._counted(method, request)
             await self.begin(tries, context)
-            call = self._channel.unary_stream(path)(request, **_as_it_came(context))
+            call = self._channel.unary_stream(path, None, None)(request, **_as_it_came(context))
             try:
-                while (event := await _passed_on(call.read(), context)) is not grpc.aio.EOF:
+                while (event := await _passed_on(call.read(), context)) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
                     self.comes(tries, method, event)
                     await context.write(event)
             finally:

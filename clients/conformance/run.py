@@ -1,5 +1,6 @@
-"""Plays the scenarios through every client: `make conformance`, or
+"""Plays the scenarios through every client.
 
+    make conformance
     .venv/bin/python clients/conformance/run.py [--languages go,java] [--scenarios replay,scopes]
 
 Prints a table, scenario by language. Ends with 0 if all that could be run has passed; with

@@ -1,7 +1,7 @@
-"""The agent behind the conformance scenarios: it does what the user's message says.
+r"""The agent behind the conformance scenarios: it does what the user's message says.
 
 recall              says the window that it was shown, a line for each earlier message
-script\\n…           plays the lines below, in order:
+script\n…           plays the lines below, in order:
     say TEXT        says the text, to the end of the line
     tool WORD …     looks each word up with its tool, all of them in one step
     hold KEY        waits until some turn releases the key
@@ -37,7 +37,7 @@ _failed: set[str] = set()
 
 
 async def _respond(
-    messages: list[ModelMessage], info: AgentInfo
+    messages: list[ModelMessage], _info: AgentInfo
 ) -> AsyncIterator[str | DeltaToolCalls]:
     prompts = [n for n, message in enumerate(messages) if _said_by_user(message)]
     message = _said_by_user(messages[prompts[-1]])
@@ -53,19 +53,15 @@ async def _respond(
 
 async def _played(lines: Sequence[str], steps_done: int) -> AsyncIterator[str | DeltaToolCalls]:
     """Play a script from behind the tool lines that are done up to the next one, or to its end."""
-    step = 0
-    for line in lines:
-        verb, _, rest = line.partition(" ")
-        if verb == "tool":
-            step += 1
-        is_done = step - (verb == "tool") < steps_done
-        if is_done:
-            continue
+    left = (line.partition(" ")[::2] for line in lines)
+    for _ in range(steps_done):
+        next((rest for verb, rest in left if verb == "tool"), None)
+    for verb, rest in left:
         match verb:
             case "say":
                 yield rest
             case "tool":
-                yield _calls(rest.split(), step)
+                yield _calls(rest.split(), steps_done + 1)
                 return
             case "hold":
                 await _released[rest].wait()

@@ -47,4 +47,4 @@ def _token(
 ) -> str:
     now_s = int(time.time())
     good = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "iat": now_s, "exp": now_s + life_s}
-    return jwt.encode(good | claims, secret or None, algorithm)
+    return jwt.encode(good | claims, secret, algorithm)

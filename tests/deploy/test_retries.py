@@ -15,11 +15,11 @@ from parley_client import AsyncParleyClient, StoreUnavailable
 from parley_client.channels import options
 from parley_server.core.model import AgentRun
 from support.agents import Gate, ScriptedAgent, say_back
+from support.cut_connections import Wire
 from support.envoys import Caller, Envoy
 from support.processes import ServerProcess
 from support.scripted_server import Refusal, an_answer, scripted
 from support.services import StartService, a_token, an_id, metadata
-from support.wire import Wire
 
 SAFE = ("parley-retry", "safe")
 SERVICE_CONFIG = str(dict(options())["grpc.service_config"])

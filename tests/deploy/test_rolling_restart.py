@@ -59,7 +59,7 @@ def with_client(client: AsyncParleyClient) -> Chat:
 
 async def calls_until(over: asyncio.Event, chat: Chat, name: str) -> list[tuple[str, Any]]:
     """Make one turn after the other. Returns: what was said, and the answer or the error."""
-    said = []
+    said: list[Any] = []
     for number in itertools.count():
         if over.is_set():
             return said

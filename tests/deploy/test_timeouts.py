@@ -15,7 +15,6 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import Settings
 from parley_server.core.streams import watches
 from parley_server.core.turns import machine as turns
-from parley_server.rpc.options import Limits
 from support.agents import Gate, ScriptedAgent
 from support.envoys import CONFIG, Caller, Change, Envoy
 from support.services import StartService, metadata
@@ -139,13 +138,17 @@ async def test_turn_of_twenty_seconds_is_cut_where_nothing_is_said_and_not_by_ou
     assert isinstance(said[1], pb.ChatResponse)
 
 
+def default(setting: str) -> Any:
+    return Settings.model_fields[setting].default
+
+
 def test_workers_are_pinged_no_more_often_than_they_bear() -> None:
     """With pings too close together a worker hangs up ("Too many pings"), open turns and all."""
     (cluster,) = config()["static_resources"]["clusters"]
     (options,) = cluster["typed_extension_protocol_options"].values()
     http2 = options["explicit_http_config"]["http2_protocol_options"]
-    assert seconds(http2["connection_keepalive"]["interval"]) > Limits.min_ping_s
-    assert Limits.max_streams == http2["max_concurrent_streams"]
+    assert seconds(http2["connection_keepalive"]["interval"]) > default("grpc_min_ping_s")
+    assert default("grpc_max_streams") == http2["max_concurrent_streams"]
 
 
 async def test_turn_outlives_pings_that_keep_their_distance(

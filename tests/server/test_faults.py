@@ -15,7 +15,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import version
 from support.processes import ServerProcess
-from support.services import Service, an_id, info_of, metadata, reason_of
+from support.services import Service, an_id, info_of, metadata, reason_of, trailing_of
 
 LEASE_S = 1.5
 
@@ -203,7 +203,7 @@ async def test_health_follows_the_database(own_postgres: EmbeddedPostgres) -> No
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.chat(request_id="r")
         assert "STORE_UNAVAILABLE" == info_of(caught.value).reason
-        assert "500" == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
+        assert "500" == trailing_of(caught.value)["grpc-retry-pushback-ms"]
         await asyncio.to_thread(own_postgres.start)
         while await status() != serving:
             await asyncio.sleep(0.1)

@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 def documented() -> dict[str, str]:
     """Return each setting of the reference's tables with the default that they name."""
     table = REFERENCE.read_text("utf-8").split("\n## Settings\n")[1].split("\n## ")[0]
-    found = {}
+    found: dict[str, str] = {}
     for line in table.splitlines():
         if line.startswith("| `"):
             names, defaults, _ = (cell.strip() for cell in line.strip("|").split(" | ", 2))

@@ -35,8 +35,8 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.bells import topic_of
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Owner, Text
-from parley_server.core.turns.machine import Turns
 from parley_server.process.worker import Worker
+from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
 from support.services import (
@@ -270,12 +270,12 @@ class Model:
             return Follows()
         if call.is_following and turn.reason in AGENT_ERRORS and not turn.is_exhausted:
             return Refused(AGENT_ERRORS[turn.reason], turn.reason)
-        named = (("turn_id", turn.id),)
+        ended: tuple[tuple[str, str], ...] = (("turn_id", turn.id),)
         if not turn.is_newest:
-            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", named)
+            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", ended)
         if turn.is_exhausted:
-            named = (*named, ("attempts", str(turn.spent_attempts)))
-            return Refused("FAILED_PRECONDITION", "ATTEMPTS_EXHAUSTED", named)
+            ended = (*ended, ("attempts", str(turn.spent_attempts)))
+            return Refused("FAILED_PRECONDITION", "ATTEMPTS_EXHAUSTED", ended)
         return Starts(turn)
 
     def started(self, outcome: Starts, call: Call, run: Run) -> None:
@@ -426,8 +426,8 @@ class How:
 
     worker: int
     has_request_id: bool
-    on_busy: pb.OnBusy
-    on_disconnect: pb.OnDisconnect
+    on_busy: "pb.OnBusy.ValueType"
+    on_disconnect: "pb.OnDisconnect.ValueType"
 
 
 hows = st.builds(
@@ -584,6 +584,7 @@ class Machine(RuleBasedStateMachine):
         run = next((r for r in self.model.runs if call in r.callers), None)
 
         async def lose() -> None:
+            assert call.task is not None
             call.task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call.task
@@ -824,6 +825,7 @@ class Machine(RuleBasedStateMachine):
 
     async def _ends(self, call: Call, allowed: list[Outcome]) -> pb.ChatResponse | None:
         """The call has ended, or is about to, in one of these ways."""
+        assert call.task is not None
         await soon(asyncio.wait([call.task]))
         error = call.task.exception()
         if error is None:
@@ -879,7 +881,7 @@ class Machine(RuleBasedStateMachine):
             await self._lines_move_up(conversation, {})
         pause = now_and_then()
         for worker in WORKERS:
-            turns = self.world.services[worker].worker.turns
+            here = self.world.services[worker].worker
             mine = [c for c in self.conversations() if c.owner in self._owners()]
             waiting = sum(len(c.waiting[worker]) for c in mine)
             heads = sum(bool(c.waiting[worker]) for c in mine)
@@ -888,7 +890,7 @@ class Machine(RuleBasedStateMachine):
             several = [r for r in self.model.runs if len(r.callers) > 1 and r.worker == worker]
             expected = waiting, heads + following - len(several)
             topics = {topic_of(Owner.of("", c.owner), UUID(c.id)) for c in mine}
-            while (found := _registered(turns, topics)) != expected:
+            while (found := _registered(here, topics)) != expected:
                 self._nobody_gave_up()
                 await pause(f"{found} calls wait on worker {worker}, not {expected}")
         assert self.world.entered.empty(), "an attempt that nobody asked for"
@@ -1018,11 +1020,9 @@ def _listing_of(shown: cpb.Conversation) -> tuple[object, ...]:
     )
 
 
-def _registered(turns: Turns, topics: set[UUID]) -> tuple[int, int]:
+def _registered(worker: Worker, topics: set[UUID]) -> tuple[int, int]:
     """Return how many calls of a worker queue up, and how many listen for the end of a turn."""
-    queued = sum(len(places) for places in turns._claims._queues._places.values())
-    bells = turns._bells._listening
-    return queued, sum(len(bells.get(topic, ())) for topic in topics)
+    return worker.turns.queued, sum(map(worker.bells.listeners, topics))
 
 
 @pytest.mark.timeout(300 if EXAMPLES <= 60 else 0)
@@ -1058,3 +1058,4 @@ def test_service_behaves_as_its_model(
         )
     finally:
         world.close()
+    assert () == integrity.examine(as_superuser(database_url)).problems

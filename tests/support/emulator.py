@@ -32,6 +32,14 @@ class Emulator:
             shown.pop()
         return "\n".join([*self.scrolled, *shown])
 
+    def make_narrower(self, columns: int) -> None:
+        """Make the window narrower: the line of the cursor is wrapped, as terminals do it."""
+        line = self._lines[self._row]
+        parts = [line[at : at + columns] for at in range(0, len(line), columns)]
+        self._lines[self._row : self._row + len(parts)] = parts
+        self._row, self._column = self._row + len(parts) - 1, len(parts[-1])
+        self.columns = columns
+
     def feed(self, text: str) -> None:
         text = self._rest + text
         at = 0

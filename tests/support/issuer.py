@@ -41,12 +41,13 @@ class SigningKey:
     @property
     def jwk(self) -> dict[str, Any]:
         """The public half, as it is published."""
-        jwk = json.loads(_TO_JWK[self.algorithm](self.private.public_key()))
+        jwk: dict[str, Any] = json.loads(_TO_JWK[self.algorithm](self.private.public_key()))
         return jwk | {"use": "sig"} | ({} if self.kid is None else {"kid": self.kid})
 
     @property
     def private_jwk(self) -> dict[str, Any]:
-        return self.jwk | json.loads(_TO_JWK[self.algorithm](self.private))
+        private: dict[str, Any] = json.loads(_TO_JWK[self.algorithm](self.private))
+        return self.jwk | private
 
     def token(self, *, issuer: str, audience: str, header: Any = None, **claims: Any) -> str:
         now = int(time.time())

@@ -88,9 +88,10 @@ class ServerProcess:
         self, message: str = "hello", *, user: str = "ada", timeout: float = 20, **fields: Any
     ) -> pb.ChatResponse:
         request = pb.ChatRequest(message=message, **fields)
-        return await self.stub.Chat(
+        answer: pb.ChatResponse = await self.stub.Chat(
             request, timeout=timeout, metadata=metadata(user), wait_for_ready=True
         )
+        return answer
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

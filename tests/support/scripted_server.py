@@ -122,7 +122,7 @@ async def scripted(
         port: 0: a free one.
         credentials: for TLS.
     """
-    servicer = ScriptedServer(*steps)
+    servicer = ScriptedServer(*steps)  # type: ignore[abstract]  # in the stubs only: the rest is UNIMPLEMENTED
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     pb_grpc.add_ConversationServiceServicer_to_server(servicer, server)
     if credentials is None:

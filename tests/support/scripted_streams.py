@@ -20,10 +20,14 @@ class ScriptedStreams(ScriptedServer):
     def __init__(self, *steps: Step | Events) -> None:
         super().__init__(*steps)  # type: ignore[arg-type]  # streams take lists as well
 
-    async def StreamChat(self, request: Any, context: Any) -> None:  # noqa: N802
+    async def StreamChat(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
+        self, request: Any, context: Any
+    ) -> None:
         await self._send(request, context)
 
-    async def WatchConversation(self, request: Any, context: Any) -> None:  # noqa: N802
+    async def WatchConversation(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
+        self, request: Any, context: Any
+    ) -> None:
         await self._send(request, context)
 
     async def CancelTurn(self, request: Any, context: Any) -> Any:  # noqa: N802

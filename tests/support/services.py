@@ -17,7 +17,10 @@ from parley_server.auth.tokens import mint
 from parley_server.config import Settings
 from parley_server.core.ports import Agent
 from parley_server.process.worker import Worker
+from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
+from support.databases import as_superuser
+from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
 ISSUER = AUDIENCE = "parley-test"
@@ -81,7 +84,7 @@ class Service:
         timeout: float = 20,
         after: pb.StreamChatResponse | None = None,
         **fields: Any,
-    ) -> grpc.aio.UnaryStreamCall[pb.StreamChatRequest, pb.StreamChatResponse]:
+    ) -> Stream:
         """Start a stream, behind the last event seen."""
         request = pb.StreamChatRequest(chat=pb.ChatRequest(message=message, **fields))
         if after is not None:
@@ -91,7 +94,7 @@ class Service:
 
     def watch(
         self, conversation_id: str, *, user: str = "ada", timeout: float = 20, **fields: Any
-    ) -> grpc.aio.UnaryStreamCall[pb.WatchConversationRequest, pb.WatchConversationResponse]:
+    ) -> Stream:
         request = pb.WatchConversationRequest(conversation_id=conversation_id, **fields)
         return self.stub.WatchConversation(request, timeout=timeout, metadata=metadata(user))
 
@@ -108,7 +111,7 @@ async def health(service: Service, name: str = "") -> str:
     """Return what a service tells health checks."""
     asked = health_pb2.HealthCheckRequest(service=name)
     answer = await health_pb2_grpc.HealthStub(service.channel).Check(asked, timeout=20)
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 async def until_health(service: Service, expected: str) -> None:
@@ -146,8 +149,14 @@ def usual(
 
 
 @pytest.fixture
-async def start_service(usual: dict[str, Any]) -> AsyncIterator[StartService]:
-    """Start workers of this test's database: `await start_service(agent, lease_s=1)`."""
+async def start_service(
+    usual: dict[str, Any], database_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[StartService]:
+    """Start workers of this test's database: `await start_service(agent, lease_s=1)`.
+
+    Whatever the test did to them, what they have stored is whole at its end; tests that write rows
+    by hand are marked `writes_rows`.
+    """
     async with AsyncExitStack() as started:
 
         async def start(agent: Agent | None = None, **changes: Any) -> Service:
@@ -160,6 +169,8 @@ async def start_service(usual: dict[str, Any]) -> AsyncIterator[StartService]:
             return Service(worker, port, channel)
 
         yield start
+    if request.node.get_closest_marker("writes_rows") is None:
+        assert () == integrity.examine(as_superuser(database_url)).problems
 
 
 @pytest.fixture
@@ -168,9 +179,14 @@ async def service(start_service: StartService) -> Service:
     return await start_service()
 
 
+def trailing_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """Return an error's trailing metadata."""
+    return dict(error.trailing_metadata() or ())  # type: ignore[arg-type]  # pairs, which its stubs hide
+
+
 def details_of(error: grpc.aio.AioRpcError) -> list[Any]:
     """Return the google.rpc details of an error."""
-    found = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    found = trailing_of(error).get("grpc-status-details-bin")
     status = status_pb2.Status.FromString(found) if found else status_pb2.Status()
     assert status.code == error.code().value[0]
     assert status.message == error.details()

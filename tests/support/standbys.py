@@ -24,11 +24,13 @@ def a_standby(primary_url: str, data_dir: Path) -> Iterator[str]:
     copy = data_dir / "postgres" / "data"
     copy.mkdir(mode=0o700, parents=True)
     with psycopg.connect(as_superuser(primary_url)) as connection:
-        source = Path(connection.execute("SHOW data_directory").fetchone()[0]).stat()
+        row = connection.execute("SHOW data_directory").fetchone()
+        assert row is not None
+        source = Path(row[0]).stat()
     shutil.chown(copy, source.st_uid, source.st_gid)
     where = f"--dbname=postgresql://postgres@/?host={folder_of(primary_url)}&port=5432"
     with (data_dir / "backup.log").open("ab") as log:
-        backup = embedded._spawn(
+        backup = embedded._spawn(  # noqa: SLF001 - a copy is made as the cluster itself is: as its owner
             "pg_basebackup", copy, [where, "--write-recovery-conf", "--checkpoint=fast"], log
         )
         assert 0 == backup.wait(60), (data_dir / "backup.log").read_text()

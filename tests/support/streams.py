@@ -7,6 +7,7 @@ import grpc
 from parley.v1 import conversation_service_pb2 as pb
 
 Stream = Any
+"""A call; its `read` returns the next event, or EOF, which the stubs call an object."""
 
 
 async def next_of(stream: Stream, kind: str) -> pb.StreamChatResponse:
@@ -19,7 +20,7 @@ async def next_of(stream: Stream, kind: str) -> pb.StreamChatResponse:
 
 async def rest_of(stream: Stream) -> list[pb.StreamChatResponse]:
     events = []
-    while (event := await stream.read()) is not grpc.aio.EOF:
+    while (event := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
         events.append(event)
     return events
 

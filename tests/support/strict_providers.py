@@ -105,7 +105,13 @@ def _blocks(message: Json) -> list[Json]:
 
 def anthropic_answer(*blocks: Json, stop: str = "end_turn") -> Raw:
     """A stream of Anthropic's Messages, whole."""
-    message = {"id": "m", "type": "message", "role": "assistant", "model": "fake", "content": []}
+    message: Json = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "fake",
+        "content": [],
+    }
     message |= {"stop_reason": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
     events: list[Json] = [{"type": "message_start", "message": message}]
     for index, block in enumerate(blocks):

@@ -8,9 +8,9 @@ from pydantic_ai import Agent
 
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
+from support.agent_runs import Told, a_run, told_by
 from support.fake_openai import FakeOpenAI, Raw
 from support.openai_script import Json, Step
-from support.runs import Told, a_run, told_by
 
 _BASE = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "x"}
 DONE = "data: [DONE]\n\n"

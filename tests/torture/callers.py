@@ -19,7 +19,10 @@ async def main(job: dict[str, Any]) -> None:
     request = bytes.fromhex(job["request"])
 
     async def call(channel: grpc.aio.Channel) -> None:
-        unary, stream = channel.unary_unary(path), channel.unary_stream(path)
+        unary, stream = (
+            channel.unary_unary(path, None, None),
+            channel.unary_stream(path, None, None),
+        )
         while True:
             try:
                 if job["is_stream"]:

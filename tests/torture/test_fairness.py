@@ -17,10 +17,10 @@ import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.rpc.options import LOOKAHEAD_BYTES
+from support.attacked_workers import Victim
 from support.http2 import DATA, INITIAL_WINDOW_SIZE, MAX_FRAME_BYTES, Connection, frame, message
 from support.processes import ServerProcess
 from support.services import an_id, metadata
-from support.victims import Victim
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(300)]
 

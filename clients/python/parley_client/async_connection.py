@@ -58,8 +58,8 @@ class AsyncConnection:
             closing it leaves the channel open.
         """
         client = copy.copy(self)
-        client._acting = naming(user)
-        client._owns_transport = False
+        client._acting = naming(user)  # noqa: SLF001 - a copy of this one
+        client._owns_transport = False  # noqa: SLF001 - a copy of this one
         return client
 
     async def close(self) -> None:

@@ -56,8 +56,8 @@ class Connection:
             closing it leaves the channel open.
         """
         client = copy.copy(self)
-        client._acting = naming(user)
-        client._owns_transport = False
+        client._acting = naming(user)  # noqa: SLF001 - a copy of this one
+        client._owns_transport = False  # noqa: SLF001 - a copy of this one
         return client
 
     def close(self) -> None:

@@ -102,18 +102,7 @@ def restored(
     left = _Text("" if message.content == NO_TEXT else message.content)
     found: list[tuple[ModelResponse, list[ToolCall]]] = []
     for response, lengths in state:
-        parts: list[ModelResponsePart] = []
-        asked: list[ToolCall] = []
-        for part, length in zip(response.parts, lengths, strict=True):
-            if isinstance(part, TextPart):
-                if (words := left.take(length or 0)).strip():
-                    parts.append(replace(part, content=words))
-            elif not isinstance(part, ToolCallPart):
-                parts.append(part)
-            elif told.get(part.tool_call_id):
-                call = told[part.tool_call_id].pop(0)
-                asked.append(call)
-                parts.append(_call_again(part, call))
+        parts, asked = _filled(response, lengths, left, told)
         if asked or any(isinstance(part, TextPart) for part in parts):
             found.append((replace(response, parts=parts), asked))
     if any(told.values()):
@@ -122,6 +111,33 @@ def restored(
     if rest.strip() or (found and found[-1][1]):
         found.append((ModelResponse(parts=[TextPart(rest or NO_TEXT)]), []))
     return found
+
+
+def _filled(
+    response: ModelResponse,
+    lengths: Sequence[int | None],
+    left: "_Text",
+    told: dict[str, list[ToolCall]],
+) -> tuple[list[ModelResponsePart], list[ToolCall]]:
+    """Return a response's parts with their words, and its calls; both are taken from what is left.
+
+    Args:
+        lengths: of its text parts' words; None: no text part.
+        told: the calls that are left, by the ids in the state.
+    """
+    parts: list[ModelResponsePart] = []
+    asked: list[ToolCall] = []
+    for part, length in zip(response.parts, lengths, strict=True):
+        if isinstance(part, TextPart):
+            if (words := left.take(length or 0)).strip():
+                parts.append(replace(part, content=words))
+        elif not isinstance(part, ToolCallPart):
+            parts.append(part)
+        elif told.get(part.tool_call_id):
+            call = told[part.tool_call_id].pop(0)
+            asked.append(call)
+            parts.append(_call_again(part, call))
+    return parts, asked
 
 
 def _call_again(part: ToolCallPart, call: ToolCall) -> ToolCallPart:

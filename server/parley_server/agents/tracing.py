@@ -21,7 +21,7 @@ class TracedRequests(AbstractCapability[Any]):
     trace: Trace
 
     async def prepare_model_request(
-        self, ctx: RunContext[Any], request_context: ModelRequestContext
+        self, _ctx: RunContext[Any], request_context: ModelRequestContext
     ) -> ModelRequestContext:
         settings = request_context.model_settings or {}
         # What a user's agent has set itself comes first.

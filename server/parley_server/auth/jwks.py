@@ -76,6 +76,11 @@ class JwksKeys:
         """How long ago the issuer last said what its keys are, in seconds. None: it never did."""
         return None if self._fetched_s == -math.inf else self._clock() - self._fetched_s
 
+    @property
+    def unknown_ids(self) -> int:
+        """How many ids are remembered that the issuer has no key of."""
+        return len(self._unknown)
+
     async def open(self) -> None:
         """Fetch for the first time, whether that works or not, and keep fetching from then on."""
         self._client = _client(self._url)

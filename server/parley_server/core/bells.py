@@ -42,6 +42,12 @@ class Bells:
     def reach_other_workers(self) -> bool:
         return self._signals.are_live
 
+    def listeners(self, topic: UUID | None = None) -> int:
+        """Return how many calls listen on this worker: for one topic, or None: for any."""
+        if topic is not None:
+            return len(self._listening.get(topic, ()))
+        return sum(map(len, self._listening.values()))
+
     @contextmanager
     def listen(self, topic: UUID) -> Iterator[Bell]:
         """Register for the next change. Do so before looking, so that none is missed."""

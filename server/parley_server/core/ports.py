@@ -293,15 +293,20 @@ class Meter(Protocol):
 class NoMeter:
     """Counts nothing."""
 
-    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None: ...
+    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
+        """Count nothing."""
 
-    def answered(self, agent: str, answer: Answer) -> None: ...
+    def answered(self, agent: str, answer: Answer) -> None:
+        """Count nothing."""
 
-    def failed(self, agent: str, error: ParleyError) -> None: ...
+    def failed(self, agent: str, error: ParleyError) -> None:
+        """Count nothing."""
 
-    def replayed(self, agent: str) -> None: ...
+    def replayed(self, agent: str) -> None:
+        """Count nothing."""
 
-    def taken_over(self) -> None: ...
+    def taken_over(self) -> None:
+        """Count nothing."""
 
 
 NO_METER = NoMeter()

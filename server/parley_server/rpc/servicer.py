@@ -61,7 +61,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         return responses.chat(answered)
 
     async def GetHistory(  # noqa: N802
-        self, request: pb.GetHistoryRequest, context: Context
+        self, request: pb.GetHistoryRequest, _context: Context
     ) -> pb.GetHistoryResponse:
         owner = current_call.get().owner(READ)
         question = requests.history(request, owner)
@@ -71,7 +71,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             return responses.history(page, messages, question, owner)
 
     async def ListConversations(  # noqa: N802
-        self, request: pb.ListConversationsRequest, context: Context
+        self, request: pb.ListConversationsRequest, _context: Context
     ) -> pb.ListConversationsResponse:
         owner = current_call.get().owner(READ)
         question = requests.conversations(request, owner)
@@ -92,13 +92,13 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 found += map(made, values[start : start + SLICE])
         return found
 
-    async def GetTurn(self, request: pb.GetTurnRequest, context: Context) -> pb.GetTurnResponse:  # noqa: N802
+    async def GetTurn(self, request: pb.GetTurnRequest, _context: Context) -> pb.GetTurnResponse:  # noqa: N802
         owner = current_call.get().owner(READ)
         turn = await self._reads.turn(owner, requests.turn(request))
         return pb.GetTurnResponse(turn=responses.turn(turn))
 
     async def CancelTurn(  # noqa: N802
-        self, request: pb.CancelTurnRequest, context: Context
+        self, request: pb.CancelTurnRequest, _context: Context
     ) -> pb.CancelTurnResponse:
         call = current_call.get()
         owner = call.owner(WRITE)

@@ -108,7 +108,7 @@ def window_messages(found: Sequence[Row]) -> list[WindowMessage]:
 
 
 def message(row: Row) -> Message:
-    """A row of HISTORY_COLUMNS."""
+    """Return the message in a row of HISTORY_COLUMNS."""
     sequence, role, content, tool_calls, turn_id, create_time, usage, model, finish_reason = row
     return Message(
         sequence,

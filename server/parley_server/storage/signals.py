@@ -91,6 +91,16 @@ class PostgresSignals:
         """When it would have heard from every worker there is, on the loop's clock."""
         self.are_live = False
 
+    @property
+    def peers(self) -> int:
+        """How many other workers were heard of lately."""
+        return len(self._peers)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is on its way: no signal to the others, no look at what was missed."""
+        return not (self._pending or self._sending or self._is_gap_due)
+
     def open(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
         """Begin to listen.
 

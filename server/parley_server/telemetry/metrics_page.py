@@ -83,7 +83,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, _request: Any, _client_address: Any) -> None:
         """Log what went wrong, unless it is only that nobody listens any more."""
         error = sys.exception()
         if error is not None and not isinstance(error, TimeoutError | ConnectionError):

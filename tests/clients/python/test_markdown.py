@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 from collections import Counter
 
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from parley_client.cli import live
 from parley_client.cli.live import LiveMarkdown
 from parley_client.cli.markdown import MarkdownRenderer, whole_blocks
 from parley_client.cli.text import harmless
@@ -69,9 +69,7 @@ def drawn_at_once(view: LiveMarkdown, pieces: list[str]) -> None:
     """Show the pieces, and do not wait for the clock."""
     for piece in pieces:
         view.say(piece)
-        assert view._timer is not None
-        view._timer.cancel()
-        view._draw()
+        timers.pop().function()
     view.end()
 
 
@@ -80,10 +78,15 @@ def shown(console: Console, text: str) -> str:
     return "".join(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() + "\n" for line in lines)
 
 
+timers: list[threading.Timer] = []
+"""Those that were started: their time comes when a test says so."""
+
+
 @pytest.fixture(autouse=True)
-def no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+def timers_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing by the clock is what the tests on a terminal are for."""
-    monkeypatch.setattr(live.Timer, "start", lambda timer: None)
+    timers.clear()
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: timers.append(timer))
 
 
 @pytest.mark.parametrize("columns", [8, 20, 80, 200])
@@ -181,11 +184,9 @@ def test_a_window_that_became_narrower_is_drawn_over() -> None:
     """Fails when a drawn line counts as one row whatever the width is now."""
     console, emulator, view = a_terminal(40, 10)
     view.say("- " + "word " * 7)
-    view._draw()
-    console.width = emulator.columns = 20
-    lines = emulator._lines[0]
-    emulator._lines[0], emulator._lines[1] = lines[:20], lines[20:]  # as a terminal wraps it anew
-    emulator._row, emulator._column = 1, len(lines) - 20
+    timers.pop().function()
+    console.width = 20
+    emulator.make_narrower(20)
     view.end()
     assert 7 == emulator.text.count("word")
 

@@ -10,7 +10,7 @@ from support.agents import ScriptedAgent, Speaker
 from support.scripted_server import an_answer
 from support.scripted_streams import streaming
 from support.services import StartService
-from support.talks import ALT_ENTER, PROMPT, UP, address_of, leave, say, talked
+from support.terminal_chats import ALT_ENTER, PROMPT, UP, address_of, leave, say, talked
 from support.terminals import Terminal
 
 

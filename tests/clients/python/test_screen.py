@@ -11,7 +11,7 @@ from parley.v1 import conversation_pb2 as parts
 from support.scripted_server import an_answer
 from support.scripted_streams import chunk, completed, started, streaming
 from support.services import Service, a_token
-from support.talks import PROMPT, address_of, leave, say, talked
+from support.terminal_chats import PROMPT, address_of, leave, say, talked
 from support.terminals import Terminal, run
 
 LONG = "".join(f"- item number {n}\n" for n in range(60))

@@ -14,11 +14,11 @@ from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import ToolCall
 from support.agents import ScriptedAgent, Speaker
+from support.cut_connections import Wire
 from support.scripted_server import Refusal, an_answer, never
 from support.scripted_streams import chunk, completed, started, streaming
 from support.services import Service, StartService, a_token
 from support.terminals import PARLEY, ROOT, Terminal, environment, run
-from support.wire import Wire
 
 PROMPT = "> "
 CTRL_C, CTRL_D = "\x03", "\x04"

@@ -25,10 +25,10 @@ from parley_client.retries import MAX_TRIES, MAX_TRIES_UNDER_WAY, StreamTries
 from parley_server.core.model import ToolCall
 from support.agents import ScriptedAgent, Speaker
 from support.both_clients import Streaming, through_async, through_sync
+from support.cut_connections import Wire
 from support.scripted_server import Refusal, an_answer, never
 from support.scripted_streams import PushedBack, chunk, completed, started, streaming
 from support.services import StartService, a_token, an_id
-from support.wire import Wire
 
 CALL = ToolCall("c1", "weather", '{"city": "Ulm"}', "12 °C", False, 1)
 LEASE_LOST = Refusal(grpc.StatusCode.ABORTED, "LEASE_LOST", retry_s=0.01)

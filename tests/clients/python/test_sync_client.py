@@ -11,6 +11,7 @@ import grpc
 import grpc_testing
 import pytest
 
+from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import (
     AsyncParleyClient,
@@ -94,8 +95,10 @@ def test_history_asks_for_page_after_page() -> None:
     channel = grpc_testing.channel([SERVICE], grpc_testing.strict_real_time())
     method = SERVICE.methods_by_name["GetHistory"]
     pages = {
-        "": pb.GetHistoryResponse(messages=[{"sequence": 2}], next_page_token="more"),
-        "more": pb.GetHistoryResponse(messages=[{"sequence": 1}]),
+        "": pb.GetHistoryResponse(
+            messages=[conversation_pb2.Message(sequence=2)], next_page_token="more"
+        ),
+        "more": pb.GetHistoryResponse(messages=[conversation_pb2.Message(sequence=1)]),
     }
     with ThreadPoolExecutor(1) as thread:
         history = thread.submit(

@@ -20,10 +20,10 @@ from parley_client import (
 from parley_client.retries import MAX_TRIES, WatchTries
 from support.agents import ScriptedAgent, Speaker
 from support.both_clients import Streaming, through_async, through_sync
+from support.cut_connections import Wire
 from support.scripted_server import Refusal
 from support.scripted_streams import chunk, streaming
 from support.services import StartService, an_id
-from support.wire import Wire
 
 EXPIRED = Refusal(reason="WATCH_EXPIRED", retry_s=0.01)
 DRAINED = Refusal(reason="WORKER_DRAINED", retry_s=0.01)

@@ -7,8 +7,8 @@ import pytest
 
 from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.errors import BadAgent
+from support.agent_runs import told_by
 from support.fake_openai import FakeOpenAI, Say
-from support.runs import told_by
 
 
 @pytest.fixture(autouse=True)

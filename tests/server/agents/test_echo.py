@@ -6,7 +6,7 @@ import pytest
 
 from parley_server.agents.catalog import create_agent
 from parley_server.core.model import Finish, FinishReason, Text, Usage
-from support.runs import a_run, a_user_message, an_answer, told_by
+from support.agent_runs import a_run, a_user_message, an_answer, told_by
 
 
 async def test_echo_answers_short_texts_with_one_piece_and_a_finish() -> None:

@@ -20,8 +20,8 @@ from parley_server.agents.history import Form, conversation_of, shorter
 from parley_server.agents.opaque_state import Provider
 from parley_server.core.attempts.window import window_of
 from parley_server.core.model import Role, ToolCall, WindowMessage
+from support.agent_runs import a_call, a_run, a_user_message, an_answer, told_by
 from support.fake_openai import FakeOpenAI, Say
-from support.runs import a_call, a_run, a_user_message, an_answer, told_by
 
 PROVIDER = Provider("openai", "")
 

@@ -19,7 +19,7 @@ from parley_server.agents.errors import BadAgent
 from parley_server.agents.local_model import CONTEXT_TOKENS, Endpoint, LocalModel, find_model
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import FinishReason
-from support.runs import a_run, a_user_message, an_answer, told_by
+from support.agent_runs import a_run, a_user_message, an_answer, told_by
 
 is_missing = importlib.util.find_spec("xllamacpp") is None
 needs_model = pytest.mark.skipif(is_missing, reason="the extra [local] is not installed")

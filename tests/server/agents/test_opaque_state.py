@@ -21,8 +21,8 @@ from parley_server.agents.opaque_state import Provider, restored, state_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.attempts.transcript import MAX_OPAQUE_BYTES, Transcript
 from parley_server.core.model import OpaqueState, Text
+from support.agent_runs import a_call, a_run, an_answer, told_by
 from support.fake_openai import Call, FakeOpenAI, Say
-from support.runs import a_call, a_run, an_answer, told_by
 from support.services import StartService
 from support.strict_providers import (
     STRICTEST,
@@ -222,7 +222,8 @@ def test_whatever_was_said_comes_back_whole_and_once(
     said: list[list[Any]], cut_text: int, cut_calls: int
 ) -> None:
     """Also of a run that was cut short: what its message lacks, its state may know."""
-    responses, calls = [], []
+    responses: list[Any] = []
+    calls: list[Any] = []
     for step, of in enumerate(said, start=1):
         made: list[Any] = []
         for part in of:

@@ -12,9 +12,9 @@ from parley_server.agents.provider_errors import MAX_RETRY_AFTER_S, agent_error
 from parley_server.agents.pydantic_agent import CHATTY_LOGGERS
 from parley_server.core.errors import AgentError, AgentRefused, AgentTimeout, AgentUnavailable
 from parley_server.core.ports import Agent
+from support.agent_runs import Told, a_run, told_by
 from support.fake_openai import PROVIDER_TEXT, Fail, FakeOpenAI, HangUp, Raw, Say, Stall
 from support.openai_script import Step
-from support.runs import Told, a_run, told_by
 
 SAID = "WHAT-WAS-SAID"
 ANSWERED = "WHAT-WAS-ANSWERED, at some length"

@@ -9,8 +9,8 @@ import pytest
 from parley_server.agents.boundary import hook
 from parley_server.core.errors import AgentError, AgentRefused, AgentUnavailable
 from parley_server.core.model import Usage
+from support.agent_runs import told_by
 from support.fake_openai import FakeOpenAI, Raw, Say
-from support.runs import told_by
 from support.services import StartService
 from support.wire_provider import (
     DONE,
@@ -129,7 +129,10 @@ def used(**counts: object) -> str:
             (None, used(completion_tokens=wrong))
             for wrong in (1.5, -1, 10**20, "4", None, True, [4])
         ),
-        *((None, used(prompt_tokens=wrong)) for wrong in (1.5, -1, 10**20, "4", None, {})),
+        *(
+            (None, used(prompt_tokens=wrong))
+            for wrong in (1.5, -1, 10**20, "4", None, dict[str, int]())
+        ),
         (None, used().replace("4}", "4" * 5000 + "}")),
         (None, ""),
         (None, chunk({}, None, usage="much")),

@@ -16,7 +16,7 @@ MAX_GROWTH_BYTES = 50_000_000
 A_LOT = 64 * 1024
 _TEXT = 'data: {"choices":[{"delta":{"content":"'
 
-FLOODS = {
+FLOODS: dict[str, Step] = {
     "an endless line": Forever(_TEXT.encode(), b"a" * A_LOT),
     "an endless comment": Forever(b":", b"a" * A_LOT),
     "an endless event": Forever(b"", b"data: [\n" * 8000),
@@ -33,7 +33,7 @@ FLOODS = {
         b"", (event({"choices": [], "usage": {"prompt_tokens": 1}}) * 500).encode()
     ),
 }
-ENDED = {
+ENDED: dict[str, Step] = {
     "endless calls": Forever(
         b"", called({"function": {"name": "a", "arguments": "{}"}}).encode() * 9
     ),

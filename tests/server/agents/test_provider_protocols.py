@@ -9,8 +9,8 @@ import pytest
 from parley_server.agents.catalog import create_agent
 from parley_server.core.errors import AgentError, AgentRefused, AgentUnavailable
 from parley_server.core.model import FinishReason, Usage
+from support.agent_runs import Told, a_run, told_by
 from support.fake_openai import FakeOpenAI, Raw
-from support.runs import Told, a_run, told_by
 from support.wire_provider import a_stream, event
 
 
@@ -34,7 +34,13 @@ def delta(text: object, kind: str = "output_text", **fields: Any) -> str:
 
 def ended(kind: str = "completed", **response: Any) -> str:
     kind = f"response.{kind}"
-    whole = {"id": "r", "model": "x", "status": "completed", "output": [], "usage": None}
+    whole: dict[str, Any] = {
+        "id": "r",
+        "model": "x",
+        "status": "completed",
+        "output": [],
+        "usage": None,
+    }
     return event({"type": kind, "response": {**whole, **response}}, kind)
 
 

@@ -14,8 +14,8 @@ from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.attempts.transcript import MAX_TEXT_BYTES, Transcript
 from parley_server.core.model import Finish, FinishReason, Role, Text, Usage, WindowMessage
+from support.agent_runs import a_run, a_user_message, an_answer, told_by
 from support.fake_openai import Call, FakeOpenAI, Say
-from support.runs import a_run, a_user_message, an_answer, told_by
 
 BOTH = pytest.mark.parametrize("name", ["openai-chat:any", "openai:any"])
 

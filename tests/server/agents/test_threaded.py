@@ -18,8 +18,8 @@ from parley_server.agents.errors import BadAgent
 from parley_server.agents.threaded import ROOM, ThreadedAgent
 from parley_server.core.errors import AgentRefused, AgentUnavailable
 from parley_server.core.model import AgentEvent, Text
+from support.agent_runs import a_run, told_by
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
-from support.runs import a_run, told_by
 
 START = """
 import asyncio, threading, time
@@ -188,7 +188,8 @@ async def test_an_empty_base_url_is_one_that_is_not_set(
     with FakeOpenAI([Say("Fine.")]) as fake:
         agent = make_agent("agent = Agent('openai-chat:any')", fake)
 
-    assert "https://api.openai.com/v1/" == str(agent._inner._model.base_url)
+    model = agent._inner._model  # noqa: SLF001 - asking it would be a call to the real provider
+    assert "https://api.openai.com/v1/" == str(model.base_url)
 
 
 async def test_an_agent_that_is_not_read_waits(make_agent: MakeAgent) -> None:

@@ -14,8 +14,8 @@ from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.attempts.transcript import MARK, MAX_RESULT_BYTES
 from parley_server.core.model import FinishReason, Text, ToolCall, Usage
+from support.agent_runs import Told, a_run, told_by
 from support.fake_openai import Call, FakeOpenAI, Say
-from support.runs import Told, a_run, told_by
 
 HIDDEN = "WHAT-THE-EXCEPTION-SAYS"
 

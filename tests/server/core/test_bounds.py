@@ -65,7 +65,7 @@ async def test_turn_is_run_no_more_often_in_a_row_than_it_may(start_service: Sta
     turn = await service.turn(request_id="r")
     assert EXHAUSTED == (caught.value.code().name, info_of(caught.value).reason)
     assert {"turn_id": turn.turn_id, "attempts": "3"} == dict(info_of(caught.value).metadata)
-    assert "failed 3 times in a row" in caught.value.details()
+    assert "failed 3 times in a row" in (caught.value.details() or "")
     assert (cpb.TURN_STATE_FAILED, "ATTEMPTS_EXHAUSTED", caught.value.details(), 3) == (
         turn.state,
         reason_of(turn),

@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley_server.core.turnstile import Turnstile
-
-
-async def settled() -> None:
-    """Let everything run that can."""
-    for _ in range(5):
-        await asyncio.sleep(0)
+from support.values import settled
 
 
 async def test_keys_are_let_in_in_turn() -> None:

@@ -137,7 +137,7 @@ async def test_a_call_that_waits_on_a_draining_worker_starts_no_turn(
     second = asyncio.ensure_future(
         refused(service.chat("second", conversation_id=conversation_id, on_busy=pb.ON_BUSY_WAIT))
     )
-    while len(service.worker.turns._tasks) < 2:
+    while service.worker.turns.open_calls < 2:
         await asyncio.sleep(0.01)
     draining = asyncio.ensure_future(service.worker.server.drain(5))
 

@@ -1,7 +1,6 @@
 """What a worker takes at once, and what becomes of calls beyond."""
 
 import asyncio
-from typing import Any
 
 import grpc
 import pytest
@@ -10,9 +9,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.turns.claims import Claims
+from parley_server.core.bells import Bells
 from support.agents import Gate, ScriptedAgent
-from support.services import StartService, an_id, details_of, metadata, refused
+from support.services import StartService, an_id, details_of, metadata, refused, trailing_of
 
 OVERLOADED = ("RESOURCE_EXHAUSTED", "OVERLOADED")
 
@@ -31,7 +30,7 @@ async def test_chats_beyond_the_limit_are_refused_and_told_when_to_come_back(
         await service.chat()
     delays = [d for d in details_of(caught.value) if isinstance(d, error_details_pb2.RetryInfo)]
     assert 500 == delays[0].retry_delay.ToMilliseconds()
-    assert "500" == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
+    assert "500" == trailing_of(caught.value)["grpc-retry-pushback-ms"]
     assert OVERLOADED == await refused(anext(aiter(service.stream())))
 
     gate.opened.set()
@@ -84,13 +83,13 @@ async def test_turns_without_callers_and_calls_without_turns_count_together(
 ) -> None:
     """Fails when the greater of the two counts: what one worker takes is then twice the limit."""
     gate, waits = Gate(), asyncio.Event()
-    wait = Claims._wait
+    next_look_s = Bells.next_look_s
 
-    async def seen_waiting(*arguments: Any) -> None:
+    def seen_waiting(bells: Bells) -> float:
         waits.set()
-        await wait(*arguments)
+        return next_look_s(bells)
 
-    monkeypatch.setattr(Claims, "_wait", seen_waiting)
+    monkeypatch.setattr(Bells, "next_look_s", seen_waiting)
     service = await start_service(ScriptedAgent(gate), max_open_chats=2)
     left = asyncio.ensure_future(
         service.chat(

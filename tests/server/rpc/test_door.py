@@ -2,9 +2,12 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import grpc
+import pytest
 
+from parley_server.rpc.door import Door
 from support.services import Service, StartService, gathered, info_of
 
 
@@ -29,7 +32,7 @@ async def test_calls_that_wait_to_be_picked_up_when_a_port_closes_are_refused_in
     calls = [asyncio.ensure_future(service.chat()) for _ in range(90)]
     await asyncio.sleep(0)  # they are sent
     await service.worker.server.drain(5)
-    errors = [end for end in await gathered(*calls) if isinstance(end, BaseException)]
+    errors: list[Any] = [end for end in await gathered(*calls) if isinstance(end, BaseException)]
     assert errors
     assert {(grpc.StatusCode.UNAVAILABLE, "WORKER_DRAINED")} == {
         (error.code(), info_of(error).reason) for error in errors
@@ -49,11 +52,15 @@ async def test_callers_that_never_pause_are_told_unavailable_when_a_port_closes(
     assert {"UNAVAILABLE": 30} == {code: n for code, n in ends.items() if code != "OK"}
 
 
-async def test_a_call_that_is_held_may_leave(start_service: StartService) -> None:
+async def test_a_call_that_is_held_may_leave(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door()
+    monkeypatch.setattr("parley_server.rpc.server.Door", lambda: door)
     service = await start_service()
-    service.worker.server._door.hold()
+    door.hold()
     call = service.stream()
     await asyncio.sleep(0)
     call.cancel()
-    service.worker.server._door.release()
+    door.release()
     assert "HELLO" == (await service.chat()).response

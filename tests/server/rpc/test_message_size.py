@@ -83,7 +83,8 @@ async def test_longest_messages_and_answers_are_read_by_every_rpc(
     assert MAX_TEXT_BYTES == len(first.response.encode())
     assert len(first.tool_calls) == sum(event.HasField("tool_call") for event in events) > 5
     for order in (pb.ORDER_OLDEST_FIRST, pb.ORDER_NEWEST_FIRST):
-        read, token = [], ""
+        read: list[Any] = []
+        token = ""
         while not read or token:
             page = await service.history(
                 first.conversation_id, page_size=1000, page_token=token, order=order

@@ -16,6 +16,8 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from support.services import Service, an_id, info_of, refused
 
+pytestmark = pytest.mark.writes_rows
+
 MANY = 2500
 MIB = 1024 * 1024
 OLDEST_FIRST, NEWEST_FIRST = pb.ORDER_OLDEST_FIRST, pb.ORDER_NEWEST_FIRST
@@ -80,7 +82,7 @@ async def sequences(
 
 @pytest.mark.parametrize("order", [OLDEST_FIRST, NEWEST_FIRST])
 async def test_history_of_many_messages_is_read_whole_while_more_arrive(
-    service: Service, database_url: str, order: pb.Order
+    service: Service, database_url: str, order: "pb.Order.ValueType"
 ) -> None:
     """Fails when a page is counted from an end that moves, as with LIMIT and OFFSET."""
     conversation_id = a_conversation(database_url, MANY)
@@ -116,7 +118,7 @@ async def test_messages_of_a_page_are_what_was_stored(service: Service, database
 
 @pytest.mark.parametrize("order", ORDERS)
 async def test_page_size_has_a_default_and_a_greatest(
-    service: Service, database_url: str, order: pb.Order
+    service: Service, database_url: str, order: "pb.Order.ValueType"
 ) -> None:
     conversation_id = a_conversation(database_url, MANY)
     for asked, given_size in ((0, 50), (1, 1), (50, 50), (999, 999), (1000, 1000), (5000, 1000)):
@@ -195,7 +197,7 @@ async def test_absent_conversation_comes_before_min_sequence(service: Service) -
 
 @pytest.mark.parametrize("order", [OLDEST_FIRST, NEWEST_FIRST])
 async def test_page_ends_at_a_mebibyte_of_messages(
-    service: Service, database_url: str, order: pb.Order
+    service: Service, database_url: str, order: "pb.Order.ValueType"
 ) -> None:
     """Fails when pages are bounded by number alone: a thousand messages are 30 MiB, and gRPC's
     limit, 4 MiB, then makes the history unreadable.
@@ -264,7 +266,7 @@ async def test_pages_together_are_the_whole(
     service: Service,
     stored_whole: tuple[str, int],
     sizes: list[int],
-    order: pb.Order,
+    order: "pb.Order.ValueType",
     after: int,
 ) -> None:
     """Fails when the message that a page ends with comes again, or the next one is left out."""

@@ -43,7 +43,7 @@ def shape_of(error: grpc.aio.AioRpcError, request: Message) -> str:
             error.code(),
             error.details(),
             [(type(d).__name__, str(d)) for d in details_of(error)],
-            [key for key, _ in error.trailing_metadata() or ()],
+            [key for key, _ in error.trailing_metadata() or ()],  # type: ignore[has-type, misc]  # pairs
         )
     )
     asked = request.chat if isinstance(request, pb.StreamChatRequest) else request
@@ -240,7 +240,7 @@ async def test_he_does_not_wait_behind_her(hers: Hers) -> None:
     """
     busy = {"conversation_id": hers.conversation_id, "on_busy": pb.ON_BUSY_WAIT}
     waiting = asyncio.ensure_future(hers.service.chat("next", user=HERS, **busy))
-    while not _queued(hers.service):
+    while not hers.service.worker.turns.queued:
         await asyncio.sleep(0.005)
     his = await hers.service.chat("his", user=HIS, allow_missing=True, timeout=5, **busy)
 
@@ -257,7 +257,7 @@ async def test_he_cannot_choose_an_id_that_makes_her_wait(hers: Hers) -> None:
     meeting = uuid.UUID(int=owners[0].int ^ owners[1].int ^ uuid.UUID(hers.conversation_id).int)
     busy = {"conversation_id": hers.conversation_id, "on_busy": pb.ON_BUSY_WAIT}
     waiting = asyncio.ensure_future(hers.service.chat("next", user=HERS, **busy))
-    while not _queued(hers.service):
+    while not hers.service.worker.turns.queued:
         await asyncio.sleep(0.005)
     busy["conversation_id"] = str(meeting)
     his = await hers.service.chat("his", user=HIS, allow_missing=True, timeout=5, **busy)
@@ -265,10 +265,6 @@ async def test_he_cannot_choose_an_id_that_makes_her_wait(hers: Hers) -> None:
     assert (1, 2) == (his.user_sequence, his.response_sequence)
     assert not waiting.done()
     waiting.cancel()
-
-
-def _queued(service: Service) -> int:
-    return sum(len(queue) for queue in service.worker.turns._claims._queues._places.values())
 
 
 SECRET_WORDS = "nobody may repeat this"

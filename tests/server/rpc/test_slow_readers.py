@@ -15,7 +15,9 @@ from support.services import StartService, an_id, metadata, reason_of, refused
 
 @pytest.mark.parametrize("on_disconnect", [pb.ON_DISCONNECT_CANCEL, pb.ON_DISCONNECT_CONTINUE])
 async def test_caller_that_takes_nothing_for_long_counts_as_lost(
-    start_service: StartService, monkeypatch: pytest.MonkeyPatch, on_disconnect: pb.OnDisconnect
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+    on_disconnect: "pb.OnDisconnect.ValueType",
 ) -> None:
     """Fails without a bound on each write: nothing ends the call then, and no place comes free."""
     monkeypatch.setattr(servicer, "TAKE_S", 0.5)

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -44,7 +45,9 @@ async def outcome(port: int, credentials: grpc.ChannelCredentials) -> str:
     """Return what becomes of one call on a connection of its own."""
     async with connected(port, credentials) as stub:
         try:
-            await stub.Chat(pb.ChatRequest(message="hello"), metadata=metadata("ada"), timeout=20)
+            await stub.Chat(  # type: ignore[misc]  # an asynchronous stub: the types say either
+                pb.ChatRequest(message="hello"), metadata=metadata("ada"), timeout=20
+            )
         except grpc.aio.AioRpcError as error:
             return error.code().name
     return "OK"
@@ -82,7 +85,7 @@ async def test_a_renewed_certificate_is_shown_while_an_open_stream_goes_on(
     service = await start_service(ScriptedAgent(speaker), **files.settings())
     request = pb.StreamChatRequest(chat=pb.ChatRequest(message="hello"))
     async with connected(service.port, trusting(ca)) as stub:
-        stream = aiter(stub.StreamChat(request, metadata=metadata("ada"), timeout=60))
+        stream: Any = aiter(stub.StreamChat(request, metadata=metadata("ada"), timeout=60))
         assert (await anext(stream)).HasField("started")
 
         new_ca = trustme.CA()
@@ -131,7 +134,7 @@ def expired(files: Certificates, ca: trustme.CA) -> None:
 
 
 Damage = Callable[[Certificates, trustme.CA], None]
-DAMAGES = {
+DAMAGES: dict[Damage, str] = {
     new_key_alone: "PARLEY_TLS_KEY_FILE: does not belong to the certificate",
     half_a_key: "PARLEY_TLS_KEY_FILE: must hold a private key in PEM without a passphrase",
     half_a_certificate: "PARLEY_TLS_CERT_FILE: must hold certificates in PEM",

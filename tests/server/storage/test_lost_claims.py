@@ -1,5 +1,7 @@
 """A claim whose connection was lost: whenever it is carried out after all, there is one turn."""
 
+from itertools import chain, repeat
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -11,7 +13,7 @@ from support.services import Service, StartService, an_id
 
 NEVER, AT_ONCE, AFTER_THE_LOOK = "never", "at once", "after the look"
 
-CLAIMS = {
+CLAIMS: dict[str, dict[str, Any]] = {
     "new": {},
     "new, request id": {"request_id": "r"},
     "own id": {"conversation_id": "CHOSEN", "allow_missing": True},
@@ -90,7 +92,9 @@ async def test_lost_claim_whose_lease_has_passed_is_run_once_more_under_its_requ
 ) -> None:
     """Fails when a lease that another call may have by now is taken for this call's."""
     service = await start_service(lease_s=1)
-    monkeypatch.setattr(service.worker.turns._claims, "_lease_s", 0)
+    began = monotonic()
+    moments = chain([began], repeat(began + 2))  # looked up once the lease has passed
+    monkeypatch.setattr("parley_server.core.turns.claims.monotonic", lambda: next(moments))
     LostClaim(service, AT_ONCE, monkeypatch)
     answer = await service.chat("hello", timeout=15, request_id="r")
 

@@ -169,7 +169,9 @@ async def test_reads_and_claims_wait_for_the_database(
 ) -> None:
     """Fails when a call is refused though the database comes back within its time."""
     proxy.go_down()
-    calls = [asyncio.ensure_future(c) for c in (behind_proxy.conversations(), behind_proxy.chat())]
+    calls: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(c) for c in (behind_proxy.conversations(), behind_proxy.chat())
+    ]
     await asyncio.sleep(0.5)  # the outage is the subject
     proxy.come_back()
 

@@ -72,7 +72,7 @@ async def test_worker_that_comes_back_tells_those_whom_it_has_forgotten(
     monkeypatch.setattr("parley_server.storage.signals.RECONNECT_S", 0.05)
     monkeypatch.setattr("parley_server.storage.signals.GREETED_BACK_S", -1)
     one, two = await join(database_url), await join(database_url)
-    await until(lambda: one.signals._peers and two.signals._peers)
+    await until(lambda: one.signals.peers and two.signals.peers)
     admin = database_url.replace("//parley@", "//postgres@")
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(
@@ -81,7 +81,7 @@ async def test_worker_that_comes_back_tells_those_whom_it_has_forgotten(
             " ORDER BY backend_start DESC LIMIT 1"
         )
     await until(lambda: not two.signals.are_live)
-    two.signals._peers.clear()  # as after half a minute
+    two.signals._peers.clear()  # noqa: SLF001 - as after half a minute without a greeting
     await until(lambda: two.signals.are_live)
     two.signals.send(TOPIC)
 
@@ -109,8 +109,8 @@ async def test_signal_that_could_not_be_sent_becomes_a_look(
     async with PostgresProxy(database_url).running() as proxy:
         sender, hearer = await join(proxy.url), await join(database_url)
         # Both have greeted each other, and nothing is on its way any more.
-        await until(lambda: sender.signals._peers and hearer.signals._peers)
-        await until(lambda: not hearer.signals._is_gap_due)
+        await until(lambda: sender.signals.peers and hearer.signals.peers)
+        await until(lambda: hearer.signals.is_quiet)
         before = hearer.gaps
         proxy.break_at("pg_notify", BEFORE)
         sender.signals.send(TOPIC)
@@ -121,14 +121,16 @@ async def test_signal_that_could_not_be_sent_becomes_a_look(
         await sender.close()
 
 
-async def test_lone_worker_sends_nothing(join: Join, database_url: str) -> None:
+async def test_lone_worker_sends_nothing(
+    join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a worker that has heard of no other sends all the same."""
+    monkeypatch.setattr("parley_server.storage.signals.GREETED_BACK_S", -1)
     one = await join(database_url)
-    one.signals._alone_from = asyncio.get_running_loop().time()
-    await asyncio.gather(*one.signals._sending)  # its greeting
+    await until(lambda: one.signals.is_quiet)  # its greeting is sent
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("LISTEN parley")
         one.signals.send(TOPIC)
-        await asyncio.gather(*one.signals._sending)
 
-        assert not one.signals._pending
+        assert one.signals.is_quiet
         assert not list(connection.notifies(timeout=0.1))

@@ -17,7 +17,7 @@ from parley_server.storage.statements import sql
 from support.agents import Gate, ScriptedAgent
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id
-from support.twins import (
+from support.two_owners import (
     ADA,
     LEASE_PASSED,
     OURS,
@@ -77,6 +77,7 @@ async def test_replayed_turn_runs_nothing_but_reads(
     assert named == a_turns(wire.executed)
 
 
+@pytest.mark.writes_rows
 async def test_turns_bytes_do_not_grow_with_the_conversation(
     wire: PostgresWire, start_service: StartService, database_url: str
 ) -> None:

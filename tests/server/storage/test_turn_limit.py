@@ -24,7 +24,7 @@ from support.services import (
     info_of,
     refused,
 )
-from support.twins import ADA
+from support.two_owners import ADA
 
 LIMIT = 3
 LIMIT_REACHED = ("RESOURCE_EXHAUSTED", "TURN_LIMIT_REACHED")
@@ -161,6 +161,7 @@ async def test_busy_conversation_is_told_of_before_the_limit(start_service: Star
     assert LIMIT_REACHED == await refused(waiting)
 
 
+@pytest.mark.writes_rows
 async def test_turn_of_a_worker_whose_clock_is_late_counts(
     limited: Service, database_url: str
 ) -> None:

@@ -114,7 +114,7 @@ async def test_calls_are_counted_with_the_status_that_their_callers_get(measured
     assert ("NOT_FOUND", "CONVERSATION_NOT_FOUND") == await refused(measured.history(an_id()))
     nobody = measured.stub.GetHistory(pb.GetHistoryRequest(), timeout=20)
     assert "UNAUTHENTICATED" == (await refused(nobody))[0]
-    malformed = measured.channel.unary_unary(f"/{SERVICE}/GetHistory")
+    malformed = measured.channel.unary_unary(f"/{SERVICE}/GetHistory", None, None)
     assert "INVALID_ARGUMENT" == (await refused(malformed(b"\xff", metadata=metadata("ada"))))[0]
     reader = (("authorization", f"Bearer {a_token(scope='parley.read')}"),)
     call = measured.stub.Chat(pb.ChatRequest(message="x"), metadata=reader, timeout=20)
@@ -190,7 +190,7 @@ async def test_names_that_callers_make_up_make_no_series(measured: Service) -> N
         name = uuid.uuid4().hex
         for path in (f"/{SERVICE}/{name}", f"/{name}/Chat", f"/parley.v1.{name}/Chat", f"/{name}"):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await measured.channel.unary_unary(path)(b"", timeout=20)
+                await measured.channel.unary_unary(path, None, None)(b"", timeout=20)
             assert grpc.StatusCode.UNIMPLEMENTED == caught.value.code()
         assert "INVALID_ARGUMENT" == (await refused(measured.chat(agent=name)))[0]
         await measured.chat(request_id=name, user=name)
@@ -274,7 +274,7 @@ async def test_a_takeover_counts_where_it_is_taken_and_where_it_is_lost(
     elif by == "the next message":
         await winner.chat("next", conversation_id=conversation_id)
     else:
-        loser.worker.turns.attempts.keeping.heard = lambda _: None  # type: ignore[method-assign]
+        loser.worker.turns.attempts.keeping.heard = lambda topic: None  # type: ignore[method-assign]
         await winner.cancel(request_id="r")
     gate.opened.set()
     with suppress(grpc.aio.AioRpcError):

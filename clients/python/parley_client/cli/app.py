@@ -102,7 +102,7 @@ def chat(
             help="Remember what you write, for the arrow keys, in a file only you can read.",
         ),
     ] = True,
-    go_on: Annotated[
+    go_on: Annotated[  # noqa: ARG001 - server_from reads it from the context
         str,
         # Set by what starts this command, such as `make chat`: how to start it again.
         Option("--go-on-with", envvar="PARLEY_GO_ON_WITH", hidden=True),

@@ -107,7 +107,7 @@ class Commands:
         for message in reversed(page.messages):
             self._screen.show_message(message)
 
-    def _new(self, argument: str) -> None:
+    def _new(self, _argument: str) -> None:
         fresh = CurrentConversation.new()
         self._current.conversation_id, self._current.is_new = fresh.conversation_id, True
         self._screen.hint("A new conversation.")
@@ -139,7 +139,7 @@ class Commands:
             raise WrongCommand(f"no conversation has the number {number}: /list shows the numbers")
         return listed[number - 1].conversation_id
 
-    def _history(self, argument: str) -> None:
+    def _history(self, _argument: str) -> None:
         if self._current.is_new:
             self._screen.hint("This conversation has no messages yet.")
             return
@@ -148,7 +148,7 @@ class Commands:
             for message in self._fetch_messages():
                 screen.show_message(message)
 
-    def _cancel(self, argument: str) -> None:
+    def _cancel(self, _argument: str) -> None:
         turn_id = "" if self._current.is_new else self._find_open_turn()
         if not turn_id:
             self._screen.hint("No answer is under way here.")
@@ -191,7 +191,7 @@ class Commands:
             raise WrongCommand(f"{file} already exists: give another name") from None
         self._screen.hint(f"{count} messages written to {file}")
 
-    def _help(self, argument: str) -> None:
+    def _help(self, _argument: str) -> None:
         rows = [
             (f"{name} {command.argument}", command.help) for name, command in self._table.items()
         ]
@@ -202,7 +202,7 @@ class Commands:
         ]
         self._screen.hint(*(f"{left:<16} {right}" for left, right in rows))
 
-    def _exit(self, argument: str) -> None:
+    def _exit(self, _argument: str) -> None:
         raise EOFError
 
     def _fetch_conversations(self, count: int) -> list[parts.Conversation]:

@@ -66,7 +66,7 @@ class CancelOnInterrupt:
         self._is_inside = False
         signal.signal(signal.SIGINT, self._before)
 
-    def _pressed(self, number: int, frame: FrameType | None) -> None:
+    def _pressed(self, _number: int, _frame: FrameType | None) -> None:
         if self.was_pressed:
             raise KeyboardInterrupt
         self.was_pressed = True

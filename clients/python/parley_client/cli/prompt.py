@@ -119,9 +119,7 @@ class _Words(Completer):
     def __init__(self, words: list[str]) -> None:
         self._words = words
 
-    def get_completions(
-        self, document: Document, complete_event: CompleteEvent
-    ) -> Iterable[Completion]:
+    def get_completions(self, document: Document, _event: CompleteEvent) -> Iterable[Completion]:
         text = document.text_before_cursor
         for word in self._words:
             if text and word.startswith(text):

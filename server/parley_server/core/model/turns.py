@@ -63,8 +63,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as stored. An overrun lease is already reported as FAILED, TURN_ABANDONED, and a turn
-    that has no attempt left as FAILED, ATTEMPTS_EXHAUSTED."""
+    """A turn as stored.
+
+    An overrun lease is already reported as FAILED, TURN_ABANDONED, and a turn that has no attempt
+    left as FAILED, ATTEMPTS_EXHAUSTED.
+    """
 
     id: UUID
     conversation_id: UUID

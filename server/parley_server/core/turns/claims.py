@@ -41,6 +41,11 @@ class Claims:
         self._finding: dict[tuple[Owner, str], asyncio.Task[Turn | None]] = {}
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def queued(self) -> int:
+        """How many calls of this worker queue up for a conversation's turn."""
+        return self._queues.waiting
+
     def drain(self) -> None:
         """Let nobody wait any longer, and nobody begin to."""
         if not self._draining.done():

@@ -91,6 +91,16 @@ class Turns:
         """By owner, how many calls have ended before the work for them has: their turns go on."""
         self.agent_names = frozenset(agents)
 
+    @property
+    def queued(self) -> int:
+        """How many calls of this worker queue up for a conversation's turn."""
+        return self._claims.queued
+
+    @property
+    def open_calls(self) -> int:
+        """How many calls this worker has work under way for, those that were left included."""
+        return len(self._tasks)
+
     async def chat(
         self, owner: Owner, ask: TurnRequest, time_left_s: float | None = None
     ) -> TurnResult:
@@ -168,7 +178,7 @@ class Turns:
             self.left_behind[owner.id] += 1
             work.add_done_callback(lambda _: subtract(self.left_behind, owner.id))
 
-    async def _answer(
+    async def _answer(  # noqa: C901 - a branch for each step that the rules name
         self, owner: Owner, ask: TurnRequest, call: Call, following: Following | None
     ) -> TurnResult:
         wait_until(call.ends_at)

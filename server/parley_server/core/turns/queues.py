@@ -15,6 +15,11 @@ class Queues:
     def __init__(self) -> None:
         self._places: dict[UUID, deque[asyncio.Future[None]]] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many calls are in a queue, those that are first in one included."""
+        return sum(map(len, self._places.values()))
+
     def is_empty(self, topic: UUID) -> bool:
         return topic not in self._places
 

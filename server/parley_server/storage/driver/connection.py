@@ -191,8 +191,8 @@ class Connection(AsyncConnection[Row]):
     async def wait(  # psycopg's own hook, which all that it does on a connection goes through
         self,
         gen: Any,
-        interval: float = 0.0,
-        timeout: float | None = None,  # noqa: ASYNC109 - its signature
+        interval: float = 0.0,  # noqa: ARG002 - its signature
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - its signature
     ) -> Any:
         """Drive one of psycopg's generators, for a task that nobody cancels.
 

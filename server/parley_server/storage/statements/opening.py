@@ -102,7 +102,7 @@ def _one_row() -> FromClause:
 
 
 def _new_turn(sequence: Any) -> Select[Any]:
-    """A turn's row, without what it is selected from."""
+    """Return a new turn's row, without what it is selected from."""
     return select(
         OWNER,
         TURN,

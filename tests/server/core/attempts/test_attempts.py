@@ -1,6 +1,7 @@
 """Whatever an agent does, and whatever becomes of its caller, a turn ends with a status."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -10,7 +11,15 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentRefused, AgentUnavailable
 from parley_server.core.model import Finish, FinishReason, Text, ToolCall, Usage
 from support.agents import Gate, ScriptedAgent, say_back
-from support.services import Service, StartService, an_id, details_of, reason_of, refused
+from support.services import (
+    Service,
+    StartService,
+    an_id,
+    details_of,
+    reason_of,
+    refused,
+    trailing_of,
+)
 
 CANCEL, CONTINUE = pb.ON_DISCONNECT_CANCEL, pb.ON_DISCONNECT_CONTINUE
 
@@ -178,7 +187,7 @@ async def test_providers_wait_is_passed_on(
 
     delays = [d.retry_delay.seconds for d in details_of(caught.value) if hasattr(d, "retry_delay")]
     assert [wait_s] == delays
-    assert pushback == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
+    assert pushback == trailing_of(caught.value)["grpc-retry-pushback-ms"]
 
 
 async def test_agent_that_hangs_ends_at_the_servers_cap(start_service: StartService) -> None:
@@ -310,6 +319,7 @@ async def test_long_turn_keeps_its_lease(start_service: StartService) -> None:
     assert "HELLO" == (await call).response
 
 
+@pytest.mark.writes_rows
 async def test_conversation_deleted_under_a_turn_ends_it(
     start_service: StartService, database_url: str
 ) -> None:
@@ -335,7 +345,7 @@ async def test_drain_lets_turns_end_and_then_fails_them(start_service: StartServ
             yield event
 
     service = await start_service(ScriptedAgent(script), drain_s=1)
-    calls = [
+    calls: list[asyncio.Future[Any]] = [
         asyncio.ensure_future(service.chat("quick", request_id="quick")),
         asyncio.ensure_future(refused(service.chat("slow", request_id="slow"))),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from parley.v1 import conversation_pb2 as cpb
+from parley_server.core.turns.claims import Claims
 from support.agents import Gate, ScriptedAgent
 from support.services import Service, StartService, reason_of, refused
 
@@ -46,7 +47,7 @@ async def test_defect_in_a_run_fails_the_turn_at_once(
     turn = await service.turn(request_id="r")
     assert (cpb.TURN_STATE_FAILED, "INTERNAL") == (turn.state, reason_of(turn))
     assert turn.error_text
-    broke = [record for record in caplog.records if record.message == "attempt broke"]
+    broke: list[Any] = [record for record in caplog.records if record.message == "attempt broke"]
     assert [("KeyError", turn.turn_id)] == [(r.error, r.turn_id) for r in broke]
     assert __file__ in broke[0].place
     assert HIDDEN not in caplog.text
@@ -63,7 +64,7 @@ async def test_calls_that_wait_for_a_turn_that_meets_a_defect_are_told_so(
     service = await start_service(agent)
     calls = [asyncio.ensure_future(refused(service.chat(request_id="r")))]
     await gate.entered.wait()
-    finds = waiting(service, monkeypatch, 3)
+    finds = waiting(monkeypatch, 3)
     calls += [asyncio.ensure_future(refused(service.chat(request_id="r"))) for _ in range(3)]
     await finds
     breaks(service, monkeypatch, "finish")
@@ -73,12 +74,9 @@ async def test_calls_that_wait_for_a_turn_that_meets_a_defect_are_told_so(
     assert 1 == len(agent.runs)
 
 
-def waiting(
-    service: Service, monkeypatch: pytest.MonkeyPatch, count: int
-) -> "asyncio.Future[None]":
+def waiting(monkeypatch: pytest.MonkeyPatch, count: int) -> "asyncio.Future[None]":
     """Return what is done once so many calls wait for the end of a turn."""
-    claims = service.worker.turns._claims
-    ended = claims.wait_for_end
+    ended = Claims.wait_for_end
     begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     calls = 0
 
@@ -89,7 +87,7 @@ def waiting(
             begun.set_result(None)
         return await ended(*args)
 
-    monkeypatch.setattr(claims, "wait_for_end", counted)
+    monkeypatch.setattr(Claims, "wait_for_end", counted)
     return begun
 
 

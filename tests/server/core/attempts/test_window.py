@@ -1,14 +1,29 @@
 """The rules by which a window is put together, without a database."""
 
+import asyncio
 from itertools import pairwise
+from typing import Any, cast
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from parley_server.core.attempts.window import CUT, NO_TEXT, shortened, window_of
-from parley_server.core.model import FinishReason, Role, ToolCall, WindowMessage
-from support.runs import a_call, a_user_message, an_answer
+from parley_server.core.attempts.window import (
+    CUT,
+    NO_TEXT,
+    Windows,
+    WindowSettings,
+    budget_bytes,
+    shortened,
+    window_of,
+)
+from parley_server.core.model import FinishReason, Owner, Role, ToolCall, Window, WindowMessage
+from parley_server.core.ports import Store
+from parley_server.core.tasks import Tasks
+from support.agent_runs import a_call, a_user_message, an_answer
+from support.values import WindowStore, a_lease, bytes_of
 
+OWNER = Owner.of("", "ada")
 STOP, CANCELLED, FILTERED = (
     FinishReason.STOP,
     FinishReason.CANCELLED,
@@ -86,6 +101,97 @@ def test_any_window_begins_and_ends_with_a_user_and_holds_no_unanswered_one(
         if message.role is Role.ASSISTANT:
             assert message.content.strip()
 
+
+@given(messages)
+def test_counts_of_a_window_add_up(oldest_first: list[WindowMessage]) -> None:
+    """Fails when what is left out of the answered ones is not counted as omitted."""
+    numbered = [m._replace(sequence=n) for n, m in enumerate(oldest_first, start=1)]
+    own = len(numbered) + 1
+    window = window_of(numbered[::-1], own, "Now", 10_000)
+
+    context = window.context
+    assert len(window.messages) == context.message_count
+    assert own == context.message_count + context.omitted_count
+    assert window.messages[0].sequence == context.first_sequence
+
+
+@pytest.mark.parametrize(
+    ("expected", "tokens", "instructions"),
+    [(4000, 1000, ""), (3990, 1000, "é" * 5), (0, 1, "longer than that"), (0, 0, "")],
+)
+def test_budget_is_what_the_instructions_leave(
+    expected: int, tokens: int, instructions: str
+) -> None:
+    """Fails when instructions count as characters, or when a budget may be negative."""
+    assert expected == budget_bytes(tokens, instructions)
+
+
+# Reading: what is asked of the store
+
+
+async def read(store: WindowStore, message: str, **limits: Any) -> Window:
+    chosen = {"context_messages": 5, "context_tokens": 1000} | limits
+    tasks = Tasks()
+    windows = Windows(cast(Store, store), WindowSettings(**chosen), tasks)
+    found = await windows.read(OWNER, a_lease(len(store.messages) + 1), message)
+    await tasks.wait()
+    return found
+
+
+async def test_first_turn_asks_the_store_for_nothing() -> None:
+    store = WindowStore()
+    window = await read(store, "Now")
+
+    assert (["Now"], []) == ([message.content for message in window.messages], store.asked)
+
+
+async def test_own_message_counts_among_the_messages_and_their_bytes() -> None:
+    """Fails when a window holds one message more than agents are to be shown."""
+    store = WindowStore(a_user_message("One"), an_answer("1"))
+    await read(store, "é", context_messages=3, context_tokens=10, instructions="Be brief")
+
+    assert [(2, 10 * 4 - len("Be brief") - 2)] == store.asked
+
+
+async def test_message_that_fills_the_window_leaves_no_room_and_no_debt() -> None:
+    store = WindowStore(a_user_message("One"), an_answer("1"))
+    window = await read(store, "a" * 500, context_tokens=100)
+
+    assert (4, 0) == store.asked[0]
+    assert 400 >= len(window.messages[-1].content.encode())
+    assert (1, 2) == (window.context.message_count, window.context.omitted_count)
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_events_of_a_turn_that_was_never_answered_are_forgotten(is_answered: bool) -> None:
+    """Fails when they stay for ever: nothing reads them any more."""
+    earlier = [a_user_message("One"), an_answer("1")] if is_answered else []
+    store = WindowStore(*earlier)
+    tasks = Tasks()
+    windows = Windows(cast(Store, store), WindowSettings(5, 1000), tasks)
+    lease = a_lease(3)
+    await windows.read(OWNER, lease, "Now")
+    await tasks.wait()
+
+    assert ([] if is_answered else [lease]) == store.forgotten
+
+
+@given(messages, st.integers(1, 10), st.integers(0, 60), st.text("aé", max_size=40))
+def test_window_that_is_read_keeps_to_its_limits(
+    oldest_first: list[WindowMessage], context_messages: int, context_tokens: int, message: str
+) -> None:
+    store = WindowStore(*(m._replace(sequence=n) for n, m in enumerate(oldest_first, start=1)))
+    limits = {"context_messages": context_messages, "context_tokens": context_tokens}
+    window = asyncio.run(read(store, message, **limits))
+
+    assert len(window.messages) <= context_messages
+    # A blank answer's words are the only ones that the store did not count.
+    words = len(NO_TEXT) * sum(m.content == NO_TEXT for m in window.messages)
+    held = sum(map(bytes_of, window.messages)) - words
+    assert held <= max(4 * context_tokens, LEAST)
+
+
+# Shortening
 
 LEAST = 2 * 16 + len(CUT.encode())
 """Below that a limit is not kept: something has to be shown."""

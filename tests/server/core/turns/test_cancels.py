@@ -21,7 +21,7 @@ from support.services import (
     reason_of,
 )
 from support.streams import next_of, rest_of
-from support.twins import parameters, twins, with_names  # noqa: F401 - a fixture
+from support.two_owners import parameters, twins, with_names  # noqa: F401 - a fixture
 
 SAID = "half a "
 
@@ -257,7 +257,8 @@ def test_failure_and_cancel_at_the_same_moment_are_told_apart_on_the_locked_row(
     twins.commit()
     with psycopg.connect(database_url, cursor_factory=psycopg.ClientCursor) as canceller:
         canceller.execute(with_names(sql.REQUEST_CANCEL), parameters("REQUEST_CANCEL"))
-        failing = threading.Thread(target=run, args=(twins, found := []))
+        found: list[Any] = []
+        failing = threading.Thread(target=run, args=(twins, found))
         failing.start()
         wait_for_a_lock(database_url)
         canceller.commit()
@@ -296,17 +297,14 @@ def record_cancel(database_url: str) -> None:
 def blind(service: Service) -> None:
     """Let a worker look no more whether its turns are to be stopped, as one that hangs."""
 
-    async def sees_nothing(_: object) -> None:
-        pass
-
-    service.worker.turns.attempts.keeping._look_for_cancel = sees_nothing  # type: ignore[assignment]
+    keeping = service.worker.turns.attempts.keeping
+    keeping.close()
+    keeping.heard = lambda topic: None  # type: ignore[method-assign]
+    keeping.missed = lambda: None  # type: ignore[method-assign]
 
 
 async def has_said(service: Service) -> None:
     """Return once the worker has taken a piece of the answer."""
-    attempts_here = service.worker.turns.attempts
-    while True:
-        attempts = list(attempts_here._attempts.values())
-        if any(attempt.transcript.answer().text for attempt in attempts):
-            return
+    attempts = service.worker.turns.attempts
+    while not any(attempt.transcript.answer().text for attempt in attempts):
         await asyncio.sleep(0.005)

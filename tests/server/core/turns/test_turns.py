@@ -1,6 +1,7 @@
 """The turn machine, row by row: what a request id, a sequence and an open turn lead to."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -17,6 +18,7 @@ from support.services import (
     gathered,
     info_of,
     refused,
+    trailing_of,
 )
 
 pytestmark = WITH_AND_WITHOUT_ROW_SECURITY
@@ -148,7 +150,7 @@ async def test_open_turn_refuses_another_and_says_who_holds_it(start_service: St
     open_turn = await service.turn(request_id="first")
     assert open_turn.turn_id == info.metadata["turn_id"]
     assert info.metadata["start_time"] < info.metadata["lease_end_time"]
-    assert "1000" == dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]
+    assert "1000" == trailing_of(caught.value)["grpc-retry-pushback-ms"]
     gate.opened.set()
     await first
 
@@ -281,7 +283,7 @@ async def test_get_turn_by_either_name(service: Service) -> None:
     assert ("NOT_FOUND", "TURN_NOT_FOUND") == await refused(unknown)
 
 
-def failing_once(failing_turn: int = 1):
+def failing_once(failing_turn: int = 1) -> Any:
     """A script whose nth run raises."""
     count = 0
 
@@ -300,5 +302,5 @@ def failing_once(failing_turn: int = 1):
 
 async def _waits(service: Service) -> None:
     """Return once a call of the worker waits for another one's turn."""
-    while not service.worker.bells._listening:
+    while not service.worker.bells.listeners():
         await asyncio.sleep(0.01)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 import grpc
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core import call as calls
-from parley_server.core.turns.claims import Claims
+from parley_server.core.bells import Bells
 from support.agents import Gate, ScriptedAgent
-from support.services import Service, StartService, an_id, gathered, info_of, refused
+from support.services import StartService, an_id, gathered, info_of, refused
 
 CROWD = 200
 
@@ -84,7 +83,7 @@ async def test_waiting_calls_of_a_worker_start_in_the_order_they_came(
                 service.chat(f"m{n}", conversation_id=conversation_id, on_busy=pb.ON_BUSY_WAIT)
             )
         )
-        while _queued(service) < n + 1:
+        while service.worker.turns.queued < n + 1:
             await asyncio.sleep(0.005)
     gate.opened.set()
     answers = await asyncio.gather(*waiting)
@@ -156,16 +155,16 @@ async def test_caller_that_stops_waiting_leaves_its_place(start_service: StartSe
         )
         for n in range(3)
     ]
-    while _queued(service) < 3:
+    while service.worker.turns.queued < 3:
         await asyncio.sleep(0.005)
     waiting[0].cancel()
-    while _queued(service) > 2:
+    while service.worker.turns.queued > 2:
         await asyncio.sleep(0.005)
     gate.opened.set()
     await asyncio.gather(first, *waiting[1:])
 
     assert 6 == (await service.history(conversation_id)).last_sequence
-    assert 0 == _queued(service)
+    assert 0 == service.worker.turns.queued
 
 
 async def test_call_that_has_waited_too_long_starts_no_turn(
@@ -178,13 +177,13 @@ async def test_call_that_has_waited_too_long_starts_no_turn(
     first = asyncio.ensure_future(service.chat(conversation_id=conversation_id, allow_missing=True))
     await gate.entered.wait()
     waits = asyncio.Event()
-    wait = Claims._wait
+    next_look_s = Bells.next_look_s
 
-    async def seen_waiting(*arguments: Any) -> None:
+    def seen_waiting(bells: Bells) -> float:
         waits.set()
-        await wait(*arguments)
+        return next_look_s(bells)
 
-    monkeypatch.setattr(Claims, "_wait", seen_waiting)
+    monkeypatch.setattr(Bells, "next_look_s", seen_waiting)
     waiting = asyncio.ensure_future(
         refused(service.chat("too late", conversation_id=conversation_id, on_busy=pb.ON_BUSY_WAIT))
     )
@@ -206,7 +205,7 @@ async def test_lost_caller_hands_its_turn_to_the_one_that_waits_for_it(
     first = asyncio.ensure_future(service.chat("hello", request_id="r"))
     await gate.entered.wait()
     second = asyncio.ensure_future(service.chat("hello", request_id="r"))
-    while not service.worker.bells._listening:
+    while not service.worker.bells.listeners():
         await asyncio.sleep(0.01)
     first.cancel()
     await gate.closed.wait()
@@ -217,7 +216,3 @@ async def test_lost_caller_hands_its_turn_to_the_one_that_waits_for_it(
     assert not answer.replayed
     turn = await service.turn(request_id="r")
     assert (cpb.TURN_STATE_COMPLETED, 2) == (turn.state, turn.attempt)
-
-
-def _queued(service: Service) -> int:
-    return sum(len(queue) for queue in service.worker.turns._claims._queues._places.values())

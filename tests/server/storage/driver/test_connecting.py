@@ -8,7 +8,7 @@ import pytest
 from parley_server.storage.driver.connecting import Connecting
 from parley_server.storage.driver.connection import Statement
 
-Ask = Callable[[str], Awaitable[str]]
+Ask = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from parley_server.storage.schema import integrity, row_security
 from parley_server.storage.schema.reaching import UnsafeDatabase
 from support.databases import as_superuser
 from support.processes import run
-from support.twins import ENDED_TURN, OPEN_TURN, OURS, store_twins
+from support.two_owners import ENDED_TURN, OPEN_TURN, OURS, store_twins
 
 OPEN, ENDED = f"owner_id = '{OURS}' AND id = '{OPEN_TURN}'", f"id = '{ENDED_TURN}'"
 LOST = "gen_random_uuid()"

@@ -18,7 +18,7 @@ from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id, gathered, refused, until_health
-from support.twins import (
+from support.two_owners import (
     CONVERSATION,
     LEASE_PASSED,
     OPEN_TURN,

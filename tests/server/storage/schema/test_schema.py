@@ -314,6 +314,7 @@ async def test_worker_does_not_start_on_an_unsafe_database(
     await (await start_service()).chat()
 
 
+@pytest.mark.writes_rows
 async def test_worker_does_not_start_on_a_schema_that_is_not_for_it(
     start_service: StartService, database_url: str, empty_url: str
 ) -> None:

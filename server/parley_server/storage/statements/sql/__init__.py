@@ -1,6 +1,6 @@
 """The statements as they are sent, from the files beside this one.
 
-What builds them is not imported to serve: SQLAlchemy was a third of the time that a start took.
+What builds them is not imported to serve (decision 0023).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, what it needs, and how others fare meanwhile."""
+"""A worker that is attacked, in a process of its own, and how an honest caller fares meanwhile."""
 
 import asyncio
 import resource
