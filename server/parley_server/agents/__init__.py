@@ -8,9 +8,9 @@
         events             pydantic-ai's events become Parley's, in order
         provider_errors    THE table: what a provider does wrong becomes an AgentError
     model_strings      `openai:MODEL` and the like become a model
-    threaded           ThreadedAgent, a user's own agent on an event loop in a thread of its own
+    threaded           ThreadedAgent, a user's own agent on an event loop in a separate thread
     local_model        starts and stops the small model on this machine, which is served by
-        local_server       a program of its own: it imports nothing of Parley
+        local_server       a separate program: it imports nothing of Parley
 
 Of Parley's own packages they import the core and each other. How a user's agent is written, and
 what its tools are told of the turn, is said in `pydantic_agent`.

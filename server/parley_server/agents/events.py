@@ -38,7 +38,7 @@ from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import Finish, FinishReason, OpaqueState, Text, ToolCall, Usage
 
 MAX_UNSEEN_CHARS = 4 * 1024 * 1024
-"""How much of arguments and thoughts one run may gather: nobody downstream sees them grow."""
+"""How much of arguments and thoughts one run may gather: no later check sees them grow."""
 
 _FINISH: dict[ProviderFinishReason | None, FinishReason] = {
     "length": FinishReason.LENGTH,

@@ -4,11 +4,11 @@
     ModelRetry                 → its text, is_error: the tool's author wrote it for the model
     wrong arguments            → what is wrong with them, is_error; the model may try again
     needs an approval, or is
-    run by somebody else       → a fixed sentence, is_error: there is nobody to ask
+    run outside the server     → a fixed sentence, is_error: there is no one to ask
     a result without JSON form → as if it had raised
     a result that is too long  → cut here already, so that the model sees what is stored
 
-An exception's own text stays out of all of them: it may hold what nobody should read.
+An exception's own text stays out of all of them: it may hold private text.
 """
 
 import asyncio

@@ -143,7 +143,7 @@ def _answered(
 
 
 def _usable(message: WindowMessage, seen: set[str]) -> Iterator[ToolCall]:
-    """Give every call an id of its own and a name, both such as every provider takes."""
+    """Give every call a unique id and a name, both in a form that every provider accepts."""
     for number, call in enumerate(message.tool_calls):
         call_id = call.id
         if call_id in seen or not _USABLE_ID.fullmatch(call_id):

@@ -2,7 +2,7 @@
 
 It is started by its path and imports nothing of Parley. What it needs comes in the environment
 variable PARLEY_LOCAL_SERVER; its one line on standard output is `{"url": …}` or `{"error": …}`.
-It lives until its standard input closes, and so never longer than whoever holds the other end.
+It lives until its standard input closes, and so never longer than the process at the other end.
 """
 
 import json

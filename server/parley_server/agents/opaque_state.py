@@ -175,7 +175,7 @@ def _kept_parts(response: ModelResponse) -> list[ModelResponsePart]:
 def _is_opaque(part: ModelResponsePart) -> bool:
     """Whether a part holds something that its message does not."""
     if isinstance(part, TextPart):
-        return False  # an id of its own means nothing without what else was issued with it
+        return False  # an id alone means nothing without what was issued with it
     if isinstance(part, ToolCallPart):
         return bool(part.id or part.provider_details)
     return True

@@ -39,7 +39,7 @@ _TABLE: list[tuple[type[AgentRunError], type[AgentError]]] = [
     (ModelServerError, AgentUnavailable),  # 500, 502, 504
     (ModelConnectionError, AgentUnavailable),  # refused, reset, broken off
     (ModelRequestRejectedError, AgentRefused),  # 400, 401, 403, 404, 422, a prompt too long
-    (ModelAPIError, AgentUnavailable),  # garbage; a status of its own: see _TRANSIENT
+    (ModelAPIError, AgentUnavailable),  # garbage; has its own status: see _TRANSIENT
     (AgentRunError, AgentUnavailable),  # an answer that makes no sense
 ]
 
@@ -61,7 +61,7 @@ _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def agent_error(error: Exception, turn_id: UUID) -> AgentError | None:
     """Return what a run's failure is for Parley, and write it down.
 
-    Returns: None: it does not come from a provider, but from somebody's code.
+    Returns: None: it comes from the user's code and not from a provider.
     """
     if isinstance(error, AgentError):
         return error

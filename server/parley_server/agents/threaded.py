@@ -1,4 +1,4 @@
-"""A user's own agent, on an event loop in a thread of its own.
+"""A user's own agent, on an event loop in a separate thread.
 
     worker's loop                              agent's thread
     run ── starts ───────────────────────────► _pump: one task for each turn
@@ -6,7 +6,7 @@
         ── makes room, cancels ──────────────►
 
 Whatever the agent's tools do to their thread, the worker's loop goes on. A tool that blocks it
-holds up the other turns of the same agent and nobody else; a caller is released at once even then,
+holds up only the other turns of the same agent; a caller is released at once even then,
 and what the blocked run does afterwards counts for nothing.
 """
 
@@ -98,7 +98,7 @@ class ThreadedAgent:
             try:
                 self._loop.run_until_complete(life)
             except BaseException as error:
-                # SystemExit out of a task ends a loop. Somebody's code must not end everybody's.
+                # SystemExit out of a task ends a loop. One agent's code must not end all of them.
                 log.error("agent's event loop ended", extra={"error": type(error).__name__})
         self._life.set_result(None)
 

@@ -12,7 +12,7 @@ from parley_server.core.tracing import Trace
 
 @dataclass
 class TracedRequests(AbstractCapability[Any]):
-    """Given to the runs of calls that came with a trace: each request gets a span id of its own.
+    """Given to the runs of calls that came with a trace: each request gets its own span id.
 
     The headers travel with the request's settings, so they reach whichever client sends it, a
     user's own as well. Libraries of a few providers send no headers of ours; they leave them out.

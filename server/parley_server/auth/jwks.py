@@ -27,7 +27,7 @@ TIMEOUT_S = 3.0
 """For a whole fetch: name, connection, TLS, answer."""
 MAX_DOCUMENT_BYTES = 256 * 1024
 REFRESH_S = 300.0
-"""How often keys are fetched that nobody asks for: how long a key that was withdrawn may live."""
+"""How often keys are fetched without a reason: how long a withdrawn key may stay valid."""
 MIN_DISTANCE_S = 30.0
 """Between the starts of two fetches, whatever became of the first."""
 KEEP_S = 3600.0
@@ -230,7 +230,7 @@ def _client(url: str) -> "httpx2.AsyncClient":
     import httpx2  # heavy, and only those who fetch keys pay for it
 
     return httpx2.AsyncClient(
-        follow_redirects=False,  # whoever can redirect could choose the keys
+        follow_redirects=False,  # a redirect could choose the keys
         headers={"accept": "application/json", "accept-encoding": "identity"},
         limits=httpx2.Limits(max_keepalive_connections=0),  # it would be idle for minutes
         timeout=None,  # there is one for the whole fetch

@@ -182,7 +182,7 @@ class _VerifiedTokens:
     """Tokens that were found good, by SHA-256, for a while.
 
     Guarantees: every method takes constant time. When it is full, the oldest entry goes: they end
-    in about that order, and whoever floods it only makes others' tokens be checked again.
+    in about that order; a flood of tokens only makes other tokens be checked again.
     """
 
     def __init__(self, size: int) -> None:

@@ -90,7 +90,7 @@ class KeySet:
             algorithm: the header's `alg`, whatever it is.
             kid: the header's `kid`; None: it has none.
         Returns: of the keys bound to that algorithm the one of that id, or else those without an
-            id; without a `kid` any of them; 16 at most. Empty: nobody can have signed it.
+            id; without a `kid` any of them; 16 at most. Empty: no known key can have signed it.
         """
         bound = [key for key in self._keys if key.algorithm == algorithm]
         if kid is not None:

@@ -15,7 +15,7 @@ Bell = asyncio.Future[None]
 LOOK_S = 0.4
 """How often a call looks at a turn of another worker that may have ended."""
 LOOK_WITH_SIGNALS_S = 2.0
-"""The same while workers signal each other: for the ends that nobody is left to signal."""
+"""The same while workers signal each other: to notice turns whose worker died."""
 
 
 def topic_of(owner: Owner, conversation_id: UUID) -> UUID:
@@ -73,7 +73,7 @@ class Bells:
                 bell.set_result(None)
 
     def ring_all(self) -> None:
-        """Wake everybody on this worker: signals may have been missed."""
+        """Wake every waiter on this worker: signals may have been missed."""
         for topic in list(self._listening):
             self.heard(topic)
 

@@ -31,7 +31,7 @@ class Stop(Enum):
     CONVERSATION_GONE = auto()
     WORKER_DRAINED = auto()
     CANCELLED = auto()
-    """Somebody asked for it with CancelTurn: what was said so far is the answer."""
+    """CancelTurn was called: what was said so far is the answer."""
 
 
 def raised_at(error: BaseException) -> str:
@@ -76,7 +76,7 @@ def reason_of(error: ParleyError) -> FailureReason | None:
 def error_for(reason: FailureReason | None) -> ParleyError | None:
     """Return what a call that waited for an attempt is told of its failure.
 
-    None: the attempt failed for want of its caller or its worker, so the turn may be run anew.
+    None: the attempt failed for want of its caller or its worker, so the turn may be run again.
     """
     match reason:
         case FailureReason.AGENT_REFUSED:

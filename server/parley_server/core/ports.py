@@ -1,4 +1,4 @@
-"""What the core asks of the world: a store, agents, and somebody who checks tokens."""
+"""What the core asks of the world: a store, agents, and a check of tokens."""
 
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
@@ -35,9 +35,9 @@ Ids = Callable[[], UUID]
 class Store(Protocol):
     """Where conversations are kept.
 
-    Every method is one statement (`claim` of a turn that cannot be had: up to three), filters by
+    Every method is one statement (a `claim` that is refused: up to three), filters by
     the owner, and holds no connection when it returns. Any of them raises StoreUnavailable when the
-    database did not carry it out, and StoreOutcomeUnknown when nobody knows whether it did.
+    database did not carry it out, and StoreOutcomeUnknown when it may have.
 
     Its methods are not cancelled: a call that loses its caller lets them end (decision 0004).
     """
@@ -167,7 +167,7 @@ class Store(Protocol):
             has_events: whether events were stored for it.
 
         Returns: the answer's sequence; None: the lease was lost, and nothing was written.
-        Guarantees: decided by the fence alone: an overrun lease that nobody took still counts.
+        Guarantees: decided by the fence alone: an overrun lease counts until another attempt has it.
         """
         ...
 
@@ -194,7 +194,7 @@ class Store(Protocol):
 class Signals(Protocol):
     """How workers tell each other that something has changed, without saying what.
 
-    Signals may be lost, merged and repeated: whoever hears one looks for itself.
+    Signals may be lost, merged and repeated: a worker that hears one looks for itself.
     """
 
     @property
@@ -208,7 +208,7 @@ class Signals(Protocol):
 
 
 class Agent(Protocol):
-    """Whoever answers."""
+    """The agent that produces a turn's answer."""
 
     @property
     def model(self) -> str:
@@ -264,7 +264,7 @@ class TokenVerifier(Protocol):
 
 
 class Meter(Protocol):
-    """Whoever counts what becomes of turns. Its methods do not wait, and do not fail.
+    """Counts what becomes of turns. Its methods do not wait, and do not fail.
 
     `agent` is the name that the turn was asked for with; empty: the default one.
     """

@@ -11,7 +11,7 @@ V = TypeVar("V")
 class Shared(Generic[K, V]):
     """Lets calls that ask for the same thing at the same time share one read.
 
-    Each read runs in a task of its own, which a lost caller does not cancel (decision 0004).
+    Each read runs in its own task, which a lost caller does not cancel (decision 0004).
     """
 
     def __init__(self) -> None:

@@ -66,7 +66,7 @@ class Tasks:
 
 
 class Heartbeat:
-    """Runs `beat` every `interval_s` seconds, each time in a task of its own, until cancelled.
+    """Runs `beat` every `interval_s` seconds, each time in a new task, until cancelled.
 
     Most turns end before their first beat is due: until then this is one timer.
     """

@@ -1,6 +1,6 @@
 """The trace that a call belongs to, by W3C Trace Context: what its log lines and its providers say.
 
-Parley makes no spans of its own. It hands the caller's trace on, with a new span id for whatever it
+Parley creates no spans. It hands the caller's trace on, with a new span id for whatever it
 asks of others, so that what they record is found under the caller's trace id.
 """
 
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 MAX_STATE_CHARACTERS = 512
-"""What the specification asks everybody to hand on, at least."""
+"""What the specification requires to be handed on, at least."""
 
 _PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _STATE = re.compile(r"[ -~]+")
@@ -46,7 +46,7 @@ class Trace:
         return cls(found[1], bool(int(found[3], 16) & _SAMPLED), state)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of one request that is made for the call, under a span id of its own.
+        """Return the headers of one request that is made for the call, under a new span id.
 
         Returns: `traceparent`, and `tracestate` if the caller has given one.
         """

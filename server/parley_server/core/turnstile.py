@@ -93,7 +93,7 @@ class Turnstile:
         return _Passage(self, key)
 
     def enter_at_once(self, key: Hashable) -> bool:
-        """Take a place if there is one and nobody waits. Returns: whether one was taken."""
+        """Take a place if there is one and no caller waits. Returns: whether one was taken."""
         if self._waiting or not self._has_room(key):
             return False
         self._take(key)

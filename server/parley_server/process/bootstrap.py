@@ -85,7 +85,7 @@ def _dev_keys(settings: Settings) -> dict[str, object]:
 
 
 def dev_secret(settings: Settings) -> str:
-    """Return the embedded server's secret; make it, readable by nobody else, if there is none."""
+    """Return the embedded server's secret; create it, for its owner only, if there is none."""
     path = settings.data_dir / "secret"
     if not path.exists():
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

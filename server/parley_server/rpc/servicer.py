@@ -151,7 +151,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
 
 
 async def _send(context: Context, message: Any) -> bool:
-    """Send a message of a stream. Returns: False if the caller's side takes nothing for long.
+    """Send a message of a stream. Returns: False if the caller's side reads nothing for long.
 
     gRPC holds messages back while the caller's window is closed, without an end.
     """

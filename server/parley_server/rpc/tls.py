@@ -107,7 +107,7 @@ class Renewing:
         self._seen: Pair | str = files.read()
         self._seen.check()
         self._first = self._seen.for_grpc()
-        self._lock = threading.Lock()  # gRPC asks on threads of its own
+        self._lock = threading.Lock()  # gRPC asks on its own threads
 
     def credentials(self) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(

@@ -3,7 +3,7 @@
 One connection a worker listens. What is to be told is gathered for 20 ms and sent in one statement:
 a NOTIFY in each turn's own statement would have all commits of the database wait for each other.
 Workers greet each other, so that one that is alone sends nothing but a greeting now and then.
-Whoever may have told too little, because it had not heard of a worker or could not send, says so.
+A worker that may have sent too little, because it did not know a peer or could not send, says so.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ ASK_S = 5.0
 GREETING_S = 10.0
 """How often a worker says that it listens."""
 GREETED_BACK_S = 1.0
-"""How soon whoever is new has heard from all the others."""
+"""How soon a new worker has heard from all the others."""
 PEER_S = 30.0
 """How long a worker that said so is taken to listen."""
 TOPICS_A_SIGNAL = 300
@@ -52,7 +52,7 @@ OnSignal = Callable[[UUID], None]
 
 
 class NoSignals:
-    """For connection poolers through which no notification comes: everybody looks for itself."""
+    """For connection poolers that pass no notifications on: each worker looks for itself."""
 
     are_live = False
 
@@ -63,11 +63,11 @@ class NoSignals:
         """Nothing was opened."""
 
     def send(self, topic: UUID) -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
 
 class PostgresSignals:
-    """Signals by notifications; while the listening connection is away, nobody hears any."""
+    """Signals by notifications; while the listening connection is away, none arrive."""
 
     def __init__(self, url: str, connections: Connections) -> None:
         """Make the signals.
@@ -123,7 +123,7 @@ class PostgresSignals:
         await asyncio.gather(*self._sending)
 
     def send(self, topic: UUID) -> None:
-        """Tell the other workers within about 20 ms, each topic once; nobody, if there are none."""
+        """Tell the other workers within about 20 ms, each topic once; no-op if there are none."""
         if not self._peers and monotonic() > self._alone_from:
             return
         self._pending[topic] = None
@@ -227,7 +227,7 @@ class PostgresSignals:
                 on_signal(topic)
 
     def _look_soon(self, on_gap: Callable[[], None]) -> None:
-        """Have everybody look within a second: of many workers that join at once, one look."""
+        """Have all waiters look within a second; many workers that join at once cause one look."""
 
         def look() -> None:
             self._is_gap_due = False

@@ -145,7 +145,7 @@ class PostgresStore:
                 raise StoreOutcomeUnknown from None
             if lease is not None:
                 return lease
-            # Somebody has the request id, or the conversation cannot be had. In this order.
+            # Another turn has the request id, or the conversation is busy. Checked in this order.
             if new.request_id is not None:
                 known = await self.find(owner, new.request_id)
                 if known is not None:

@@ -4,7 +4,7 @@
     several           each keeps them in files that it has mapped into memory, one set for each
                       worker's index; their parent reads the files and serves the sum
 
-The page is made in a thread of its own (`metrics_page`), from what is in memory or in those files:
+The page is made in a separate thread (`metrics_page`), from what is in memory or in those files:
 no call waits for it, and it needs no database. No label has values that callers choose.
 """
 

@@ -84,7 +84,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Log what went wrong, unless it is only that nobody listens any more."""
+        """Log what went wrong, unless the reader has just hung up."""
         error = sys.exception()
         if error is not None and not isinstance(error, TimeoutError | ConnectionError):
             log.error("metrics not served", error=type(error).__name__, place=raised_at(error))

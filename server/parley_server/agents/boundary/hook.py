@@ -68,7 +68,7 @@ class Boundary:
     def guard(self, client: httpx2.AsyncClient) -> None:
         """Let every response to this client pass through the boundary.
 
-        A hook, and no transport: with a transport of its own, a client would no longer heed the
+        A hook, and no transport: with a custom transport, a client would no longer heed the
         proxies of its environment.
         """
         client.headers["accept-encoding"] = "identity"  # an answer is read as it is written

@@ -12,7 +12,7 @@ _KEEP_ALIVES = frozenset({"ping", "pong", "keepalive", "keep-alive", "keep_alive
 
 
 def is_keep_alive(name: str, data: str) -> bool:
-    """Return whether an event only says that somebody is there."""
+    """Return whether an event is only a keep-alive."""
     word = data.strip().strip('"').lower()
     return not word or word in _KEEP_ALIVES or name.lower() in _KEEP_ALIVES
 

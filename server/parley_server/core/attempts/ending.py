@@ -129,7 +129,7 @@ class Ending:
             )
             return None
         except ParleyError:
-            return None  # somebody else has the turn, or it is gone
+            return None  # another attempt has the turn, or it is gone
         finally:
             self._bells.ring(topic_of(owner, lease.conversation_id))
 

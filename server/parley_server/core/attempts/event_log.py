@@ -27,7 +27,7 @@ class EventLog:
         self, append: Append, on_stored: Callable[[], None], on_lost: Callable[[], None]
     ) -> None:
         self.stored: list[StoredEvent] = []
-        """What has been stored, by index; shown to whoever follows on this worker."""
+        """What has been stored, by index; shown to the followers on this worker."""
         self._append = append
         self._on_stored = on_stored
         self._on_lost = on_lost

@@ -65,7 +65,7 @@ class Keeping:
         """Keep the lease. With the database away, the agent goes on."""
         owner, lease = attempt.owner, attempt.lease
         try:
-            with waiting_until(self._loop.time()):  # late, it would hold what nobody runs any more
+            with waiting_until(self._loop.time()):  # late, it would hold a turn that no longer runs
                 is_to_stop = await self._store.renew(owner, lease)
             if is_to_stop:
                 attempt.stop(Stop.CANCELLED)  # its signal got lost

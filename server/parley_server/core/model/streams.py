@@ -11,7 +11,7 @@ from parley_server.core.model.turns import Turn, TurnResult
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """A piece of an answer under way, as everybody who follows the turn sees it."""
+    """A piece of an answer under way, as every follower of the turn sees it."""
 
     index: int
     """Its place within its attempt, from 0."""

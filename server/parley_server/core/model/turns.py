@@ -165,7 +165,7 @@ class NewTurn:
     id: UUID
     conversation_id: UUID
     is_new_conversation: bool
-    """True: the conversation id was made for this call, and nobody else can know it."""
+    """True: the conversation id was made for this call, and no other call can know it."""
     request_id: str | None
     fingerprint: bytes
     agent: str

@@ -233,7 +233,7 @@ class Following:
             deadline: when to give up, on the loop's clock.
         Raises: StoreUnavailable: the work is not done by then.
         Guarantees: a caller that keeps up sees each event once, in order; one that does not holds
-            nobody up, and nothing is kept for it.
+            up no other, and nothing is kept for it.
         """
         loop = asyncio.get_running_loop()
         position = after

@@ -1,4 +1,4 @@
-"""What watches read: small pages of a conversation, shared, and dropped if nobody takes them."""
+"""What watches read: small pages of a conversation, shared, and dropped if they are not read."""
 
 from bisect import bisect_right
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ PROGRESS_S = 60.0
 LOOK_S = 1.0
 """How often a conversation is looked at where no signals reach this worker."""
 LOOK_AT_RUNNING_S = 5.0
-"""How often one with an open turn is: nobody signals that a worker went away."""
+"""How often one with an open turn is: a worker that dies signals nothing."""
 BARREN_S = 0.1
 """How long a watch pauses that is behind and has read two pages without anything to tell."""
 

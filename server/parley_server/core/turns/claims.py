@@ -47,7 +47,7 @@ class Claims:
         return self._queues.waiting
 
     def drain(self) -> None:
-        """Let nobody wait any longer, and nobody begin to."""
+        """Wake all waiters and refuse new ones."""
         if not self._draining.done():
             self._draining.set_result(None)
 
@@ -120,7 +120,7 @@ class Claims:
         return await self._store.find(owner, new.request_id) if new.request_id else None
 
     async def _refuse_at_once(self, owner: Owner, new: NewTurn) -> None:
-        """Raise what no waiting can mend."""
+        """Raise what waiting cannot fix."""
         standing = await self._store.standing(owner, new.conversation_id)
         if standing is None:
             if not new.allow_missing:

@@ -7,9 +7,9 @@
                    failed, newest ─► reclaim┘  abandoned: once this worker's place for it is free
                    running ─► wait for its end, look again
 
-Each call's work is a task of its own that nobody cancels, because a statement that was sent cannot
+Each call's work is a task that is never cancelled, because a statement that was sent cannot
 be taken back: a lost caller is a signal to it (`Call.lose`), and so is a worker that drains. A
-stream is such a call with somebody who watches it: `Following` tells which attempt there is to see.
+stream is such a call with a watcher: `Following` tells which attempt there is to see.
 """
 
 import asyncio

@@ -8,9 +8,9 @@
     watches' messages    `unsent`
 
 Of each, one owner may have a share, PARLEY_OWNER_SHARE: what goes beyond is refused before it costs
-anything, and nobody else is refused for it. A call keeps its place until its answer is sent.
+anything, and no other owner is refused for it. A call keeps its place until its answer is sent.
 
-Answers that nobody takes stay in memory for as long as their connection does, and gRPC cannot take
+Answers that are not read stay in memory for as long as their connection does, and gRPC cannot take
 them back. So an owner with too many of them is refused before its next call does anything. What was
 read may still be refused then, since it can be read again; the answer to a turn is always sent.
 
@@ -41,7 +41,7 @@ STRANGERS = 128
 STRANGERS_OF_ONE = 8
 """How many of them may be one connection's."""
 HEALTH_WATCHES = 500
-"""How many watches of the worker's health there may be: nobody needs a token for one."""
+"""How many watches of the worker's health there may be; they need no token."""
 HEALTH_WATCHES_OF_ONE = 4
 """How many of them may be one connection's."""
 SENDING = 4
@@ -109,7 +109,7 @@ class Capacity:
 class Arrivals:
     """So many at once: one more ends the one that has waited longest. Of each key so many only.
 
-    For callers of whom nothing is known: whoever sends a message whole is not in it for long.
+    For unauthenticated callers: a caller that sends its message whole is not in it for long.
     """
 
     def __init__(self, limit: int, limit_of_key: int) -> None:

@@ -1,7 +1,7 @@
 """Counting calls: the series that the grpc ecosystem has for every server.
 
 `stack` puts `metered` around all that it puts around a method, so that it sees how each
-call ends, whoever ends it.
+call ends, whatever ends it.
 """
 
 import asyncio

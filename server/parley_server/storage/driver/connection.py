@@ -194,7 +194,7 @@ class Connection(AsyncConnection[Row]):
         interval: float = 0.0,  # noqa: ARG002 - its signature
         timeout: float | None = None,  # noqa: ARG002, ASYNC109 - its signature
     ) -> Any:
-        """Drive one of psycopg's generators, for a task that nobody cancels.
+        """Drive one of psycopg's generators, in a task that is never cancelled.
 
         Raises: NoAnswer: within answer_limit_s there was none; the connection is closed then.
         """
@@ -219,10 +219,10 @@ class Connection(AsyncConnection[Row]):
 
 
 class _Answers:
-    """Watches a connection's socket for its whole life, through a descriptor of its own.
+    """Watches a connection's socket for its whole life, through a duplicate of its descriptor.
 
     libpq closes the socket by itself when a connection breaks, and the next connection may get its
-    number: a loop that still watched it would be deaf to that one. Watching it anew for each
+    number: a loop that still watched it would be deaf to that one. Watching it again for each
     statement took eight system calls. A duplicate stays ours until it is closed here.
     """
 
@@ -274,7 +274,7 @@ class _Answers:
         if ready is not None and not ready.done():
             ready.set_result(waiting.READY_R)
         else:
-            # Something came, or it broke, that nobody waits for: the next statement meets it.
+            # Data or an end that no statement waits for: the next statement will see it.
             self._is_watching = False
             self._loop.remove_reader(self._descriptor)
 

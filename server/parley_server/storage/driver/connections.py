@@ -70,9 +70,9 @@ class Connections:
         return self.pool.waiting()
 
     async def run(self, statement: Statement, parameters: Parameters) -> list[Row]:
-        """Run one statement in a transaction of its own and return its rows.
+        """Run one statement in its own transaction and return its rows.
 
-        Raises: StoreUnavailable: it was not carried out; StoreOutcomeUnknown: nobody knows.
+        Raises: StoreUnavailable: it was not carried out; StoreOutcomeUnknown: it may have been.
         Guarantees: one round trip; the connection is back in its pool when this returns.
         """
         return await self.with_connection(

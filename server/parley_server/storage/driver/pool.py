@@ -102,14 +102,14 @@ class Pool:
         Args:
             until: how long to wait for one, on the loop's clock.
             must_write: whether one that only reads is of no use.
-            owner: for whom it is; None: for nobody, or for all.
+            owner: for whom it is; None: for no owner in particular.
         Raises: NoConnection.
         Guarantees: one of each owner in turn, first come first served within an owner; those who
             must write and those who need not, in turn.
         """
         if self._has_room(owner):
             connection = self._taken(owner, must_write)
-            if connection is not None:  # so nobody who waits could have used it
+            if connection is not None:  # so no waiting caller could have used it
                 return connection
         loop = asyncio.get_running_loop()
         place: _Place = loop.create_future()

@@ -10,7 +10,7 @@ NAMED_S = 2.0
 
 
 def locked(file: IO[bytes] | IO[str]) -> bool:
-    """Lock a file until it is closed. Returns: False if somebody else has it."""
+    """Lock a file until it is closed. Returns: False if another process holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

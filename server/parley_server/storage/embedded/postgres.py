@@ -70,7 +70,7 @@ _SETTINGS = {
     "unix_socket_directories": "..",  # seen from data/, so that no path is too long for Postgres
     "unix_socket_permissions": "0700",
     # Errors and their statements hold what was said and reach the client anyway, so the log is
-    # without them. What Postgres says of its own accord it has, deadlocks and long waits included.
+    # without them. What Postgres logs unasked is in it, deadlocks and long waits included.
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -291,7 +291,7 @@ def _spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a program of the wheel as the owner of `cluster`.
 
-    In a session of its own: Ctrl-C is for the server, which ends its calls before it ends Postgres.
+    In a new session: Ctrl-C is for the server, which ends its calls before it ends Postgres.
     Without the server's environment, which may hold secrets.
     """
     return subprocess.Popen(  # noqa: S603 - nothing in this command comes from a caller of the service

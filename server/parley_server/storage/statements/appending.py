@@ -18,7 +18,7 @@ def _append() -> Executable:
     """Store events while the lease is this attempt's. One row, its fence, if it is.
 
     An index that is there already was stored by an earlier try whose outcome got lost. The lock
-    keeps the conversation from being deleted meanwhile; it makes nobody else wait.
+    keeps the conversation from being deleted meanwhile; no other statement of a turn waits for it.
     """
     ours = (
         select(conversation.c.fence)

@@ -180,4 +180,4 @@ FAIL = compiled(_fail())
 REQUEST_CANCEL = compiled(_request_cancel())
 """Record that a turn is to be stopped."""
 FORGET_EVENTS = compiled(_forget_events())
-"""Remove the stored pieces of turns that nobody can follow any more."""
+"""Remove the stored pieces of turns that can no longer be followed."""

@@ -1,8 +1,8 @@
 """How many turns an owner may open a minute: counted within the statement that opens one.
 
 Claims that are carried out at the same moment do not see each other's turns. So an owner may get
-past the limit by as many turns as claims can be under way at once, and by no more: whoever begins
-after that sees them all. A lock on the owner instead would have all its conversations wait for the
+past the limit by as many turns as claims can be under way at once, and by no more: a claim that
+begins after that sees them all. A lock on the owner instead would have all its conversations wait for the
 one that is busy (decision 0014).
 """
 

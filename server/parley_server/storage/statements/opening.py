@@ -65,7 +65,7 @@ def _overrun(held: CTE, won: CTE) -> CTE:
             error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
             end_time=held.c.lease_expires_at,
         )
-        # As a value of its own it leads into the key; as a join, into all turns of the owner.
+        # A scalar subquery uses the primary key; a join would scan every turn of the owner.
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
         .where(won.c.id != turn.c.id)
@@ -185,7 +185,7 @@ def _claim(*, is_limited: bool) -> Executable:
 def _claim_new(*, is_limited: bool) -> Executable:
     """Open a turn on a conversation made for it.
 
-    One row, the turn's id, unless somebody has the request id. Limited, always one: the id, or
+    One row, the turn's id, unless a turn has the request id. Limited, always one: the id, or
     null, and how long the owner has to wait, or null.
     """
     others = recent_turns() if is_limited else None
@@ -257,7 +257,7 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     """Take the lease of a turn that is still the newest. One row, its attempt and fence, if taken.
 
     Args:
-        is_new_attempt: True: a failed or abandoned turn that nobody has asked to stop and that has
+        is_new_attempt: True: a failed or abandoned turn that is not to be stopped and that has
             an attempt left, to be run again; its events go. False: an abandoned one, or one that
             was to be stopped, to be ended with what it has.
     """

@@ -1,4 +1,4 @@
--- Remove the stored pieces of turns that nobody can follow any more.
+-- Remove the stored pieces of turns that can no longer be followed.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
