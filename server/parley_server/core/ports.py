@@ -167,7 +167,8 @@ class Store(Protocol):
             has_events: whether events were stored for it.
 
         Returns: the answer's sequence; None: the lease was lost, and nothing was written.
-        Guarantees: decided by the fence alone: an overrun lease counts until another attempt has it.
+        Guarantees: decided by the fence alone: an overrun lease counts until another attempt takes
+            it.
         """
         ...
 

@@ -2,8 +2,8 @@
 
 Claims that are carried out at the same moment do not see each other's turns. So an owner may get
 past the limit by as many turns as claims can be under way at once, and by no more: a claim that
-begins after that sees them all. A lock on the owner instead would have all its conversations wait for the
-one that is busy (decision 0014).
+begins after that sees them all. A lock on the owner instead would have all its conversations
+wait for the one that is busy (decision 0014).
 """
 
 from typing import Any
