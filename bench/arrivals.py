@@ -54,7 +54,9 @@ class ArrivalResult:
 
 
 class Arrivals:
-    def __init__(self, job: ArrivalJob, stubs: list[pb_grpc.ConversationServiceStub]) -> None:
+    def __init__(
+        self, job: ArrivalJob, stubs: "list[pb_grpc.ConversationServiceAsyncStub]"
+    ) -> None:
         self._stubs = cycle(stubs)
         with open(job.conversations) as file:
             self._conversations: Iterator[list[str]] = cycle(json.load(file))

@@ -81,7 +81,7 @@ async def channels_to(
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         yield channels
     finally:
-        await asyncio.gather(*(channel.close() for channel in channels))
+        await asyncio.gather(*(channel.close(None) for channel in channels))
 
 
 @asynccontextmanager

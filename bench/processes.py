@@ -72,7 +72,7 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
         if found := _PORT.search(log.read_text()):
             return int(found[1])
         time.sleep(0.05)
-    raise SystemExit(f"{' '.join(map(str, process.args))} did not start:\n{log.read_text()}")
+    raise SystemExit(f"{process.args!r} did not start:\n{log.read_text()}")
 
 
 def _parley_settings(url: str, agent: str) -> dict[str, str]:
@@ -237,8 +237,8 @@ def counting_databases(folder: Path) -> Iterator[CountingDatabases]:
         yield CountingDatabases(*_made(postgres))
 
 
-def run_callers(script: str, job: object, server: Server) -> tuple[Any, float]:
-    """Run a job in a process of its own.
+def run_callers(script: str, job: Any, server: Server) -> tuple[Any, float]:
+    """Run a job, which is a dataclass, in a separate process.
 
     Returns: what it prints; the most memory that the server was seen to have meanwhile, in MB.
     """

@@ -101,7 +101,7 @@ class Heard:
 
 
 async def _hear(
-    stub: pb_grpc.ConversationServiceStub,
+    stub: "pb_grpc.ConversationServiceAsyncStub",
     request: pb.StreamChatRequest,
     token: str,
     started: asyncio.Event,

@@ -141,7 +141,7 @@ class Streams:
         )  # fmt: skip
 
         def middle(figure: str, streams: int) -> float:
-            return median(getattr(wave.result, figure) for wave in found[streams])
+            return float(median(getattr(wave.result, figure) for wave in found[streams]))
 
         failed = sum(wave.result.failed for waves in found.values() for wave in waves)
         self.bars += [

@@ -43,7 +43,7 @@ class Watcher:
         self.progress = 0
 
     async def watch(
-        self, stub: pb_grpc.ConversationServiceStub, job: WatchJob, who: list[str]
+        self, stub: "pb_grpc.ConversationServiceAsyncStub", job: WatchJob, who: list[str]
     ) -> None:
         token, conversation_id = who
         request = pb.WatchConversationRequest(
