@@ -12,7 +12,8 @@ from psycopg import IsolationLevel
 from parley_server.storage.schema import version
 from parley_server.storage.schema.reaching import UnsafeDatabase, connected
 
-MOST_EXAMPLES = 3
+_SOME = "SELECT broken.*, count(*) OVER () FROM ({query}) AS broken LIMIT 3"
+"""Three examples of what breaks a rule, each with how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def examine(url: str) -> Report:
             ).fetchone()
             problems = []
             for rule in RULES:
-                broken = connection.execute(rule.query).fetchall()
+                broken = connection.execute(_SOME.format(query=rule.query)).fetchall()
                 if broken:
                     problems.append(_problem(rule, broken))
     conversations, turns, messages = found or (0, 0, 0)
@@ -139,6 +140,7 @@ def examine(url: str) -> Report:
 
 
 def _problem(rule: Rule, broken: list[tuple[object, ...]]) -> str:
-    named = ", ".join(f"{id_} of owner {owner}" for owner, id_ in broken[:MOST_EXAMPLES])
-    more = ", …" if len(broken) > MOST_EXAMPLES else ""
-    return f"{rule.broken}: {len(broken)} ({named}{more})"
+    count = broken[0][2]
+    named = ", ".join(f"{id_} of owner {owner}" for owner, id_, _ in broken)
+    more = ", …" if count != len(broken) else ""
+    return f"{rule.broken}: {count} ({named}{more})"
