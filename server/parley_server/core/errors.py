@@ -93,7 +93,7 @@ class Unauthenticated(ParleyError):
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class ScopeMissing(ParleyError):
     scope: str
 
@@ -104,7 +104,7 @@ class ScopeMissing(ParleyError):
         return {"scope": self.scope}
 
 
-@dataclass
+@dataclass(eq=False)
 class ConversationNotFound(ParleyError):
     conversation_id: UUID
 
@@ -115,7 +115,7 @@ class ConversationNotFound(ParleyError):
         return {"conversation_id": str(self.conversation_id)}
 
 
-@dataclass
+@dataclass(eq=False)
 class TurnNotFound(ParleyError):
     """No such turn; asked for by its id or by its request id."""
 
@@ -133,7 +133,7 @@ class TurnNotFound(ParleyError):
         return {"request_id": self.request_id or ""}
 
 
-@dataclass
+@dataclass(eq=False)
 class RequestIdReused(ParleyError):
     request_id: str
 
@@ -147,7 +147,7 @@ class RequestIdReused(ParleyError):
         return {"request_id": self.request_id}
 
 
-@dataclass
+@dataclass(eq=False)
 class TurnInProgress(ParleyError):
     conversation_id: UUID
     turn_id: UUID
@@ -169,7 +169,7 @@ class TurnInProgress(ParleyError):
         }
 
 
-@dataclass
+@dataclass(eq=False)
 class SequenceMismatch(ParleyError):
     last_sequence: int
 
@@ -187,7 +187,7 @@ class LeaseLost(ParleyError):
         super().__init__("the turn was taken over by another worker: call again to get its answer")
 
 
-@dataclass
+@dataclass(eq=False)
 class TurnSuperseded(ParleyError):
     turn_id: UUID
 
@@ -201,7 +201,7 @@ class TurnSuperseded(ParleyError):
         return {"turn_id": str(self.turn_id)}
 
 
-@dataclass
+@dataclass(eq=False)
 class AttemptsExhausted(ParleyError):
     """The turn has failed as many times in a row as is allowed. It is not run again."""
 
@@ -218,7 +218,7 @@ class AttemptsExhausted(ParleyError):
         return {"turn_id": str(self.turn_id), "attempts": str(self.attempts)}
 
 
-@dataclass
+@dataclass(eq=False)
 class SequenceNotReached(ParleyError):
     min_sequence: int
     last_sequence: int
@@ -287,7 +287,7 @@ class Overloaded(ParleyError):
         super().__init__(f"this worker has reached its limit{whose}: call again later")
 
 
-@dataclass
+@dataclass(eq=False)
 class TurnLimitReached(ParleyError):
     """The owner has reached its limit of new turns per minute. Nothing was stored."""
 

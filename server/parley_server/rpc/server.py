@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 import grpc
-from grpc_health.v1 import _async as aio_health
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -64,7 +63,7 @@ class Server:
             ),
             self._server,
         )
-        self._health = aio_health.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # its types lack it
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if has_reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
