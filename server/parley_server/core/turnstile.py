@@ -17,12 +17,12 @@ K = TypeVar("K")
 
 
 def subtract(counts: dict[K, int], key: K, amount: int = 1) -> None:
-    """Take an amount from a count; what is zero is forgotten. Counter's own way takes longer."""
-    left = counts[key] - amount
+    """Take an amount, which may be 0, from a count; a count of zero is forgotten."""
+    left = counts.get(key, 0) - amount
     if left:
         counts[key] = left
     else:
-        del counts[key]
+        counts.pop(key, None)
 
 
 class InTurn(Generic[T]):

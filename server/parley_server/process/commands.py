@@ -295,6 +295,8 @@ def exit_on_error(start: Callable[[], None]) -> None:
 
     try:
         start()
+    except typer.Exit:
+        raise  # which is a RuntimeError
     except (BadSettings, DatabaseAway, UnsafeDatabase, RuntimeError, ValueError) as error:
         _refuse(str(error))
 

@@ -467,5 +467,7 @@ def _refuse(new: NewTurn, held: rows.ClaimRow | None) -> None:
     if new.expected_sequence not in (None, held.last_sequence):
         raise SequenceMismatch(held.last_sequence)
     turn_id, lease_end_time = held.open_turn_id, held.lease_expires_at
-    if not held.is_free and turn_id is not None and lease_end_time is not None:
+    if not held.is_free:
+        if turn_id is None or lease_end_time is None:
+            raise AssertionError("a conversation with an open turn and no lease")
         raise TurnInProgress(new.conversation_id, turn_id, held.update_time, lease_end_time)

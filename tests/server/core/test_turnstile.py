@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley_server.core.turnstile import Turnstile
+from parley_server.core.turnstile import Turnstile, subtract
 from support.values import settled
 
 
@@ -84,3 +84,14 @@ def test_never_more_inside_than_allowed_and_all_come_through(
         assert (0, 0) == (turnstile.in_use, turnstile.waiting)
 
     asyncio.run(play())
+
+
+def test_count_of_zero_is_forgotten_and_may_be_taken_from() -> None:
+    """Fails when an answer without a byte, added and taken back, leaves a count or is missed."""
+    counts: dict[str, int] = {"a": 3}
+    subtract(counts, "a", 0)
+    subtract(counts, "a", 3)
+    subtract(counts, "a", 0)
+    subtract(counts, "b", 0)
+
+    assert {} == counts

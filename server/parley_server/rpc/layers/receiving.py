@@ -33,19 +33,20 @@ def received(receiving: Turnstile, method: Method) -> Method:
 
     async def with_request(_: Any, context: Context) -> Any:
         owner = current_call.get().owner_id
-        if not receiving.enter_at_once(owner):
-            try:
-                async with asyncio.timeout(RECEIVE_S):
-                    await receiving.enter(owner)
-            except TimeoutError:
-                raise Overloaded(is_owner_only=True) from None
+        is_receiving = False
         try:
             async with asyncio.timeout(RECEIVE_S):
+                if not receiving.enter_at_once(owner):
+                    await receiving.enter(owner)
+                is_receiving = True
                 request = await context.read()
         except TimeoutError:
-            raise InvalidRequest([NOT_THERE]) from None
+            if is_receiving:
+                raise InvalidRequest([NOT_THERE]) from None
+            raise Overloaded(is_owner_only=True) from None
         finally:
-            receiving.leave(owner)
+            if is_receiving:
+                receiving.leave(owner)
         return await method(_whole(request), context)
 
     return with_request

@@ -200,7 +200,11 @@ class Connection(AsyncConnection[Row]):
         """
         answers = self._answers
         if answers is None:
-            answers = self._answers = _Answers(self.pgconn.socket, asyncio.get_running_loop())
+            try:
+                answers = _Answers(self.pgconn.socket, asyncio.get_running_loop())
+            except OSError:
+                raise OperationalError("no descriptor is free to watch the connection") from None
+            self._answers = answers
         try:
             wanted = next(gen)
             answers.expect_within(self.answer_limit_s)
@@ -236,10 +240,7 @@ class _Answers:
 
     def expect_within(self, limit_s: float) -> None:
         """Say how long what is waited for from now on may take."""
-        if limit_s < math.inf:
-            self._limit_at = self._loop.time() + limit_s
-            if self._timer is None:  # else it is moved when it is due
-                self._timer = self._loop.call_at(self._limit_at, self._look_at_time)
+        self._limit_at = self._loop.time() + limit_s
 
     async def ready(self, *, is_writing: bool) -> waiting.Ready:
         """Wait until the socket can be read or, if that is wanted as well, written.
@@ -248,6 +249,9 @@ class _Answers:
         """
         ready: asyncio.Future[waiting.Ready] = self._loop.create_future()
         self._ready = ready
+        if self._timer is None and self._limit_at < math.inf:
+            # One for many statements: when it is due, it is moved to the limit of that time.
+            self._timer = self._loop.call_at(self._limit_at, self._look_at_time)
         if not self._is_watching:
             self._is_watching = True
             # Outside the call's context, which it would hold on to.
@@ -258,16 +262,20 @@ class _Answers:
         try:
             return await ready
         finally:
-            self._loop.remove_writer(self._descriptor)
+            if self._descriptor >= 0:
+                self._loop.remove_writer(self._descriptor)
 
     def close(self) -> None:
-        """Watch no more. A second time, this does nothing."""
+        """Watch no more, and end what is waited for. A second time, this does nothing."""
         if self._timer is not None:
             self._timer.cancel()
         if self._descriptor >= 0:
             self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(OperationalError("the connection was closed"))
 
     def _readable(self) -> None:
         ready = self._ready

@@ -25,6 +25,8 @@ BREACHES = {
     "an answered turn without its answer": f"UPDATE turn SET response_sequence = 9 WHERE {ENDED}",
     "an answer of a turn that is not marked as answered": "UPDATE turn SET state = 'FAILED'"
     f" WHERE {ENDED}",
+    "a conversation with an open turn and no lease": "UPDATE conversation"
+    f" SET lease_expires_at = NULL WHERE owner_id = '{OURS}'",
     "a conversation whose open turn is not running in it": "UPDATE turn SET state = 'FAILED'"
     f" WHERE {OPEN}",
     "a running turn that is not its conversation's open turn": "UPDATE conversation"
@@ -86,6 +88,21 @@ def test_problem_names_some_of_many(stored_url: str) -> None:
     assert named.endswith(", …)")
 
 
+def test_time_limit_of_the_role_does_not_end_the_check(stored_url: str, postgres_url: str) -> None:
+    """Fails when the role's statement_timeout holds: it is too short for whole tables."""
+    name = stored_url.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET statement_timeout = '1ms'")
+    with psycopg.connect(as_superuser(stored_url), autocommit=True) as connection:
+        connection.execute("SET statement_timeout = 0")
+        connection.execute(
+            "INSERT INTO turn_event SELECT owner_id, turn_id, attempt, 9 + n, 'x'"
+            " FROM turn_event, generate_series(1, 20000) n WHERE index = 1"
+        )
+
+    assert () == integrity.examine(stored_url).problems
+
+
 def test_hidden_rows_are_not_taken_for_whole_ones(
     stored_url: str, walled_url: str, postgres_url: str
 ) -> None:
@@ -113,7 +130,7 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
 
     assert 1 == done.returncode
     assert 2 == len(done.stdout.splitlines()), done.stdout
-    assert "PROBLEMS: 2 conversations" in done.stderr
+    assert ["PROBLEMS: 2 conversations, 4 turns, 4 messages checked."] == done.stderr.splitlines()
 
 
 def test_command_checks_the_embedded_database(tmp_path: Path) -> None:
