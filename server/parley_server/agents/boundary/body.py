@@ -19,6 +19,8 @@ _PIECE_BYTES = 64 * 1024
 
 _WINDOWS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
 """How zlib is told of a coding. Some servers send `deflate` without its header."""
+_GZIP = b"\x1f\x8b"
+_UNKNOWN = frozenset({"br", "zstd", "compress", "x-compress"})
 
 
 async def decoded(stream: AsyncIterator[bytes], coding: str) -> AsyncGenerator[bytes, None]:
@@ -26,14 +28,15 @@ async def decoded(stream: AsyncIterator[bytes], coding: str) -> AsyncGenerator[b
 
     Raises: BrokenStreamError: the coding is not known, or broken.
     """
-    coding = coding.strip().lower()
-    if coding in ("", "identity"):
+    words = [word.strip().lower() for word in coding.split(",")]
+    real = [word for word in words if word in _WINDOWS or word in _UNKNOWN]
+    if not real:  # identity, or a word that is no coding, such as `none`
         async for data in stream:
             yield data
         return
-    if coding not in _WINDOWS:
+    if len(real) > 1 or real[0] not in _WINDOWS:
         raise BrokenStreamError("a content coding that was not asked for")
-    inflate = _Inflate(_WINDOWS[coding])
+    inflate = _Inflate(_WINDOWS[real[0]])
     async for data in stream:
         for piece in inflate.feed(data):
             yield piece
@@ -42,7 +45,8 @@ async def decoded(stream: AsyncIterator[bytes], coding: str) -> AsyncGenerator[b
 class _Inflate:
     def __init__(self, windows: tuple[int, ...]) -> None:
         self._windows = list(windows)
-        self._inflater = zlib.decompressobj(self._windows.pop(0))
+        self._window = self._windows.pop(0)
+        self._inflater = zlib.decompressobj(self._window)
         self._has_begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -52,14 +56,18 @@ class _Inflate:
             except zlib.error:
                 if self._has_begun or not self._windows:
                     raise BrokenStreamError("a broken content coding") from None
-                self._inflater = zlib.decompressobj(self._windows.pop(0))
+                self._window = self._windows.pop(0)
+                self._inflater = zlib.decompressobj(self._window)
                 continue
             self._has_begun = True
             data = self._inflater.unconsumed_tail
             if piece:
                 yield piece
-            if self._inflater.eof:
-                return
+            if self._inflater.eof:  # another member may follow
+                data = self._inflater.unused_data
+                if not data.startswith(_GZIP):
+                    return
+                self._inflater = zlib.decompressobj(self._window)
 
 
 async def whole(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -14,25 +14,34 @@ from parley_server.agents.boundary.errors import (
     ProviderError,
     told_error,
 )
-from parley_server.agents.boundary.sse import Event
+from parley_server.agents.boundary.sse import Event, Events
 from parley_server.agents.boundary.thinking import Piece, TaggedText
 from parley_server.agents.boundary.tool_calls import ToolCalls, ids_of, names_of
 from parley_server.agents.boundary.usage import RunningUsage
 from parley_server.agents.boundary.values import (
     dict_of,
     is_keep_alive,
-    list_of,
     model_of,
+    objects_of,
     parsed,
+    refusal_of,
     text_of,
     thought_of,
+    whole_characters,
 )
 
 REASONING = ("reasoning_content", "reasoning")
 _MAX_EXTRA_CHARS = 256
 _SETTLED = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
 _SETTLED_CHOICE = frozenset({"index", "delta", "message", "text", "finish_reason", "logprobs"})
+_SAYING = (
+    *("content", "refusal", "tool_calls", "tool_call", "function_call"),
+    *(*REASONING, "reasoning_details"),
+)
+"""Fields of a delta that say something."""
 _NAMELESS = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
+_FAILURE_NAME = re.compile(r".*(error|exception|fatal|fail).*", re.IGNORECASE)
+"""Names of events that report a failure."""
 _HIGH_SURROGATE = re.compile("[\ud800-\udbff]$")
 
 
@@ -82,6 +91,8 @@ class ChatReader:
     """The index of the one choice that is read."""
     _has_choice: bool = False
     _said: list[str] = field(default_factory=list)
+    _has_deltas: bool = False
+    """Something was told as a delta, so that a message is the whole, and no next piece."""
     _is_thinking: bool = False
     """The library was told of an opening tag, and not yet of the closing one."""
     _half: str = ""
@@ -126,13 +137,15 @@ class ChatReader:
     def _read_body(self, event: Event) -> Iterator[bytes]:
         try:
             parsed(event.data)
-        except BrokenStreamError:  # one chunk a line
-            for line in event.data.splitlines():
+        except BrokenStreamError:  # one chunk a line, or events behind a first line of JSON
+            events = Events()
+            for each in [*events.feed(b":\n" + event.data.encode()), *events.end()]:
                 if not self.is_over:
-                    yield from self.feed(Event(data=line))
+                    yield from self.feed(each)
             return
-        yield from self._read(self._data(event))
-        if not self.is_over and self._has_choice:
+        data = self._data(event)
+        yield from self._read(data)
+        if not self.is_over and any(_is_message(c) for c in objects_of(data.get("choices"))):
             yield from self._finished()
 
     def _data(self, event: Event) -> Json:
@@ -140,14 +153,14 @@ class ChatReader:
         data: Any = None
         if is_keep_alive("", event.data):
             pass
-        elif event.name and event.name.lower() in ("error", "exception", "fatal"):
+        elif _FAILURE_NAME.fullmatch(event.name):
             try:
                 data = parsed(event.data)
             except BrokenStreamError:
                 data = event.data
         elif not is_keep_alive(event.name, event.data):
             data = parsed(event.data)
-        error = told_error(event.name, data)
+        error = told_error("error" if _FAILURE_NAME.fullmatch(event.name) else "", data)
         if error is not None:
             raise ProviderError(error)
         if data and not isinstance(data, dict):
@@ -175,17 +188,21 @@ class ChatReader:
 
     def _chosen(self, choices: object) -> Json | None:
         """Return the choice that is read: the first one that the provider sends."""
-        found = [c for c in list_of(choices) if isinstance(c, dict)]
+        found = objects_of(choices)
         if not found:
             return None
         if not self._has_choice:
-            self._choice = found[0].get("index")
-        return next((c for c in found if c.get("index", self._choice) == self._choice), None)
+            self._choice = _index(found[0])
+        return next((c for c in found if _index(c) == self._choice), None)
 
     def _read_delta(self, choice: Json) -> Iterator[bytes]:
-        delta = choice.get("delta")
-        if not isinstance(delta, dict) or not delta:
-            delta = self._not_said_yet(choice)
+        delta = _delta(choice)
+        if delta.get("error"):
+            raise ProviderError(told_error("error", delta["error"]) or {})
+        if any(delta.get(key) for key in _SAYING):
+            self._has_deltas = True
+        else:
+            delta = {**delta, **self._not_said_yet(choice)}
         thoughts = {k: delta[k] for k in self.reasoning if isinstance(delta.get(k), str)}
         thoughts = {k: v for k, v in thoughts.items() if v}
         if not thoughts and (thought := thought_of(delta.get("content"))):
@@ -195,21 +212,32 @@ class ChatReader:
         if thoughts:
             yield self._chunk(thoughts)
         yield from self._say(self._text.feed(self._joined(text_of(delta.get("content")))))
-        refusal = delta.get("refusal")
-        if refusal and isinstance(refusal, str):
+        refusal = delta.get("refusal") or refusal_of(delta.get("content"))
+        if refusal:
             self._is_refused = True
-            yield from self._say(self._text.end(is_done=True))
-            yield from self._say([Piece("text", refusal)])
-        for piece in [*list_of(delta.get("tool_calls")), delta.get("function_call")]:
-            self._calls.add(piece)
+            yield from self._say(self._text.end(is_done=False))
+            yield from self._say([Piece("text", text_of(refusal))])
+        for calls in (delta.get("tool_calls"), delta.get("tool_call"), choice.get("tool_calls")):
+            for piece in objects_of(calls):
+                self._calls.add(piece)
+        self._calls.add(delta.get("function_call"))
 
     def _not_said_yet(self, choice: Json) -> Json:
-        """Return a whole message as a delta, without the beginning that deltas told."""
-        message = dict_of(choice.get("message")) or {"content": choice.get("text")}
-        if not self._said and not self._calls:
-            return message
+        """Return what a choice tells beside its delta, without the beginning that was told."""
+        message = dict_of(choice.get("message"))
+        if not message:
+            text = choice.get("text", choice.get("content"))
+            return {"content": text} if text else {}
+        rest = {key: message.get(key) for key in _SAYING if message.get(key)}
         whole, said = text_of(message.get("content")), "".join(self._said)
-        return {"content": whole[len(said) :] if whole.startswith(said) else ""}
+        if whole.startswith(said):
+            rest["content"] = whole[len(said) :] if said else message.get("content")
+        elif self._has_deltas:
+            rest["content"] = ""
+        if self._calls:
+            rest.pop("tool_calls", None)
+            rest.pop("function_call", None)
+        return rest
 
     def _joined(self, text: str) -> str:
         """Return a text with the half of a character before it, without the half behind it."""
@@ -244,6 +272,8 @@ class ChatReader:
         """End the response: held text, tool calls, one finish reason, one usage, the end mark."""
         if not self._has_choice:
             raise BrokenStreamError("no answer at all")
+        if self._finish == finish.CALLS and not (self._calls or self._said or self._is_refused):
+            raise BrokenStreamError("tool calls that are not there")
         reason = finish.FILTER if self._is_refused else self._finish or finish.STOP
         if reason == finish.FILTER:
             self._calls = ToolCalls()  # what was filtered is not acted upon
@@ -268,7 +298,29 @@ class ChatReader:
 
 
 def _event(data: Json) -> bytes:
-    return b"data: " + json.dumps(data).encode() + b"\n\n"
+    return b"data: " + json.dumps(whole_characters(data)).encode() + b"\n\n"
+
+
+def _delta(choice: Json) -> Json:
+    """Return a choice's delta as an object: some are only a text."""
+    delta = choice.get("delta")
+    if isinstance(delta, str):
+        return {"content": delta}
+    found = dict_of(delta)
+    if found.get("text") and not found.get("content"):
+        return {**found, "content": found["text"]}
+    return found
+
+
+def _is_message(choice: Json) -> bool:
+    """Whether a choice is a whole answer, and no piece of one."""
+    return bool(dict_of(choice.get("message"))) or choice.get("text") is not None
+
+
+def _index(choice: Json) -> str:
+    """Return a choice's index; one that is not told is the first."""
+    index = choice.get("index")
+    return "0" if index is None else str(index)
 
 
 def _head(data: Json) -> Json:

@@ -27,6 +27,12 @@ MAX_WORDS = 1000
 _REFUSALS = re.compile(r"invalid.*|bad_?request.*|unprocessable.*", re.IGNORECASE)
 """Types of errors that come again: a request that is wrong stays wrong."""
 _ERROR_NAMES = frozenset({"error", "exception", "fatal"})
+_FAILURE = re.compile(r".*(error|exception|fatal)")
+_EVENTS = re.compile(r"response\b|message|content|ping")
+"""Types of the events of Responses and Messages."""
+_MESSAGES = ("message", "msg", "error_message", "error_msg", "errormessage", "detail")
+_STATUS = re.compile("[45][0-9][0-9]")
+_CODES = ("code", "status", "status_code", "statuscode", "http_status", "error_code")
 
 
 def told_error(name: str, data: object) -> Json | None:
@@ -46,21 +52,44 @@ def told_error(name: str, data: object) -> Json | None:
 
 
 def _error_in(data: Json) -> Json | None:
-    if data.get("error"):
-        return _as_error(data["error"], beside=data)
+    error = _first(data, ("error", "errors", "err", "exception"))
+    if error:
+        return _as_error(error[0] if isinstance(error, list) else error, beside=data)
     if "error" in (data.get("object"), data.get("type")):
         return _as_error(data)
-    if "choices" not in data and "type" not in data and data.get("detail"):
-        return _as_error(data["detail"], beside=data)
+    outcome = data.get("base_resp")
+    if isinstance(outcome, dict) and outcome.get("status_code") not in (None, 0):
+        return _as_error(outcome)
+    if not data.get("choices") and _is_failure(data):
+        return _as_error(data)
     return None
+
+
+def _is_failure(data: Json) -> bool:
+    """Return whether data without an answer can only be a report of what went wrong."""
+    kind = data.get("type")
+    if isinstance(kind, str) and _FAILURE.fullmatch(kind.lower()):
+        return True
+    if isinstance(kind, str) and _EVENTS.match(kind):
+        return False  # whose fields have the same names, and mean something else
+    if data.get("success") is False or "error" in (data.get("status"), data.get("event")):
+        return True
+    if "error" in data and data["error"] == {}:
+        return True
+    return isinstance(_first(data, _MESSAGES), str | dict | list)
+
+
+def _first(data: Json, names: tuple[str, ...]) -> object:
+    """Return the first of these fields that is there, in whatever case it is written."""
+    return next((value for key, value in data.items() if value and key.lower() in names), None)
 
 
 def _as_error(error: object, beside: Json | None = None) -> Json:
     if not isinstance(error, dict):
         error = {"message": error}
     fields = {**(beside or {}), **error}
-    message = fields.get("message")
-    codes = [fields.get(key) for key in ("code", "status", "status_code", "http_status")]
+    message = _first(fields, _MESSAGES)
+    codes = [value for key, value in fields.items() if key.lower() in _CODES and value != "error"]
     kind = fields.get("type")
     code = _code(codes)
     if code is None and isinstance(kind, str) and _REFUSALS.fullmatch(kind):
@@ -79,5 +108,6 @@ def _code(candidates: list[object]) -> str | None:
         for code in candidates
         if isinstance(code, str | int | float) and not isinstance(code, bool)
     ]
+    codes = [code for code in codes if code.isascii()]  # the libraries read others as numbers
     statuses = [code for code in codes if code.isdigit() and 400 <= int(code) < 600]
     return next(iter(statuses or codes), None)

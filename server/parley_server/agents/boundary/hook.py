@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
@@ -23,6 +24,9 @@ from parley_server.agents.boundary.errors import BrokenStreamError, ProviderErro
 from parley_server.agents.boundary.messages import MessagesReader
 from parley_server.agents.boundary.responses import ResponsesReader
 from parley_server.agents.boundary.sse import Event, Events
+from parley_server.core.failures import raised_at
+
+log = logging.getLogger("parley.agents")
 
 END_S = 10.0
 """So long the end mark is waited for when the answer is whole already."""
@@ -167,16 +171,31 @@ async def _events(
     """Return what a reader makes of the events of a stream."""
     try:
         async for event in _bounded(_patient(pieces, reader)):
-            for out in reader.feed(event):
+            for out in _read_by(reader.feed(event)):
                 yield out
             if reader.is_over:
                 break
     except BrokenStreamError:
         if not reader.may_end:
             raise
-    for out in reader.end():
+    for out in _read_by(reader.end()):
         yield out
     await _drain(pieces)
+
+
+def _read_by(out: Iterator[bytes]) -> Iterator[bytes]:
+    """Return what a reader returns; what it cannot read at all breaks the stream, and is logged.
+
+    An exception's text may hold what was said: the log gets type and place.
+    """
+    try:
+        yield from out
+    except (BrokenStreamError, ProviderError):
+        raise
+    except Exception as error:
+        place = {"error": type(error).__name__, "place": raised_at(error)}
+        log.error("a provider's stream cannot be read", extra=place)
+        raise BrokenStreamError("it cannot be read") from None
 
 
 async def _bounded(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[Event, None]:

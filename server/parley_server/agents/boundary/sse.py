@@ -11,9 +11,12 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 _LINE_COST_BYTES = 64
 """What a line takes beside its text."""
 
+_LONGEST_MARK = 32
 _LINE_END = re.compile(rb"[\r\n]")
-_BOM = b"\xef\xbb\xbf"
+_BLANK = b"\xef\xbb\xbf \t"
+"""What may stand before a line: byte order marks and indents."""
 _DONE = "[DONE]"
+_QUOTES = re.compile(r"[\s\"']+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,10 @@ class Event:
     @property
     def is_done(self) -> bool:
         """Whether this is the end mark of Chat Completions."""
-        return self.data.strip().strip('"').startswith(_DONE)
+        if len(self.data) > _LONGEST_MARK and not self.data.startswith(_DONE):
+            return False
+        word = _QUOTES.sub("", self.data).upper()
+        return word == "DONE" or word.startswith(_DONE)
 
 
 @dataclass(slots=True)
@@ -86,8 +92,8 @@ class Events:
     _name: str = ""
     _data: list[str] = field(default_factory=list)
     _event_bytes: int = 0
-    _beginning: bytes | None = b""
-    """What came so far, as long as it is not known whether this is a stream of events."""
+    _is_beginning: bool = True
+    """Nothing has come so far, so that it is not known whether this is a stream of events."""
     _body: bytearray | None = None
     """Set: the body is JSON, and this is what there is of it."""
 
@@ -96,18 +102,15 @@ class Events:
 
         Raises: BrokenStreamError: a bound is exceeded, or it is no UTF-8.
         """
-        if self._beginning is not None:
-            data = self._beginning + data
-            begun = data.removeprefix(_BOM).lstrip()
-            if not begun or _BOM.startswith(data):
-                self._event_bytes += len(data)
+        if self._is_beginning:
+            self._event_bytes += len(data)
+            data = data.lstrip(_BLANK + b"\r\n")
+            if not data:  # as good as none, however much there is
                 if self._event_bytes > MAX_EVENT_BYTES:
                     raise BrokenStreamError("no event at all")
-                # Blank lines before the first event: as good as none, however many there are.
-                self._beginning = data[:3] if _BOM.startswith(data[:3]) else b""
                 return
-            self._beginning = None
-            data = begun
+            self._is_beginning = False
+            self._event_bytes = 0
             if data.startswith(b"{"):
                 self._body = bytearray()
         if self._body is not None:
@@ -136,26 +139,32 @@ class Events:
         if not line:
             yield from self._dispatch()
             return
-        if line.startswith(b"{"):  # no field of an event: an error that was written between events
+        line = line.lstrip(_BLANK)
+        if line.startswith((b"{", _DONE.encode())):  # no field: JSON by itself, such as an error
             yield from self._dispatch()
             yield Event(data=_text(line))
             return
-        name, _, raw = line.partition(b":")
-        if name not in (b"data", b"event"):
+        field_name, _, raw = line.partition(b":")
+        name = field_name.strip().lower()
+        if name not in (b"data", b"event", b"error"):
             return
         value = _text(raw.removeprefix(b" "))
+        if name == b"error":  # no field either
+            yield from self._dispatch()
+            yield Event("error", value)
+            return
         if name == b"event":
             if self._data:  # the blank line between two events is missing
                 yield from self._dispatch()
             self._name = value.strip()
             return
-        if self._is_whole() and value.startswith(("{", _DONE)):
+        if self._is_whole() and value.lstrip().startswith(("{", _DONE)):
             yield from self._dispatch()
         self._data.append(value)
 
     def _is_whole(self) -> bool:
         """Return whether the data cannot go on in another line: no JSON has `}` before `{`."""
-        if not self._data or not self._data[0].startswith("{"):
+        if not self._data or not self._data[0].lstrip().startswith("{"):
             return False
         return self._data[-1].rstrip().endswith("}")
 

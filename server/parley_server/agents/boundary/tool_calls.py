@@ -33,7 +33,9 @@ MAX_ID_CHARS = 8192
 """Some gateways keep a signature in the id; a longer one than this is replaced."""
 MAX_NAME_CHARS = 256
 
-_OWN = frozenset({"index", "id", "type", "function", "name", "arguments"})
+_ARGUMENTS = ("arguments", "parameters", "input")
+"""Under which name they come: the protocol's own first."""
+_OWN = frozenset({"index", "id", "type", "function", "name", *_ARGUMENTS})
 Names = Callable[[], frozenset[str]]
 
 
@@ -70,6 +72,11 @@ class _Call:
         if not (self.arguments and self.arguments[-1].rstrip().endswith("}")):
             return False
         return isinstance(_loaded(self.text), dict)
+
+    def goes_on_with(self, piece: _Piece) -> bool:
+        """Whether a piece says that it belongs to this call and to no other."""
+        is_same = bool(piece.id) and (piece.id, piece.index) == (self.id, self.index)
+        return not piece.name or (is_same and piece.name in self.names)
 
     def add(self, piece: _Piece) -> None:
         self.id = self.id or piece.id
@@ -114,6 +121,8 @@ class ToolCalls:
             self._calls.append(call)
         call.add(piece)
         self._chars += len(piece.arguments) + len(piece.name) + len(piece.id) + _PIECE_COST
+        if piece.extras:
+            self._chars += len(json.dumps(piece.extras))
         self.is_full = self._chars > MAX_ARGUMENT_CHARS or len(self._calls) > MAX_CALLS
 
     def _behind_whole(self, call: _Call, piece: _Piece) -> _Call | None:
@@ -121,10 +130,12 @@ class ToolCalls:
         more = piece.arguments.strip()
         if not more and (not piece.name or not call.names or piece.name in call.names):
             piece.arguments = ""
-        elif more and more == call.text.strip():  # told again
+        elif more and _loaded(more) == _loaded(call.text):  # told again
             piece.arguments = piece.name = ""
-        elif call.text.strip() == "{}" and more.startswith("{") and not piece.name:
+        elif call.text.strip() == "{}" and more.startswith("{") and call.goes_on_with(piece):
             call.arguments.clear()  # it only stood for what comes now
+        elif not piece.name and not more.startswith("{"):
+            piece.arguments = ""  # the rest of what was whole already
         else:
             piece.name = piece.name or "".join(call.names[-1:])
             return None
@@ -191,7 +202,8 @@ class ToolCalls:
 def _read(data: Json) -> _Piece:
     function = dict_of(data.get("function")) or data
     index, call_id, name = data.get("index"), data.get("id"), function.get("name")
-    arguments = function.get("arguments")
+    given = (function.get(key) for key in _ARGUMENTS)
+    arguments = next((each for each in given if each is not None), None)
     if arguments is None or isinstance(arguments, bool):
         arguments = ""
     elif not isinstance(arguments, str):
@@ -244,7 +256,7 @@ def _last_if_growing(pieces: list[str]) -> str:
 
 def _arguments(text: str) -> str:
     """Return arguments as JSON; what is none goes on as it is, and the model is told so."""
-    if not text.strip() or text.strip() == "null":
+    if text.strip() in ("", "null", "[]"):  # the last is PHP's empty object
         return "{}"
     if text.lstrip().startswith('"'):
         inner = _loaded(text)

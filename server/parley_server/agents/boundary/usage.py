@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from parley_server.agents.boundary.errors import Json
 from parley_server.agents.boundary.values import count_of
 
+_NEEDED = ("prompt_tokens", "completion_tokens")
+
 
 @dataclass(slots=True)
 class RunningUsage:
@@ -20,9 +22,12 @@ class RunningUsage:
         """Take a usage, if it is one."""
         if usage is None:
             return
-        found = clean_usage(usage, ("prompt_tokens", "completion_tokens"))
+        found = clean_usage(usage, _NEEDED)
         if found is None:
-            self._is_wrong = self._is_wrong or bool(usage)
+            is_not_yet = isinstance(usage, dict) and all(
+                usage.get(key) is None or count_of(usage[key]) is not None for key in _NEEDED
+            )
+            self._is_wrong = self._is_wrong or (bool(usage) and not is_not_yet)
         else:
             self._counts = _greatest(self._counts, found)
 

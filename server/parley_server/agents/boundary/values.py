@@ -1,6 +1,7 @@
 """JSON values of a provider, as far as they can be believed."""
 
 import json
+import re
 from typing import Any
 
 from parley_server.agents.boundary.errors import BrokenStreamError, Json
@@ -8,13 +9,28 @@ from parley_server.core.attempts.transcript import MAX_MODEL_BYTES, MAX_TOKENS, 
 
 _MAX_DIGITS = 30
 """Longer numbers are none: Python refuses to read the longest ones."""
-_KEEP_ALIVES = frozenset({"ping", "pong", "keepalive", "keep-alive", "keep_alive", "heartbeat"})
+_KEEP_ALIVES = frozenset(
+    {"", "ping", "pong", "keepalive", "heartbeat", "noop", "processing", "openrouterprocessing"}
+)
+_LONGEST_KEEP_ALIVE = 64
+_MAX_DEPTH = 8
+"""How deep the parts of a content are read: they are lists of objects, not trees."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_LETTERS = re.compile("[^a-z0-9]+")
 
 
 def is_keep_alive(name: str, data: str) -> bool:
-    """Return whether an event is only a keep-alive."""
-    word = data.strip().strip('"').lower()
-    return not word or word in _KEEP_ALIVES or name.lower() in _KEEP_ALIVES
+    """Return whether an event is only a keep-alive: a word for it, however it is written."""
+    if data.lstrip().startswith(":"):  # a comment within the data
+        return True
+    if name and _word(name) in _KEEP_ALIVES:
+        return True
+    is_json = data.lstrip()[:1] in ("{", "[") and len(data) > len("[PING]")
+    return len(data) <= _LONGEST_KEEP_ALIVE and not is_json and _word(data) in _KEEP_ALIVES
+
+
+def _word(text: str) -> str:
+    return _NOT_LETTERS.sub("", text.lower())
 
 
 def parsed(text: str) -> Any:
@@ -46,18 +62,44 @@ def model_of(value: object) -> str:
     return cut(storable(value), MAX_MODEL_BYTES, mark="") if isinstance(value, str) else ""
 
 
-def text_of(content: object) -> str:
-    """Return the text of a content: a string, a part, or a list of parts."""
+def text_of(content: object, depth: int = _MAX_DEPTH) -> str:
+    """Return the text of a content: a string, a number, a part, or a list of parts."""
     if isinstance(content, str):
         return content
-    if isinstance(content, dict):
-        if content.get("type", "text") not in ("text", "output_text"):
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        return str(content)
+    if depth and isinstance(content, dict):
+        kind = content.get("type", "text")
+        if not isinstance(kind, str) or "text" not in kind or kind.startswith("reasoning"):
             return ""
-        text = content.get("text")
-        return text_of(text.get("value") if isinstance(text, dict) else text)
-    if isinstance(content, list):
-        return "".join(text_of(part) for part in content)
+        text = content.get("text", content.get("content"))
+        return text_of(text.get("value") if isinstance(text, dict) else text, depth - 1)
+    if depth and isinstance(content, list):
+        return "".join(text_of(part, depth - 1) for part in content)
     return ""
+
+
+def refusal_of(content: object) -> str:
+    """Return the refusals among the parts of a content."""
+    parts = content if isinstance(content, list) else [content]
+    refusals = [dict_of(part) for part in parts if dict_of(part).get("type") == "refusal"]
+    return "".join(text_of(part.get("refusal")) for part in refusals)
+
+
+def whole_characters(value: Any) -> Any:
+    """Return a JSON value in which halves of characters are joined, or replaced by U+FFFD.
+
+    Such a half cannot be sent back: the next request would fail.
+    """
+    if isinstance(value, str):
+        if not _SURROGATE.search(value):
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [whole_characters(each) for each in value]
+    if isinstance(value, dict):
+        return {whole_characters(key): whole_characters(each) for key, each in value.items()}
+    return value
 
 
 def thought_of(content: object) -> str:
@@ -80,3 +122,11 @@ def dict_of(value: object) -> Json:
 def list_of(value: object) -> list[Any]:
     """Return a list, or an empty one."""
     return value if isinstance(value, list) else []
+
+
+def objects_of(value: object) -> list[Json]:
+    """Return the objects in a list, in lists within it, or in place of it."""
+    if isinstance(value, dict):
+        return [value]
+    found = [each for one in list_of(value) for each in (one if isinstance(one, list) else [one])]
+    return [each for each in found if isinstance(each, dict)]
