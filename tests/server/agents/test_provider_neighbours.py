@@ -277,7 +277,7 @@ async def test_half_a_character_in_text_does_not_end_the_turn_behind_a_call() ->
     assert ("x\ufffdyfine", "STOP", ["sunny in A"]) == (text, reason, results)
 
 
-@pytest.mark.parametrize("depth", [20, 900])
+@pytest.mark.parametrize("depth", [20, 400])
 async def test_content_in_many_lists_is_no_defect(depth: int) -> None:
     content: object = "deep"
     for _ in range(depth):
