@@ -3,6 +3,7 @@
     provider ─► body (bounded, decoded) ─► sse (events) ─┬► chat       Chat Completions
                                                          ├► responses  OpenAI's Responses
                                                          └► messages   Anthropic's Messages
+    the last two, whose events name their type, share `named_events`
                                             then as clean events ─► the provider's library
 
 Each rule and each oddity that it answers is in docs/providers.md.

@@ -151,16 +151,17 @@ class ChatReader:
     def _data(self, event: Event) -> Json:
         """Return an event's object; empty: it says nothing."""
         data: Any = None
+        name = "error" if _FAILURE_NAME.fullmatch(event.name) else ""
         if is_keep_alive("", event.data):
             pass
-        elif _FAILURE_NAME.fullmatch(event.name):
+        elif name:
             try:
                 data = parsed(event.data)
             except BrokenStreamError:
                 data = event.data
         elif not is_keep_alive(event.name, event.data):
             data = parsed(event.data)
-        error = told_error("error" if _FAILURE_NAME.fullmatch(event.name) else "", data)
+        error = told_error(name, data)
         if error is not None:
             raise ProviderError(error)
         if data and not isinstance(data, dict):

@@ -5,7 +5,6 @@ reason tells whether the calls may run, and the blocks keep their order.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -14,8 +13,13 @@ from parley_server.agents.boundary import finish
 from parley_server.agents.boundary.errors import (
     BrokenStreamError,
     Json,
-    ProviderError,
-    told_error,
+)
+from parley_server.agents.boundary.named_events import (
+    PIECE_COST,
+    Kept,
+    data_of,
+    kind_of,
+    written,
 )
 from parley_server.agents.boundary.sse import Event
 from parley_server.agents.boundary.tool_calls import (
@@ -29,22 +33,16 @@ from parley_server.agents.boundary.values import (
     is_keep_alive,
     list_of,
     model_of,
-    parsed,
     text_of,
     whole_characters,
 )
 from parley_server.core.attempts.transcript import MAX_TOKENS
 
-MAX_KEPT_BYTES = 8 * 1024 * 1024
-"""Of one response's blocks, signatures and tool inputs: the library keeps them to its end."""
 _BLOCK_COST = 1024
 """What a block takes beside its text."""
-_PIECE_COST = 64
-"""What a piece of a tool's input takes beside its text."""
 _MAX_INDEX_CHARS = 64
 _UNKNOWN_TOKENS = MAX_TOKENS + 1
 """More than there can be: the library insists on a number, and Parley takes this for none."""
-_KIND = re.compile(r"[\w.]+", re.ASCII)
 _REASONS = {finish.LENGTH: "max_tokens", finish.FILTER: "refusal"}
 """The library knows each of these reasons by one word only."""
 _NEEDED = {
@@ -105,7 +103,7 @@ class MessagesReader:
     _calls: dict[int, _ToolUse] = field(default_factory=dict)
     _held: list[bytes | _ToolUse] = field(default_factory=list)
     """What waits for the end: the first call, and all that comes behind it."""
-    _kept_bytes: int = 0
+    _kept: Kept = field(default_factory=Kept)
     _input_chars: int = 0
 
     def feed(self, event: Event) -> Iterator[bytes]:
@@ -115,7 +113,7 @@ class MessagesReader:
         """
         if event.is_done or is_keep_alive(event.name, event.data):
             return
-        data = self._data(event)
+        data = data_of(event)
         is_whole = event.is_body and data.get("type") == "message"
         for each in _events_of(data) if is_whole else [data]:
             if not self.is_over:
@@ -127,21 +125,9 @@ class MessagesReader:
             raise BrokenStreamError("the stream is cut")
         return iter(())
 
-    def _data(self, event: Event) -> Json:
-        try:
-            data = parsed(event.data)
-        except BrokenStreamError:
-            data = event.data
-        error = told_error(event.name, data)
-        if error is not None:
-            raise ProviderError(error)
-        if data is not None and not isinstance(data, dict):
-            raise BrokenStreamError("no object")
-        return {**({"type": event.name} if event.name else {}), **(data or {})}
-
     def _read(self, data: Json) -> Iterator[bytes]:
-        kind = data.get("type")
-        if not isinstance(kind, str) or not _KIND.fullmatch(kind) or kind == "ping":
+        kind = kind_of(data)
+        if kind in ("", "ping"):
             return
         if kind != "message_start" and not self._has_begun:
             raise BrokenStreamError("no beginning")
@@ -203,7 +189,7 @@ class MessagesReader:
 
     def _numbered(self, index: object) -> int:
         """Return the number of a new block: some servers number all of theirs alike."""
-        self._keep(_BLOCK_COST)
+        self._kept.add(_BLOCK_COST)
         number = self._blocks
         self._blocks += 1
         self._numbers[_key(index)] = number
@@ -218,7 +204,7 @@ class MessagesReader:
         if not is_usable or call_id in self._call_ids:
             call_id = f"toolu_{uuid4().hex[:24]}"
         self._call_ids.add(call_id)
-        self._keep(len(name) + len(call_id))
+        self._kept.add(len(name) + len(call_id))
         named = {"type": "tool_use", "id": call_id, "name": whole_characters(name)}
         return _ToolUse(number, named, _json_text(block.get("input")))
 
@@ -251,8 +237,8 @@ class MessagesReader:
 
     def _count(self, text: str) -> Iterator[bytes]:
         """Count what a tool's input adds; end the message if that is too much."""
-        self._input_chars += len(text) + _PIECE_COST
-        self._keep(len(text))
+        self._input_chars += len(text) + PIECE_COST
+        self._kept.add(len(text))
         if self._input_chars > MAX_ARGUMENT_CHARS or len(self._calls) > MAX_CALLS:
             self._note("max_tokens")
             self._is_usage_known = False
@@ -286,11 +272,11 @@ class MessagesReader:
             if isinstance(held, bytes):
                 yield held
             elif not is_filtered:  # what was filtered is not acted upon
-                yield from map(_event, held.events())
+                yield from map(written, held.events())
         if not self._is_reason_told:
             usage = {"output_tokens": self._output_tokens}
-            yield _event(self._delta({"type": "message_delta", "delta": {}, "usage": usage}))
-        yield _event({"type": "message_stop"})
+            yield written(self._delta({"type": "message_delta", "delta": {}, "usage": usage}))
+        yield written({"type": "message_stop"})
         self.is_over = True
 
     def _tell(self, data: Json, is_kept: bool = False) -> Iterator[bytes]:
@@ -299,23 +285,13 @@ class MessagesReader:
         Args:
             is_kept: the library keeps it to the end.
         """
-        event = _event(data)
+        event = written(data)
         if self._held or is_kept:
-            self._keep(len(event))
+            self._kept.add(len(event))
         if self._held:
             self._held.append(event)
         else:
             yield event
-
-    def _keep(self, size: int) -> None:
-        self._kept_bytes += size
-        if self._kept_bytes > MAX_KEPT_BYTES:
-            raise BrokenStreamError("a message is too long")
-
-
-def _event(data: Json) -> bytes:
-    name = str(data["type"]).encode()
-    return b"event: " + name + b"\ndata: " + json.dumps(data).encode() + b"\n\n"
 
 
 def _events_of(message: Json) -> list[Json]:

@@ -6,7 +6,6 @@ and the items keep their order.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -18,36 +17,32 @@ from parley_server.agents.boundary.errors import (
     ProviderError,
     told_error,
 )
-from parley_server.agents.boundary.sse import Event
-from parley_server.agents.boundary.tool_calls import (
-    MAX_ARGUMENT_CHARS,
-    MAX_CALLS,
-    MAX_ID_CHARS,
+from parley_server.agents.boundary.function_calls import (
+    NOWHERE,
+    FunctionCall,
+    FunctionCalls,
+    fields_of,
+    place_of,
 )
+from parley_server.agents.boundary.named_events import Kept, data_of, kind_of, written
+from parley_server.agents.boundary.sse import Event
+from parley_server.agents.boundary.tool_calls import MAX_ID_CHARS
 from parley_server.agents.boundary.usage import clean_usage
 from parley_server.agents.boundary.values import (
     dict_of,
     is_keep_alive,
     list_of,
     model_of,
-    parsed,
     text_of,
     whole_characters,
 )
 
-MAX_KEPT_BYTES = 8 * 1024 * 1024
-"""Of one response's calls, reasoning items and places: they are kept to its end."""
 _PLACE_COST = 1024
 """What each text of its own place takes beside its words."""
-_PIECE_COST = 64
-"""What a piece of a call's arguments takes beside its text."""
-_KIND = re.compile(r"[\w.]+", re.ASCII)
 _LAST = frozenset({"response.completed", "response.incomplete", "response.done"})
 _FAILED = frozenset({"response.failed", "response.cancelled", "response.canceled"})
 _REASONS = {finish.LENGTH: "max_output_tokens", finish.FILTER: "content_filter"}
 """The library knows each of these reasons by one word only."""
-_FIELDS = ("id", "call_id", "name", "namespace", "arguments")
-"""Of a function call: what the library is told."""
 _RESPONSE = {
     "id": "",
     "object": "response",
@@ -61,114 +56,6 @@ _RESPONSE = {
 }
 
 
-_Place = tuple[int | None, str]
-"""Index and id of an item, as far as the provider tells them."""
-_NOWHERE: _Place = (None, "")
-
-
-@dataclass(slots=True)
-class _Call:
-    """A function call that waits for the end.
-
-    Args:
-        item: the call as it is told so far.
-    """
-
-    place: _Place
-    item: Json
-    pieces: list[str] = field(default_factory=list)
-    is_done: bool = False
-
-    @property
-    def arguments(self) -> str:
-        """The arguments: those of the item if they go on where the pieces end."""
-        told, streamed = _json_text(self.item.get("arguments")), "".join(self.pieces)
-        return told if told.startswith(streamed) else streamed
-
-    def add(self, item: Json, is_done: bool) -> None:
-        """Take what another event tells of the same call."""
-        self.item = {**self.item, **item}
-        self.is_done = is_done
-
-    def is_near(self, place: _Place) -> bool:
-        """Return whether a place may be this call's, though index or id differ."""
-        index, item_id = place
-        if _NOWHERE in (place, self.place):
-            return True
-        is_same_id = bool(item_id) and item_id == self.place[1]
-        return is_same_id or (index is not None and index == self.place[0])
-
-    def is_like(self, place: _Place, item: Json, key: str) -> bool:
-        """Return whether an item is this one again, as far as its place and a field tell."""
-        is_same_place = place == self.place and place != _NOWHERE
-        return is_same_place and item.get(key) == self.item.get(key)
-
-
-@dataclass(slots=True)
-class _Calls:
-    """The function calls of one response."""
-
-    all: list[_Call] = field(default_factory=list)
-    _chars: int = 0
-    """Of all arguments, with what each piece takes beside them."""
-
-    @property
-    def is_full(self) -> bool:
-        """There are more calls, or longer arguments, than a response can have."""
-        return self._chars > MAX_ARGUMENT_CHARS or len(self.all) > MAX_CALLS
-
-    def begin(self, data: Json) -> _Call | None:
-        """Take an item that is added. Returns: its call; None: it is known already."""
-        place, item = self._read(data)
-        for call in self.all:
-            if not call.is_done and call.is_like(place, item, "call_id"):
-                call.add(item, is_done=False)
-                return None
-        return self._new(place, item, is_done=False)
-
-    def complete(self, data: Json) -> _Call | None:
-        """Take an item that is done. Returns: its call; None: it is known already."""
-        place, item = self._read(data)
-        call = self._under_way(place)
-        if call is not None:
-            call.add(item, is_done=True)
-        elif not any(call.is_like(place, item, "arguments") for call in self.all):
-            return self._new(place, item, is_done=True)
-        return None
-
-    def add_arguments(self, data: Json) -> None:
-        """Take a piece of arguments, or all of them."""
-        delta, whole = data.get("delta"), data.get("arguments")
-        call = self._under_way(_place_of(data))
-        if call is None:
-            return
-        if isinstance(delta, str):
-            self._count(delta)
-            call.pieces.append(delta)
-        elif whole:
-            self._count(_json_text(whole))
-            call.add({"arguments": whole}, is_done=False)
-
-    def _read(self, data: Json) -> tuple[_Place, Json]:
-        item = _fields_of(dict_of(data.get("item")))
-        self._count(_json_text(item))
-        return _place_of({**data, "item_id": item.get("id")}), item
-
-    def _new(self, place: _Place, item: Json, is_done: bool) -> _Call:
-        call = _Call(place, item, is_done=is_done)
-        self.all.append(call)
-        return call
-
-    def _under_way(self, place: _Place) -> _Call | None:
-        """Return the newest call that is not done, by index and id, or else by one of them."""
-        calls = [call for call in reversed(self.all) if not call.is_done]
-        same = next((call for call in calls if call.place == place), None)
-        return same or next((call for call in calls if call.is_near(place)), None)
-
-    def _count(self, text: str) -> None:
-        self._chars += len(text) + _PIECE_COST
-
-
 @dataclass(slots=True)
 class ResponsesReader:
     """Reads the events of one response and returns those that the library is given."""
@@ -180,10 +67,10 @@ class ResponsesReader:
     """All text that the library was told."""
     _places: set[tuple[int, int]] = field(default_factory=set)
     """Where there is text: index of the item, index of its part."""
-    _calls: _Calls = field(default_factory=_Calls)
-    _held: list[bytes | _Call] = field(default_factory=list)
+    _calls: FunctionCalls = field(default_factory=FunctionCalls)
+    _held: list[bytes | FunctionCall] = field(default_factory=list)
     """What waits for the end: the first call, and all that comes behind it."""
-    _kept_bytes: int = 0
+    _kept: Kept = field(default_factory=Kept)
     _ids: set[str] = field(default_factory=set)
     """Ids of calls and of their items: each is told once."""
     _number: int = 0
@@ -195,11 +82,11 @@ class ResponsesReader:
         """
         if event.is_done or (not event.is_body and is_keep_alive(event.name, event.data)):
             return
-        data = self._data(event)
+        data = data_of(event)
         if event.is_body and data.get("object") == "response":
             data = {"type": f"response.{data.get('status') or 'completed'}", "response": data}
-        kind = data.get("type")
-        if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        kind = kind_of(data)
+        if not kind:
             return
         failure = dict_of(data.get("response")).get("error")
         if kind in _FAILED or (kind in _LAST and failure):
@@ -214,18 +101,6 @@ class ResponsesReader:
         if not self.is_over:
             raise BrokenStreamError("the stream is cut")
         return iter(())
-
-    def _data(self, event: Event) -> Json:
-        try:
-            data = parsed(event.data)
-        except BrokenStreamError:
-            data = event.data
-        error = told_error(event.name, data)
-        if error is not None:
-            raise ProviderError(error)
-        if data is not None and not isinstance(data, dict):
-            raise BrokenStreamError("no object")
-        return {**({"type": event.name} if event.name else {}), **(data or {})}
 
     def _read(self, kind: str, data: Json) -> Iterator[bytes]:
         match kind.removeprefix("response."):
@@ -263,7 +138,7 @@ class ResponsesReader:
                 place = {**data, "item_id": item.get("id"), "content_index": number}
                 yield from self._say_if_missing(place, part)
         if item.get("type") == "reasoning":
-            self._keep(len(json.dumps(item)))
+            self._kept.add(len(json.dumps(item)))
         if item:
             yield from self._tell(data)
 
@@ -289,7 +164,7 @@ class ResponsesReader:
         at = told["output_index"], told["content_index"]
         if at not in self._places:
             self._places.add(at)
-            self._keep(_PLACE_COST)
+            self._kept.add(_PLACE_COST)
         delta = {"type": "response.output_text.delta", **told, "delta": text, "logprobs": []}
         yield from self._tell(delta)
 
@@ -346,7 +221,7 @@ class ResponsesReader:
                 skip = max(0, skip - len(text))
         calls = [item for item in items if item.get("type") == "function_call"]
         unknown = calls[len(self._calls.all) :]
-        self._held += [_Call(_NOWHERE, _fields_of(item)) for item in unknown]
+        self._held += [FunctionCall(NOWHERE, fields_of(item)) for item in unknown]
 
     def _release(self, is_filtered: bool) -> Iterator[bytes]:
         """Tell of what was held; what was filtered is not acted upon."""
@@ -357,7 +232,7 @@ class ResponsesReader:
             elif not is_filtered:
                 yield from self._call_events(each, index)
 
-    def _call_events(self, call: _Call, index: int) -> Iterator[bytes]:
+    def _call_events(self, call: FunctionCall, index: int) -> Iterator[bytes]:
         name = call.item.get("name")
         if not isinstance(name, str) or not name:
             raise BrokenStreamError("a tool call has no name")
@@ -394,40 +269,19 @@ class ResponsesReader:
         """Pass an event on, behind the calls that wait for the end."""
         event = self._event(data)
         if self._held:
-            self._keep(len(event))
+            self._kept.add(len(event))
             self._held.append(event)
         else:
             yield event
 
-    def _keep(self, size: int) -> None:
-        self._kept_bytes += size
-        if self._kept_bytes > MAX_KEPT_BYTES:
-            raise BrokenStreamError("a response is too long")
-
     def _event(self, data: Json) -> bytes:
         self._number += 1
-        data = {**data, "sequence_number": self._number}
-        name = str(data["type"]).encode()
-        return b"event: " + name + b"\ndata: " + json.dumps(data).encode() + b"\n\n"
-
-
-def _place_of(data: Json) -> _Place:
-    """Return index and id of an item, as far as they are told."""
-    index, item_id = data.get("output_index"), data.get("item_id")
-    return (
-        index if isinstance(index, int) else None,
-        item_id if isinstance(item_id, str) else "",
-    )
-
-
-def _fields_of(item: Json) -> Json:
-    """Return what an item tells of its call."""
-    return {key: item[key] for key in _FIELDS if item.get(key)}
+        return written({**data, "sequence_number": self._number})
 
 
 def _clean_place(data: Json) -> Json:
     """Return the place of a text, as the library insists on it."""
-    index, item_id = _place_of(data)
+    index, item_id = place_of(data)
     number = data.get("content_index")
     return {
         "output_index": index or 0,
@@ -448,13 +302,6 @@ def _parts_of(item: Json) -> list[Json]:
 def _text_in(part: Json) -> str:
     """Return the text of a part: its own, or a refusal."""
     return text_of(part.get("refusal")) or text_of(part)
-
-
-def _json_text(value: object) -> str:
-    """Return a call's arguments as JSON text."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value) if value else ""
 
 
 def _reason_of(kind: str, response: Json) -> str | None:

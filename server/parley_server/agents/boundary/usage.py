@@ -24,10 +24,7 @@ class RunningUsage:
             return
         found = clean_usage(usage, _NEEDED)
         if found is None:
-            is_not_yet = isinstance(usage, dict) and all(
-                usage.get(key) is None or count_of(usage[key]) is not None for key in _NEEDED
-            )
-            self._is_wrong = self._is_wrong or (bool(usage) and not is_not_yet)
+            self._is_wrong = self._is_wrong or _is_wrong(usage)
         else:
             self._counts = _greatest(self._counts, found)
 
@@ -38,6 +35,14 @@ class RunningUsage:
             return None
         total = self._counts["prompt_tokens"] + self._counts["completion_tokens"]
         return {**self._counts, "total_tokens": total}
+
+
+def _is_wrong(usage: object) -> bool:
+    """Return whether a usage tells what cannot be true; what it does not tell may come yet."""
+    if not isinstance(usage, dict):
+        return bool(usage)
+    told = [usage[key] for key in _NEEDED if usage.get(key) is not None]
+    return any(count_of(value) is None for value in told)
 
 
 def clean_usage(usage: object, needed: tuple[str, ...]) -> Json | None:

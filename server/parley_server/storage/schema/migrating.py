@@ -13,6 +13,8 @@ from alembic.script import ScriptDirectory
 
 from parley_server.storage.schema.reaching import UnsafeDatabase, options_of
 
+LOCK_TIMEOUT = "5s"
+"""How long a migration waits for a table that is in use."""
 _ADVISORY_LOCK = 0x7061726C6579  # "parley"
 
 _ADVICE = {
@@ -53,7 +55,7 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
             connection.execute(
                 sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
             )
-            connection.execute(sqlalchemy.text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
             yield connection
     except sqlalchemy.exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)

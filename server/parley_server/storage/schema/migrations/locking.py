@@ -5,6 +5,8 @@ import time
 from alembic import op
 from sqlalchemy.exc import OperationalError
 
+from parley_server.storage.schema.migrating import LOCK_TIMEOUT
+
 TRIES = 20
 TRY_MS = 200
 """Less than Postgres' deadlock_timeout, so that no statement of a turn is ended for a deadlock."""
@@ -24,7 +26,7 @@ def lock_tables(*names: str) -> None:
             with connection.begin_nested():
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{TRY_MS}ms'")
                 connection.exec_driver_sql(f"LOCK TABLE {', '.join(names)}")
-                connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         except OperationalError:
             if not left:
                 raise
