@@ -11,6 +11,7 @@ pytest_plugins = [
     "support.postgres_wire",
     "support.attacked_workers",
     "support.configs",
+    "support.moved_postgres",
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

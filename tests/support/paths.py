@@ -91,3 +91,8 @@ class Path:
 def to_socket(folder: str) -> Open:
     """Lead to an embedded Postgres."""
     return lambda: asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
+
+
+def to_port(port: int) -> Open:
+    """Lead to a server on this machine."""
+    return lambda: asyncio.open_connection("127.0.0.1", port)

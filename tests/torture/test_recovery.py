@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path as File
 
@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
-from parley_server.storage.schema import version
 from support.databases import as_superuser
+from support.moved_postgres import url_of
 from support.paths import Path, to_socket
 from support.services import Service, StartService
 from support.standbys import a_standby, folder_of, promote
@@ -29,23 +29,6 @@ AWAY_S = 3.0
 IN_A_ROW = 20
 NORMAL_S, FAILOVER_S = 5.0, 15.0
 """The bars."""
-
-
-@pytest.fixture
-def primary(tmp_path: File) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(tmp_path / "primary") as postgres:
-        version.migrate(postgres.start())
-        yield postgres
-
-
-@pytest.fixture
-async def path(primary: EmbeddedPostgres) -> AsyncIterator[Path]:
-    async with Path(to_socket(folder_of(primary.start()))).running() as path:
-        yield path
-
-
-def url_of(path: Path) -> str:
-    return f"postgresql://parley@127.0.0.1:{path.port}/parley?sslmode=disable&gssencmode=disable"
 
 
 class Turns:

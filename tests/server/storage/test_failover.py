@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path as File
 from typing import Any
 
@@ -13,33 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
-from parley_server.storage.schema import version
 from support.databases import as_superuser
+from support.moved_postgres import url_of
 from support.paths import Path, to_socket
 from support.services import Service, StartService, an_id, eventually, metadata, refused
 from support.standbys import a_standby, folder_of, promote
 
 STORE_UNAVAILABLE = ("UNAVAILABLE", "STORE_UNAVAILABLE")
 READ_ONLY = "default_transaction_read_only"
-
-
-@pytest.fixture
-def primary(tmp_path: File) -> Iterator[EmbeddedPostgres]:
-    """A Postgres of this test's own."""
-    with EmbeddedPostgres(tmp_path / "primary") as postgres:
-        version.migrate(postgres.start())
-        yield postgres
-
-
-@pytest.fixture
-async def path(primary: EmbeddedPostgres) -> AsyncIterator[Path]:
-    """The one address of the database."""
-    async with Path(to_socket(folder_of(primary.start()))).running() as path:
-        yield path
-
-
-def url_of(path: Path) -> str:
-    return f"postgresql://parley@127.0.0.1:{path.port}/parley?sslmode=disable&gssencmode=disable"
 
 
 async def health(service: Service) -> str:
