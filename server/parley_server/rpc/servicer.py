@@ -46,7 +46,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._reads = reads
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
-        self._pages = admission.pages
+        self._page_of = admission.page_of
         self._sending = admission.sending
         self._building = Turnstile(1)
 
@@ -65,7 +65,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.GetHistoryResponse:
         owner = current_call.get().owner(READ)
         question = requests.history(request, owner)
-        async with self._pages.of(owner.id):
+        async with self._page_of(owner.id):
             page = await self._reads.history(owner, question.query)
             messages = await self._in_slices(owner, page.messages, responses.message)
             return responses.history(page, messages, question, owner)
@@ -75,7 +75,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.ListConversationsResponse:
         owner = current_call.get().owner(READ)
         question = requests.conversations(request, owner)
-        async with self._pages.of(owner.id):
+        async with self._page_of(owner.id):
             page = await self._reads.conversations(owner, question.after, question.limit)
             found = await self._in_slices(owner, page.conversations, responses.conversation)
             return responses.conversations(page, found, question, owner)

@@ -12,7 +12,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from parley_server.rpc.layers import receiving
-from parley_server.rpc.layers.admission import HEALTH_WATCHES_OF_ONE, STRANGERS_OF_ONE, Arrivals
+from parley_server.rpc.layers.admission import (
+    HEALTH_WATCHES_OF_ONE,
+    STRANGERS_OF_ONE,
+    Admission,
+    Arrivals,
+)
 from support.agents import Gate, ScriptedAgent
 from support.http2 import DATA, HEADERS, INITIAL_WINDOW_SIZE, Connection, frame, message
 from support.services import Service, StartService, an_id, details_of, metadata, refused
@@ -259,3 +264,32 @@ async def test_health_of_an_unknown_service_is_not_found(service: Service) -> No
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await health.Check(health_pb2.HealthCheckRequest(service="none"))
     assert grpc.StatusCode.NOT_FOUND == caught.value.code()
+
+
+async def test_pages_of_one_owner_rest_while_others_have_calls_open() -> None:
+    """Fails when page follows page: one owner's readers would have all of the worker."""
+    admission = Admission(
+        max_open_chats=9,
+        max_reads=9,
+        max_watches=9,
+        max_unsent_bytes=9,
+        owner_share=1,
+        left_behind=dict,
+    )
+    mallory, ada = Owner.of("", "mallory").id, Owner.of("", "ada").id
+    loop = asyncio.get_running_loop()
+
+    async def page() -> float:
+        """Return how long it waited, when it takes 50 ms to make."""
+        asked = loop.time()
+        async with admission.page_of(mallory):
+            waited = loop.time() - asked
+            await asyncio.sleep(0.05)
+        return waited
+
+    assert max(await page(), await page()) < 0.05
+    admission.open_chats.take(mallory)
+    assert max(await page(), await page()) < 0.05
+    admission.open_chats.take(ada)
+    await page()
+    assert await page() >= 3 * 0.05

@@ -47,7 +47,9 @@ HEALTH_WATCHES_OF_ONE = 4
 SENDING = 4
 """How many messages of streams are made in one round of the loop. Others wait in turn."""
 PAGES = 8
-"""How many pages are read and made at once; half of them for one owner. Others wait in turn."""
+"""How many pages are read and made at once, each for another owner. Others wait in turn."""
+PAGE_REST = 3
+"""How long an owner's next page waits beside others' turns, in times of what the last one took."""
 
 Others = Callable[[], Mapping[Hashable, int]]
 
@@ -86,6 +88,10 @@ class Capacity:
     def in_use(self) -> int:
         """How many are taken, by calls or without one."""
         return self._total + sum(self._others().values())
+
+    def has_others(self, owner: Hashable) -> bool:
+        """Whether any other owner's call has a place."""
+        return self._total > self._taken.get(owner, 0)
 
     def take(self, owner: Hashable) -> None:
         """Take a place. Raises: Overloaded: there is none, or the owner has its share."""
@@ -209,13 +215,32 @@ class Admission:
         self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)
         self.unsent_of_watches = Unsent()
         self.sending = Turnstile(SENDING)
-        self.pages = Turnstile(PAGES, width_of_key=PAGES // 2)
+        self.pages = Turnstile(PAGES, width_of_key=1)
         self.receiving = Turnstile(RECEIVING, width_of_key=RECEIVING_FROM_ONE)
         self.strangers = Arrivals(STRANGERS, STRANGERS_OF_ONE)
 
     def capacity_for(self, method: str) -> Capacity:
         """Return where a method's calls take a place."""
         return self._by_method.get(method, self.reads)
+
+    @asynccontextmanager
+    async def page_of(self, owner: UUID) -> AsyncIterator[None]:
+        """Wait for the owner's turn to have a page made, inside the block.
+
+        An owner that reads page after page while others chat has a part of the worker, not all of
+        it: its next page waits, its answers do not.
+        """
+        loop = asyncio.get_running_loop()
+        await self.pages.enter(owner)
+        began = loop.time()
+        try:
+            yield
+        finally:
+            if self.open_chats.has_others(owner):
+                took_s = loop.time() - began
+                loop.call_later(PAGE_REST * took_s, self.pages.leave, owner)
+            else:
+                self.pages.leave(owner)
 
     def limited(self) -> Mapping[str, Limited]:
         """Return everything that is limited, by the name that metrics have for it."""
