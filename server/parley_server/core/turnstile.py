@@ -115,9 +115,20 @@ class Turnstile:
                 self._waiting.remove(key, place)
             raise
 
-    def leave(self, key: Hashable) -> None:
-        """Give a place back."""
+    def leave(self, key: Hashable, *, rest_s: float = 0) -> None:
+        """Give a place back.
+
+        Args:
+            rest_s: how long it still counts as one of the key's. Others may have it at once.
+        """
         self._taken -= 1
+        if rest_s:
+            asyncio.get_running_loop().call_later(rest_s, self._rested, key)
+        else:
+            subtract(self._inside, key)
+        self._let_in()
+
+    def _rested(self, key: Hashable) -> None:
         subtract(self._inside, key)
         self._let_in()
 

@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.errors import StoreUnavailable
 from parley_server.core.model import Owner
 from parley_server.rpc.layers import receiving
 from parley_server.rpc.layers.admission import (
@@ -266,9 +267,8 @@ async def test_health_of_an_unknown_service_is_not_found(service: Service) -> No
     assert grpc.StatusCode.NOT_FOUND == caught.value.code()
 
 
-async def test_pages_of_one_owner_rest_while_others_have_calls_open() -> None:
-    """Fails when page follows page: one owner's readers would have all of the worker."""
-    admission = Admission(
+def an_admission() -> Admission:
+    return Admission(
         max_open_chats=9,
         max_reads=9,
         max_watches=9,
@@ -276,15 +276,20 @@ async def test_pages_of_one_owner_rest_while_others_have_calls_open() -> None:
         owner_share=1,
         left_behind=dict,
     )
+
+
+async def test_pages_of_one_owner_rest_while_others_have_calls_open() -> None:
+    """Fails when page follows page: one owner's readers would have all of the worker."""
+    admission = an_admission()
     mallory, ada = Owner.of("", "mallory").id, Owner.of("", "ada").id
     loop = asyncio.get_running_loop()
 
     async def page() -> float:
-        """Return how long it waited, when it takes 50 ms to make."""
+        """Return how long it waited, when it takes 20 ms to make."""
         asked = loop.time()
         async with admission.page_of(mallory):
             waited = loop.time() - asked
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
         return waited
 
     assert max(await page(), await page()) < 0.05
@@ -292,4 +297,25 @@ async def test_pages_of_one_owner_rest_while_others_have_calls_open() -> None:
     assert max(await page(), await page()) < 0.05
     admission.open_chats.take(ada)
     await page()
-    assert await page() >= 3 * 0.05
+    assert await page() >= 3 * 0.02
+
+
+async def test_page_that_failed_or_took_long_does_not_keep_its_owner_waiting() -> None:
+    """Fails when the rest follows what a page took: one that has waited 10 s for the database would
+    have the next one wait for 30 s more, and other owners' pages with it."""
+    admission = an_admission()
+    mallory, ada = Owner.of("", "mallory").id, Owner.of("", "ada").id
+    admission.open_chats.take(ada)
+
+    with pytest.raises(StoreUnavailable):
+        async with admission.page_of(mallory):
+            raise StoreUnavailable
+    assert admission.pages.enter_at_once(mallory)
+    admission.pages.leave(mallory)
+
+    async with admission.page_of(mallory):
+        await asyncio.sleep(0.5)
+    assert not admission.pages.enter_at_once(mallory)
+    assert 0 == admission.pages.in_use  # all of it is there for others
+    async with asyncio.timeout(1.3):  # three times 0.5 s would be more
+        await admission.pages.enter(mallory)

@@ -50,6 +50,8 @@ PAGES = 8
 """How many pages are read and made at once, each for another owner. Others wait in turn."""
 PAGE_REST = 3
 """How long an owner's next page waits beside others' turns, in times of what the last one took."""
+PAGE_REST_S = 0.1
+"""And at most: what a page took may be the wait for a database that was away."""
 
 Others = Callable[[], Mapping[Hashable, int]]
 
@@ -233,14 +235,13 @@ class Admission:
         loop = asyncio.get_running_loop()
         await self.pages.enter(owner)
         began = loop.time()
+        rest_s = 0.0
         try:
             yield
-        finally:
             if self.open_chats.has_others(owner):
-                took_s = loop.time() - began
-                loop.call_later(PAGE_REST * took_s, self.pages.leave, owner)
-            else:
-                self.pages.leave(owner)
+                rest_s = min(PAGE_REST * (loop.time() - began), PAGE_REST_S)
+        finally:
+            self.pages.leave(owner, rest_s=rest_s)
 
     def limited(self) -> Mapping[str, Limited]:
         """Return everything that is limited, by the name that metrics have for it."""
