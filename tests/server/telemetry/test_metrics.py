@@ -314,7 +314,9 @@ async def test_pools_show_who_works_and_who_waits(
     service = await start_service(metrics_listen=ANYWHERE, db_pool_size=3)
     port = service.worker.metrics_port
     assert port is not None
-    conversation_id = (await service.chat()).conversation_id
+    # An owner has one page read at a time, hence the four of them.
+    owners = ["ada", "grace", "edsger", "barbara"]
+    conversations = {user: (await service.chat(user=user)).conversation_id for user in owners}
 
     def claims(found: Scrape) -> tuple[float, float]:
         in_use = found("parley_database_connections_in_use", pool="claims")
@@ -323,7 +325,10 @@ async def test_pools_show_who_works_and_who_waits(
     await scraped_until(port, lambda found: claims(found) == (0, 0))
     with psycopg.connect(database_url) as connection:
         connection.execute("LOCK TABLE message")
-        calls = [asyncio.ensure_future(service.history(conversation_id)) for _ in range(4)]
+        calls = [
+            asyncio.ensure_future(service.history(conversation_id, user=user))
+            for user, conversation_id in conversations.items()
+        ]
         await scraped_until(port, lambda found: claims(found) == (2, 2))
     await asyncio.gather(*calls)
     found = await scraped_until(port, lambda found: claims(found) == (0, 0))
