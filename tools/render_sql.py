@@ -15,15 +15,23 @@ from types import ModuleType
 
 from sqlglot.dialects.postgres import Postgres
 
-from parley_server.storage.statements import appending, ending, opening, reading
+from parley_server.storage.statements import (
+    appending,
+    ending,
+    listing,
+    living,
+    opening,
+    purging,
+    reading,
+)
 from parley_server.storage.statements.parts import Compiled
 
-MODULES = (opening, appending, ending, reading)
+MODULES = (opening, appending, ending, reading, listing, living, purging)
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (
     (re.compile(r"%\((\w+)\)s"), r":\1"),
     (re.compile(r" AS anon_\d+(?=,?$)", re.MULTILINE), ""),
-    (re.compile(r" +(FOR (?:NO KEY UPDATE|KEY SHARE))"), r"\n  \1"),
+    (re.compile(r" +(FOR (?:NO KEY UPDATE|KEY SHARE|UPDATE))"), r"\n  \1"),
     (re.compile(r" ON CONFLICT\("), r"\n  ON CONFLICT ("),
 )
 """What sqlglot leaves on the wrong line, and names that nobody uses."""

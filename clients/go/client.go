@@ -7,11 +7,9 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
@@ -55,8 +53,8 @@ func New(address string, options ...Option) (*Client, error) {
 }
 
 // NewFromConn makes a client on a connection of the caller's own, which [Client.Close] leaves open. Dial it
-// with [ServiceConfig]: without it nothing that ends UNAVAILABLE is retried but streams. Options about the
-// way to the server (TLS, keepalive, dial options) are refused: the connection has been made.
+// with [ServiceConfig]: without it nothing that ends UNAVAILABLE is retried but streams and deletions. Options
+// about the way to the server (TLS, keepalive, dial options) are refused: the connection has been made.
 func NewFromConn(conn grpc.ClientConnInterface, options ...Option) (*Client, error) {
 	s, err := chosen(options)
 	if err != nil {
@@ -126,9 +124,7 @@ func keyed(request *ChatRequest) (*ChatRequest, error) {
 	if copied.RequestId == "" {
 		copied.RequestId = uuid.NewString()
 	}
-	if !utf8.ValidString(copied.Message) {
-		err := ownError(codes.InvalidArgument, ReasonInvalidRequest, copied.RequestId, "message is not UTF-8")
-		err.Violations = []Violation{{"message", "NOT_UTF8", "has to be UTF-8"}}
+	if err := utf8Error(copied.RequestId, text{"message", copied.Message}); err != nil {
 		return nil, err
 	}
 	return copied, nil

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -46,8 +48,8 @@ type Error struct {
 	Violations []Violation
 	// CallID names the call in the server's log. Empty: the server did not say.
 	CallID string
-	// RequestID is the turn's key. Calling again with it is safe. Empty: the call was about no turn,
-	// or named it otherwise.
+	// RequestID is the key of the turn, or of the conversation's creation. Calling again with it is safe. Empty:
+	// the call was about neither, or named it otherwise.
 	RequestID string
 
 	status *status.Status
@@ -100,12 +102,17 @@ func (e *Error) Retryable() bool {
 
 // LastSequence returns the conversation's last sequence, with ReasonSequenceMismatch and
 // ReasonSequenceNotReached; otherwise 0.
-func (e *Error) LastSequence() int64 {
-	sequence, err := strconv.ParseInt(e.Metadata["last_sequence"], 10, 64)
+func (e *Error) LastSequence() int64 { return e.number("last_sequence") }
+
+// Revision returns the conversation's revision, with ReasonRevisionMismatch; otherwise 0.
+func (e *Error) Revision() int64 { return e.number("revision") }
+
+func (e *Error) number(name string) int64 {
+	number, err := strconv.ParseInt(e.Metadata[name], 10, 64)
 	if err != nil {
 		return 0 // the reason has none
 	}
-	return sequence
+	return number
 }
 
 // errorFrom returns the typed error that a failed call stands for.
@@ -185,6 +192,28 @@ func ownError(code codes.Code, reason Reason, requestID, text string) *Error {
 	return &Error{
 		Code: code, Reason: reason, Message: text, RequestID: requestID, status: status.New(code, text),
 	}
+}
+
+// text is what a caller gave for a field.
+type text struct{ field, value string }
+
+// utf8Error names the fields that are not UTF-8, which gRPC cannot send; nil: all are.
+func utf8Error(requestID string, texts ...text) error {
+	wrong := []string{}
+	for _, each := range texts {
+		if !utf8.ValidString(each.value) && !slices.Contains(wrong, each.field) {
+			wrong = append(wrong, each.field)
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	message := "not UTF-8: " + strings.Join(wrong, ", ")
+	err := ownError(codes.InvalidArgument, ReasonInvalidRequest, requestID, message)
+	for _, field := range wrong {
+		err.Violations = append(err.Violations, Violation{field, "NOT_UTF8", "has to be UTF-8"})
+	}
+	return err
 }
 
 // endedError returns the error of a call whose context ended while nothing was under way.

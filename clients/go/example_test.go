@@ -106,7 +106,7 @@ func ExampleClient_Watch() {
 		}
 		if message := update.GetMessage(); message != nil {
 			fmt.Println(message.GetSequence(), message.GetContent())
-			break // a watch has no end of its own
+			break // a watch goes on until its conversation is deleted
 		}
 	}
 	// Output: 2 Hello!

@@ -5,21 +5,28 @@ import "parley.dev/go/parleyv1"
 // The contract's messages, under the names that a caller needs. They are the generated types of
 // [parley.dev/go/parleyv1], whose comments say what each field means.
 type (
-	ChatRequest               = parleyv1.ChatRequest
-	ChatResponse              = parleyv1.ChatResponse
-	StreamChatResponse        = parleyv1.StreamChatResponse
-	ToolCall                  = parleyv1.ToolCall
-	Message                   = parleyv1.Message
-	Conversation              = parleyv1.Conversation
-	Turn                      = parleyv1.Turn
-	GetHistoryRequest         = parleyv1.GetHistoryRequest
-	GetHistoryResponse        = parleyv1.GetHistoryResponse
-	ListConversationsRequest  = parleyv1.ListConversationsRequest
-	ListConversationsResponse = parleyv1.ListConversationsResponse
-	GetTurnRequest            = parleyv1.GetTurnRequest
-	CancelTurnRequest         = parleyv1.CancelTurnRequest
-	WatchConversationRequest  = parleyv1.WatchConversationRequest
-	WatchConversationResponse = parleyv1.WatchConversationResponse
+	ChatRequest                 = parleyv1.ChatRequest
+	ChatResponse                = parleyv1.ChatResponse
+	StreamChatResponse          = parleyv1.StreamChatResponse
+	ToolCall                    = parleyv1.ToolCall
+	Message                     = parleyv1.Message
+	Conversation                = parleyv1.Conversation
+	Turn                        = parleyv1.Turn
+	GetHistoryRequest           = parleyv1.GetHistoryRequest
+	GetHistoryResponse          = parleyv1.GetHistoryResponse
+	CreateConversationRequest   = parleyv1.CreateConversationRequest
+	CreateConversationResponse  = parleyv1.CreateConversationResponse
+	GetConversationRequest      = parleyv1.GetConversationRequest
+	UpdateConversationRequest   = parleyv1.UpdateConversationRequest
+	DeleteConversationRequest   = parleyv1.DeleteConversationRequest
+	DeleteConversationResponse  = parleyv1.DeleteConversationResponse
+	UndeleteConversationRequest = parleyv1.UndeleteConversationRequest
+	ListConversationsRequest    = parleyv1.ListConversationsRequest
+	ListConversationsResponse   = parleyv1.ListConversationsResponse
+	GetTurnRequest              = parleyv1.GetTurnRequest
+	CancelTurnRequest           = parleyv1.CancelTurnRequest
+	WatchConversationRequest    = parleyv1.WatchConversationRequest
+	WatchConversationResponse   = parleyv1.WatchConversationResponse
 )
 
 // What to do while another turn of the conversation is open: [ChatRequest].OnBusy.

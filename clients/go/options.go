@@ -15,7 +15,7 @@ import (
 // What holds for a call whose context has no deadline.
 const (
 	DefaultChatTimeout = 120 * time.Second // A turn: waits and retries included.
-	DefaultReadTimeout = 10 * time.Second  // A read, each page of a list, CancelTurn.
+	DefaultReadTimeout = 10 * time.Second  // A read, each page of a list, CancelTurn, a change of a conversation.
 )
 
 // MinKeepalive is how often a client may ping: a server that is pinged more often than twice a minute

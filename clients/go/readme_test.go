@@ -43,13 +43,21 @@ func TestTheReadmesQuickStartRuns(t *testing.T) {
 var surroundings = []string{
 	"func _(ctx context.Context, client *parley.Client, id string, answer *parley.ChatResponse) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, id string, seen int64) error {%\nreturn nil\n}",
+	"func _(ctx context.Context, client *parley.Client, yesterday time.Time) error {%\nreturn err\n}",
 	"func _(ctx context.Context, client *parley.Client, request *parley.ChatRequest) *parley.Answer {%\nreturn answer\n}",
 	"func _() (*parley.Client, error) {%\nreturn client, err\n}",
 }
 
 func TestTheReadmesOtherBlocksCompile(t *testing.T) {
 	t.Parallel()
-	source := "package main\n\nimport (\n\"context\"\n\"errors\"\n\"fmt\"\n\"log/slog\"\n\nparley \"parley.dev/go\"\n)\n\nfunc main() {}\n"
+	source := "package main\n\nimport (\n"
+	for _, path := range []string{
+		"context", "errors", "fmt", "log/slog", "time",
+		"google.golang.org/protobuf/types/known/fieldmaskpb", "google.golang.org/protobuf/types/known/timestamppb",
+	} {
+		source += strconv.Quote(path) + "\n"
+	}
+	source += "parley \"parley.dev/go\"\n)\n\nfunc main() {}\n"
 	blocks := goBlocks(t)[1:]
 	want(t, len(surroundings), len(blocks))
 	for n, block := range blocks {

@@ -26,8 +26,10 @@ func (c *Client) GetHistoryPage(ctx context.Context, request *GetHistoryRequest)
 	return call(ctx, c, c.stub.GetHistory, request, "")
 }
 
-// ListConversations iterates over the caller's conversations, the most recently active first. One that
-// becomes active meanwhile may be missing; none appears twice. Otherwise as [Client.GetHistory].
+// ListConversations iterates over the caller's conversations, the most recently active first: all of them, or
+// those that have all of the request's Labels, each written "KEY=VALUE", and were active later than its
+// UpdatedAfter. One that becomes active meanwhile may be missing; none appears twice. Otherwise as
+// [Client.GetHistory].
 func (c *Client) ListConversations(
 	ctx context.Context, request *ListConversationsRequest,
 ) iter.Seq2[*Conversation, error] {

@@ -26,14 +26,21 @@ const (
 	ReasonConversationNotFound Reason = "CONVERSATION_NOT_FOUND"
 	// ReasonTurnNotFound: the caller has no such turn.
 	ReasonTurnNotFound Reason = "TURN_NOT_FOUND"
-	// ReasonRequestIDReused: the request id belongs to another message, conversation or agent.
+	// ReasonRequestIDReused: the request id belongs to another message, conversation or agent, or to another
+	// creation of a conversation.
 	ReasonRequestIDReused Reason = "REQUEST_ID_REUSED"
+	// ReasonConversationExists: another call created the caller's conversation Metadata["conversation_id"]. Use
+	// another id, or change that conversation with [Client.UpdateConversation].
+	ReasonConversationExists Reason = "CONVERSATION_EXISTS"
 
 	// ReasonTurnInProgress: another turn, Metadata["turn_id"], is open. OnBusyWait waits for it to end.
 	ReasonTurnInProgress Reason = "TURN_IN_PROGRESS"
 	// ReasonSequenceMismatch: the conversation has newer messages. Read on to [Error.LastSequence], then decide
 	// whether to send the message again.
 	ReasonSequenceMismatch Reason = "SEQUENCE_MISMATCH"
+	// ReasonRevisionMismatch: the conversation was changed, and has [Error.Revision]. Read it, then decide whether
+	// to change it again.
+	ReasonRevisionMismatch Reason = "REVISION_MISMATCH"
 	// ReasonLeaseLost: another worker took the turn over. The client has retried by itself.
 	ReasonLeaseLost Reason = "LEASE_LOST"
 	// ReasonTurnSuperseded: the turn failed and the conversation has a newer turn. Use a new request id.

@@ -12,7 +12,8 @@ import (
 // gRPC repeats a call that ended UNAVAILABLE before anything had come, as the service config says. The
 // rest is here. A turn that another worker took over ends ABORTED: gRPC may not repeat that, since most
 // of what is ABORTED needs a decision, but ReasonLeaseLost needs none. A stream is lost in its middle,
-// where gRPC cannot help. All of it is safe because of the request id: there is one turn for it.
+// where gRPC cannot help. All of it is safe because of the request id: there is one turn for it. What deletes
+// a conversation has none, and has to know of its earlier tries, of which gRPC does not tell.
 const (
 	maxTries = 5
 	// Of a turn that has begun to arrive: patience for a server that restarts.
@@ -25,7 +26,8 @@ const (
 type kind int
 
 const (
-	unary kind = iota
+	unary     kind = iota
+	unaryOnce      // gRPC sends it once
 	streamed
 	watched // for ever, once it has begun
 )
@@ -55,7 +57,8 @@ func (t *tries) pause(ctx context.Context, err *Error) (time.Duration, bool) {
 	return pause, true
 }
 
-// wantedPause is no less than the server asks for; a stream's grows with every try in vain.
+// wantedPause is no less than the server asks for. It grows with every try in vain, but not for a turn that
+// another worker has taken over: that one is there.
 func (t *tries) wantedPause(err *Error) time.Duration {
 	if t.kind == unary {
 		if err.RetryAfter > 0 {
@@ -77,6 +80,8 @@ func (t *tries) isWorthIt(err *Error) bool {
 	switch {
 	case t.kind == unary:
 		return isLost && t.count < maxTries
+	case t.kind == unaryOnce:
+		return isGone && t.count < maxTries
 	case !t.isUnderWay:
 		return (isGone || isLost) && t.count < maxTries
 	case t.kind == streamed:

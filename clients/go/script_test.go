@@ -153,6 +153,30 @@ func (s *script) GetHistory(ctx context.Context, request *parleyv1.GetHistoryReq
 	return answered[*parleyv1.GetHistoryResponse](ctx, s, request)
 }
 
+func (s *script) CreateConversation(ctx context.Context, request *parleyv1.CreateConversationRequest) (*parleyv1.CreateConversationResponse, error) {
+	return answered[*parleyv1.CreateConversationResponse](ctx, s, request)
+}
+
+func (s *script) GetConversation(ctx context.Context, request *parleyv1.GetConversationRequest) (*parleyv1.GetConversationResponse, error) {
+	return answered[*parleyv1.GetConversationResponse](ctx, s, request)
+}
+
+func (s *script) UpdateConversation(ctx context.Context, request *parleyv1.UpdateConversationRequest) (*parleyv1.UpdateConversationResponse, error) {
+	return answered[*parleyv1.UpdateConversationResponse](ctx, s, request)
+}
+
+func (s *script) DeleteConversation(ctx context.Context, request *parleyv1.DeleteConversationRequest) (*parleyv1.DeleteConversationResponse, error) {
+	return answered[*parleyv1.DeleteConversationResponse](ctx, s, request)
+}
+
+func (s *script) UndeleteConversation(ctx context.Context, request *parleyv1.UndeleteConversationRequest) (*parleyv1.UndeleteConversationResponse, error) {
+	return answered[*parleyv1.UndeleteConversationResponse](ctx, s, request)
+}
+
+func (s *script) ListConversations(ctx context.Context, request *parleyv1.ListConversationsRequest) (*parleyv1.ListConversationsResponse, error) {
+	return answered[*parleyv1.ListConversationsResponse](ctx, s, request)
+}
+
 func (s *script) CancelTurn(ctx context.Context, request *parleyv1.CancelTurnRequest) (*parleyv1.CancelTurnResponse, error) {
 	return answered[*parleyv1.CancelTurnResponse](ctx, s, request)
 }
@@ -191,6 +215,7 @@ var (
 	drained   = refuses(codes.Unavailable, parley.ReasonWorkerDrained)
 	expired   = refuses(codes.Unavailable, parley.ReasonWatchExpired)
 	full      = refuses(codes.ResourceExhausted, parley.ReasonOverloaded)
+	notFound  = refuses(codes.NotFound, parley.ReasonConversationNotFound)
 	// longWait is refused with a wait that is too long to be waited for.
 	longWait = step{refuses: &refusal{
 		code: codes.Unavailable, reason: parley.ReasonAgentUnavailable, retry: time.Minute, pushback: "-1",

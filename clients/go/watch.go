@@ -12,10 +12,11 @@ import (
 )
 
 // Watch iterates over a conversation's messages and turn states: first the stored ones, then new ones, until
-// the context ends.
+// the context ends or the conversation is deleted.
 //
 // Updates: GetMessage, GetTurn (a state that changed), GetEvent (with IncludeEvents: a piece of the open
-// turn; only turns that are streamed have them) and GetProgress (all stored messages have arrived; also every minute).
+// turn; only turns that are streamed have them), GetProgress (all stored messages have arrived; also every minute)
+// and GetDeleted (the conversation was deleted: the last update, after which the iteration ends without an error).
 //
 // Every message arrives once, in order. A watch continues after the last message by itself when it expires, when
 // a worker or a connection is lost, and while the server is full; it waits up to 3 seconds between tries, or
@@ -41,6 +42,7 @@ type watchStream struct {
 	request *WatchConversationRequest
 	turn    turnTold
 	event   eventTold
+	over    bool
 }
 
 // turnTold is the last turn's state that was told.
@@ -77,6 +79,8 @@ func (s *watchStream) takes(update *WatchConversationResponse) bool {
 		return s.turn != told
 	case *parleyv1.WatchConversationResponse_Event:
 		return s.takesEvent(update.Event)
+	case *parleyv1.WatchConversationResponse_Deleted:
+		s.over = true // the status that follows says the same
 	}
 	return true
 }
@@ -95,4 +99,4 @@ func (s *watchStream) takesEvent(event *StreamChatResponse) bool {
 	return true
 }
 
-func (s *watchStream) isOver() bool { return false }
+func (s *watchStream) isOver() bool { return s.over }

@@ -115,6 +115,17 @@ func TestWatchOfNothingIsAnError(t *testing.T) {
 	wantFailure(t, parley.ReasonConversationNotFound, err)
 }
 
+// Fails when the status that follows the last update is told, or the last update waits for another call.
+func TestWatchEndsWithItsConversation(t *testing.T) {
+	for _, end := range []step{notFound, drained, sends()} {
+		server := aScript(t, end.after(aMessage(1), aDeletion()))
+		updates := must(gathered(aClient(t, server.address).Watch(t.Context(), &parley.WatchConversationRequest{})))(t)
+		want(t, 2, len(updates))
+		want(t, true, updates[1].GetDeleted() != nil)
+		want(t, 1, len(server.asked()))
+	}
+}
+
 func TestLeavingAWatchEndsTheCall(t *testing.T) {
 	server := aScript(t, hangs.after(aMessage(1)))
 	for range aClient(t, server.address).Watch(t.Context(), &parley.WatchConversationRequest{}) {
@@ -138,6 +149,10 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 func aMessage(sequence int64) proto.Message {
 	message := &parley.Message{Sequence: sequence}
 	return &parley.WatchConversationResponse{Update: &parleyv1.WatchConversationResponse_Message{Message: message}}
+}
+
+func aDeletion() proto.Message {
+	return &parley.WatchConversationResponse{Update: &parleyv1.WatchConversationResponse_Deleted{}}
 }
 
 func aTurn(attempt int32) proto.Message {

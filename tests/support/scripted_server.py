@@ -105,6 +105,21 @@ class ScriptedServer(pb_grpc.ConversationServiceServicer):
     async def GetHistory(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 
+    async def CreateConversation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def GetConversation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def UpdateConversation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def DeleteConversation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def UndeleteConversation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
     async def ListConversations(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 

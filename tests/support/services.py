@@ -76,6 +76,37 @@ class Service:
         request = pb.ListConversationsRequest(**fields)
         return await self.stub.ListConversations(request, timeout=20, metadata=metadata(user))
 
+    async def create(self, *, user: str = "ada", **fields: Any) -> pb.CreateConversationResponse:
+        request = pb.CreateConversationRequest(**fields)
+        return await self.stub.CreateConversation(request, timeout=20, metadata=metadata(user))
+
+    async def conversation(
+        self, conversation_id: str, *, user: str = "ada"
+    ) -> conversation_pb2.Conversation:
+        request = pb.GetConversationRequest(conversation_id=conversation_id)
+        found = await self.stub.GetConversation(request, timeout=20, metadata=metadata(user))
+        return found.conversation
+
+    async def update(
+        self, conversation_id: str, *, user: str = "ada", **fields: Any
+    ) -> conversation_pb2.Conversation:
+        request = pb.UpdateConversationRequest(conversation_id=conversation_id, **fields)
+        found = await self.stub.UpdateConversation(request, timeout=20, metadata=metadata(user))
+        return found.conversation
+
+    async def delete(
+        self, conversation_id: str, *, user: str = "ada", **fields: Any
+    ) -> pb.DeleteConversationResponse:
+        request = pb.DeleteConversationRequest(conversation_id=conversation_id, **fields)
+        return await self.stub.DeleteConversation(request, timeout=20, metadata=metadata(user))
+
+    async def undelete(
+        self, conversation_id: str, *, user: str = "ada"
+    ) -> conversation_pb2.Conversation:
+        request = pb.UndeleteConversationRequest(conversation_id=conversation_id)
+        found = await self.stub.UndeleteConversation(request, timeout=20, metadata=metadata(user))
+        return found.conversation
+
     def stream(
         self,
         message: str = "hello",

@@ -11,6 +11,8 @@ import psycopg
 import pytest
 import uuid_utils.compat
 from psycopg import ClientCursor, Connection
+from psycopg.abc import Buffer
+from psycopg.types.datetime import TimestamptzLoader
 
 from parley_server.core.model import Owner
 from parley_server.storage.driver.connection import Statement
@@ -24,6 +26,8 @@ STATEMENTS: dict[str, Statement] = {
 ADA = Owner.of("", "ada").id
 OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
 CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
+TRASHED, DUE, FORGOTTEN = uuid.UUID(int=12), uuid.UUID(int=13), uuid.UUID(int=14)
+"""Deleted conversations: one that can be brought back, one to be purged, one left as ids."""
 ENDED_TURN, OPEN_TURN, NEW_TURN = (uuid_utils.compat.uuid7() for _ in range(3))
 MAX_TURNS = 3
 """One more than each of the twins has opened, and fewer than both of them."""
@@ -59,13 +63,39 @@ def store_twins(connection: Connection[tuple[Any, ...]]) -> None:
             "fence": FENCE,
         }
         connection.execute(TWIN, what)
+        for number, (identity, stage, is_due) in enumerate(DELETED):
+            deleted = {"deleted": identity, "stage": stage, "is_due": is_due, "number": number}
+            connection.execute(DELETED_TWIN, {**what, **deleted, "gone": OLD_TURNS[number]})
+
+
+DELETED = ((TRASHED, "TRASHED", False), (DUE, "TRASHED", True), (FORGOTTEN, "TOMBSTONE", True))
+OLD_TURNS = [uuid.UUID(int=20 + number) for number in range(len(DELETED))]
+DELETED_TWIN = """
+INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
+    labels, update_time, delete_time)
+VALUES (%(owner)s, %(deleted)s, '', 'u', %(said)s, 1, %(said)s, %(fence)s, '{"team": "blue"}',
+    '-infinity', now());
+INSERT INTO deletion (owner_id, conversation_id, stage, due_time)
+VALUES (%(owner)s, %(deleted)s, %(stage)s,
+    now() + CASE WHEN %(is_due)s THEN interval '-1 minute' ELSE interval '1 hour' END);
+INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
+    user_sequence, create_time)
+VALUES (%(owner)s, %(gone)s, %(deleted)s, 'gone ' || %(number)s, '', '', 'FAILED', 1, 1,
+    now() - interval '1 day');
+INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
+VALUES (%(owner)s, %(deleted)s, 1, %(gone)s, 'USER', %(said)s);
+"""
 
 
 TWIN = """
 INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
-    open_turn_id, lease_expires_at, update_time)
+    open_turn_id, lease_expires_at, labels, instructions, update_time)
 VALUES (%(owner)s, %(conversation)s, '', 'u', %(said)s, 3, %(said)s, %(fence)s, %(open)s,
-    now() + interval '1 minute', now() - interval '1 minute');
+    now() + interval '1 minute', '{"team": "blue"}', %(said)s, now() - interval '1 minute');
+INSERT INTO conversation_label (owner_id, conversation_id, key, value, update_time)
+VALUES (%(owner)s, %(conversation)s, 'team', 'blue', now() - interval '1 minute');
+INSERT INTO creation (owner_id, request_id, fingerprint, conversation_id)
+VALUES (%(owner)s, 'made', '', %(conversation)s);
 INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
     user_sequence, response_sequence, create_time)
 VALUES (%(owner)s, %(ended)s, %(conversation)s, 'ended', '', %(said)s, 'COMPLETED', 1, 1, 2, now()),
@@ -119,6 +149,14 @@ PARAMETERS: dict[str, Any] = {
     "max_attempts": 5,
     "after_time": datetime.now(UTC) + timedelta(days=1),
     "after_id": uuid.UUID(int=2**128 - 1),
+    "labels": json.dumps({"team": "blue"}),
+    "updated_after": datetime.now(UTC) - timedelta(days=1),
+    "instructions": "Be brief.",
+    "sets_title": True,
+    "sets_labels": True,
+    "sets_instructions": True,
+    "trash": timedelta(days=1),
+    "tombstone": timedelta(days=30),
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
@@ -127,8 +165,16 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "CLAIM_NEW_LIMITED": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "CREATE": {"conversation": NEW_CONVERSATION},
+    "CREATED": {"request": "made"},
+    "CREATE_CONVERSATION": {"conversation": NEW_CONVERSATION},
+    "DELETED_BY_REQUEST": {"request": "gone 0"},
+    "FORGET": {"conversation": FORGOTTEN},
+    "PURGE": {"conversation": DUE},
     "TURN_BY_REQUEST": {"request": "open"},
+    "UNDELETE_CONVERSATION": {"conversation": TRASHED},
 }
+BACKGROUND = {"DUE_DELETIONS"}
+"""Those that look for something to do, whoever's it is."""
 LEASE_PASSED = {"CLAIM", "CLAIM_LIMITED", "RECLAIM", "TAKE_OVER"}
 """Those that do something only if the lease of the open turn has passed."""
 
@@ -142,7 +188,15 @@ def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
     return [str(["a time" if isinstance(v, datetime) else v for v in row]) for row in rows]
 
 
+class AnyTime(TimestamptzLoader):
+    """Takes the time before all others as well, which Python cannot tell."""
+
+    def load(self, data: Buffer) -> datetime:
+        return datetime.min if bytes(data) == b"-infinity" else super().load(data)
+
+
 def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
+    connection.adapters.register_loader("timestamptz", AnyTime)
     return {
         table: sorted(
             in_words(

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	parley "parley.dev/go"
 )
@@ -64,6 +65,23 @@ func (c *call) dispatch(ctx context.Context, name string, arguments map[string]a
 	case "conversations_page":
 		page, err := c.client.ListConversationsPage(ctx, a(&parley.ListConversationsRequest{}, arguments))
 		return c.keep(page, err)
+	case "create_conversation":
+		created, err := c.client.CreateConversation(ctx, a(&parley.CreateConversationRequest{}, arguments))
+		return c.keep(created, err)
+	case "conversation":
+		conversation, err := c.client.GetConversation(ctx, a(&parley.GetConversationRequest{}, arguments))
+		return c.keep(conversation, err)
+	case "update_conversation":
+		request := a(&parley.UpdateConversationRequest{}, arguments)
+		request.UpdateMask = maskOf(arguments)
+		conversation, err := c.client.UpdateConversation(ctx, request)
+		return c.keep(conversation, err)
+	case "delete_conversation":
+		deleted, err := c.client.DeleteConversation(ctx, a(&parley.DeleteConversationRequest{}, arguments))
+		return c.keep(deleted, err)
+	case "undelete_conversation":
+		conversation, err := c.client.UndeleteConversation(ctx, a(&parley.UndeleteConversationRequest{}, arguments))
+		return c.keep(conversation, err)
 	case "turn":
 		turn, err := c.client.GetTurn(ctx, a(&parley.GetTurnRequest{}, arguments))
 		return c.keep(turn, err)
@@ -115,7 +133,7 @@ func (c *call) stream(events iter.Seq2[parley.Event, error]) error {
 
 // listed says in which list of a watch's result each kind of update goes.
 var listed = map[protoreflect.Name]string{
-	"message": "messages", "turn": "turns", "event": "events", "progress": "progress",
+	"message": "messages", "turn": "turns", "event": "events", "progress": "progress", "deleted": "deleted",
 }
 
 func (c *call) watch(updates iter.Seq2[*parley.WatchConversationResponse, error]) error {
@@ -182,6 +200,20 @@ func a[Request proto.Message](request Request, arguments map[string]any) Request
 		panic(err) // the schema of the scenarios does not let this be
 	}
 	return request
+}
+
+// maskOf names the fields that an update is to change: those that a step gives, even if empty; nil: it gives none.
+func maskOf(arguments map[string]any) *fieldmaskpb.FieldMask {
+	given := []string{}
+	for _, name := range []string{"title", "labels", "instructions"} {
+		if _, isGiven := arguments[name]; isGiven {
+			given = append(given, name)
+		}
+	}
+	if len(given) == 0 {
+		return nil
+	}
+	return &fieldmaskpb.FieldMask{Paths: given}
 }
 
 func asJSON(message proto.Message) (value map[string]any) {

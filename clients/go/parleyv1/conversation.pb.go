@@ -558,18 +558,26 @@ type Conversation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The conversation's id, a UUID.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// A title for lists: the first 80 characters of the first message, until a title is set.
+	// A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
 	// When the conversation was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its newest turn began. ListConversations orders by it.
+	// When its newest turn began, or when it was created. ListConversations orders by it.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The sequence of its newest message.
 	LastSequence int64 `protobuf:"varint,5,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	// The first 200 characters of its newest message.
 	Preview string `protobuf:"bytes,6,opt,name=preview,proto3" json:"preview,omitempty"`
 	// The open turn, a UUID. Empty if no turn is open.
-	OpenTurnId    string `protobuf:"bytes,7,opt,name=open_turn_id,json=openTurnId,proto3" json:"open_turn_id,omitempty"`
+	OpenTurnId string `protobuf:"bytes,7,opt,name=open_turn_id,json=openTurnId,proto3" json:"open_turn_id,omitempty"`
+	// The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+	// ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+	// UTF-8. Always empty in ListConversations.
+	Instructions string `protobuf:"bytes,9,opt,name=instructions,proto3" json:"instructions,omitempty"`
+	// A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
+	Revision      int64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -651,6 +659,27 @@ func (x *Conversation) GetOpenTurnId() string {
 		return x.OpenTurnId
 	}
 	return ""
+}
+
+func (x *Conversation) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Conversation) GetInstructions() string {
+	if x != nil {
+		return x.Instructions
+	}
+	return ""
+}
+
+func (x *Conversation) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // One user message and the agent's answer to it.
@@ -857,7 +886,7 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\aContext\x12%\n" +
 	"\x0efirst_sequence\x18\x01 \x01(\x03R\rfirstSequence\x12#\n" +
 	"\rmessage_count\x18\x02 \x01(\x05R\fmessageCount\x12#\n" +
-	"\romitted_count\x18\x03 \x01(\x03R\fomittedCount\"\xa8\x02\n" +
+	"\romitted_count\x18\x03 \x01(\x03R\fomittedCount\"\xe0\x03\n" +
 	"\fConversation\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12;\n" +
@@ -868,7 +897,14 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\rlast_sequence\x18\x05 \x01(\x03R\flastSequence\x12\x18\n" +
 	"\apreview\x18\x06 \x01(\tR\apreview\x12 \n" +
 	"\fopen_turn_id\x18\a \x01(\tR\n" +
-	"openTurnId\"\xdf\x04\n" +
+	"openTurnId\x12;\n" +
+	"\x06labels\x18\b \x03(\v2#.parley.v1.Conversation.LabelsEntryR\x06labels\x12\"\n" +
+	"\finstructions\x18\t \x01(\tR\finstructions\x12\x1a\n" +
+	"\brevision\x18\n" +
+	" \x01(\x03R\brevision\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdf\x04\n" +
 	"\x04Turn\x12\x17\n" +
 	"\aturn_id\x18\x01 \x01(\tR\x06turnId\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x1d\n" +
@@ -921,7 +957,7 @@ func file_parley_v1_conversation_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_parley_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_parley_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_parley_v1_conversation_proto_goTypes = []any{
 	(Role)(0),                     // 0: parley.v1.Role
 	(FinishReason)(0),             // 1: parley.v1.FinishReason
@@ -932,28 +968,30 @@ var file_parley_v1_conversation_proto_goTypes = []any{
 	(*Context)(nil),               // 6: parley.v1.Context
 	(*Conversation)(nil),          // 7: parley.v1.Conversation
 	(*Turn)(nil),                  // 8: parley.v1.Turn
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(ErrorReason)(0),              // 10: parley.v1.ErrorReason
+	nil,                           // 9: parley.v1.Conversation.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(ErrorReason)(0),              // 11: parley.v1.ErrorReason
 }
 var file_parley_v1_conversation_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.Message.role:type_name -> parley.v1.Role
 	4,  // 1: parley.v1.Message.tool_calls:type_name -> parley.v1.ToolCall
-	9,  // 2: parley.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	10, // 2: parley.v1.Message.create_time:type_name -> google.protobuf.Timestamp
 	5,  // 3: parley.v1.Message.usage:type_name -> parley.v1.Usage
 	1,  // 4: parley.v1.Message.finish_reason:type_name -> parley.v1.FinishReason
-	9,  // 5: parley.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 6: parley.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
-	2,  // 7: parley.v1.Turn.state:type_name -> parley.v1.TurnState
-	1,  // 8: parley.v1.Turn.finish_reason:type_name -> parley.v1.FinishReason
-	10, // 9: parley.v1.Turn.error_reason:type_name -> parley.v1.ErrorReason
-	9,  // 10: parley.v1.Turn.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 11: parley.v1.Turn.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 12: parley.v1.Turn.usage:type_name -> parley.v1.Usage
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 5: parley.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
+	10, // 6: parley.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
+	9,  // 7: parley.v1.Conversation.labels:type_name -> parley.v1.Conversation.LabelsEntry
+	2,  // 8: parley.v1.Turn.state:type_name -> parley.v1.TurnState
+	1,  // 9: parley.v1.Turn.finish_reason:type_name -> parley.v1.FinishReason
+	11, // 10: parley.v1.Turn.error_reason:type_name -> parley.v1.ErrorReason
+	10, // 11: parley.v1.Turn.create_time:type_name -> google.protobuf.Timestamp
+	10, // 12: parley.v1.Turn.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 13: parley.v1.Turn.usage:type_name -> parley.v1.Usage
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_proto_init() }
@@ -968,7 +1006,7 @@ func file_parley_v1_conversation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_proto_rawDesc), len(file_parley_v1_conversation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

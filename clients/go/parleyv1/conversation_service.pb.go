@@ -10,6 +10,8 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -600,8 +602,14 @@ type ListConversationsRequest struct {
 	// Optional. The maximum number of conversations, at least 0. 0 means the default, 50; values above 1,000
 	// are treated as 1,000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Optional. The previous page's next_page_token. Default: the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+	// Default: the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+	// Default: all conversations.
+	Labels []string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty"`
+	// Optional. Return only conversations whose update_time is later. Default: all conversations.
+	UpdatedAfter  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=updated_after,json=updatedAfter,proto3" json:"updated_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -650,6 +658,586 @@ func (x *ListConversationsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListConversationsRequest) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ListConversationsRequest) GetUpdatedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdatedAfter
+	}
+	return nil
+}
+
+// Creates a conversation.
+type CreateConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The id that the conversation is to have, a UUID (8-4-4-4-12). Default: the server chooses one.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Request ids
+	// of turns are separate from it. Without it, the call cannot be repeated safely.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. A title for lists: at most 512 bytes of UTF-8 without NUL. Default: the beginning of the first
+	// message.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// Optional. Labels by which to find the conversation, see Conversation. Default: none.
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Optional. What the agent is told in this conversation, after the server's own instructions: at most 8,192
+	// bytes of UTF-8 without NUL. Default: nothing.
+	Instructions  string `protobuf:"bytes,5,opt,name=instructions,proto3" json:"instructions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateConversationRequest) Reset() {
+	*x = CreateConversationRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateConversationRequest) ProtoMessage() {}
+
+func (x *CreateConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateConversationRequest.ProtoReflect.Descriptor instead.
+func (*CreateConversationRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CreateConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *CreateConversationRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *CreateConversationRequest) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *CreateConversationRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *CreateConversationRequest) GetInstructions() string {
+	if x != nil {
+		return x.Instructions
+	}
+	return ""
+}
+
+// The created conversation.
+type CreateConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation as it is now.
+	Conversation *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// True if an earlier call had created it.
+	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateConversationResponse) Reset() {
+	*x = CreateConversationResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateConversationResponse) ProtoMessage() {}
+
+func (x *CreateConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateConversationResponse.ProtoReflect.Descriptor instead.
+func (*CreateConversationResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CreateConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *CreateConversationResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+// Asks for one conversation.
+type GetConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. A UUID.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetConversationRequest) Reset() {
+	*x = GetConversationRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConversationRequest) ProtoMessage() {}
+
+func (x *GetConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConversationRequest.ProtoReflect.Descriptor instead.
+func (*GetConversationRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+// A conversation.
+type GetConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	Conversation  *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConversationResponse) Reset() {
+	*x = GetConversationResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConversationResponse) ProtoMessage() {}
+
+func (x *GetConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConversationResponse.ProtoReflect.Descriptor instead.
+func (*GetConversationResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+// Changes a conversation.
+type UpdateConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. A UUID.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
+	// not set becomes empty. Default: those of the three that are set; then at least one must be.
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Optional. The new title: at most 512 bytes of UTF-8 without NUL. An empty title is
+	// shown as such, unless the conversation has no messages yet: then the first one sets it.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// Optional. The new labels. They replace all labels that the conversation has.
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Optional. The new instructions: at most 8,192 bytes of UTF-8 without NUL.
+	Instructions string `protobuf:"bytes,5,opt,name=instructions,proto3" json:"instructions,omitempty"`
+	// Optional. The revision that the conversation must have, at least 1. With any other the call fails with
+	// ABORTED (REVISION_MISMATCH). Default: no check.
+	ExpectedRevision *int64 `protobuf:"varint,6,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *UpdateConversationRequest) Reset() {
+	*x = UpdateConversationRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateConversationRequest) ProtoMessage() {}
+
+func (x *UpdateConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateConversationRequest.ProtoReflect.Descriptor instead.
+func (*UpdateConversationRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *UpdateConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *UpdateConversationRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+func (x *UpdateConversationRequest) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *UpdateConversationRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *UpdateConversationRequest) GetInstructions() string {
+	if x != nil {
+		return x.Instructions
+	}
+	return ""
+}
+
+func (x *UpdateConversationRequest) GetExpectedRevision() int64 {
+	if x != nil && x.ExpectedRevision != nil {
+		return *x.ExpectedRevision
+	}
+	return 0
+}
+
+// The changed conversation.
+type UpdateConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation as it is now.
+	Conversation  *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateConversationResponse) Reset() {
+	*x = UpdateConversationResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateConversationResponse) ProtoMessage() {}
+
+func (x *UpdateConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateConversationResponse.ProtoReflect.Descriptor instead.
+func (*UpdateConversationResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *UpdateConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+// Deletes a conversation.
+type DeleteConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. A UUID.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. If true, a conversation that does not exist is no error. Set it to repeat the call safely.
+	// Default: false.
+	AllowMissing  bool `protobuf:"varint,2,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConversationRequest) Reset() {
+	*x = DeleteConversationRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConversationRequest) ProtoMessage() {}
+
+func (x *DeleteConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConversationRequest.ProtoReflect.Descriptor instead.
+func (*DeleteConversationRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeleteConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *DeleteConversationRequest) GetAllowMissing() bool {
+	if x != nil {
+		return x.AllowMissing
+	}
+	return false
+}
+
+// A deleted conversation.
+type DeleteConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the conversation can no longer be brought back. Unset if it cannot be brought back at all.
+	PurgeTime     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConversationResponse) Reset() {
+	*x = DeleteConversationResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConversationResponse) ProtoMessage() {}
+
+func (x *DeleteConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConversationResponse.ProtoReflect.Descriptor instead.
+func (*DeleteConversationResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeleteConversationResponse) GetPurgeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PurgeTime
+	}
+	return nil
+}
+
+// Brings a deleted conversation back.
+type UndeleteConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. A UUID.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UndeleteConversationRequest) Reset() {
+	*x = UndeleteConversationRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteConversationRequest) ProtoMessage() {}
+
+func (x *UndeleteConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteConversationRequest.ProtoReflect.Descriptor instead.
+func (*UndeleteConversationRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UndeleteConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+// The conversation that was brought back.
+type UndeleteConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation as it is now.
+	Conversation  *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteConversationResponse) Reset() {
+	*x = UndeleteConversationResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteConversationResponse) ProtoMessage() {}
+
+func (x *UndeleteConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteConversationResponse.ProtoReflect.Descriptor instead.
+func (*UndeleteConversationResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *UndeleteConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
 // A page of conversations.
 type ListConversationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -663,7 +1251,7 @@ type ListConversationsResponse struct {
 
 func (x *ListConversationsResponse) Reset() {
 	*x = ListConversationsResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +1263,7 @@ func (x *ListConversationsResponse) String() string {
 func (*ListConversationsResponse) ProtoMessage() {}
 
 func (x *ListConversationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +1276,7 @@ func (x *ListConversationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConversationsResponse.ProtoReflect.Descriptor instead.
 func (*ListConversationsResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{5}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListConversationsResponse) GetConversations() []*Conversation {
@@ -721,7 +1309,7 @@ type GetTurnRequest struct {
 
 func (x *GetTurnRequest) Reset() {
 	*x = GetTurnRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +1321,7 @@ func (x *GetTurnRequest) String() string {
 func (*GetTurnRequest) ProtoMessage() {}
 
 func (x *GetTurnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +1334,7 @@ func (x *GetTurnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTurnRequest.ProtoReflect.Descriptor instead.
 func (*GetTurnRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{6}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetTurnRequest) GetConversationId() string {
@@ -781,7 +1369,7 @@ type GetTurnResponse struct {
 
 func (x *GetTurnResponse) Reset() {
 	*x = GetTurnResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +1381,7 @@ func (x *GetTurnResponse) String() string {
 func (*GetTurnResponse) ProtoMessage() {}
 
 func (x *GetTurnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +1394,7 @@ func (x *GetTurnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTurnResponse.ProtoReflect.Descriptor instead.
 func (*GetTurnResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{7}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetTurnResponse) GetTurn() *Turn {
@@ -832,7 +1420,7 @@ type CancelTurnRequest struct {
 
 func (x *CancelTurnRequest) Reset() {
 	*x = CancelTurnRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1432,7 @@ func (x *CancelTurnRequest) String() string {
 func (*CancelTurnRequest) ProtoMessage() {}
 
 func (x *CancelTurnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1445,7 @@ func (x *CancelTurnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTurnRequest.ProtoReflect.Descriptor instead.
 func (*CancelTurnRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{8}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CancelTurnRequest) GetConversationId() string {
@@ -893,7 +1481,7 @@ type CancelTurnResponse struct {
 
 func (x *CancelTurnResponse) Reset() {
 	*x = CancelTurnResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1493,7 @@ func (x *CancelTurnResponse) String() string {
 func (*CancelTurnResponse) ProtoMessage() {}
 
 func (x *CancelTurnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1506,7 @@ func (x *CancelTurnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTurnResponse.ProtoReflect.Descriptor instead.
 func (*CancelTurnResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{9}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelTurnResponse) GetTurn() *Turn {
@@ -944,7 +1532,7 @@ type StreamChatRequest struct {
 
 func (x *StreamChatRequest) Reset() {
 	*x = StreamChatRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1544,7 @@ func (x *StreamChatRequest) String() string {
 func (*StreamChatRequest) ProtoMessage() {}
 
 func (x *StreamChatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1557,7 @@ func (x *StreamChatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChatRequest.ProtoReflect.Descriptor instead.
 func (*StreamChatRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{10}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamChatRequest) GetChat() *ChatRequest {
@@ -1015,7 +1603,7 @@ type StreamChatResponse struct {
 
 func (x *StreamChatResponse) Reset() {
 	*x = StreamChatResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1615,7 @@ func (x *StreamChatResponse) String() string {
 func (*StreamChatResponse) ProtoMessage() {}
 
 func (x *StreamChatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1628,7 @@ func (x *StreamChatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChatResponse.ProtoReflect.Descriptor instead.
 func (*StreamChatResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{11}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamChatResponse) GetAttempt() int32 {
@@ -1148,7 +1736,7 @@ type TurnStarted struct {
 
 func (x *TurnStarted) Reset() {
 	*x = TurnStarted{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1748,7 @@ func (x *TurnStarted) String() string {
 func (*TurnStarted) ProtoMessage() {}
 
 func (x *TurnStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1761,7 @@ func (x *TurnStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TurnStarted.ProtoReflect.Descriptor instead.
 func (*TurnStarted) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{12}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TurnStarted) GetConversationId() string {
@@ -1208,7 +1796,7 @@ type TextChunk struct {
 
 func (x *TextChunk) Reset() {
 	*x = TextChunk{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1808,7 @@ func (x *TextChunk) String() string {
 func (*TextChunk) ProtoMessage() {}
 
 func (x *TextChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1821,7 @@ func (x *TextChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextChunk.ProtoReflect.Descriptor instead.
 func (*TextChunk) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{13}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TextChunk) GetText() string {
@@ -1259,7 +1847,7 @@ type WatchConversationRequest struct {
 
 func (x *WatchConversationRequest) Reset() {
 	*x = WatchConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1859,7 @@ func (x *WatchConversationRequest) String() string {
 func (*WatchConversationRequest) ProtoMessage() {}
 
 func (x *WatchConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1872,7 @@ func (x *WatchConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConversationRequest.ProtoReflect.Descriptor instead.
 func (*WatchConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{14}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchConversationRequest) GetConversationId() string {
@@ -1319,6 +1907,7 @@ type WatchConversationResponse struct {
 	//	*WatchConversationResponse_Turn
 	//	*WatchConversationResponse_Event
 	//	*WatchConversationResponse_Progress
+	//	*WatchConversationResponse_Deleted
 	Update        isWatchConversationResponse_Update `protobuf_oneof:"update"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1326,7 +1915,7 @@ type WatchConversationResponse struct {
 
 func (x *WatchConversationResponse) Reset() {
 	*x = WatchConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1927,7 @@ func (x *WatchConversationResponse) String() string {
 func (*WatchConversationResponse) ProtoMessage() {}
 
 func (x *WatchConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1940,7 @@ func (x *WatchConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConversationResponse.ProtoReflect.Descriptor instead.
 func (*WatchConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{15}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchConversationResponse) GetUpdate() isWatchConversationResponse_Update {
@@ -1397,6 +1986,15 @@ func (x *WatchConversationResponse) GetProgress() *WatchProgress {
 	return nil
 }
 
+func (x *WatchConversationResponse) GetDeleted() *WatchDeleted {
+	if x != nil {
+		if x, ok := x.Update.(*WatchConversationResponse_Deleted); ok {
+			return x.Deleted
+		}
+	}
+	return nil
+}
+
 type isWatchConversationResponse_Update interface {
 	isWatchConversationResponse_Update()
 }
@@ -1421,6 +2019,12 @@ type WatchConversationResponse_Progress struct {
 	Progress *WatchProgress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
 }
 
+type WatchConversationResponse_Deleted struct {
+	// The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+	// (CONVERSATION_NOT_FOUND).
+	Deleted *WatchDeleted `protobuf:"bytes,5,opt,name=deleted,proto3,oneof"`
+}
+
 func (*WatchConversationResponse_Message) isWatchConversationResponse_Update() {}
 
 func (*WatchConversationResponse_Turn) isWatchConversationResponse_Update() {}
@@ -1428,6 +2032,45 @@ func (*WatchConversationResponse_Turn) isWatchConversationResponse_Update() {}
 func (*WatchConversationResponse_Event) isWatchConversationResponse_Update() {}
 
 func (*WatchConversationResponse_Progress) isWatchConversationResponse_Update() {}
+
+func (*WatchConversationResponse_Deleted) isWatchConversationResponse_Update() {}
+
+// The end of a watch whose conversation was deleted.
+type WatchDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchDeleted) Reset() {
+	*x = WatchDeleted{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchDeleted) ProtoMessage() {}
+
+func (x *WatchDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchDeleted.ProtoReflect.Descriptor instead.
+func (*WatchDeleted) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{26}
+}
 
 // The progress of a watch.
 type WatchProgress struct {
@@ -1440,7 +2083,7 @@ type WatchProgress struct {
 
 func (x *WatchProgress) Reset() {
 	*x = WatchProgress{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +2095,7 @@ func (x *WatchProgress) String() string {
 func (*WatchProgress) ProtoMessage() {}
 
 func (x *WatchProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +2108,7 @@ func (x *WatchProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchProgress.ProtoReflect.Descriptor instead.
 func (*WatchProgress) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{16}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WatchProgress) GetLastSequence() int64 {
@@ -1479,7 +2122,7 @@ var File_parley_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\n" +
-	"$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cparley/v1/conversation.proto\"\xdc\x02\n" +
+	"$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cparley/v1/conversation.proto\"\xdc\x02\n" +
 	"\vChatRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1d\n" +
@@ -1516,11 +2159,54 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x12GetHistoryResponse\x12.\n" +
 	"\bmessages\x18\x01 \x03(\v2\x12.parley.v1.MessageR\bmessages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12#\n" +
-	"\rlast_sequence\x18\x03 \x01(\x03R\flastSequence\"V\n" +
+	"\rlast_sequence\x18\x03 \x01(\x03R\flastSequence\"\xaf\x01\n" +
 	"\x18ListConversationsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"\x82\x01\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06labels\x18\x03 \x03(\tR\x06labels\x12?\n" +
+	"\rupdated_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fupdatedAfter\"\xa2\x02\n" +
+	"\x19CreateConversationRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\x12H\n" +
+	"\x06labels\x18\x04 \x03(\v20.parley.v1.CreateConversationRequest.LabelsEntryR\x06labels\x12\"\n" +
+	"\finstructions\x18\x05 \x01(\tR\finstructions\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"u\n" +
+	"\x1aCreateConversationResponse\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationR\fconversation\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"A\n" +
+	"\x16GetConversationRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\"V\n" +
+	"\x17GetConversationResponse\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationR\fconversation\"\x88\x03\n" +
+	"\x19UpdateConversationRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\x12H\n" +
+	"\x06labels\x18\x04 \x03(\v20.parley.v1.UpdateConversationRequest.LabelsEntryR\x06labels\x12\"\n" +
+	"\finstructions\x18\x05 \x01(\tR\finstructions\x120\n" +
+	"\x11expected_revision\x18\x06 \x01(\x03H\x00R\x10expectedRevision\x88\x01\x01\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
+	"\x12_expected_revision\"Y\n" +
+	"\x1aUpdateConversationResponse\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationR\fconversation\"i\n" +
+	"\x19DeleteConversationRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12#\n" +
+	"\rallow_missing\x18\x02 \x01(\bR\fallowMissing\"W\n" +
+	"\x1aDeleteConversationResponse\x129\n" +
+	"\n" +
+	"purge_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tpurgeTime\"F\n" +
+	"\x1bUndeleteConversationRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\"[\n" +
+	"\x1cUndeleteConversationResponse\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationR\fconversation\"\x82\x01\n" +
 	"\x19ListConversationsResponse\x12=\n" +
 	"\rconversations\x18\x01 \x03(\v2\x17.parley.v1.ConversationR\rconversations\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"q\n" +
@@ -1562,13 +2248,15 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x18WatchConversationRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12%\n" +
 	"\x0eafter_sequence\x18\x02 \x01(\x03R\rafterSequence\x12%\n" +
-	"\x0einclude_events\x18\x03 \x01(\bR\rincludeEvents\"\xeb\x01\n" +
+	"\x0einclude_events\x18\x03 \x01(\bR\rincludeEvents\"\xa0\x02\n" +
 	"\x19WatchConversationResponse\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x12.parley.v1.MessageH\x00R\amessage\x12%\n" +
 	"\x04turn\x18\x02 \x01(\v2\x0f.parley.v1.TurnH\x00R\x04turn\x125\n" +
 	"\x05event\x18\x03 \x01(\v2\x1d.parley.v1.StreamChatResponseH\x00R\x05event\x126\n" +
-	"\bprogress\x18\x04 \x01(\v2\x18.parley.v1.WatchProgressH\x00R\bprogressB\b\n" +
-	"\x06update\"4\n" +
+	"\bprogress\x18\x04 \x01(\v2\x18.parley.v1.WatchProgressH\x00R\bprogress\x123\n" +
+	"\adeleted\x18\x05 \x01(\v2\x17.parley.v1.WatchDeletedH\x00R\adeletedB\b\n" +
+	"\x06update\"\x0e\n" +
+	"\fWatchDeleted\"4\n" +
 	"\rWatchProgress\x12#\n" +
 	"\rlast_sequence\x18\x01 \x01(\x03R\flastSequence*G\n" +
 	"\x06OnBusy\x12\x17\n" +
@@ -1582,13 +2270,19 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ORDER_OLDEST_FIRST\x10\x01\x12\x16\n" +
-	"\x12ORDER_NEWEST_FIRST\x10\x022\xa9\x05\n" +
+	"\x12ORDER_NEWEST_FIRST\x10\x022\xfa\n" +
+	"\n" +
 	"\x13ConversationService\x12Z\n" +
 	"\x04Chat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/conversations:chat\x12K\n" +
 	"\n" +
 	"StreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12\x7f\n" +
 	"\n" +
-	"GetHistory\x12\x1c.parley.v1.GetHistoryRequest\x1a\x1d.parley.v1.GetHistoryResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12y\n" +
+	"GetHistory\x12\x1c.parley.v1.GetHistoryRequest\x1a\x1d.parley.v1.GetHistoryResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\x7f\n" +
+	"\x12CreateConversation\x12$.parley.v1.CreateConversationRequest\x1a%.parley.v1.CreateConversationResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x12\x85\x01\n" +
+	"\x0fGetConversation\x12!.parley.v1.GetConversationRequest\x1a\".parley.v1.GetConversationResponse\"+\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x12\x91\x01\n" +
+	"\x12UpdateConversation\x12$.parley.v1.UpdateConversationRequest\x1a%.parley.v1.UpdateConversationResponse\".\x82\xd3\xe4\x93\x02(:\x01*2#/v1/conversations/{conversation_id}\x12\x8e\x01\n" +
+	"\x12DeleteConversation\x12$.parley.v1.DeleteConversationRequest\x1a%.parley.v1.DeleteConversationResponse\"+\x82\xd3\xe4\x93\x02%*#/v1/conversations/{conversation_id}\x12\xa0\x01\n" +
+	"\x14UndeleteConversation\x12&.parley.v1.UndeleteConversationRequest\x1a'.parley.v1.UndeleteConversationResponse\"7\x82\xd3\xe4\x93\x021:\x01*\",/v1/conversations/{conversation_id}:undelete\x12y\n" +
 	"\x11ListConversations\x12#.parley.v1.ListConversationsRequest\x1a$.parley.v1.ListConversationsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x12@\n" +
 	"\aGetTurn\x12\x19.parley.v1.GetTurnRequest\x1a\x1a.parley.v1.GetTurnResponse\x12I\n" +
 	"\n" +
@@ -1609,76 +2303,111 @@ func file_parley_v1_conversation_service_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_parley_v1_conversation_service_proto_goTypes = []any{
-	(OnBusy)(0),                       // 0: parley.v1.OnBusy
-	(OnDisconnect)(0),                 // 1: parley.v1.OnDisconnect
-	(Order)(0),                        // 2: parley.v1.Order
-	(*ChatRequest)(nil),               // 3: parley.v1.ChatRequest
-	(*ChatResponse)(nil),              // 4: parley.v1.ChatResponse
-	(*GetHistoryRequest)(nil),         // 5: parley.v1.GetHistoryRequest
-	(*GetHistoryResponse)(nil),        // 6: parley.v1.GetHistoryResponse
-	(*ListConversationsRequest)(nil),  // 7: parley.v1.ListConversationsRequest
-	(*ListConversationsResponse)(nil), // 8: parley.v1.ListConversationsResponse
-	(*GetTurnRequest)(nil),            // 9: parley.v1.GetTurnRequest
-	(*GetTurnResponse)(nil),           // 10: parley.v1.GetTurnResponse
-	(*CancelTurnRequest)(nil),         // 11: parley.v1.CancelTurnRequest
-	(*CancelTurnResponse)(nil),        // 12: parley.v1.CancelTurnResponse
-	(*StreamChatRequest)(nil),         // 13: parley.v1.StreamChatRequest
-	(*StreamChatResponse)(nil),        // 14: parley.v1.StreamChatResponse
-	(*TurnStarted)(nil),               // 15: parley.v1.TurnStarted
-	(*TextChunk)(nil),                 // 16: parley.v1.TextChunk
-	(*WatchConversationRequest)(nil),  // 17: parley.v1.WatchConversationRequest
-	(*WatchConversationResponse)(nil), // 18: parley.v1.WatchConversationResponse
-	(*WatchProgress)(nil),             // 19: parley.v1.WatchProgress
-	(*ToolCall)(nil),                  // 20: parley.v1.ToolCall
-	(*Usage)(nil),                     // 21: parley.v1.Usage
-	(FinishReason)(0),                 // 22: parley.v1.FinishReason
-	(*Context)(nil),                   // 23: parley.v1.Context
-	(*Message)(nil),                   // 24: parley.v1.Message
-	(*Conversation)(nil),              // 25: parley.v1.Conversation
-	(*Turn)(nil),                      // 26: parley.v1.Turn
+	(OnBusy)(0),                          // 0: parley.v1.OnBusy
+	(OnDisconnect)(0),                    // 1: parley.v1.OnDisconnect
+	(Order)(0),                           // 2: parley.v1.Order
+	(*ChatRequest)(nil),                  // 3: parley.v1.ChatRequest
+	(*ChatResponse)(nil),                 // 4: parley.v1.ChatResponse
+	(*GetHistoryRequest)(nil),            // 5: parley.v1.GetHistoryRequest
+	(*GetHistoryResponse)(nil),           // 6: parley.v1.GetHistoryResponse
+	(*ListConversationsRequest)(nil),     // 7: parley.v1.ListConversationsRequest
+	(*CreateConversationRequest)(nil),    // 8: parley.v1.CreateConversationRequest
+	(*CreateConversationResponse)(nil),   // 9: parley.v1.CreateConversationResponse
+	(*GetConversationRequest)(nil),       // 10: parley.v1.GetConversationRequest
+	(*GetConversationResponse)(nil),      // 11: parley.v1.GetConversationResponse
+	(*UpdateConversationRequest)(nil),    // 12: parley.v1.UpdateConversationRequest
+	(*UpdateConversationResponse)(nil),   // 13: parley.v1.UpdateConversationResponse
+	(*DeleteConversationRequest)(nil),    // 14: parley.v1.DeleteConversationRequest
+	(*DeleteConversationResponse)(nil),   // 15: parley.v1.DeleteConversationResponse
+	(*UndeleteConversationRequest)(nil),  // 16: parley.v1.UndeleteConversationRequest
+	(*UndeleteConversationResponse)(nil), // 17: parley.v1.UndeleteConversationResponse
+	(*ListConversationsResponse)(nil),    // 18: parley.v1.ListConversationsResponse
+	(*GetTurnRequest)(nil),               // 19: parley.v1.GetTurnRequest
+	(*GetTurnResponse)(nil),              // 20: parley.v1.GetTurnResponse
+	(*CancelTurnRequest)(nil),            // 21: parley.v1.CancelTurnRequest
+	(*CancelTurnResponse)(nil),           // 22: parley.v1.CancelTurnResponse
+	(*StreamChatRequest)(nil),            // 23: parley.v1.StreamChatRequest
+	(*StreamChatResponse)(nil),           // 24: parley.v1.StreamChatResponse
+	(*TurnStarted)(nil),                  // 25: parley.v1.TurnStarted
+	(*TextChunk)(nil),                    // 26: parley.v1.TextChunk
+	(*WatchConversationRequest)(nil),     // 27: parley.v1.WatchConversationRequest
+	(*WatchConversationResponse)(nil),    // 28: parley.v1.WatchConversationResponse
+	(*WatchDeleted)(nil),                 // 29: parley.v1.WatchDeleted
+	(*WatchProgress)(nil),                // 30: parley.v1.WatchProgress
+	nil,                                  // 31: parley.v1.CreateConversationRequest.LabelsEntry
+	nil,                                  // 32: parley.v1.UpdateConversationRequest.LabelsEntry
+	(*ToolCall)(nil),                     // 33: parley.v1.ToolCall
+	(*Usage)(nil),                        // 34: parley.v1.Usage
+	(FinishReason)(0),                    // 35: parley.v1.FinishReason
+	(*Context)(nil),                      // 36: parley.v1.Context
+	(*Message)(nil),                      // 37: parley.v1.Message
+	(*timestamppb.Timestamp)(nil),        // 38: google.protobuf.Timestamp
+	(*Conversation)(nil),                 // 39: parley.v1.Conversation
+	(*fieldmaskpb.FieldMask)(nil),        // 40: google.protobuf.FieldMask
+	(*Turn)(nil),                         // 41: parley.v1.Turn
 }
 var file_parley_v1_conversation_service_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.ChatRequest.on_busy:type_name -> parley.v1.OnBusy
 	1,  // 1: parley.v1.ChatRequest.on_disconnect:type_name -> parley.v1.OnDisconnect
-	20, // 2: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
-	21, // 3: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
-	22, // 4: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
-	23, // 5: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
+	33, // 2: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
+	34, // 3: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
+	35, // 4: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
+	36, // 5: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
 	2,  // 6: parley.v1.GetHistoryRequest.order:type_name -> parley.v1.Order
-	24, // 7: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
-	25, // 8: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
-	26, // 9: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
-	26, // 10: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
-	3,  // 11: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
-	15, // 12: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
-	16, // 13: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
-	20, // 14: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
-	4,  // 15: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
-	24, // 16: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
-	26, // 17: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
-	14, // 18: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
-	19, // 19: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
-	3,  // 20: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
-	13, // 21: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
-	5,  // 22: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
-	7,  // 23: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
-	9,  // 24: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
-	11, // 25: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
-	17, // 26: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
-	4,  // 27: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
-	14, // 28: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
-	6,  // 29: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
-	8,  // 30: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
-	10, // 31: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
-	12, // 32: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
-	18, // 33: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	37, // 7: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
+	38, // 8: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
+	31, // 9: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
+	39, // 10: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	39, // 11: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
+	40, // 12: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
+	32, // 13: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
+	39, // 14: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	38, // 15: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
+	39, // 16: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
+	39, // 17: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
+	41, // 18: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
+	41, // 19: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
+	3,  // 20: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
+	25, // 21: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
+	26, // 22: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
+	33, // 23: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
+	4,  // 24: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
+	37, // 25: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
+	41, // 26: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
+	24, // 27: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
+	30, // 28: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
+	29, // 29: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
+	3,  // 30: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
+	23, // 31: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
+	5,  // 32: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
+	8,  // 33: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
+	10, // 34: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
+	12, // 35: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
+	14, // 36: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
+	16, // 37: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
+	7,  // 38: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
+	19, // 39: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
+	21, // 40: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
+	27, // 41: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
+	4,  // 42: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
+	24, // 43: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
+	6,  // 44: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
+	9,  // 45: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
+	11, // 46: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
+	13, // 47: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
+	15, // 48: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
+	17, // 49: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
+	18, // 50: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
+	20, // 51: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
+	22, // 52: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
+	28, // 53: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
+	42, // [42:54] is the sub-list for method output_type
+	30, // [30:42] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_service_proto_init() }
@@ -1688,18 +2417,20 @@ func file_parley_v1_conversation_service_proto_init() {
 	}
 	file_parley_v1_conversation_proto_init()
 	file_parley_v1_conversation_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_parley_v1_conversation_service_proto_msgTypes[10].OneofWrappers = []any{}
-	file_parley_v1_conversation_service_proto_msgTypes[11].OneofWrappers = []any{
+	file_parley_v1_conversation_service_proto_msgTypes[9].OneofWrappers = []any{}
+	file_parley_v1_conversation_service_proto_msgTypes[20].OneofWrappers = []any{}
+	file_parley_v1_conversation_service_proto_msgTypes[21].OneofWrappers = []any{
 		(*StreamChatResponse_Started)(nil),
 		(*StreamChatResponse_Chunk)(nil),
 		(*StreamChatResponse_ToolCall)(nil),
 		(*StreamChatResponse_Completed)(nil),
 	}
-	file_parley_v1_conversation_service_proto_msgTypes[15].OneofWrappers = []any{
+	file_parley_v1_conversation_service_proto_msgTypes[25].OneofWrappers = []any{
 		(*WatchConversationResponse_Message)(nil),
 		(*WatchConversationResponse_Turn)(nil),
 		(*WatchConversationResponse_Event)(nil),
 		(*WatchConversationResponse_Progress)(nil),
+		(*WatchConversationResponse_Deleted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1707,7 +2438,7 @@ func file_parley_v1_conversation_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_service_proto_rawDesc), len(file_parley_v1_conversation_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

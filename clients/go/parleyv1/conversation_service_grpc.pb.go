@@ -19,13 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ConversationService_Chat_FullMethodName              = "/parley.v1.ConversationService/Chat"
-	ConversationService_StreamChat_FullMethodName        = "/parley.v1.ConversationService/StreamChat"
-	ConversationService_GetHistory_FullMethodName        = "/parley.v1.ConversationService/GetHistory"
-	ConversationService_ListConversations_FullMethodName = "/parley.v1.ConversationService/ListConversations"
-	ConversationService_GetTurn_FullMethodName           = "/parley.v1.ConversationService/GetTurn"
-	ConversationService_CancelTurn_FullMethodName        = "/parley.v1.ConversationService/CancelTurn"
-	ConversationService_WatchConversation_FullMethodName = "/parley.v1.ConversationService/WatchConversation"
+	ConversationService_Chat_FullMethodName                 = "/parley.v1.ConversationService/Chat"
+	ConversationService_StreamChat_FullMethodName           = "/parley.v1.ConversationService/StreamChat"
+	ConversationService_GetHistory_FullMethodName           = "/parley.v1.ConversationService/GetHistory"
+	ConversationService_CreateConversation_FullMethodName   = "/parley.v1.ConversationService/CreateConversation"
+	ConversationService_GetConversation_FullMethodName      = "/parley.v1.ConversationService/GetConversation"
+	ConversationService_UpdateConversation_FullMethodName   = "/parley.v1.ConversationService/UpdateConversation"
+	ConversationService_DeleteConversation_FullMethodName   = "/parley.v1.ConversationService/DeleteConversation"
+	ConversationService_UndeleteConversation_FullMethodName = "/parley.v1.ConversationService/UndeleteConversation"
+	ConversationService_ListConversations_FullMethodName    = "/parley.v1.ConversationService/ListConversations"
+	ConversationService_GetTurn_FullMethodName              = "/parley.v1.ConversationService/GetTurn"
+	ConversationService_CancelTurn_FullMethodName           = "/parley.v1.ConversationService/CancelTurn"
+	ConversationService_WatchConversation_FullMethodName    = "/parley.v1.ConversationService/WatchConversation"
 )
 
 // ConversationServiceClient is the client API for ConversationService service.
@@ -73,6 +78,43 @@ type ConversationServiceClient interface {
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
 	// INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
 	GetHistory(ctx context.Context, in *GetHistoryRequest, opts ...grpc.CallOption) (*GetHistoryResponse, error)
+	// Creates an empty conversation. Scope: parley.write.
+	//
+	// Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+	// first message. A call with a request_id can be repeated safely: the conversation is created once, and
+	// later calls return it as it is then.
+	//
+	// Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+	// request_id has created a conversation that is deleted.
+	CreateConversation(ctx context.Context, in *CreateConversationRequest, opts ...grpc.CallOption) (*CreateConversationResponse, error)
+	// Returns one conversation, without its messages. Scope: parley.read.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+	GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*GetConversationResponse, error)
+	// Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+	//
+	// A turn that is open keeps the instructions that it began with. The conversation does not move in
+	// ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+	// exactly its own change made, at the next revision.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+	UpdateConversation(ctx context.Context, in *UpdateConversationRequest, opts ...grpc.CallOption) (*UpdateConversationResponse, error)
+	// Deletes a conversation with everything that was said in it. Scope: parley.write.
+	//
+	// From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+	// end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+	// NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+	// server keeps deleted conversations; until then UndeleteConversation brings it back.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+	DeleteConversation(ctx context.Context, in *DeleteConversationRequest, opts ...grpc.CallOption) (*DeleteConversationResponse, error)
+	// Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+	//
+	// A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+	// as it is, so the call can be repeated safely.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+	UndeleteConversation(ctx context.Context, in *UndeleteConversationRequest, opts ...grpc.CallOption) (*UndeleteConversationResponse, error)
 	// Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
 	//
 	// A conversation that becomes active while a caller reads pages moves to the front, so later pages may
@@ -147,6 +189,56 @@ func (c *conversationServiceClient) GetHistory(ctx context.Context, in *GetHisto
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetHistoryResponse)
 	err := c.cc.Invoke(ctx, ConversationService_GetHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) CreateConversation(ctx context.Context, in *CreateConversationRequest, opts ...grpc.CallOption) (*CreateConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_CreateConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*GetConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_GetConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) UpdateConversation(ctx context.Context, in *UpdateConversationRequest, opts ...grpc.CallOption) (*UpdateConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_UpdateConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) DeleteConversation(ctx context.Context, in *DeleteConversationRequest, opts ...grpc.CallOption) (*DeleteConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_DeleteConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) UndeleteConversation(ctx context.Context, in *UndeleteConversationRequest, opts ...grpc.CallOption) (*UndeleteConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndeleteConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_UndeleteConversation_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +339,43 @@ type ConversationServiceServer interface {
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
 	// INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
 	GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error)
+	// Creates an empty conversation. Scope: parley.write.
+	//
+	// Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+	// first message. A call with a request_id can be repeated safely: the conversation is created once, and
+	// later calls return it as it is then.
+	//
+	// Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+	// request_id has created a conversation that is deleted.
+	CreateConversation(context.Context, *CreateConversationRequest) (*CreateConversationResponse, error)
+	// Returns one conversation, without its messages. Scope: parley.read.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+	GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error)
+	// Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+	//
+	// A turn that is open keeps the instructions that it began with. The conversation does not move in
+	// ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+	// exactly its own change made, at the next revision.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+	UpdateConversation(context.Context, *UpdateConversationRequest) (*UpdateConversationResponse, error)
+	// Deletes a conversation with everything that was said in it. Scope: parley.write.
+	//
+	// From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+	// end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+	// NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+	// server keeps deleted conversations; until then UndeleteConversation brings it back.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+	DeleteConversation(context.Context, *DeleteConversationRequest) (*DeleteConversationResponse, error)
+	// Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+	//
+	// A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+	// as it is, so the call can be repeated safely.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+	UndeleteConversation(context.Context, *UndeleteConversationRequest) (*UndeleteConversationResponse, error)
 	// Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
 	//
 	// A conversation that becomes active while a caller reads pages moves to the front, so later pages may
@@ -296,6 +425,21 @@ func (UnimplementedConversationServiceServer) StreamChat(*StreamChatRequest, grp
 }
 func (UnimplementedConversationServiceServer) GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHistory not implemented")
+}
+func (UnimplementedConversationServiceServer) CreateConversation(context.Context, *CreateConversationRequest) (*CreateConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) UpdateConversation(context.Context, *UpdateConversationRequest) (*UpdateConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) DeleteConversation(context.Context, *DeleteConversationRequest) (*DeleteConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) UndeleteConversation(context.Context, *UndeleteConversationRequest) (*UndeleteConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndeleteConversation not implemented")
 }
 func (UnimplementedConversationServiceServer) ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListConversations not implemented")
@@ -373,6 +517,96 @@ func _ConversationService_GetHistory_Handler(srv interface{}, ctx context.Contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ConversationServiceServer).GetHistory(ctx, req.(*GetHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_CreateConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).CreateConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_CreateConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).CreateConversation(ctx, req.(*CreateConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_GetConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).GetConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_GetConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).GetConversation(ctx, req.(*GetConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_UpdateConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).UpdateConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_UpdateConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).UpdateConversation(ctx, req.(*UpdateConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_DeleteConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).DeleteConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_DeleteConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).DeleteConversation(ctx, req.(*DeleteConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_UndeleteConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndeleteConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).UndeleteConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_UndeleteConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).UndeleteConversation(ctx, req.(*UndeleteConversationRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -456,6 +690,26 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHistory",
 			Handler:    _ConversationService_GetHistory_Handler,
+		},
+		{
+			MethodName: "CreateConversation",
+			Handler:    _ConversationService_CreateConversation_Handler,
+		},
+		{
+			MethodName: "GetConversation",
+			Handler:    _ConversationService_GetConversation_Handler,
+		},
+		{
+			MethodName: "UpdateConversation",
+			Handler:    _ConversationService_UpdateConversation_Handler,
+		},
+		{
+			MethodName: "DeleteConversation",
+			Handler:    _ConversationService_DeleteConversation_Handler,
+		},
+		{
+			MethodName: "UndeleteConversation",
+			Handler:    _ConversationService_UndeleteConversation_Handler,
 		},
 		{
 			MethodName: "ListConversations",

@@ -55,8 +55,9 @@ const (
 	// NOT_FOUND. The caller has no such turn; another owner may have it. Metadata: turn_id or request_id.
 	// What to do: check the ids.
 	ErrorReason_ERROR_REASON_TURN_NOT_FOUND ErrorReason = 7
-	// ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
-	// What to do: use a new request id for a new message; to repeat a call, send the same arguments.
+	// ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+	// Metadata: request_id.
+	// What to do: use a new request id for a new call; to repeat a call, send the same arguments.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 8
 	// ABORTED. Another turn of the conversation is open.
 	// Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339).
@@ -126,6 +127,13 @@ const (
 	// Example: a tool kills the worker each time the agent calls it.
 	// What to do: send the message again with a new request id, if it is still wanted.
 	ErrorReason_ERROR_REASON_ATTEMPTS_EXHAUSTED ErrorReason = 27
+	// ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
+	// days. Metadata: conversation_id.
+	// What to do: use another id, or change that conversation with UpdateConversation.
+	ErrorReason_ERROR_REASON_CONVERSATION_EXISTS ErrorReason = 28
+	// ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
+	// What to do: read the conversation, then send the call with the new expected_revision if it still applies.
+	ErrorReason_ERROR_REASON_REVISION_MISMATCH ErrorReason = 29
 )
 
 // Enum value maps for ErrorReason.
@@ -159,6 +167,8 @@ var (
 		25: "ERROR_REASON_WATCH_EXPIRED",
 		26: "ERROR_REASON_TURN_LIMIT_REACHED",
 		27: "ERROR_REASON_ATTEMPTS_EXHAUSTED",
+		28: "ERROR_REASON_CONVERSATION_EXISTS",
+		29: "ERROR_REASON_REVISION_MISMATCH",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -189,6 +199,8 @@ var (
 		"ERROR_REASON_WATCH_EXPIRED":          25,
 		"ERROR_REASON_TURN_LIMIT_REACHED":     26,
 		"ERROR_REASON_ATTEMPTS_EXHAUSTED":     27,
+		"ERROR_REASON_CONVERSATION_EXISTS":    28,
+		"ERROR_REASON_REVISION_MISMATCH":      29,
 	}
 )
 
@@ -223,7 +235,7 @@ var File_parley_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\xc1\a\n" +
+	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\x8b\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -253,7 +265,9 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x15ERROR_REASON_INTERNAL\x10\x18\x12\x1e\n" +
 	"\x1aERROR_REASON_WATCH_EXPIRED\x10\x19\x12#\n" +
 	"\x1fERROR_REASON_TURN_LIMIT_REACHED\x10\x1a\x12#\n" +
-	"\x1fERROR_REASON_ATTEMPTS_EXHAUSTED\x10\x1bB2\n" +
+	"\x1fERROR_REASON_ATTEMPTS_EXHAUSTED\x10\x1b\x12$\n" +
+	" ERROR_REASON_CONVERSATION_EXISTS\x10\x1c\x12\"\n" +
+	"\x1eERROR_REASON_REVISION_MISMATCH\x10\x1dB2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

@@ -27,8 +27,8 @@ final class Calling {
     private static final JsonFormat.Printer PRINTER = JsonFormat.printer().preservingProtoFieldNames();
     private static final Gson JSON =
             new GsonBuilder().setObjectToNumberStrategy(ToNumberPolicy.LONG_OR_DOUBLE).create();
-    private static final Map<String, String> LISTS =
-            Map.of("message", "messages", "turn", "turns", "event", "events", "progress", "progress");
+    private static final Map<String, String> LISTS = Map.of(
+            "message", "messages", "turn", "turns", "event", "events", "progress", "progress", "deleted", "deleted");
 
     private final ParleyClient client;
     private final Map<String, Integer> until;
@@ -94,6 +94,13 @@ final class Calling {
             }
             case "history" -> keepAll("messages", client.history(with.text("conversation_id"), with.history()));
             case "history_page" -> keep(client.historyPage(with.text("conversation_id"), with.history()));
+            case "create_conversation" -> keep(client.createConversation(with.create()));
+            case "conversation" -> keep(client.conversation(with.text("conversation_id")));
+            case "update_conversation" ->
+                keep(client.updateConversation(with.text("conversation_id"), with.update()));
+            case "delete_conversation" ->
+                keep(client.deleteConversation(with.text("conversation_id"), with.delete()));
+            case "undelete_conversation" -> keep(client.undeleteConversation(with.text("conversation_id")));
             case "conversations" -> keepAll("conversations", client.conversations(with.list()));
             case "conversations_page" -> keep(client.conversationsPage(with.list()));
             case "turn" -> keep(client.turn(with.turn()));

@@ -2,12 +2,15 @@
 
 import {
   type ChatOptions,
+  type DeleteOptions,
   type HistoryOptions,
+  type ListOptions,
   type ParleyClient,
   ParleyError,
   type TurnEvent,
   type TurnName,
   type Update,
+  type UpdateOptions,
   type WatchOptions,
 } from "parley-client";
 import type { Fields, Json } from "./values.js";
@@ -19,7 +22,21 @@ export interface Following {
   signal: AbortSignal;
 }
 
-const NUMBERS = new Set(["expected_sequence", "after_sequence", "min_sequence", "page_size"]);
+/** What the library takes beside what a call names. */
+type Options = ChatOptions &
+  HistoryOptions &
+  ListOptions &
+  UpdateOptions &
+  DeleteOptions &
+  WatchOptions;
+
+const NUMBERS = new Set([
+  "expected_sequence",
+  "expected_revision",
+  "after_sequence",
+  "min_sequence",
+  "page_size",
+]);
 
 /** Make a call and return its result, or the error that it ended with beside what had come. */
 export async function made(
@@ -46,9 +63,10 @@ async function called(
   result: Fields,
 ): Promise<Fields> {
   const { message, conversationId, ...rest } = argumentsOf(given);
+  const id = conversationId as string;
   const { signal } = following;
-  const chat = { conversationId, ...rest, signal } as ChatOptions;
-  const history = { ...rest, signal } as HistoryOptions;
+  const options = { ...rest, signal } as Options;
+  const chat = { ...options, conversationId: id };
   const name = { conversationId, ...rest } as unknown as TurnName;
   switch (call) {
     case "chat":
@@ -57,22 +75,30 @@ async function called(
       await streamed(client.stream(message as string, chat), following, result);
       return result;
     case "history":
-      return { messages: await all(client.history(conversationId as string, history)) };
+      return { messages: await all(client.history(id, options)) };
     case "history_page":
-      return json(await client.historyPage(conversationId as string, history));
+      return json(await client.historyPage(id, options));
+    case "create_conversation":
+      return json(await client.createConversation(chat));
+    case "conversation":
+      return json(await client.conversation(id, options));
+    case "update_conversation":
+      return json(await client.updateConversation(id, options));
+    case "delete_conversation":
+      return json(await client.deleteConversation(id, options));
+    case "undelete_conversation":
+      return json(await client.undeleteConversation(id, options));
     case "conversations":
-      return { conversations: await all(client.conversations(history)) };
+      return { conversations: await all(client.conversations(options)) };
     case "conversations_page":
-      return json(await client.conversationsPage(history));
+      return json(await client.conversationsPage(options));
     case "turn":
       return json(await client.turn(name, { signal }));
     case "cancel_turn":
       return json(await client.cancelTurn(name, { signal }));
-    case "watch": {
-      const options = { ...rest, signal } as WatchOptions;
-      await watched(client.watch(conversationId as string, options), following, result);
+    case "watch":
+      await watched(client.watch(id, options), following, result);
       return result;
-    }
     default:
       throw new Error(`there is no call ${call}`);
   }
@@ -105,18 +131,25 @@ async function watched(
   { until, hasBegun }: Following,
   result: Fields,
 ): Promise<void> {
-  const told: Record<string, Json[]> = { messages: [], turns: [], events: [], progress: [] };
+  const told: Record<string, Json[]> = {
+    messages: [],
+    turns: [],
+    events: [],
+    progress: [],
+    deleted: [],
+  };
   Object.assign(result, told);
   const [[kind = "", count] = []] = Object.entries(until);
   for await (const update of updates) {
     if (update.type === "message") told.messages?.push(json(update.message));
     if (update.type === "turn") told.turns?.push(json(update.turn));
     if (update.type === "event") told.events?.push(eventJson(update.event));
+    if (update.type === "deleted") told.deleted?.push({});
     if (update.type === "progress") {
       told.progress?.push({ last_sequence: update.lastSequence });
       hasBegun();
     }
-    if (told[kind]?.length === count) return;
+    if (count !== undefined && told[kind]?.length === count) return;
   }
 }
 
@@ -153,8 +186,19 @@ function errorOf(error: ParleyError): Fields {
 function argumentsOf(given: Fields): Record<string, unknown> {
   const entries = Object.entries(given).map(([name, value]) => {
     if (name === "timeout_s") return ["timeoutMs", Number(value) * 1000];
+    if (name === "updated_after") return ["updatedAfter", new Date(value as string)];
+    if (name === "labels" && Array.isArray(value)) return ["labels", labelsOf(value as string[])];
     const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
     return [camel, NUMBERS.has(name) ? Number(value) : value];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Return "KEY=VALUE" texts as the library takes them. */
+function labelsOf(texts: string[]): Record<string, string> {
+  const entries = texts.map((text) => {
+    const [key = "", ...rest] = text.split("=");
+    return [key, rest.join("=")];
   });
   return Object.fromEntries(entries);
 }

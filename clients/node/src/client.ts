@@ -1,24 +1,26 @@
-/** The client: its turns and its reads. */
+/** The client: its turns, its conversations and its reads. */
 
 import * as calls from "./calls.js";
 import { type ClientOptions, Connection, Line } from "./connection.js";
 import { ParleyError } from "./errors.js";
-import type { Answer, TurnEvent, Update } from "./events.js";
+import type { Answer, Created, TurnEvent, Update } from "./events.js";
 import type { Conversation, Message, Turn } from "./gen/parley/v1/conversation.js";
 import type {
-  CancelTurnResponse,
+  DeleteConversationResponse,
   GetHistoryResponse,
-  GetTurnResponse,
   ListConversationsResponse,
 } from "./gen/parley/v1/conversation_service.js";
 import type {
   CallOptions,
   ChatOptions,
+  CreateOptions,
+  DeleteOptions,
   HistoryOptions,
   ListOptions,
   PageToken,
   StreamOptions,
   TurnName,
+  UpdateOptions,
   WatchOptions,
 } from "./options.js";
 import { TextOnly, TurnProgress, WatchProgress } from "./streams.js";
@@ -137,7 +139,8 @@ export class ParleyClient {
    */
   async cancelTurn(name: TurnName, options: CallOptions = {}): Promise<Turn> {
     const call = calls.cancelTurn(name, options.timeoutMs);
-    return turnIn(await this.#connection.made(call, options.signal));
+    const response = await this.#connection.made(call, options.signal);
+    return held(response.turn, "turn");
   }
 
   /**
@@ -147,7 +150,8 @@ export class ParleyClient {
    */
   async turn(name: TurnName, options: CallOptions = {}): Promise<Turn> {
     const call = calls.turn(name, options.timeoutMs);
-    return turnIn(await this.#connection.made(call, options.signal));
+    const response = await this.#connection.made(call, options.signal);
+    return held(response.turn, "turn");
   }
 
   /**
@@ -180,6 +184,81 @@ export class ParleyClient {
   }
 
   /**
+   * Create an empty conversation, to give it labels, instructions or a title before its first message.
+   *
+   * `chat` creates conversations as well. There is one conversation for one request id or conversation
+   * id, however often it is sent; `replayed` is true if an earlier call had created it.
+   *
+   * @throws ConversationExists, RequestIdReused, InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async createConversation(options: CreateOptions = {}): Promise<Created> {
+    const call = calls.createConversation(options);
+    const response = await this.#connection.made(call, options.signal);
+    return { ...response, conversation: held(response.conversation, "conversation") };
+  }
+
+  /**
+   * Return one conversation, without its messages.
+   *
+   * @throws ConversationNotFound, InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async conversation(conversationId: string, options: CallOptions = {}): Promise<Conversation> {
+    const call = calls.conversation(conversationId, options);
+    const response = await this.#connection.made(call, options.signal);
+    return held(response.conversation, "conversation");
+  }
+
+  /**
+   * Change the title, the labels or the instructions of a conversation; return it as it is then.
+   *
+   * What is not given stays as it is, and an empty value clears. A turn that is open keeps the
+   * instructions that it began with. With `expectedRevision`, a call that is retried may throw
+   * RevisionMismatch because of its own success: read the conversation then.
+   *
+   * @throws ConversationNotFound, RevisionMismatch, InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async updateConversation(conversationId: string, options: UpdateOptions): Promise<Conversation> {
+    const call = calls.updateConversation(conversationId, options);
+    const response = await this.#connection.made(call, options.signal);
+    return held(response.conversation, "conversation");
+  }
+
+  /**
+   * Delete a conversation with everything that was said in it.
+   *
+   * An open turn is stopped, and watches end. Until `purgeTime`, `undeleteConversation` brings it back;
+   * undefined: nothing does. If a try was lost and a later one finds no conversation, the call has done
+   * its work: it returns without a `purgeTime`. Over several calls, `allowMissing` does the same.
+   *
+   * @throws ConversationNotFound (unless `allowMissing`), InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async deleteConversation(
+    conversationId: string,
+    options: DeleteOptions = {},
+  ): Promise<DeleteConversationResponse> {
+    const call = calls.deleteConversation(conversationId, options);
+    return this.#connection.made(call, options.signal);
+  }
+
+  /**
+   * Bring a deleted conversation back, as it was when it was deleted; return it.
+   *
+   * A turn that was open then is failed and can be retried. A conversation that is not deleted is
+   * returned as it is.
+   *
+   * @throws ConversationNotFound (there is none, or it can no longer be brought back), InvalidRequest,
+   *   Unavailable, DeadlineExceeded.
+   */
+  async undeleteConversation(
+    conversationId: string,
+    options: CallOptions = {},
+  ): Promise<Conversation> {
+    const call = calls.undeleteConversation(conversationId, options);
+    const response = await this.#connection.made(call, options.signal);
+    return held(response.conversation, "conversation");
+  }
+
+  /**
    * Iterate over the caller's conversations, the most recently active first.
    *
    * One that becomes active meanwhile may be missing; none appears twice.
@@ -207,15 +286,15 @@ export class ParleyClient {
   }
 
   /**
-   * Iterate over a conversation's messages and turn states: first the stored ones, then new ones, without
-   * an end.
+   * Iterate over a conversation's messages and turn states: first the stored ones, then new ones, until
+   * the conversation is deleted: `deleted` is the last update.
    *
    * Every message arrives once, in order, through restarts of the server and lost connections; each new
    * call waits longer than the one before, at most 3 seconds unless the server asks for more. Leaving
    * the loop ends the watch.
    *
-   * @throws while iterating: ConversationNotFound, Overloaded, Unavailable (only as long as nothing has
-   *   come), Unauthenticated, ScopeMissing.
+   * @throws while iterating: ConversationNotFound and Unavailable (only as long as nothing has come),
+   *   Overloaded, Unauthenticated, ScopeMissing.
    */
   watch(
     conversationId: string,
@@ -233,9 +312,10 @@ async function* textOf(events: OfTurn<TurnEvent>): AsyncGenerator<string, void, 
   }
 }
 
-function turnIn({ turn }: GetTurnResponse | CancelTurnResponse): Turn {
-  if (turn === undefined) {
-    throw new ParleyError("the server answered without a turn", { code: "INTERNAL" });
+/** Return what a response has to hold. */
+function held<T>(found: T | undefined, name: string): T {
+  if (found === undefined) {
+    throw new ParleyError(`the server answered without a ${name}`, { code: "INTERNAL" });
   }
-  return turn;
+  return found;
 }

@@ -5,7 +5,7 @@ import { type Call, text } from "./calls.js";
 import { Channel } from "./channel.js";
 import { DeadlineExceeded, type ParleyError, Unavailable } from "./errors.js";
 import type { OnRetry } from "./options.js";
-import { Tries } from "./retries.js";
+import { OwnTries, Tries } from "./retries.js";
 import {
   channelOptions,
   credentialsFor,
@@ -90,7 +90,8 @@ export class Connection {
     call: Call<Request, Response>,
     signal: AbortSignal | undefined,
   ): Promise<Response> {
-    const tries = new Tries(call.timeoutMs);
+    const { ifGone } = call;
+    const tries = new (ifGone === undefined ? Tries : OwnTries)(call.timeoutMs);
     const channel = this.#line.connected();
     for (;;) {
       signal?.throwIfAborted();
@@ -104,6 +105,7 @@ export class Connection {
         signal?.throwIfAborted();
         if (!isFailure(failure)) throw failure;
         const error = errorFrom(failure, requestId);
+        if (ifGone !== undefined && !tries.isFirst && error.code === "NOT_FOUND") return ifGone;
         const pauseMs = tries.pauseMs(error);
         if (pauseMs === undefined) throw error;
         await pause(pauseMs, signal);
@@ -139,6 +141,11 @@ export class Connection {
         error = errorFrom(failure, requestId);
       }
       if (stream.isOver) return;
+      const last = stream.lastEvent?.(error);
+      if (last !== undefined) {
+        yield last;
+        return;
+      }
       const pauseMs = stream.pauseMs(error);
       if (pauseMs === undefined) throw error;
       onRetry?.(error);

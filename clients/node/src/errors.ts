@@ -5,8 +5,8 @@
  *     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
  *     ├── Unauthenticated, ScopeMissing
  *     ├── ConversationNotFound, TurnNotFound
- *     ├── RequestIdReused
- *     ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
+ *     ├── RequestIdReused, ConversationExists
+ *     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
  *     ├── AgentRefused
  *     ├── Overloaded ─ TurnLimitReached
@@ -69,7 +69,7 @@ export class ParleyError extends Error {
   readonly violations: readonly Violation[];
   /** Names the call in the server's log. Undefined: the server did not say. */
   readonly callId: string | undefined;
-  /** The request id that the turn was asked for with; calling `chat` with it again is safe. */
+  /** The request id that the call was made with; making the same call with it again is safe. */
   readonly requestId: string | undefined;
 
   constructor(message: string, details: ErrorDetails) {
@@ -123,8 +123,15 @@ export class ConversationNotFound extends ParleyError {
 /** The caller has no such turn. */
 export class TurnNotFound extends ParleyError {}
 
-/** The request id belongs to a turn with another message, conversation or agent. */
+/** The request id belongs to a call with other arguments: to a turn with another message, for example. */
 export class RequestIdReused extends ParleyError {}
+
+/** The caller has a conversation with this id, and this call did not create it. */
+export class ConversationExists extends ParleyError {
+  get conversationId(): string {
+    return this.metadata.conversation_id ?? "";
+  }
+}
 
 /** What may succeed later as it is. */
 class Retryable extends ParleyError {
@@ -144,6 +151,13 @@ export class TurnInProgress extends Retryable {
 export class SequenceMismatch extends ParleyError {
   get lastSequence(): number {
     return Number(this.metadata.last_sequence ?? 0);
+  }
+}
+
+/** The revision is not `expectedRevision`: read the conversation before you change it. */
+export class RevisionMismatch extends ParleyError {
+  get revision(): number {
+    return Number(this.metadata.revision ?? 0);
   }
 }
 

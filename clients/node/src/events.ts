@@ -1,6 +1,6 @@
 /** What streams bring, told apart by `type`. */
 
-import type { Message, ToolCall, Turn } from "./gen/parley/v1/conversation.js";
+import type { Conversation, Message, ToolCall, Turn } from "./gen/parley/v1/conversation.js";
 import type * as gen from "./gen/parley/v1/conversation_service.js";
 
 /** A turn's answer, stored, and the request id that gets it again. */
@@ -48,6 +48,11 @@ export interface Completed {
 /** A piece of a turn under way. */
 export type TurnEvent = Started | Chunk | ToolCalled | Completed;
 
+/** A conversation that was created, now or by an earlier call: then `replayed` is true. */
+export interface Created extends gen.CreateConversationResponse {
+  conversation: Conversation;
+}
+
 /** Something that happened in a conversation. */
 export type Update =
   /** The next message. */
@@ -57,7 +62,9 @@ export type Update =
   /** A piece of the open turn, with `includeEvents`. */
   | { type: "event"; event: Exclude<TurnEvent, Completed> }
   /** All there was has come; also every minute. */
-  | { type: "progress"; lastSequence: number };
+  | { type: "progress"; lastSequence: number }
+  /** The conversation was deleted. Last. */
+  | { type: "deleted" };
 
 /** Return a turn's event; undefined: one that this client does not know. */
 export function turnEvent(
@@ -84,6 +91,8 @@ export function updateOf({ update }: gen.WatchConversationResponse): Update | un
     }
     case "progress":
       return { type: "progress", lastSequence: update.value.lastSequence };
+    case "deleted":
+      return { type: "deleted" };
     default:
       return undefined;
   }

@@ -4,7 +4,7 @@ import type { ParleyError } from "./errors.js";
 
 /** For every call. */
 export interface CallOptions {
-  /** For everything, waits and retries included. Default: 120,000 for turns, 10,000 for each read. */
+  /** For everything, waits and retries included. Default: 120,000 for turns, 10,000 for other calls. */
   timeoutMs?: number | undefined;
   /** Aborting cancels the call, which then fails with the signal's reason. */
   signal?: AbortSignal | undefined;
@@ -52,8 +52,59 @@ export interface HistoryOptions extends CallOptions {
   pageSize?: number | undefined;
 }
 
+/**
+ * Labels by their keys: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and ends with a letter
+ * or digit; a value has 0 to 63 bytes of UTF-8 without control characters.
+ */
+export type Labels = Record<string, string>;
+
+/** For a conversation to be created. */
+export interface CreateOptions extends CallOptions {
+  /** The id that it is to have, a UUID. Undefined: the server chooses one. */
+  conversationId?: string | undefined;
+  /**
+   * The call's key, 1 to 128 of [A-Za-z0-9._:-], apart from those of turns. Undefined: a new UUID, which
+   * every error shows. Pass one that is stored to repeat the call after a crash of the caller.
+   */
+  requestId?: string | undefined;
+  /** For lists: at most 512 bytes of UTF-8. Undefined or empty: the beginning of the first message. */
+  title?: string | undefined;
+  /** By which to find it. Undefined: none. */
+  labels?: Labels | undefined;
+  /**
+   * What the agent is told in it, after the server's own instructions: at most 8,192 bytes of UTF-8.
+   * Undefined: nothing.
+   */
+  instructions?: string | undefined;
+}
+
+/** What to change of a conversation. What is undefined stays as it is; what is empty is cleared. */
+export interface UpdateOptions extends CallOptions {
+  /** The new title: at most 512 bytes of UTF-8. */
+  title?: string | undefined;
+  /** The new labels. They replace all that it has. */
+  labels?: Labels | undefined;
+  /** The new instructions: at most 8,192 bytes of UTF-8. */
+  instructions?: string | undefined;
+  /** Refuse unless this is the conversation's revision. */
+  expectedRevision?: number | undefined;
+}
+
+/** For a conversation to be deleted. */
+export interface DeleteOptions extends CallOptions {
+  /** A conversation that does not exist is no error. Default: it is. */
+  allowMissing?: boolean | undefined;
+}
+
 /** For lists. With an iterator, `timeoutMs` is for each page. */
 export interface ListOptions extends CallOptions {
+  /** Only conversations that have all of these labels. */
+  labels?: Labels | undefined;
+  /**
+   * Only conversations whose `updateTime` is later. A Date has whole milliseconds and the server's times
+   * have more, so that one whose own `updateTime` is given may come again.
+   */
+  updatedAfter?: Date | undefined;
   /** How many at most in a page. Default: 50. Above 1,000: 1,000. */
   pageSize?: number | undefined;
 }

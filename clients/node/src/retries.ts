@@ -6,7 +6,8 @@
  * needs a decision, but LEASE_LOST needs none. Both are safe because of the request id: the server
  * makes one turn for it.
  *
- * A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here.
+ * A stream is lost in its middle, where gRPC cannot help, so that all of its tries are made here. So are
+ * those of a delete, which has to know whether an earlier try may have done its work.
  */
 
 import {
@@ -71,22 +72,30 @@ export class Tries {
   }
 }
 
-/** The tries of one streamed turn, counted from zero whenever it has come further. */
-export class StreamTries extends Tries {
-  protected isUnderWay = false;
-
-  /** Take note that something new has come. */
-  cameFurther(): void {
-    this.isUnderWay = true;
-    this.count = 1;
-  }
-
+/** The tries of a call that gRPC does not repeat. */
+export class OwnTries extends Tries {
   /** Return no less than the server asks for, and more with every try in vain. */
   protected override wantedPauseMs(error: ParleyError): number {
     const doublings = Math.min(this.count - 1, 9); // a watch has no end of tries
     const backoffMs = Math.min(LONGEST_PAUSE_MS, DEFAULT_PAUSE_MS * 2 ** doublings);
     const spreadMs = backoffMs * (0.8 + 0.4 * Math.random());
     return Math.max(spreadMs, error.retryAfterMs ?? 0);
+  }
+
+  protected override isWorthIt(error: ParleyError): boolean {
+    return error instanceof Unavailable && !error.isPushedBack && this.count < MAX_TRIES;
+  }
+}
+
+/** The tries of one streamed turn, counted from zero whenever it has come further. */
+export class StreamTries extends OwnTries {
+  /** Whether anything has come. */
+  isUnderWay = false;
+
+  /** Take note that something new has come. */
+  cameFurther(): void {
+    this.isUnderWay = true;
+    this.count = 1;
   }
 
   protected override isWorthIt(error: ParleyError): boolean {

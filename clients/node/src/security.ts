@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { ChannelCredentials, type ChannelOptions, credentials } from "@grpc/grpc-js";
+import { ConversationServiceService as rpcs } from "./gen/parley/v1/conversation_service.js";
 import { SERVICE_CONFIG } from "./gen/service_config.js";
 
 export const DEFAULT_ADDRESS = "127.0.0.1:50051";
@@ -69,11 +70,19 @@ export function proxyOptions(address: string, { plaintext }: Security): ChannelO
 export function channelOptions(): ChannelOptions {
   return {
     "grpc.enable_retries": 1,
-    "grpc.service_config": SERVICE_CONFIG,
+    "grpc.service_config": serviceConfig(),
     // A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.max_reconnect_backoff_ms": 5000,
   };
+}
+
+/** Return the service config that all clients share, with deletes left to the client's own retries. */
+function serviceConfig(): string {
+  const config = JSON.parse(SERVICE_CONFIG);
+  const [, service, method] = rpcs.deleteConversation.path.split("/");
+  config.methodConfig.push({ name: [{ service, method }] });
+  return JSON.stringify(config);
 }
 
 function read(path: string | URL | undefined): Buffer | null {

@@ -7,7 +7,7 @@
 
 import type { MethodDefinition } from "@grpc/grpc-js";
 import { type ChatCall, text, whole } from "./calls.js";
-import { AttemptLost, type ParleyError } from "./errors.js";
+import { AttemptLost, ConversationNotFound, type ParleyError } from "./errors.js";
 import { type TurnEvent, turnEvent, type Update, updateOf } from "./events.js";
 import type { TurnState } from "./gen/parley/v1/conversation.js";
 import * as gen from "./gen/parley/v1/conversation_service.js";
@@ -33,6 +33,9 @@ export interface Stream<Request, Response, Event> {
 
   /** Say how long to wait before the next call. Undefined: the error stands. */
   pauseMs(error: ParleyError): number | undefined;
+
+  /** Return the last event, if an error stands for it. Undefined: it does not. */
+  lastEvent?(error: ParleyError): Event | undefined;
 }
 
 /** One turn, as it comes. */
@@ -76,7 +79,7 @@ export class WatchProgress
 {
   readonly method = gen.ConversationServiceService.watchConversation;
   readonly request: gen.WatchConversationRequest;
-  readonly isOver = false;
+  isOver = false;
   readonly #tries = new WatchTries();
   /** The last turn told. */
   #turn: { turnId: string; attempt: number; state?: TurnState } = { turnId: "", attempt: 0 };
@@ -112,6 +115,9 @@ export class WatchProgress
         return this.#isNewTurn(update) ? update : undefined;
       case "event":
         return this.#isNewEvent(update) ? update : undefined;
+      case "deleted":
+        this.isOver = true;
+        return update;
       default:
         return update;
     }
@@ -119,6 +125,17 @@ export class WatchProgress
 
   pauseMs(error: ParleyError): number | undefined {
     return this.#tries.pauseMs(error);
+  }
+
+  /**
+   * Say that the conversation was deleted, where no update says so.
+   *
+   * It may have been deleted between two calls; and grpc-js drops what a slow reader has not taken when
+   * an error comes, such as the one right behind the update.
+   */
+  lastEvent(error: ParleyError): Update | undefined {
+    const isDeleted = this.#tries.isUnderWay && error instanceof ConversationNotFound;
+    return isDeleted ? { type: "deleted" } : undefined;
   }
 
   #isNewTurn({ turn: { turnId, attempt, state } }: Update & { type: "turn" }): boolean {

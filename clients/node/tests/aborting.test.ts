@@ -33,6 +33,14 @@ test("reads are aborted as well", async () => {
   await aborted(["never"], (client, signal) => client.cancelTurn({ requestId: "r" }, { signal }));
   await aborted(["never"], (client, signal) => collected(client.history("c", { signal })));
   await aborted(["never"], (client, signal) => collected(client.conversations({ signal })));
+  await aborted(["never"], (client, signal) => client.conversation("c", { signal }));
+});
+
+test("calls for one conversation are aborted as well", async () => {
+  await aborted(["never"], (client, signal) => client.createConversation({ signal }));
+  await aborted(["never"], (client, signal) => client.updateConversation("c", { signal }));
+  await aborted(["never"], (client, signal) => client.deleteConversation("c", { signal }));
+  await aborted(["never"], (client, signal) => client.undeleteConversation("c", { signal }));
 });
 
 test("an aborted stream or watch cancels the call", async () => {

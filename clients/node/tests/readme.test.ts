@@ -54,13 +54,13 @@ test("the other snippets are of the right types", () => {
   );
   const given =
     "conversationId: string, requestId: string, text: string, seen: number, " +
-    "signal: AbortSignal, order: { id: string }";
+    "signal: AbortSignal, order: { id: string }, yesterday: Date";
   for (const [n, code] of codes.entries()) {
     const own = code.includes("new ParleyClient(") ? "" : "const parley = new ParleyClient();";
     const wrapped = `import { ${named.join(", ")} } from "parley-client";
       export const all = [${named.join(", ")}];
       export async function snippet(${given}): Promise<unknown> {
-        void [conversationId, requestId, text, seen, signal, order];
+        void [conversationId, requestId, text, seen, signal, order, yesterday];
         ${own}\n${code}\nreturn parley;\n}`;
     writeFileSync(join(FOLDER, `snippet${n}.ts`), wrapped);
   }

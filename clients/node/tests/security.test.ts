@@ -118,14 +118,16 @@ test("options that contradict each other make no client", () => {
   assert.throws(() => new ParleyClient({ tls: { caFile: "/no/such.pem" } }), /ENOENT/);
 });
 
-test("gRPC retries single calls that end UNAVAILABLE, and no streams", () => {
+test("gRPC retries single calls that end UNAVAILABLE, and no streams and deletes", () => {
   const config = JSON.parse(String(channelOptions()["grpc.service_config"]));
-  const [methods, streams] = config.methodConfig;
+  const [methods, streams, deletes] = config.methodConfig;
   assert.deepEqual(methods.name, [{ service: "parley.v1.ConversationService" }]);
   assert.deepEqual(methods.retryPolicy.retryableStatusCodes, ["UNAVAILABLE"]);
   const names = streams.name.map((name: { method: string }) => name.method);
   assert.deepEqual(names, ["StreamChat", "WatchConversation"]);
   assert.equal(streams.retryPolicy, undefined);
+  const method = "DeleteConversation";
+  assert.deepEqual(deletes, { name: [{ service: "parley.v1.ConversationService", method }] });
 });
 
 async function told(token: Token | undefined): Promise<unknown> {

@@ -12,6 +12,7 @@ import {
   type TurnState,
   type Update,
 } from "../src/index.js";
+import { collected } from "./support/collecting.js";
 import { aToken, LiveServer } from "./support/live.js";
 import { chunk, type Refusal, ScriptedServer, type Step } from "./support/scripted.js";
 import { Wire } from "./support/wire.js";
@@ -19,6 +20,7 @@ import { Wire } from "./support/wire.js";
 const EXPIRED: Refusal = { reason: "WATCH_EXPIRED", retryMs: 10 };
 const DRAINED: Refusal = { reason: "WORKER_DRAINED", retryMs: 10 };
 const OVERLOADED: Refusal = { code: "RESOURCE_EXHAUSTED", reason: "OVERLOADED", retryMs: 10 };
+const GONE: Refusal = { code: "NOT_FOUND", reason: "CONVERSATION_NOT_FOUND" };
 const STOP: Refusal = { code: "PERMISSION_DENIED", reason: "SCOPE_MISSING" };
 
 let live: LiveServer;
@@ -39,6 +41,7 @@ const anEvent = (index: number, attempt = 1) => ({
 const progress = (lastSequence: number) => ({
   update: { $case: "progress", value: { lastSequence } },
 });
+const deleted = { update: { $case: "deleted", value: {} } };
 
 /** Watch until the server refuses for good; return what came. */
 async function taken(steps: Step[], options = {}): Promise<[Update[], ScriptedServer]> {
@@ -136,6 +139,37 @@ test("a watch repeats no state and no piece", async () => {
   assert.deepEqual(pieces, ["1.0", "1.1", "1.2", "2.0", "2.1"]);
   const attempts = updates.flatMap((one) => (one.type === "turn" ? one.turn.attempt : []));
   assert.deepEqual(attempts, [1, 2]);
+});
+
+/** Return the kinds of a watch's updates until it ends, and how often the server was asked. */
+async function kinds(steps: Step[]): Promise<[string[], number]> {
+  using server = await ScriptedServer.start(steps);
+  using client = new ParleyClient({ address: server.address });
+  const updates = await collected(client.watch("c"));
+  return [updates.map((update) => update.type), server.asked.length];
+}
+
+test("a watch ends with the news that its conversation was deleted", async () => {
+  const told = await kinds([{ events: [aMessage(1), progress(1), deleted], last: GONE }]);
+  assert.deepEqual(told, [["message", "progress", "deleted"], 1]);
+});
+
+/** For a slow reader, grpc-js drops the update when the status behind it comes. */
+test("a watch tells of the deletion when the status alone does", async () => {
+  const expected = ["message", "progress", "deleted"];
+  const told = await kinds([{ events: [aMessage(1), progress(1)], last: GONE }]);
+  assert.deepEqual(told, [expected, 1]);
+  const between = await kinds([
+    { events: [aMessage(1), progress(1)], last: EXPIRED },
+    { refuse: DRAINED },
+    { refuse: GONE },
+  ]);
+  assert.deepEqual(between, [expected, 3]);
+});
+
+test("a watch that nothing has come of tells of no deletion", async () => {
+  await assert.rejects(kinds([{ refuse: GONE }]), ConversationNotFound);
+  await assert.rejects(kinds([{ refuse: DRAINED }, { refuse: GONE }]), ConversationNotFound);
 });
 
 test("a watch of nothing is an error", async () => {

@@ -6,11 +6,18 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley_client import ParleyError
 
 Result = dict[str, Any]
-SEQUENCES = ("expected_sequence", "after_sequence", "min_sequence", "page_size")
+NUMBERS = (
+    "expected_sequence",
+    "after_sequence",
+    "min_sequence",
+    "page_size",
+    "expected_revision",
+)
 """Arguments that are numbers, but may come from a result as text."""
 
 
@@ -25,10 +32,7 @@ def make_call(
         until: how much of a stream to read before closing it.
         has_begun: called when a stream has begun to arrive.
     """
-    options = dict(arguments)
-    for name in SEQUENCES:
-        if name in options:
-            options[name] = int(options[name])
+    options = _options(arguments)
     result: Result = {}
     try:
         match call:
@@ -45,6 +49,22 @@ def make_call(
     except ParleyError as error:
         result["error"] = _error(error)
     return result
+
+
+def _options(arguments: Result) -> Result:
+    """Return the client's arguments for those of a scenario."""
+    options = dict(arguments)
+    for name in NUMBERS:
+        if name in options:
+            options[name] = int(options[name])
+    if isinstance(labels := options.get("labels"), list):  # a list's, written KEY=VALUE
+        pairs = (text.partition("=") for text in labels)
+        options["labels"] = {key: value for key, _, value in pairs}
+    if "updated_after" in options:
+        moment = Timestamp()
+        moment.FromJsonString(options["updated_after"])
+        options["updated_after"] = moment
+    return options
 
 
 def _read_stream(
@@ -74,7 +94,13 @@ def _read_watch(
     updates: Any, until: dict[str, int], has_begun: Callable[[], None], result: Result
 ) -> None:
     [(kind, count)] = until.items()
-    lists = {"message": "messages", "turn": "turns", "event": "events", "progress": "progress"}
+    lists = {
+        "message": "messages",
+        "turn": "turns",
+        "event": "events",
+        "progress": "progress",
+        "deleted": "deleted",
+    }
     result |= {name: [] for name in lists.values()}
     with closing(updates):
         for update in updates:

@@ -14,7 +14,8 @@ import grpc
 from parley_client.async_transport import AsyncTransport
 from parley_client.calls import Call, Response
 from parley_client.channels import DEFAULT_ADDRESS, Credentials
-from parley_client.retries import Tries
+from parley_client.errors import ConversationNotFound
+from parley_client.retries import AllTries, Tries
 from parley_client.statuses import error_from
 from parley_client.streams import Event, OnRetry, Stream
 from parley_client.tokens import AsyncToken, Metadata, metadata_from_async, naming
@@ -80,7 +81,7 @@ class AsyncConnection:
 
     async def _unary(self, call: Call[Response]) -> Response:
         """Make a call, with every try that it takes."""
-        tries = Tries(call.timeout_s)
+        tries = (Tries if call.if_done is None else AllTries)(call.timeout_s)
         while True:
             metadata = await metadata_from_async(self._token) + self._acting
             if tries.is_first:
@@ -92,6 +93,9 @@ class AsyncConnection:
                 return cast(Response, response)
             except grpc.aio.AioRpcError as failure:
                 error = error_from(failure, call.request_id)
+                is_gone = isinstance(error, ConversationNotFound)
+                if call.if_done is not None and is_gone and tries.may_be_done:
+                    return call.if_done
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure

@@ -9,7 +9,7 @@ from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import calls
 from parley_client.async_connection import AsyncConnection
-from parley_client.calls import READ_TIMEOUT_S, Id
+from parley_client.calls import READ_TIMEOUT_S, Id, Labels, Moment
 from parley_client.streams import OnRetry, WatchStream
 
 
@@ -97,23 +97,36 @@ class AsyncReads(AsyncConnection):
         return await self._unary(call)
 
     async def conversations(
-        self, *, page_size: int = 0, timeout_s: float = READ_TIMEOUT_S
+        self,
+        *,
+        labels: Labels | None = None,
+        updated_after: Moment | None = None,
+        page_size: int = 0,
+        timeout_s: float = READ_TIMEOUT_S,
     ) -> AsyncIterator[conversation_pb2.Conversation]:
         """Iterate over the caller's conversations, the most recently active first.
 
         A conversation that becomes active meanwhile may be missing; none comes twice.
 
         Args:
+            labels: only conversations that have all of these labels, at most 16.
+            updated_after: only conversations whose `update_time` is later: a datetime with its time
+                zone, or a timestamp of the contract.
             page_size: how many conversations a page has at most; 0: 50. Above 1,000: 1,000.
             timeout_s: for each page, retries included, in seconds.
         Raises, while iterating:
             ParleyError: Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
                 Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
         """
         page_token = ""
         while True:
             page = await self.conversations_page(
-                page_size=page_size, page_token=page_token, timeout_s=timeout_s
+                labels=labels,
+                updated_after=updated_after,
+                page_size=page_size,
+                page_token=page_token,
+                timeout_s=timeout_s,
             )
             for conversation in page.conversations:
                 yield conversation
@@ -122,11 +135,20 @@ class AsyncReads(AsyncConnection):
                 return
 
     async def conversations_page(
-        self, *, page_size: int = 0, page_token: str = "", timeout_s: float = READ_TIMEOUT_S
+        self,
+        *,
+        labels: Labels | None = None,
+        updated_after: Moment | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout_s: float = READ_TIMEOUT_S,
     ) -> pb.ListConversationsResponse:
         """Return one page of the caller's conversations, the most recently active first.
 
         Args:
+            labels: only conversations that have all of these labels, at most 16.
+            updated_after: only conversations whose `update_time` is later: a datetime with its time
+                zone, or a timestamp of the contract.
             page_size: how many conversations the page has at most; 0: 50. Above 1,000: 1,000.
             page_token: `next_page_token` of the page before. Empty: the first page.
             timeout_s: for the call, retries included, in seconds.
@@ -136,9 +158,30 @@ class AsyncReads(AsyncConnection):
             ValueError: an argument cannot be sent.
         """
         call = calls.conversations_page(
-            page_size=page_size, page_token=page_token, timeout_s=timeout_s
+            labels=labels,
+            updated_after=updated_after,
+            page_size=page_size,
+            page_token=page_token,
+            timeout_s=timeout_s,
         )
         return await self._unary(call)
+
+    async def conversation(
+        self, conversation_id: Id, *, timeout_s: float = READ_TIMEOUT_S
+    ) -> conversation_pb2.Conversation:
+        """Return a conversation without its messages, with its labels, instructions and revision.
+
+        Args:
+            conversation_id: the conversation to read.
+            timeout_s: for the call, retries included, in seconds.
+        Raises:
+            ParleyError: ConversationNotFound, Unavailable, DeadlineExceeded, and what any call may
+                raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
+        """
+        call = calls.conversation(conversation_id, timeout_s=timeout_s)
+        response = await self._unary(call)
+        return response.conversation
 
     async def turn(
         self,
@@ -177,7 +220,7 @@ class AsyncReads(AsyncConnection):
         include_events: bool = False,
         on_retry: OnRetry | None = None,
     ) -> AsyncGenerator[pb.WatchConversationResponse, None]:
-        """Iterate over what happens in a conversation: what is there, then live, without an end.
+        """Iterate over what happens in a conversation: what is there, then live, while it exists.
 
         Args:
             conversation_id: the conversation to watch.
@@ -186,7 +229,8 @@ class AsyncReads(AsyncConnection):
                 Only turns that are streamed have them.
             on_retry: called with every error after which the watch is resumed, such as to log it.
         Returns: updates: `message`, `turn` (a state that changed), `event` (a piece of the open
-            turn) and `progress` (everything up to now has come; also every minute).
+            turn), `progress` (everything up to now has come; also every minute) and, last,
+            `deleted`: the conversation was deleted, and the iteration ends.
         Raises:
             ParleyError, while iterating: ConversationNotFound, Overloaded, Unavailable (only as
                 long as nothing has come), InvalidRequest, Unauthenticated, ScopeMissing,

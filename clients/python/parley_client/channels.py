@@ -11,6 +11,11 @@ import grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 CONNECTION_SCALING = {"maxConnectionsPerSubchannel": 10}
+NOT_REPEATED = {
+    "name": [{"service": "parley.v1.ConversationService", "method": "DeleteConversation"}]
+}
+"""What gRPC must not repeat: it hides which tries failed before one that finds nothing to delete.
+The client repeats it instead."""
 
 Credentials = grpc.ChannelCredentials | Literal["plaintext"] | None
 """How to trust the server. None: TLS with the system's roots, but plaintext to this machine."""
@@ -88,12 +93,14 @@ def options() -> tuple[tuple[str, str | int], ...]:
     Source: gRFC A6 (client retries); the server's `grpc-retry-pushback-ms` goes before the backoff.
     """
     text = resources.files("parley_client").joinpath("service_config.json").read_text("utf-8")
-    # All languages share the file. This option is gRPC core's only (gRFC A105): it opens another
-    # connection when one is full, which is at 100 calls unless the server says otherwise.
-    config = json.dumps({**json.loads(text), "connectionScaling": CONNECTION_SCALING})
+    config = json.loads(text)  # all languages share the file; the rest is for this client alone
+    config["methodConfig"].append(NOT_REPEATED)
+    # An option of gRPC core only (gRFC A105): it opens another connection when one is full, which
+    # is at 100 calls unless the server says otherwise.
+    config["connectionScaling"] = CONNECTION_SCALING
     return (
         ("grpc.enable_retries", 1),
-        ("grpc.service_config", config),
+        ("grpc.service_config", json.dumps(config)),
         # Finds a restarted server within seconds; gRPC's own waits grow to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 5_000),

@@ -4,8 +4,8 @@
     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
     ├── Unauthenticated, ScopeMissing
     ├── ConversationNotFound, TurnNotFound
-    ├── RequestIdReused
-    ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
+    ├── RequestIdReused, ConversationExists
+    ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
     ├── AgentRefused
     ├── Overloaded ─ TurnLimitReached
@@ -74,7 +74,7 @@ class ParleyError(Exception):
         self.call_id = call_id
         """Names the call in the server's log. Empty: the server did not send it."""
         self.request_id = request_id
-        """The turn's request id; calling `chat` with it again is safe."""
+        """The call's request id: making the same call with it again is safe."""
 
     def __str__(self) -> str:
         ids = {"request_id": self.request_id, "call_id": self.call_id}
@@ -119,7 +119,15 @@ class TurnNotFound(ParleyError):
 
 
 class RequestIdReused(ParleyError):
-    """The request id belongs to a turn with another message, conversation or agent."""
+    """The request id belongs to a call with other arguments, such as another message."""
+
+
+class ConversationExists(ParleyError):
+    """The caller has a conversation of this id, or deleted it lately: this call created none."""
+
+    @property
+    def conversation_id(self) -> str:
+        return self.metadata.get("conversation_id", "")
 
 
 class TurnInProgress(ParleyError):
@@ -138,6 +146,14 @@ class SequenceMismatch(ParleyError):
     @property
     def last_sequence(self) -> int:
         return int(self.metadata.get("last_sequence", 0))
+
+
+class RevisionMismatch(ParleyError):
+    """The conversation is not at `expected_revision`: read it, then decide again."""
+
+    @property
+    def revision(self) -> int:
+        return int(self.metadata.get("revision", 0))
 
 
 class LeaseLost(ParleyError):
@@ -269,6 +285,8 @@ BY_REASON: dict[str, type[ParleyError]] = {
     "INTERNAL": InternalError,
     "WATCH_EXPIRED": WatchExpired,
     "TURN_LIMIT_REACHED": TurnLimitReached,
+    "CONVERSATION_EXISTS": ConversationExists,
+    "REVISION_MISMATCH": RevisionMismatch,
 }
 
 BY_CODE: dict[grpc.StatusCode, type[ParleyError]] = {

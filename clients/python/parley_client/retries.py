@@ -6,7 +6,8 @@ of its reasons need a decision by the caller, but LEASE_LOST does not. Both are 
 request id: the server makes one turn for it.
 
 gRPC cannot resume a stream that was lost after its first response, so that the client makes all
-tries of streams.
+tries of streams. It also makes all tries of a call whose last error has to be read in the light of
+the ones before, which gRPC does not show.
 """
 
 import math
@@ -37,6 +38,8 @@ class Tries:
         self._clock = clock
         self._ends_at = clock() + timeout_s
         self._count = 1
+        self.may_be_done = False
+        """An earlier try ended UNAVAILABLE: the server may have done what it was asked to."""
 
     @property
     def is_first(self) -> bool:
@@ -54,6 +57,7 @@ class Tries:
         if not self._is_worth_it(error) or pause_s >= self.time_left_s:
             return None
         self._count += 1
+        self.may_be_done = self.may_be_done or isinstance(error, Unavailable)
         return pause_s
 
     def _wanted_pause_s(self, error: ParleyError) -> float:
@@ -63,7 +67,22 @@ class Tries:
         return isinstance(error, LeaseLost) and self._count < MAX_TRIES
 
 
-class StreamTries(Tries):
+class AllTries(Tries):
+    """The tries of a call that gRPC does not repeat: the client makes all of them."""
+
+    def _wanted_pause_s(self, error: ParleyError) -> float:
+        """Return no less than the server asks for, and more after every try without success."""
+        doublings = min(self._count - 1, 9)  # a watch is retried without limit
+        backoff_s = min(LONGEST_PAUSE_S, DEFAULT_PAUSE_S * 2.0**doublings)
+        spread_s = backoff_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
+        return max(spread_s, error.retry_after_s or 0.0)
+
+    def _is_worth_it(self, error: ParleyError) -> bool:
+        helps = isinstance(error, Unavailable | LeaseLost) and not error.is_pushed_back
+        return helps and self._count < MAX_TRIES
+
+
+class StreamTries(AllTries):
     """The tries of one streamed turn, counted from 1 again after each new piece."""
 
     def __init__(self, timeout_s: float, clock: Clock = time.monotonic) -> None:
@@ -75,18 +94,11 @@ class StreamTries(Tries):
         self._is_under_way = True
         self._count = 1
 
-    def _wanted_pause_s(self, error: ParleyError) -> float:
-        """Return no less than the server asks for, and more after every try without success."""
-        doublings = min(self._count - 1, 9)  # a watch is retried without limit
-        backoff_s = min(LONGEST_PAUSE_S, DEFAULT_PAUSE_S * 2.0**doublings)
-        spread_s = backoff_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
-        return max(spread_s, error.retry_after_s or 0.0)
-
     def _is_worth_it(self, error: ParleyError) -> bool:
+        if not self._is_under_way:
+            return super()._is_worth_it(error)
         if error.is_pushed_back:
             return False
-        if not self._is_under_way:
-            return isinstance(error, Unavailable | LeaseLost) and self._count < MAX_TRIES
         # A draining worker hands all its streams to the others at once.
         helps = isinstance(error, Unavailable | LeaseLost | Overloaded)
         return helps and self._count < MAX_TRIES_UNDER_WAY

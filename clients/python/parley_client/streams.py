@@ -125,6 +125,8 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
                 if turn_id == delivered[0] and event <= delivered:
                     return False
                 self._event = event
+            case "deleted":
+                self.is_over = True
         return True
 
     def pause_s(self, error: ParleyError) -> float | None:

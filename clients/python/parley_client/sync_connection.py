@@ -11,7 +11,8 @@ import grpc
 
 from parley_client.calls import Call, Response
 from parley_client.channels import DEFAULT_ADDRESS, Credentials
-from parley_client.retries import Tries
+from parley_client.errors import ConversationNotFound
+from parley_client.retries import AllTries, Tries
 from parley_client.statuses import error_from
 from parley_client.streams import Event, OnRetry, Stream
 from parley_client.sync_transport import Transport
@@ -78,7 +79,7 @@ class Connection:
 
     def _unary(self, call: Call[Response]) -> Response:
         """Make a call, with every try that it takes."""
-        tries = Tries(call.timeout_s)
+        tries = (Tries if call.if_done is None else AllTries)(call.timeout_s)
         while True:
             metadata = metadata_from(self._token) + self._acting
             if tries.is_first:
@@ -90,6 +91,9 @@ class Connection:
                 return cast(Response, response)
             except grpc.RpcError as failure:
                 error = error_from(failure, call.request_id)
+                is_gone = isinstance(error, ConversationNotFound)
+                if call.if_done is not None and is_gone and tries.may_be_done:
+                    return call.if_done
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure

@@ -297,6 +297,26 @@ class Conversation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -304,23 +324,38 @@ class Conversation(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     OPEN_TURN_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation's id, a UUID."""
     title: _builtins.str
-    """A title for lists: the first 80 characters of the first message, until a title is set."""
+    """A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message."""
     last_sequence: _builtins.int
     """The sequence of its newest message."""
     preview: _builtins.str
     """The first 200 characters of its newest message."""
     open_turn_id: _builtins.str
     """The open turn, a UUID. Empty if no turn is open."""
+    instructions: _builtins.str
+    """What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+    UTF-8. Always empty in ListConversations.
+    """
+    revision: _builtins.int
+    """A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the conversation was created."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its newest turn began. ListConversations orders by it."""
+        """When its newest turn began, or when it was created. ListConversations orders by it."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+        ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+        """
 
     def __init__(
         self,
@@ -332,10 +367,13 @@ class Conversation(_message.Message):
         last_sequence: _builtins.int = ...,
         preview: _builtins.str = ...,
         open_turn_id: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        instructions: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "last_sequence", b"last_sequence", "open_turn_id", b"open_turn_id", "preview", b"preview", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "instructions", b"instructions", "labels", b"labels", "last_sequence", b"last_sequence", "open_turn_id", b"open_turn_id", "preview", b"preview", "revision", b"revision", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,6 +63,31 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.CreateConversation = channel.unary_unary(
+                '/parley.v1.ConversationService/CreateConversation',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.CreateConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.CreateConversationResponse.FromString,
+                _registered_method=True)
+        self.GetConversation = channel.unary_unary(
+                '/parley.v1.ConversationService/GetConversation',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetConversationResponse.FromString,
+                _registered_method=True)
+        self.UpdateConversation = channel.unary_unary(
+                '/parley.v1.ConversationService/UpdateConversation',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.UpdateConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.UpdateConversationResponse.FromString,
+                _registered_method=True)
+        self.DeleteConversation = channel.unary_unary(
+                '/parley.v1.ConversationService/DeleteConversation',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.DeleteConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.DeleteConversationResponse.FromString,
+                _registered_method=True)
+        self.UndeleteConversation = channel.unary_unary(
+                '/parley.v1.ConversationService/UndeleteConversation',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.UndeleteConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.UndeleteConversationResponse.FromString,
+                _registered_method=True)
         self.ListConversations = channel.unary_unary(
                 '/parley.v1.ConversationService/ListConversations',
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.ListConversationsRequest.SerializeToString,
@@ -143,6 +168,68 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateConversation(self, request, context):
+        """Creates an empty conversation. Scope: parley.write.
+
+        Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+        first message. A call with a request_id can be repeated safely: the conversation is created once, and
+        later calls return it as it is then.
+
+        Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+        request_id has created a conversation that is deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConversation(self, request, context):
+        """Returns one conversation, without its messages. Scope: parley.read.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateConversation(self, request, context):
+        """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+
+        A turn that is open keeps the instructions that it began with. The conversation does not move in
+        ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+        exactly its own change made, at the next revision.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteConversation(self, request, context):
+        """Deletes a conversation with everything that was said in it. Scope: parley.write.
+
+        From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+        end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+        NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+        server keeps deleted conversations; until then UndeleteConversation brings it back.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteConversation(self, request, context):
+        """Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+
+        A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+        as it is, so the call can be repeated safely.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListConversations(self, request, context):
         """Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
 
@@ -211,6 +298,31 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetHistoryRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'CreateConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateConversation,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.CreateConversationRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.CreateConversationResponse.SerializeToString,
+            ),
+            'GetConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConversation,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetConversationRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.GetConversationResponse.SerializeToString,
+            ),
+            'UpdateConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateConversation,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.UpdateConversationRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.UpdateConversationResponse.SerializeToString,
+            ),
+            'DeleteConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteConversation,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.DeleteConversationRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.DeleteConversationResponse.SerializeToString,
+            ),
+            'UndeleteConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteConversation,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.UndeleteConversationRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.UndeleteConversationResponse.SerializeToString,
             ),
             'ListConversations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConversations,
@@ -328,6 +440,141 @@ class ConversationService:
             '/parley.v1.ConversationService/GetHistory',
             parley_dot_v1_dot_conversation__service__pb2.GetHistoryRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/CreateConversation',
+            parley_dot_v1_dot_conversation__service__pb2.CreateConversationRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.CreateConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/GetConversation',
+            parley_dot_v1_dot_conversation__service__pb2.GetConversationRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.GetConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/UpdateConversation',
+            parley_dot_v1_dot_conversation__service__pb2.UpdateConversationRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.UpdateConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/DeleteConversation',
+            parley_dot_v1_dot_conversation__service__pb2.DeleteConversationRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.DeleteConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/UndeleteConversation',
+            parley_dot_v1_dot_conversation__service__pb2.UndeleteConversationRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.UndeleteConversationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -76,6 +76,48 @@ class ConversationServiceStub:
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
     INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
+    CreateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.CreateConversationRequest, _conversation_service_pb2.CreateConversationResponse]
+    """Creates an empty conversation. Scope: parley.write.
+
+    Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+    first message. A call with a request_id can be repeated safely: the conversation is created once, and
+    later calls return it as it is then.
+
+    Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+    request_id has created a conversation that is deleted.
+    """
+    GetConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_service_pb2.GetConversationResponse]
+    """Returns one conversation, without its messages. Scope: parley.read.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
+    """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+
+    A turn that is open keeps the instructions that it began with. The conversation does not move in
+    ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+    exactly its own change made, at the next revision.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+    """
+    DeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]
+    """Deletes a conversation with everything that was said in it. Scope: parley.write.
+
+    From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+    end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+    NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+    server keeps deleted conversations; until then UndeleteConversation brings it back.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+    """
+    UndeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UndeleteConversationRequest, _conversation_service_pb2.UndeleteConversationResponse]
+    """Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+
+    A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+    as it is, so the call can be repeated safely.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+    """
     ListConversations: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]
     """Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
 
@@ -159,6 +201,48 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
 
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
     INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+    """
+    CreateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.CreateConversationRequest, _conversation_service_pb2.CreateConversationResponse]  # type: ignore[assignment]
+    """Creates an empty conversation. Scope: parley.write.
+
+    Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+    first message. A call with a request_id can be repeated safely: the conversation is created once, and
+    later calls return it as it is then.
+
+    Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+    request_id has created a conversation that is deleted.
+    """
+    GetConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_service_pb2.GetConversationResponse]  # type: ignore[assignment]
+    """Returns one conversation, without its messages. Scope: parley.read.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
+    """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+
+    A turn that is open keeps the instructions that it began with. The conversation does not move in
+    ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+    exactly its own change made, at the next revision.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+    """
+    DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]  # type: ignore[assignment]
+    """Deletes a conversation with everything that was said in it. Scope: parley.write.
+
+    From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+    end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+    NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+    server keeps deleted conversations; until then UndeleteConversation brings it back.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+    """
+    UndeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UndeleteConversationRequest, _conversation_service_pb2.UndeleteConversationResponse]  # type: ignore[assignment]
+    """Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+
+    A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+    as it is, so the call can be repeated safely.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
     """
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
@@ -258,6 +342,78 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
         INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateConversation(
+        self,
+        request: _conversation_service_pb2.CreateConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.CreateConversationResponse, _abc.Awaitable[_conversation_service_pb2.CreateConversationResponse]]:
+        """Creates an empty conversation. Scope: parley.write.
+
+        Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+        first message. A call with a request_id can be repeated safely: the conversation is created once, and
+        later calls return it as it is then.
+
+        Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+        request_id has created a conversation that is deleted.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConversation(
+        self,
+        request: _conversation_service_pb2.GetConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.GetConversationResponse, _abc.Awaitable[_conversation_service_pb2.GetConversationResponse]]:
+        """Returns one conversation, without its messages. Scope: parley.read.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateConversation(
+        self,
+        request: _conversation_service_pb2.UpdateConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.UpdateConversationResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationResponse]]:
+        """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+
+        A turn that is open keeps the instructions that it began with. The conversation does not move in
+        ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+        exactly its own change made, at the next revision.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteConversation(
+        self,
+        request: _conversation_service_pb2.DeleteConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.DeleteConversationResponse, _abc.Awaitable[_conversation_service_pb2.DeleteConversationResponse]]:
+        """Deletes a conversation with everything that was said in it. Scope: parley.write.
+
+        From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+        end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+        NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+        server keeps deleted conversations; until then UndeleteConversation brings it back.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeleteConversation(
+        self,
+        request: _conversation_service_pb2.UndeleteConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.UndeleteConversationResponse, _abc.Awaitable[_conversation_service_pb2.UndeleteConversationResponse]]:
+        """Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+
+        A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+        as it is, so the call can be repeated safely.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
         """
 
     @_abc_1.abstractmethod

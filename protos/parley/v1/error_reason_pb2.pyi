@@ -56,8 +56,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: check the ids.
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 8
-    """ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
-    What to do: use a new request id for a new message; to repeat a call, send the same arguments.
+    """ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+    Metadata: request_id.
+    What to do: use a new request id for a new call; to repeat a call, send the same arguments.
     """
     ERROR_REASON_TURN_IN_PROGRESS: _ErrorReason.ValueType  # 9
     """ABORTED. Another turn of the conversation is open.
@@ -146,6 +147,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: a tool kills the worker each time the agent calls it.
     What to do: send the message again with a new request id, if it is still wanted.
     """
+    ERROR_REASON_CONVERSATION_EXISTS: _ErrorReason.ValueType  # 28
+    """ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
+    days. Metadata: conversation_id.
+    What to do: use another id, or change that conversation with UpdateConversation.
+    """
+    ERROR_REASON_REVISION_MISMATCH: _ErrorReason.ValueType  # 29
+    """ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
+    What to do: read the conversation, then send the call with the new expected_revision if it still applies.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call or a turn failed.
@@ -189,8 +199,9 @@ ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 7
 What to do: check the ids.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 8
-"""ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
-What to do: use a new request id for a new message; to repeat a call, send the same arguments.
+"""ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+Metadata: request_id.
+What to do: use a new request id for a new call; to repeat a call, send the same arguments.
 """
 ERROR_REASON_TURN_IN_PROGRESS: ErrorReason.ValueType  # 9
 """ABORTED. Another turn of the conversation is open.
@@ -278,5 +289,14 @@ It is not run again, and the conversation can continue. Attempts that ended beca
 disconnected or their worker shut down do not count. Metadata: turn_id, attempts.
 Example: a tool kills the worker each time the agent calls it.
 What to do: send the message again with a new request id, if it is still wanted.
+"""
+ERROR_REASON_CONVERSATION_EXISTS: ErrorReason.ValueType  # 28
+"""ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
+days. Metadata: conversation_id.
+What to do: use another id, or change that conversation with UpdateConversation.
+"""
+ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 29
+"""ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
+What to do: read the conversation, then send the call with the new expected_revision if it still applies.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

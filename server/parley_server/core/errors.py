@@ -4,8 +4,8 @@
     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
     ├── Unauthenticated, ScopeMissing
     ├── ConversationNotFound, TurnNotFound
-    ├── RequestIdReused
-    ├── TurnInProgress, SequenceMismatch, LeaseLost
+    ├── RequestIdReused, ConversationExists
+    ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost
     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
@@ -139,12 +139,28 @@ class RequestIdReused(ParleyError):
 
     def __str__(self) -> str:
         return (
-            f"the request id {self.request_id} belongs to a turn with other arguments: "
-            "use a new one for a new message"
+            f"the request id {self.request_id} belongs to a call with other arguments: "
+            "use a new one for a new call"
         )
 
     def metadata(self) -> dict[str, str]:
         return {"request_id": self.request_id}
+
+
+@dataclass(eq=False)
+class ConversationExists(ParleyError):
+    """The owner has, or has lately deleted, a conversation of this id."""
+
+    conversation_id: UUID
+
+    def __str__(self) -> str:
+        return (
+            f"the id {self.conversation_id} is taken, by a conversation that exists or was deleted "
+            "lately: use another id, or change the one that exists with UpdateConversation"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"conversation_id": str(self.conversation_id)}
 
 
 @dataclass(eq=False)
@@ -178,6 +194,17 @@ class SequenceMismatch(ParleyError):
 
     def metadata(self) -> dict[str, str]:
         return {"last_sequence": str(self.last_sequence)}
+
+
+@dataclass(eq=False)
+class RevisionMismatch(ParleyError):
+    revision: int
+
+    def __str__(self) -> str:
+        return f"the conversation's revision is {self.revision}, not the expected one"
+
+    def metadata(self) -> dict[str, str]:
+        return {"revision": str(self.revision)}
 
 
 class LeaseLost(ParleyError):

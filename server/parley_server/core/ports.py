@@ -10,8 +10,6 @@ from parley_server.core.model import (
     AgentRun,
     Answer,
     Context,
-    ConversationCursor,
-    ConversationPage,
     ConversationState,
     Failing,
     FailureReason,
@@ -47,7 +45,8 @@ class Store(Protocol):
 
         Returns: the lease; or the stored turn whose request id equals `new.request_id`.
         Raises:
-            ConversationNotFound: there is none, and `new` does not allow one to be made.
+            ConversationNotFound: there is none, and `new` does not allow one to be made; or it, or
+                the one in which the request id was used, is deleted.
             SequenceMismatch: `new.expected_sequence` is not the conversation's last sequence.
             TurnInProgress: another turn holds a valid lease.
             TurnLimitReached: the owner has opened as many turns within a minute as it may.
@@ -183,12 +182,6 @@ class Store(Protocol):
         Guarantees: at most `limit` messages, fewer where they exceed `max_bytes`, at least one if
             any is left.
         """
-        ...
-
-    async def conversations(
-        self, owner: Owner, after: ConversationCursor | None, limit: int
-    ) -> ConversationPage:
-        """Read conversations behind a cursor, the most recently active first."""
         ...
 
 

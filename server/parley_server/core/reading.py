@@ -1,9 +1,13 @@
 """Reading what is stored."""
 
+from uuid import UUID
+
+from parley_server.core.conversations.ports import ConversationStore
 from parley_server.core.errors import SequenceNotReached, TurnNotFound
 from parley_server.core.model import (
-    ConversationCursor,
+    Conversation,
     ConversationPage,
+    ConversationQuery,
     HistoryPage,
     HistoryQuery,
     Owner,
@@ -17,13 +21,14 @@ from parley_server.core.tasks import Tasks
 class Reads:
     """Answers reads from the store."""
 
-    def __init__(self, store: Store, cap_s: float) -> None:
+    def __init__(self, store: Store, conversations: ConversationStore, cap_s: float) -> None:
         """Make the reads.
 
         Args:
             cap_s: the server's cap on one call.
         """
         self._store = store
+        self._conversations = conversations
         self._tasks = Tasks()
         self._cap_s = cap_s
 
@@ -37,11 +42,18 @@ class Reads:
             raise SequenceNotReached(query.min_sequence, page.last_sequence)
         return page
 
-    async def conversations(
-        self, owner: Owner, after: ConversationCursor | None, limit: int
-    ) -> ConversationPage:
+    async def conversations(self, owner: Owner, query: ConversationQuery) -> ConversationPage:
         """Read a page of the owner's conversations, the most recently active first."""
-        return await self._tasks.shielded(self._store.conversations(owner, after, limit))
+        return await self._tasks.shielded(self._conversations.list(owner, query))
+
+    async def conversation(self, owner: Owner, conversation_id: UUID) -> Conversation:
+        """Read a conversation, without its messages.
+
+        Raises: ConversationNotFound.
+        """
+        return await self._tasks.shielded(
+            self._conversations.get(owner, conversation_id, may_be_behind=True)
+        )
 
     async def turn(self, owner: Owner, name: TurnRef) -> Turn:
         """Read a turn.

@@ -7,6 +7,7 @@ concrete adapters.
 import math
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ import uuid_utils.compat
 from parley_server.agents.catalog import close_agent
 from parley_server.config import BadSettings, Settings
 from parley_server.core.bells import Bells
+from parley_server.core.conversations.changes import Conversations
+from parley_server.core.conversations.purging import Purging
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
@@ -32,6 +35,7 @@ from parley_server.process.wiring import (
 )
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.server import Server
+from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 
@@ -83,6 +87,8 @@ class Worker:
             self.metrics or NO_METER,
         )
         self.watches = Watches(self.store, self.turns.events, self.bells)
+        conversations = PostgresConversations(self.store.claiming)
+        self.purging = Purging(PostgresDeletions(self.store.claiming))
         self.verifier = verifier_for(settings)
         self.admission = Admission(
             max_open_chats=settings.max_open_chats,
@@ -94,7 +100,15 @@ class Worker:
         )
         self.server = Server(
             self.turns,
-            Reads(self.store, settings.chat_timeout_s),
+            Reads(self.store, conversations, settings.chat_timeout_s),
+            Conversations(
+                conversations,
+                self.bells,
+                uuid_utils.compat.uuid7,
+                trash=timedelta(days=settings.trash_days),
+                on_turn_ended=self.turns.attempts.keeping.heard,
+                on_deleted=self.purging.wake,
+            ),
             self.watches,
             self.verifier,
             self.admission,
@@ -158,8 +172,10 @@ class Worker:
             await self.verifier.open()
             port = await self._listen()
             await self.readiness.open()
+            self.purging.open()
             yield port
         finally:
+            await self.purging.close()
             await self.readiness.close()
             await self.server.drain(self.settings.drain_s)
             await close_agent(self.agent)

@@ -48,8 +48,10 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.ConversationNotFound: Row(Code.NOT_FOUND, "CONVERSATION_NOT_FOUND"),
     errors.TurnNotFound: Row(Code.NOT_FOUND, "TURN_NOT_FOUND"),
     errors.RequestIdReused: Row(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
+    errors.ConversationExists: Row(Code.ALREADY_EXISTS, "CONVERSATION_EXISTS"),
     errors.TurnInProgress: Row(Code.ABORTED, "TURN_IN_PROGRESS", retry_s=1.0),
     errors.SequenceMismatch: Row(Code.ABORTED, "SEQUENCE_MISMATCH"),
+    errors.RevisionMismatch: Row(Code.ABORTED, "REVISION_MISMATCH"),
     errors.LeaseLost: Row(Code.ABORTED, "LEASE_LOST", retry_s=0.1),
     errors.TurnSuperseded: Row(Code.FAILED_PRECONDITION, "TURN_SUPERSEDED"),
     errors.AttemptsExhausted: Row(Code.FAILED_PRECONDITION, "ATTEMPTS_EXHAUSTED"),
@@ -131,7 +133,7 @@ def _details(error: BaseException) -> list[Message]:
                 for v in error.violations
             ]
             return [details.BadRequest(field_violations=violations)]
-        case errors.ConversationNotFound():
+        case errors.ConversationNotFound() | errors.ConversationExists():
             return [_resource("parley.v1.Conversation", str(error.conversation_id))]
         case errors.TurnNotFound():
             return [_resource("parley.v1.Turn", next(iter(error.metadata().values())))]

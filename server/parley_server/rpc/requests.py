@@ -1,8 +1,9 @@
 """Protos to questions for the core: all wrong fields are named at once, before anything else."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,8 +15,10 @@ from parley_server.core.errors import (
     Violation,
 )
 from parley_server.core.model import (
-    ConversationCursor,
+    ConversationChange,
+    ConversationQuery,
     HistoryQuery,
+    NewConversation,
     OnBusy,
     OnDisconnect,
     Owner,
@@ -30,6 +33,14 @@ MAX_PAGE_SIZE = 1000
 NO_ID = UUID(int=0)
 """Takes the place of an invalid id until its violation is raised."""
 
+MAX_TITLE_BYTES = 512
+MAX_INSTRUCTIONS_BYTES = 8192
+MAX_LABELS = 16
+MAX_LABEL_VALUE_BYTES = 63
+
+_CHANGEABLE = ("title", "labels", "instructions")
+_LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -65,8 +76,7 @@ class HistoryQuestion:
 class ListQuestion:
     """What a ListConversationsRequest asks."""
 
-    after: ConversationCursor | None
-    limit: int
+    query: ConversationQuery
     arguments: str
     """As above."""
 
@@ -136,6 +146,32 @@ class _Violations:
             self.add("message", "HAS_NUL", "must not contain the character NUL")
         elif value.isspace():
             self.add("message", "BLANK", "must not be only white space")
+
+    def text(self, field: str, value: str, max_bytes: int) -> None:
+        if (size := len(value.encode())) > max_bytes:
+            self.add(field, "TOO_LONG", f"has {size} bytes; the maximum is {max_bytes}")
+        elif "\0" in value:
+            self.add(field, "HAS_NUL", "must not contain the character NUL")
+
+    def labels(self, labels: Mapping[str, str]) -> None:
+        if len(labels) > MAX_LABELS:
+            self.add("labels", "TOO_MANY", f"has {len(labels)} labels; the maximum is {MAX_LABELS}")
+            return
+        for key, value in labels.items():
+            if not _LABEL_KEY.fullmatch(key):
+                self.add(
+                    "labels",
+                    "BAD_KEY",
+                    "keys must be 1 to 63 characters of [a-z0-9._/-] that begin and end with a "
+                    "letter or digit",
+                )
+            elif len(value.encode()) > MAX_LABEL_VALUE_BYTES or _CONTROL.search(value):
+                self.add(
+                    "labels",
+                    "BAD_VALUE",
+                    f"the value of {key} must be 0 to {MAX_LABEL_VALUE_BYTES} bytes without "
+                    "control characters",
+                )
 
     def choice(self, field: str, value: int, known: dict[int, T]) -> T | None:
         if value not in known:
@@ -257,13 +293,104 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
     Raises: InvalidRequest; alone: InvalidPageToken.
     """
     violations = _Violations()
-    arguments = "ListConversations"
+    labels = _wanted_labels(request.labels, violations)
+    since = _moment("updated_after", request, violations)
+    arguments = f"ListConversations {sorted(labels.items())} {since and since.isoformat()}"
     limit = violations.page_size(request.page_size)
     after = violations.page_token(
         request.page_token, lambda token: page_tokens.decode_conversation(owner, arguments, token)
     )
     violations.raise_any()
-    return ListQuestion(after, limit, arguments)
+    return ListQuestion(ConversationQuery(limit, after, labels, since), arguments)
+
+
+def _wanted_labels(texts: Sequence[str], violations: _Violations) -> dict[str, str]:
+    """Return labels written "KEY=VALUE"."""
+    wanted: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            violations.add("labels", "NOT_A_LABEL", 'must each be of the form "KEY=VALUE"')
+        elif wanted.setdefault(key, value) != value:
+            violations.add("labels", "CONTRADICTION", "must not name two values of one key")
+    violations.labels(wanted)
+    return wanted
+
+
+def _moment(
+    field: str, request: pb.ListConversationsRequest, violations: _Violations
+) -> datetime | None:
+    if not request.HasField("updated_after"):
+        return None
+    try:
+        return request.updated_after.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        violations.add(field, "NOT_A_TIME", "must be a time of the years 1 to 9999")
+        return None
+
+
+def new_conversation(request: pb.CreateConversationRequest) -> NewConversation:
+    """Read a CreateConversationRequest.
+
+    Raises: InvalidRequest.
+    """
+    violations = _Violations()
+    conversation_id = violations.uuid("conversation_id", request.conversation_id)
+    request_id = violations.request_id(request.request_id)
+    violations.text("title", request.title, MAX_TITLE_BYTES)
+    violations.labels(request.labels)
+    violations.text("instructions", request.instructions, MAX_INSTRUCTIONS_BYTES)
+    violations.raise_any()
+    return NewConversation(
+        conversation_id, request_id, request.title, dict(request.labels), request.instructions
+    )
+
+
+def change(request: pb.UpdateConversationRequest) -> ConversationChange:
+    """Read an UpdateConversationRequest: the fields that its mask names, or else those set in it.
+
+    Raises: InvalidRequest.
+    """
+    violations = _Violations()
+    conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
+    named = set(request.update_mask.paths)
+    if unknown := named - set(_CHANGEABLE):
+        known = ", ".join(_CHANGEABLE)
+        for path in sorted(unknown):
+            violations.add("update_mask", "UNKNOWN_FIELD", f"may name {known}; not {path[:64]!r}")
+    if not named:
+        named = {field for field in _CHANGEABLE if getattr(request, field)}
+        if not named:
+            violations.add("update_mask", "REQUIRED", "must name what to change, or set a field")
+    violations.text("title", request.title, MAX_TITLE_BYTES)
+    violations.labels(request.labels)
+    violations.text("instructions", request.instructions, MAX_INSTRUCTIONS_BYTES)
+    expected = request.expected_revision if request.HasField("expected_revision") else None
+    if expected is not None and expected < 1:
+        violations.add("expected_revision", "TOO_LOW", "must be 1 or more")
+    violations.raise_any()
+    return ConversationChange(
+        conversation_id,
+        title=request.title if "title" in named else None,
+        labels=dict(request.labels) if "labels" in named else None,
+        instructions=request.instructions if "instructions" in named else None,
+        expected_revision=expected,
+    )
+
+
+def conversation(
+    request: pb.GetConversationRequest
+    | pb.DeleteConversationRequest
+    | pb.UndeleteConversationRequest,
+) -> UUID:
+    """Read which conversation is meant.
+
+    Raises: InvalidRequest.
+    """
+    violations = _Violations()
+    conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
+    violations.raise_any()
+    return conversation_id
 
 
 def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:

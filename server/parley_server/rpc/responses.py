@@ -11,8 +11,10 @@ from parley_server.core.model import (
     Conversation,
     ConversationCursor,
     ConversationPage,
+    Deleted,
     FailureReason,
     FinishReason,
+    Gone,
     HistoryPage,
     Message,
     Owner,
@@ -105,6 +107,8 @@ def watch(update: WatchUpdate) -> pb.WatchConversationResponse:
             return pb.WatchConversationResponse(turn=turn(update))
         case Piece():
             return pb.WatchConversationResponse(event=_piece(update))
+        case Gone():
+            return pb.WatchConversationResponse(deleted=pb.WatchDeleted())
         case Progress():
             progress = pb.WatchProgress(last_sequence=update.last_sequence)
             return pb.WatchConversationResponse(progress=progress)
@@ -189,7 +193,22 @@ def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
         last_sequence=conversation.last_sequence,
         preview=conversation.preview,
         open_turn_id="" if open_turn_id is None else str(open_turn_id),
+        labels=conversation.labels,
+        instructions=conversation.instructions,
+        revision=conversation.revision,
     )
+
+
+def created(conversation_: Conversation, *, is_replayed: bool) -> pb.CreateConversationResponse:
+    return pb.CreateConversationResponse(
+        conversation=conversation(conversation_), replayed=is_replayed
+    )
+
+
+def deleted(found: Deleted | None, *, has_trash: bool) -> pb.DeleteConversationResponse:
+    if found is None or not has_trash:
+        return pb.DeleteConversationResponse()
+    return pb.DeleteConversationResponse(purge_time=_time(found.purge_time))
 
 
 def _tool_calls(calls: tuple[ToolCall, ...]) -> list[conversation_pb2.ToolCall]:

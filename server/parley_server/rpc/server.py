@@ -8,6 +8,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
+from parley_server.core.conversations.changes import Conversations
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
@@ -33,6 +34,7 @@ class Server:
         self,
         turns: Turns,
         reads: Reads,
+        conversations: Conversations,
         watches: Watches,
         verifier: TokenVerifier,
         admission: Admission,
@@ -59,7 +61,12 @@ class Server:
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(
-                turns, reads, watches, admission, max_message_bytes=max_message_bytes
+                turns,
+                reads,
+                conversations,
+                watches,
+                admission,
+                max_message_bytes=max_message_bytes,
             ),
             self._server,
         )

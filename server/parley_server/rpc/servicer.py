@@ -9,6 +9,7 @@ import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
+from parley_server.core.conversations.changes import Conversations
 from parley_server.core.errors import CallerLost, WatchExpired
 from parley_server.core.model import Owner, Started
 from parley_server.core.reading import Reads
@@ -36,6 +37,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self,
         turns: Turns,
         reads: Reads,
+        conversations: Conversations,
         watches: Watches,
         admission: Admission,
         *,
@@ -44,6 +46,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._turns = turns
         self._watches = watches
         self._reads = reads
+        self._conversations = conversations
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -76,9 +79,51 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = current_call.get().owner(READ)
         question = requests.conversations(request, owner)
         async with self._page_of(owner.id):
-            page = await self._reads.conversations(owner, question.after, question.limit)
+            page = await self._reads.conversations(owner, question.query)
             found = await self._in_slices(owner, page.conversations, responses.conversation)
             return responses.conversations(page, found, question, owner)
+
+    async def CreateConversation(  # noqa: N802
+        self, request: pb.CreateConversationRequest, _context: Context
+    ) -> pb.CreateConversationResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        new = requests.new_conversation(request)
+        call.request_id = request.request_id
+        call.is_repeatable = bool(request.request_id)
+        created, is_replayed = await self._conversations.create(owner, new)
+        return responses.created(created, is_replayed=is_replayed)
+
+    async def GetConversation(  # noqa: N802
+        self, request: pb.GetConversationRequest, _context: Context
+    ) -> pb.GetConversationResponse:
+        owner = current_call.get().owner(READ)
+        found = await self._reads.conversation(owner, requests.conversation(request))
+        return pb.GetConversationResponse(conversation=responses.conversation(found))
+
+    async def UpdateConversation(  # noqa: N802
+        self, request: pb.UpdateConversationRequest, _context: Context
+    ) -> pb.UpdateConversationResponse:
+        owner = current_call.get().owner(WRITE)
+        changed = await self._conversations.update(owner, requests.change(request))
+        return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
+
+    async def DeleteConversation(  # noqa: N802
+        self, request: pb.DeleteConversationRequest, _context: Context
+    ) -> pb.DeleteConversationResponse:
+        owner = current_call.get().owner(WRITE)
+        conversation_id = requests.conversation(request)
+        deleted = await self._conversations.delete(
+            owner, conversation_id, allow_missing=request.allow_missing
+        )
+        return responses.deleted(deleted, has_trash=self._conversations.has_trash)
+
+    async def UndeleteConversation(  # noqa: N802
+        self, request: pb.UndeleteConversationRequest, _context: Context
+    ) -> pb.UndeleteConversationResponse:
+        owner = current_call.get().owner(WRITE)
+        found = await self._conversations.undelete(owner, requests.conversation(request))
+        return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]

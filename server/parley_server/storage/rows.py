@@ -1,9 +1,10 @@
 """Rows to values, and values to what a row holds."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from parley_server.core.errors import AttemptsExhausted
@@ -27,6 +28,11 @@ from parley_server.core.model import (
 )
 from parley_server.storage.driver.connection import Row
 
+SLICE = 64
+"""How many rows become values before others have their turn."""
+
+T = TypeVar("T")
+
 _ROLES = {role.value: role for role in Role}
 _FINISH_REASONS = {reason.value: reason for reason in FinishReason}
 
@@ -42,6 +48,7 @@ class ClaimRow(NamedTuple):
     lease_expires_at: datetime | None
     update_time: datetime
     is_free: bool
+    instructions: str | None
     wait: timedelta | None = None
     """How long the owner has to wait, if it has opened as many turns as it may."""
 
@@ -74,6 +81,8 @@ class TurnRow(NamedTuple):
     lease_expires_at: datetime | None
     is_leased: bool
     """Whether this turn holds a valid lease."""
+    instructions: str | None
+    """None as well: this is not its open turn."""
     # Of its answer, if it has one
     content: str | None
     tool_calls: str | None
@@ -107,6 +116,16 @@ def window_messages(found: Sequence[Row]) -> list[WindowMessage]:
     ]
 
 
+async def in_slices(found: Sequence[Row], made: Callable[[Row], T]) -> list[T]:
+    """Make values of a page's rows, so that the loop never waits for more than a few of them."""
+    values: list[T] = []
+    for start in range(0, len(found), SLICE):
+        if start:
+            await asyncio.sleep(0)
+        values += map(made, found[start : start + SLICE])
+    return values
+
+
 def message(row: Row) -> Message:
     """Return the message in a row of HISTORY_COLUMNS."""
     sequence, role, content, tool_calls, turn_id, create_time, usage, model, finish_reason = row
@@ -124,7 +143,14 @@ def message(row: Row) -> Message:
 
 
 def conversation(row: Row) -> Conversation:
-    return Conversation(*row)
+    """Return the conversation in a row of `conversation_columns`."""
+    labels, instructions, revision = row[-3:]
+    known = {} if labels is None else json.loads(labels)
+    return Conversation(*row[:-3], known, instructions or "", revision)  # type: ignore[call-arg]  # of 7
+
+
+def labels_text(labels: Mapping[str, str]) -> str | None:
+    return json.dumps(dict(sorted(labels.items())), ensure_ascii=False) if labels else None
 
 
 def turn(row: Row, max_attempts: int) -> Turn:
@@ -169,6 +195,7 @@ def turn(row: Row, max_attempts: int) -> Turn:
         is_cancel_requested=found.is_cancel_requested,
         spent_attempts=spent_attempts,
         abandoned_attempts=abandoned_attempts,
+        instructions=found.instructions or "",
     )
 
 

@@ -1,10 +1,7 @@
 """The store: one method a statement."""
 
-import asyncio
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg import Rollback
@@ -20,8 +17,6 @@ from parley_server.core.model import (
     DEFAULT_MAX_ATTEMPTS,
     Answer,
     Context,
-    ConversationCursor,
-    ConversationPage,
     ConversationState,
     Failing,
     FailureReason,
@@ -49,12 +44,8 @@ TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
 LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
-SLICE = 64
-"""How many rows become values before others have their turn."""
 NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
-
-T = TypeVar("T")
 
 
 class PostgresStore:
@@ -98,22 +89,22 @@ class PostgresStore:
         self._max_turns = max_turns_per_minute
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
-        self._claiming = connections(name="claims", size=max(1, pool_size - ending))
+        self.claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
-        self._lookout = Lookout(self.ending.connecting, [self._claiming.pool, self.ending.pool])
+        self._lookout = Lookout(self.ending.connecting, [self.claiming.pool, self.ending.pool])
 
     async def open(self) -> None:
-        await self._claiming.open()
+        await self.claiming.open()
         await self.ending.open()
 
     async def close(self) -> None:
         await self._lookout.close()
-        await self._claiming.close()
+        await self.claiming.close()
         await self.ending.close()
 
     def pools(self) -> dict[str, Connections]:
         """Return the sets of connections, by name."""
-        return {"claims": self._claiming, "ends": self.ending}
+        return {"claims": self.claiming, "ends": self.ending}
 
     async def look(self) -> Sight:
         """Look how the database is, and have connections leave that do not lead to it any more.
@@ -127,9 +118,9 @@ class PostgresStore:
         try:
             row_security.check_look(sight.policies, is_on=self._has_row_security)
         except UnsafeDatabase:
-            self._claiming.is_refusing = True
+            self.claiming.is_refusing = True
             raise
-        self._claiming.is_refusing = False
+        self.claiming.is_refusing = False
         return sight
 
     # Turns
@@ -150,10 +141,19 @@ class PostgresStore:
                 known = await self.find(owner, new.request_id)
                 if known is not None:
                     return known
+                await self._check_not_deleted(owner, new.request_id)
             _refuse(new, held)
             if wait is not None and self._max_turns is not None:
                 raise TurnLimitReached(self._max_turns, wait.total_seconds())
             # What stood in the way is gone again: another claim under this request id was undone.
+
+    async def _check_not_deleted(self, owner: Owner, request_id: str) -> None:
+        """Raise ConversationNotFound if a request id was one of a conversation that is deleted."""
+        found = await self.claiming.repeat(
+            sql.DELETED_BY_REQUEST, {"owner": owner.id, "request": request_id}
+        )
+        if found:
+            raise ConversationNotFound(found[0][0])
 
     async def _try_claim(
         self, owner: Owner, new: NewTurn
@@ -172,27 +172,24 @@ class PostgresStore:
             "fingerprint": new.fingerprint,
             "agent": new.agent,
             "content": new.message,
+            "title": new.message[:TITLE_CHARACTERS],
             "preview": new.message[:PREVIEW_CHARACTERS],
             "lease": self._lease,
             "max_turns": self._max_turns,
         }
-        conversation = {
-            "tenant": owner.tenant,
-            "user": owner.user,
-            "title": new.message[:TITLE_CHARACTERS],
-        }
+        conversation = {"tenant": owner.tenant, "user": owner.user, "title": parameters["title"]}
         if new.is_new_conversation:
             if new.expected_sequence:
                 return None, None, None
             statement = sql.CLAIM_NEW_LIMITED if is_limited else sql.CLAIM_NEW
-            found = await self._claiming.run(statement, {**parameters, **conversation})
+            found = await self.claiming.run(statement, {**parameters, **conversation})
             if found and found[0][0] is not None:
                 return Lease(new.conversation_id, new.id, 1, 1, user_sequence=1), None, None
             return None, None, found[0][1] if is_limited else None
 
         parameters["expected"] = new.expected_sequence
         statement = sql.CLAIM_LIMITED if is_limited else sql.CLAIM
-        found = await self._claiming.run(statement, parameters)
+        found = await self.claiming.run(statement, parameters)
         if not found and new.allow_missing:
             found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
         if not found:
@@ -207,6 +204,7 @@ class PostgresStore:
             fence=held.fence + 1,
             user_sequence=held.user_sequence,
             is_taken_over=held.open_turn_id is not None,
+            instructions=held.instructions or "",
         )
         return lease, None, None
 
@@ -228,11 +226,11 @@ class PostgresStore:
                 made = {"owner": owner.id, "conversation": parameters["conversation"]}
                 await connection.run(sql.CREATE, {**made, **conversation})
                 found = await connection.run(claim, parameters)
-                if found[0][0] is None:
+                if not found or found[0][0] is None:  # deleted, or busy
                     raise Rollback(transaction)
             return found
 
-        return await self._claiming.with_connection(work, owner.id)
+        return await self.claiming.with_connection(work, owner.id)
 
     async def reclaim(self, owner: Owner, turn: Turn) -> Lease | None:
         return await self._take_lease(sql.RECLAIM, owner, turn)
@@ -246,10 +244,10 @@ class PostgresStore:
             "lease": self._lease,
             "max_attempts": self._max_attempts,
         }
-        found = await self._claiming.run(statement, parameters)
+        found = await self.claiming.run(statement, parameters)
         if not found:
             return None
-        attempt, fence = found[0]
+        attempt, fence, instructions = found[0]
         return Lease(
             turn.conversation_id,
             turn.id,
@@ -257,6 +255,7 @@ class PostgresStore:
             fence,
             turn.user_sequence,
             is_taken_over=turn.error_reason is FailureReason.TURN_ABANDONED,
+            instructions=instructions or "",
         )
 
     async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
@@ -333,14 +332,14 @@ class PostgresStore:
     async def _turn(
         self, statement: Statement, parameters: Parameters, may_be_behind: bool
     ) -> Turn | None:
-        read = self._claiming.read if may_be_behind else self._claiming.repeat
+        read = self.claiming.read if may_be_behind else self.claiming.repeat
         found = await read(statement, parameters)
         return rows.turn(found[0], self._max_attempts) if found else None
 
     async def turns_since(
         self, owner: Owner, conversation_id: UUID, user_sequence: int, *, limit: int
     ) -> list[Turn]:
-        found = await self._claiming.read(
+        found = await self.claiming.read(
             sql.TURNS_SINCE,
             {
                 "owner": owner.id,
@@ -361,7 +360,7 @@ class PostgresStore:
         limit: int = 1000,
         max_bytes: int = MIB,
     ) -> list[StoredEvent]:
-        found = await self._claiming.read(
+        found = await self.claiming.read(
             sql.EVENTS,
             {
                 "owner": owner.id,
@@ -375,7 +374,7 @@ class PostgresStore:
         return [rows.stored_event(row) for row in found]
 
     async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
-        found = await self._claiming.read(
+        found = await self.claiming.read(
             sql.STANDING, {"owner": owner.id, "conversation": conversation_id}
         )
         return ConversationState(*found[0]) if found else None
@@ -383,7 +382,7 @@ class PostgresStore:
     async def window(
         self, owner: Owner, lease: Lease, *, max_messages: int, max_bytes: int
     ) -> list[WindowMessage]:
-        found = await self._claiming.repeat(
+        found = await self.claiming.repeat(
             sql.WINDOW,
             {
                 "owner": owner.id,
@@ -398,7 +397,7 @@ class PostgresStore:
 
     async def history(self, owner: Owner, query: HistoryQuery) -> HistoryPage:
         below = NO_UPPER_BOUND if query.below is None else query.below
-        found = await self._claiming.read(
+        found = await self.claiming.read(
             sql.HISTORY_NEWEST_FIRST if query.newest_first else sql.HISTORY_OLDEST_FIRST,
             {
                 "owner": owner.id,
@@ -412,35 +411,15 @@ class PostgresStore:
         if not found:
             raise ConversationNotFound(query.conversation_id)
         last_sequence = found[0][0]
-        messages = await _in_slices([row[1:] for row in found if row[1] is not None], rows.message)
+        messages = await rows.in_slices(
+            [row[1:] for row in found if row[1] is not None], rows.message
+        )
         if not messages:
             return HistoryPage([], has_more=False, last_sequence=last_sequence)
         # Sequences have no gaps, so the page's last one says whether anything is left behind it.
         reached = messages[-1].sequence
         end = query.above + 1 if query.newest_first else min(last_sequence, below - 1)
         return HistoryPage(messages, has_more=reached != end, last_sequence=last_sequence)
-
-    async def conversations(
-        self, owner: Owner, after: ConversationCursor | None, limit: int
-    ) -> ConversationPage:
-        parameters: dict[str, Any] = {"owner": owner.id, "limit": limit + 1}
-        if after is None:
-            found = await self._claiming.read(sql.CONVERSATIONS, parameters)
-        else:
-            parameters |= {"after_time": after.update_time, "after_id": after.id}
-            found = await self._claiming.read(sql.CONVERSATIONS_AFTER, parameters)
-        conversations = await _in_slices(found, rows.conversation)
-        return ConversationPage(conversations[:limit], has_more=len(found) > limit)
-
-
-async def _in_slices(found: Sequence[Row], made: Callable[[Row], T]) -> list[T]:
-    """Make values of a page's rows, so that the loop never waits for more than a few of them."""
-    values: list[T] = []
-    for start in range(0, len(found), SLICE):
-        if start:
-            await asyncio.sleep(0)
-        values += map(made, found[start : start + SLICE])
-    return values
 
 
 def _turn_keys(owner: Owner, turn: Turn) -> Parameters:

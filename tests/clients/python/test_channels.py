@@ -59,13 +59,16 @@ def test_another_machine_is_spoken_to_with_tls_unless_told(address: str) -> None
 
 def test_the_service_config_covers_the_contracts_service_and_nothing_but_unavailable() -> None:
     config = json.loads(str(dict(options())["grpc.service_config"]))
-    methods, streams = config["methodConfig"]
+    methods, streams, deletions = config["methodConfig"]
     service = pb.DESCRIPTOR.services_by_name["ConversationService"].full_name
     assert [{"service": service}] == methods["name"]
     assert ["UNAVAILABLE"] == methods["retryPolicy"]["retryableStatusCodes"]
     # A stream is asked for again by the client, which knows where it was lost: not by both.
     assert {"StreamChat", "WatchConversation"} == {name["method"] for name in streams["name"]}
     assert "retryPolicy" not in streams
+    # Nor a deletion: its last try's NOT_FOUND depends on what the tries before it ended with.
+    assert [{"service": service, "method": "DeleteConversation"}] == deletions["name"]
+    assert "retryPolicy" not in deletions
     assert [{"round_robin": {}}] == config["loadBalancingConfig"]
 
 

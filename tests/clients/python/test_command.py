@@ -157,6 +157,7 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
         1: {
             "AGENT_REFUSED",
             "ATTEMPTS_EXHAUSTED",
+            "CONVERSATION_EXISTS",
             "INTERNAL",
             "REQUEST_ID_REUSED",
             "SEQUENCE_NOT_REACHED",
@@ -164,7 +165,13 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
         2: {"AGENT_UNKNOWN", "INVALID_PAGE_TOKEN", "INVALID_REQUEST"},
         3: {"SCOPE_MISSING", "UNAUTHENTICATED"},
         4: {"CONVERSATION_NOT_FOUND", "TURN_NOT_FOUND"},
-        5: {"LEASE_LOST", "SEQUENCE_MISMATCH", "TURN_IN_PROGRESS", "TURN_SUPERSEDED"},
+        5: {
+            "LEASE_LOST",
+            "REVISION_MISMATCH",
+            "SEQUENCE_MISMATCH",
+            "TURN_IN_PROGRESS",
+            "TURN_SUPERSEDED",
+        },
         6: {
             "AGENT_TIMEOUT",
             "AGENT_UNAVAILABLE",
@@ -291,5 +298,5 @@ async def test_help_names_commands_and_exit_codes() -> None:
     done = await run("--help")
     text = " ".join(done.stdout.decode().split())
     assert 0 == done.returncode
-    for word in ("chat", "watch", "history", "list", "Exit codes:"):
+    for word in ("chat", "watch", "history", "list", "create", "delete", "Exit codes:"):
         assert word in text

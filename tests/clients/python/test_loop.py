@@ -175,12 +175,18 @@ async def test_an_error_is_shown_and_asked_again_as_it_may_help(
     assert is_same_turn == (first.request_id == second.request_id)
 
 
-async def test_what_is_wrong_is_not_asked_again() -> None:
-    refusal = Refusal(Code.INVALID_ARGUMENT, "INVALID_REQUEST", "message: is too long")
-
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refusal(Code.INVALID_ARGUMENT, "INVALID_REQUEST", "message: is too long"),
+        Refusal(Code.NOT_FOUND, "CONVERSATION_NOT_FOUND", "it was deleted"),
+    ],
+    ids=["invalid", "deleted"],
+)
+async def test_what_is_wrong_is_not_asked_again(refusal: Refusal) -> None:
     def talk(terminal: Terminal) -> None:
         say(terminal, "hello")
-        terminal.wait_for("message: is too long")
+        terminal.wait_for(refusal.text)
         say(terminal, "")
         say(terminal, "shorter")
         terminal.wait_for("HELLO")

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from support.services import Service, a_token
+from support.services import Service, StartService, a_token
 from support.terminals import ROOT, environment
 
 
@@ -33,20 +33,25 @@ async def test_the_quick_start_runs_as_it_is(service: Service) -> None:
     ] == done.stdout.decode().splitlines()
 
 
-async def test_the_snippets_about_streams_run_as_they_are(service: Service) -> None:
+async def run_snippets(section: str, count: int, address: str, *, given: str, last: str) -> str:
+    """Run a section's snippets as one program, and return what it prints.
+
+    Args:
+        given: the parameters that its variables come from.
+        last: a line behind the snippets.
+    """
     readme = (ROOT / "clients" / "python" / "README.md").read_text("utf-8")
-    section = readme.partition("## Streams\n")[2].partition("\n## ")[0]
-    snippets = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert 3 == len(snippets)
-    first = await service.chat("Hello.", request_id="order-7")
+    text = readme.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert count == len(snippets)
     body = "".join(snippets).replace("update.message.content)", "update.message.content); break")
     program = (
         "import asyncio, os\nfrom parley_client import AsyncParleyClient\n"
-        f"async def main(conversation_id={first.conversation_id!r}, order_id='order-7', seen=3):\n"
-        f"  async with AsyncParleyClient('127.0.0.1:{service.port}', "
-        "token=os.environ['PARLEY_TOKEN']) as parley:\n"
-        + "".join(f"    {line}\n" for line in body.splitlines())
-        + "    print(answer.response_sequence, turn.state)\nasyncio.run(main())\n"
+        f"async def main({given}):\n"
+        f"  token = os.environ['PARLEY_TOKEN']\n"
+        f"  async with AsyncParleyClient({address!r}, token=token) as parley:\n"
+        + "".join(f"    {line}\n" for line in [*body.splitlines(), last])
+        + "asyncio.run(main())\n"
     )
     done = await asyncio.to_thread(
         subprocess.run,
@@ -58,4 +63,30 @@ async def test_the_snippets_about_streams_run_as_they_are(service: Service) -> N
         check=False,
     )
     assert b"" == done.stderr
-    assert "TELL ME MORE.4 TELL ME MORE.\n4 2\n" == done.stdout.decode()
+    return done.stdout.decode()
+
+
+async def test_the_snippets_about_streams_run_as_they_are(service: Service) -> None:
+    first = await service.chat("Hello.", request_id="order-7")
+    printed = await run_snippets(
+        "Streams",
+        3,
+        f"127.0.0.1:{service.port}",
+        given=f"conversation_id={first.conversation_id!r}, order_id='order-7', seen=3",
+        last="print(answer.response_sequence, turn.state)",
+    )
+    assert "TELL ME MORE.4 TELL ME MORE.\n4 2\n" == printed
+
+
+async def test_the_snippets_about_conversations_run_as_they_are(
+    start_service: StartService,
+) -> None:
+    service = await start_service(trash_days=1)
+    printed = await run_snippets(
+        "Conversations",
+        3,
+        f"127.0.0.1:{service.port}",
+        given="",
+        last="print((await parley.conversation(conversation_id)).labels['state'])",
+    )
+    assert "Case 42 42\nclosed\n" == printed

@@ -190,7 +190,17 @@ def test_both_clients_have_the_same_surface() -> None:
             if not name.startswith("_")
         }
 
-    assert {"chat", "history", "history_page", "conversations", "conversations_page", "turn"} < set(
-        surface(ParleyClient)
-    )
+    assert {
+        "chat",
+        "history",
+        "history_page",
+        "conversations",
+        "conversations_page",
+        "conversation",
+        "create_conversation",
+        "update_conversation",
+        "delete_conversation",
+        "undelete_conversation",
+        "turn",
+    } < set(surface(ParleyClient))
     assert surface(AsyncParleyClient) == surface(ParleyClient)

@@ -10,6 +10,7 @@ import pytest
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import (
+    AsyncParleyClient,
     ConversationNotFound,
     DeadlineExceeded,
     Overloaded,
@@ -23,12 +24,13 @@ from support.both_clients import Streaming, through_async, through_sync
 from support.cut_connections import Wire
 from support.scripted_server import Refusal
 from support.scripted_streams import chunk, streaming
-from support.services import StartService, an_id
+from support.services import StartService, a_token, an_id
 
 EXPIRED = Refusal(reason="WATCH_EXPIRED", retry_s=0.01)
 DRAINED = Refusal(reason="WORKER_DRAINED", retry_s=0.01)
 OVERLOADED = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_s=0.01)
 STOP = Refusal(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
+NOT_FOUND = Refusal(grpc.StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND")
 Update = pb.WatchConversationResponse
 
 
@@ -55,6 +57,7 @@ def progress(sequence: int) -> Update:
 
 
 RUNNING = a_turn(parts.TURN_STATE_RUNNING)
+DELETED = Update(deleted=pb.WatchDeleted())
 
 
 async def taken(through: Streaming, address: str, **options: Any) -> list[Update]:
@@ -172,6 +175,40 @@ async def test_watch_of_nothing_is_an_error(
     with pytest.raises(ConversationNotFound):
         async for _ in through(f"127.0.0.1:{service.port}", "watch", an_id()):
             pass
+
+
+@pytest.mark.parametrize("end", [NOT_FOUND, DRAINED], ids=["not found", "lost"])
+async def test_watch_ends_with_the_conversation(through: Streaming, end: Refusal) -> None:
+    """Fails when the status behind `deleted` is raised, or asked about once more."""
+    losses: list[ParleyError] = []
+    async with streaming([a_message(1), DRAINED], [a_message(2), DELETED, end]) as server:
+        stream = through(server.address, "watch", "c", on_retry=losses.append)
+        updates = [update async for update in stream]
+    assert [a_message(1), a_message(2), DELETED] == updates
+    assert (2, 1) == (len(server.asked), len(losses))
+
+
+async def test_watch_that_is_resumed_after_the_deletion_is_an_error(through: Streaming) -> None:
+    async with streaming([a_message(1), DRAINED], NOT_FOUND) as server:
+        with pytest.raises(ConversationNotFound):
+            async for _ in through(server.address, "watch", "c"):
+                pass
+
+
+async def test_watch_of_a_conversation_that_is_deleted_ends(
+    through: Streaming, start_service: StartService
+) -> None:
+    service = await start_service()
+    conversation_id = (await service.chat("one")).conversation_id
+    address = f"127.0.0.1:{service.port}"
+    kinds = []
+    async with AsyncParleyClient(address, token=a_token()) as client:
+        async for update in through(address, "watch", conversation_id):
+            kinds.append(update.WhichOneof("update"))
+            if update.HasField("progress"):
+                await client.delete_conversation(conversation_id)
+    assert "deleted" == kinds[-1]
+    assert 2 == kinds.count("message")
 
 
 async def test_closing_a_watch_ends_the_call(

@@ -4,6 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id
 from support.two_owners import (
     ADA,
+    BACKGROUND,
     LEASE_PASSED,
     OURS,
     STATEMENTS,
@@ -167,8 +169,10 @@ async def test_no_connection_is_held_while_agents_run_or_calls_wait(
 
 # Whose rows
 
+OWNED = [name for name in STATEMENTS if name not in BACKGROUND]
 
-@pytest.mark.parametrize("name", STATEMENTS)
+
+@pytest.mark.parametrize("name", OWNED)
 def test_statement_does_the_same_whether_or_not_another_owner_has_the_same_ids(
     twins: Connection[tuple[Any, ...]], name: str
 ) -> None:
@@ -188,7 +192,7 @@ def test_statement_does_the_same_whether_or_not_another_owner_has_the_same_ids(
     assert alone[0] or alone[1] != ours, "it did nothing, so this proves nothing"
 
 
-@pytest.mark.parametrize("name", STATEMENTS)
+@pytest.mark.parametrize("name", OWNED)
 def test_every_part_of_a_statement_filters_on_the_owner(
     twins: Connection[tuple[Any, ...]], name: str
 ) -> None:
@@ -206,7 +210,7 @@ def test_every_part_of_a_statement_filters_on_the_owner(
 
 def test_every_statement_takes_the_owner() -> None:
     assert len(STATEMENTS) >= 15, "statements are looked for in the wrong place"
-    assert {} == {n: s.names for n, s in STATEMENTS.items() if "owner" not in s.names}
+    assert BACKGROUND == {n for n, s in STATEMENTS.items() if "owner" not in s.names}
 
 
 def test_no_statement_asks_for_a_time_that_moves() -> None:
@@ -388,7 +392,7 @@ def test_statement_of_a_turn_costs_the_same_in_a_long_conversation(
     assert read_from(plan, "message")[0] <= 1
 
 
-@pytest.mark.parametrize("name", ["CONVERSATIONS", "CONVERSATIONS_AFTER"])
+@pytest.mark.parametrize("name", ["CONVERSATIONS", "CONVERSATIONS_BY_LABELS"])
 @pytest.mark.parametrize("is_generic", [False, True], ids=["custom", "generic"])
 def test_page_of_conversations_is_read_from_the_index(
     long_url: str, long_conversation: uuid.UUID, name: str, is_generic: bool
@@ -403,11 +407,25 @@ def test_page_of_conversations_is_read_from_the_index(
                FROM generate_series(1, 3000) n""",
             [owner],
         )
-        connection.execute("ANALYZE conversation")
-    plan = plan_of(long_url, name, is_generic=is_generic, owner=owner, limit=51)
+        connection.execute(
+            """INSERT INTO conversation_label (owner_id, conversation_id, key, value, update_time)
+               SELECT owner_id, id, 'team', 'blue', update_time FROM conversation
+               WHERE owner_id = %s""",
+            [owner],
+        )
+        connection.execute("ANALYZE conversation, conversation_label")
+    since = datetime.min.replace(tzinfo=UTC)
+    plan = plan_of(
+        long_url, name, is_generic=is_generic, owner=owner, limit=51, updated_after=since
+    )
     read, scans = read_from(plan, "conversation")
 
     assert 51 == plan["Actual Rows"]
-    assert ["conversation_recent_idx"] == [n.get("Index Name") for n in scans]
-    assert [] == [n for n in nodes(plan) if "Sort" in n["Node Type"]]
-    assert read <= 52
+    if name == "CONVERSATIONS":
+        assert ["conversation_recent_idx"] == [n.get("Index Name") for n in scans]
+        assert [] == [n for n in nodes(plan) if "Sort" in n["Node Type"]]
+        assert read <= 52
+    else:
+        walks = [n for n in nodes(plan) if n.get("Alias") == "walked"]
+        assert ["conversation_label_recent_idx"] == [n.get("Index Name") for n in walks]
+        assert walks[0]["Actual Rows"] <= 52

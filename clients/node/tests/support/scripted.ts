@@ -17,6 +17,7 @@ import {
   RetryInfo,
 } from "../../src/gen/google/rpc/error_details.js";
 import { Status } from "../../src/gen/google/rpc/status.js";
+import { Conversation } from "../../src/gen/parley/v1/conversation.js";
 import * as gen from "../../src/gen/parley/v1/conversation_service.js";
 
 /** An error as Parley tells it, or as something else does if it has no reason. */
@@ -64,6 +65,11 @@ export class ScriptedServer {
       chat: unary,
       streamChat: stream,
       getHistory: unary,
+      createConversation: unary,
+      getConversation: unary,
+      updateConversation: unary,
+      deleteConversation: unary,
+      undeleteConversation: unary,
       listConversations: unary,
       getTurn: unary,
       cancelTurn: unary,
@@ -191,6 +197,12 @@ export function anAnswer(response = "HELLO"): gen.ChatResponse {
     userSequence: 1,
     responseSequence: 2,
   });
+}
+
+export function aConversation(
+  said: Parameters<typeof Conversation.fromPartial>[0] = {},
+): Conversation {
+  return Conversation.fromPartial({ conversationId: CONVERSATION_ID, revision: 1, ...said });
 }
 
 export function started(attempt = 1): gen.StreamChatResponse {

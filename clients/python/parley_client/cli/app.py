@@ -5,20 +5,31 @@ import itertools
 import os
 import sys
 from contextlib import closing
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
+from parley_client.cli import conversations as of_conversations
 from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question, ask
 from parley_client.cli.commands import Commands, CurrentConversation
-from parley_client.cli.completion import complete_conversation
 from parley_client.cli.failures import INTERRUPTED, exit_codes
 from parley_client.cli.loop import Loop
 from parley_client.cli.options import of_a_server
 from parley_client.cli.pager import paged
+from parley_client.cli.parameters import (
+    Agent,
+    Conversation,
+    Json,
+    Pages,
+    Plain,
+    RequestId,
+    ToContinue,
+    Wait,
+    labels_from,
+)
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
 from parley_client.cli.tables import show_conversations, show_profiles
@@ -27,7 +38,7 @@ from parley_client.cli.watching import Watching
 MAX_PAGE_SIZE = 1000
 
 app = typer.Typer(
-    help="Talk to the agent behind a Parley server, and read conversations.",
+    help="Talk to the agent behind a Parley server, and read and manage your conversations.",
     epilog=(
         "Exit codes: 1 other errors, 2 invalid request, 3 no valid token, 4 not found, 5 busy, "
         "6 unavailable or too slow, 130 Ctrl-C."
@@ -35,40 +46,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-Conversation: TypeAlias = Annotated[
-    str, Argument(help="The conversation's id.", autocompletion=complete_conversation)
-]
-ToContinue: TypeAlias = Annotated[
-    str,
-    Option(
-        "--conversation",
-        "-c",
-        help="The conversation to continue.",
-        show_default=False,
-        autocompletion=complete_conversation,
-    ),
-]
-Agent: TypeAlias = Annotated[
-    str, Option("--agent", help="A configured agent's name.", show_default=False)
-]
-RequestId: TypeAlias = Annotated[
-    str,
-    Option(
-        "--request-id", help="Repeat the turn of this id instead of making one.", show_default=False
-    ),
-]
-Wait: TypeAlias = Annotated[
-    bool, Option("--wait", help="If the conversation is busy, wait for its turn to end.")
-]
-Plain: TypeAlias = Annotated[
-    bool,
-    Option("--plain", envvar="PARLEY_PLAIN", help="Show text as it was written, not as Markdown."),
-]
-Pages: TypeAlias = Annotated[
-    bool, Option("--pager/--no-pager", help="Show output longer than the screen with $PAGER.")
-]
-Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON, one object a line.")]
 
 
 def main() -> None:
@@ -220,13 +197,23 @@ def list_conversations(
     limit: Annotated[
         int, Option("--limit", "-n", min=1, help="The most conversations to print.")
     ] = 50,
+    labels: Annotated[
+        list[str] | None,
+        Option(
+            "--label",
+            metavar="KEY=VALUE",
+            help="Only conversations with this label. May be given several times.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print your conversations, the most recently active first."""
     screen = Screen()
+    wanted_labels = labels_from(labels)
     with exit_codes(screen, server.address), server.client() as client:
         conversations = itertools.islice(
             client.conversations(
+                labels=wanted_labels,
                 page_size=min(limit, MAX_PAGE_SIZE),
                 timeout_s=server.timeout_s or READ_TIMEOUT_S,
             ),
@@ -237,6 +224,17 @@ def list_conversations(
                 screen.print_json(conversation)
         else:
             show_conversations(screen, conversations)
+
+
+for command in (
+    of_conversations.create,
+    of_conversations.show,
+    of_conversations.rename,
+    of_conversations.label,
+    of_conversations.delete,
+    of_conversations.undelete,
+):
+    app.command()(command)
 
 
 @app.command()

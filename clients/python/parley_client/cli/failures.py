@@ -5,7 +5,7 @@
 2    the request is invalid: options, arguments, or a field that the server refuses
 3    no valid token, a token without the scope, or a token command that printed none
 4    no such conversation
-5    the conversation is busy, or has moved on
+5    the conversation is busy, or was changed by another caller
 6    the server, or something it needs, is unavailable, overloaded, or too slow
 130  Ctrl-C
 """
@@ -50,6 +50,8 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.TurnNotFound: Row(4),
     errors.TurnInProgress: Row(5, "Try again when it has ended, or wait for its end with --wait."),
     errors.SequenceMismatch: Row(5),
+    errors.RevisionMismatch: Row(5, _LATER),
+    errors.ConversationExists: Row(1, "Leave out --id to create one with a new id."),
     errors.LeaseLost: Row(5, _LATER),
     errors.TurnSuperseded: Row(
         5, "Send the message again without --request-id if you still need the answer."
@@ -100,7 +102,7 @@ def exit_codes(screen: Screen, address: str) -> Iterator[None]:
     except ParleyError as error:
         lines = sentences(error, address)
         if error.request_id and error.is_retryable:
-            lines.append(f"To repeat this turn, never twice: --request-id {error.request_id}")
+            lines.append(f"To repeat this call, never twice: --request-id {error.request_id}")
         screen.complain(*lines)
         raise typer.Exit(row_of(error).exit_code) from None
     except KeyboardInterrupt:
@@ -114,6 +116,9 @@ def exit_codes(screen: Screen, address: str) -> Iterator[None]:
     except OSError as error:
         screen.complain(str(error))
         raise typer.Exit(1) from None
+    except UnicodeEncodeError:
+        screen.complain("an argument is not UTF-8")
+        raise typer.Exit(2) from None
     except ValueError as error:  # a token or an id that cannot be sent
         screen.complain(str(error))
         raise typer.Exit(2) from None

@@ -10,6 +10,7 @@ from parley_client.cli.prompt import prompt_for
 from parley_client.cli.screen import Screen
 from parley_client.errors import (
     AttemptsExhausted,
+    ConversationNotFound,
     InvalidRequest,
     ParleyError,
     RequestIdReused,
@@ -125,7 +126,7 @@ class Loop:
 
 def _again(question: Question, error: ParleyError) -> Question | None:
     """Return the question that repeats a failed one; None: it would fail again."""
-    if isinstance(error, InvalidRequest):
+    if isinstance(error, InvalidRequest | ConversationNotFound):
         return None
     if isinstance(error, TurnSuperseded | AttemptsExhausted | RequestIdReused):
         return replace(question, request_id=new_request_id())

@@ -80,6 +80,20 @@ class Screen:
         self._fresh_line()
         self.hint(line)
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person reads questions and can answer them."""
+        streams = (sys.stdin, sys.stderr)  # None: closed by the caller
+        return all(stream is not None and stream.isatty() for stream in streams)
+
+    def ask(self, question: str) -> bool:
+        """Ask a person on standard error. No answer, or the end of the input, is a no."""
+        self._err.print(Text(f"{harmless(question)} [y/N] "), end="")
+        answer = sys.stdin.readline()
+        if not answer.endswith("\n"):
+            self._err.print()  # leaves the question's line
+        return answer.strip().lower() in ("y", "yes")
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Show for how long an answer has been awaited, if a person reads.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +11,9 @@ from parley.v1 import conversation_pb2 as parts
 from parley_client.cli.profiles import Profiles
 from parley_client.cli.screen import Screen
 from parley_client.cli.text import ago_of, harmless, moment_of, one_line
+
+_WHOLE = 10_000
+"""More characters than any text of a conversation has."""
 
 
 def show_conversations(screen: Screen, conversations: Iterable[parts.Conversation]) -> None:
@@ -24,6 +28,39 @@ def show_conversations(screen: Screen, conversations: Iterable[parts.Conversatio
     for each in conversations:
         table.add_row(each.conversation_id, *_cells(each))
     _show(screen, table, "No conversations yet.")
+
+
+def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
+    """Show what is known of one conversation, with a name for each value."""
+
+    def when(timestamp: Timestamp) -> str:
+        iso = moment_of(timestamp).isoformat(timespec="seconds")
+        return ago_of(timestamp) if screen.is_terminal else iso
+
+    instructions = conversation.instructions
+    values = [
+        ("conversation", conversation.conversation_id),
+        ("title", one_line(conversation.title, _WHOLE)),
+        *(("label", harmless(f"{k}={v}")) for k, v in sorted(conversation.labels.items())),
+        ("created", when(conversation.create_time)),
+        ("last turn", when(conversation.update_time)),
+        ("messages", str(conversation.last_sequence)),
+        ("open turn", conversation.open_turn_id),
+        ("revision", str(conversation.revision)),
+        (
+            "instructions",
+            harmless(instructions) if screen.is_terminal else one_line(instructions, _WHOLE),
+        ),
+    ]
+    if not screen.is_terminal:
+        for name, value in values:
+            screen.print_line(f"{name}\t{value}")
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in values:
+        if value:
+            table.add_row(Text(name, style="dim"), Text(value))
+    screen.show(table, fits=True)
 
 
 def show_numbered(

@@ -30,6 +30,8 @@ class Watching:
             case "progress" if not self._is_up_to_date:
                 self._is_up_to_date = True
                 self._screen.notice("(up to date; Ctrl-C ends)")
+            case "deleted":
+                self._screen.notice("(the conversation was deleted)")
 
     def note_loss(self, error: ParleyError) -> None:
         """Say that the watch is resumed: once for a loss, and not when it only expired."""

@@ -52,7 +52,7 @@ class Keeping:
         return Heartbeat(self._lease_s / 3, lambda: self._renew(attempt), self._tasks, self._loop)
 
     def heard(self, topic: UUID) -> None:
-        """Take note of a signal: of a turn that runs here, it may be that it is to be stopped."""
+        """Take note of a signal, which may say that a turn that runs here is to be stopped."""
         attempt = self._attempts.get(topic)
         if attempt is not None:
             self._tasks.start(self._look_for_cancel(attempt))
@@ -89,11 +89,13 @@ class Keeping:
         await asyncio.gather(*(self._look_for_cancel(a) for a in list(self._attempts.values())))
 
     async def _look_for_cancel(self, attempt: Attempt) -> None:
-        """Stop an attempt whose turn is to be stopped."""
+        """Stop an attempt whose turn is to be stopped, or whose conversation is deleted."""
         owner, lease = attempt.owner, attempt.lease
         try:
             turn = await self._store.turn(owner, lease.conversation_id, lease.turn_id)
         except StoreUnavailable:
             return  # the next look sees it
-        if turn is not None and turn.is_cancel_requested and turn.fence == lease.fence:
+        if turn is None:
+            attempt.stop(Stop.CONVERSATION_GONE)
+        elif turn.is_cancel_requested and turn.fence == lease.fence:
             attempt.stop(Stop.CANCELLED)

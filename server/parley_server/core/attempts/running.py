@@ -134,7 +134,7 @@ class Attempts:
             turn_id=lease.turn_id,
             attempt=lease.attempt,
             window=window,
-            instructions=self._settings.window.instructions,
+            instructions=self._windows.instructions(lease),
             time_left_s=call.run_ends_at - self._loop.time(),
         )
         answer = await self._answer_of(attempt, run)

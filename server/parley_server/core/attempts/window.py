@@ -39,6 +39,11 @@ class WindowSettings:
     instructions: str = ""
 
 
+def joined(*instructions: str) -> str:
+    """Return instructions as one text, each part a paragraph; those that are empty leave no gap."""
+    return "\n\n".join(part for part in instructions if part)
+
+
 def budget_bytes(context_tokens: int, instructions: str) -> int:
     """Return how many bytes of messages a window may hold beside the instructions."""
     return max(0, context_tokens * BYTES_A_TOKEN - len(instructions.encode()))
@@ -118,6 +123,10 @@ class Windows:
         self._settings = settings
         self._tasks = tasks
 
+    def instructions(self, lease: Lease) -> str:
+        """Return what the agent is told: by the server, then in this conversation."""
+        return joined(self._settings.instructions, lease.instructions)
+
     async def read(self, owner: Owner, lease: Lease, message: str) -> Window:
         """Read the window of a turn that has been opened.
 
@@ -126,7 +135,7 @@ class Windows:
         Raises: StoreUnavailable.
         """
         settings = self._settings
-        max_bytes = budget_bytes(settings.context_tokens, settings.instructions)
+        max_bytes = budget_bytes(settings.context_tokens, self.instructions(lease))
         newest_first: list[WindowMessage] = []
         if lease.user_sequence > 1:
             newest_first = await self._store.window(

@@ -1,6 +1,9 @@
 """Conversations, their messages, and pages of both."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -75,6 +78,80 @@ class Conversation(NamedTuple):
     last_sequence: int
     preview: str
     open_turn_id: UUID | None
+    labels: Mapping[str, str]
+    instructions: str
+    """What the agent is told in it. Empty in lists."""
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewConversation:
+    """A conversation that a caller asks for."""
+
+    conversation_id: UUID | None
+    """None: any id."""
+    request_id: str | None
+    title: str
+    labels: Mapping[str, str]
+    instructions: str
+
+    def fingerprint(self) -> bytes:
+        """Return what tells whether two calls ask for the same conversation."""
+        asked = [
+            "" if self.conversation_id is None else str(self.conversation_id),
+            self.title,
+            sorted(self.labels.items()),
+            self.instructions,
+        ]
+        return hashlib.sha256(json.dumps(asked).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationChange:
+    """What a caller wants changed in a conversation; None: it stays as it is."""
+
+    conversation_id: UUID
+    title: str | None
+    labels: Mapping[str, str] | None
+    instructions: str | None
+    expected_revision: int | None
+    """None: any."""
+
+    def is_made_in(self, found: Conversation) -> bool:
+        """Say whether a conversation is as this change leaves it."""
+        return (
+            self.title in (None, found.title)
+            and self.labels in (None, found.labels)
+            and self.instructions in (None, found.instructions)
+        )
+
+
+class Deleted(NamedTuple):
+    """What came of deleting a conversation."""
+
+    open_turn_id: UUID | None
+    """The turn that was open, which is ended."""
+    purge_time: datetime
+    """From when on it cannot be brought back."""
+
+
+class DeletionStage(StrEnum):
+    """What is done next about a deleted conversation, once it is due."""
+
+    TRASHED = "TRASHED"
+    """It can be brought back. Next, what was said is removed."""
+    PURGING = "PURGING"
+    """Its messages are being removed, batch by batch."""
+    TOMBSTONE = "TOMBSTONE"
+    """Ids are kept, so that a late retry does not begin anew. Next, they are removed too."""
+
+
+class Deletion(NamedTuple):
+    """A deleted conversation about which something is due."""
+
+    owner_id: UUID
+    conversation_id: UUID
+    stage: DeletionStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +177,18 @@ class HistoryPage:
     messages: list[Message]
     has_more: bool
     last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationQuery:
+    """Which of an owner's conversations are asked for, the most recently active first."""
+
+    limit: int
+    after: "ConversationCursor | None" = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Only those that have all of these."""
+    updated_after: datetime | None = None
+    """Only those that were active later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,4 +65,10 @@ class Progress(NamedTuple):
     last_sequence: int
 
 
-WatchUpdate: TypeAlias = Message | Turn | Piece | Progress
+class Gone(NamedTuple):
+    """Last of a watch: the conversation was deleted."""
+
+    conversation_id: UUID
+
+
+WatchUpdate: TypeAlias = Message | Turn | Piece | Progress | Gone

@@ -94,6 +94,8 @@ class Turn:
     """How many attempts in a row have ended in a way that counts (`UNCOUNTED` does not)."""
     abandoned_attempts: int = 0
     """How many attempts in a row, up to the last one, have ended with their worker."""
+    instructions: str = field(default="", repr=False)
+    """Of its conversation, while it is the open turn."""
 
 
 class OnBusy(Enum):
@@ -185,6 +187,8 @@ class Lease:
     user_sequence: int
     is_taken_over: bool = False
     """It was taken from a worker that had let it pass."""
+    instructions: str = ""
+    """What the agent is told in this conversation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from contextlib import ExitStack, aclosing
 from uuid import UUID
 
 from parley_server.core.bells import Bell, Bells, topic_of
-from parley_server.core.errors import WatchExpired, WorkerDrained
+from parley_server.core.errors import ConversationNotFound, WatchExpired, WorkerDrained
 from parley_server.core.model import (
     ConversationState,
+    Gone,
     Owner,
     Piece,
     Position,
@@ -57,7 +58,8 @@ class Watches:
         Raises: ConversationNotFound, StoreUnavailable; WatchExpired after about four minutes;
             WorkerDrained.
         Guarantees: every message behind after_sequence once, in order, each turn's last state
-            behind its last message. Progress when everything that there was has been yielded.
+            behind its last message. Progress when everything that there was has been yielded. Gone
+            before ConversationNotFound, if the conversation is deleted meanwhile.
         """
         watch = _Watch(owner, conversation_id, after_sequence)
         while True:
@@ -82,9 +84,15 @@ class Watches:
         barren = 0
         while True:
             self._check_over(watch)
-            page = await self.pages.read(
-                watch.owner, watch.conversation_id, cursor.turns_from, cursor.sequence
-            )
+            try:
+                page = await self.pages.read(
+                    watch.owner, watch.conversation_id, cursor.turns_from, cursor.sequence
+                )
+            except ConversationNotFound:
+                if watch.has_begun:
+                    yield Gone(watch.conversation_id)
+                raise
+            watch.has_begun = True
             barren += 1
             with self.pages.held(page):
                 for update in cursor.take(page):
@@ -151,6 +159,8 @@ class _Watch:
         self.position = Position(0, -1)
         """The last event delivered, of the turn `_followed`."""
         self._followed: UUID | None = None
+        self.has_begun = False
+        """Whether the conversation was there once."""
         self.standing: ConversationState | None = None
         """How the conversation stood when it was last looked at without a signal."""
         spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load

@@ -173,7 +173,14 @@ class Claims:
             return None
         is_ours = monotonic() < own_until
         if is_ours and turn.state is TurnState.RUNNING and turn.attempt == 1:
-            return Lease(new.conversation_id, new.id, 1, turn.fence, turn.user_sequence)
+            return Lease(
+                new.conversation_id,
+                new.id,
+                attempt=1,
+                fence=turn.fence,
+                user_sequence=turn.user_sequence,
+                instructions=turn.instructions,
+            )
         if new.request_id is None:
             raise StoreUnavailable  # there is nothing by which this call could wait for it
         return turn

@@ -26,6 +26,13 @@ class Rule:
     """Returns owner and id of everything that breaks it."""
 
 
+_IS_PURGED = """EXISTS (
+            SELECT FROM deletion WHERE deletion.owner_id = {table}.owner_id
+                AND deletion.conversation_id = {column} AND stage <> 'TRASHED')"""
+"""Of a deleted conversation messages are missing once their removal has begun."""
+_CONVERSATION_IS_PURGED = _IS_PURGED.format(table="conversation", column="conversation.id")
+_TURN_IS_PURGED = _IS_PURGED.format(table="turn", column="turn.conversation_id")
+
 RULES = (
     Rule(
         "a turn without its conversation",
@@ -52,26 +59,29 @@ RULES = (
     ),
     Rule(
         "a conversation whose messages are not 1, 2, 3 … up to its last sequence",
-        """SELECT owner_id, id FROM conversation LEFT JOIN (
+        f"""SELECT owner_id, id FROM conversation LEFT JOIN (
             SELECT owner_id, conversation_id AS id, count(*) AS messages,
                 min(sequence) AS first, max(sequence) AS last
             FROM message GROUP BY 1, 2) AS said USING (owner_id, id)
-        WHERE coalesce(messages, 0) <> last_sequence
-            OR messages IS NOT NULL AND (first, last) <> (1, last_sequence)""",
+        WHERE (coalesce(messages, 0) <> last_sequence
+                OR messages IS NOT NULL AND (first, last) <> (1, last_sequence))
+            AND NOT {_CONVERSATION_IS_PURGED}""",  # noqa: S608 - made of constants
     ),
     Rule(
         "a turn without its user's message",
-        """SELECT owner_id, id FROM turn WHERE NOT EXISTS (
+        f"""SELECT owner_id, id FROM turn WHERE NOT EXISTS (
             SELECT FROM message WHERE message.owner_id = turn.owner_id
                 AND message.conversation_id = turn.conversation_id
-                AND sequence = user_sequence AND turn_id = turn.id AND role = 'USER')""",
+                AND sequence = user_sequence AND turn_id = turn.id AND role = 'USER')
+            AND NOT {_TURN_IS_PURGED}""",  # noqa: S608 - made of constants
     ),
     Rule(
         "an answered turn without its answer",
-        """SELECT owner_id, id FROM turn WHERE state IN ('COMPLETED', 'CANCELLED') AND NOT EXISTS (
+        f"""SELECT owner_id, id FROM turn WHERE state IN ('COMPLETED', 'CANCELLED') AND NOT EXISTS (
             SELECT FROM message WHERE message.owner_id = turn.owner_id
                 AND message.conversation_id = turn.conversation_id
-                AND sequence = response_sequence AND turn_id = turn.id AND role = 'ASSISTANT')""",
+                AND sequence = response_sequence AND turn_id = turn.id AND role = 'ASSISTANT')
+            AND NOT {_TURN_IS_PURGED}""",  # noqa: S608 - made of constants
     ),
     Rule(
         "an answer of a turn that is not marked as answered",
@@ -97,6 +107,36 @@ RULES = (
         """SELECT owner_id, id FROM turn WHERE state = 'RUNNING' AND NOT EXISTS (
             SELECT FROM conversation WHERE conversation.owner_id = turn.owner_id
                 AND conversation.id = conversation_id AND open_turn_id = turn.id)""",
+    ),
+    Rule(
+        "a conversation whose labels are not those that it is listed by",
+        """SELECT owner_id, id FROM conversation LEFT JOIN (
+            SELECT owner_id, conversation_id AS id, jsonb_object_agg(key, value) AS listed,
+                min(update_time) AS first_time, max(update_time) AS last_time
+            FROM conversation_label GROUP BY 1, 2) AS label USING (owner_id, id)
+        WHERE listed IS DISTINCT FROM CASE WHEN delete_time IS NULL THEN labels::jsonb END
+            OR (first_time, last_time) <> (update_time, update_time)""",
+    ),
+    Rule(
+        "a label, or a request that has created a conversation, without that conversation",
+        """SELECT owner_id, conversation_id FROM (
+            SELECT owner_id, conversation_id FROM conversation_label
+            UNION SELECT owner_id, conversation_id FROM creation) AS part
+        WHERE NOT EXISTS (SELECT FROM conversation WHERE conversation.owner_id = part.owner_id
+            AND conversation.id = conversation_id)""",
+    ),
+    Rule(
+        "a deleted conversation that is not to be removed, or that is listed or has an open turn",
+        """SELECT owner_id, id FROM conversation WHERE delete_time IS NOT NULL
+            AND (open_turn_id IS NOT NULL OR update_time <> '-infinity' OR NOT EXISTS (
+                SELECT FROM deletion WHERE deletion.owner_id = conversation.owner_id
+                    AND deletion.conversation_id = conversation.id))""",
+    ),
+    Rule(
+        "a conversation that is to be removed and is not deleted",
+        """SELECT owner_id, conversation_id FROM deletion WHERE NOT EXISTS (
+            SELECT FROM conversation WHERE conversation.owner_id = deletion.owner_id
+                AND conversation.id = conversation_id AND delete_time IS NOT NULL)""",
     ),
 )
 

@@ -13,15 +13,26 @@ from psycopg import Connection
 from parley_server.storage.driver.connection import OWNER_SETTING, Row, Statement
 from parley_server.storage.schema.reaching import UnsafeDatabase, connected
 
-OWNED_TABLES = ("conversation", "turn", "message", "turn_event")
+OWNED_TABLES = (
+    "conversation",
+    "conversation_label",
+    "creation",
+    "turn",
+    "message",
+    "turn_event",
+    "deletion",
+)
 POLICY = "parley_owner"
 
 # Once a transaction has set it, a connection has it empty for ever after, and not null.
 _OWNER = f"nullif(current_setting('{OWNER_SETTING}', true), '')::uuid"
 
+_BACKGROUND = "deletion"
+"""Workers look through this table for every owner, in statements that name none."""
+
 _SWITCH_ON = (
     "DROP POLICY IF EXISTS {policy} ON {table}",
-    "CREATE POLICY {policy} ON {table} USING (owner_id = {owner})",
+    "CREATE POLICY {policy} ON {table} USING ({is_theirs})",
     "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
 )
 _SWITCH_OFF = (
@@ -84,9 +95,15 @@ def switch(url: str, *, is_on: bool, may_drop: bool = False) -> bool:
             raise UnsafeDatabase(_STAYS_ON)
         for table in wrong:
             for statement in statements:
-                filled = statement.format(table=table, policy=POLICY, owner=_OWNER)
+                filled = statement.format(table=table, policy=POLICY, is_theirs=_is_theirs(table))
                 connection.exec_driver_sql(filled)
         return bool(wrong)
+
+
+def _is_theirs(table: str) -> str:
+    """Return which rows of a table a statement may see and write."""
+    is_theirs = f"owner_id = {_OWNER}"
+    return f"{is_theirs} OR {_OWNER} IS NULL" if table == _BACKGROUND else is_theirs
 
 
 def check_off(url: str) -> None:

@@ -57,7 +57,13 @@ conversation = Table(
     _time("lease_expires_at", nullable=True),
     _time("create_time"),
     # Set by claims only: finish and heartbeat stay off the index, and their updates in the page.
+    # '-infinity' once the conversation is deleted: lists begin behind it.
     _time("update_time"),
+    Column("revision", BigInteger, nullable=False, server_default=text("1")),
+    # A JSON object of texts. `conversation_label` has the same, for lists.
+    Column("labels", Text),
+    Column("instructions", Text),
+    _time("delete_time", nullable=True),
     PrimaryKeyConstraint("owner_id", "id"),
     postgresql_with={"fillfactor": 80},
 )
@@ -128,6 +134,56 @@ turn_event = Table(
     Column("text", Text),
     Column("tool_call", Text),
     PrimaryKeyConstraint("owner_id", "turn_id", "attempt", "index"),
+)
+
+conversation_label = Table(
+    "conversation_label",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    # The conversation's.
+    _time("update_time"),
+    PrimaryKeyConstraint("owner_id", "conversation_id", "key"),
+)
+Index(
+    "conversation_label_recent_idx",
+    conversation_label.c.owner_id,
+    conversation_label.c.key,
+    conversation_label.c.value,
+    conversation_label.c.update_time.desc(),
+    conversation_label.c.conversation_id.desc(),
+)
+
+creation = Table(
+    "creation",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("owner_id", "request_id"),
+    Index(None, "owner_id", "conversation_id"),
+)
+
+# What is to be removed, and when. Workers look through it for every owner; it holds ids and times.
+deletion = Table(
+    "deletion",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    # DeletionStage: what is done when it is due.
+    Column("stage", Text, nullable=False),
+    _time("due_time"),
+    # Of the conversation, for when it is brought back.
+    _time("update_time"),
+    # Up to which sequence messages are gone.
+    Column("reached", BigInteger, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("owner_id", "conversation_id"),
+    Index(None, "due_time"),
+    # Read again and again, and empty for most of the time.
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
 )
 
 schema_version = Table(

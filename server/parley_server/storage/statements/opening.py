@@ -5,7 +5,6 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     Executable,
-    FromClause,
     Integer,
     Select,
     Text,
@@ -34,6 +33,7 @@ from parley_server.storage.statements.parts import (
     CONVERSATION,
     EXPECTED,
     FINGERPRINT,
+    IS_IT,
     LEASE_END,
     ONE,
     ONE_SMALL,
@@ -50,7 +50,9 @@ from parley_server.storage.statements.parts import (
     events_gone,
     held_conversation,
     is_free,
+    labelled,
     literal,
+    one_row,
     spent_attempts,
 )
 
@@ -89,16 +91,6 @@ def _user_message(sequence: Any, won: CTE) -> CTE:
         )
         .cte("said")
     )
-
-
-def _one_row() -> FromClause:
-    """One row, always, from the owner's own shard.
-
-    An INSERT that selects from no table is not sent to one shard, but carried out piece by piece
-    (decision 0022).
-    """
-    is_it = (conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
-    return select(func.count()).select_from(conversation).where(*is_it).subquery("one_row")
 
 
 def _new_turn(sequence: Any) -> Select[Any]:
@@ -152,9 +144,13 @@ def _claim(*, is_limited: bool) -> Executable:
         .returning(turn.c.id, turn.c.user_sequence)
         .cte("opened")
     )
+    is_first = and_(
+        conversation.c.last_sequence == ZERO, conversation.c.title == literal_column("''", Text)
+    )
     taken = (
         update(conversation)
         .values(
+            title=case((is_first, TITLE), else_=conversation.c.title),
             last_sequence=opened.c.user_sequence,
             fence=conversation.c.fence + ONE,
             preview=PREVIEW,
@@ -162,8 +158,9 @@ def _claim(*, is_limited: bool) -> Executable:
             lease_expires_at=LEASE_END,
             update_time=func.now(),
         )
-        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(*IS_IT)
         .where(opened.c.id == TURN)
+        .returning(conversation.c.labels)
         .cte("taken")
     )
     return (
@@ -175,10 +172,15 @@ def _claim(*, is_limited: bool) -> Executable:
             held.c.lease_expires_at,
             held.c.update_time,
             is_free(held).label("is_free"),
+            held.c.instructions,
             *([] if others is None else [wait(others).label("wait")]),
         )
         .select_from(held.outerjoin(opened, true()))
-        .add_cte(_overrun(held, opened), _user_message(opened.c.user_sequence, opened), taken)
+        .add_cte(
+            _overrun(held, opened),
+            _user_message(opened.c.user_sequence, opened),
+            labelled(taken, taken.c.labels, func.now()),
+        )
     )
 
 
@@ -189,7 +191,7 @@ def _claim_new(*, is_limited: bool) -> Executable:
     null, and how long the owner has to wait, or null.
     """
     others = recent_turns() if is_limited else None
-    this_turn = _new_turn(ONE).select_from(_one_row())
+    this_turn = _new_turn(ONE).select_from(one_row())
     if others is not None:
         this_turn = this_turn.where(is_below_limit(others))
     opened = (
@@ -305,12 +307,17 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
             # Lists are ordered by it: ending a turn is no activity.
             **({"update_time": func.now()} if is_new_attempt else {}),
         )
-        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(*IS_IT)
         .where(retaken.c.id == TURN)
+        .returning(conversation.c.labels)
         .cte("taken")
     )
-    found = select(retaken.c.attempt, held.c.fence + ONE).select_from(held, retaken).add_cte(taken)
-    return found.add_cte(events_gone(retaken)) if is_new_attempt else found
+    found = select(retaken.c.attempt, held.c.fence + ONE, held.c.instructions).select_from(
+        held, retaken
+    )
+    if not is_new_attempt:
+        return found.add_cte(taken)
+    return found.add_cte(labelled(taken, taken.c.labels, func.now()), events_gone(retaken))
 
 
 CLAIM = compiled(_claim(is_limited=False))

@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    JSON,
     BigInteger,
     ColumnElement,
     Executable,
+    FromClause,
     Integer,
     Interval,
     LargeBinary,
@@ -19,19 +21,27 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    column,
     delete,
     func,
     literal_column,
     or_,
     select,
+    true,
 )
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from parley_server.core.model import UNCOUNTED
-from parley_server.storage.schema.tables import conversation, turn, turn_event
+from parley_server.storage.schema.tables import (
+    conversation,
+    conversation_label,
+    turn,
+    turn_event,
+)
 
 _PARAMETER = re.compile(r"\$(\d+)::(TIMESTAMP WITH TIME ZONE|[A-Z]+)")
-_CAST = re.compile(r"CAST\((\$\d+) AS (BYTEA|INTERVAL)\)")
+_CAST = re.compile(r"CAST\((\$\d+) AS (BYTEA|INTERVAL|BOOLEAN)\)")
 _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
@@ -81,6 +91,10 @@ MAX_BYTES = bindparam("max_bytes", type_=BigInteger)
 
 ATTEMPT = bindparam("attempt", type_=Integer)
 
+IS_IT = (conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+IS_THERE = conversation.c.delete_time.is_(None)
+"""Of a conversation, that it is not deleted."""
+
 LEASE_END = func.now() + cast(bindparam("lease", type_=Interval), Interval)
 
 # Constants are written into the statement: a parameter each would be sent with every call.
@@ -105,7 +119,10 @@ def spent_attempts() -> ColumnElement[int]:
 
 
 def held_conversation() -> CTE:
-    """Lock the conversation and read it as it is once the lock is had: keys only in its WHERE."""
+    """Lock the conversation and read it as it is once the lock is had; no row: there is none.
+
+    Its WHERE names keys only, and that it is not deleted, which is asked again under the lock.
+    """
     return (
         select(
             conversation.c.last_sequence,
@@ -113,11 +130,48 @@ def held_conversation() -> CTE:
             conversation.c.open_turn_id,
             conversation.c.lease_expires_at,
             conversation.c.update_time,
+            conversation.c.instructions,
         )
-        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(*IS_IT, IS_THERE)
         .with_for_update(key_share=True)
         .cte("held")
     )
+
+
+def one_row() -> FromClause:
+    """One row, always, from the owner's own shard.
+
+    An INSERT that selects from no table is not sent to one shard, but carried out piece by piece
+    (decision 0022).
+    """
+    return select(func.count()).select_from(conversation).where(*IS_IT).subquery("one_row")
+
+
+def labelled(of: FromClause, labels: Any, update_time: Any) -> CTE:
+    """Write a conversation's labels for lists, or move them to where it is in lists now.
+
+    Args:
+        of: a row for each conversation: one, or none.
+        labels: in that row, as JSON; null: none.
+
+    Whatever this statement's snapshot shows of them: the conversation's row, which is locked, says
+    which labels there are.
+    """
+    pairs = (
+        func.json_each_text(cast(labels, JSON))
+        .table_valued(column("key", Text), column("value", Text))
+        .lateral("pairs")
+    )
+    written = insert(conversation_label).from_select(
+        ["owner_id", "conversation_id", "key", "value", "update_time"],
+        select(OWNER, CONVERSATION, pairs.c.key, pairs.c.value, update_time).select_from(
+            of.join(pairs, true())
+        ),
+    )
+    return written.on_conflict_do_update(
+        index_elements=["owner_id", "conversation_id", "key"],
+        set_={"value": written.excluded.value, "update_time": written.excluded.update_time},
+    ).cte("labelled")
 
 
 def is_free(held: CTE) -> Any:

@@ -1,15 +1,13 @@
-"""Statements that change nothing."""
+"""Statements that read messages and turns."""
 
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    DateTime,
     Executable,
     Integer,
     Select,
     Text,
-    Uuid,
     and_,
     bindparam,
     case,
@@ -19,7 +17,6 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    tuple_,
 )
 
 from parley_server.core.model import Role
@@ -27,6 +24,8 @@ from parley_server.storage.schema.tables import conversation, message, turn, tur
 from parley_server.storage.statements.parts import (
     ATTEMPT,
     CONVERSATION,
+    IS_IT,
+    IS_THERE,
     LIMIT,
     MAX_BYTES,
     OWNER,
@@ -79,6 +78,9 @@ def _turn(*where: Any, with_text: bool = True) -> Select[Any]:
             )
             .is_(true())
             .label("is_leased"),
+            case((conversation.c.open_turn_id == turn.c.id, conversation.c.instructions)).label(
+                "instructions"
+            ),
             message.c.content if with_text else literal_column("''", Text).label("content"),
             message.c.tool_calls if with_text else null().label("tool_calls"),
             message.c.usage,
@@ -87,7 +89,11 @@ def _turn(*where: Any, with_text: bool = True) -> Select[Any]:
         )
         .join(
             conversation,
-            and_(conversation.c.owner_id == OWNER, conversation.c.id == turn.c.conversation_id),
+            and_(
+                conversation.c.owner_id == OWNER,
+                conversation.c.id == turn.c.conversation_id,
+                IS_THERE,
+            ),
         )
         .outerjoin(
             message,
@@ -110,7 +116,7 @@ def _standing() -> Executable:
         case((is_held, conversation.c.open_turn_id)).label("open_turn_id"),
         conversation.c.update_time,
         conversation.c.lease_expires_at,
-    ).where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+    ).where(*IS_IT, IS_THERE)
 
 
 def _window() -> Executable:
@@ -216,25 +222,8 @@ def _history(*, newest_first: bool) -> Executable:
     return (
         select(conversation.c.last_sequence, *(part.c[column.name] for column in HISTORY_COLUMNS))
         .select_from(conversation.outerjoin(part, fits))
-        .where(conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
+        .where(*IS_IT, IS_THERE)
         .order_by(part.c.sequence.desc() if newest_first else part.c.sequence.asc())
-    )
-
-
-def _conversations(*where: Any) -> Executable:
-    return (
-        select(
-            conversation.c.id,
-            conversation.c.title,
-            conversation.c.create_time,
-            conversation.c.update_time,
-            conversation.c.last_sequence,
-            conversation.c.preview,
-            case((conversation.c.lease_expires_at > func.now(), conversation.c.open_turn_id)),
-        )
-        .where(conversation.c.owner_id == OWNER, *where)
-        .order_by(conversation.c.update_time.desc(), conversation.c.id.desc())
-        .limit(LIMIT)
     )
 
 
@@ -293,6 +282,15 @@ TURN_BY_REQUEST = compiled(_turn(turn.c.request_id == REQUEST))
 """Read the turn of a request id, as it stands now."""
 TURN_BY_ID = compiled(_turn(turn.c.id == TURN, turn.c.conversation_id == CONVERSATION))
 """Read a turn by its id, as it stands now."""
+DELETED_BY_REQUEST = compiled(
+    select(turn.c.conversation_id)
+    .join(
+        conversation,
+        and_(conversation.c.owner_id == OWNER, conversation.c.id == turn.c.conversation_id),
+    )
+    .where(turn.c.owner_id == OWNER, turn.c.request_id == REQUEST, ~IS_THERE)
+)
+"""Read which deleted conversation a request id was used in."""
 TURNS_SINCE = compiled(_turns_since())
 """Read the newest turn that had begun by a sequence, and those behind it."""
 STANDING = compiled(_standing())
@@ -305,15 +303,3 @@ HISTORY_OLDEST_FIRST = compiled(_history(newest_first=False))
 """Read a page of messages, oldest first, with the conversation's length."""
 HISTORY_NEWEST_FIRST = compiled(_history(newest_first=True))
 """Read a page of messages, newest first, with the conversation's length."""
-CONVERSATIONS = compiled(_conversations())
-"""Read the first page of an owner's conversations, most recently active first."""
-CONVERSATIONS_AFTER = compiled(
-    _conversations(
-        tuple_(conversation.c.update_time, conversation.c.id)
-        < tuple_(
-            bindparam("after_time", type_=DateTime(timezone=True)),
-            bindparam("after_id", type_=Uuid),
-        )
-    )
-)
-"""Read the page of conversations behind a place in that list."""

@@ -21,7 +21,7 @@ from support.services import (
     reason_of,
 )
 from support.streams import next_of, rest_of
-from support.two_owners import parameters, twins, with_names  # noqa: F401 - a fixture
+from support.two_owners import OPEN_TURN, parameters, twins, with_names  # noqa: F401 - a fixture
 
 SAID = "half a "
 
@@ -265,7 +265,7 @@ def test_failure_and_cancel_at_the_same_moment_are_told_apart_on_the_locked_row(
         failing.join(20)
 
     assert [(True,)] == found
-    states = twins.execute("SELECT DISTINCT state FROM turn WHERE response_sequence IS NULL")
+    states = twins.execute("SELECT DISTINCT state FROM turn WHERE id = %s", [OPEN_TURN])
     assert [("RUNNING",)] == states.fetchall()
 
 

@@ -10,7 +10,7 @@ from parley_server.storage.schema import integrity, row_security
 from parley_server.storage.schema.reaching import UnsafeDatabase
 from support.databases import as_superuser
 from support.processes import run
-from support.two_owners import ENDED_TURN, OPEN_TURN, OURS, store_twins
+from support.two_owners import CONVERSATION, ENDED_TURN, OPEN_TURN, OURS, store_twins
 
 OPEN, ENDED = f"owner_id = '{OURS}' AND id = '{OPEN_TURN}'", f"id = '{ENDED_TURN}'"
 LOST = "gen_random_uuid()"
@@ -31,6 +31,12 @@ BREACHES = {
     f" WHERE {OPEN}",
     "a running turn that is not its conversation's open turn": "UPDATE conversation"
     f" SET open_turn_id = NULL WHERE owner_id = '{OURS}'",
+    "a conversation whose labels are not those": "DELETE FROM conversation_label",
+    "a label, or a request that has created a conversation": "UPDATE creation"
+    f" SET conversation_id = {LOST}",
+    "a deleted conversation that is not to be removed": "DELETE FROM deletion",
+    "a conversation that is to be removed and is not deleted": "UPDATE conversation"
+    " SET delete_time = NULL",
 }
 
 
@@ -47,7 +53,7 @@ def stored_url(database_url: str) -> str:
 
 
 def test_whole_data_breaks_no_rule(stored_url: str) -> None:
-    assert integrity.Report(2, 4, 6, ()) == integrity.examine(stored_url)
+    assert integrity.Report(8, 10, 12, ()) == integrity.examine(stored_url)
 
 
 def test_every_rule_has_its_breach() -> None:
@@ -66,7 +72,7 @@ def test_breach_is_found(stored_url: str, rule: str) -> None:
 def test_gap_is_found_however_it_came_to_be(stored_url: str) -> None:
     name = "a conversation whose messages are not 1, 2, 3 … up to its last sequence"
     for breach in (
-        "UPDATE conversation SET last_sequence = 4",
+        f"UPDATE conversation SET last_sequence = 4 WHERE id = '{CONVERSATION}'",
         "UPDATE message SET sequence = 0 WHERE sequence = 1",
         "DELETE FROM message",
     ):
@@ -74,13 +80,13 @@ def test_gap_is_found_however_it_came_to_be(stored_url: str) -> None:
             connection.execute(breach)
             connection.commit()
             assert name in broken(stored_url), breach
-            connection.execute("TRUNCATE conversation, turn, message, turn_event")
+            connection.execute(f"TRUNCATE {', '.join(row_security.OWNED_TABLES)}")
             store_twins(connection)
 
 
 def test_problem_names_some_of_many(stored_url: str) -> None:
     with psycopg.connect(stored_url, autocommit=True) as connection:
-        connection.execute("DELETE FROM message")
+        connection.execute("DELETE FROM message WHERE conversation_id = %s", [CONVERSATION])
 
     problems = integrity.examine(stored_url).problems
     named = next(problem for problem in problems if "its user's message: 4 (" in problem)
@@ -107,7 +113,7 @@ def test_hidden_rows_are_not_taken_for_whole_ones(
     """Fails when policies hide all rows and the answer is that all is well."""
     with pytest.raises(UnsafeDatabase, match="BYPASSRLS"):
         integrity.examine(walled_url)
-    assert 2 == integrity.examine(as_superuser(stored_url)).conversations
+    assert 8 == integrity.examine(as_superuser(stored_url)).conversations
     row_security.switch(stored_url, is_on=False, may_drop=True)
 
 
@@ -118,7 +124,7 @@ def test_command_says_that_all_is_whole(stored_url: str) -> None:
     done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
 
     assert (0, "") == (done.returncode, done.stdout)
-    assert "No problems: 2 conversations, 4 turns, 6 messages checked." in done.stderr
+    assert "No problems: 8 conversations, 10 turns, 12 messages checked." in done.stderr
 
 
 def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
@@ -128,7 +134,7 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
 
     assert 1 == done.returncode
     assert 2 == len(done.stdout.splitlines()), done.stdout
-    assert ["PROBLEMS: 2 conversations, 4 turns, 4 messages checked."] == done.stderr.splitlines()
+    assert ["PROBLEMS: 8 conversations, 10 turns, 10 messages checked."] == done.stderr.splitlines()
 
 
 def test_command_checks_the_embedded_database(tmp_path: Path) -> None:

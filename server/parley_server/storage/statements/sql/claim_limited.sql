@@ -10,6 +10,7 @@
 -- :agent text
 -- :expected bigint
 -- :content text
+-- :title text
 -- :preview text
 -- :lease interval
 
@@ -19,10 +20,13 @@ WITH held AS (
     conversation.fence AS fence,
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
-    conversation.update_time AS update_time
+    conversation.update_time AS update_time,
+    conversation.instructions AS instructions
   FROM conversation
   WHERE
-    conversation.owner_id = :owner AND conversation.id = :conversation
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), crowd AS (
   SELECT
@@ -114,7 +118,13 @@ WITH held AS (
     :content
   FROM opened
 ), taken AS (
-  UPDATE conversation SET last_sequence = opened.user_sequence, preview = :preview, fence = (
+  UPDATE conversation SET title = CASE
+    WHEN (
+      conversation.last_sequence = 0 AND conversation.title = ''
+    )
+    THEN :title
+    ELSE conversation.title
+  END, last_sequence = opened.user_sequence, preview = :preview, fence = (
     conversation.fence + 1
   ), open_turn_id = opened.id, lease_expires_at = (
     CURRENT_TIMESTAMP + :lease
@@ -124,6 +134,25 @@ WITH held AS (
     conversation.owner_id = :owner
     AND conversation.id = :conversation
     AND opened.id = :turn
+  RETURNING conversation.labels
+), labelled AS (
+  INSERT INTO conversation_label (
+    owner_id,
+    conversation_id,
+    key,
+    value,
+    update_time
+  )
+  SELECT
+    :owner,
+    :conversation,
+    pairs.key AS key,
+    pairs.value AS value,
+    CURRENT_TIMESTAMP AS now_1
+  FROM taken
+  JOIN LATERAL JSON_EACH_TEXT(CAST(taken.labels AS JSON)) AS pairs
+    ON TRUE
+  ON CONFLICT (owner_id, conversation_id, key) DO UPDATE SET value = excluded.value, update_time = excluded.update_time
 )
 SELECT
   opened.user_sequence,
@@ -133,6 +162,7 @@ SELECT
   held.lease_expires_at,
   held.update_time,
   held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP AS is_free,
+  held.instructions,
   (
     SELECT
       crowd.until - CURRENT_TIMESTAMP

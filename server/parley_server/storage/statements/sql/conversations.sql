@@ -1,7 +1,10 @@
--- Read the first page of an owner's conversations, most recently active first.
+-- Read a page of an owner's conversations, most recently active first.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
+-- :updated_after timestamp with time zone
+-- :after_time timestamp with time zone
+-- :after_id uuid
 -- :limit integer
 
 SELECT
@@ -16,10 +19,18 @@ SELECT
       conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END
+  END AS open_turn_id,
+  conversation.labels,
+  NULL AS instructions,
+  conversation.revision
 FROM conversation
 WHERE
   conversation.owner_id = :owner
+  AND conversation.update_time > COALESCE(:updated_after, CAST('-infinity' AS TIMESTAMPTZ))
+  AND (conversation.update_time, conversation.id) < (
+    COALESCE(:after_time, CAST('infinity' AS TIMESTAMPTZ)),
+    COALESCE(:after_id, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS UUID))
+  )
 ORDER BY
   conversation.update_time DESC,
   conversation.id DESC

@@ -23,10 +23,13 @@ WITH held AS (
     conversation.fence AS fence,
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
-    conversation.update_time AS update_time
+    conversation.update_time AS update_time,
+    conversation.instructions AS instructions
   FROM conversation
   WHERE
-    conversation.owner_id = :owner AND conversation.id = :conversation
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), ended AS (
   UPDATE turn SET state = :state, response_sequence = (

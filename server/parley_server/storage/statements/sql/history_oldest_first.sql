@@ -45,6 +45,8 @@ LEFT OUTER JOIN (
 ) AS part
   ON part.total <= :max_bytes OR part.total = part.size
 WHERE
-  conversation.owner_id = :owner AND conversation.id = :conversation
+  conversation.owner_id = :owner
+  AND conversation.id = :conversation
+  AND conversation.delete_time IS NULL
 ORDER BY
   part.sequence ASC

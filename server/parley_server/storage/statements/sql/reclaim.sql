@@ -13,10 +13,13 @@ WITH held AS (
     conversation.fence AS fence,
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
-    conversation.update_time AS update_time
+    conversation.update_time AS update_time,
+    conversation.instructions AS instructions
   FROM conversation
   WHERE
-    conversation.owner_id = :owner AND conversation.id = :conversation
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', attempt = (
@@ -63,6 +66,25 @@ WITH held AS (
     conversation.owner_id = :owner
     AND conversation.id = :conversation
     AND retaken.id = :turn
+  RETURNING conversation.labels
+), labelled AS (
+  INSERT INTO conversation_label (
+    owner_id,
+    conversation_id,
+    key,
+    value,
+    update_time
+  )
+  SELECT
+    :owner,
+    :conversation,
+    pairs.key AS key,
+    pairs.value AS value,
+    CURRENT_TIMESTAMP AS now_1
+  FROM taken
+  JOIN LATERAL JSON_EACH_TEXT(CAST(taken.labels AS JSON)) AS pairs
+    ON TRUE
+  ON CONFLICT (owner_id, conversation_id, key) DO UPDATE SET value = excluded.value, update_time = excluded.update_time
 ), events_gone AS (
   DELETE FROM turn_event USING   retaken
   WHERE
@@ -72,5 +94,6 @@ WITH held AS (
 )
 SELECT
   retaken.attempt,
-  held.fence + 1
+  held.fence + 1,
+  held.instructions
 FROM held, retaken

@@ -17,4 +17,6 @@ SELECT
   conversation.lease_expires_at
 FROM conversation
 WHERE
-  conversation.owner_id = :owner AND conversation.id = :conversation
+  conversation.owner_id = :owner
+  AND conversation.id = :conversation
+  AND conversation.delete_time IS NULL

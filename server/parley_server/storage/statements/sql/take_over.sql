@@ -12,10 +12,13 @@ WITH held AS (
     conversation.fence AS fence,
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
-    conversation.update_time AS update_time
+    conversation.update_time AS update_time,
+    conversation.instructions AS instructions
   FROM conversation
   WHERE
-    conversation.owner_id = :owner AND conversation.id = :conversation
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP), error_reason = NULL, error_text = NULL, end_time = NULL
@@ -44,8 +47,10 @@ WITH held AS (
     conversation.owner_id = :owner
     AND conversation.id = :conversation
     AND retaken.id = :turn
+  RETURNING conversation.labels
 )
 SELECT
   retaken.attempt,
-  held.fence + 1
+  held.fence + 1,
+  held.instructions
 FROM held, retaken

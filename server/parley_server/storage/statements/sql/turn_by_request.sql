@@ -31,6 +31,12 @@ SELECT
     conversation.open_turn_id = turn.id
     AND conversation.lease_expires_at > CURRENT_TIMESTAMP
   ) IS TRUE AS is_leased,
+  CASE
+    WHEN (
+      conversation.open_turn_id = turn.id
+    )
+    THEN conversation.instructions
+  END AS instructions,
   message.content,
   message.tool_calls,
   message.usage,
@@ -38,7 +44,9 @@ SELECT
   message.finish_reason
 FROM turn
 JOIN conversation
-  ON conversation.owner_id = :owner AND conversation.id = turn.conversation_id
+  ON conversation.owner_id = :owner
+  AND conversation.id = turn.conversation_id
+  AND conversation.delete_time IS NULL
 LEFT OUTER JOIN message
   ON message.owner_id = :owner
   AND message.conversation_id = turn.conversation_id

@@ -288,13 +288,13 @@ export interface Context {
 export interface Conversation {
   /** The conversation's id, a UUID. */
   conversationId: string;
-  /** A title for lists: the first 80 characters of the first message, until a title is set. */
+  /** A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message. */
   title: string;
   /** When the conversation was created. */
   createTime:
     | Date
     | undefined;
-  /** When its newest turn began. ListConversations orders by it. */
+  /** When its newest turn began, or when it was created. ListConversations orders by it. */
   updateTime:
     | Date
     | undefined;
@@ -304,6 +304,23 @@ export interface Conversation {
   preview: string;
   /** The open turn, a UUID. Empty if no turn is open. */
   openTurnId: string;
+  /**
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   */
+  labels: { [key: string]: string };
+  /**
+   * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+   * UTF-8. Always empty in ListConversations.
+   */
+  instructions: string;
+  /** A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it. */
+  revision: number;
+}
+
+export interface Conversation_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 /** One user message and the agent's answer to it. */
@@ -799,6 +816,9 @@ function createBaseConversation(): Conversation {
     lastSequence: 0,
     preview: "",
     openTurnId: "",
+    labels: {},
+    instructions: "",
+    revision: 0,
   };
 }
 
@@ -824,6 +844,15 @@ export const Conversation: MessageFns<Conversation> = {
     }
     if (message.openTurnId !== "") {
       writer.uint32(58).string(message.openTurnId);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      Conversation_LabelsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
+    });
+    if (message.instructions !== "") {
+      writer.uint32(74).string(message.instructions);
+    }
+    if (message.revision !== 0) {
+      writer.uint32(80).int64(message.revision);
     }
     return writer;
   },
@@ -897,6 +926,33 @@ export const Conversation: MessageFns<Conversation> = {
             message.openTurnId = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            const entry8 = Conversation_LabelsEntry.decode(reader, reader.uint32());
+            if (entry8.value !== undefined) {
+              message.labels[entry8.key] = entry8.value;
+            }
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.instructions = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.revision = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -921,6 +977,84 @@ export const Conversation: MessageFns<Conversation> = {
     message.lastSequence = object.lastSequence ?? 0;
     message.preview = object.preview ?? "";
     message.openTurnId = object.openTurnId ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.instructions = object.instructions ?? "";
+    message.revision = object.revision ?? 0;
+    return message;
+  },
+};
+
+function createBaseConversation_LabelsEntry(): Conversation_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const Conversation_LabelsEntry: MessageFns<Conversation_LabelsEntry> = {
+  encode(message: Conversation_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Conversation_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConversation_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Conversation_LabelsEntry>): Conversation_LabelsEntry {
+    return Conversation_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Conversation_LabelsEntry>): Conversation_LabelsEntry {
+    const message = createBaseConversation_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };

@@ -17,6 +17,8 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { FieldMask } from "../../google/protobuf/field_mask.js";
+import { Timestamp } from "../../google/protobuf/timestamp.js";
 import {
   Context,
   Conversation,
@@ -309,8 +311,135 @@ export interface ListConversationsRequest {
    * are treated as 1,000.
    */
   pageSize: number;
-  /** Optional. The previous page's next_page_token. Default: the first page. */
+  /**
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
+   */
   pageToken: string;
+  /**
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   */
+  labels: string[];
+  /** Optional. Return only conversations whose update_time is later. Default: all conversations. */
+  updatedAfter: Date | undefined;
+}
+
+/** Creates a conversation. */
+export interface CreateConversationRequest {
+  /** Optional. The id that the conversation is to have, a UUID (8-4-4-4-12). Default: the server chooses one. */
+  conversationId: string;
+  /**
+   * Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Request ids
+   * of turns are separate from it. Without it, the call cannot be repeated safely.
+   */
+  requestId: string;
+  /**
+   * Optional. A title for lists: at most 512 bytes of UTF-8 without NUL. Default: the beginning of the first
+   * message.
+   */
+  title: string;
+  /** Optional. Labels by which to find the conversation, see Conversation. Default: none. */
+  labels: { [key: string]: string };
+  /**
+   * Optional. What the agent is told in this conversation, after the server's own instructions: at most 8,192
+   * bytes of UTF-8 without NUL. Default: nothing.
+   */
+  instructions: string;
+}
+
+export interface CreateConversationRequest_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+/** The created conversation. */
+export interface CreateConversationResponse {
+  /** The conversation as it is now. */
+  conversation:
+    | Conversation
+    | undefined;
+  /** True if an earlier call had created it. */
+  replayed: boolean;
+}
+
+/** Asks for one conversation. */
+export interface GetConversationRequest {
+  /** Required. A UUID. */
+  conversationId: string;
+}
+
+/** A conversation. */
+export interface GetConversationResponse {
+  /** The conversation. */
+  conversation: Conversation | undefined;
+}
+
+/** Changes a conversation. */
+export interface UpdateConversationRequest {
+  /** Required. A UUID. */
+  conversationId: string;
+  /**
+   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
+   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /**
+   * Optional. The new title: at most 512 bytes of UTF-8 without NUL. An empty title is
+   * shown as such, unless the conversation has no messages yet: then the first one sets it.
+   */
+  title: string;
+  /** Optional. The new labels. They replace all labels that the conversation has. */
+  labels: { [key: string]: string };
+  /** Optional. The new instructions: at most 8,192 bytes of UTF-8 without NUL. */
+  instructions: string;
+  /**
+   * Optional. The revision that the conversation must have, at least 1. With any other the call fails with
+   * ABORTED (REVISION_MISMATCH). Default: no check.
+   */
+  expectedRevision?: number | undefined;
+}
+
+export interface UpdateConversationRequest_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+/** The changed conversation. */
+export interface UpdateConversationResponse {
+  /** The conversation as it is now. */
+  conversation: Conversation | undefined;
+}
+
+/** Deletes a conversation. */
+export interface DeleteConversationRequest {
+  /** Required. A UUID. */
+  conversationId: string;
+  /**
+   * Optional. If true, a conversation that does not exist is no error. Set it to repeat the call safely.
+   * Default: false.
+   */
+  allowMissing: boolean;
+}
+
+/** A deleted conversation. */
+export interface DeleteConversationResponse {
+  /** When the conversation can no longer be brought back. Unset if it cannot be brought back at all. */
+  purgeTime: Date | undefined;
+}
+
+/** Brings a deleted conversation back. */
+export interface UndeleteConversationRequest {
+  /** Required. A UUID. */
+  conversationId: string;
+}
+
+/** The conversation that was brought back. */
+export interface UndeleteConversationResponse {
+  /** The conversation as it is now. */
+  conversation: Conversation | undefined;
 }
 
 /** A page of conversations. */
@@ -450,7 +579,17 @@ export interface WatchConversationResponse {
     | //
     /** All stored messages have been delivered. Sent once after the stored messages and then every 60 seconds. */
     { $case: "progress"; value: WatchProgress }
+    | //
+    /**
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     */
+    { $case: "deleted"; value: WatchDeleted }
     | undefined;
+}
+
+/** The end of a watch whose conversation was deleted. */
+export interface WatchDeleted {
 }
 
 /** The progress of a watch. */
@@ -991,7 +1130,7 @@ export const GetHistoryResponse: MessageFns<GetHistoryResponse> = {
 };
 
 function createBaseListConversationsRequest(): ListConversationsRequest {
-  return { pageSize: 0, pageToken: "" };
+  return { pageSize: 0, pageToken: "", labels: [], updatedAfter: undefined };
 }
 
 export const ListConversationsRequest: MessageFns<ListConversationsRequest> = {
@@ -1001,6 +1140,12 @@ export const ListConversationsRequest: MessageFns<ListConversationsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(18).string(message.pageToken);
+    }
+    for (const v of message.labels) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.updatedAfter !== undefined) {
+      Timestamp.encode(toTimestamp(message.updatedAfter), writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1034,6 +1179,22 @@ export const ListConversationsRequest: MessageFns<ListConversationsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.labels.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.updatedAfter = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1053,6 +1214,861 @@ export const ListConversationsRequest: MessageFns<ListConversationsRequest> = {
     const message = createBaseListConversationsRequest();
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.labels = object.labels?.map((e) => e) || [];
+    message.updatedAfter = object.updatedAfter ?? undefined;
+    return message;
+  },
+};
+
+function createBaseCreateConversationRequest(): CreateConversationRequest {
+  return { conversationId: "", requestId: "", title: "", labels: {}, instructions: "" };
+}
+
+export const CreateConversationRequest: MessageFns<CreateConversationRequest> = {
+  encode(message: CreateConversationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.title !== "") {
+      writer.uint32(26).string(message.title);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      CreateConversationRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
+    });
+    if (message.instructions !== "") {
+      writer.uint32(42).string(message.instructions);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateConversationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateConversationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.title = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            const entry4 = CreateConversationRequest_LabelsEntry.decode(reader, reader.uint32());
+            if (entry4.value !== undefined) {
+              message.labels[entry4.key] = entry4.value;
+            }
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.instructions = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CreateConversationRequest>): CreateConversationRequest {
+    return CreateConversationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CreateConversationRequest>): CreateConversationRequest {
+    const message = createBaseCreateConversationRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.requestId = object.requestId ?? "";
+    message.title = object.title ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.instructions = object.instructions ?? "";
+    return message;
+  },
+};
+
+function createBaseCreateConversationRequest_LabelsEntry(): CreateConversationRequest_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const CreateConversationRequest_LabelsEntry: MessageFns<CreateConversationRequest_LabelsEntry> = {
+  encode(message: CreateConversationRequest_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateConversationRequest_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateConversationRequest_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CreateConversationRequest_LabelsEntry>): CreateConversationRequest_LabelsEntry {
+    return CreateConversationRequest_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CreateConversationRequest_LabelsEntry>): CreateConversationRequest_LabelsEntry {
+    const message = createBaseCreateConversationRequest_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseCreateConversationResponse(): CreateConversationResponse {
+  return { conversation: undefined, replayed: false };
+}
+
+export const CreateConversationResponse: MessageFns<CreateConversationResponse> = {
+  encode(message: CreateConversationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversation !== undefined) {
+      Conversation.encode(message.conversation, writer.uint32(10).fork()).join();
+    }
+    if (message.replayed !== false) {
+      writer.uint32(16).bool(message.replayed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateConversationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateConversationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversation = Conversation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.replayed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CreateConversationResponse>): CreateConversationResponse {
+    return CreateConversationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CreateConversationResponse>): CreateConversationResponse {
+    const message = createBaseCreateConversationResponse();
+    message.conversation = (object.conversation !== undefined && object.conversation !== null)
+      ? Conversation.fromPartial(object.conversation)
+      : undefined;
+    message.replayed = object.replayed ?? false;
+    return message;
+  },
+};
+
+function createBaseGetConversationRequest(): GetConversationRequest {
+  return { conversationId: "" };
+}
+
+export const GetConversationRequest: MessageFns<GetConversationRequest> = {
+  encode(message: GetConversationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetConversationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetConversationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetConversationRequest>): GetConversationRequest {
+    return GetConversationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetConversationRequest>): GetConversationRequest {
+    const message = createBaseGetConversationRequest();
+    message.conversationId = object.conversationId ?? "";
+    return message;
+  },
+};
+
+function createBaseGetConversationResponse(): GetConversationResponse {
+  return { conversation: undefined };
+}
+
+export const GetConversationResponse: MessageFns<GetConversationResponse> = {
+  encode(message: GetConversationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversation !== undefined) {
+      Conversation.encode(message.conversation, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetConversationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetConversationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversation = Conversation.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetConversationResponse>): GetConversationResponse {
+    return GetConversationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetConversationResponse>): GetConversationResponse {
+    const message = createBaseGetConversationResponse();
+    message.conversation = (object.conversation !== undefined && object.conversation !== null)
+      ? Conversation.fromPartial(object.conversation)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseUpdateConversationRequest(): UpdateConversationRequest {
+  return {
+    conversationId: "",
+    updateMask: undefined,
+    title: "",
+    labels: {},
+    instructions: "",
+    expectedRevision: undefined,
+  };
+}
+
+export const UpdateConversationRequest: MessageFns<UpdateConversationRequest> = {
+  encode(message: UpdateConversationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.updateMask !== undefined) {
+      FieldMask.encode(FieldMask.wrap(message.updateMask), writer.uint32(18).fork()).join();
+    }
+    if (message.title !== "") {
+      writer.uint32(26).string(message.title);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      UpdateConversationRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
+    });
+    if (message.instructions !== "") {
+      writer.uint32(42).string(message.instructions);
+    }
+    if (message.expectedRevision !== undefined) {
+      writer.uint32(48).int64(message.expectedRevision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateConversationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateConversationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.updateMask = FieldMask.unwrap(FieldMask.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.title = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            const entry4 = UpdateConversationRequest_LabelsEntry.decode(reader, reader.uint32());
+            if (entry4.value !== undefined) {
+              message.labels[entry4.key] = entry4.value;
+            }
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.instructions = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.expectedRevision = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UpdateConversationRequest>): UpdateConversationRequest {
+    return UpdateConversationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateConversationRequest>): UpdateConversationRequest {
+    const message = createBaseUpdateConversationRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.updateMask = object.updateMask ?? undefined;
+    message.title = object.title ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.instructions = object.instructions ?? "";
+    message.expectedRevision = object.expectedRevision ?? undefined;
+    return message;
+  },
+};
+
+function createBaseUpdateConversationRequest_LabelsEntry(): UpdateConversationRequest_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const UpdateConversationRequest_LabelsEntry: MessageFns<UpdateConversationRequest_LabelsEntry> = {
+  encode(message: UpdateConversationRequest_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateConversationRequest_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateConversationRequest_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UpdateConversationRequest_LabelsEntry>): UpdateConversationRequest_LabelsEntry {
+    return UpdateConversationRequest_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateConversationRequest_LabelsEntry>): UpdateConversationRequest_LabelsEntry {
+    const message = createBaseUpdateConversationRequest_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseUpdateConversationResponse(): UpdateConversationResponse {
+  return { conversation: undefined };
+}
+
+export const UpdateConversationResponse: MessageFns<UpdateConversationResponse> = {
+  encode(message: UpdateConversationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversation !== undefined) {
+      Conversation.encode(message.conversation, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateConversationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateConversationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversation = Conversation.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UpdateConversationResponse>): UpdateConversationResponse {
+    return UpdateConversationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateConversationResponse>): UpdateConversationResponse {
+    const message = createBaseUpdateConversationResponse();
+    message.conversation = (object.conversation !== undefined && object.conversation !== null)
+      ? Conversation.fromPartial(object.conversation)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseDeleteConversationRequest(): DeleteConversationRequest {
+  return { conversationId: "", allowMissing: false };
+}
+
+export const DeleteConversationRequest: MessageFns<DeleteConversationRequest> = {
+  encode(message: DeleteConversationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.allowMissing !== false) {
+      writer.uint32(16).bool(message.allowMissing);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteConversationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteConversationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.allowMissing = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DeleteConversationRequest>): DeleteConversationRequest {
+    return DeleteConversationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeleteConversationRequest>): DeleteConversationRequest {
+    const message = createBaseDeleteConversationRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.allowMissing = object.allowMissing ?? false;
+    return message;
+  },
+};
+
+function createBaseDeleteConversationResponse(): DeleteConversationResponse {
+  return { purgeTime: undefined };
+}
+
+export const DeleteConversationResponse: MessageFns<DeleteConversationResponse> = {
+  encode(message: DeleteConversationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.purgeTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.purgeTime), writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteConversationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteConversationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.purgeTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DeleteConversationResponse>): DeleteConversationResponse {
+    return DeleteConversationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeleteConversationResponse>): DeleteConversationResponse {
+    const message = createBaseDeleteConversationResponse();
+    message.purgeTime = object.purgeTime ?? undefined;
+    return message;
+  },
+};
+
+function createBaseUndeleteConversationRequest(): UndeleteConversationRequest {
+  return { conversationId: "" };
+}
+
+export const UndeleteConversationRequest: MessageFns<UndeleteConversationRequest> = {
+  encode(message: UndeleteConversationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UndeleteConversationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUndeleteConversationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UndeleteConversationRequest>): UndeleteConversationRequest {
+    return UndeleteConversationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UndeleteConversationRequest>): UndeleteConversationRequest {
+    const message = createBaseUndeleteConversationRequest();
+    message.conversationId = object.conversationId ?? "";
+    return message;
+  },
+};
+
+function createBaseUndeleteConversationResponse(): UndeleteConversationResponse {
+  return { conversation: undefined };
+}
+
+export const UndeleteConversationResponse: MessageFns<UndeleteConversationResponse> = {
+  encode(message: UndeleteConversationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversation !== undefined) {
+      Conversation.encode(message.conversation, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UndeleteConversationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUndeleteConversationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversation = Conversation.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UndeleteConversationResponse>): UndeleteConversationResponse {
+    return UndeleteConversationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UndeleteConversationResponse>): UndeleteConversationResponse {
+    const message = createBaseUndeleteConversationResponse();
+    message.conversation = (object.conversation !== undefined && object.conversation !== null)
+      ? Conversation.fromPartial(object.conversation)
+      : undefined;
     return message;
   },
 };
@@ -1844,6 +2860,9 @@ export const WatchConversationResponse: MessageFns<WatchConversationResponse> = 
       case "progress":
         WatchProgress.encode(message.update.value, writer.uint32(34).fork()).join();
         break;
+      case "deleted":
+        WatchDeleted.encode(message.update.value, writer.uint32(42).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1893,6 +2912,14 @@ export const WatchConversationResponse: MessageFns<WatchConversationResponse> = 
             message.update = { $case: "progress", value: WatchProgress.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.update = { $case: "deleted", value: WatchDeleted.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1935,7 +2962,56 @@ export const WatchConversationResponse: MessageFns<WatchConversationResponse> = 
         }
         break;
       }
+      case "deleted": {
+        if (object.update?.value !== undefined && object.update?.value !== null) {
+          message.update = { $case: "deleted", value: WatchDeleted.fromPartial(object.update.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseWatchDeleted(): WatchDeleted {
+  return {};
+}
+
+export const WatchDeleted: MessageFns<WatchDeleted> = {
+  encode(_: WatchDeleted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchDeleted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchDeleted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<WatchDeleted>): WatchDeleted {
+    return WatchDeleted.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<WatchDeleted>): WatchDeleted {
+    const message = createBaseWatchDeleted();
     return message;
   },
 };
@@ -2070,6 +3146,103 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): GetHistoryResponse => GetHistoryResponse.decode(value),
   },
   /**
+   * Creates an empty conversation. Scope: parley.write.
+   *
+   * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+   * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+   * later calls return it as it is then.
+   *
+   * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+   * request_id has created a conversation that is deleted.
+   */
+  createConversation: {
+    path: "/parley.v1.ConversationService/CreateConversation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CreateConversationRequest): Buffer =>
+      Buffer.from(CreateConversationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CreateConversationRequest => CreateConversationRequest.decode(value),
+    responseSerialize: (value: CreateConversationResponse): Buffer =>
+      Buffer.from(CreateConversationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CreateConversationResponse => CreateConversationResponse.decode(value),
+  },
+  /**
+   * Returns one conversation, without its messages. Scope: parley.read.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+   */
+  getConversation: {
+    path: "/parley.v1.ConversationService/GetConversation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetConversationRequest): Buffer =>
+      Buffer.from(GetConversationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetConversationRequest => GetConversationRequest.decode(value),
+    responseSerialize: (value: GetConversationResponse): Buffer =>
+      Buffer.from(GetConversationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetConversationResponse => GetConversationResponse.decode(value),
+  },
+  /**
+   * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+   *
+   * A turn that is open keeps the instructions that it began with. The conversation does not move in
+   * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+   * exactly its own change made, at the next revision.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+   */
+  updateConversation: {
+    path: "/parley.v1.ConversationService/UpdateConversation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateConversationRequest): Buffer =>
+      Buffer.from(UpdateConversationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateConversationRequest => UpdateConversationRequest.decode(value),
+    responseSerialize: (value: UpdateConversationResponse): Buffer =>
+      Buffer.from(UpdateConversationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UpdateConversationResponse => UpdateConversationResponse.decode(value),
+  },
+  /**
+   * Deletes a conversation with everything that was said in it. Scope: parley.write.
+   *
+   * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+   * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+   * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+   * server keeps deleted conversations; until then UndeleteConversation brings it back.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+   */
+  deleteConversation: {
+    path: "/parley.v1.ConversationService/DeleteConversation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DeleteConversationRequest): Buffer =>
+      Buffer.from(DeleteConversationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeleteConversationRequest => DeleteConversationRequest.decode(value),
+    responseSerialize: (value: DeleteConversationResponse): Buffer =>
+      Buffer.from(DeleteConversationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DeleteConversationResponse => DeleteConversationResponse.decode(value),
+  },
+  /**
+   * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+   *
+   * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+   * as it is, so the call can be repeated safely.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+   */
+  undeleteConversation: {
+    path: "/parley.v1.ConversationService/UndeleteConversation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UndeleteConversationRequest): Buffer =>
+      Buffer.from(UndeleteConversationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UndeleteConversationRequest => UndeleteConversationRequest.decode(value),
+    responseSerialize: (value: UndeleteConversationResponse): Buffer =>
+      Buffer.from(UndeleteConversationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UndeleteConversationResponse => UndeleteConversationResponse.decode(value),
+  },
+  /**
    * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
    *
    * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
@@ -2180,6 +3353,53 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    */
   getHistory: handleUnaryCall<GetHistoryRequest, GetHistoryResponse>;
   /**
+   * Creates an empty conversation. Scope: parley.write.
+   *
+   * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+   * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+   * later calls return it as it is then.
+   *
+   * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+   * request_id has created a conversation that is deleted.
+   */
+  createConversation: handleUnaryCall<CreateConversationRequest, CreateConversationResponse>;
+  /**
+   * Returns one conversation, without its messages. Scope: parley.read.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+   */
+  getConversation: handleUnaryCall<GetConversationRequest, GetConversationResponse>;
+  /**
+   * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+   *
+   * A turn that is open keeps the instructions that it began with. The conversation does not move in
+   * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+   * exactly its own change made, at the next revision.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+   */
+  updateConversation: handleUnaryCall<UpdateConversationRequest, UpdateConversationResponse>;
+  /**
+   * Deletes a conversation with everything that was said in it. Scope: parley.write.
+   *
+   * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+   * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+   * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+   * server keeps deleted conversations; until then UndeleteConversation brings it back.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+   */
+  deleteConversation: handleUnaryCall<DeleteConversationRequest, DeleteConversationResponse>;
+  /**
+   * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+   *
+   * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+   * as it is, so the call can be repeated safely.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+   */
+  undeleteConversation: handleUnaryCall<UndeleteConversationRequest, UndeleteConversationResponse>;
+  /**
    * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
    *
    * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
@@ -2282,6 +3502,123 @@ export interface ConversationServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetHistoryResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Creates an empty conversation. Scope: parley.write.
+   *
+   * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+   * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+   * later calls return it as it is then.
+   *
+   * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+   * request_id has created a conversation that is deleted.
+   */
+  createConversation(
+    request: CreateConversationRequest,
+    callback: (error: ServiceError | null, response: CreateConversationResponse) => void,
+  ): ClientUnaryCall;
+  createConversation(
+    request: CreateConversationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CreateConversationResponse) => void,
+  ): ClientUnaryCall;
+  createConversation(
+    request: CreateConversationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CreateConversationResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns one conversation, without its messages. Scope: parley.read.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+   */
+  getConversation(
+    request: GetConversationRequest,
+    callback: (error: ServiceError | null, response: GetConversationResponse) => void,
+  ): ClientUnaryCall;
+  getConversation(
+    request: GetConversationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetConversationResponse) => void,
+  ): ClientUnaryCall;
+  getConversation(
+    request: GetConversationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetConversationResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+   *
+   * A turn that is open keeps the instructions that it began with. The conversation does not move in
+   * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+   * exactly its own change made, at the next revision.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+   */
+  updateConversation(
+    request: UpdateConversationRequest,
+    callback: (error: ServiceError | null, response: UpdateConversationResponse) => void,
+  ): ClientUnaryCall;
+  updateConversation(
+    request: UpdateConversationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UpdateConversationResponse) => void,
+  ): ClientUnaryCall;
+  updateConversation(
+    request: UpdateConversationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UpdateConversationResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Deletes a conversation with everything that was said in it. Scope: parley.write.
+   *
+   * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+   * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+   * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+   * server keeps deleted conversations; until then UndeleteConversation brings it back.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+   */
+  deleteConversation(
+    request: DeleteConversationRequest,
+    callback: (error: ServiceError | null, response: DeleteConversationResponse) => void,
+  ): ClientUnaryCall;
+  deleteConversation(
+    request: DeleteConversationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DeleteConversationResponse) => void,
+  ): ClientUnaryCall;
+  deleteConversation(
+    request: DeleteConversationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DeleteConversationResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+   *
+   * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+   * as it is, so the call can be repeated safely.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+   */
+  undeleteConversation(
+    request: UndeleteConversationRequest,
+    callback: (error: ServiceError | null, response: UndeleteConversationResponse) => void,
+  ): ClientUnaryCall;
+  undeleteConversation(
+    request: UndeleteConversationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UndeleteConversationResponse) => void,
+  ): ClientUnaryCall;
+  undeleteConversation(
+    request: UndeleteConversationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UndeleteConversationResponse) => void,
   ): ClientUnaryCall;
   /**
    * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
@@ -2391,6 +3728,18 @@ export type DeepPartial<T> = T extends Builtin ? T
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
+
+function toTimestamp(date: Date): Timestamp {
+  const seconds = Math.trunc(date.getTime() / 1_000);
+  const nanos = (date.getTime() % 1_000) * 1_000_000;
+  return { seconds, nanos };
+}
+
+function fromTimestamp(t: Timestamp): Date {
+  let millis = (t.seconds || 0) * 1_000;
+  millis += (t.nanos || 0) / 1_000_000;
+  return new globalThis.Date(millis);
+}
 
 function longToNumber(int64: { toString(): string }): number {
   const num = globalThis.Number(int64.toString());

@@ -56,8 +56,9 @@ export const ErrorReason = {
    */
   TURN_NOT_FOUND: "ERROR_REASON_TURN_NOT_FOUND",
   /**
-   * REQUEST_ID_REUSED - ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
-   * What to do: use a new request id for a new message; to repeat a call, send the same arguments.
+   * REQUEST_ID_REUSED - ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+   * Metadata: request_id.
+   * What to do: use a new request id for a new call; to repeat a call, send the same arguments.
    */
   REQUEST_ID_REUSED: "ERROR_REASON_REQUEST_ID_REUSED",
   /**
@@ -166,6 +167,17 @@ export const ErrorReason = {
    * What to do: send the message again with a new request id, if it is still wanted.
    */
   ATTEMPTS_EXHAUSTED: "ERROR_REASON_ATTEMPTS_EXHAUSTED",
+  /**
+   * CONVERSATION_EXISTS - ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
+   * days. Metadata: conversation_id.
+   * What to do: use another id, or change that conversation with UpdateConversation.
+   */
+  CONVERSATION_EXISTS: "ERROR_REASON_CONVERSATION_EXISTS",
+  /**
+   * REVISION_MISMATCH - ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
+   * What to do: read the conversation, then send the call with the new expected_revision if it still applies.
+   */
+  REVISION_MISMATCH: "ERROR_REASON_REVISION_MISMATCH",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -200,6 +212,8 @@ export namespace ErrorReason {
   export type WATCH_EXPIRED = typeof ErrorReason.WATCH_EXPIRED;
   export type TURN_LIMIT_REACHED = typeof ErrorReason.TURN_LIMIT_REACHED;
   export type ATTEMPTS_EXHAUSTED = typeof ErrorReason.ATTEMPTS_EXHAUSTED;
+  export type CONVERSATION_EXISTS = typeof ErrorReason.CONVERSATION_EXISTS;
+  export type REVISION_MISMATCH = typeof ErrorReason.REVISION_MISMATCH;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -289,6 +303,12 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 27:
     case "ERROR_REASON_ATTEMPTS_EXHAUSTED":
       return ErrorReason.ATTEMPTS_EXHAUSTED;
+    case 28:
+    case "ERROR_REASON_CONVERSATION_EXISTS":
+      return ErrorReason.CONVERSATION_EXISTS;
+    case 29:
+    case "ERROR_REASON_REVISION_MISMATCH":
+      return ErrorReason.REVISION_MISMATCH;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -354,6 +374,10 @@ export function errorReasonToNumber(object: ErrorReason): number {
       return 26;
     case ErrorReason.ATTEMPTS_EXHAUSTED:
       return 27;
+    case ErrorReason.CONVERSATION_EXISTS:
+      return 28;
+    case ErrorReason.REVISION_MISMATCH:
+      return 29;
     case ErrorReason.UNRECOGNIZED:
     default:
       return -1;

@@ -25,6 +25,7 @@ private static final long serialVersionUID = 0L;
     title_ = "";
     preview_ = "";
     openTurnId_ = "";
+    instructions_ = "";
   }
 
   @java.lang.Override
@@ -39,6 +40,18 @@ private static final long serialVersionUID = 0L;
     return dev.parley.v1.ConversationOuterClass.internal_static_parley_v1_Conversation_descriptor;
   }
 
+  @SuppressWarnings({"rawtypes"})
+  @java.lang.Override
+  protected com.google.protobuf.MapFieldReflectionAccessor internalGetMapFieldReflection(
+      int number) {
+    switch (number) {
+      case 8:
+        return internalGetLabels();
+      default:
+        throw new RuntimeException(
+            "Invalid map field number: " + number);
+    }
+  }
   @java.lang.Override
   protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internalGetFieldAccessorTable() {
@@ -100,7 +113,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object title_ = "";
   /**
    * <pre>
-   * A title for lists: the first 80 characters of the first message, until a title is set.
+   * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -121,7 +134,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A title for lists: the first 80 characters of the first message, until a title is set.
+   * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -184,7 +197,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * When its newest turn began. ListConversations orders by it.
+   * When its newest turn began, or when it was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -196,7 +209,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began. ListConversations orders by it.
+   * When its newest turn began, or when it was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -208,7 +221,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began. ListConversations orders by it.
+   * When its newest turn began, or when it was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -327,6 +340,169 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int LABELS_FIELD_NUMBER = 8;
+  private static final class LabelsDefaultEntryHolder {
+    static final com.google.protobuf.MapEntry<
+        java.lang.String, java.lang.String> defaultEntry =
+            com.google.protobuf.MapEntry
+            .<java.lang.String, java.lang.String>newDefaultInstance(
+                dev.parley.v1.ConversationOuterClass.internal_static_parley_v1_Conversation_LabelsEntry_descriptor, 
+                com.google.protobuf.WireFormat.FieldType.STRING,
+                "",
+                com.google.protobuf.WireFormat.FieldType.STRING,
+                "");
+  }
+  @SuppressWarnings("serial")
+  private com.google.protobuf.MapField<
+      java.lang.String, java.lang.String> labels_;
+  private com.google.protobuf.MapField<java.lang.String, java.lang.String>
+  internalGetLabels() {
+    if (labels_ == null) {
+      return com.google.protobuf.MapField.emptyMapField(
+          LabelsDefaultEntryHolder.defaultEntry);
+    }
+    return labels_;
+  }
+  public int getLabelsCount() {
+    return internalGetLabels().getMap().size();
+  }
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  @java.lang.Override
+  public boolean containsLabels(
+      java.lang.String key) {
+    if (key == null) { throw new NullPointerException("map key"); }
+    return internalGetLabels().getMap().containsKey(key);
+  }
+  /**
+   * Use {@link #getLabelsMap()} instead.
+   */
+  @java.lang.Override
+  @java.lang.Deprecated
+  public java.util.Map<java.lang.String, java.lang.String> getLabels() {
+    return getLabelsMap();
+  }
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  @java.lang.Override
+  public java.util.Map<java.lang.String, java.lang.String> getLabelsMap() {
+    return internalGetLabels().getMap();
+  }
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  @java.lang.Override
+  public /* nullable */
+java.lang.String getLabelsOrDefault(
+      java.lang.String key,
+      /* nullable */
+java.lang.String defaultValue) {
+    if (key == null) { throw new NullPointerException("map key"); }
+    java.util.Map<java.lang.String, java.lang.String> map =
+        internalGetLabels().getMap();
+    return map.containsKey(key) ? map.get(key) : defaultValue;
+  }
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  @java.lang.Override
+  public java.lang.String getLabelsOrThrow(
+      java.lang.String key) {
+    if (key == null) { throw new NullPointerException("map key"); }
+    java.util.Map<java.lang.String, java.lang.String> map =
+        internalGetLabels().getMap();
+    if (!map.containsKey(key)) {
+      throw new java.lang.IllegalArgumentException();
+    }
+    return map.get(key);
+  }
+
+  public static final int INSTRUCTIONS_FIELD_NUMBER = 9;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object instructions_ = "";
+  /**
+   * <pre>
+   * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+   * UTF-8. Always empty in ListConversations.
+   * </pre>
+   *
+   * <code>string instructions = 9;</code>
+   * @return The instructions.
+   */
+  @java.lang.Override
+  public java.lang.String getInstructions() {
+    java.lang.Object ref = instructions_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      instructions_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+   * UTF-8. Always empty in ListConversations.
+   * </pre>
+   *
+   * <code>string instructions = 9;</code>
+   * @return The bytes for instructions.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getInstructionsBytes() {
+    java.lang.Object ref = instructions_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      instructions_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
+  public static final int REVISION_FIELD_NUMBER = 10;
+  private long revision_ = 0L;
+  /**
+   * <pre>
+   * A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
+   * </pre>
+   *
+   * <code>int64 revision = 10;</code>
+   * @return The revision.
+   */
+  @java.lang.Override
+  public long getRevision() {
+    return revision_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -362,6 +538,18 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(openTurnId_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 7, openTurnId_);
     }
+    com.google.protobuf.GeneratedMessageV3
+      .serializeStringMapTo(
+        output,
+        internalGetLabels(),
+        LabelsDefaultEntryHolder.defaultEntry,
+        8);
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(instructions_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 9, instructions_);
+    }
+    if (revision_ != 0L) {
+      output.writeInt64(10, revision_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -394,6 +582,23 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(openTurnId_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(7, openTurnId_);
+    }
+    for (java.util.Map.Entry<java.lang.String, java.lang.String> entry
+         : internalGetLabels().getMap().entrySet()) {
+      com.google.protobuf.MapEntry<java.lang.String, java.lang.String>
+      labels__ = LabelsDefaultEntryHolder.defaultEntry.newBuilderForType()
+          .setKey(entry.getKey())
+          .setValue(entry.getValue())
+          .build();
+      size += com.google.protobuf.CodedOutputStream
+          .computeMessageSize(8, labels__);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(instructions_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(9, instructions_);
+    }
+    if (revision_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(10, revision_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -430,6 +635,12 @@ private static final long serialVersionUID = 0L;
         .equals(other.getPreview())) return false;
     if (!getOpenTurnId()
         .equals(other.getOpenTurnId())) return false;
+    if (!internalGetLabels().equals(
+        other.internalGetLabels())) return false;
+    if (!getInstructions()
+        .equals(other.getInstructions())) return false;
+    if (getRevision()
+        != other.getRevision()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -460,6 +671,15 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getPreview().hashCode();
     hash = (37 * hash) + OPEN_TURN_ID_FIELD_NUMBER;
     hash = (53 * hash) + getOpenTurnId().hashCode();
+    if (!internalGetLabels().getMap().isEmpty()) {
+      hash = (37 * hash) + LABELS_FIELD_NUMBER;
+      hash = (53 * hash) + internalGetLabels().hashCode();
+    }
+    hash = (37 * hash) + INSTRUCTIONS_FIELD_NUMBER;
+    hash = (53 * hash) + getInstructions().hashCode();
+    hash = (37 * hash) + REVISION_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getRevision());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -573,6 +793,28 @@ private static final long serialVersionUID = 0L;
       return dev.parley.v1.ConversationOuterClass.internal_static_parley_v1_Conversation_descriptor;
     }
 
+    @SuppressWarnings({"rawtypes"})
+    protected com.google.protobuf.MapFieldReflectionAccessor internalGetMapFieldReflection(
+        int number) {
+      switch (number) {
+        case 8:
+          return internalGetLabels();
+        default:
+          throw new RuntimeException(
+              "Invalid map field number: " + number);
+      }
+    }
+    @SuppressWarnings({"rawtypes"})
+    protected com.google.protobuf.MapFieldReflectionAccessor internalGetMutableMapFieldReflection(
+        int number) {
+      switch (number) {
+        case 8:
+          return internalGetMutableLabels();
+        default:
+          throw new RuntimeException(
+              "Invalid map field number: " + number);
+      }
+    }
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
@@ -617,6 +859,9 @@ private static final long serialVersionUID = 0L;
       lastSequence_ = 0L;
       preview_ = "";
       openTurnId_ = "";
+      internalGetMutableLabels().clear();
+      instructions_ = "";
+      revision_ = 0L;
       return this;
     }
 
@@ -677,6 +922,16 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000040) != 0)) {
         result.openTurnId_ = openTurnId_;
+      }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.labels_ = internalGetLabels();
+        result.labels_.makeImmutable();
+      }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.instructions_ = instructions_;
+      }
+      if (((from_bitField0_ & 0x00000200) != 0)) {
+        result.revision_ = revision_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -754,6 +1009,17 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000040;
         onChanged();
       }
+      internalGetMutableLabels().mergeFrom(
+          other.internalGetLabels());
+      bitField0_ |= 0x00000080;
+      if (!other.getInstructions().isEmpty()) {
+        instructions_ = other.instructions_;
+        bitField0_ |= 0x00000100;
+        onChanged();
+      }
+      if (other.getRevision() != 0L) {
+        setRevision(other.getRevision());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -819,6 +1085,25 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000040;
               break;
             } // case 58
+            case 66: {
+              com.google.protobuf.MapEntry<java.lang.String, java.lang.String>
+              labels__ = input.readMessage(
+                  LabelsDefaultEntryHolder.defaultEntry.getParserForType(), extensionRegistry);
+              internalGetMutableLabels().getMutableMap().put(
+                  labels__.getKey(), labels__.getValue());
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 66
+            case 74: {
+              instructions_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 74
+            case 80: {
+              revision_ = input.readInt64();
+              bitField0_ |= 0x00000200;
+              break;
+            } // case 80
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -931,7 +1216,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object title_ = "";
     /**
      * <pre>
-     * A title for lists: the first 80 characters of the first message, until a title is set.
+     * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -951,7 +1236,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A title for lists: the first 80 characters of the first message, until a title is set.
+     * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -972,7 +1257,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A title for lists: the first 80 characters of the first message, until a title is set.
+     * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -989,7 +1274,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A title for lists: the first 80 characters of the first message, until a title is set.
+     * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -1003,7 +1288,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A title for lists: the first 80 characters of the first message, until a title is set.
+     * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
      * </pre>
      *
      * <code>string title = 2;</code>
@@ -1182,7 +1467,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1193,7 +1478,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1208,7 +1493,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1228,7 +1513,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1246,7 +1531,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1271,7 +1556,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1288,7 +1573,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1300,7 +1585,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1315,7 +1600,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its newest turn began. ListConversations orders by it.
+     * When its newest turn began, or when it was created. ListConversations orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1558,6 +1843,309 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       openTurnId_ = value;
       bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+
+    private com.google.protobuf.MapField<
+        java.lang.String, java.lang.String> labels_;
+    private com.google.protobuf.MapField<java.lang.String, java.lang.String>
+        internalGetLabels() {
+      if (labels_ == null) {
+        return com.google.protobuf.MapField.emptyMapField(
+            LabelsDefaultEntryHolder.defaultEntry);
+      }
+      return labels_;
+    }
+    private com.google.protobuf.MapField<java.lang.String, java.lang.String>
+        internalGetMutableLabels() {
+      if (labels_ == null) {
+        labels_ = com.google.protobuf.MapField.newMapField(
+            LabelsDefaultEntryHolder.defaultEntry);
+      }
+      if (!labels_.isMutable()) {
+        labels_ = labels_.copy();
+      }
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return labels_;
+    }
+    public int getLabelsCount() {
+      return internalGetLabels().getMap().size();
+    }
+    /**
+     * <pre>
+     * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+     * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; labels = 8;</code>
+     */
+    @java.lang.Override
+    public boolean containsLabels(
+        java.lang.String key) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      return internalGetLabels().getMap().containsKey(key);
+    }
+    /**
+     * Use {@link #getLabelsMap()} instead.
+     */
+    @java.lang.Override
+    @java.lang.Deprecated
+    public java.util.Map<java.lang.String, java.lang.String> getLabels() {
+      return getLabelsMap();
+    }
+    /**
+     * <pre>
+     * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+     * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; labels = 8;</code>
+     */
+    @java.lang.Override
+    public java.util.Map<java.lang.String, java.lang.String> getLabelsMap() {
+      return internalGetLabels().getMap();
+    }
+    /**
+     * <pre>
+     * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+     * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; labels = 8;</code>
+     */
+    @java.lang.Override
+    public /* nullable */
+java.lang.String getLabelsOrDefault(
+        java.lang.String key,
+        /* nullable */
+java.lang.String defaultValue) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      java.util.Map<java.lang.String, java.lang.String> map =
+          internalGetLabels().getMap();
+      return map.containsKey(key) ? map.get(key) : defaultValue;
+    }
+    /**
+     * <pre>
+     * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+     * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; labels = 8;</code>
+     */
+    @java.lang.Override
+    public java.lang.String getLabelsOrThrow(
+        java.lang.String key) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      java.util.Map<java.lang.String, java.lang.String> map =
+          internalGetLabels().getMap();
+      if (!map.containsKey(key)) {
+        throw new java.lang.IllegalArgumentException();
+      }
+      return map.get(key);
+    }
+    public Builder clearLabels() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      internalGetMutableLabels().getMutableMap()
+          .clear();
+      return this;
+    }
+    /**
+     * <pre>
+     * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+     * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; labels = 8;</code>
+     */
+    public Builder removeLabels(
+        java.lang.String key) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      internalGetMutableLabels().getMutableMap()
+          .remove(key);
+      return this;
+    }
+    /**
+     * Use alternate mutation accessors instead.
+     */
+    @java.lang.Deprecated
+    public java.util.Map<java.lang.String, java.lang.String>
+        getMutableLabels() {
+      bitField0_ |= 0x00000080;
+      return internalGetMutableLabels().getMutableMap();
+    }
+    /**
+     * <pre>
+     * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+     * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; labels = 8;</code>
+     */
+    public Builder putLabels(
+        java.lang.String key,
+        java.lang.String value) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      if (value == null) { throw new NullPointerException("map value"); }
+      internalGetMutableLabels().getMutableMap()
+          .put(key, value);
+      bitField0_ |= 0x00000080;
+      return this;
+    }
+    /**
+     * <pre>
+     * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+     * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; labels = 8;</code>
+     */
+    public Builder putAllLabels(
+        java.util.Map<java.lang.String, java.lang.String> values) {
+      internalGetMutableLabels().getMutableMap()
+          .putAll(values);
+      bitField0_ |= 0x00000080;
+      return this;
+    }
+
+    private java.lang.Object instructions_ = "";
+    /**
+     * <pre>
+     * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+     * UTF-8. Always empty in ListConversations.
+     * </pre>
+     *
+     * <code>string instructions = 9;</code>
+     * @return The instructions.
+     */
+    public java.lang.String getInstructions() {
+      java.lang.Object ref = instructions_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        instructions_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+     * UTF-8. Always empty in ListConversations.
+     * </pre>
+     *
+     * <code>string instructions = 9;</code>
+     * @return The bytes for instructions.
+     */
+    public com.google.protobuf.ByteString
+        getInstructionsBytes() {
+      java.lang.Object ref = instructions_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        instructions_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+     * UTF-8. Always empty in ListConversations.
+     * </pre>
+     *
+     * <code>string instructions = 9;</code>
+     * @param value The instructions to set.
+     * @return This builder for chaining.
+     */
+    public Builder setInstructions(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      instructions_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+     * UTF-8. Always empty in ListConversations.
+     * </pre>
+     *
+     * <code>string instructions = 9;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearInstructions() {
+      instructions_ = getDefaultInstance().getInstructions();
+      bitField0_ = (bitField0_ & ~0x00000100);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+     * UTF-8. Always empty in ListConversations.
+     * </pre>
+     *
+     * <code>string instructions = 9;</code>
+     * @param value The bytes for instructions to set.
+     * @return This builder for chaining.
+     */
+    public Builder setInstructionsBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      instructions_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+
+    private long revision_ ;
+    /**
+     * <pre>
+     * A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
+     * </pre>
+     *
+     * <code>int64 revision = 10;</code>
+     * @return The revision.
+     */
+    @java.lang.Override
+    public long getRevision() {
+      return revision_;
+    }
+    /**
+     * <pre>
+     * A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
+     * </pre>
+     *
+     * <code>int64 revision = 10;</code>
+     * @param value The revision to set.
+     * @return This builder for chaining.
+     */
+    public Builder setRevision(long value) {
+
+      revision_ = value;
+      bitField0_ |= 0x00000200;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
+     * </pre>
+     *
+     * <code>int64 revision = 10;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearRevision() {
+      bitField0_ = (bitField0_ & ~0x00000200);
+      revision_ = 0L;
       onChanged();
       return this;
     }

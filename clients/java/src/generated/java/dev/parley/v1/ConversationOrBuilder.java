@@ -30,7 +30,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * A title for lists: the first 80 characters of the first message, until a title is set.
+   * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -39,7 +39,7 @@ public interface ConversationOrBuilder extends
   java.lang.String getTitle();
   /**
    * <pre>
-   * A title for lists: the first 80 characters of the first message, until a title is set.
+   * A title for lists, at most 512 bytes. Until one is set: the first 80 characters of the first message.
    * </pre>
    *
    * <code>string title = 2;</code>
@@ -77,7 +77,7 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * When its newest turn began. ListConversations orders by it.
+   * When its newest turn began, or when it was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -86,7 +86,7 @@ public interface ConversationOrBuilder extends
   boolean hasUpdateTime();
   /**
    * <pre>
-   * When its newest turn began. ListConversations orders by it.
+   * When its newest turn began, or when it was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -95,7 +95,7 @@ public interface ConversationOrBuilder extends
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * When its newest turn began. ListConversations orders by it.
+   * When its newest turn began, or when it was created. ListConversations orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -151,4 +151,95 @@ public interface ConversationOrBuilder extends
    */
   com.google.protobuf.ByteString
       getOpenTurnIdBytes();
+
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  int getLabelsCount();
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  boolean containsLabels(
+      java.lang.String key);
+  /**
+   * Use {@link #getLabelsMap()} instead.
+   */
+  @java.lang.Deprecated
+  java.util.Map<java.lang.String, java.lang.String>
+  getLabels();
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  java.util.Map<java.lang.String, java.lang.String>
+  getLabelsMap();
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  /* nullable */
+java.lang.String getLabelsOrDefault(
+      java.lang.String key,
+      /* nullable */
+java.lang.String defaultValue);
+  /**
+   * <pre>
+   * The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
+   * ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
+   * </pre>
+   *
+   * <code>map&lt;string, string&gt; labels = 8;</code>
+   */
+  java.lang.String getLabelsOrThrow(
+      java.lang.String key);
+
+  /**
+   * <pre>
+   * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+   * UTF-8. Always empty in ListConversations.
+   * </pre>
+   *
+   * <code>string instructions = 9;</code>
+   * @return The instructions.
+   */
+  java.lang.String getInstructions();
+  /**
+   * <pre>
+   * What the agent is told in this conversation, after the server's own instructions: at most 8,192 bytes of
+   * UTF-8. Always empty in ListConversations.
+   * </pre>
+   *
+   * <code>string instructions = 9;</code>
+   * @return The bytes for instructions.
+   */
+  com.google.protobuf.ByteString
+      getInstructionsBytes();
+
+  /**
+   * <pre>
+   * A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
+   * </pre>
+   *
+   * <code>int64 revision = 10;</code>
+   * @return The revision.
+   */
+  long getRevision();
 }

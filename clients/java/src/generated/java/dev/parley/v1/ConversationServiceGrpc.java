@@ -118,6 +118,161 @@ public final class ConversationServiceGrpc {
     return getGetHistoryMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.CreateConversationRequest,
+      dev.parley.v1.CreateConversationResponse> getCreateConversationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "CreateConversation",
+      requestType = dev.parley.v1.CreateConversationRequest.class,
+      responseType = dev.parley.v1.CreateConversationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.CreateConversationRequest,
+      dev.parley.v1.CreateConversationResponse> getCreateConversationMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.CreateConversationRequest, dev.parley.v1.CreateConversationResponse> getCreateConversationMethod;
+    if ((getCreateConversationMethod = ConversationServiceGrpc.getCreateConversationMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getCreateConversationMethod = ConversationServiceGrpc.getCreateConversationMethod) == null) {
+          ConversationServiceGrpc.getCreateConversationMethod = getCreateConversationMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.CreateConversationRequest, dev.parley.v1.CreateConversationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "CreateConversation"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.CreateConversationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.CreateConversationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("CreateConversation"))
+              .build();
+        }
+      }
+    }
+    return getCreateConversationMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.GetConversationRequest,
+      dev.parley.v1.GetConversationResponse> getGetConversationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetConversation",
+      requestType = dev.parley.v1.GetConversationRequest.class,
+      responseType = dev.parley.v1.GetConversationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.GetConversationRequest,
+      dev.parley.v1.GetConversationResponse> getGetConversationMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.GetConversationRequest, dev.parley.v1.GetConversationResponse> getGetConversationMethod;
+    if ((getGetConversationMethod = ConversationServiceGrpc.getGetConversationMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getGetConversationMethod = ConversationServiceGrpc.getGetConversationMethod) == null) {
+          ConversationServiceGrpc.getGetConversationMethod = getGetConversationMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.GetConversationRequest, dev.parley.v1.GetConversationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetConversation"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetConversationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetConversationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("GetConversation"))
+              .build();
+        }
+      }
+    }
+    return getGetConversationMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.UpdateConversationRequest,
+      dev.parley.v1.UpdateConversationResponse> getUpdateConversationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "UpdateConversation",
+      requestType = dev.parley.v1.UpdateConversationRequest.class,
+      responseType = dev.parley.v1.UpdateConversationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.UpdateConversationRequest,
+      dev.parley.v1.UpdateConversationResponse> getUpdateConversationMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.UpdateConversationRequest, dev.parley.v1.UpdateConversationResponse> getUpdateConversationMethod;
+    if ((getUpdateConversationMethod = ConversationServiceGrpc.getUpdateConversationMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getUpdateConversationMethod = ConversationServiceGrpc.getUpdateConversationMethod) == null) {
+          ConversationServiceGrpc.getUpdateConversationMethod = getUpdateConversationMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.UpdateConversationRequest, dev.parley.v1.UpdateConversationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "UpdateConversation"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.UpdateConversationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.UpdateConversationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("UpdateConversation"))
+              .build();
+        }
+      }
+    }
+    return getUpdateConversationMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.DeleteConversationRequest,
+      dev.parley.v1.DeleteConversationResponse> getDeleteConversationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "DeleteConversation",
+      requestType = dev.parley.v1.DeleteConversationRequest.class,
+      responseType = dev.parley.v1.DeleteConversationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.DeleteConversationRequest,
+      dev.parley.v1.DeleteConversationResponse> getDeleteConversationMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.DeleteConversationRequest, dev.parley.v1.DeleteConversationResponse> getDeleteConversationMethod;
+    if ((getDeleteConversationMethod = ConversationServiceGrpc.getDeleteConversationMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getDeleteConversationMethod = ConversationServiceGrpc.getDeleteConversationMethod) == null) {
+          ConversationServiceGrpc.getDeleteConversationMethod = getDeleteConversationMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.DeleteConversationRequest, dev.parley.v1.DeleteConversationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "DeleteConversation"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.DeleteConversationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.DeleteConversationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("DeleteConversation"))
+              .build();
+        }
+      }
+    }
+    return getDeleteConversationMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.UndeleteConversationRequest,
+      dev.parley.v1.UndeleteConversationResponse> getUndeleteConversationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "UndeleteConversation",
+      requestType = dev.parley.v1.UndeleteConversationRequest.class,
+      responseType = dev.parley.v1.UndeleteConversationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.UndeleteConversationRequest,
+      dev.parley.v1.UndeleteConversationResponse> getUndeleteConversationMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.UndeleteConversationRequest, dev.parley.v1.UndeleteConversationResponse> getUndeleteConversationMethod;
+    if ((getUndeleteConversationMethod = ConversationServiceGrpc.getUndeleteConversationMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getUndeleteConversationMethod = ConversationServiceGrpc.getUndeleteConversationMethod) == null) {
+          ConversationServiceGrpc.getUndeleteConversationMethod = getUndeleteConversationMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.UndeleteConversationRequest, dev.parley.v1.UndeleteConversationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "UndeleteConversation"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.UndeleteConversationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.UndeleteConversationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("UndeleteConversation"))
+              .build();
+        }
+      }
+    }
+    return getUndeleteConversationMethod;
+  }
+
   private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ListConversationsRequest,
       dev.parley.v1.ListConversationsResponse> getListConversationsMethod;
 
@@ -364,6 +519,74 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
+     * Creates an empty conversation. Scope: parley.write.
+     * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+     * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+     * later calls return it as it is then.
+     * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+     * request_id has created a conversation that is deleted.
+     * </pre>
+     */
+    default void createConversation(dev.parley.v1.CreateConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.CreateConversationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getCreateConversationMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns one conversation, without its messages. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+     * </pre>
+     */
+    default void getConversation(dev.parley.v1.GetConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetConversationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetConversationMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+     * exactly its own change made, at the next revision.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+     * </pre>
+     */
+    default void updateConversation(dev.parley.v1.UpdateConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.UpdateConversationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getUpdateConversationMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Deletes a conversation with everything that was said in it. Scope: parley.write.
+     * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+     * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+     * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+     * server keeps deleted conversations; until then UndeleteConversation brings it back.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+     * </pre>
+     */
+    default void deleteConversation(dev.parley.v1.DeleteConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.DeleteConversationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getDeleteConversationMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+     * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+     * as it is, so the call can be repeated safely.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+     * </pre>
+     */
+    default void undeleteConversation(dev.parley.v1.UndeleteConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.UndeleteConversationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getUndeleteConversationMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
      * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
      * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
      * miss it. No conversation appears twice.
@@ -521,6 +744,79 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
+     * Creates an empty conversation. Scope: parley.write.
+     * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+     * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+     * later calls return it as it is then.
+     * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+     * request_id has created a conversation that is deleted.
+     * </pre>
+     */
+    public void createConversation(dev.parley.v1.CreateConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.CreateConversationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getCreateConversationMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns one conversation, without its messages. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+     * </pre>
+     */
+    public void getConversation(dev.parley.v1.GetConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetConversationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetConversationMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+     * exactly its own change made, at the next revision.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+     * </pre>
+     */
+    public void updateConversation(dev.parley.v1.UpdateConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.UpdateConversationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getUpdateConversationMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Deletes a conversation with everything that was said in it. Scope: parley.write.
+     * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+     * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+     * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+     * server keeps deleted conversations; until then UndeleteConversation brings it back.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+     * </pre>
+     */
+    public void deleteConversation(dev.parley.v1.DeleteConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.DeleteConversationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getDeleteConversationMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+     * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+     * as it is, so the call can be repeated safely.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+     * </pre>
+     */
+    public void undeleteConversation(dev.parley.v1.UndeleteConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.UndeleteConversationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getUndeleteConversationMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
      * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
      * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
      * miss it. No conversation appears twice.
@@ -653,6 +949,74 @@ public final class ConversationServiceGrpc {
     public dev.parley.v1.GetHistoryResponse getHistory(dev.parley.v1.GetHistoryRequest request) throws io.grpc.StatusException {
       return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
           getChannel(), getGetHistoryMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Creates an empty conversation. Scope: parley.write.
+     * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+     * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+     * later calls return it as it is then.
+     * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+     * request_id has created a conversation that is deleted.
+     * </pre>
+     */
+    public dev.parley.v1.CreateConversationResponse createConversation(dev.parley.v1.CreateConversationRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getCreateConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns one conversation, without its messages. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.GetConversationResponse getConversation(dev.parley.v1.GetConversationRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+     * exactly its own change made, at the next revision.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+     * </pre>
+     */
+    public dev.parley.v1.UpdateConversationResponse updateConversation(dev.parley.v1.UpdateConversationRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getUpdateConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Deletes a conversation with everything that was said in it. Scope: parley.write.
+     * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+     * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+     * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+     * server keeps deleted conversations; until then UndeleteConversation brings it back.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+     * </pre>
+     */
+    public dev.parley.v1.DeleteConversationResponse deleteConversation(dev.parley.v1.DeleteConversationRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getDeleteConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+     * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+     * as it is, so the call can be repeated safely.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+     * </pre>
+     */
+    public dev.parley.v1.UndeleteConversationResponse undeleteConversation(dev.parley.v1.UndeleteConversationRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getUndeleteConversationMethod(), getCallOptions(), request);
     }
 
     /**
@@ -790,6 +1154,74 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
+     * Creates an empty conversation. Scope: parley.write.
+     * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+     * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+     * later calls return it as it is then.
+     * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+     * request_id has created a conversation that is deleted.
+     * </pre>
+     */
+    public dev.parley.v1.CreateConversationResponse createConversation(dev.parley.v1.CreateConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getCreateConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns one conversation, without its messages. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.GetConversationResponse getConversation(dev.parley.v1.GetConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+     * exactly its own change made, at the next revision.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+     * </pre>
+     */
+    public dev.parley.v1.UpdateConversationResponse updateConversation(dev.parley.v1.UpdateConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getUpdateConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Deletes a conversation with everything that was said in it. Scope: parley.write.
+     * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+     * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+     * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+     * server keeps deleted conversations; until then UndeleteConversation brings it back.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+     * </pre>
+     */
+    public dev.parley.v1.DeleteConversationResponse deleteConversation(dev.parley.v1.DeleteConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getDeleteConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+     * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+     * as it is, so the call can be repeated safely.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+     * </pre>
+     */
+    public dev.parley.v1.UndeleteConversationResponse undeleteConversation(dev.parley.v1.UndeleteConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getUndeleteConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
      * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
      * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
      * miss it. No conversation appears twice.
@@ -907,6 +1339,79 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
+     * Creates an empty conversation. Scope: parley.write.
+     * Chat creates conversations as well; use this call to give one labels, instructions or a title before its
+     * first message. A call with a request_id can be repeated safely: the conversation is created once, and
+     * later calls return it as it is then.
+     * Errors: ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); NOT_FOUND (CONVERSATION_NOT_FOUND): the
+     * request_id has created a conversation that is deleted.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.CreateConversationResponse> createConversation(
+        dev.parley.v1.CreateConversationRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getCreateConversationMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Returns one conversation, without its messages. Scope: parley.read.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.GetConversationResponse> getConversation(
+        dev.parley.v1.GetConversationRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetConversationMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * A turn that is open keeps the instructions that it began with. The conversation does not move in
+     * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
+     * exactly its own change made, at the next revision.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ABORTED (REVISION_MISMATCH).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.UpdateConversationResponse> updateConversation(
+        dev.parley.v1.UpdateConversationRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getUpdateConversationMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Deletes a conversation with everything that was said in it. Scope: parley.write.
+     * From the moment of OK no call finds it: a turn that is open is stopped and ends with NOT_FOUND, watches
+     * end, and Chat with one of its request ids or with its id, allow_missing included, is refused with
+     * NOT_FOUND. What was said is removed from the database shortly afterwards, or after the days that the
+     * server keeps deleted conversations; until then UndeleteConversation brings it back.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND), unless allow_missing is set.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.DeleteConversationResponse> deleteConversation(
+        dev.parley.v1.DeleteConversationRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getDeleteConversationMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Brings a deleted conversation back, as it was when it was deleted. Scope: parley.write.
+     * A turn that was open then is FAILED and can be retried. A conversation that is not deleted is returned
+     * as it is, so the call can be repeated safely.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): it does not exist, or can no longer be brought back.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.UndeleteConversationResponse> undeleteConversation(
+        dev.parley.v1.UndeleteConversationRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getUndeleteConversationMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
      * Returns the caller's conversations, the most recently active first, page by page. Scope: parley.read.
      * A conversation that becomes active while a caller reads pages moves to the front, so later pages may
      * miss it. No conversation appears twice.
@@ -952,10 +1457,15 @@ public final class ConversationServiceGrpc {
   private static final int METHODID_CHAT = 0;
   private static final int METHODID_STREAM_CHAT = 1;
   private static final int METHODID_GET_HISTORY = 2;
-  private static final int METHODID_LIST_CONVERSATIONS = 3;
-  private static final int METHODID_GET_TURN = 4;
-  private static final int METHODID_CANCEL_TURN = 5;
-  private static final int METHODID_WATCH_CONVERSATION = 6;
+  private static final int METHODID_CREATE_CONVERSATION = 3;
+  private static final int METHODID_GET_CONVERSATION = 4;
+  private static final int METHODID_UPDATE_CONVERSATION = 5;
+  private static final int METHODID_DELETE_CONVERSATION = 6;
+  private static final int METHODID_UNDELETE_CONVERSATION = 7;
+  private static final int METHODID_LIST_CONVERSATIONS = 8;
+  private static final int METHODID_GET_TURN = 9;
+  private static final int METHODID_CANCEL_TURN = 10;
+  private static final int METHODID_WATCH_CONVERSATION = 11;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -985,6 +1495,26 @@ public final class ConversationServiceGrpc {
         case METHODID_GET_HISTORY:
           serviceImpl.getHistory((dev.parley.v1.GetHistoryRequest) request,
               (io.grpc.stub.StreamObserver<dev.parley.v1.GetHistoryResponse>) responseObserver);
+          break;
+        case METHODID_CREATE_CONVERSATION:
+          serviceImpl.createConversation((dev.parley.v1.CreateConversationRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.CreateConversationResponse>) responseObserver);
+          break;
+        case METHODID_GET_CONVERSATION:
+          serviceImpl.getConversation((dev.parley.v1.GetConversationRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.GetConversationResponse>) responseObserver);
+          break;
+        case METHODID_UPDATE_CONVERSATION:
+          serviceImpl.updateConversation((dev.parley.v1.UpdateConversationRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.UpdateConversationResponse>) responseObserver);
+          break;
+        case METHODID_DELETE_CONVERSATION:
+          serviceImpl.deleteConversation((dev.parley.v1.DeleteConversationRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.DeleteConversationResponse>) responseObserver);
+          break;
+        case METHODID_UNDELETE_CONVERSATION:
+          serviceImpl.undeleteConversation((dev.parley.v1.UndeleteConversationRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.UndeleteConversationResponse>) responseObserver);
           break;
         case METHODID_LIST_CONVERSATIONS:
           serviceImpl.listConversations((dev.parley.v1.ListConversationsRequest) request,
@@ -1041,6 +1571,41 @@ public final class ConversationServiceGrpc {
               dev.parley.v1.GetHistoryRequest,
               dev.parley.v1.GetHistoryResponse>(
                 service, METHODID_GET_HISTORY)))
+        .addMethod(
+          getCreateConversationMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.CreateConversationRequest,
+              dev.parley.v1.CreateConversationResponse>(
+                service, METHODID_CREATE_CONVERSATION)))
+        .addMethod(
+          getGetConversationMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.GetConversationRequest,
+              dev.parley.v1.GetConversationResponse>(
+                service, METHODID_GET_CONVERSATION)))
+        .addMethod(
+          getUpdateConversationMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.UpdateConversationRequest,
+              dev.parley.v1.UpdateConversationResponse>(
+                service, METHODID_UPDATE_CONVERSATION)))
+        .addMethod(
+          getDeleteConversationMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.DeleteConversationRequest,
+              dev.parley.v1.DeleteConversationResponse>(
+                service, METHODID_DELETE_CONVERSATION)))
+        .addMethod(
+          getUndeleteConversationMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.UndeleteConversationRequest,
+              dev.parley.v1.UndeleteConversationResponse>(
+                service, METHODID_UNDELETE_CONVERSATION)))
         .addMethod(
           getListConversationsMethod(),
           io.grpc.stub.ServerCalls.asyncUnaryCall(
@@ -1120,6 +1685,11 @@ public final class ConversationServiceGrpc {
               .addMethod(getChatMethod())
               .addMethod(getStreamChatMethod())
               .addMethod(getGetHistoryMethod())
+              .addMethod(getCreateConversationMethod())
+              .addMethod(getGetConversationMethod())
+              .addMethod(getUpdateConversationMethod())
+              .addMethod(getDeleteConversationMethod())
+              .addMethod(getUndeleteConversationMethod())
               .addMethod(getListConversationsMethod())
               .addMethod(getGetTurnMethod())
               .addMethod(getCancelTurnMethod())

@@ -41,6 +41,66 @@ public final class ConversationServiceOuterClass {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_ListConversationsRequest_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_CreateConversationRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_CreateConversationRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_CreateConversationRequest_LabelsEntry_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_CreateConversationRequest_LabelsEntry_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_CreateConversationResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_CreateConversationResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_GetConversationRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_GetConversationRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_GetConversationResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_GetConversationResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_UpdateConversationRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_UpdateConversationRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_UpdateConversationResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_UpdateConversationResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_DeleteConversationRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_DeleteConversationRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_DeleteConversationResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_DeleteConversationResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_UndeleteConversationRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_UndeleteConversationRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_UndeleteConversationResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_UndeleteConversationResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_parley_v1_ListConversationsResponse_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -96,6 +156,11 @@ public final class ConversationServiceOuterClass {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_WatchConversationResponse_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_WatchDeleted_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_WatchDeleted_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_parley_v1_WatchProgress_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -111,90 +176,143 @@ public final class ConversationServiceOuterClass {
     java.lang.String[] descriptorData = {
       "\n$parley/v1/conversation_service.proto\022\t" +
       "parley.v1\032\034google/api/annotations.proto\032" +
-      "\034parley/v1/conversation.proto\"\373\001\n\013ChatRe" +
-      "quest\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007messag" +
-      "e\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022\025\n\rallow_mis" +
-      "sing\030\004 \001(\010\022\036\n\021expected_sequence\030\005 \001(\003H\000\210" +
-      "\001\001\022\"\n\007on_busy\030\006 \001(\0162\021.parley.v1.OnBusy\022." +
-      "\n\ron_disconnect\030\007 \001(\0162\027.parley.v1.OnDisc" +
-      "onnect\022\r\n\005agent\030\010 \001(\tB\024\n\022_expected_seque" +
-      "nce\"\274\002\n\014ChatResponse\022\027\n\017conversation_id\030" +
-      "\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\020\n\010response\030\003 \001(\t" +
-      "\022\'\n\ntool_calls\030\004 \003(\0132\023.parley.v1.ToolCal" +
-      "l\022\025\n\ruser_sequence\030\005 \001(\003\022\031\n\021response_seq" +
-      "uence\030\006 \001(\003\022\037\n\005usage\030\007 \001(\0132\020.parley.v1.U" +
-      "sage\022\r\n\005model\030\010 \001(\t\022.\n\rfinish_reason\030\t \001" +
-      "(\0162\027.parley.v1.FinishReason\022\020\n\010replayed\030" +
-      "\n \001(\010\022#\n\007context\030\013 \001(\0132\022.parley.v1.Conte" +
-      "xt\"\242\001\n\021GetHistoryRequest\022\027\n\017conversation" +
-      "_id\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\npage_tok" +
-      "en\030\003 \001(\t\022\037\n\005order\030\004 \001(\0162\020.parley.v1.Orde" +
-      "r\022\026\n\016after_sequence\030\005 \001(\003\022\024\n\014min_sequenc" +
-      "e\030\006 \001(\003\"j\n\022GetHistoryResponse\022$\n\010message" +
-      "s\030\001 \003(\0132\022.parley.v1.Message\022\027\n\017next_page" +
-      "_token\030\002 \001(\t\022\025\n\rlast_sequence\030\003 \001(\003\"A\n\030L" +
-      "istConversationsRequest\022\021\n\tpage_size\030\001 \001" +
-      "(\005\022\022\n\npage_token\030\002 \001(\t\"d\n\031ListConversati" +
-      "onsResponse\022.\n\rconversations\030\001 \003(\0132\027.par" +
-      "ley.v1.Conversation\022\027\n\017next_page_token\030\002" +
-      " \001(\t\"N\n\016GetTurnRequest\022\027\n\017conversation_i" +
-      "d\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003" +
-      " \001(\t\"0\n\017GetTurnResponse\022\035\n\004turn\030\001 \001(\0132\017." +
-      "parley.v1.Turn\"Q\n\021CancelTurnRequest\022\027\n\017c" +
-      "onversation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\022\n" +
-      "\nrequest_id\030\003 \001(\t\"3\n\022CancelTurnResponse\022" +
-      "\035\n\004turn\030\001 \001(\0132\017.parley.v1.Turn\"z\n\021Stream" +
-      "ChatRequest\022$\n\004chat\030\001 \001(\0132\026.parley.v1.Ch" +
-      "atRequest\022\025\n\rafter_attempt\030\002 \001(\005\022\030\n\013afte" +
-      "r_index\030\003 \001(\003H\000\210\001\001B\016\n\014_after_index\"\366\001\n\022S" +
-      "treamChatResponse\022\017\n\007attempt\030\001 \001(\005\022\022\n\005in" +
-      "dex\030\002 \001(\003H\001\210\001\001\022)\n\007started\030\003 \001(\0132\026.parley" +
-      ".v1.TurnStartedH\000\022%\n\005chunk\030\004 \001(\0132\024.parle" +
-      "y.v1.TextChunkH\000\022(\n\ttool_call\030\005 \001(\0132\023.pa" +
-      "rley.v1.ToolCallH\000\022,\n\tcompleted\030\006 \001(\0132\027." +
-      "parley.v1.ChatResponseH\000B\007\n\005eventB\010\n\006_in" +
-      "dex\"N\n\013TurnStarted\022\027\n\017conversation_id\030\001 " +
-      "\001(\t\022\017\n\007turn_id\030\002 \001(\t\022\025\n\ruser_sequence\030\003 " +
-      "\001(\003\"\031\n\tTextChunk\022\014\n\004text\030\001 \001(\t\"c\n\030WatchC" +
-      "onversationRequest\022\027\n\017conversation_id\030\001 " +
-      "\001(\t\022\026\n\016after_sequence\030\002 \001(\003\022\026\n\016include_e" +
-      "vents\030\003 \001(\010\"\313\001\n\031WatchConversationRespons" +
-      "e\022%\n\007message\030\001 \001(\0132\022.parley.v1.MessageH\000" +
-      "\022\037\n\004turn\030\002 \001(\0132\017.parley.v1.TurnH\000\022.\n\005eve" +
-      "nt\030\003 \001(\0132\035.parley.v1.StreamChatResponseH" +
-      "\000\022,\n\010progress\030\004 \001(\0132\030.parley.v1.WatchPro" +
-      "gressH\000B\010\n\006update\"&\n\rWatchProgress\022\025\n\rla" +
-      "st_sequence\030\001 \001(\003*G\n\006OnBusy\022\027\n\023ON_BUSY_U" +
-      "NSPECIFIED\020\000\022\022\n\016ON_BUSY_REJECT\020\001\022\020\n\014ON_B" +
-      "USY_WAIT\020\002*c\n\014OnDisconnect\022\035\n\031ON_DISCONN" +
-      "ECT_UNSPECIFIED\020\000\022\030\n\024ON_DISCONNECT_CANCE" +
-      "L\020\001\022\032\n\026ON_DISCONNECT_CONTINUE\020\002*N\n\005Order" +
-      "\022\025\n\021ORDER_UNSPECIFIED\020\000\022\026\n\022ORDER_OLDEST_" +
-      "FIRST\020\001\022\026\n\022ORDER_NEWEST_FIRST\020\0022\251\005\n\023Conv" +
-      "ersationService\022Z\n\004Chat\022\026.parley.v1.Chat" +
-      "Request\032\027.parley.v1.ChatResponse\"!\202\323\344\223\002\033" +
-      "\"\026/v1/conversations:chat:\001*\022K\n\nStreamCha" +
-      "t\022\034.parley.v1.StreamChatRequest\032\035.parley" +
-      ".v1.StreamChatResponse0\001\022\177\n\nGetHistory\022\034" +
-      ".parley.v1.GetHistoryRequest\032\035.parley.v1" +
-      ".GetHistoryResponse\"4\202\323\344\223\002.\022,/v1/convers" +
-      "ations/{conversation_id}/messages\022y\n\021Lis" +
-      "tConversations\022#.parley.v1.ListConversat" +
-      "ionsRequest\032$.parley.v1.ListConversation" +
-      "sResponse\"\031\202\323\344\223\002\023\022\021/v1/conversations\022@\n\007" +
-      "GetTurn\022\031.parley.v1.GetTurnRequest\032\032.par" +
-      "ley.v1.GetTurnResponse\022I\n\nCancelTurn\022\034.p" +
-      "arley.v1.CancelTurnRequest\032\035.parley.v1.C" +
-      "ancelTurnResponse\022`\n\021WatchConversation\022#" +
-      ".parley.v1.WatchConversationRequest\032$.pa" +
-      "rley.v1.WatchConversationResponse0\001B2\n\rd" +
-      "ev.parley.v1P\001Z\037parley.dev/go/parleyv1;p" +
-      "arleyv1b\006proto3"
+      " google/protobuf/field_mask.proto\032\037googl" +
+      "e/protobuf/timestamp.proto\032\034parley/v1/co" +
+      "nversation.proto\"\373\001\n\013ChatRequest\022\027\n\017conv" +
+      "ersation_id\030\001 \001(\t\022\017\n\007message\030\002 \001(\t\022\022\n\nre" +
+      "quest_id\030\003 \001(\t\022\025\n\rallow_missing\030\004 \001(\010\022\036\n" +
+      "\021expected_sequence\030\005 \001(\003H\000\210\001\001\022\"\n\007on_busy" +
+      "\030\006 \001(\0162\021.parley.v1.OnBusy\022.\n\ron_disconne" +
+      "ct\030\007 \001(\0162\027.parley.v1.OnDisconnect\022\r\n\005age" +
+      "nt\030\010 \001(\tB\024\n\022_expected_sequence\"\274\002\n\014ChatR" +
+      "esponse\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007turn" +
+      "_id\030\002 \001(\t\022\020\n\010response\030\003 \001(\t\022\'\n\ntool_call" +
+      "s\030\004 \003(\0132\023.parley.v1.ToolCall\022\025\n\ruser_seq" +
+      "uence\030\005 \001(\003\022\031\n\021response_sequence\030\006 \001(\003\022\037" +
+      "\n\005usage\030\007 \001(\0132\020.parley.v1.Usage\022\r\n\005model" +
+      "\030\010 \001(\t\022.\n\rfinish_reason\030\t \001(\0162\027.parley.v" +
+      "1.FinishReason\022\020\n\010replayed\030\n \001(\010\022#\n\007cont" +
+      "ext\030\013 \001(\0132\022.parley.v1.Context\"\242\001\n\021GetHis" +
+      "toryRequest\022\027\n\017conversation_id\030\001 \001(\t\022\021\n\t" +
+      "page_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\022\037\n\005o" +
+      "rder\030\004 \001(\0162\020.parley.v1.Order\022\026\n\016after_se" +
+      "quence\030\005 \001(\003\022\024\n\014min_sequence\030\006 \001(\003\"j\n\022Ge" +
+      "tHistoryResponse\022$\n\010messages\030\001 \003(\0132\022.par" +
+      "ley.v1.Message\022\027\n\017next_page_token\030\002 \001(\t\022" +
+      "\025\n\rlast_sequence\030\003 \001(\003\"\204\001\n\030ListConversat" +
+      "ionsRequest\022\021\n\tpage_size\030\001 \001(\005\022\022\n\npage_t" +
+      "oken\030\002 \001(\t\022\016\n\006labels\030\003 \003(\t\0221\n\rupdated_af" +
+      "ter\030\004 \001(\0132\032.google.protobuf.Timestamp\"\336\001" +
+      "\n\031CreateConversationRequest\022\027\n\017conversat" +
+      "ion_id\030\001 \001(\t\022\022\n\nrequest_id\030\002 \001(\t\022\r\n\005titl" +
+      "e\030\003 \001(\t\022@\n\006labels\030\004 \003(\01320.parley.v1.Crea" +
+      "teConversationRequest.LabelsEntry\022\024\n\014ins" +
+      "tructions\030\005 \001(\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 " +
+      "\001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"]\n\032CreateConversa" +
+      "tionResponse\022-\n\014conversation\030\001 \001(\0132\027.par" +
+      "ley.v1.Conversation\022\020\n\010replayed\030\002 \001(\010\"1\n" +
+      "\026GetConversationRequest\022\027\n\017conversation_" +
+      "id\030\001 \001(\t\"H\n\027GetConversationResponse\022-\n\014c" +
+      "onversation\030\001 \001(\0132\027.parley.v1.Conversati" +
+      "on\"\261\002\n\031UpdateConversationRequest\022\027\n\017conv" +
+      "ersation_id\030\001 \001(\t\022/\n\013update_mask\030\002 \001(\0132\032" +
+      ".google.protobuf.FieldMask\022\r\n\005title\030\003 \001(" +
+      "\t\022@\n\006labels\030\004 \003(\01320.parley.v1.UpdateConv" +
+      "ersationRequest.LabelsEntry\022\024\n\014instructi" +
+      "ons\030\005 \001(\t\022\036\n\021expected_revision\030\006 \001(\003H\000\210\001" +
+      "\001\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002" +
+      " \001(\t:\0028\001B\024\n\022_expected_revision\"K\n\032Update" +
+      "ConversationResponse\022-\n\014conversation\030\001 \001" +
+      "(\0132\027.parley.v1.Conversation\"K\n\031DeleteCon" +
+      "versationRequest\022\027\n\017conversation_id\030\001 \001(" +
+      "\t\022\025\n\rallow_missing\030\002 \001(\010\"L\n\032DeleteConver" +
+      "sationResponse\022.\n\npurge_time\030\001 \001(\0132\032.goo" +
+      "gle.protobuf.Timestamp\"6\n\033UndeleteConver" +
+      "sationRequest\022\027\n\017conversation_id\030\001 \001(\t\"M" +
+      "\n\034UndeleteConversationResponse\022-\n\014conver" +
+      "sation\030\001 \001(\0132\027.parley.v1.Conversation\"d\n" +
+      "\031ListConversationsResponse\022.\n\rconversati" +
+      "ons\030\001 \003(\0132\027.parley.v1.Conversation\022\027\n\017ne" +
+      "xt_page_token\030\002 \001(\t\"N\n\016GetTurnRequest\022\027\n" +
+      "\017conversation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022" +
+      "\022\n\nrequest_id\030\003 \001(\t\"0\n\017GetTurnResponse\022\035" +
+      "\n\004turn\030\001 \001(\0132\017.parley.v1.Turn\"Q\n\021CancelT" +
+      "urnRequest\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007t" +
+      "urn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\"3\n\022Canc" +
+      "elTurnResponse\022\035\n\004turn\030\001 \001(\0132\017.parley.v1" +
+      ".Turn\"z\n\021StreamChatRequest\022$\n\004chat\030\001 \001(\013" +
+      "2\026.parley.v1.ChatRequest\022\025\n\rafter_attemp" +
+      "t\030\002 \001(\005\022\030\n\013after_index\030\003 \001(\003H\000\210\001\001B\016\n\014_af" +
+      "ter_index\"\366\001\n\022StreamChatResponse\022\017\n\007atte" +
+      "mpt\030\001 \001(\005\022\022\n\005index\030\002 \001(\003H\001\210\001\001\022)\n\007started" +
+      "\030\003 \001(\0132\026.parley.v1.TurnStartedH\000\022%\n\005chun" +
+      "k\030\004 \001(\0132\024.parley.v1.TextChunkH\000\022(\n\ttool_" +
+      "call\030\005 \001(\0132\023.parley.v1.ToolCallH\000\022,\n\tcom" +
+      "pleted\030\006 \001(\0132\027.parley.v1.ChatResponseH\000B" +
+      "\007\n\005eventB\010\n\006_index\"N\n\013TurnStarted\022\027\n\017con" +
+      "versation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\025\n\ru" +
+      "ser_sequence\030\003 \001(\003\"\031\n\tTextChunk\022\014\n\004text\030" +
+      "\001 \001(\t\"c\n\030WatchConversationRequest\022\027\n\017con" +
+      "versation_id\030\001 \001(\t\022\026\n\016after_sequence\030\002 \001" +
+      "(\003\022\026\n\016include_events\030\003 \001(\010\"\367\001\n\031WatchConv" +
+      "ersationResponse\022%\n\007message\030\001 \001(\0132\022.parl" +
+      "ey.v1.MessageH\000\022\037\n\004turn\030\002 \001(\0132\017.parley.v" +
+      "1.TurnH\000\022.\n\005event\030\003 \001(\0132\035.parley.v1.Stre" +
+      "amChatResponseH\000\022,\n\010progress\030\004 \001(\0132\030.par" +
+      "ley.v1.WatchProgressH\000\022*\n\007deleted\030\005 \001(\0132" +
+      "\027.parley.v1.WatchDeletedH\000B\010\n\006update\"\016\n\014" +
+      "WatchDeleted\"&\n\rWatchProgress\022\025\n\rlast_se" +
+      "quence\030\001 \001(\003*G\n\006OnBusy\022\027\n\023ON_BUSY_UNSPEC" +
+      "IFIED\020\000\022\022\n\016ON_BUSY_REJECT\020\001\022\020\n\014ON_BUSY_W" +
+      "AIT\020\002*c\n\014OnDisconnect\022\035\n\031ON_DISCONNECT_U" +
+      "NSPECIFIED\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001\022\032" +
+      "\n\026ON_DISCONNECT_CONTINUE\020\002*N\n\005Order\022\025\n\021O" +
+      "RDER_UNSPECIFIED\020\000\022\026\n\022ORDER_OLDEST_FIRST" +
+      "\020\001\022\026\n\022ORDER_NEWEST_FIRST\020\0022\372\n\n\023Conversat" +
+      "ionService\022Z\n\004Chat\022\026.parley.v1.ChatReque" +
+      "st\032\027.parley.v1.ChatResponse\"!\202\323\344\223\002\033\"\026/v1" +
+      "/conversations:chat:\001*\022K\n\nStreamChat\022\034.p" +
+      "arley.v1.StreamChatRequest\032\035.parley.v1.S" +
+      "treamChatResponse0\001\022\177\n\nGetHistory\022\034.parl" +
+      "ey.v1.GetHistoryRequest\032\035.parley.v1.GetH" +
+      "istoryResponse\"4\202\323\344\223\002.\022,/v1/conversation" +
+      "s/{conversation_id}/messages\022\177\n\022CreateCo" +
+      "nversation\022$.parley.v1.CreateConversatio" +
+      "nRequest\032%.parley.v1.CreateConversationR" +
+      "esponse\"\034\202\323\344\223\002\026\"\021/v1/conversations:\001*\022\205\001" +
+      "\n\017GetConversation\022!.parley.v1.GetConvers" +
+      "ationRequest\032\".parley.v1.GetConversation" +
+      "Response\"+\202\323\344\223\002%\022#/v1/conversations/{con" +
+      "versation_id}\022\221\001\n\022UpdateConversation\022$.p" +
+      "arley.v1.UpdateConversationRequest\032%.par" +
+      "ley.v1.UpdateConversationResponse\".\202\323\344\223\002" +
+      "(2#/v1/conversations/{conversation_id}:\001" +
+      "*\022\216\001\n\022DeleteConversation\022$.parley.v1.Del" +
+      "eteConversationRequest\032%.parley.v1.Delet" +
+      "eConversationResponse\"+\202\323\344\223\002%*#/v1/conve" +
+      "rsations/{conversation_id}\022\240\001\n\024UndeleteC" +
+      "onversation\022&.parley.v1.UndeleteConversa" +
+      "tionRequest\032\'.parley.v1.UndeleteConversa" +
+      "tionResponse\"7\202\323\344\223\0021\",/v1/conversations/" +
+      "{conversation_id}:undelete:\001*\022y\n\021ListCon" +
+      "versations\022#.parley.v1.ListConversations" +
+      "Request\032$.parley.v1.ListConversationsRes" +
+      "ponse\"\031\202\323\344\223\002\023\022\021/v1/conversations\022@\n\007GetT" +
+      "urn\022\031.parley.v1.GetTurnRequest\032\032.parley." +
+      "v1.GetTurnResponse\022I\n\nCancelTurn\022\034.parle" +
+      "y.v1.CancelTurnRequest\032\035.parley.v1.Cance" +
+      "lTurnResponse\022`\n\021WatchConversation\022#.par" +
+      "ley.v1.WatchConversationRequest\032$.parley" +
+      ".v1.WatchConversationResponse0\001B2\n\rdev.p" +
+      "arley.v1P\001Z\037parley.dev/go/parleyv1;parle" +
+      "yv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
         new com.google.protobuf.Descriptors.FileDescriptor[] {
           com.google.api.AnnotationsProto.getDescriptor(),
+          com.google.protobuf.FieldMaskProto.getDescriptor(),
+          com.google.protobuf.TimestampProto.getDescriptor(),
           dev.parley.v1.ConversationOuterClass.getDescriptor(),
         });
     internal_static_parley_v1_ChatRequest_descriptor =
@@ -226,75 +344,153 @@ public final class ConversationServiceOuterClass {
     internal_static_parley_v1_ListConversationsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ListConversationsRequest_descriptor,
-        new java.lang.String[] { "PageSize", "PageToken", });
-    internal_static_parley_v1_ListConversationsResponse_descriptor =
+        new java.lang.String[] { "PageSize", "PageToken", "Labels", "UpdatedAfter", });
+    internal_static_parley_v1_CreateConversationRequest_descriptor =
       getDescriptor().getMessageTypes().get(5);
+    internal_static_parley_v1_CreateConversationRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_CreateConversationRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "RequestId", "Title", "Labels", "Instructions", });
+    internal_static_parley_v1_CreateConversationRequest_LabelsEntry_descriptor =
+      internal_static_parley_v1_CreateConversationRequest_descriptor.getNestedTypes().get(0);
+    internal_static_parley_v1_CreateConversationRequest_LabelsEntry_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_CreateConversationRequest_LabelsEntry_descriptor,
+        new java.lang.String[] { "Key", "Value", });
+    internal_static_parley_v1_CreateConversationResponse_descriptor =
+      getDescriptor().getMessageTypes().get(6);
+    internal_static_parley_v1_CreateConversationResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_CreateConversationResponse_descriptor,
+        new java.lang.String[] { "Conversation", "Replayed", });
+    internal_static_parley_v1_GetConversationRequest_descriptor =
+      getDescriptor().getMessageTypes().get(7);
+    internal_static_parley_v1_GetConversationRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_GetConversationRequest_descriptor,
+        new java.lang.String[] { "ConversationId", });
+    internal_static_parley_v1_GetConversationResponse_descriptor =
+      getDescriptor().getMessageTypes().get(8);
+    internal_static_parley_v1_GetConversationResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_GetConversationResponse_descriptor,
+        new java.lang.String[] { "Conversation", });
+    internal_static_parley_v1_UpdateConversationRequest_descriptor =
+      getDescriptor().getMessageTypes().get(9);
+    internal_static_parley_v1_UpdateConversationRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_UpdateConversationRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "UpdateMask", "Title", "Labels", "Instructions", "ExpectedRevision", });
+    internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_descriptor =
+      internal_static_parley_v1_UpdateConversationRequest_descriptor.getNestedTypes().get(0);
+    internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_descriptor,
+        new java.lang.String[] { "Key", "Value", });
+    internal_static_parley_v1_UpdateConversationResponse_descriptor =
+      getDescriptor().getMessageTypes().get(10);
+    internal_static_parley_v1_UpdateConversationResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_UpdateConversationResponse_descriptor,
+        new java.lang.String[] { "Conversation", });
+    internal_static_parley_v1_DeleteConversationRequest_descriptor =
+      getDescriptor().getMessageTypes().get(11);
+    internal_static_parley_v1_DeleteConversationRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_DeleteConversationRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "AllowMissing", });
+    internal_static_parley_v1_DeleteConversationResponse_descriptor =
+      getDescriptor().getMessageTypes().get(12);
+    internal_static_parley_v1_DeleteConversationResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_DeleteConversationResponse_descriptor,
+        new java.lang.String[] { "PurgeTime", });
+    internal_static_parley_v1_UndeleteConversationRequest_descriptor =
+      getDescriptor().getMessageTypes().get(13);
+    internal_static_parley_v1_UndeleteConversationRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_UndeleteConversationRequest_descriptor,
+        new java.lang.String[] { "ConversationId", });
+    internal_static_parley_v1_UndeleteConversationResponse_descriptor =
+      getDescriptor().getMessageTypes().get(14);
+    internal_static_parley_v1_UndeleteConversationResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_UndeleteConversationResponse_descriptor,
+        new java.lang.String[] { "Conversation", });
+    internal_static_parley_v1_ListConversationsResponse_descriptor =
+      getDescriptor().getMessageTypes().get(15);
     internal_static_parley_v1_ListConversationsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ListConversationsResponse_descriptor,
         new java.lang.String[] { "Conversations", "NextPageToken", });
     internal_static_parley_v1_GetTurnRequest_descriptor =
-      getDescriptor().getMessageTypes().get(6);
+      getDescriptor().getMessageTypes().get(16);
     internal_static_parley_v1_GetTurnRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetTurnRequest_descriptor,
         new java.lang.String[] { "ConversationId", "TurnId", "RequestId", });
     internal_static_parley_v1_GetTurnResponse_descriptor =
-      getDescriptor().getMessageTypes().get(7);
+      getDescriptor().getMessageTypes().get(17);
     internal_static_parley_v1_GetTurnResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetTurnResponse_descriptor,
         new java.lang.String[] { "Turn", });
     internal_static_parley_v1_CancelTurnRequest_descriptor =
-      getDescriptor().getMessageTypes().get(8);
+      getDescriptor().getMessageTypes().get(18);
     internal_static_parley_v1_CancelTurnRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_CancelTurnRequest_descriptor,
         new java.lang.String[] { "ConversationId", "TurnId", "RequestId", });
     internal_static_parley_v1_CancelTurnResponse_descriptor =
-      getDescriptor().getMessageTypes().get(9);
+      getDescriptor().getMessageTypes().get(19);
     internal_static_parley_v1_CancelTurnResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_CancelTurnResponse_descriptor,
         new java.lang.String[] { "Turn", });
     internal_static_parley_v1_StreamChatRequest_descriptor =
-      getDescriptor().getMessageTypes().get(10);
+      getDescriptor().getMessageTypes().get(20);
     internal_static_parley_v1_StreamChatRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_StreamChatRequest_descriptor,
         new java.lang.String[] { "Chat", "AfterAttempt", "AfterIndex", });
     internal_static_parley_v1_StreamChatResponse_descriptor =
-      getDescriptor().getMessageTypes().get(11);
+      getDescriptor().getMessageTypes().get(21);
     internal_static_parley_v1_StreamChatResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_StreamChatResponse_descriptor,
         new java.lang.String[] { "Attempt", "Index", "Started", "Chunk", "ToolCall", "Completed", "Event", });
     internal_static_parley_v1_TurnStarted_descriptor =
-      getDescriptor().getMessageTypes().get(12);
+      getDescriptor().getMessageTypes().get(22);
     internal_static_parley_v1_TurnStarted_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_TurnStarted_descriptor,
         new java.lang.String[] { "ConversationId", "TurnId", "UserSequence", });
     internal_static_parley_v1_TextChunk_descriptor =
-      getDescriptor().getMessageTypes().get(13);
+      getDescriptor().getMessageTypes().get(23);
     internal_static_parley_v1_TextChunk_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_TextChunk_descriptor,
         new java.lang.String[] { "Text", });
     internal_static_parley_v1_WatchConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(14);
+      getDescriptor().getMessageTypes().get(24);
     internal_static_parley_v1_WatchConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchConversationRequest_descriptor,
         new java.lang.String[] { "ConversationId", "AfterSequence", "IncludeEvents", });
     internal_static_parley_v1_WatchConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(15);
+      getDescriptor().getMessageTypes().get(25);
     internal_static_parley_v1_WatchConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchConversationResponse_descriptor,
-        new java.lang.String[] { "Message", "Turn", "Event", "Progress", "Update", });
+        new java.lang.String[] { "Message", "Turn", "Event", "Progress", "Deleted", "Update", });
+    internal_static_parley_v1_WatchDeleted_descriptor =
+      getDescriptor().getMessageTypes().get(26);
+    internal_static_parley_v1_WatchDeleted_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_WatchDeleted_descriptor,
+        new java.lang.String[] { });
     internal_static_parley_v1_WatchProgress_descriptor =
-      getDescriptor().getMessageTypes().get(16);
+      getDescriptor().getMessageTypes().get(27);
     internal_static_parley_v1_WatchProgress_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchProgress_descriptor,
@@ -305,6 +501,8 @@ public final class ConversationServiceOuterClass {
     com.google.protobuf.Descriptors.FileDescriptor
         .internalUpdateFileDescriptor(descriptor, registry);
     com.google.api.AnnotationsProto.getDescriptor();
+    com.google.protobuf.FieldMaskProto.getDescriptor();
+    com.google.protobuf.TimestampProto.getDescriptor();
     dev.parley.v1.ConversationOuterClass.getDescriptor();
   }
 

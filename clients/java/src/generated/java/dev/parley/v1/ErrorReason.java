@@ -93,8 +93,9 @@ public enum ErrorReason
   ERROR_REASON_TURN_NOT_FOUND(7),
   /**
    * <pre>
-   * ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
-   * What to do: use a new request id for a new message; to repeat a call, send the same arguments.
+   * ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+   * Metadata: request_id.
+   * What to do: use a new request id for a new call; to repeat a call, send the same arguments.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 8;</code>
@@ -282,6 +283,25 @@ public enum ErrorReason
    * <code>ERROR_REASON_ATTEMPTS_EXHAUSTED = 27;</code>
    */
   ERROR_REASON_ATTEMPTS_EXHAUSTED(27),
+  /**
+   * <pre>
+   * ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
+   * days. Metadata: conversation_id.
+   * What to do: use another id, or change that conversation with UpdateConversation.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CONVERSATION_EXISTS = 28;</code>
+   */
+  ERROR_REASON_CONVERSATION_EXISTS(28),
+  /**
+   * <pre>
+   * ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
+   * What to do: read the conversation, then send the call with the new expected_revision if it still applies.
+   * </pre>
+   *
+   * <code>ERROR_REASON_REVISION_MISMATCH = 29;</code>
+   */
+  ERROR_REASON_REVISION_MISMATCH(29),
   UNRECOGNIZED(-1),
   ;
 
@@ -361,8 +381,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_TURN_NOT_FOUND_VALUE = 7;
   /**
    * <pre>
-   * ALREADY_EXISTS. The request id belongs to a turn with different arguments. Metadata: request_id.
-   * What to do: use a new request id for a new message; to repeat a call, send the same arguments.
+   * ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+   * Metadata: request_id.
+   * What to do: use a new request id for a new call; to repeat a call, send the same arguments.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 8;</code>
@@ -550,6 +571,25 @@ public enum ErrorReason
    * <code>ERROR_REASON_ATTEMPTS_EXHAUSTED = 27;</code>
    */
   public static final int ERROR_REASON_ATTEMPTS_EXHAUSTED_VALUE = 27;
+  /**
+   * <pre>
+   * ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
+   * days. Metadata: conversation_id.
+   * What to do: use another id, or change that conversation with UpdateConversation.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CONVERSATION_EXISTS = 28;</code>
+   */
+  public static final int ERROR_REASON_CONVERSATION_EXISTS_VALUE = 28;
+  /**
+   * <pre>
+   * ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
+   * What to do: read the conversation, then send the call with the new expected_revision if it still applies.
+   * </pre>
+   *
+   * <code>ERROR_REASON_REVISION_MISMATCH = 29;</code>
+   */
+  public static final int ERROR_REASON_REVISION_MISMATCH_VALUE = 29;
 
 
   public final int getNumber() {
@@ -604,6 +644,8 @@ public enum ErrorReason
       case 25: return ERROR_REASON_WATCH_EXPIRED;
       case 26: return ERROR_REASON_TURN_LIMIT_REACHED;
       case 27: return ERROR_REASON_ATTEMPTS_EXHAUSTED;
+      case 28: return ERROR_REASON_CONVERSATION_EXISTS;
+      case 29: return ERROR_REASON_REVISION_MISMATCH;
       default: return null;
     }
   }

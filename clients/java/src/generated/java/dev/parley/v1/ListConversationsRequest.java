@@ -22,6 +22,8 @@ private static final long serialVersionUID = 0L;
   }
   private ListConversationsRequest() {
     pageToken_ = "";
+    labels_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
   }
 
   @java.lang.Override
@@ -44,6 +46,7 @@ private static final long serialVersionUID = 0L;
             dev.parley.v1.ListConversationsRequest.class, dev.parley.v1.ListConversationsRequest.Builder.class);
   }
 
+  private int bitField0_;
   public static final int PAGE_SIZE_FIELD_NUMBER = 1;
   private int pageSize_ = 0;
   /**
@@ -65,7 +68,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * Optional. The previous page's next_page_token. Default: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -86,7 +90,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Optional. The previous page's next_page_token. Default: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -105,6 +110,101 @@ private static final long serialVersionUID = 0L;
     } else {
       return (com.google.protobuf.ByteString) ref;
     }
+  }
+
+  public static final int LABELS_FIELD_NUMBER = 3;
+  @SuppressWarnings("serial")
+  private com.google.protobuf.LazyStringArrayList labels_ =
+      com.google.protobuf.LazyStringArrayList.emptyList();
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @return A list containing the labels.
+   */
+  public com.google.protobuf.ProtocolStringList
+      getLabelsList() {
+    return labels_;
+  }
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @return The count of labels.
+   */
+  public int getLabelsCount() {
+    return labels_.size();
+  }
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @param index The index of the element to return.
+   * @return The labels at the given index.
+   */
+  public java.lang.String getLabels(int index) {
+    return labels_.get(index);
+  }
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @param index The index of the value to return.
+   * @return The bytes of the labels at the given index.
+   */
+  public com.google.protobuf.ByteString
+      getLabelsBytes(int index) {
+    return labels_.getByteString(index);
+  }
+
+  public static final int UPDATED_AFTER_FIELD_NUMBER = 4;
+  private com.google.protobuf.Timestamp updatedAfter_;
+  /**
+   * <pre>
+   * Optional. Return only conversations whose update_time is later. Default: all conversations.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+   * @return Whether the updatedAfter field is set.
+   */
+  @java.lang.Override
+  public boolean hasUpdatedAfter() {
+    return ((bitField0_ & 0x00000001) != 0);
+  }
+  /**
+   * <pre>
+   * Optional. Return only conversations whose update_time is later. Default: all conversations.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+   * @return The updatedAfter.
+   */
+  @java.lang.Override
+  public com.google.protobuf.Timestamp getUpdatedAfter() {
+    return updatedAfter_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : updatedAfter_;
+  }
+  /**
+   * <pre>
+   * Optional. Return only conversations whose update_time is later. Default: all conversations.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+   */
+  @java.lang.Override
+  public com.google.protobuf.TimestampOrBuilder getUpdatedAfterOrBuilder() {
+    return updatedAfter_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : updatedAfter_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -127,6 +227,12 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(pageToken_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 2, pageToken_);
     }
+    for (int i = 0; i < labels_.size(); i++) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 3, labels_.getRaw(i));
+    }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      output.writeMessage(4, getUpdatedAfter());
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -142,6 +248,18 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(pageToken_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(2, pageToken_);
+    }
+    {
+      int dataSize = 0;
+      for (int i = 0; i < labels_.size(); i++) {
+        dataSize += computeStringSizeNoTag(labels_.getRaw(i));
+      }
+      size += dataSize;
+      size += 1 * getLabelsList().size();
+    }
+    if (((bitField0_ & 0x00000001) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(4, getUpdatedAfter());
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -162,6 +280,13 @@ private static final long serialVersionUID = 0L;
         != other.getPageSize()) return false;
     if (!getPageToken()
         .equals(other.getPageToken())) return false;
+    if (!getLabelsList()
+        .equals(other.getLabelsList())) return false;
+    if (hasUpdatedAfter() != other.hasUpdatedAfter()) return false;
+    if (hasUpdatedAfter()) {
+      if (!getUpdatedAfter()
+          .equals(other.getUpdatedAfter())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -177,6 +302,14 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getPageSize();
     hash = (37 * hash) + PAGE_TOKEN_FIELD_NUMBER;
     hash = (53 * hash) + getPageToken().hashCode();
+    if (getLabelsCount() > 0) {
+      hash = (37 * hash) + LABELS_FIELD_NUMBER;
+      hash = (53 * hash) + getLabelsList().hashCode();
+    }
+    if (hasUpdatedAfter()) {
+      hash = (37 * hash) + UPDATED_AFTER_FIELD_NUMBER;
+      hash = (53 * hash) + getUpdatedAfter().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -300,13 +433,19 @@ private static final long serialVersionUID = 0L;
 
     // Construct using dev.parley.v1.ListConversationsRequest.newBuilder()
     private Builder() {
-
+      maybeForceBuilderInitialization();
     }
 
     private Builder(
         com.google.protobuf.GeneratedMessageV3.BuilderParent parent) {
       super(parent);
-
+      maybeForceBuilderInitialization();
+    }
+    private void maybeForceBuilderInitialization() {
+      if (com.google.protobuf.GeneratedMessageV3
+              .alwaysUseFieldBuilders) {
+        getUpdatedAfterFieldBuilder();
+      }
     }
     @java.lang.Override
     public Builder clear() {
@@ -314,6 +453,13 @@ private static final long serialVersionUID = 0L;
       bitField0_ = 0;
       pageSize_ = 0;
       pageToken_ = "";
+      labels_ =
+          com.google.protobuf.LazyStringArrayList.emptyList();
+      updatedAfter_ = null;
+      if (updatedAfterBuilder_ != null) {
+        updatedAfterBuilder_.dispose();
+        updatedAfterBuilder_ = null;
+      }
       return this;
     }
 
@@ -353,6 +499,18 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.pageToken_ = pageToken_;
       }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        labels_.makeImmutable();
+        result.labels_ = labels_;
+      }
+      int to_bitField0_ = 0;
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.updatedAfter_ = updatedAfterBuilder_ == null
+            ? updatedAfter_
+            : updatedAfterBuilder_.build();
+        to_bitField0_ |= 0x00000001;
+      }
+      result.bitField0_ |= to_bitField0_;
     }
 
     @java.lang.Override
@@ -407,6 +565,19 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000002;
         onChanged();
       }
+      if (!other.labels_.isEmpty()) {
+        if (labels_.isEmpty()) {
+          labels_ = other.labels_;
+          bitField0_ |= 0x00000004;
+        } else {
+          ensureLabelsIsMutable();
+          labels_.addAll(other.labels_);
+        }
+        onChanged();
+      }
+      if (other.hasUpdatedAfter()) {
+        mergeUpdatedAfter(other.getUpdatedAfter());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -443,6 +614,19 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000002;
               break;
             } // case 18
+            case 26: {
+              java.lang.String s = input.readStringRequireUtf8();
+              ensureLabelsIsMutable();
+              labels_.add(s);
+              break;
+            } // case 26
+            case 34: {
+              input.readMessage(
+                  getUpdatedAfterFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 34
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -510,7 +694,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * Optional. The previous page's next_page_token. Default: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -530,7 +715,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The previous page's next_page_token. Default: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -551,7 +737,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The previous page's next_page_token. Default: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -568,7 +755,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The previous page's next_page_token. Default: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -582,7 +770,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The previous page's next_page_token. Default: the first page.
+     * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+     * Default: the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -597,6 +786,319 @@ private static final long serialVersionUID = 0L;
       bitField0_ |= 0x00000002;
       onChanged();
       return this;
+    }
+
+    private com.google.protobuf.LazyStringArrayList labels_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
+    private void ensureLabelsIsMutable() {
+      if (!labels_.isModifiable()) {
+        labels_ = new com.google.protobuf.LazyStringArrayList(labels_);
+      }
+      bitField0_ |= 0x00000004;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @return A list containing the labels.
+     */
+    public com.google.protobuf.ProtocolStringList
+        getLabelsList() {
+      labels_.makeImmutable();
+      return labels_;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @return The count of labels.
+     */
+    public int getLabelsCount() {
+      return labels_.size();
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @param index The index of the element to return.
+     * @return The labels at the given index.
+     */
+    public java.lang.String getLabels(int index) {
+      return labels_.get(index);
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @param index The index of the value to return.
+     * @return The bytes of the labels at the given index.
+     */
+    public com.google.protobuf.ByteString
+        getLabelsBytes(int index) {
+      return labels_.getByteString(index);
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @param index The index to set the value at.
+     * @param value The labels to set.
+     * @return This builder for chaining.
+     */
+    public Builder setLabels(
+        int index, java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      ensureLabelsIsMutable();
+      labels_.set(index, value);
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @param value The labels to add.
+     * @return This builder for chaining.
+     */
+    public Builder addLabels(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      ensureLabelsIsMutable();
+      labels_.add(value);
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @param values The labels to add.
+     * @return This builder for chaining.
+     */
+    public Builder addAllLabels(
+        java.lang.Iterable<java.lang.String> values) {
+      ensureLabelsIsMutable();
+      com.google.protobuf.AbstractMessageLite.Builder.addAll(
+          values, labels_);
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearLabels() {
+      labels_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
+      bitField0_ = (bitField0_ & ~0x00000004);;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+     * Default: all conversations.
+     * </pre>
+     *
+     * <code>repeated string labels = 3;</code>
+     * @param value The bytes of the labels to add.
+     * @return This builder for chaining.
+     */
+    public Builder addLabelsBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      ensureLabelsIsMutable();
+      labels_.add(value);
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+
+    private com.google.protobuf.Timestamp updatedAfter_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updatedAfterBuilder_;
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     * @return Whether the updatedAfter field is set.
+     */
+    public boolean hasUpdatedAfter() {
+      return ((bitField0_ & 0x00000008) != 0);
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     * @return The updatedAfter.
+     */
+    public com.google.protobuf.Timestamp getUpdatedAfter() {
+      if (updatedAfterBuilder_ == null) {
+        return updatedAfter_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : updatedAfter_;
+      } else {
+        return updatedAfterBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     */
+    public Builder setUpdatedAfter(com.google.protobuf.Timestamp value) {
+      if (updatedAfterBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        updatedAfter_ = value;
+      } else {
+        updatedAfterBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     */
+    public Builder setUpdatedAfter(
+        com.google.protobuf.Timestamp.Builder builderForValue) {
+      if (updatedAfterBuilder_ == null) {
+        updatedAfter_ = builderForValue.build();
+      } else {
+        updatedAfterBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     */
+    public Builder mergeUpdatedAfter(com.google.protobuf.Timestamp value) {
+      if (updatedAfterBuilder_ == null) {
+        if (((bitField0_ & 0x00000008) != 0) &&
+          updatedAfter_ != null &&
+          updatedAfter_ != com.google.protobuf.Timestamp.getDefaultInstance()) {
+          getUpdatedAfterBuilder().mergeFrom(value);
+        } else {
+          updatedAfter_ = value;
+        }
+      } else {
+        updatedAfterBuilder_.mergeFrom(value);
+      }
+      if (updatedAfter_ != null) {
+        bitField0_ |= 0x00000008;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     */
+    public Builder clearUpdatedAfter() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      updatedAfter_ = null;
+      if (updatedAfterBuilder_ != null) {
+        updatedAfterBuilder_.dispose();
+        updatedAfterBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     */
+    public com.google.protobuf.Timestamp.Builder getUpdatedAfterBuilder() {
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return getUpdatedAfterFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     */
+    public com.google.protobuf.TimestampOrBuilder getUpdatedAfterOrBuilder() {
+      if (updatedAfterBuilder_ != null) {
+        return updatedAfterBuilder_.getMessageOrBuilder();
+      } else {
+        return updatedAfter_ == null ?
+            com.google.protobuf.Timestamp.getDefaultInstance() : updatedAfter_;
+      }
+    }
+    /**
+     * <pre>
+     * Optional. Return only conversations whose update_time is later. Default: all conversations.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> 
+        getUpdatedAfterFieldBuilder() {
+      if (updatedAfterBuilder_ == null) {
+        updatedAfterBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder>(
+                getUpdatedAfter(),
+                getParentForChildren(),
+                isClean());
+        updatedAfter_ = null;
+      }
+      return updatedAfterBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -21,7 +21,8 @@ public interface ListConversationsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Optional. The previous page's next_page_token. Default: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -30,7 +31,8 @@ public interface ListConversationsRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * Optional. The previous page's next_page_token. Default: the first page.
+   * Optional. The previous page's next_page_token; all other fields except page_size must be unchanged.
+   * Default: the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -38,4 +40,76 @@ public interface ListConversationsRequestOrBuilder extends
    */
   com.google.protobuf.ByteString
       getPageTokenBytes();
+
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @return A list containing the labels.
+   */
+  java.util.List<java.lang.String>
+      getLabelsList();
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @return The count of labels.
+   */
+  int getLabelsCount();
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @param index The index of the element to return.
+   * @return The labels at the given index.
+   */
+  java.lang.String getLabels(int index);
+  /**
+   * <pre>
+   * Optional. Return only conversations that have all of these labels, each written "KEY=VALUE": at most 16.
+   * Default: all conversations.
+   * </pre>
+   *
+   * <code>repeated string labels = 3;</code>
+   * @param index The index of the value to return.
+   * @return The bytes of the labels at the given index.
+   */
+  com.google.protobuf.ByteString
+      getLabelsBytes(int index);
+
+  /**
+   * <pre>
+   * Optional. Return only conversations whose update_time is later. Default: all conversations.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+   * @return Whether the updatedAfter field is set.
+   */
+  boolean hasUpdatedAfter();
+  /**
+   * <pre>
+   * Optional. Return only conversations whose update_time is later. Default: all conversations.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+   * @return The updatedAfter.
+   */
+  com.google.protobuf.Timestamp getUpdatedAfter();
+  /**
+   * <pre>
+   * Optional. Return only conversations whose update_time is later. Default: all conversations.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp updated_after = 4;</code>
+   */
+  com.google.protobuf.TimestampOrBuilder getUpdatedAfterOrBuilder();
 }

@@ -53,6 +53,7 @@ private static final long serialVersionUID = 0L;
     TURN(2),
     EVENT(3),
     PROGRESS(4),
+    DELETED(5),
     UPDATE_NOT_SET(0);
     private final int value;
     private UpdateCase(int value) {
@@ -74,6 +75,7 @@ private static final long serialVersionUID = 0L;
         case 2: return TURN;
         case 3: return EVENT;
         case 4: return PROGRESS;
+        case 5: return DELETED;
         case 0: return UPDATE_NOT_SET;
         default: return null;
       }
@@ -261,6 +263,52 @@ private static final long serialVersionUID = 0L;
     return dev.parley.v1.WatchProgress.getDefaultInstance();
   }
 
+  public static final int DELETED_FIELD_NUMBER = 5;
+  /**
+   * <pre>
+   * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+   * (CONVERSATION_NOT_FOUND).
+   * </pre>
+   *
+   * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+   * @return Whether the deleted field is set.
+   */
+  @java.lang.Override
+  public boolean hasDeleted() {
+    return updateCase_ == 5;
+  }
+  /**
+   * <pre>
+   * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+   * (CONVERSATION_NOT_FOUND).
+   * </pre>
+   *
+   * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+   * @return The deleted.
+   */
+  @java.lang.Override
+  public dev.parley.v1.WatchDeleted getDeleted() {
+    if (updateCase_ == 5) {
+       return (dev.parley.v1.WatchDeleted) update_;
+    }
+    return dev.parley.v1.WatchDeleted.getDefaultInstance();
+  }
+  /**
+   * <pre>
+   * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+   * (CONVERSATION_NOT_FOUND).
+   * </pre>
+   *
+   * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.WatchDeletedOrBuilder getDeletedOrBuilder() {
+    if (updateCase_ == 5) {
+       return (dev.parley.v1.WatchDeleted) update_;
+    }
+    return dev.parley.v1.WatchDeleted.getDefaultInstance();
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -287,6 +335,9 @@ private static final long serialVersionUID = 0L;
     if (updateCase_ == 4) {
       output.writeMessage(4, (dev.parley.v1.WatchProgress) update_);
     }
+    if (updateCase_ == 5) {
+      output.writeMessage(5, (dev.parley.v1.WatchDeleted) update_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -311,6 +362,10 @@ private static final long serialVersionUID = 0L;
     if (updateCase_ == 4) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(4, (dev.parley.v1.WatchProgress) update_);
+    }
+    if (updateCase_ == 5) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(5, (dev.parley.v1.WatchDeleted) update_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -345,6 +400,10 @@ private static final long serialVersionUID = 0L;
         if (!getProgress()
             .equals(other.getProgress())) return false;
         break;
+      case 5:
+        if (!getDeleted()
+            .equals(other.getDeleted())) return false;
+        break;
       case 0:
       default:
     }
@@ -375,6 +434,10 @@ private static final long serialVersionUID = 0L;
       case 4:
         hash = (37 * hash) + PROGRESS_FIELD_NUMBER;
         hash = (53 * hash) + getProgress().hashCode();
+        break;
+      case 5:
+        hash = (37 * hash) + DELETED_FIELD_NUMBER;
+        hash = (53 * hash) + getDeleted().hashCode();
         break;
       case 0:
       default:
@@ -526,6 +589,9 @@ private static final long serialVersionUID = 0L;
       if (progressBuilder_ != null) {
         progressBuilder_.clear();
       }
+      if (deletedBuilder_ != null) {
+        deletedBuilder_.clear();
+      }
       updateCase_ = 0;
       update_ = null;
       return this;
@@ -582,6 +648,10 @@ private static final long serialVersionUID = 0L;
       if (updateCase_ == 4 &&
           progressBuilder_ != null) {
         result.update_ = progressBuilder_.build();
+      }
+      if (updateCase_ == 5 &&
+          deletedBuilder_ != null) {
+        result.update_ = deletedBuilder_.build();
       }
     }
 
@@ -646,6 +716,10 @@ private static final long serialVersionUID = 0L;
           mergeProgress(other.getProgress());
           break;
         }
+        case DELETED: {
+          mergeDeleted(other.getDeleted());
+          break;
+        }
         case UPDATE_NOT_SET: {
           break;
         }
@@ -704,6 +778,13 @@ private static final long serialVersionUID = 0L;
               updateCase_ = 4;
               break;
             } // case 34
+            case 42: {
+              input.readMessage(
+                  getDeletedFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              updateCase_ = 5;
+              break;
+            } // case 42
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1446,6 +1527,193 @@ private static final long serialVersionUID = 0L;
       updateCase_ = 4;
       onChanged();
       return progressBuilder_;
+    }
+
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.parley.v1.WatchDeleted, dev.parley.v1.WatchDeleted.Builder, dev.parley.v1.WatchDeletedOrBuilder> deletedBuilder_;
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     * @return Whether the deleted field is set.
+     */
+    @java.lang.Override
+    public boolean hasDeleted() {
+      return updateCase_ == 5;
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     * @return The deleted.
+     */
+    @java.lang.Override
+    public dev.parley.v1.WatchDeleted getDeleted() {
+      if (deletedBuilder_ == null) {
+        if (updateCase_ == 5) {
+          return (dev.parley.v1.WatchDeleted) update_;
+        }
+        return dev.parley.v1.WatchDeleted.getDefaultInstance();
+      } else {
+        if (updateCase_ == 5) {
+          return deletedBuilder_.getMessage();
+        }
+        return dev.parley.v1.WatchDeleted.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     */
+    public Builder setDeleted(dev.parley.v1.WatchDeleted value) {
+      if (deletedBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        update_ = value;
+        onChanged();
+      } else {
+        deletedBuilder_.setMessage(value);
+      }
+      updateCase_ = 5;
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     */
+    public Builder setDeleted(
+        dev.parley.v1.WatchDeleted.Builder builderForValue) {
+      if (deletedBuilder_ == null) {
+        update_ = builderForValue.build();
+        onChanged();
+      } else {
+        deletedBuilder_.setMessage(builderForValue.build());
+      }
+      updateCase_ = 5;
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     */
+    public Builder mergeDeleted(dev.parley.v1.WatchDeleted value) {
+      if (deletedBuilder_ == null) {
+        if (updateCase_ == 5 &&
+            update_ != dev.parley.v1.WatchDeleted.getDefaultInstance()) {
+          update_ = dev.parley.v1.WatchDeleted.newBuilder((dev.parley.v1.WatchDeleted) update_)
+              .mergeFrom(value).buildPartial();
+        } else {
+          update_ = value;
+        }
+        onChanged();
+      } else {
+        if (updateCase_ == 5) {
+          deletedBuilder_.mergeFrom(value);
+        } else {
+          deletedBuilder_.setMessage(value);
+        }
+      }
+      updateCase_ = 5;
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     */
+    public Builder clearDeleted() {
+      if (deletedBuilder_ == null) {
+        if (updateCase_ == 5) {
+          updateCase_ = 0;
+          update_ = null;
+          onChanged();
+        }
+      } else {
+        if (updateCase_ == 5) {
+          updateCase_ = 0;
+          update_ = null;
+        }
+        deletedBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     */
+    public dev.parley.v1.WatchDeleted.Builder getDeletedBuilder() {
+      return getDeletedFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     */
+    @java.lang.Override
+    public dev.parley.v1.WatchDeletedOrBuilder getDeletedOrBuilder() {
+      if ((updateCase_ == 5) && (deletedBuilder_ != null)) {
+        return deletedBuilder_.getMessageOrBuilder();
+      } else {
+        if (updateCase_ == 5) {
+          return (dev.parley.v1.WatchDeleted) update_;
+        }
+        return dev.parley.v1.WatchDeleted.getDefaultInstance();
+      }
+    }
+    /**
+     * <pre>
+     * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+     * (CONVERSATION_NOT_FOUND).
+     * </pre>
+     *
+     * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.parley.v1.WatchDeleted, dev.parley.v1.WatchDeleted.Builder, dev.parley.v1.WatchDeletedOrBuilder> 
+        getDeletedFieldBuilder() {
+      if (deletedBuilder_ == null) {
+        if (!(updateCase_ == 5)) {
+          update_ = dev.parley.v1.WatchDeleted.getDefaultInstance();
+        }
+        deletedBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            dev.parley.v1.WatchDeleted, dev.parley.v1.WatchDeleted.Builder, dev.parley.v1.WatchDeletedOrBuilder>(
+                (dev.parley.v1.WatchDeleted) update_,
+                getParentForChildren(),
+                isClean());
+        update_ = null;
+      }
+      updateCase_ = 5;
+      onChanged();
+      return deletedBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

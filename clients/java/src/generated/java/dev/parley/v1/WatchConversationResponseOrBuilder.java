@@ -116,5 +116,35 @@ public interface WatchConversationResponseOrBuilder extends
    */
   dev.parley.v1.WatchProgressOrBuilder getProgressOrBuilder();
 
+  /**
+   * <pre>
+   * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+   * (CONVERSATION_NOT_FOUND).
+   * </pre>
+   *
+   * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+   * @return Whether the deleted field is set.
+   */
+  boolean hasDeleted();
+  /**
+   * <pre>
+   * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+   * (CONVERSATION_NOT_FOUND).
+   * </pre>
+   *
+   * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+   * @return The deleted.
+   */
+  dev.parley.v1.WatchDeleted getDeleted();
+  /**
+   * <pre>
+   * The conversation was deleted. The last update: the watch then ends with NOT_FOUND
+   * (CONVERSATION_NOT_FOUND).
+   * </pre>
+   *
+   * <code>.parley.v1.WatchDeleted deleted = 5;</code>
+   */
+  dev.parley.v1.WatchDeletedOrBuilder getDeletedOrBuilder();
+
   dev.parley.v1.WatchConversationResponse.UpdateCase getUpdateCase();
 }

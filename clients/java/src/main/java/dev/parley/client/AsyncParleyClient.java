@@ -3,18 +3,26 @@ package dev.parley.client;
 import dev.parley.v1.CancelTurnRequest;
 import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
+import dev.parley.v1.Conversation;
 import dev.parley.v1.ConversationServiceGrpc;
+import dev.parley.v1.CreateConversationRequest;
+import dev.parley.v1.CreateConversationResponse;
+import dev.parley.v1.DeleteConversationResponse;
+import dev.parley.v1.GetConversationRequest;
+import dev.parley.v1.GetConversationResponse;
 import dev.parley.v1.GetHistoryResponse;
 import dev.parley.v1.GetTurnRequest;
 import dev.parley.v1.GetTurnResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.Turn;
+import dev.parley.v1.UndeleteConversationRequest;
+import dev.parley.v1.UndeleteConversationResponse;
+import dev.parley.v1.UpdateConversationResponse;
 import dev.parley.v1.WatchConversationResponse;
 import io.grpc.MethodDescriptor;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Flow;
-import java.util.function.Function;
 
 /**
  * Parley, for a caller that does not wait: {@link CompletableFuture} for what comes once, {@link Flow.Publisher} for
@@ -94,17 +102,66 @@ public final class AsyncParleyClient implements AutoCloseable {
         return read(ConversationServiceGrpc.getGetTurnMethod(), request, key.requestId(), GetTurnResponse::getTurn);
     }
 
+    /** Creates an empty conversation; see {@link ParleyClient#createConversation}. */
+    public CompletableFuture<CreateConversationResponse> createConversation(CreateOptions options) {
+        return createConversation(options.request());
+    }
+
+    CompletableFuture<CreateConversationResponse> createConversation(CreateConversationRequest request) {
+        return UnaryCall.start(
+                connection, ConversationServiceGrpc.getCreateConversationMethod(), request, request.getRequestId(),
+                connection.readTimeout(), Headers.RETRY_IS_SAFE, error -> {}, response -> response);
+    }
+
+    /** Reads a conversation without its messages; see {@link ParleyClient#conversation}. */
+    public CompletableFuture<Conversation> conversation(String conversationId) {
+        GetConversationRequest request =
+                GetConversationRequest.newBuilder().setConversationId(conversationId).build();
+        return read(
+                ConversationServiceGrpc.getGetConversationMethod(), request, "",
+                GetConversationResponse::getConversation);
+    }
+
+    /** Changes a conversation; see {@link ParleyClient#updateConversation}. */
+    public CompletableFuture<Conversation> updateConversation(String conversationId, UpdateOptions options) {
+        return read(
+                ConversationServiceGrpc.getUpdateConversationMethod(), options.request(conversationId), "",
+                UpdateConversationResponse::getConversation);
+    }
+
+    /** Deletes a conversation that exists. */
+    public CompletableFuture<DeleteConversationResponse> deleteConversation(String conversationId) {
+        return deleteConversation(conversationId, DeleteOptions.defaults());
+    }
+
+    /** Deletes a conversation; see {@link ParleyClient#deleteConversation(String, DeleteOptions)}. */
+    public CompletableFuture<DeleteConversationResponse> deleteConversation(
+            String conversationId, DeleteOptions options) {
+        return read(
+                ConversationServiceGrpc.getDeleteConversationMethod(), options.request(conversationId), "",
+                new Deletion());
+    }
+
+    /** Brings a deleted conversation back; see {@link ParleyClient#undeleteConversation}. */
+    public CompletableFuture<Conversation> undeleteConversation(String conversationId) {
+        UndeleteConversationRequest request =
+                UndeleteConversationRequest.newBuilder().setConversationId(conversationId).build();
+        return read(
+                ConversationServiceGrpc.getUndeleteConversationMethod(), request, "",
+                UndeleteConversationResponse::getConversation);
+    }
+
     /** Reads one page of a conversation's messages; its token is empty if it was the last one. */
     public CompletableFuture<GetHistoryResponse> historyPage(String conversationId, HistoryOptions options) {
         return read(
                 ConversationServiceGrpc.getGetHistoryMethod(), options.request(conversationId), "",
-                Function.identity());
+                response -> response);
     }
 
     /** Reads one page of the caller's conversations; its token is empty if it was the last one. */
     public CompletableFuture<ListConversationsResponse> conversationsPage(ListOptions options) {
         return read(
-                ConversationServiceGrpc.getListConversationsMethod(), options.request(), "", Function.identity());
+                ConversationServiceGrpc.getListConversationsMethod(), options.request(), "", response -> response);
     }
 
     /** Publishes what happens in a conversation; see {@link ParleyClient#watch(String, WatchOptions)}. */
@@ -122,9 +179,10 @@ public final class AsyncParleyClient implements AutoCloseable {
         connection.close();
     }
 
+    /** Makes a call that has no request id of its own, so that proxies are told nothing. */
     private <Q, R, T> CompletableFuture<T> read(
-            MethodDescriptor<Q, R> method, Q request, String requestId, Function<R, T> result) {
+            MethodDescriptor<Q, R> method, Q request, String requestId, UnaryCall.Outcome<R, T> outcome) {
         return UnaryCall.start(
-                connection, method, request, requestId, connection.readTimeout(), Headers.NONE, error -> {}, result);
+                connection, method, request, requestId, connection.readTimeout(), Headers.NONE, error -> {}, outcome);
     }
 }

@@ -3,7 +3,6 @@ package dev.parley.client;
 import dev.parley.v1.ChatRequest;
 import dev.parley.v1.OnBusy;
 import dev.parley.v1.OnDisconnect;
-import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.UUID;
 import java.util.function.Consumer;
@@ -93,10 +92,7 @@ public final class ChatOptions {
 
     /** Returns what to send. It always has a request id: without one, a retry could make a second turn. */
     ChatRequest request(String message) {
-        if (!StandardCharsets.UTF_8.newEncoder().canEncode(message)) {
-            throw new IllegalArgumentException("the message holds half of a surrogate pair, which UTF-8 cannot hold");
-        }
-        ChatRequest.Builder builder = request.toBuilder().setMessage(message);
+        ChatRequest.Builder builder = request.toBuilder().setMessage(Texts.checked("message", message));
         if (builder.getRequestId().isEmpty()) {
             builder.setRequestId(UUID.randomUUID().toString());
         }

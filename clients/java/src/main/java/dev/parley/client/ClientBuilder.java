@@ -119,7 +119,7 @@ public final class ClientBuilder<C> {
         return this;
     }
 
-    /** How long a read or a cancellation may take, waits and retries included. Default: 10 s. */
+    /** How long any other call for one response may take, waits and retries included. Default: 10 s. */
     public ClientBuilder<C> readTimeout(Duration timeout) {
         readTimeout = positive(timeout);
         return this;

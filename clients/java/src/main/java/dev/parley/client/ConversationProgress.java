@@ -17,6 +17,7 @@ final class ConversationProgress extends Progress<WatchConversationRequest, Watc
     private final WatchConversationRequest.Builder request;
     private ToldTurn turn = new ToldTurn("", 0, TurnState.TURN_STATE_UNSPECIFIED);
     private ToldEvent event = new ToldEvent("", 0, -1);
+    private boolean isOver;
 
     ConversationProgress(WatchConversationRequest request) {
         super(ConversationServiceGrpc.getWatchConversationMethod(), new Tries(Tries.Kind.WATCH, Duration.ZERO));
@@ -51,6 +52,9 @@ final class ConversationProgress extends Progress<WatchConversationRequest, Watc
                 return !turn.equals(before);
             case EVENT:
                 return !update.getEvent().hasIndex() || takes(update.getEvent());
+            case DELETED:
+                isOver = true; // the NOT_FOUND that follows says the same
+                return true;
             default:
                 return true;
         }
@@ -69,6 +73,6 @@ final class ConversationProgress extends Progress<WatchConversationRequest, Watc
 
     @Override
     boolean isOver() {
-        return false;
+        return isOver;
     }
 }

@@ -26,10 +26,7 @@ final class Headers {
         if (user.isEmpty()) {
             throw new IllegalArgumentException("the user to act for has no name: give what their tokens have as sub");
         }
-        if (!StandardCharsets.UTF_8.newEncoder().canEncode(user)) {
-            throw new IllegalArgumentException("the user holds half of a surrogate pair, which UTF-8 cannot hold");
-        }
-        return of("parley-user", encoded(user));
+        return of("parley-user", encoded(Texts.checked("user", user)));
     }
 
     /** Percent-encodes what is not visible ASCII; a URL's encoder would make plus signs of spaces. */

@@ -1,6 +1,10 @@
 package dev.parley.client;
 
+import com.google.protobuf.Timestamp;
 import dev.parley.v1.ListConversationsRequest;
+import java.time.Instant;
+import java.util.Map;
+import java.util.TreeMap;
 
 /** How conversations are listed. Immutable: every method returns new options. */
 public final class ListOptions {
@@ -28,11 +32,37 @@ public final class ListOptions {
         return new ListOptions(request.toBuilder().setPageToken(token).build());
     }
 
+    /**
+     * Only conversations that have all of these labels, at most 16; they replace those given before. Default: all
+     * conversations.
+     *
+     * @throws IllegalArgumentException one cannot be sent
+     */
+    public ListOptions labels(Map<String, String> labels) {
+        ListConversationsRequest.Builder builder = request.toBuilder().clearLabels();
+        // Sorted, because a page token holds for one request: maps of the JDK's change their order with each start.
+        new TreeMap<>(Texts.checked(labels)).forEach((key, value) -> builder.addLabels(written(key, value)));
+        return new ListOptions(builder.build());
+    }
+
+    /** Only conversations whose {@code update_time} is later than this. Default: all conversations. */
+    public ListOptions updatedAfter(Instant time) {
+        Timestamp.Builder sent = Timestamp.newBuilder().setSeconds(time.getEpochSecond()).setNanos(time.getNano());
+        return new ListOptions(request.toBuilder().setUpdatedAfter(sent).build());
+    }
+
     String pageToken() {
         return request.getPageToken();
     }
 
     ListConversationsRequest request() {
         return request;
+    }
+
+    private static String written(String key, String value) {
+        if (key.contains("=")) {
+            throw new IllegalArgumentException("a label's key has no =, which would end it: " + key);
+        }
+        return key + "=" + value;
     }
 }

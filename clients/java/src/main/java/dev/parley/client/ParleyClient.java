@@ -2,6 +2,9 @@ package dev.parley.client;
 
 import dev.parley.v1.ChatRequest;
 import dev.parley.v1.Conversation;
+import dev.parley.v1.CreateConversationRequest;
+import dev.parley.v1.CreateConversationResponse;
+import dev.parley.v1.DeleteConversationResponse;
 import dev.parley.v1.GetHistoryResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.Message;
@@ -111,6 +114,72 @@ public final class ParleyClient implements AutoCloseable {
         return Waiting.forResult(async.turn(key), key.requestId());
     }
 
+    /**
+     * Creates an empty conversation, to give it labels, instructions or a title before its first message. One
+     * conversation is created for one request id, however often it is sent.
+     *
+     * @return the conversation as it is now, replayed if an earlier call had created it
+     * @throws ParleyException ConversationExists, RequestIdReused, and what any call may throw
+     */
+    public CreateConversationResponse createConversation(CreateOptions options) {
+        CreateConversationRequest request = options.request();
+        return Waiting.forResult(async.createConversation(request), request.getRequestId());
+    }
+
+    /**
+     * Returns one conversation, without its messages.
+     *
+     * @throws ParleyException ConversationNotFound, and what any call may throw
+     */
+    public Conversation conversation(String conversationId) {
+        return Waiting.forResult(async.conversation(conversationId), "");
+    }
+
+    /**
+     * Changes the title, the labels or the instructions of a conversation. What the options do not give stays.
+     *
+     * <p>The client repeats a call whose answer was lost. If the lost try had made the change, the revision rises by
+     * 2, or with {@link UpdateOptions#expectedRevision} the call ends with RevisionMismatch: read the conversation.
+     *
+     * @return the conversation as it is now
+     * @throws ParleyException ConversationNotFound, RevisionMismatch, and what any call may throw
+     */
+    public Conversation updateConversation(String conversationId, UpdateOptions options) {
+        return Waiting.forResult(async.updateConversation(conversationId, options), "");
+    }
+
+    /** Deletes a conversation that exists. */
+    public DeleteConversationResponse deleteConversation(String conversationId) {
+        return deleteConversation(conversationId, DeleteOptions.defaults());
+    }
+
+    /**
+     * Deletes a conversation with everything that was said in it. When this returns, no call finds it: its open turn
+     * is stopped, and its watches end.
+     *
+     * <p>The client repeats a call whose answer was lost. If the conversation is not there any more, the lost try
+     * counts as the one that deleted it, and the response is empty. To repeat the call yourself, use
+     * {@link DeleteOptions#allowMissing}.
+     *
+     * @return until when {@link #undeleteConversation} brings the conversation back, if at all: {@code purge_time}
+     * @throws ParleyException ConversationNotFound unless a missing one is allowed, and what any call may throw
+     */
+    public DeleteConversationResponse deleteConversation(String conversationId, DeleteOptions options) {
+        return Waiting.forResult(async.deleteConversation(conversationId, options), "");
+    }
+
+    /**
+     * Brings a deleted conversation back, as it was when it was deleted; a turn that was open then has failed. A
+     * conversation that is not deleted does not change.
+     *
+     * @return the conversation as it is now
+     * @throws ParleyException ConversationNotFound (there is none, or it can no longer be brought back), and what any
+     *     call may throw
+     */
+    public Conversation undeleteConversation(String conversationId) {
+        return Waiting.forResult(async.undeleteConversation(conversationId), "");
+    }
+
     /** Returns all messages of a conversation, the oldest first; pages are fetched as they are needed. */
     public Iterable<Message> history(String conversationId) {
         return history(conversationId, HistoryOptions.defaults());
@@ -159,15 +228,18 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Returns a conversation's messages and turn states: first the stored ones, then new ones, without an end.
+     * Returns a conversation's messages and turn states: first the stored ones, then new ones, until the conversation
+     * is deleted.
      *
      * <p>Every message arrives once, in order. A watch continues after the last message by itself when it expires,
      * when a worker or a connection is lost, and while the server is full; it waits up to 3 seconds between tries, or
      * as long as the server asks.
      *
      * @return updates: {@code message}, {@code turn} (a state that changed), {@code event} (with
-     *     {@link WatchOptions#includeEvents}) and {@code progress} (all stored messages have arrived; also every
-     *     minute). Its iteration throws errors that retrying cannot fix, or that prevent the watch from starting
+     *     {@link WatchOptions#includeEvents}), {@code progress} (all stored messages have arrived; also every
+     *     minute) and {@code deleted}, after which the iteration ends. Its iteration throws errors that retrying
+     *     cannot fix, or that prevent the watch from starting; ConversationNotFound if the conversation was deleted
+     *     while the watch was lost
      */
     public EventStream<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
         return new EventStream<>(async.watch(conversationId, options), "");

@@ -14,8 +14,8 @@ import java.util.Optional;
  * ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
  * ├── Unauthenticated, ScopeMissing
  * ├── ConversationNotFound, TurnNotFound
- * ├── RequestIdReused
- * ├── TurnInProgress, SequenceMismatch, LeaseLost, AttemptLost
+ * ├── RequestIdReused, ConversationExists
+ * ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
  * ├── AgentRefused
  * ├── Overloaded ─ TurnLimitReached
@@ -87,7 +87,7 @@ public class ParleyException extends RuntimeException {
         return failure.callId();
     }
 
-    /** The key that the turn was asked for with; asking again with it is safe. Empty: it was about no turn. */
+    /** The request id of a turn or a creation; calling again with it is safe. Empty: the call has none. */
     public String requestId() {
         return failure.requestId();
     }
@@ -148,9 +148,17 @@ public class ParleyException extends RuntimeException {
         TurnNotFound(Failure failure) { super(failure); }
     }
 
-    /** The request id belongs to a turn with another message, conversation or agent. */
+    /** The request id belongs to a turn, or to a creation of a conversation, with other arguments. */
     public static final class RequestIdReused extends ParleyException {
         RequestIdReused(Failure failure) { super(failure); }
+    }
+
+    /** The caller has a conversation with this id, which this call did not create: use another id, or update it. */
+    public static final class ConversationExists extends ParleyException {
+        ConversationExists(Failure failure) { super(failure); }
+
+        /** The conversation that is there. */
+        public String conversationId() { return metadata().getOrDefault("conversation_id", ""); }
     }
 
     /** Another turn of the conversation is open. {@code ON_BUSY_WAIT} waits for its end instead. */
@@ -167,6 +175,14 @@ public class ParleyException extends RuntimeException {
 
         /** Returns the conversation's last sequence. */
         public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
+    }
+
+    /** The revision is not the expected one: read the conversation before you change it again. */
+    public static final class RevisionMismatch extends ParleyException {
+        RevisionMismatch(Failure failure) { super(failure); }
+
+        /** Returns the conversation's revision; 0: the server did not say. */
+        public long revision() { return Long.parseLong(metadata().getOrDefault("revision", "0")); }
     }
 
     /** Another worker took the turn over. The client retries by itself while there is time. */

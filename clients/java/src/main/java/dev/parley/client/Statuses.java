@@ -55,7 +55,9 @@ final class Statuses {
             entry("CALLER_LOST", ParleyException.CallerLost::new),
             entry("TURN_ABANDONED", ParleyException.TurnAbandoned::new),
             entry("INTERNAL", ParleyException.InternalError::new),
-            entry("WATCH_EXPIRED", ParleyException.WatchExpired::new));
+            entry("WATCH_EXPIRED", ParleyException.WatchExpired::new),
+            entry("CONVERSATION_EXISTS", ParleyException.ConversationExists::new),
+            entry("REVISION_MISMATCH", ParleyException.RevisionMismatch::new));
 
     private static final Map<Status.Code, Function<Failure, ParleyException>> BY_CODE = Map.of(
             Status.Code.INVALID_ARGUMENT, ParleyException.InvalidRequest::new,

@@ -14,9 +14,10 @@ import java.util.concurrent.TimeUnit;
  * What the client retries by itself: the tries of one call, under one deadline.
  *
  * <p>What ended UNAVAILABLE, and a turn that another worker took over, are safe to repeat because of the request id:
- * the server makes one turn for it. gRPC's own retries are switched off: in Java they repeat whatever carries
- * {@code grpc-retry-pushback-ms}, also a conversation that is busy or a server that is full, which need a decision.
- * How often and how soon is what the service config that all of Parley's clients share says.
+ * the server makes one turn, or creates one conversation, for it. Other calls leave the same behind when they are made
+ * twice; {@link Deletion} says what a second one comes to. gRPC's own retries are switched off: in Java they repeat
+ * whatever carries {@code grpc-retry-pushback-ms}, also a conversation that is busy or a server that is full, which
+ * need a decision. How often and how soon is what the service config that all of Parley's clients share says.
  */
 final class Tries {
 

@@ -10,7 +10,6 @@ import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Consumer;
-import java.util.function.Function;
 
 /** One call for a single response, with every try that it takes. Cancelling its future cancels it. */
 final class UnaryCall<Q, R, T> {
@@ -19,20 +18,31 @@ final class UnaryCall<Q, R, T> {
     private final MethodDescriptor<Q, R> method;
     private final Q request;
     private final String requestId;
-    private final Function<R, T> result;
+    private final Outcome<R, T> outcome;
     private final Consumer<ParleyException> onRetry;
     private final Tries tries;
     private final CompletableFuture<T> future = new CompletableFuture<>();
     private volatile ClientCall<Q, R> call;
+    private boolean isMaybeDone; // a try ended UNAVAILABLE, perhaps after the server had done what was asked
+
+    /** What a call comes to for its caller. */
+    interface Outcome<R, T> {
+        T of(R response);
+
+        /** What an error comes to after a try that may have done what was asked. Empty: the error stands. */
+        default Optional<T> afterLoss(ParleyException error) {
+            return Optional.empty();
+        }
+    }
 
     private UnaryCall(
             Connection connection, MethodDescriptor<Q, R> method, Q request, String requestId, Duration timeout,
-            Consumer<ParleyException> onRetry, Function<R, T> result) {
+            Consumer<ParleyException> onRetry, Outcome<R, T> outcome) {
         this.connection = connection;
         this.method = method;
         this.request = request;
         this.requestId = requestId;
-        this.result = result;
+        this.outcome = outcome;
         this.onRetry = onRetry;
         this.tries = new Tries(Tries.Kind.CALL, timeout);
     }
@@ -43,8 +53,8 @@ final class UnaryCall<Q, R, T> {
      */
     static <Q, R, T> CompletableFuture<T> start(
             Connection connection, MethodDescriptor<Q, R> method, Q request, String requestId, Duration timeout,
-            Metadata firstHeaders, Consumer<ParleyException> onRetry, Function<R, T> result) {
-        var started = new UnaryCall<>(connection, method, request, requestId, timeout, onRetry, result);
+            Metadata firstHeaders, Consumer<ParleyException> onRetry, Outcome<R, T> outcome) {
+        var started = new UnaryCall<>(connection, method, request, requestId, timeout, onRetry, outcome);
         started.future.whenComplete((value, error) -> started.cancelIfUnwanted());
         started.attempt(firstHeaders);
         return started.future;
@@ -73,11 +83,17 @@ final class UnaryCall<Q, R, T> {
     private void failed(Throwable failure) {
         ParleyException error = connection.exceptionFrom(
                 Status.fromThrowable(failure), Status.trailersFromThrowable(failure), requestId);
+        Optional<T> done = isMaybeDone ? outcome.afterLoss(error) : Optional.empty();
+        if (done.isPresent()) {
+            future.complete(done.get());
+            return;
+        }
         Optional<Duration> pause = tries.pause(error);
         if (pause.isEmpty()) {
             future.completeExceptionally(error);
             return;
         }
+        isMaybeDone |= error.code() == Status.Code.UNAVAILABLE;
         try {
             onRetry.accept(error);
             connection.later(pause.get(), () -> attempt(Headers.NONE));
@@ -101,7 +117,7 @@ final class UnaryCall<Q, R, T> {
 
         @Override
         public void onCompleted() {
-            future.complete(result.apply(received));
+            future.complete(outcome.of(received));
         }
     }
 }

@@ -3,6 +3,7 @@ package dev.parley.client;
 import static dev.parley.client.support.Messages.aMessage;
 import static dev.parley.client.support.Messages.aTurn;
 import static dev.parley.client.support.Messages.anEvent;
+import static dev.parley.client.support.Messages.deleted;
 import static dev.parley.client.support.Messages.progress;
 import static dev.parley.client.support.ScriptedServer.Step.refuses;
 import static dev.parley.client.support.ScriptedServer.Step.sends;
@@ -23,7 +24,10 @@ import java.util.Collections;
 import java.util.List;
 import java.util.UUID;
 import java.util.stream.LongStream;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** Watching a conversation: every message once, whatever gets lost. */
 class WatchesTest {
@@ -100,6 +104,25 @@ class WatchesTest {
                     updates.stream().filter(WatchConversationResponse::hasMessage)
                             .map(each -> each.getMessage().getSequence()).toList());
         }
+    }
+
+    /** Fails when the NOT_FOUND behind it, or a lost connection, is an error, and when it is asked for again. */
+    @ParameterizedTest
+    @MethodSource("whatFollowsADeletion")
+    void aWatchEndsWithTheDeletionOfItsConversation(Refusal refusal) {
+        try (var server = ScriptedServer.start(
+                        sends(aMessage(1)).thenRefuses(EXPIRED), sends(deleted()).thenRefuses(refusal));
+                var client = ParleyClient.builder().address(server.address()).build();
+                var watch = client.watch("c")) {
+            List<WatchConversationResponse> updates = new ArrayList<>();
+            watch.forEachRemaining(updates::add);
+            assertEquals(List.of(aMessage(1), deleted()), updates);
+            assertEquals(2, server.asked().size());
+        }
+    }
+
+    static Stream<Refusal> whatFollowsADeletion() {
+        return Stream.of(Refusal.of(Status.Code.NOT_FOUND, "CONVERSATION_NOT_FOUND"), DRAINED);
     }
 
     /** A new call tells the open turn's state and its pieces from the first one again. */

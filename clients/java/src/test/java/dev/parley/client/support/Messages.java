@@ -1,6 +1,7 @@
 package dev.parley.client.support;
 
 import dev.parley.v1.ChatResponse;
+import dev.parley.v1.Conversation;
 import dev.parley.v1.Message;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.TextChunk;
@@ -8,6 +9,7 @@ import dev.parley.v1.Turn;
 import dev.parley.v1.TurnStarted;
 import dev.parley.v1.TurnState;
 import dev.parley.v1.WatchConversationResponse;
+import dev.parley.v1.WatchDeleted;
 import dev.parley.v1.WatchProgress;
 
 /** Builders of what a scripted server sends. */
@@ -17,6 +19,10 @@ public final class Messages {
 
     public static ChatResponse anAnswer(String text) {
         return ChatResponse.newBuilder().setResponse(text).setConversationId("c").build();
+    }
+
+    public static Conversation aConversation(String title) {
+        return Conversation.newBuilder().setConversationId("c").setTitle(title).setRevision(2).build();
     }
 
     public static StreamChatResponse started(int attempt) {
@@ -46,6 +52,10 @@ public final class Messages {
     public static WatchConversationResponse anEvent(int attempt, long index) {
         return WatchConversationResponse.newBuilder()
                 .setEvent(chunk(attempt + "." + index, attempt, index)).build();
+    }
+
+    public static WatchConversationResponse deleted() {
+        return WatchConversationResponse.newBuilder().setDeleted(WatchDeleted.getDefaultInstance()).build();
     }
 
     public static WatchConversationResponse progress(long sequence) {

@@ -6,10 +6,22 @@ import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
 import dev.parley.v1.ChatResponse;
 import dev.parley.v1.ConversationServiceGrpc;
+import dev.parley.v1.CreateConversationRequest;
+import dev.parley.v1.CreateConversationResponse;
+import dev.parley.v1.DeleteConversationRequest;
+import dev.parley.v1.DeleteConversationResponse;
+import dev.parley.v1.GetConversationRequest;
+import dev.parley.v1.GetConversationResponse;
 import dev.parley.v1.GetHistoryRequest;
 import dev.parley.v1.GetHistoryResponse;
+import dev.parley.v1.ListConversationsRequest;
+import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.StreamChatRequest;
 import dev.parley.v1.StreamChatResponse;
+import dev.parley.v1.UndeleteConversationRequest;
+import dev.parley.v1.UndeleteConversationResponse;
+import dev.parley.v1.UpdateConversationRequest;
+import dev.parley.v1.UpdateConversationResponse;
 import dev.parley.v1.WatchConversationRequest;
 import dev.parley.v1.WatchConversationResponse;
 import io.grpc.Context;
@@ -141,6 +153,41 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
 
     @Override
     public void getHistory(GetHistoryRequest request, StreamObserver<GetHistoryResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void createConversation(
+            CreateConversationRequest request, StreamObserver<CreateConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void getConversation(GetConversationRequest request, StreamObserver<GetConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void updateConversation(
+            UpdateConversationRequest request, StreamObserver<UpdateConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void deleteConversation(
+            DeleteConversationRequest request, StreamObserver<DeleteConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void undeleteConversation(
+            UndeleteConversationRequest request, StreamObserver<UndeleteConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void listConversations(
+            ListConversationsRequest request, StreamObserver<ListConversationsResponse> responses) {
         take(request, responses);
     }
 

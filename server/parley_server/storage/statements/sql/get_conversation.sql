@@ -1,10 +1,8 @@
--- Read the page of conversations behind a place in that list.
+-- Read one conversation, without its messages.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
--- :after_time timestamp with time zone
--- :after_id uuid
--- :limit integer
+-- :conversation uuid
 
 SELECT
   conversation.id,
@@ -18,12 +16,12 @@ SELECT
       conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END
+  END AS open_turn_id,
+  conversation.labels,
+  conversation.instructions AS instructions,
+  conversation.revision
 FROM conversation
 WHERE
   conversation.owner_id = :owner
-  AND (conversation.update_time, conversation.id) < (:after_time, :after_id)
-ORDER BY
-  conversation.update_time DESC,
-  conversation.id DESC
-LIMIT :limit
+  AND conversation.id = :conversation
+  AND conversation.delete_time IS NULL

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	parley "parley.dev/go"
+	"parley.dev/go/parleyv1"
+)
+
+// conversations is a server that knows one conversation, and shows in it how it was asked.
+type conversations struct {
+	parleyv1.UnimplementedConversationServiceServer
+}
+
+func (conversations) CreateConversation(_ context.Context, asked *parleyv1.CreateConversationRequest) (*parleyv1.CreateConversationResponse, error) {
+	created := &parley.Conversation{Title: asked.GetTitle(), Labels: asked.GetLabels(), Instructions: asked.GetInstructions()}
+	return &parleyv1.CreateConversationResponse{Conversation: created, Replayed: asked.GetRequestId() == "again"}, nil
+}
+
+func (conversations) GetConversation(_ context.Context, asked *parleyv1.GetConversationRequest) (*parleyv1.GetConversationResponse, error) {
+	return &parleyv1.GetConversationResponse{Conversation: &parley.Conversation{ConversationId: asked.GetConversationId()}}, nil
+}
+
+func (conversations) UpdateConversation(_ context.Context, asked *parleyv1.UpdateConversationRequest) (*parleyv1.UpdateConversationResponse, error) {
+	changed := &parley.Conversation{Title: asked.GetTitle(), Labels: map[string]string{}, Revision: asked.GetExpectedRevision()}
+	for _, name := range asked.GetUpdateMask().GetPaths() {
+		changed.Labels[name] = "given"
+	}
+	return &parleyv1.UpdateConversationResponse{Conversation: changed}, nil
+}
+
+func (conversations) DeleteConversation(_ context.Context, asked *parleyv1.DeleteConversationRequest) (*parleyv1.DeleteConversationResponse, error) {
+	if !asked.GetAllowMissing() {
+		return nil, status.Error(codes.NotFound, "not there")
+	}
+	return &parleyv1.DeleteConversationResponse{PurgeTime: &timestamppb.Timestamp{Seconds: 1}}, nil
+}
+
+func (conversations) UndeleteConversation(_ context.Context, asked *parleyv1.UndeleteConversationRequest) (*parleyv1.UndeleteConversationResponse, error) {
+	return &parleyv1.UndeleteConversationResponse{Conversation: &parley.Conversation{ConversationId: asked.GetConversationId()}}, nil
+}
+
+func (conversations) ListConversations(_ context.Context, asked *parleyv1.ListConversationsRequest) (*parleyv1.ListConversationsResponse, error) {
+	found := &parley.Conversation{UpdateTime: asked.GetUpdatedAfter()}
+	if labels := asked.GetLabels(); len(labels) > 0 {
+		found.Title = labels[0]
+	}
+	return &parleyv1.ListConversationsResponse{Conversations: []*parley.Conversation{found}}, nil
+}
+
+func (conversations) WatchConversation(_ *parleyv1.WatchConversationRequest, stream grpc.ServerStreamingServer[parleyv1.WatchConversationResponse]) error {
+	deleted := &parleyv1.WatchConversationResponse_Deleted{Deleted: &parleyv1.WatchDeleted{}}
+	if err := stream.Send(&parleyv1.WatchConversationResponse{Update: deleted}); err != nil {
+		return err
+	}
+	return status.Error(codes.NotFound, "not there")
+}
+
+// Fails when an argument does not reach the server, or a result is not the contract's JSON.
+func TestCallsAboutConversationsArePlayed(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	parleyv1.RegisterConversationServiceServer(server, conversations{})
+	go server.Serve(listener)
+	defer server.Stop()
+	client, err := parley.New(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+
+	labels := map[string]any{"project": "trip"}
+	steps := []step{
+		{Call: "create_conversation", As: "first",
+			With:   map[string]any{"title": "Rome", "labels": labels, "instructions": "Be brief.", "request_id": "again"},
+			Expect: map[string]any{"replayed": true, "conversation.title": "Rome", "conversation.labels": labels}},
+		{Call: "conversation",
+			With:   map[string]any{"conversation_id": "c"},
+			Expect: map[string]any{"conversation_id": "c"}},
+		{Call: "update_conversation", As: "changed",
+			With:   map[string]any{"title": "Oslo", "expected_revision": 4.0},
+			Expect: map[string]any{"title": "Oslo", "labels": map[string]any{"title": "given"}, "revision": 4.0}},
+		{Call: "update_conversation",
+			With:   map[string]any{"labels": map[string]any{}, "instructions": "", "expected_revision": "${changed.revision}"},
+			Expect: map[string]any{"labels": map[string]any{"labels": "given", "instructions": "given"}, "revision": 4.0}},
+		{Call: "update_conversation",
+			With:   map[string]any{"conversation_id": "c"},
+			Expect: map[string]any{"labels": map[string]any{"present": false}}},
+		{Call: "delete_conversation",
+			With:   map[string]any{"conversation_id": "c"},
+			Expect: map[string]any{"error.code": "NOT_FOUND"}},
+		{Call: "delete_conversation",
+			With:   map[string]any{"conversation_id": "c", "allow_missing": true},
+			Expect: map[string]any{"purge_time": "1970-01-01T00:00:01Z"}},
+		{Call: "undelete_conversation",
+			With:   map[string]any{"conversation_id": "c"},
+			Expect: map[string]any{"conversation_id": "c"}},
+		{Call: "conversations",
+			With: map[string]any{"labels": []any{"project=trip"}, "updated_after": "2026-01-02T03:04:05.5Z"},
+			Expect: map[string]any{
+				"conversations.0.title": "project=trip", "conversations.0.update_time": "2026-01-02T03:04:05.500Z"}},
+		{Call: "conversations_page",
+			With:   map[string]any{"labels": []any{"project=trip"}},
+			Expect: map[string]any{"conversations.0.title": "project=trip"}},
+		{Call: "watch",
+			Expect: map[string]any{"deleted": map[string]any{"length": 1.0}, "error": map[string]any{"present": false}}},
+		{Call: "watch", Until: map[string]int{"deleted": 1},
+			Expect: map[string]any{"deleted": map[string]any{"length": 1.0}}},
+	}
+	played := play(scenario{Steps: steps}, func(string) (*parley.Client, error) { return client, nil })
+	if played != nil {
+		t.Error(played)
+	}
+}

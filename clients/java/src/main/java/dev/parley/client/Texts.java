@@ -1,0 +1,33 @@
+package dev.parley.client;
+
+import java.nio.charset.StandardCharsets;
+import java.util.Map;
+
+/** Which texts can be sent. protobuf-java would send a question mark in place of what UTF-8 cannot hold. */
+final class Texts {
+
+    private Texts() {}
+
+    /**
+     * Returns the text as it is.
+     *
+     * @param name what it is, for the error's text
+     * @throws IllegalArgumentException UTF-8 cannot hold it
+     */
+    static String checked(String name, String text) {
+        if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+            throw new IllegalArgumentException(
+                    "the %s holds half of a surrogate pair, which UTF-8 cannot hold".formatted(name));
+        }
+        return text;
+    }
+
+    /** Returns the labels as they are; throws as {@link #checked(String, String)} does. */
+    static Map<String, String> checked(Map<String, String> labels) {
+        labels.forEach((key, value) -> {
+            checked("key of a label", key);
+            checked("value of a label", value);
+        });
+        return labels;
+    }
+}

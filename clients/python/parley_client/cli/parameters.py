@@ -1,0 +1,60 @@
+"""Parameters that several commands have."""
+
+from typing import Annotated, TypeAlias
+
+import typer
+from typer import Argument, Option
+
+from parley_client.cli.completion import complete_conversation
+
+Conversation: TypeAlias = Annotated[
+    str, Argument(help="The conversation's id.", autocompletion=complete_conversation)
+]
+ToContinue: TypeAlias = Annotated[
+    str,
+    Option(
+        "--conversation",
+        "-c",
+        help="The conversation to continue.",
+        show_default=False,
+        autocompletion=complete_conversation,
+    ),
+]
+Agent: TypeAlias = Annotated[
+    str, Option("--agent", help="A configured agent's name.", show_default=False)
+]
+RequestId: TypeAlias = Annotated[
+    str,
+    Option(
+        "--request-id", help="Repeat the turn of this id instead of making one.", show_default=False
+    ),
+]
+Wait: TypeAlias = Annotated[
+    bool, Option("--wait", help="If the conversation is busy, wait for its turn to end.")
+]
+Plain: TypeAlias = Annotated[
+    bool,
+    Option("--plain", envvar="PARLEY_PLAIN", help="Show text as it was written, not as Markdown."),
+]
+Pages: TypeAlias = Annotated[
+    bool, Option("--pager/--no-pager", help="Show output longer than the screen with $PAGER.")
+]
+Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON, one object a line.")]
+
+
+def labels_from(given: list[str] | None) -> dict[str, str]:
+    """Return labels from their text.
+
+    Args:
+        given: KEY=VALUE each. None: none.
+    Raises: BadParameter: one is not written like that, or a key is given twice.
+    """
+    labels: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"a label is written KEY=VALUE, which {text!r} is not")
+        if key in labels:
+            raise typer.BadParameter(f"the label {key} is given twice")
+        labels[key] = value
+    return labels

@@ -1,0 +1,190 @@
+"""The store of conversations themselves: created, listed, changed, deleted, and removed."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from psycopg import Rollback
+
+from parley_server.core.errors import (
+    ConversationExists,
+    ConversationNotFound,
+    RequestIdReused,
+    RevisionMismatch,
+)
+from parley_server.core.model import (
+    Conversation,
+    ConversationChange,
+    ConversationPage,
+    ConversationQuery,
+    Deleted,
+    Deletion,
+    DeletionStage,
+    NewConversation,
+    Owner,
+)
+from parley_server.storage import rows
+from parley_server.storage.driver.connection import Connection, Parameters, Row
+from parley_server.storage.driver.connections import Connections
+from parley_server.storage.statements import sql
+
+
+class PostgresConversations:
+    """Conversations in Postgres, without what is said in them."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def create(
+        self, owner: Owner, conversation_id: UUID, new: NewConversation
+    ) -> tuple[Conversation, bool]:
+        parameters: Parameters = {
+            "owner": owner.id,
+            "conversation": conversation_id,
+            "tenant": owner.tenant,
+            "user": owner.user,
+            "request": new.request_id,
+            "fingerprint": new.fingerprint(),
+            "title": new.title,
+            "labels": rows.labels_text(new.labels),
+            "instructions": new.instructions or None,
+        }
+
+        async def work(connection: Connection) -> list[Row]:
+            found: list[Row] = []
+            async with connection.transaction() as transaction:
+                is_first = new.request_id is None or await connection.run(
+                    sql.CREATE_ONCE, parameters
+                )
+                if is_first:
+                    found = await connection.run(sql.CREATE_CONVERSATION, parameters)
+                if not found:
+                    raise Rollback(transaction)
+            return found
+
+        found = await self._connections.with_connection(
+            work, owner.id, may_repeat=new.request_id is not None
+        )
+        if found:
+            return rows.conversation(found[0]), True
+        if new.request_id is not None:
+            found = await self._connections.repeat(sql.CREATED, parameters)
+            if found:
+                created_id, fingerprint = found[0]
+                if fingerprint != parameters["fingerprint"]:
+                    raise RequestIdReused(new.request_id)
+                return await self.get(owner, created_id), False
+        raise ConversationExists(conversation_id)
+
+    async def get(
+        self, owner: Owner, conversation_id: UUID, *, may_be_behind: bool = False
+    ) -> Conversation:
+        read = self._connections.read if may_be_behind else self._connections.repeat
+        parameters = {"owner": owner.id, "conversation": conversation_id}
+        found = await read(sql.GET_CONVERSATION, parameters)
+        if not found:
+            raise ConversationNotFound(conversation_id)
+        return rows.conversation(found[0])
+
+    async def list(self, owner: Owner, query: ConversationQuery) -> ConversationPage:
+        statement = sql.CONVERSATIONS_BY_LABELS if query.labels else sql.CONVERSATIONS
+        found = await self._connections.read(
+            statement,
+            {
+                "owner": owner.id,
+                "labels": rows.labels_text(query.labels),
+                "updated_after": query.updated_after,
+                "after_time": query.after.update_time if query.after else None,
+                "after_id": query.after.id if query.after else None,
+                "limit": query.limit + 1,
+            },
+        )
+        conversations = await rows.in_slices(found, rows.conversation)
+        return ConversationPage(conversations[: query.limit], has_more=len(found) > query.limit)
+
+    async def update(self, owner: Owner, change: ConversationChange) -> Conversation:
+        parameters: Parameters = {
+            "owner": owner.id,
+            "conversation": change.conversation_id,
+            "sets_title": change.title is not None,
+            "title": change.title or "",
+            "sets_labels": change.labels is not None,
+            "labels": rows.labels_text(change.labels or {}),
+            "sets_instructions": change.instructions is not None,
+            "instructions": change.instructions or None,
+            "expected": change.expected_revision,
+        }
+
+        async def work(connection: Connection) -> list[Row]:
+            async with connection.transaction():
+                found = await connection.run(sql.UPDATE_CONVERSATION, parameters)
+                if found and change.labels is not None:
+                    await connection.run(sql.RELABEL, parameters)
+            return found
+
+        found = await self._connections.with_connection(work, owner.id, may_repeat=True)
+        if found:
+            return rows.conversation(found[0])
+        present = await self.get(owner, change.conversation_id)
+        is_next = present.revision - 1 == change.expected_revision
+        if is_next and change.is_made_in(present):
+            return present
+        raise RevisionMismatch(present.revision)
+
+    async def delete(
+        self, owner: Owner, conversation_id: UUID, *, trash: timedelta
+    ) -> Deleted | None:
+        parameters: Parameters = {
+            "owner": owner.id,
+            "conversation": conversation_id,
+            "trash": trash,
+        }
+
+        async def work(connection: Connection) -> list[Row]:
+            async with connection.transaction():
+                if not await connection.run(sql.LOCK_CONVERSATION, parameters):
+                    return []
+                return await connection.run(sql.DELETE_CONVERSATION, parameters)
+
+        found = await self._connections.with_connection(work, owner.id)
+        return Deleted(*found[0]) if found else None
+
+    async def undelete(self, owner: Owner, conversation_id: UUID) -> Conversation:
+        parameters = {"owner": owner.id, "conversation": conversation_id}
+        found = await self._connections.repeat(sql.UNDELETE_CONVERSATION, parameters)
+        if found:
+            return rows.conversation(found[0])
+        return await self.get(owner, conversation_id)
+
+
+class PostgresDeletions:
+    """What is due about deleted conversations of all owners."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def due(self, *, limit: int) -> list[Deletion]:
+        found = await self._connections.repeat(sql.DUE_DELETIONS, {"limit": limit})
+        return [Deletion(owner, id_, DeletionStage(stage)) for owner, id_, stage in found]
+
+    async def purge(
+        self, of: Deletion, *, limit: int, max_bytes: int, tombstone: timedelta
+    ) -> tuple[bool, int]:
+        found = await self._connections.run(
+            sql.PURGE,
+            {
+                "owner": of.owner_id,
+                "conversation": of.conversation_id,
+                "limit": limit,
+                "max_bytes": max_bytes,
+                "tombstone": tombstone,
+            },
+        )
+        if not found:
+            return False, 0
+        stage, count = found[0]
+        return stage == DeletionStage.PURGING, count
+
+    async def forget(self, of: Deletion, *, limit: int) -> bool:
+        parameters = {"owner": of.owner_id, "conversation": of.conversation_id, "limit": limit}
+        found = await self._connections.run(sql.FORGET, parameters)
+        return bool(found) and not found[0][0]

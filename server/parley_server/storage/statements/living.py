@@ -1,0 +1,281 @@
+"""Statements that create, change, delete and bring back conversations."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Executable,
+    Interval,
+    Text,
+    bindparam,
+    case,
+    cast,
+    column,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from parley_server.core.failures import TURN_ABANDONED_TEXT
+from parley_server.core.model import DeletionStage, FailureReason, TurnState
+from parley_server.storage.schema.tables import (
+    conversation,
+    conversation_label,
+    creation,
+    deletion,
+    turn,
+    turn_event,
+)
+from parley_server.storage.statements.listing import conversation_columns
+from parley_server.storage.statements.parts import (
+    CONVERSATION,
+    FINGERPRINT,
+    IS_IT,
+    IS_THERE,
+    ONE,
+    OWNER,
+    REQUEST,
+    TENANT,
+    TITLE,
+    USER,
+    ZERO,
+    compiled,
+    labelled,
+    literal,
+    one_row,
+)
+
+_LABELS = bindparam("labels", type_=Text)
+_INSTRUCTIONS = bindparam("instructions", type_=Text)
+_NOWHERE: ColumnElement[datetime] = literal_column("'-infinity'::timestamptz")
+"""Where lists do not look."""
+
+
+def _create_conversation() -> Executable:
+    """Make an empty conversation unless there is one. One row, as it is then, or none."""
+    made = (
+        insert(conversation)
+        .from_select(
+            [
+                "owner_id",
+                "id",
+                "tenant_id",
+                "user_id",
+                "title",
+                "last_sequence",
+                "preview",
+                "fence",
+                "labels",
+                "instructions",
+            ],
+            select(
+                OWNER,
+                CONVERSATION,
+                TENANT,
+                USER,
+                TITLE,
+                ZERO,
+                literal_column("''", Text),
+                ZERO,
+                _LABELS,
+                _INSTRUCTIONS,
+            ).select_from(one_row()),
+        )
+        .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+        .returning(*conversation_columns(with_instructions=True))
+        .cte("made")
+    )
+    return select(made).add_cte(labelled(made, made.c.labels, made.c.update_time))
+
+
+def _create_once() -> Executable:
+    """Note that a request id creates a conversation. One row, unless it has done so before."""
+    return (
+        insert(creation)
+        .values(
+            owner_id=OWNER,
+            request_id=REQUEST,
+            fingerprint=FINGERPRINT,
+            conversation_id=CONVERSATION,
+        )
+        .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
+        .returning(creation.c.conversation_id)
+    )
+
+
+def _update_conversation() -> Executable:
+    """Change a conversation that is there and has the right revision. One row, as it is then."""
+    expected = bindparam("expected", type_=BigInteger)
+
+    def changed(name: str, value: Any) -> Any:
+        is_given = cast(bindparam(f"sets_{name}", type_=Boolean), Boolean)
+        return case((is_given, value), else_=conversation.c[name])
+
+    return (
+        update(conversation)
+        .values(
+            title=changed("title", TITLE),
+            labels=changed("labels", _LABELS),
+            instructions=changed("instructions", _INSTRUCTIONS),
+            revision=conversation.c.revision + ONE,
+        )
+        .where(*IS_IT, IS_THERE)
+        .where(conversation.c.revision == func.coalesce(expected, conversation.c.revision))
+        .returning(*conversation_columns(with_instructions=True))
+    )
+
+
+def _relabel() -> Executable:
+    """Write the labels of a conversation for lists, and remove those that it had before.
+
+    The conversation is locked by this transaction, so its labels are not changed meanwhile.
+    """
+    present = select(conversation.c.labels, conversation.c.update_time).where(*IS_IT).cte("present")
+    kept = (
+        func.json_each_text(cast(present.c.labels, JSON))
+        .table_valued(column("key", Text), column("value", Text))
+        .lateral("kept")
+    )
+    removed = (
+        delete(conversation_label)
+        .where(conversation_label.c.owner_id == OWNER)
+        .where(conversation_label.c.conversation_id == CONVERSATION)
+        .where(
+            conversation_label.c.key.not_in(
+                select(kept.c.key).select_from(present.join(kept, true()))
+            )
+        )
+        .cte("removed")
+    )
+    return (
+        select(func.count())
+        .select_from(present)
+        .add_cte(removed, labelled(present, present.c.labels, present.c.update_time))
+    )
+
+
+def _delete_conversation() -> Executable:
+    """Take a conversation from every reader's and every worker's sight.
+
+    One row, the turn that was open and when the conversation goes for good; none: there is none.
+    Its open turn is closed, so that it can be tried again if the conversation is brought back. The
+    transaction has locked the conversation before.
+    """
+    held = (
+        select(conversation.c.open_turn_id, conversation.c.update_time)
+        .where(*IS_IT, IS_THERE)
+        .cte("held")
+    )
+    gone = (
+        update(conversation)
+        .values(
+            delete_time=func.now(),
+            update_time=_NOWHERE,
+            # Whatever the worker that runs the turn still writes comes too late.
+            fence=conversation.c.fence + ONE,
+            open_turn_id=null(),
+            lease_expires_at=null(),
+        )
+        .where(*IS_IT)
+        .where(select(func.count()).select_from(held).scalar_subquery() == ONE)
+        .returning(conversation.c.id)
+        .cte("gone")
+    )
+    closed = (
+        update(turn)
+        .values(
+            state=literal(TurnState.FAILED),
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
+            end_time=func.now(),
+        )
+        .where(turn.c.owner_id == OWNER)
+        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
+        .cte("closed")
+    )
+    events_gone = (
+        delete(turn_event)
+        .where(turn_event.c.owner_id == OWNER)
+        .where(turn_event.c.turn_id == select(held.c.open_turn_id).scalar_subquery())
+        .cte("events_gone")
+    )
+    unlisted = (
+        delete(conversation_label)
+        .where(conversation_label.c.owner_id == OWNER)
+        .where(conversation_label.c.conversation_id == select(gone.c.id).scalar_subquery())
+        .cte("unlisted")
+    )
+    trash = cast(bindparam("trash", type_=Interval), Interval)
+    due = (
+        insert(deletion)
+        .from_select(
+            ["owner_id", "conversation_id", "stage", "due_time", "update_time"],
+            select(
+                OWNER,
+                gone.c.id,
+                literal(DeletionStage.TRASHED),
+                func.now() + trash,
+                held.c.update_time,
+            ).select_from(held.join(gone, true())),
+        )
+        .returning(deletion.c.due_time)
+        .cte("due")
+    )
+    return (
+        select(held.c.open_turn_id, due.c.due_time)
+        .select_from(held.join(due, true()))
+        .add_cte(closed, events_gone, unlisted)
+    )
+
+
+def _undelete_conversation() -> Executable:
+    """Bring back a conversation of which nothing is removed yet. One row, as it is then."""
+    kept = (
+        delete(deletion)
+        .where(deletion.c.owner_id == OWNER, deletion.c.conversation_id == CONVERSATION)
+        .where(deletion.c.stage == literal(DeletionStage.TRASHED))
+        .where(deletion.c.due_time > func.now())
+        .returning(deletion.c.update_time)
+        .cte("kept")
+    )
+    back = (
+        update(conversation)
+        .values(delete_time=null(), update_time=kept.c.update_time)
+        .where(*IS_IT)
+        .returning(*conversation_columns(with_instructions=True))
+        .cte("back")
+    )
+    return select(back).add_cte(labelled(back, back.c.labels, back.c.update_time))
+
+
+CREATE_ONCE = compiled(_create_once())
+"""Note that a request id creates a conversation, unless it has done so before."""
+CREATE_CONVERSATION = compiled(_create_conversation())
+"""Create an empty conversation, unless its id is taken."""
+CREATED = compiled(
+    select(creation.c.conversation_id, creation.c.fingerprint).where(
+        creation.c.owner_id == OWNER, creation.c.request_id == REQUEST
+    )
+)
+"""Read which conversation a request id has created."""
+UPDATE_CONVERSATION = compiled(_update_conversation())
+"""Change a conversation that has the expected revision."""
+RELABEL = compiled(_relabel())
+"""Write a conversation's labels for lists."""
+LOCK_CONVERSATION = compiled(
+    select(conversation.c.id).where(*IS_IT, IS_THERE).with_for_update(key_share=True)
+)
+"""Lock a conversation, so that what follows in the transaction sees all that was done before."""
+DELETE_CONVERSATION = compiled(_delete_conversation())
+"""Hide a conversation from every call, and end its open turn."""
+UNDELETE_CONVERSATION = compiled(_undelete_conversation())
+"""Bring back a deleted conversation of which nothing is removed yet."""

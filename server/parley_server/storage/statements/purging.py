@@ -1,0 +1,210 @@
+"""Statements that remove what deleted conversations held, a batch at a time.
+
+Any worker runs them. A batch locks its row of `deletion`, so that no two workers do the same.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Executable,
+    Interval,
+    LargeBinary,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from parley_server.core.model import DeletionStage
+from parley_server.storage.schema.tables import (
+    conversation,
+    conversation_label,
+    creation,
+    deletion,
+    message,
+    turn,
+    turn_event,
+)
+from parley_server.storage.statements.parts import (
+    CONVERSATION,
+    IS_IT,
+    LIMIT,
+    MAX_BYTES,
+    OWNER,
+    byte_size,
+    compiled,
+    literal,
+)
+
+_IS_JOB = (deletion.c.owner_id == OWNER, deletion.c.conversation_id == CONVERSATION)
+_EMPTY = literal_column("''", Text)
+
+
+def _job(*stages: DeletionStage) -> CTE:
+    """Lock what is due about the conversation. No row: nothing is, or another worker is at it."""
+    return (
+        select(deletion.c.stage, deletion.c.reached)
+        .where(*_IS_JOB, deletion.c.stage.in_([literal(stage) for stage in stages]))
+        .where(deletion.c.due_time <= func.now())
+        .with_for_update(skip_locked=True)
+        .cte("job")
+    )
+
+
+def _purge() -> Executable:
+    """Remove the next messages and what belongs to their turns. One row, how many, if it was due.
+
+    A turn that has a request id keeps its row, without the digest of what was said, so that a late
+    retry finds that its conversation is gone. With no message left, the deletion is a tombstone.
+    """
+    job = _job(DeletionStage.TRASHED, DeletionStage.PURGING)
+    reached = select(job.c.reached).scalar_subquery()
+    size = byte_size(message.c)
+    sized = (
+        select(
+            message.c.sequence,
+            func.sum(size).over(order_by=message.c.sequence, rows=(None, 0)).label("total"),
+            size.label("size"),
+        )
+        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
+        .where(message.c.sequence > reached)
+        .order_by(message.c.sequence)
+        .limit(LIMIT)
+        .subquery("sized")
+    )
+    part = (
+        select(func.max(sized.c.sequence).label("up_to"))
+        .where(or_(sized.c.total <= MAX_BYTES, sized.c.total == sized.c.size))
+        .cte("part")
+    )
+    up_to = select(part.c.up_to).scalar_subquery()
+
+    def is_in_part(sequence: Any) -> Any:
+        return and_(sequence > reached, sequence <= up_to)
+
+    of_turn = (turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
+    messages_gone = (
+        delete(message)
+        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
+        .where(is_in_part(message.c.sequence))
+        .returning(message.c.sequence)
+        .cte("messages_gone")
+    )
+    events_gone = (
+        delete(turn_event)
+        .where(turn_event.c.owner_id == OWNER)
+        .where(
+            turn_event.c.turn_id.in_(
+                select(turn.c.id).where(*of_turn, is_in_part(turn.c.user_sequence))
+            )
+        )
+        .cte("events_gone")
+    )
+    turns_gone = (
+        delete(turn)
+        .where(*of_turn, is_in_part(turn.c.user_sequence), turn.c.request_id.is_(None))
+        .cte("turns_gone")
+    )
+    turns_blanked = (
+        update(turn)
+        .values(fingerprint=cast(literal_column("''"), LargeBinary), error_text=null())
+        .where(*of_turn, is_in_part(turn.c.user_sequence), turn.c.request_id.is_not(None))
+        .cte("turns_blanked")
+    )
+    blanked = (
+        update(conversation)
+        .values(
+            tenant_id=_EMPTY,
+            user_id=_EMPTY,
+            title=_EMPTY,
+            preview=_EMPTY,
+            labels=null(),
+            instructions=null(),
+        )
+        .where(*IS_IT)
+        .where(select(job.c.stage).scalar_subquery() == literal(DeletionStage.TRASHED))
+        .cte("blanked")
+    )
+    is_over = up_to.is_(None)
+    kept_for = cast(bindparam("tombstone", type_=Interval), Interval)
+    progressed = (
+        update(deletion)
+        .values(
+            stage=case(
+                (is_over, literal(DeletionStage.TOMBSTONE)), else_=literal(DeletionStage.PURGING)
+            ),
+            reached=func.coalesce(up_to, deletion.c.reached),
+            due_time=case((is_over, func.now() + kept_for), else_=deletion.c.due_time),
+        )
+        .where(*_IS_JOB, reached.is_not(None))
+        .returning(deletion.c.stage)
+        .cte("progressed")
+    )
+    count = select(func.count()).select_from(messages_gone).scalar_subquery()
+    return select(progressed.c.stage, count).add_cte(
+        events_gone, turns_gone, turns_blanked, blanked
+    )
+
+
+def _forget() -> Executable:
+    """Remove the next turns of a tombstone; with the last ones all that is left.
+
+    One row, whether that was all, if it was due.
+    """
+    job = _job(DeletionStage.TOMBSTONE)
+    is_due = select(job.c.reached).scalar_subquery().is_not(None)
+    some = (
+        select(turn.c.id)
+        .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
+        .order_by(turn.c.user_sequence)
+        .limit(LIMIT)
+    )
+    turns_gone = (
+        delete(turn)
+        .where(turn.c.owner_id == OWNER, turn.c.id.in_(some), is_due)
+        .returning(turn.c.id)
+        .cte("turns_gone")
+    )
+    is_last = and_(is_due, select(func.count()).select_from(turns_gone).scalar_subquery() < LIMIT)
+    of_conversation = {
+        conversation: conversation.c.id,
+        # A worker of the release before may have gone on with the conversation.
+        message: message.c.conversation_id,
+        conversation_label: conversation_label.c.conversation_id,
+        creation: creation.c.conversation_id,
+        deletion: deletion.c.conversation_id,
+    }
+    gone = [
+        delete(table)
+        .where(table.c.owner_id == OWNER, key == CONVERSATION, is_last)
+        .cte(f"{table.name}_gone")
+        for table, key in of_conversation.items()
+    ]
+    return select(is_last.label("is_last")).select_from(job).add_cte(*gone)
+
+
+def _due() -> Executable:
+    """Read what is due, the longest first, of any owner."""
+    return (
+        select(deletion.c.owner_id, deletion.c.conversation_id, deletion.c.stage)
+        .where(deletion.c.due_time <= func.now())
+        .order_by(deletion.c.due_time)
+        .limit(LIMIT)
+    )
+
+
+DUE_DELETIONS = compiled(_due())
+"""Read which deleted conversations something is due about, of any owner."""
+PURGE = compiled(_purge())
+"""Remove the next messages of a deleted conversation."""
+FORGET = compiled(_forget())
+"""Remove what a deleted conversation had left behind: its ids."""

@@ -1,0 +1,81 @@
+-- Hide a conversation from every call, and end its open turn.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :trash interval
+
+WITH held AS (
+  SELECT
+    conversation.open_turn_id AS open_turn_id,
+    conversation.update_time AS update_time
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND conversation.delete_time IS NULL
+), closed AS (
+  UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = CURRENT_TIMESTAMP
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id = (
+      SELECT
+        held.open_turn_id
+      FROM held
+    )
+), events_gone AS (
+  DELETE FROM turn_event
+  WHERE
+    turn_event.owner_id = :owner
+    AND turn_event.turn_id = (
+      SELECT
+        held.open_turn_id
+      FROM held
+    )
+), gone AS (
+  UPDATE conversation SET fence = (
+    conversation.fence + 1
+  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('-infinity' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM held
+    ) = 1
+  RETURNING conversation.id
+), unlisted AS (
+  DELETE FROM conversation_label
+  WHERE
+    conversation_label.owner_id = :owner
+    AND conversation_label.conversation_id = (
+      SELECT
+        gone.id
+      FROM gone
+    )
+), due AS (
+  INSERT INTO deletion (
+    owner_id,
+    conversation_id,
+    stage,
+    due_time,
+    update_time
+  )
+  SELECT
+    :owner,
+    gone.id AS id,
+    'TRASHED',
+    CURRENT_TIMESTAMP + :trash,
+    held.update_time AS update_time
+  FROM held
+  JOIN gone
+    ON TRUE
+  RETURNING deletion.due_time
+)
+SELECT
+  held.open_turn_id,
+  due.due_time
+FROM held
+JOIN due
+  ON TRUE

@@ -1,0 +1,126 @@
+-- Remove what a deleted conversation had left behind: its ids.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :limit integer
+
+WITH job AS (
+  SELECT
+    deletion.stage AS stage,
+    deletion.reached AS reached
+  FROM deletion
+  WHERE
+    deletion.owner_id = :owner
+    AND deletion.conversation_id = :conversation
+    AND deletion.stage IN ('TOMBSTONE')
+    AND deletion.due_time <= CURRENT_TIMESTAMP
+  FOR UPDATE SKIP LOCKED
+), turns_gone AS (
+  DELETE FROM turn
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id IN (
+      SELECT
+        turn.id
+      FROM turn
+      WHERE
+        turn.owner_id = :owner AND turn.conversation_id = :conversation
+      ORDER BY
+        turn.user_sequence
+      LIMIT :limit
+    )
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+  RETURNING turn.id
+), conversation_gone AS (
+  DELETE FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
+), message_gone AS (
+  DELETE FROM message
+  WHERE
+    message.owner_id = :owner
+    AND message.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
+), conversation_label_gone AS (
+  DELETE FROM conversation_label
+  WHERE
+    conversation_label.owner_id = :owner
+    AND conversation_label.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
+), creation_gone AS (
+  DELETE FROM creation
+  WHERE
+    creation.owner_id = :owner
+    AND creation.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
+), deletion_gone AS (
+  DELETE FROM deletion
+  WHERE
+    deletion.owner_id = :owner
+    AND deletion.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
+)
+SELECT
+  (
+    SELECT
+      job.reached
+    FROM job
+  ) IS NOT NULL
+  AND (
+    SELECT
+      COUNT(*) AS count_1
+    FROM turns_gone
+  ) < :limit AS is_last
+FROM job

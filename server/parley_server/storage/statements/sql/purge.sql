@@ -1,0 +1,167 @@
+-- Remove the next messages of a deleted conversation.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :limit integer
+-- :max_bytes bigint
+-- :tombstone interval
+
+WITH job AS (
+  SELECT
+    deletion.stage AS stage,
+    deletion.reached AS reached
+  FROM deletion
+  WHERE
+    deletion.owner_id = :owner
+    AND deletion.conversation_id = :conversation
+    AND deletion.stage IN ('TRASHED', 'PURGING')
+    AND deletion.due_time <= CURRENT_TIMESTAMP
+  FOR UPDATE SKIP LOCKED
+), part AS (
+  SELECT
+    MAX(sized.sequence) AS up_to
+  FROM (
+    SELECT
+      message.sequence AS sequence,
+      SUM(OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0)) OVER (ORDER BY message.sequence ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
+      OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0) AS size
+    FROM message
+    WHERE
+      message.owner_id = :owner
+      AND message.conversation_id = :conversation
+      AND message.sequence > (
+        SELECT
+          job.reached
+        FROM job
+      )
+    ORDER BY
+      message.sequence
+    LIMIT :limit
+  ) AS sized
+  WHERE
+    sized.total <= :max_bytes OR sized.total = sized.size
+), events_gone AS (
+  DELETE FROM turn_event
+  WHERE
+    turn_event.owner_id = :owner
+    AND turn_event.turn_id IN (
+      SELECT
+        turn.id
+      FROM turn
+      WHERE
+        turn.owner_id = :owner
+        AND turn.conversation_id = :conversation
+        AND turn.user_sequence > (
+          SELECT
+            job.reached
+          FROM job
+        )
+        AND turn.user_sequence <= (
+          SELECT
+            part.up_to
+          FROM part
+        )
+    )
+), turns_gone AS (
+  DELETE FROM turn
+  WHERE
+    turn.owner_id = :owner
+    AND turn.conversation_id = :conversation
+    AND turn.user_sequence > (
+      SELECT
+        job.reached
+      FROM job
+    )
+    AND turn.user_sequence <= (
+      SELECT
+        part.up_to
+      FROM part
+    )
+    AND turn.request_id IS NULL
+), turns_blanked AS (
+  UPDATE turn SET fingerprint = CAST('' AS BYTEA), error_text = NULL
+  WHERE
+    turn.owner_id = :owner
+    AND turn.conversation_id = :conversation
+    AND turn.user_sequence > (
+      SELECT
+        job.reached
+      FROM job
+    )
+    AND turn.user_sequence <= (
+      SELECT
+        part.up_to
+      FROM part
+    )
+    AND turn.request_id IS NOT NULL
+), blanked AS (
+  UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND (
+      SELECT
+        job.stage
+      FROM job
+    ) = 'TRASHED'
+), messages_gone AS (
+  DELETE FROM message
+  WHERE
+    message.owner_id = :owner
+    AND message.conversation_id = :conversation
+    AND message.sequence > (
+      SELECT
+        job.reached
+      FROM job
+    )
+    AND message.sequence <= (
+      SELECT
+        part.up_to
+      FROM part
+    )
+  RETURNING message.sequence
+), progressed AS (
+  UPDATE deletion SET stage = CASE
+    WHEN (
+      (
+        SELECT
+          part.up_to
+        FROM part
+      ) IS NULL
+    )
+    THEN 'TOMBSTONE'
+    ELSE 'PURGING'
+  END, due_time = CASE
+    WHEN (
+      (
+        SELECT
+          part.up_to
+        FROM part
+      ) IS NULL
+    )
+    THEN CURRENT_TIMESTAMP + :tombstone
+    ELSE deletion.due_time
+  END, reached = COALESCE((
+    SELECT
+      part.up_to
+    FROM part
+  ), deletion.reached)
+  WHERE
+    deletion.owner_id = :owner
+    AND deletion.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+  RETURNING deletion.stage
+)
+SELECT
+  progressed.stage,
+  (
+    SELECT
+      COUNT(*) AS count_1
+    FROM messages_gone
+  )
+FROM progressed

@@ -1,0 +1,56 @@
+-- Bring back a deleted conversation of which nothing is removed yet.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+
+WITH kept AS (
+  DELETE FROM deletion
+  WHERE
+    deletion.owner_id = :owner
+    AND deletion.conversation_id = :conversation
+    AND deletion.stage = 'TRASHED'
+    AND deletion.due_time > CURRENT_TIMESTAMP
+  RETURNING deletion.update_time
+), back AS (
+  UPDATE conversation SET update_time = kept.update_time, delete_time = NULL
+  FROM kept
+  WHERE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+  RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, CASE
+    WHEN (
+      conversation.lease_expires_at > CURRENT_TIMESTAMP
+    )
+    THEN conversation.open_turn_id
+  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision
+), labelled AS (
+  INSERT INTO conversation_label (
+    owner_id,
+    conversation_id,
+    key,
+    value,
+    update_time
+  )
+  SELECT
+    :owner,
+    :conversation,
+    pairs.key AS key,
+    pairs.value AS value,
+    back.update_time AS update_time
+  FROM back
+  JOIN LATERAL JSON_EACH_TEXT(CAST(back.labels AS JSON)) AS pairs
+    ON TRUE
+  ON CONFLICT (owner_id, conversation_id, key) DO UPDATE SET value = excluded.value, update_time = excluded.update_time
+)
+SELECT
+  back.id,
+  back.title,
+  back.create_time,
+  back.update_time,
+  back.last_sequence,
+  back.preview,
+  back.open_turn_id,
+  back.labels,
+  back.instructions,
+  back.revision
+FROM back

@@ -1,0 +1,31 @@
+-- Change a conversation that has the expected revision.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :sets_title boolean
+-- :title text
+-- :sets_labels boolean
+-- :labels text
+-- :sets_instructions boolean
+-- :instructions text
+-- :owner uuid
+-- :conversation uuid
+-- :expected bigint
+
+UPDATE conversation SET title = CASE WHEN :sets_title THEN :title ELSE conversation.title END, revision = (
+  conversation.revision + 1
+), labels = CASE WHEN :sets_labels THEN :labels ELSE conversation.labels END, instructions = CASE
+  WHEN :sets_instructions
+  THEN :instructions
+  ELSE conversation.instructions
+END
+WHERE
+  conversation.owner_id = :owner
+  AND conversation.id = :conversation
+  AND conversation.delete_time IS NULL
+  AND conversation.revision = COALESCE(:expected, conversation.revision)
+RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, CASE
+  WHEN (
+    conversation.lease_expires_at > CURRENT_TIMESTAMP
+  )
+  THEN conversation.open_turn_id
+END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision
