@@ -50,8 +50,9 @@ func (c *Client) GetConversation(ctx context.Context, request *GetConversationRe
 // empty. Without a mask it changes those that are not empty. New labels replace all that the conversation has.
 //
 // With an ExpectedRevision, the error is [ReasonRevisionMismatch] if the conversation has been changed since, and
-// [Error.Revision] is the revision that it has. It may be this call's own change: when a connection breaks after it,
-// the client's next try finds the new revision. Read the conversation with [Client.GetConversation] to know.
+// [Error.Revision] is the revision that it has. The change is made once: when a connection breaks after it, the
+// client's next try finds exactly its own change, at the next revision, and returns the conversation. Without an
+// ExpectedRevision that try makes the change again.
 func (c *Client) UpdateConversation(ctx context.Context, request *UpdateConversationRequest) (*Conversation, error) {
 	texts := textsOf(request.GetTitle(), request.GetLabels(), request.GetInstructions())
 	if err := utf8Error("", texts...); err != nil {

@@ -16,7 +16,6 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_client.calls import RETRY_IS_SAFE
 from parley_server.config import Settings
 from parley_server.rpc.server import LIVENESS
 from support.envoys import ROOT
@@ -32,7 +31,6 @@ ISTIO = ("istio.io/api@v1.31.1", "h1:5Yb5ihcz4YQsCkciusK7DnFpBMwRB6EFWeUKH1Atuyk
 KUBERNETES = "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict/_definitions.json"
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ConversationService"]
-TURNS = {"Chat", "StreamChat"}
 
 
 def missing(what: str, problem: str) -> NoReturn:
@@ -124,9 +122,9 @@ def manifests() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path.parent.name}/{path.stem}/{manifest['kind']}", manifest
 
 
-def the(kind: str, folder: str = "kubernetes") -> dict[str, Any]:
-    """Return the folder's first manifest of a kind."""
-    return next(m for name, m in manifests() if name.startswith(folder) and m["kind"] == kind)
+def the(kind: str) -> dict[str, Any]:
+    """Return the first manifest of a kind for Kubernetes itself."""
+    return next(m for name, m in manifests() if name.startswith("kubernetes") and m["kind"] == kind)
 
 
 def mistakes(manifest: dict[str, Any]) -> list[str]:
@@ -171,43 +169,6 @@ def test_settings_are_known_and_secrets_are_references() -> None:
             assert variable["name"] in known
             is_secret = variable["name"].endswith(("_URL", "_KEY", "_SECRET"))
             assert is_secret == ("secretKeyRef" in variable.get("valueFrom", {})), variable["name"]
-
-
-@pytest.mark.parametrize("folder", ["gateway-api", "linkerd"])
-def test_every_method_has_a_route_and_turns_one_for_request_ids(folder: str) -> None:
-    routes = [m for name, m in manifests() if name.startswith(folder)]
-    matches = [
-        match for route in routes for rule in route["spec"]["rules"] for match in rule["matches"]
-    ]
-    assert all(match["method"]["service"] == SERVICE.full_name for match in matches)
-    ((name, value),) = RETRY_IS_SAFE
-    marked = [
-        m["method"]["method"]
-        for m in matches
-        if {"name": name, "value": value} in m.get("headers", [])
-    ]
-    assert TURNS == set(marked)
-    named = {m["method"].get("method", "") for m in matches}
-    assert named <= {method.name for method in SERVICE.methods} | {""}
-    assert "" in named
-
-
-def test_istio_and_linkerd_retry_turns_only_with_a_request_id() -> None:
-    for rule in the("VirtualService", "istio")["spec"]["http"]:
-        tells = {str(m.get("headers")) for m in rule["match"]}
-        paths = {
-            name
-            for m in rule["match"]
-            for name in TURNS
-            if m["uri"].get("exact", "").endswith(f"/{name}")
-        }
-        if paths and tells == {"None"}:
-            assert "connect-failure,refused-stream" == rule["retries"]["retryOn"]
-    for name, route in manifests():
-        if name.startswith("linkerd") and "annotations" in route["metadata"]:
-            matches = [m for rule in route["spec"]["rules"] for m in rule["matches"]]
-            for match in matches:
-                assert "headers" in match or match["method"]["method"] not in TURNS
 
 
 def policies() -> dict[str, dict[str, Any]]:

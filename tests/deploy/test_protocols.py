@@ -77,8 +77,8 @@ async def deployed(
     folder = tmp_path_factory.mktemp("envoy")
     with (
         a_database(postgres_url, template) as url,
-        ServerProcess(url) as first,
-        ServerProcess(url) as second,
+        ServerProcess(url, trash_days=1) as first,
+        ServerProcess(url, trash_days=1) as second,
     ):
         async with Envoy(folder, [first.port, second.port]) as envoy:
             await envoy.until_healthy(first.port, second.port)
@@ -162,6 +162,107 @@ async def test_json_with_a_request_id_makes_one_turn(deployed: Deployment) -> No
     ]
     assert (False, True) == (first["replayed"], second["replayed"])
     assert first == {**second, "replayed": False}
+
+
+async def test_json_creates_labels_and_lists_conversations(deployed: Deployment) -> None:
+    ids = [an_id(), an_id()]
+    body = {"request_id": "one", "title": "Plans", "labels": {"team": "blue", "state": "ö=1"}}
+    made = [
+        await deployed.json(
+            "POST", "/v1/conversations", user="labels", json={"conversation_id": ids[0], **body}
+        )
+        for _ in range(2)
+    ]
+    other = {"conversationId": ids[1], "labels": {"team": "blue"}, "instructions": "Be brief."}
+    await deployed.json("POST", "/v1/conversations", user="labels", json=other)
+
+    assert [200, 200] == [response.status_code for response in made]
+    assert [False, True] == [response.json()["replayed"] for response in made]
+    conversation = made[0].json()["conversation"]
+    assert (ids[0], "Plans", {"team": "blue", "state": "ö=1"}, "1", "0", "") == (
+        conversation["conversation_id"],
+        conversation["title"],
+        conversation["labels"],
+        conversation["revision"],
+        conversation["last_sequence"],
+        conversation["instructions"],
+    )
+
+    async def listed(**query: Any) -> list[str]:
+        found = await deployed.json("GET", "/v1/conversations", user="labels", params=query)
+        assert 200 == found.status_code
+        return [c["conversation_id"] for c in found.json()["conversations"]]
+
+    assert ids[::-1] == await listed(labels="team=blue")
+    assert ids[:1] == await listed(labels=["team=blue", "state=ö=1"])
+    assert [] == await listed(labels=["team=blue", "state="])
+    assert ids[1:] == await listed(labels="team=blue", page_size=1)
+    assert ids[1:] == await listed(updated_after=conversation["update_time"])
+    assert [] == await listed(updated_after="2999-12-31T23:59:59Z")
+    read = await deployed.json("GET", f"/v1/conversations/{ids[1]}", user="labels")
+    assert "Be brief." == read.json()["conversation"]["instructions"]
+
+
+async def test_json_updates_a_conversation(deployed: Deployment) -> None:
+    identity = an_id()
+    path = f"/v1/conversations/{identity}"
+    body = {"conversation_id": identity, "labels": {"a": "b"}, "instructions": "Be brief."}
+    await deployed.json("POST", "/v1/conversations", json=body)
+
+    async def updated(**fields: Any) -> Any:
+        return await deployed.json("PATCH", path, json=fields)
+
+    titled = await updated(title="Plans", expected_revision="1")
+    cleared = await updated(update_mask="instructions,labels", title="unused")
+    stale = await updated(title="Mine", expected_revision="1")
+    empty = await updated()
+
+    assert [200, 200, 409, 400] == [r.status_code for r in (titled, cleared, stale, empty)]
+    found = titled.json()["conversation"]
+    assert ("Plans", {"a": "b"}, "Be brief.", "2") == (
+        found["title"],
+        found["labels"],
+        found["instructions"],
+        found["revision"],
+    )
+    found = cleared.json()["conversation"]
+    assert ("Plans", {}, "", "3") == (
+        found["title"],
+        found["labels"],
+        found["instructions"],
+        found["revision"],
+    )
+    info = stale.json()["details"][0]
+    assert ("REVISION_MISMATCH", {"revision": "3"}) == (info["reason"], info["metadata"])
+
+
+async def test_json_deletes_and_undeletes_a_conversation(deployed: Deployment) -> None:
+    body = {"message": "hello", "request_id": an_id()}
+    answer = (await deployed.json("POST", "/v1/conversations:chat", json=body)).json()
+    path = f"/v1/conversations/{answer['conversation_id']}"
+
+    deleted = await deployed.json("DELETE", path)
+    assert 200 == deleted.status_code
+    assert deleted.json()["purge_time"]
+    gone = [
+        await deployed.json("GET", path),
+        await deployed.json("GET", f"{path}/messages"),
+        await deployed.json("PATCH", path, json={"title": "Plans"}),
+        await deployed.json("POST", "/v1/conversations:chat", json=body),
+        await deployed.json("DELETE", path),
+    ]
+    assert [404] * 5 == [response.status_code for response in gone]
+    allowed = await deployed.json("DELETE", path, params={"allow_missing": "true"})
+    assert (200, {}) == (allowed.status_code, allowed.json())
+
+    back = await deployed.json("POST", f"{path}:undelete", json={})
+    assert (200, "hello", "2") == (
+        back.status_code,
+        back.json()["conversation"]["title"],
+        back.json()["conversation"]["last_sequence"],
+    )
+    replay = await deployed.json("POST", "/v1/conversations:chat", json=body)
+    assert {**answer, "replayed": True} == replay.json()
 
 
 async def test_json_holds_a_whole_page_of_the_longest_messages(deployed: Deployment) -> None:
@@ -260,6 +361,9 @@ async def test_error_comes_whole_through_json(
     ("method", "path", "status"),
     [
         ("GET", "/v1/conversations?pagesize=5", 400),
+        ("GET", "/v1/conversations?updated_after=yesterday", 400),
+        ("DELETE", f"/v1/conversations/{NOBODYS}?allow_nothing=true", 400),
+        ("PUT", f"/v1/conversations/{NOBODYS}", 404),
         ("GET", "/v1/nothing", 404),
         ("GET", "/", 404),
         ("GET", f"/{SERVICE}/Chat", 405),
@@ -290,6 +394,9 @@ async def test_pages_of_the_named_origin_may_call_and_no_others(deployed: Deploy
     _, trailers = await deployed.grpc_web("Chat", pb.ChatRequest(message="hi"), origin=OWN_PAGE)
 
     assert OWN_PAGE == own.headers["access-control-allow-origin"]
+    assert {"GET", "POST", "PATCH", "DELETE"} == set(
+        own.headers["access-control-allow-methods"].split(", ")
+    )
     assert {"authorization", "parley-retry"} <= set(
         own.headers["access-control-allow-headers"].split(", ")
     )

@@ -1,4 +1,4 @@
-"""What deploy/envoy/envoy.yaml sends again: of turns, those that are said to have a request id."""
+"""What deploy/envoy/envoy.yaml sends again: reads, and what is said to have a request id."""
 
 import asyncio
 from pathlib import Path
@@ -18,12 +18,18 @@ from support.agents import Gate, ScriptedAgent, say_back
 from support.cut_connections import Wire
 from support.envoys import Caller, Envoy
 from support.processes import ServerProcess
-from support.scripted_server import Refusal, an_answer, scripted
+from support.scripted_server import Refusal, Step, an_answer, never, scripted
 from support.services import StartService, a_token, an_id, metadata
 
 SAFE = ("parley-retry", "safe")
 SERVICE_CONFIG = str(dict(options())["grpc.service_config"])
 DRAINED = Refusal(reason="WORKER_DRAINED", retry_s=0.1)
+REFUSED_AGAIN: dict[str, Step] = {
+    "CreateConversation": pb.CreateConversationResponse(),
+    "UpdateConversation": Refusal(grpc.StatusCode.ABORTED, "REVISION_MISMATCH"),
+    "DeleteConversation": Refusal(grpc.StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND"),
+}
+"""What a worker answers to a change that was carried out and is sent again."""
 
 
 def counted(database_url: str) -> tuple[int, int]:
@@ -178,6 +184,71 @@ async def test_read_is_sent_again_without_asking(tmp_path: Path) -> None:
     ):
         answer = await caller.stub.GetTurn(pb.GetTurnRequest(request_id="r"), timeout=60)
     assert (7, 3) == (answer.turn.attempt, len(worker.asked))
+
+
+@pytest.mark.parametrize(
+    ("method", "safe", "tries"),
+    [
+        ("CreateConversation", False, 1),
+        ("CreateConversation", True, 3),
+        ("UpdateConversation", False, 1),
+        ("DeleteConversation", False, 1),
+        ("UndeleteConversation", False, 3),
+        ("GetConversation", False, 3),
+        ("GetHistory", False, 3),
+        ("ListConversations", False, 3),
+    ],
+)
+async def test_change_is_sent_once_and_read_again(
+    tmp_path: Path, method: str, safe: bool, tries: int
+) -> None:
+    async with (
+        scripted(DRAINED) as worker,
+        Envoy(tmp_path, [worker.port]) as envoy,
+        Caller(envoy.address) as caller,
+    ):
+        call = getattr(caller.stub, method)
+        request = getattr(pb, f"{method}Request")()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(request, metadata=[SAFE] if safe else [], timeout=60)
+    assert grpc.StatusCode.UNAVAILABLE == caught.value.code()
+    assert tries == len(worker.asked)
+
+
+@pytest.mark.parametrize("method", REFUSED_AGAIN)
+async def test_change_cut_off_in_mid_call_is_not_answered_for_its_second_try(
+    tmp_path: Path, method: str
+) -> None:
+    """Fails with the retries of reads: a delete that was carried out then ends with NOT_FOUND."""
+
+    async def carry_out_and_cut(request: Any) -> Refusal:
+        wire.cut()
+        await never(request)
+
+    async with (
+        scripted(carry_out_and_cut, REFUSED_AGAIN[method]) as worker,
+        Wire(worker.port).running() as wire,
+        Envoy(tmp_path, [wire.port]) as envoy,
+        Caller(envoy.address) as caller,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await getattr(caller.stub, method)(getattr(pb, f"{method}Request")(), timeout=60)
+    assert grpc.StatusCode.UNAVAILABLE == caught.value.code()
+    assert 1 == len(worker.asked)
+
+
+async def test_json_delete_is_sent_once_and_json_read_again(tmp_path: Path) -> None:
+    """The path that counts is the one behind the transcoder."""
+    async with (
+        scripted(DRAINED) as worker,
+        Envoy(tmp_path, [worker.port]) as envoy,
+        httpx.AsyncClient(base_url=f"http://{envoy.address}") as http,
+    ):
+        statuses, asked = [], []
+        for method in ("DELETE", "GET"):
+            statuses.append((await http.request(method, "/v1/conversations/c")).status_code)
+            asked.append(len(worker.asked))
+    assert ([503, 503], [1, 1 + 3]) == (statuses, asked)
 
 
 async def test_json_caller_may_say_that_a_turn_is_safe_too(tmp_path: Path) -> None:

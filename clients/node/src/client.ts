@@ -212,8 +212,9 @@ export class ParleyClient {
    * Change the title, the labels or the instructions of a conversation; return it as it is then.
    *
    * What is not given stays as it is, and an empty value clears. A turn that is open keeps the
-   * instructions that it began with. With `expectedRevision`, a call that is retried may throw
-   * RevisionMismatch because of its own success: read the conversation then.
+   * instructions that it began with. With `expectedRevision` the change is made once: a retry that
+   * finds exactly its own change, at the next revision, returns the conversation. Without, a retry
+   * after a lost answer makes the change again.
    *
    * @throws ConversationNotFound, RevisionMismatch, InvalidRequest, Unavailable, DeadlineExceeded.
    */

@@ -312,10 +312,13 @@ class AsyncParleyClient(AsyncReads):
             timeout_s: for the call, retries included, in seconds.
         Returns: the conversation as it is now.
         Raises:
-            ParleyError: ConversationNotFound, RevisionMismatch (also after a retry, if the lost
-                try has made the change), Unavailable, DeadlineExceeded, and what any call may
-                raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ParleyError: ConversationNotFound, RevisionMismatch, Unavailable, DeadlineExceeded, and
+                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
+                InternalError.
             ValueError: an argument cannot be sent.
+        Guarantees: with `expected_revision`, the change is made once, however often it is sent: a
+            retry that finds exactly its own change, at the next revision, returns it. Without, a
+            retry after a lost answer makes the change again.
         """
         call = calls.update_conversation(
             conversation_id,

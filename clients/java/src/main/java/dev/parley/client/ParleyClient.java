@@ -138,8 +138,9 @@ public final class ParleyClient implements AutoCloseable {
     /**
      * Changes the title, the labels or the instructions of a conversation. What the options do not give stays.
      *
-     * <p>The client repeats a call whose answer was lost. If the lost try had made the change, the revision rises by
-     * 2, or with {@link UpdateOptions#expectedRevision} the call ends with RevisionMismatch: read the conversation.
+     * <p>The client repeats a call whose answer was lost. If the lost try had made the change, the next one makes it
+     * again and the revision rises by 2; with {@link UpdateOptions#expectedRevision} the next try finds exactly its own
+     * change, at the next revision, and the call returns the conversation.
      *
      * @return the conversation as it is now
      * @throws ParleyException ConversationNotFound, RevisionMismatch, and what any call may throw
