@@ -11,8 +11,6 @@ import psycopg
 import pytest
 import uuid_utils.compat
 from psycopg import ClientCursor, Connection
-from psycopg.abc import Buffer
-from psycopg.types.datetime import TimestamptzLoader
 
 from parley_server.core.model import Owner
 from parley_server.storage.driver.connection import Statement
@@ -74,7 +72,7 @@ DELETED_TWIN = """
 INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
     labels, update_time, delete_time)
 VALUES (%(owner)s, %(deleted)s, '', 'u', %(said)s, 1, %(said)s, %(fence)s, '{"team": "blue"}',
-    '-infinity', now());
+    'epoch', now());
 INSERT INTO deletion (owner_id, conversation_id, stage, due_time)
 VALUES (%(owner)s, %(deleted)s, %(stage)s,
     now() + CASE WHEN %(is_due)s THEN interval '-1 minute' ELSE interval '1 hour' END);
@@ -188,15 +186,7 @@ def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
     return [str(["a time" if isinstance(v, datetime) else v for v in row]) for row in rows]
 
 
-class AnyTime(TimestamptzLoader):
-    """Takes the time before all others as well, which Python cannot tell."""
-
-    def load(self, data: Buffer) -> datetime:
-        return datetime.min if bytes(data) == b"-infinity" else super().load(data)
-
-
 def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
-    connection.adapters.register_loader("timestamptz", AnyTime)
     return {
         table: sorted(
             in_words(

@@ -92,6 +92,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         created, is_replayed = await self._conversations.create(owner, new)
+        call.conversation_id = str(created.id)
         return responses.created(created, is_replayed=is_replayed)
 
     async def GetConversation(  # noqa: N802
@@ -104,15 +105,20 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def UpdateConversation(  # noqa: N802
         self, request: pb.UpdateConversationRequest, _context: Context
     ) -> pb.UpdateConversationResponse:
-        owner = current_call.get().owner(WRITE)
-        changed = await self._conversations.update(owner, requests.change(request))
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        change = requests.change(request)
+        call.conversation_id = str(change.conversation_id)
+        changed = await self._conversations.update(owner, change)
         return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
 
     async def DeleteConversation(  # noqa: N802
         self, request: pb.DeleteConversationRequest, _context: Context
     ) -> pb.DeleteConversationResponse:
-        owner = current_call.get().owner(WRITE)
+        call = current_call.get()
+        owner = call.owner(WRITE)
         conversation_id = requests.conversation(request)
+        call.conversation_id = str(conversation_id)
         deleted = await self._conversations.delete(
             owner, conversation_id, allow_missing=request.allow_missing
         )
@@ -121,8 +127,11 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def UndeleteConversation(  # noqa: N802
         self, request: pb.UndeleteConversationRequest, _context: Context
     ) -> pb.UndeleteConversationResponse:
-        owner = current_call.get().owner(WRITE)
-        found = await self._conversations.undelete(owner, requests.conversation(request))
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        conversation_id = requests.conversation(request)
+        call.conversation_id = str(conversation_id)
+        found = await self._conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
 
     async def _in_slices(

@@ -70,7 +70,8 @@ class PostgresConversations:
             found = await self._connections.repeat(sql.CREATED, parameters)
             if found:
                 created_id, fingerprint = found[0]
-                if fingerprint != parameters["fingerprint"]:
+                # Of a conversation that is deleted none is kept.
+                if fingerprint and fingerprint != parameters["fingerprint"]:
                     raise RequestIdReused(new.request_id)
                 return await self.get(owner, created_id), False
         raise ConversationExists(conversation_id)

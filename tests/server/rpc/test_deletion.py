@@ -296,7 +296,8 @@ async def test_what_was_said_goes_at_once_and_ids_go_later(
     service, _ = await start_service(), await start_service()
     identity, kept = an_id(), (await service.chat()).conversation_id
     untouched = rows_of(database_url, kept)
-    await service.create(conversation_id=identity, title="t", labels={"a": "b"}, instructions="i")
+    made: dict[str, Any] = {"conversation_id": identity, "title": "t", "labels": {"a": "b"}}
+    await service.create(request_id="made", instructions="i", **made)
     for number in range(3):
         await service.chat(f"secret {number}", conversation_id=identity, request_id=f"r{number}")
     await service.chat("secret", conversation_id=identity)
@@ -304,7 +305,8 @@ async def test_what_was_said_goes_at_once_and_ids_go_later(
     await service.delete(identity)
     await until_true(lambda: stages(database_url) == ["TOMBSTONE"])
 
-    assert {"conversation": 1, "turn": 3, "deletion": 1} == rows_of(database_url, identity)
+    ids = {"conversation": 1, "turn": 4, "creation": 1, "deletion": 1}
+    assert ids == rows_of(database_url, identity)
     with psycopg.connect(as_superuser(database_url)) as connection:
         row = connection.execute(
             """SELECT tenant_id, user_id, title, preview, labels, instructions FROM conversation
@@ -313,8 +315,11 @@ async def test_what_was_said_goes_at_once_and_ids_go_later(
         ).fetchone()
         assert ("", "", "", "", None, None) == row
         assert [(b"",)] == connection.execute(
-            "SELECT DISTINCT fingerprint FROM turn WHERE conversation_id = %s", [identity]
+            """SELECT fingerprint FROM turn WHERE conversation_id = %(id)s
+               UNION SELECT fingerprint FROM creation WHERE conversation_id = %(id)s""",
+            {"id": identity},
         ).fetchall()
+    assert GONE == await refused(service.create(request_id="made", instructions="i", **made))
     for number in range(3):
         assert GONE == await refused(service.chat(f"secret {number}", request_id=f"r{number}"))
     assert GONE == await refused(service.undelete(identity))
@@ -328,6 +333,46 @@ async def test_what_was_said_goes_at_once_and_ids_go_later(
     assert untouched == rows_of(database_url, kept)
     assert not (await service.create(conversation_id=identity)).replayed
     assert not (await service.chat("new", request_id="r0")).replayed
+
+
+async def test_turns_of_a_deleted_conversation_still_count_within_their_minute(
+    start_service: StartService, database_url: str
+) -> None:
+    service = await start_service(max_turns_per_minute=1)
+    reached = ("RESOURCE_EXHAUSTED", "TURN_LIMIT_REACHED")
+    identity = (await service.chat()).conversation_id
+    assert reached == await refused(service.chat())
+
+    await service.delete(identity)
+    await until_true(lambda: stages(database_url) == ["TOMBSTONE"])
+
+    assert reached == await refused(service.chat())
+
+
+@pytest.mark.writes_rows
+async def test_deleted_conversation_that_an_older_worker_touches_is_not_listed(
+    start_service: StartService, database_url: str
+) -> None:
+    """A worker of the release before knows nothing of deletions, and sets update_time."""
+    service = await start_service(trash_days=1)
+    identity = (await service.chat()).conversation_id
+    await service.delete(identity)
+    with psycopg.connect(as_superuser(database_url)) as connection:
+        connection.execute("UPDATE conversation SET update_time = now()")
+
+    assert not (await service.conversations()).conversations
+
+
+async def test_log_names_the_conversation_that_is_deleted(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that users' deletions can be made again in a database that was restored."""
+    identity = (await service.chat()).conversation_id
+    capsys.readouterr()
+
+    await service.delete(identity)
+
+    assert f"conversation_id={identity}" in capsys.readouterr().out
 
 
 async def test_many_messages_go_in_batches_by_whoever_is_there(

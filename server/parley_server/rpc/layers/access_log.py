@@ -15,7 +15,7 @@ from parley_server.rpc.layers.types import Context, Method
 log = structlog.get_logger("parley.rpc")
 
 
-def logged(name: str, method: Method) -> Method:  # noqa: C901 - a function more costs every call
+def logged(name: str, method: Method) -> Method:
     """Write one line at the end of every call. Never what was said, never a token."""
 
     async def with_log(request: Any, context: Context) -> Any:
@@ -43,10 +43,7 @@ def logged(name: str, method: Method) -> Method:  # noqa: C901 - a function more
                 fields["owner_id"] = str(call.caller.owner.id)
             if call.acting is not None:
                 fields["acting_owner_id"] = str(call.acting.id)
-            if call.request_id:
-                fields["request_id"] = call.request_id
-            if call.turn_id:
-                fields["turn_id"] = call.turn_id
+            fields |= call.ids()
             if failure is None:
                 log.info("call", **fields)
             elif isinstance(failure, InternalError) and failure.error:

@@ -24,6 +24,8 @@ class CallRecord:
     """Who the token's own user is, while it acts for another one."""
     request_id: str = ""
     turn_id: str = ""
+    conversation_id: str = ""
+    """Of a call that creates, changes or deletes one, so that it can be found in the logs."""
     is_repeatable: bool = True
     """False: it may have opened a turn that has no request id, and would open another one."""
 
@@ -33,6 +35,15 @@ class CallRecord:
         if self.caller is None:
             raise Unauthenticated
         return self.caller.owner.id
+
+    def ids(self) -> dict[str, str]:
+        """Return what the call is about, as far as it is known by now."""
+        known = {
+            "request_id": self.request_id,
+            "conversation_id": self.conversation_id,
+            "turn_id": self.turn_id,
+        }
+        return {name: value for name, value in known.items() if value}
 
     def owner(self, scope: str) -> Owner:
         """Return whose data this call is about.

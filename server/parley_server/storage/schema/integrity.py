@@ -128,7 +128,7 @@ RULES = (
     Rule(
         "a deleted conversation that is not to be removed, or that is listed or has an open turn",
         """SELECT owner_id, id FROM conversation WHERE delete_time IS NOT NULL
-            AND (open_turn_id IS NOT NULL OR update_time <> '-infinity' OR NOT EXISTS (
+            AND (open_turn_id IS NOT NULL OR update_time > 'epoch' OR NOT EXISTS (
                 SELECT FROM deletion WHERE deletion.owner_id = conversation.owner_id
                     AND deletion.conversation_id = conversation.id))""",
     ),

@@ -57,7 +57,7 @@ conversation = Table(
     _time("lease_expires_at", nullable=True),
     _time("create_time"),
     # Set by claims only: finish and heartbeat stay off the index, and their updates in the page.
-    # '-infinity' once the conversation is deleted: lists begin behind it.
+    # The epoch once the conversation is deleted: lists end before it.
     _time("update_time"),
     Column("revision", BigInteger, nullable=False, server_default=text("1")),
     # A JSON object of texts. `conversation_label` has the same, for lists.

@@ -41,7 +41,7 @@ _AFTER = tuple_(
 )
 _SINCE = func.coalesce(
     bindparam("updated_after", type_=DateTime(timezone=True)),
-    literal_column("'-infinity'::timestamptz"),
+    literal_column("'epoch'::timestamptz"),
 )
 """Deleted conversations are at this end of the index, and behind it."""
 
@@ -73,7 +73,8 @@ def _conversations() -> Executable:
     time, identity = conversation.c.update_time, conversation.c.id
     return (
         select(*conversation_columns(with_instructions=False))
-        .where(conversation.c.owner_id == OWNER, *_in_list(time, identity))
+        # A worker of the release before may have had a turn in one that is deleted.
+        .where(conversation.c.owner_id == OWNER, IS_THERE, *_in_list(time, identity))
         .order_by(time.desc(), identity.desc())
         .limit(LIMIT)
     )

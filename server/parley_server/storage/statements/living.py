@@ -56,7 +56,7 @@ from parley_server.storage.statements.parts import (
 
 _LABELS = bindparam("labels", type_=Text)
 _INSTRUCTIONS = bindparam("instructions", type_=Text)
-_NOWHERE: ColumnElement[datetime] = literal_column("'-infinity'::timestamptz")
+_NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
 """Where lists do not look."""
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -40,6 +41,7 @@ from parley_server.storage.statements.parts import (
     LIMIT,
     MAX_BYTES,
     OWNER,
+    ZERO,
     byte_size,
     compiled,
     literal,
@@ -47,6 +49,8 @@ from parley_server.storage.statements.parts import (
 
 _IS_JOB = (deletion.c.owner_id == OWNER, deletion.c.conversation_id == CONVERSATION)
 _EMPTY = literal_column("''", Text)
+_NO_BYTES = cast(literal_column("''"), LargeBinary)
+_A_WHILE = literal_column("interval '2 minutes'", Interval)
 
 
 def _job(*stages: DeletionStage) -> CTE:
@@ -64,11 +68,12 @@ def _purge() -> Executable:
     """Remove the next messages and what belongs to their turns. One row, how many, if it was due.
 
     A turn that has a request id keeps its row, without the digest of what was said, so that a late
-    retry finds that its conversation is gone. With no message left, the deletion is a tombstone.
+    retry finds that its conversation is gone; so does what has created the conversation. With no
+    message left, the deletion is a tombstone.
     """
     job = _job(DeletionStage.TRASHED, DeletionStage.PURGING)
     reached = select(job.c.reached).scalar_subquery()
-    size = byte_size(message.c)
+    size = byte_size(message.c) + func.coalesce(func.octet_length(message.c.opaque_state), ZERO)
     sized = (
         select(
             message.c.sequence,
@@ -109,16 +114,25 @@ def _purge() -> Executable:
         )
         .cte("events_gone")
     )
+    # What may still count against the owner's turns of a minute stays as well.
+    is_kept = or_(turn.c.request_id.is_not(None), turn.c.create_time > func.now() - _A_WHILE)
     turns_gone = (
         delete(turn)
-        .where(*of_turn, is_in_part(turn.c.user_sequence), turn.c.request_id.is_(None))
+        .where(*of_turn, is_in_part(turn.c.user_sequence), not_(is_kept))
         .cte("turns_gone")
     )
     turns_blanked = (
         update(turn)
-        .values(fingerprint=cast(literal_column("''"), LargeBinary), error_text=null())
-        .where(*of_turn, is_in_part(turn.c.user_sequence), turn.c.request_id.is_not(None))
+        .values(fingerprint=_NO_BYTES, error_text=null())
+        .where(*of_turn, is_in_part(turn.c.user_sequence), is_kept)
         .cte("turns_blanked")
+    )
+    is_first = select(job.c.stage).scalar_subquery() == literal(DeletionStage.TRASHED)
+    creations_blanked = (
+        update(creation)
+        .values(fingerprint=_NO_BYTES)
+        .where(creation.c.owner_id == OWNER, creation.c.conversation_id == CONVERSATION, is_first)
+        .cte("creations_blanked")
     )
     blanked = (
         update(conversation)
@@ -130,8 +144,7 @@ def _purge() -> Executable:
             labels=null(),
             instructions=null(),
         )
-        .where(*IS_IT)
-        .where(select(job.c.stage).scalar_subquery() == literal(DeletionStage.TRASHED))
+        .where(*IS_IT, is_first)
         .cte("blanked")
     )
     is_over = up_to.is_(None)
@@ -151,7 +164,7 @@ def _purge() -> Executable:
     )
     count = select(func.count()).select_from(messages_gone).scalar_subquery()
     return select(progressed.c.stage, count).add_cte(
-        events_gone, turns_gone, turns_blanked, blanked
+        events_gone, turns_gone, turns_blanked, creations_blanked, blanked
     )
 
 

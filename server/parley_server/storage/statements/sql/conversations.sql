@@ -26,7 +26,8 @@ SELECT
 FROM conversation
 WHERE
   conversation.owner_id = :owner
-  AND conversation.update_time > COALESCE(:updated_after, CAST('-infinity' AS TIMESTAMPTZ))
+  AND conversation.delete_time IS NULL
+  AND conversation.update_time > COALESCE(:updated_after, CAST('epoch' AS TIMESTAMPTZ))
   AND (conversation.update_time, conversation.id) < (
     COALESCE(:after_time, CAST('infinity' AS TIMESTAMPTZ)),
     COALESCE(:after_id, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS UUID))

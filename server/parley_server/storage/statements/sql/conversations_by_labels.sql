@@ -60,7 +60,7 @@ FROM (
         rarest.value
       FROM rarest
     )
-    AND walked.update_time > COALESCE(:updated_after, CAST('-infinity' AS TIMESTAMPTZ))
+    AND walked.update_time > COALESCE(:updated_after, CAST('epoch' AS TIMESTAMPTZ))
     AND (walked.update_time, walked.conversation_id) < (
       COALESCE(:after_time, CAST('infinity' AS TIMESTAMPTZ)),
       COALESCE(:after_id, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS UUID))

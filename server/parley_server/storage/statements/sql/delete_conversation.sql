@@ -35,7 +35,7 @@ WITH held AS (
 ), gone AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
-  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('-infinity' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
+  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('epoch' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
   WHERE
     conversation.owner_id = :owner
     AND conversation.id = :conversation

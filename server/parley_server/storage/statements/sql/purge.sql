@@ -24,8 +24,10 @@ WITH job AS (
   FROM (
     SELECT
       message.sequence AS sequence,
-      SUM(OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0)) OVER (ORDER BY message.sequence ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
-      OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0) AS size
+      SUM(
+        OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0) + COALESCE(OCTET_LENGTH(message.opaque_state), 0)
+      ) OVER (ORDER BY message.sequence ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
+      OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0) + COALESCE(OCTET_LENGTH(message.opaque_state), 0) AS size
     FROM message
     WHERE
       message.owner_id = :owner
@@ -78,7 +80,10 @@ WITH job AS (
         part.up_to
       FROM part
     )
-    AND turn.request_id IS NULL
+    AND NOT (
+      turn.request_id IS NOT NULL
+      OR turn.create_time > CURRENT_TIMESTAMP - INTERVAL '2 MINUTES'
+    )
 ), turns_blanked AS (
   UPDATE turn SET fingerprint = CAST('' AS BYTEA), error_text = NULL
   WHERE
@@ -94,7 +99,20 @@ WITH job AS (
         part.up_to
       FROM part
     )
-    AND turn.request_id IS NOT NULL
+    AND (
+      turn.request_id IS NOT NULL
+      OR turn.create_time > CURRENT_TIMESTAMP - INTERVAL '2 MINUTES'
+    )
+), creations_blanked AS (
+  UPDATE creation SET fingerprint = CAST('' AS BYTEA)
+  WHERE
+    creation.owner_id = :owner
+    AND creation.conversation_id = :conversation
+    AND (
+      SELECT
+        job.stage
+      FROM job
+    ) = 'TRASHED'
 ), blanked AS (
   UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL
   WHERE
