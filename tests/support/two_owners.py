@@ -9,7 +9,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import uuid_utils.compat
 from psycopg import ClientCursor, Connection
 
 from parley_server.core.model import Owner
@@ -26,7 +25,10 @@ OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
 CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
 TRASHED, DUE, FORGOTTEN = uuid.UUID(int=12), uuid.UUID(int=13), uuid.UUID(int=14)
 """Deleted conversations: one that can be brought back, one to be purged, one left as ids."""
-ENDED_TURN, OPEN_TURN, NEW_TURN = (uuid_utils.compat.uuid7() for _ in range(3))
+ENDED_TURN, OPEN_TURN, NEW_TURN = (
+    uuid.UUID(f"0fffffff-ffff-7000-8000-00000000000{n}") for n in range(3)
+)
+"""As if made in the future: turns are counted by ids that are made as time goes by."""
 MAX_TURNS = 3
 """One more than each of the twins has opened, and fewer than both of them."""
 FENCE = 5
