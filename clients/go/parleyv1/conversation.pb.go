@@ -32,7 +32,7 @@ const (
 	Role_ROLE_USER Role = 1
 	// The agent.
 	Role_ROLE_ASSISTANT Role = 2
-	// The application. Only imported conversations have such messages.
+	// The application. Only AppendMessages writes such messages.
 	Role_ROLE_SYSTEM Role = 3
 )
 
@@ -216,9 +216,10 @@ type Message struct {
 	Content string `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
 	// Every tool call of this answer, in order, each with its result. Empty for a user's message.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// The turn that wrote this message, a UUID.
+	// The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+	// message: what its caller gave, else empty.
 	TurnId string `protobuf:"bytes,5,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// When the database stored it.
+	// When the database stored it; of an appended message, the time that its caller gave.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// The tokens that the answer used. Absent if unknown, and for a user's message.
 	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
@@ -562,7 +563,8 @@ type Conversation struct {
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
 	// When the conversation was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its newest turn began, or when it was created. ListConversations orders by it.
+	// When its newest turn began, when messages were last appended, or when it was created. ListConversations
+	// orders by it.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// The sequence of its newest message.
 	LastSequence int64 `protobuf:"varint,5,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
@@ -577,7 +579,9 @@ type Conversation struct {
 	// UTF-8. Always empty in ListConversations.
 	Instructions string `protobuf:"bytes,9,opt,name=instructions,proto3" json:"instructions,omitempty"`
 	// A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
-	Revision      int64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The conversation that ForkConversation copied. Absent for any other conversation.
+	ForkedFrom    *ForkedFrom `protobuf:"bytes,11,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,6 +686,68 @@ func (x *Conversation) GetRevision() int64 {
 	return 0
 }
 
+func (x *Conversation) GetForkedFrom() *ForkedFrom {
+	if x != nil {
+		return x.ForkedFrom
+	}
+	return nil
+}
+
+// Where the messages of a conversation were copied from.
+type ForkedFrom struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The copied conversation, a UUID. It may have been deleted since.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The sequence of the last message copied.
+	LastSequence  int64 `protobuf:"varint,2,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkedFrom) Reset() {
+	*x = ForkedFrom{}
+	mi := &file_parley_v1_conversation_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkedFrom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkedFrom) ProtoMessage() {}
+
+func (x *ForkedFrom) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkedFrom.ProtoReflect.Descriptor instead.
+func (*ForkedFrom) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ForkedFrom) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *ForkedFrom) GetLastSequence() int64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
+}
+
 // One user message and the agent's answer to it.
 type Turn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -721,7 +787,7 @@ type Turn struct {
 
 func (x *Turn) Reset() {
 	*x = Turn{}
-	mi := &file_parley_v1_conversation_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +799,7 @@ func (x *Turn) String() string {
 func (*Turn) ProtoMessage() {}
 
 func (x *Turn) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +812,7 @@ func (x *Turn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Turn.ProtoReflect.Descriptor instead.
 func (*Turn) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{5}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Turn) GetTurnId() string {
@@ -886,7 +952,7 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\aContext\x12%\n" +
 	"\x0efirst_sequence\x18\x01 \x01(\x03R\rfirstSequence\x12#\n" +
 	"\rmessage_count\x18\x02 \x01(\x05R\fmessageCount\x12#\n" +
-	"\romitted_count\x18\x03 \x01(\x03R\fomittedCount\"\xe0\x03\n" +
+	"\romitted_count\x18\x03 \x01(\x03R\fomittedCount\"\x98\x04\n" +
 	"\fConversation\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12;\n" +
@@ -901,10 +967,16 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\x06labels\x18\b \x03(\v2#.parley.v1.Conversation.LabelsEntryR\x06labels\x12\"\n" +
 	"\finstructions\x18\t \x01(\tR\finstructions\x12\x1a\n" +
 	"\brevision\x18\n" +
-	" \x01(\x03R\brevision\x1a9\n" +
+	" \x01(\x03R\brevision\x126\n" +
+	"\vforked_from\x18\v \x01(\v2\x15.parley.v1.ForkedFromR\n" +
+	"forkedFrom\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdf\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Z\n" +
+	"\n" +
+	"ForkedFrom\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12#\n" +
+	"\rlast_sequence\x18\x02 \x01(\x03R\flastSequence\"\xdf\x04\n" +
 	"\x04Turn\x12\x17\n" +
 	"\aturn_id\x18\x01 \x01(\tR\x06turnId\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x1d\n" +
@@ -957,7 +1029,7 @@ func file_parley_v1_conversation_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_parley_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_parley_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_parley_v1_conversation_proto_goTypes = []any{
 	(Role)(0),                     // 0: parley.v1.Role
 	(FinishReason)(0),             // 1: parley.v1.FinishReason
@@ -967,31 +1039,33 @@ var file_parley_v1_conversation_proto_goTypes = []any{
 	(*Usage)(nil),                 // 5: parley.v1.Usage
 	(*Context)(nil),               // 6: parley.v1.Context
 	(*Conversation)(nil),          // 7: parley.v1.Conversation
-	(*Turn)(nil),                  // 8: parley.v1.Turn
-	nil,                           // 9: parley.v1.Conversation.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(ErrorReason)(0),              // 11: parley.v1.ErrorReason
+	(*ForkedFrom)(nil),            // 8: parley.v1.ForkedFrom
+	(*Turn)(nil),                  // 9: parley.v1.Turn
+	nil,                           // 10: parley.v1.Conversation.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(ErrorReason)(0),              // 12: parley.v1.ErrorReason
 }
 var file_parley_v1_conversation_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.Message.role:type_name -> parley.v1.Role
 	4,  // 1: parley.v1.Message.tool_calls:type_name -> parley.v1.ToolCall
-	10, // 2: parley.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	11, // 2: parley.v1.Message.create_time:type_name -> google.protobuf.Timestamp
 	5,  // 3: parley.v1.Message.usage:type_name -> parley.v1.Usage
 	1,  // 4: parley.v1.Message.finish_reason:type_name -> parley.v1.FinishReason
-	10, // 5: parley.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
-	10, // 6: parley.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
-	9,  // 7: parley.v1.Conversation.labels:type_name -> parley.v1.Conversation.LabelsEntry
-	2,  // 8: parley.v1.Turn.state:type_name -> parley.v1.TurnState
-	1,  // 9: parley.v1.Turn.finish_reason:type_name -> parley.v1.FinishReason
-	11, // 10: parley.v1.Turn.error_reason:type_name -> parley.v1.ErrorReason
-	10, // 11: parley.v1.Turn.create_time:type_name -> google.protobuf.Timestamp
-	10, // 12: parley.v1.Turn.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 13: parley.v1.Turn.usage:type_name -> parley.v1.Usage
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	11, // 5: parley.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
+	11, // 6: parley.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
+	10, // 7: parley.v1.Conversation.labels:type_name -> parley.v1.Conversation.LabelsEntry
+	8,  // 8: parley.v1.Conversation.forked_from:type_name -> parley.v1.ForkedFrom
+	2,  // 9: parley.v1.Turn.state:type_name -> parley.v1.TurnState
+	1,  // 10: parley.v1.Turn.finish_reason:type_name -> parley.v1.FinishReason
+	12, // 11: parley.v1.Turn.error_reason:type_name -> parley.v1.ErrorReason
+	11, // 12: parley.v1.Turn.create_time:type_name -> google.protobuf.Timestamp
+	11, // 13: parley.v1.Turn.end_time:type_name -> google.protobuf.Timestamp
+	5,  // 14: parley.v1.Turn.usage:type_name -> parley.v1.Usage
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_proto_init() }
@@ -1006,7 +1080,7 @@ func file_parley_v1_conversation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_proto_rawDesc), len(file_parley_v1_conversation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

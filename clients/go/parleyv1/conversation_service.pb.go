@@ -185,6 +185,59 @@ func (Order) EnumDescriptor() ([]byte, []int) {
 	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{2}
 }
 
+// How far an erasure has come.
+type ErasureState int32
+
+const (
+	// Not set. The server never returns it.
+	ErasureState_ERASURE_STATE_UNSPECIFIED ErasureState = 0
+	// No call finds anything any more; rows are being removed.
+	ErasureState_ERASURE_STATE_RUNNING ErasureState = 1
+	// Everything is removed.
+	ErasureState_ERASURE_STATE_DONE ErasureState = 2
+)
+
+// Enum value maps for ErasureState.
+var (
+	ErasureState_name = map[int32]string{
+		0: "ERASURE_STATE_UNSPECIFIED",
+		1: "ERASURE_STATE_RUNNING",
+		2: "ERASURE_STATE_DONE",
+	}
+	ErasureState_value = map[string]int32{
+		"ERASURE_STATE_UNSPECIFIED": 0,
+		"ERASURE_STATE_RUNNING":     1,
+		"ERASURE_STATE_DONE":        2,
+	}
+)
+
+func (x ErasureState) Enum() *ErasureState {
+	p := new(ErasureState)
+	*p = x
+	return p
+}
+
+func (x ErasureState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ErasureState) Descriptor() protoreflect.EnumDescriptor {
+	return file_parley_v1_conversation_service_proto_enumTypes[3].Descriptor()
+}
+
+func (ErasureState) Type() protoreflect.EnumType {
+	return &file_parley_v1_conversation_service_proto_enumTypes[3]
+}
+
+func (x ErasureState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ErasureState.Descriptor instead.
+func (ErasureState) EnumDescriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{3}
+}
+
 // Starts one turn.
 type ChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2118,6 +2171,888 @@ func (x *WatchProgress) GetLastSequence() int64 {
 	return 0
 }
 
+// Adds messages to a conversation.
+type AppendMessagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The conversation, a UUID.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Request ids
+	// of turns and of created conversations are separate from it. Without it, the call cannot be repeated
+	// safely.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
+	// arguments and results together. Each needs a role. A user's or a system's message has a content that is
+	// not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
+	// content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
+	// call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
+	// empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
+	// turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
+	// counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
+	// finish_reason are allowed with answers only.
+	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Optional. If true and the caller has no conversation with this conversation_id, create it. Default: false.
+	AllowMissing bool `protobuf:"varint,4,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
+	// Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+	// empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
+	ExpectedSequence *int64 `protobuf:"varint,5,opt,name=expected_sequence,json=expectedSequence,proto3,oneof" json:"expected_sequence,omitempty"`
+	// Optional. What to do while a turn of the conversation is open. Default: ON_BUSY_REJECT.
+	OnBusy        OnBusy `protobuf:"varint,6,opt,name=on_busy,json=onBusy,proto3,enum=parley.v1.OnBusy" json:"on_busy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendMessagesRequest) Reset() {
+	*x = AppendMessagesRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendMessagesRequest) ProtoMessage() {}
+
+func (x *AppendMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendMessagesRequest.ProtoReflect.Descriptor instead.
+func (*AppendMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AppendMessagesRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *AppendMessagesRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *AppendMessagesRequest) GetMessages() []*Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *AppendMessagesRequest) GetAllowMissing() bool {
+	if x != nil {
+		return x.AllowMissing
+	}
+	return false
+}
+
+func (x *AppendMessagesRequest) GetExpectedSequence() int64 {
+	if x != nil && x.ExpectedSequence != nil {
+		return *x.ExpectedSequence
+	}
+	return 0
+}
+
+func (x *AppendMessagesRequest) GetOnBusy() OnBusy {
+	if x != nil {
+		return x.OnBusy
+	}
+	return OnBusy_ON_BUSY_UNSPECIFIED
+}
+
+// The messages that were added.
+type AppendMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation, a UUID.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The sequence of the first message added.
+	FirstSequence int64 `protobuf:"varint,2,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"`
+	// The sequence of the last message added.
+	LastSequence int64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// True if an earlier call had added them.
+	Replayed      bool `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendMessagesResponse) Reset() {
+	*x = AppendMessagesResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendMessagesResponse) ProtoMessage() {}
+
+func (x *AppendMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendMessagesResponse.ProtoReflect.Descriptor instead.
+func (*AppendMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *AppendMessagesResponse) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *AppendMessagesResponse) GetFirstSequence() int64 {
+	if x != nil {
+		return x.FirstSequence
+	}
+	return 0
+}
+
+func (x *AppendMessagesResponse) GetLastSequence() int64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
+}
+
+func (x *AppendMessagesResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+// Copies a conversation.
+type ForkConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The conversation to copy, a UUID.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. The id that the new conversation is to have, a UUID (8-4-4-4-12). Default: the server chooses
+	// one.
+	NewConversationId string `protobuf:"bytes,2,opt,name=new_conversation_id,json=newConversationId,proto3" json:"new_conversation_id,omitempty"`
+	// Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. It shares
+	// its space with the request ids of CreateConversation. Without it, the call cannot be repeated safely.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. The sequence of the last message to copy, at least 0. It must be the last message of a turn that
+	// has ended, or an appended message; else the call fails with FAILED_PRECONDITION (NOT_A_TURN_BOUNDARY). Above the
+	// conversation's last sequence the call fails with FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). Default: 0,
+	// all messages up to the end of the newest turn that has ended.
+	UpToSequence  int64 `protobuf:"varint,4,opt,name=up_to_sequence,json=upToSequence,proto3" json:"up_to_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkConversationRequest) Reset() {
+	*x = ForkConversationRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkConversationRequest) ProtoMessage() {}
+
+func (x *ForkConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkConversationRequest.ProtoReflect.Descriptor instead.
+func (*ForkConversationRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ForkConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *ForkConversationRequest) GetNewConversationId() string {
+	if x != nil {
+		return x.NewConversationId
+	}
+	return ""
+}
+
+func (x *ForkConversationRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ForkConversationRequest) GetUpToSequence() int64 {
+	if x != nil {
+		return x.UpToSequence
+	}
+	return 0
+}
+
+// The new conversation.
+type ForkConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation as it is now.
+	Conversation *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// True if an earlier call had created it.
+	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkConversationResponse) Reset() {
+	*x = ForkConversationResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkConversationResponse) ProtoMessage() {}
+
+func (x *ForkConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkConversationResponse.ProtoReflect.Descriptor instead.
+func (*ForkConversationResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ForkConversationResponse) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *ForkConversationResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+// Asks for everything that the caller has stored.
+type ExportConversationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The last cursor received, to continue behind it. Default: from the beginning.
+	Cursor        string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportConversationsRequest) Reset() {
+	*x = ExportConversationsRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportConversationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportConversationsRequest) ProtoMessage() {}
+
+func (x *ExportConversationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportConversationsRequest.ProtoReflect.Descriptor instead.
+func (*ExportConversationsRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ExportConversationsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// One part of an export.
+type ExportConversationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part.
+	//
+	// Types that are valid to be assigned to Item:
+	//
+	//	*ExportConversationsResponse_Conversation
+	//	*ExportConversationsResponse_Message
+	//	*ExportConversationsResponse_Done
+	Item isExportConversationsResponse_Item `protobuf_oneof:"item"`
+	// The place behind this part, to continue from.
+	Cursor string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// The conversation that the part belongs to, a UUID. Empty in done.
+	ConversationId string `protobuf:"bytes,5,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ExportConversationsResponse) Reset() {
+	*x = ExportConversationsResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportConversationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportConversationsResponse) ProtoMessage() {}
+
+func (x *ExportConversationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportConversationsResponse.ProtoReflect.Descriptor instead.
+func (*ExportConversationsResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ExportConversationsResponse) GetItem() isExportConversationsResponse_Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *ExportConversationsResponse) GetConversation() *Conversation {
+	if x != nil {
+		if x, ok := x.Item.(*ExportConversationsResponse_Conversation); ok {
+			return x.Conversation
+		}
+	}
+	return nil
+}
+
+func (x *ExportConversationsResponse) GetMessage() *Message {
+	if x != nil {
+		if x, ok := x.Item.(*ExportConversationsResponse_Message); ok {
+			return x.Message
+		}
+	}
+	return nil
+}
+
+func (x *ExportConversationsResponse) GetDone() *ExportDone {
+	if x != nil {
+		if x, ok := x.Item.(*ExportConversationsResponse_Done); ok {
+			return x.Done
+		}
+	}
+	return nil
+}
+
+func (x *ExportConversationsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *ExportConversationsResponse) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+type isExportConversationsResponse_Item interface {
+	isExportConversationsResponse_Item()
+}
+
+type ExportConversationsResponse_Conversation struct {
+	// The next conversation, with its instructions. Its messages follow.
+	Conversation *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3,oneof"`
+}
+
+type ExportConversationsResponse_Message struct {
+	// The next message of the conversation before it in the stream.
+	Message *Message `protobuf:"bytes,2,opt,name=message,proto3,oneof"`
+}
+
+type ExportConversationsResponse_Done struct {
+	// The end: everything has been delivered. Sent once, as the last part.
+	Done *ExportDone `protobuf:"bytes,3,opt,name=done,proto3,oneof"`
+}
+
+func (*ExportConversationsResponse_Conversation) isExportConversationsResponse_Item() {}
+
+func (*ExportConversationsResponse_Message) isExportConversationsResponse_Item() {}
+
+func (*ExportConversationsResponse_Done) isExportConversationsResponse_Item() {}
+
+// The end of an export.
+type ExportDone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportDone) Reset() {
+	*x = ExportDone{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportDone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportDone) ProtoMessage() {}
+
+func (x *ExportDone) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportDone.ProtoReflect.Descriptor instead.
+func (*ExportDone) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{34}
+}
+
+// Erases everything that the caller has stored.
+type EraseOwnerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The caller's key for this erasure, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Another
+	// one begins another erasure. It is kept with the receipt, so it must not contain personal data.
+	RequestId     string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseOwnerRequest) Reset() {
+	*x = EraseOwnerRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseOwnerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseOwnerRequest) ProtoMessage() {}
+
+func (x *EraseOwnerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseOwnerRequest.ProtoReflect.Descriptor instead.
+func (*EraseOwnerRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *EraseOwnerRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// The receipt of an erasure.
+type EraseOwnerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether everything is gone.
+	State ErasureState `protobuf:"varint,1,opt,name=state,proto3,enum=parley.v1.ErasureState" json:"state,omitempty"`
+	// When the erasure began. What was created later stays.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When everything was gone. Absent while state is ERASURE_STATE_RUNNING.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// How many conversations were removed so far, those included that had been deleted and not removed yet.
+	Conversations int64 `protobuf:"varint,4,opt,name=conversations,proto3" json:"conversations,omitempty"`
+	// How many messages were removed so far.
+	Messages int64 `protobuf:"varint,5,opt,name=messages,proto3" json:"messages,omitempty"`
+	// How many turns were removed so far.
+	Turns         int64 `protobuf:"varint,6,opt,name=turns,proto3" json:"turns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseOwnerResponse) Reset() {
+	*x = EraseOwnerResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseOwnerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseOwnerResponse) ProtoMessage() {}
+
+func (x *EraseOwnerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseOwnerResponse.ProtoReflect.Descriptor instead.
+func (*EraseOwnerResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *EraseOwnerResponse) GetState() ErasureState {
+	if x != nil {
+		return x.State
+	}
+	return ErasureState_ERASURE_STATE_UNSPECIFIED
+}
+
+func (x *EraseOwnerResponse) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *EraseOwnerResponse) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *EraseOwnerResponse) GetConversations() int64 {
+	if x != nil {
+		return x.Conversations
+	}
+	return 0
+}
+
+func (x *EraseOwnerResponse) GetMessages() int64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *EraseOwnerResponse) GetTurns() int64 {
+	if x != nil {
+		return x.Turns
+	}
+	return 0
+}
+
+// Asks what turns used.
+type GetUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The first day, "2026-11-28", in UTC. Default: 30 days before end_date.
+	StartDate string `protobuf:"bytes,1,opt,name=start_date,json=startDate,proto3" json:"start_date,omitempty"`
+	// Optional. The last day, included, in UTC; at most 366 days after start_date. Default: today.
+	EndDate string `protobuf:"bytes,2,opt,name=end_date,json=endDate,proto3" json:"end_date,omitempty"`
+	// Optional. If true, return a row for each agent. Default: false, all agents together.
+	ByAgent bool `protobuf:"varint,3,opt,name=by_agent,json=byAgent,proto3" json:"by_agent,omitempty"`
+	// Optional. The key of a label: return a row for each of its values; conversations without the label have
+	// the value "". Default: all labels together.
+	ByLabel string `protobuf:"bytes,4,opt,name=by_label,json=byLabel,proto3" json:"by_label,omitempty"`
+	// Optional. Count only conversations that had all of these labels when an attempt ended, each written
+	// "KEY=VALUE": at most 16. Default: all conversations.
+	Labels        []string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageRequest) Reset() {
+	*x = GetUsageRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageRequest) ProtoMessage() {}
+
+func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetUsageRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *GetUsageRequest) GetStartDate() string {
+	if x != nil {
+		return x.StartDate
+	}
+	return ""
+}
+
+func (x *GetUsageRequest) GetEndDate() string {
+	if x != nil {
+		return x.EndDate
+	}
+	return ""
+}
+
+func (x *GetUsageRequest) GetByAgent() bool {
+	if x != nil {
+		return x.ByAgent
+	}
+	return false
+}
+
+func (x *GetUsageRequest) GetByLabel() string {
+	if x != nil {
+		return x.ByLabel
+	}
+	return ""
+}
+
+func (x *GetUsageRequest) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+// What turns used.
+type GetUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A row for each day and, if asked for, agent and label value with at least one attempt; by day, agent,
+	// label value.
+	Rows          []*UsageRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse) Reset() {
+	*x = GetUsageResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse) ProtoMessage() {}
+
+func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GetUsageResponse) GetRows() []*UsageRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+// What the turns of a day used.
+type UsageRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The day on which the attempts ended, "2026-11-28", in UTC.
+	Date string `protobuf:"bytes,1,opt,name=date,proto3" json:"date,omitempty"`
+	// The agent. Empty for the default agent, and unless by_agent is set.
+	Agent string `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The value of the label by_label. Empty for conversations without it, and unless by_label is set.
+	LabelValue string `protobuf:"bytes,3,opt,name=label_value,json=labelValue,proto3" json:"label_value,omitempty"`
+	// The tokens and the requests to models of all attempts, as far as the providers told.
+	Usage *Usage `protobuf:"bytes,4,opt,name=usage,proto3" json:"usage,omitempty"`
+	// How many turns were answered; cancelled ones count.
+	Turns int64 `protobuf:"varint,5,opt,name=turns,proto3" json:"turns,omitempty"`
+	// How many attempts ended, failed ones included.
+	Attempts int64 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// How many of the attempts failed.
+	FailedAttempts int64 `protobuf:"varint,7,opt,name=failed_attempts,json=failedAttempts,proto3" json:"failed_attempts,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UsageRow) Reset() {
+	*x = UsageRow{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageRow) ProtoMessage() {}
+
+func (x *UsageRow) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageRow.ProtoReflect.Descriptor instead.
+func (*UsageRow) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *UsageRow) GetDate() string {
+	if x != nil {
+		return x.Date
+	}
+	return ""
+}
+
+func (x *UsageRow) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *UsageRow) GetLabelValue() string {
+	if x != nil {
+		return x.LabelValue
+	}
+	return ""
+}
+
+func (x *UsageRow) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *UsageRow) GetTurns() int64 {
+	if x != nil {
+		return x.Turns
+	}
+	return 0
+}
+
+func (x *UsageRow) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *UsageRow) GetFailedAttempts() int64 {
+	if x != nil {
+		return x.FailedAttempts
+	}
+	return 0
+}
+
 var File_parley_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_parley_v1_conversation_service_proto_rawDesc = "" +
@@ -2258,7 +3193,70 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x06update\"\x0e\n" +
 	"\fWatchDeleted\"4\n" +
 	"\rWatchProgress\x12#\n" +
-	"\rlast_sequence\x18\x01 \x01(\x03R\flastSequence*G\n" +
+	"\rlast_sequence\x18\x01 \x01(\x03R\flastSequence\"\xa8\x02\n" +
+	"\x15AppendMessagesRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12.\n" +
+	"\bmessages\x18\x03 \x03(\v2\x12.parley.v1.MessageR\bmessages\x12#\n" +
+	"\rallow_missing\x18\x04 \x01(\bR\fallowMissing\x120\n" +
+	"\x11expected_sequence\x18\x05 \x01(\x03H\x00R\x10expectedSequence\x88\x01\x01\x12*\n" +
+	"\aon_busy\x18\x06 \x01(\x0e2\x11.parley.v1.OnBusyR\x06onBusyB\x14\n" +
+	"\x12_expected_sequence\"\xa9\x01\n" +
+	"\x16AppendMessagesResponse\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12%\n" +
+	"\x0efirst_sequence\x18\x02 \x01(\x03R\rfirstSequence\x12#\n" +
+	"\rlast_sequence\x18\x03 \x01(\x03R\flastSequence\x12\x1a\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\"\xb7\x01\n" +
+	"\x17ForkConversationRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12.\n" +
+	"\x13new_conversation_id\x18\x02 \x01(\tR\x11newConversationId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12$\n" +
+	"\x0eup_to_sequence\x18\x04 \x01(\x03R\fupToSequence\"s\n" +
+	"\x18ForkConversationResponse\x12;\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationR\fconversation\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"4\n" +
+	"\x1aExportConversationsRequest\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\tR\x06cursor\"\x82\x02\n" +
+	"\x1bExportConversationsResponse\x12=\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationH\x00R\fconversation\x12.\n" +
+	"\amessage\x18\x02 \x01(\v2\x12.parley.v1.MessageH\x00R\amessage\x12+\n" +
+	"\x04done\x18\x03 \x01(\v2\x15.parley.v1.ExportDoneH\x00R\x04done\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12'\n" +
+	"\x0fconversation_id\x18\x05 \x01(\tR\x0econversationIdB\x06\n" +
+	"\x04item\"\f\n" +
+	"\n" +
+	"ExportDone\"2\n" +
+	"\x11EraseOwnerRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\"\x8d\x02\n" +
+	"\x12EraseOwnerResponse\x12-\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x17.parley.v1.ErasureStateR\x05state\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12$\n" +
+	"\rconversations\x18\x04 \x01(\x03R\rconversations\x12\x1a\n" +
+	"\bmessages\x18\x05 \x01(\x03R\bmessages\x12\x14\n" +
+	"\x05turns\x18\x06 \x01(\x03R\x05turns\"\x99\x01\n" +
+	"\x0fGetUsageRequest\x12\x1d\n" +
+	"\n" +
+	"start_date\x18\x01 \x01(\tR\tstartDate\x12\x19\n" +
+	"\bend_date\x18\x02 \x01(\tR\aendDate\x12\x19\n" +
+	"\bby_agent\x18\x03 \x01(\bR\abyAgent\x12\x19\n" +
+	"\bby_label\x18\x04 \x01(\tR\abyLabel\x12\x16\n" +
+	"\x06labels\x18\x05 \x03(\tR\x06labels\";\n" +
+	"\x10GetUsageResponse\x12'\n" +
+	"\x04rows\x18\x01 \x03(\v2\x13.parley.v1.UsageRowR\x04rows\"\xd8\x01\n" +
+	"\bUsageRow\x12\x12\n" +
+	"\x04date\x18\x01 \x01(\tR\x04date\x12\x14\n" +
+	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x1f\n" +
+	"\vlabel_value\x18\x03 \x01(\tR\n" +
+	"labelValue\x12&\n" +
+	"\x05usage\x18\x04 \x01(\v2\x10.parley.v1.UsageR\x05usage\x12\x14\n" +
+	"\x05turns\x18\x05 \x01(\x03R\x05turns\x12\x1a\n" +
+	"\battempts\x18\x06 \x01(\x03R\battempts\x12'\n" +
+	"\x0ffailed_attempts\x18\a \x01(\x03R\x0efailedAttempts*G\n" +
 	"\x06OnBusy\x12\x17\n" +
 	"\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_BUSY_REJECT\x10\x01\x12\x10\n" +
@@ -2270,8 +3268,11 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x05Order\x12\x15\n" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ORDER_OLDEST_FIRST\x10\x01\x12\x16\n" +
-	"\x12ORDER_NEWEST_FIRST\x10\x022\xfa\n" +
-	"\n" +
+	"\x12ORDER_NEWEST_FIRST\x10\x02*`\n" +
+	"\fErasureState\x12\x1d\n" +
+	"\x19ERASURE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15ERASURE_STATE_RUNNING\x10\x01\x12\x16\n" +
+	"\x12ERASURE_STATE_DONE\x10\x022\xcc\x0f\n" +
 	"\x13ConversationService\x12Z\n" +
 	"\x04Chat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/conversations:chat\x12K\n" +
 	"\n" +
@@ -2287,7 +3288,13 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\aGetTurn\x12\x19.parley.v1.GetTurnRequest\x1a\x1a.parley.v1.GetTurnResponse\x12I\n" +
 	"\n" +
 	"CancelTurn\x12\x1c.parley.v1.CancelTurnRequest\x1a\x1d.parley.v1.CancelTurnResponse\x12`\n" +
-	"\x11WatchConversation\x12#.parley.v1.WatchConversationRequest\x1a$.parley.v1.WatchConversationResponse0\x01B2\n" +
+	"\x11WatchConversation\x12#.parley.v1.WatchConversationRequest\x1a$.parley.v1.WatchConversationResponse0\x01\x12\x95\x01\n" +
+	"\x0eAppendMessages\x12 .parley.v1.AppendMessagesRequest\x1a!.parley.v1.AppendMessagesResponse\">\x82\xd3\xe4\x93\x028:\x01*\"3/v1/conversations/{conversation_id}/messages:append\x12\x90\x01\n" +
+	"\x10ForkConversation\x12\".parley.v1.ForkConversationRequest\x1a#.parley.v1.ForkConversationResponse\"3\x82\xd3\xe4\x93\x02-:\x01*\"(/v1/conversations/{conversation_id}:fork\x12f\n" +
+	"\x13ExportConversations\x12%.parley.v1.ExportConversationsRequest\x1a&.parley.v1.ExportConversationsResponse0\x01\x12e\n" +
+	"\n" +
+	"EraseOwner\x12\x1c.parley.v1.EraseOwnerRequest\x1a\x1d.parley.v1.EraseOwnerResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/owner:erase\x12V\n" +
+	"\bGetUsage\x12\x1a.parley.v1.GetUsageRequest\x1a\x1b.parley.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/usageB2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (
@@ -2302,112 +3309,146 @@ func file_parley_v1_conversation_service_proto_rawDescGZIP() []byte {
 	return file_parley_v1_conversation_service_proto_rawDescData
 }
 
-var file_parley_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_parley_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_parley_v1_conversation_service_proto_goTypes = []any{
 	(OnBusy)(0),                          // 0: parley.v1.OnBusy
 	(OnDisconnect)(0),                    // 1: parley.v1.OnDisconnect
 	(Order)(0),                           // 2: parley.v1.Order
-	(*ChatRequest)(nil),                  // 3: parley.v1.ChatRequest
-	(*ChatResponse)(nil),                 // 4: parley.v1.ChatResponse
-	(*GetHistoryRequest)(nil),            // 5: parley.v1.GetHistoryRequest
-	(*GetHistoryResponse)(nil),           // 6: parley.v1.GetHistoryResponse
-	(*ListConversationsRequest)(nil),     // 7: parley.v1.ListConversationsRequest
-	(*CreateConversationRequest)(nil),    // 8: parley.v1.CreateConversationRequest
-	(*CreateConversationResponse)(nil),   // 9: parley.v1.CreateConversationResponse
-	(*GetConversationRequest)(nil),       // 10: parley.v1.GetConversationRequest
-	(*GetConversationResponse)(nil),      // 11: parley.v1.GetConversationResponse
-	(*UpdateConversationRequest)(nil),    // 12: parley.v1.UpdateConversationRequest
-	(*UpdateConversationResponse)(nil),   // 13: parley.v1.UpdateConversationResponse
-	(*DeleteConversationRequest)(nil),    // 14: parley.v1.DeleteConversationRequest
-	(*DeleteConversationResponse)(nil),   // 15: parley.v1.DeleteConversationResponse
-	(*UndeleteConversationRequest)(nil),  // 16: parley.v1.UndeleteConversationRequest
-	(*UndeleteConversationResponse)(nil), // 17: parley.v1.UndeleteConversationResponse
-	(*ListConversationsResponse)(nil),    // 18: parley.v1.ListConversationsResponse
-	(*GetTurnRequest)(nil),               // 19: parley.v1.GetTurnRequest
-	(*GetTurnResponse)(nil),              // 20: parley.v1.GetTurnResponse
-	(*CancelTurnRequest)(nil),            // 21: parley.v1.CancelTurnRequest
-	(*CancelTurnResponse)(nil),           // 22: parley.v1.CancelTurnResponse
-	(*StreamChatRequest)(nil),            // 23: parley.v1.StreamChatRequest
-	(*StreamChatResponse)(nil),           // 24: parley.v1.StreamChatResponse
-	(*TurnStarted)(nil),                  // 25: parley.v1.TurnStarted
-	(*TextChunk)(nil),                    // 26: parley.v1.TextChunk
-	(*WatchConversationRequest)(nil),     // 27: parley.v1.WatchConversationRequest
-	(*WatchConversationResponse)(nil),    // 28: parley.v1.WatchConversationResponse
-	(*WatchDeleted)(nil),                 // 29: parley.v1.WatchDeleted
-	(*WatchProgress)(nil),                // 30: parley.v1.WatchProgress
-	nil,                                  // 31: parley.v1.CreateConversationRequest.LabelsEntry
-	nil,                                  // 32: parley.v1.UpdateConversationRequest.LabelsEntry
-	(*ToolCall)(nil),                     // 33: parley.v1.ToolCall
-	(*Usage)(nil),                        // 34: parley.v1.Usage
-	(FinishReason)(0),                    // 35: parley.v1.FinishReason
-	(*Context)(nil),                      // 36: parley.v1.Context
-	(*Message)(nil),                      // 37: parley.v1.Message
-	(*timestamppb.Timestamp)(nil),        // 38: google.protobuf.Timestamp
-	(*Conversation)(nil),                 // 39: parley.v1.Conversation
-	(*fieldmaskpb.FieldMask)(nil),        // 40: google.protobuf.FieldMask
-	(*Turn)(nil),                         // 41: parley.v1.Turn
+	(ErasureState)(0),                    // 3: parley.v1.ErasureState
+	(*ChatRequest)(nil),                  // 4: parley.v1.ChatRequest
+	(*ChatResponse)(nil),                 // 5: parley.v1.ChatResponse
+	(*GetHistoryRequest)(nil),            // 6: parley.v1.GetHistoryRequest
+	(*GetHistoryResponse)(nil),           // 7: parley.v1.GetHistoryResponse
+	(*ListConversationsRequest)(nil),     // 8: parley.v1.ListConversationsRequest
+	(*CreateConversationRequest)(nil),    // 9: parley.v1.CreateConversationRequest
+	(*CreateConversationResponse)(nil),   // 10: parley.v1.CreateConversationResponse
+	(*GetConversationRequest)(nil),       // 11: parley.v1.GetConversationRequest
+	(*GetConversationResponse)(nil),      // 12: parley.v1.GetConversationResponse
+	(*UpdateConversationRequest)(nil),    // 13: parley.v1.UpdateConversationRequest
+	(*UpdateConversationResponse)(nil),   // 14: parley.v1.UpdateConversationResponse
+	(*DeleteConversationRequest)(nil),    // 15: parley.v1.DeleteConversationRequest
+	(*DeleteConversationResponse)(nil),   // 16: parley.v1.DeleteConversationResponse
+	(*UndeleteConversationRequest)(nil),  // 17: parley.v1.UndeleteConversationRequest
+	(*UndeleteConversationResponse)(nil), // 18: parley.v1.UndeleteConversationResponse
+	(*ListConversationsResponse)(nil),    // 19: parley.v1.ListConversationsResponse
+	(*GetTurnRequest)(nil),               // 20: parley.v1.GetTurnRequest
+	(*GetTurnResponse)(nil),              // 21: parley.v1.GetTurnResponse
+	(*CancelTurnRequest)(nil),            // 22: parley.v1.CancelTurnRequest
+	(*CancelTurnResponse)(nil),           // 23: parley.v1.CancelTurnResponse
+	(*StreamChatRequest)(nil),            // 24: parley.v1.StreamChatRequest
+	(*StreamChatResponse)(nil),           // 25: parley.v1.StreamChatResponse
+	(*TurnStarted)(nil),                  // 26: parley.v1.TurnStarted
+	(*TextChunk)(nil),                    // 27: parley.v1.TextChunk
+	(*WatchConversationRequest)(nil),     // 28: parley.v1.WatchConversationRequest
+	(*WatchConversationResponse)(nil),    // 29: parley.v1.WatchConversationResponse
+	(*WatchDeleted)(nil),                 // 30: parley.v1.WatchDeleted
+	(*WatchProgress)(nil),                // 31: parley.v1.WatchProgress
+	(*AppendMessagesRequest)(nil),        // 32: parley.v1.AppendMessagesRequest
+	(*AppendMessagesResponse)(nil),       // 33: parley.v1.AppendMessagesResponse
+	(*ForkConversationRequest)(nil),      // 34: parley.v1.ForkConversationRequest
+	(*ForkConversationResponse)(nil),     // 35: parley.v1.ForkConversationResponse
+	(*ExportConversationsRequest)(nil),   // 36: parley.v1.ExportConversationsRequest
+	(*ExportConversationsResponse)(nil),  // 37: parley.v1.ExportConversationsResponse
+	(*ExportDone)(nil),                   // 38: parley.v1.ExportDone
+	(*EraseOwnerRequest)(nil),            // 39: parley.v1.EraseOwnerRequest
+	(*EraseOwnerResponse)(nil),           // 40: parley.v1.EraseOwnerResponse
+	(*GetUsageRequest)(nil),              // 41: parley.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),             // 42: parley.v1.GetUsageResponse
+	(*UsageRow)(nil),                     // 43: parley.v1.UsageRow
+	nil,                                  // 44: parley.v1.CreateConversationRequest.LabelsEntry
+	nil,                                  // 45: parley.v1.UpdateConversationRequest.LabelsEntry
+	(*ToolCall)(nil),                     // 46: parley.v1.ToolCall
+	(*Usage)(nil),                        // 47: parley.v1.Usage
+	(FinishReason)(0),                    // 48: parley.v1.FinishReason
+	(*Context)(nil),                      // 49: parley.v1.Context
+	(*Message)(nil),                      // 50: parley.v1.Message
+	(*timestamppb.Timestamp)(nil),        // 51: google.protobuf.Timestamp
+	(*Conversation)(nil),                 // 52: parley.v1.Conversation
+	(*fieldmaskpb.FieldMask)(nil),        // 53: google.protobuf.FieldMask
+	(*Turn)(nil),                         // 54: parley.v1.Turn
 }
 var file_parley_v1_conversation_service_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.ChatRequest.on_busy:type_name -> parley.v1.OnBusy
 	1,  // 1: parley.v1.ChatRequest.on_disconnect:type_name -> parley.v1.OnDisconnect
-	33, // 2: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
-	34, // 3: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
-	35, // 4: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
-	36, // 5: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
+	46, // 2: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
+	47, // 3: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
+	48, // 4: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
+	49, // 5: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
 	2,  // 6: parley.v1.GetHistoryRequest.order:type_name -> parley.v1.Order
-	37, // 7: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
-	38, // 8: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
-	31, // 9: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
-	39, // 10: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	39, // 11: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
-	40, // 12: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
-	32, // 13: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
-	39, // 14: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	38, // 15: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
-	39, // 16: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
-	39, // 17: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
-	41, // 18: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
-	41, // 19: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
-	3,  // 20: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
-	25, // 21: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
-	26, // 22: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
-	33, // 23: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
-	4,  // 24: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
-	37, // 25: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
-	41, // 26: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
-	24, // 27: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
-	30, // 28: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
-	29, // 29: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
-	3,  // 30: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
-	23, // 31: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
-	5,  // 32: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
-	8,  // 33: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
-	10, // 34: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
-	12, // 35: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
-	14, // 36: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
-	16, // 37: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
-	7,  // 38: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
-	19, // 39: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
-	21, // 40: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
-	27, // 41: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
-	4,  // 42: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
-	24, // 43: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
-	6,  // 44: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
-	9,  // 45: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
-	11, // 46: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
-	13, // 47: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
-	15, // 48: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
-	17, // 49: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
-	18, // 50: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
-	20, // 51: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
-	22, // 52: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
-	28, // 53: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
-	42, // [42:54] is the sub-list for method output_type
-	30, // [30:42] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	50, // 7: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
+	51, // 8: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
+	44, // 9: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
+	52, // 10: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	52, // 11: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
+	53, // 12: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
+	45, // 13: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
+	52, // 14: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	51, // 15: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
+	52, // 16: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
+	52, // 17: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
+	54, // 18: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
+	54, // 19: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
+	4,  // 20: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
+	26, // 21: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
+	27, // 22: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
+	46, // 23: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
+	5,  // 24: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
+	50, // 25: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
+	54, // 26: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
+	25, // 27: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
+	31, // 28: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
+	30, // 29: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
+	50, // 30: parley.v1.AppendMessagesRequest.messages:type_name -> parley.v1.Message
+	0,  // 31: parley.v1.AppendMessagesRequest.on_busy:type_name -> parley.v1.OnBusy
+	52, // 32: parley.v1.ForkConversationResponse.conversation:type_name -> parley.v1.Conversation
+	52, // 33: parley.v1.ExportConversationsResponse.conversation:type_name -> parley.v1.Conversation
+	50, // 34: parley.v1.ExportConversationsResponse.message:type_name -> parley.v1.Message
+	38, // 35: parley.v1.ExportConversationsResponse.done:type_name -> parley.v1.ExportDone
+	3,  // 36: parley.v1.EraseOwnerResponse.state:type_name -> parley.v1.ErasureState
+	51, // 37: parley.v1.EraseOwnerResponse.start_time:type_name -> google.protobuf.Timestamp
+	51, // 38: parley.v1.EraseOwnerResponse.end_time:type_name -> google.protobuf.Timestamp
+	43, // 39: parley.v1.GetUsageResponse.rows:type_name -> parley.v1.UsageRow
+	47, // 40: parley.v1.UsageRow.usage:type_name -> parley.v1.Usage
+	4,  // 41: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
+	24, // 42: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
+	6,  // 43: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
+	9,  // 44: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
+	11, // 45: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
+	13, // 46: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
+	15, // 47: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
+	17, // 48: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
+	8,  // 49: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
+	20, // 50: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
+	22, // 51: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
+	28, // 52: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
+	32, // 53: parley.v1.ConversationService.AppendMessages:input_type -> parley.v1.AppendMessagesRequest
+	34, // 54: parley.v1.ConversationService.ForkConversation:input_type -> parley.v1.ForkConversationRequest
+	36, // 55: parley.v1.ConversationService.ExportConversations:input_type -> parley.v1.ExportConversationsRequest
+	39, // 56: parley.v1.ConversationService.EraseOwner:input_type -> parley.v1.EraseOwnerRequest
+	41, // 57: parley.v1.ConversationService.GetUsage:input_type -> parley.v1.GetUsageRequest
+	5,  // 58: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
+	25, // 59: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
+	7,  // 60: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
+	10, // 61: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
+	12, // 62: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
+	14, // 63: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
+	16, // 64: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
+	18, // 65: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
+	19, // 66: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
+	21, // 67: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
+	23, // 68: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
+	29, // 69: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
+	33, // 70: parley.v1.ConversationService.AppendMessages:output_type -> parley.v1.AppendMessagesResponse
+	35, // 71: parley.v1.ConversationService.ForkConversation:output_type -> parley.v1.ForkConversationResponse
+	37, // 72: parley.v1.ConversationService.ExportConversations:output_type -> parley.v1.ExportConversationsResponse
+	40, // 73: parley.v1.ConversationService.EraseOwner:output_type -> parley.v1.EraseOwnerResponse
+	42, // 74: parley.v1.ConversationService.GetUsage:output_type -> parley.v1.GetUsageResponse
+	58, // [58:75] is the sub-list for method output_type
+	41, // [41:58] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_service_proto_init() }
@@ -2432,13 +3473,19 @@ func file_parley_v1_conversation_service_proto_init() {
 		(*WatchConversationResponse_Progress)(nil),
 		(*WatchConversationResponse_Deleted)(nil),
 	}
+	file_parley_v1_conversation_service_proto_msgTypes[28].OneofWrappers = []any{}
+	file_parley_v1_conversation_service_proto_msgTypes[33].OneofWrappers = []any{
+		(*ExportConversationsResponse_Conversation)(nil),
+		(*ExportConversationsResponse_Message)(nil),
+		(*ExportConversationsResponse_Done)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_service_proto_rawDesc), len(file_parley_v1_conversation_service_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   30,
+			NumEnums:      4,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

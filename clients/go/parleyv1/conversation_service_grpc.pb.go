@@ -31,6 +31,11 @@ const (
 	ConversationService_GetTurn_FullMethodName              = "/parley.v1.ConversationService/GetTurn"
 	ConversationService_CancelTurn_FullMethodName           = "/parley.v1.ConversationService/CancelTurn"
 	ConversationService_WatchConversation_FullMethodName    = "/parley.v1.ConversationService/WatchConversation"
+	ConversationService_AppendMessages_FullMethodName       = "/parley.v1.ConversationService/AppendMessages"
+	ConversationService_ForkConversation_FullMethodName     = "/parley.v1.ConversationService/ForkConversation"
+	ConversationService_ExportConversations_FullMethodName  = "/parley.v1.ConversationService/ExportConversations"
+	ConversationService_EraseOwner_FullMethodName           = "/parley.v1.ConversationService/EraseOwner"
+	ConversationService_GetUsage_FullMethodName             = "/parley.v1.ConversationService/GetUsage"
 )
 
 // ConversationServiceClient is the client API for ConversationService service.
@@ -60,7 +65,7 @@ type ConversationServiceClient interface {
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
 	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
 	// ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
 	Chat(ctx context.Context, in *ChatRequest, opts ...grpc.CallOption) (*ChatResponse, error)
 	// Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
 	//
@@ -146,6 +151,52 @@ type ConversationServiceClient interface {
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
 	// (WATCH_EXPIRED, WORKER_DRAINED).
 	WatchConversation(ctx context.Context, in *WatchConversationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchConversationResponse], error)
+	// Adds messages to a conversation without running an agent. Scope: parley.write.
+	//
+	// Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+	// messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+	// can be repeated safely: the messages are added once, and later calls return the same sequences.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+	AppendMessages(ctx context.Context, in *AppendMessagesRequest, opts ...grpc.CallOption) (*AppendMessagesResponse, error)
+	// Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+	//
+	// The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+	// the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+	// request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+	// then.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+	// deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+	// (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+	ForkConversation(ctx context.Context, in *ForkConversationRequest, opts ...grpc.CallOption) (*ForkConversationResponse, error)
+	// Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+	//
+	// Conversations come in the order of their ids, messages in the order of their sequences. What is written
+	// during the export may be in it or not; no message arrives without those before it. An export ends after
+	// about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+	// continue, call again with the last cursor received.
+	//
+	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+	// (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+	ExportConversations(ctx context.Context, in *ExportConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportConversationsResponse], error)
+	// Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+	//
+	// Everything that existed when the first call with this request_id began is removed for good: conversations,
+	// deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+	// as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+	// stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+	// receipt is kept, without any personal data.
+	//
+	// Errors: none besides those of any call.
+	EraseOwner(ctx context.Context, in *EraseOwnerRequest, opts ...grpc.CallOption) (*EraseOwnerResponse, error)
+	// Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+	//
+	// Every attempt counts, failed ones and those of deleted conversations included.
+	//
+	// Errors: none besides those of any call.
+	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
 }
 
 type conversationServiceClient struct {
@@ -294,6 +345,65 @@ func (c *conversationServiceClient) WatchConversation(ctx context.Context, in *W
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_WatchConversationClient = grpc.ServerStreamingClient[WatchConversationResponse]
 
+func (c *conversationServiceClient) AppendMessages(ctx context.Context, in *AppendMessagesRequest, opts ...grpc.CallOption) (*AppendMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AppendMessagesResponse)
+	err := c.cc.Invoke(ctx, ConversationService_AppendMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) ForkConversation(ctx context.Context, in *ForkConversationRequest, opts ...grpc.CallOption) (*ForkConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForkConversationResponse)
+	err := c.cc.Invoke(ctx, ConversationService_ForkConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) ExportConversations(ctx context.Context, in *ExportConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportConversationsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[2], ConversationService_ExportConversations_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportConversationsRequest, ExportConversationsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_ExportConversationsClient = grpc.ServerStreamingClient[ExportConversationsResponse]
+
+func (c *conversationServiceClient) EraseOwner(ctx context.Context, in *EraseOwnerRequest, opts ...grpc.CallOption) (*EraseOwnerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseOwnerResponse)
+	err := c.cc.Invoke(ctx, ConversationService_EraseOwner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUsageResponse)
+	err := c.cc.Invoke(ctx, ConversationService_GetUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConversationServiceServer is the server API for ConversationService service.
 // All implementations must embed UnimplementedConversationServiceServer
 // for forward compatibility.
@@ -321,7 +431,7 @@ type ConversationServiceServer interface {
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
 	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
 	// ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+	// RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
 	Chat(context.Context, *ChatRequest) (*ChatResponse, error)
 	// Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
 	//
@@ -407,6 +517,52 @@ type ConversationServiceServer interface {
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
 	// (WATCH_EXPIRED, WORKER_DRAINED).
 	WatchConversation(*WatchConversationRequest, grpc.ServerStreamingServer[WatchConversationResponse]) error
+	// Adds messages to a conversation without running an agent. Scope: parley.write.
+	//
+	// Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+	// messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+	// can be repeated safely: the messages are added once, and later calls return the same sequences.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+	AppendMessages(context.Context, *AppendMessagesRequest) (*AppendMessagesResponse, error)
+	// Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+	//
+	// The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+	// the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+	// request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+	// then.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+	// deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+	// (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+	ForkConversation(context.Context, *ForkConversationRequest) (*ForkConversationResponse, error)
+	// Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+	//
+	// Conversations come in the order of their ids, messages in the order of their sequences. What is written
+	// during the export may be in it or not; no message arrives without those before it. An export ends after
+	// about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+	// continue, call again with the last cursor received.
+	//
+	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+	// (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+	ExportConversations(*ExportConversationsRequest, grpc.ServerStreamingServer[ExportConversationsResponse]) error
+	// Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+	//
+	// Everything that existed when the first call with this request_id began is removed for good: conversations,
+	// deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+	// as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+	// stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+	// receipt is kept, without any personal data.
+	//
+	// Errors: none besides those of any call.
+	EraseOwner(context.Context, *EraseOwnerRequest) (*EraseOwnerResponse, error)
+	// Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+	//
+	// Every attempt counts, failed ones and those of deleted conversations included.
+	//
+	// Errors: none besides those of any call.
+	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
 	mustEmbedUnimplementedConversationServiceServer()
 }
 
@@ -452,6 +608,21 @@ func (UnimplementedConversationServiceServer) CancelTurn(context.Context, *Cance
 }
 func (UnimplementedConversationServiceServer) WatchConversation(*WatchConversationRequest, grpc.ServerStreamingServer[WatchConversationResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) AppendMessages(context.Context, *AppendMessagesRequest) (*AppendMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AppendMessages not implemented")
+}
+func (UnimplementedConversationServiceServer) ForkConversation(context.Context, *ForkConversationRequest) (*ForkConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForkConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) ExportConversations(*ExportConversationsRequest, grpc.ServerStreamingServer[ExportConversationsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportConversations not implemented")
+}
+func (UnimplementedConversationServiceServer) EraseOwner(context.Context, *EraseOwnerRequest) (*EraseOwnerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseOwner not implemented")
+}
+func (UnimplementedConversationServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
 }
 func (UnimplementedConversationServiceServer) mustEmbedUnimplementedConversationServiceServer() {}
 func (UnimplementedConversationServiceServer) testEmbeddedByValue()                             {}
@@ -676,6 +847,89 @@ func _ConversationService_WatchConversation_Handler(srv interface{}, stream grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_WatchConversationServer = grpc.ServerStreamingServer[WatchConversationResponse]
 
+func _ConversationService_AppendMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AppendMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).AppendMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_AppendMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).AppendMessages(ctx, req.(*AppendMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_ForkConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForkConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).ForkConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_ForkConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).ForkConversation(ctx, req.(*ForkConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_ExportConversations_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportConversationsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).ExportConversations(m, &grpc.GenericServerStream[ExportConversationsRequest, ExportConversationsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_ExportConversationsServer = grpc.ServerStreamingServer[ExportConversationsResponse]
+
+func _ConversationService_EraseOwner_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseOwnerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).EraseOwner(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_EraseOwner_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).EraseOwner(ctx, req.(*EraseOwnerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_GetUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).GetUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_GetUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).GetUsage(ctx, req.(*GetUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConversationService_ServiceDesc is the grpc.ServiceDesc for ConversationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -723,6 +977,22 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "CancelTurn",
 			Handler:    _ConversationService_CancelTurn_Handler,
 		},
+		{
+			MethodName: "AppendMessages",
+			Handler:    _ConversationService_AppendMessages_Handler,
+		},
+		{
+			MethodName: "ForkConversation",
+			Handler:    _ConversationService_ForkConversation_Handler,
+		},
+		{
+			MethodName: "EraseOwner",
+			Handler:    _ConversationService_EraseOwner_Handler,
+		},
+		{
+			MethodName: "GetUsage",
+			Handler:    _ConversationService_GetUsage_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -733,6 +1003,11 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchConversation",
 			Handler:       _ConversationService_WatchConversation_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ExportConversations",
+			Handler:       _ConversationService_ExportConversations_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -55,7 +55,8 @@ const (
 	// NOT_FOUND. The caller has no such turn; another owner may have it. Metadata: turn_id or request_id.
 	// What to do: check the ids.
 	ErrorReason_ERROR_REASON_TURN_NOT_FOUND ErrorReason = 7
-	// ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+	// ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, ForkConversation or
+	// AppendMessages, with different arguments.
 	// Metadata: request_id.
 	// What to do: use a new request id for a new call; to repeat a call, send the same arguments.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 8
@@ -134,6 +135,15 @@ const (
 	// ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
 	// What to do: read the conversation, then send the call with the new expected_revision if it still applies.
 	ErrorReason_ERROR_REASON_REVISION_MISMATCH ErrorReason = 29
+	// RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
+	// day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
+	// Metadata: max_tokens_per_day, used_tokens, retry_after_s.
+	// What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+	ErrorReason_ERROR_REASON_BUDGET_EXHAUSTED ErrorReason = 30
+	// FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
+	// Metadata: up_to_sequence, previous_boundary (0: there is none).
+	// What to do: fork up to previous_boundary, or without up_to_sequence.
+	ErrorReason_ERROR_REASON_NOT_A_TURN_BOUNDARY ErrorReason = 31
 )
 
 // Enum value maps for ErrorReason.
@@ -169,6 +179,8 @@ var (
 		27: "ERROR_REASON_ATTEMPTS_EXHAUSTED",
 		28: "ERROR_REASON_CONVERSATION_EXISTS",
 		29: "ERROR_REASON_REVISION_MISMATCH",
+		30: "ERROR_REASON_BUDGET_EXHAUSTED",
+		31: "ERROR_REASON_NOT_A_TURN_BOUNDARY",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -201,6 +213,8 @@ var (
 		"ERROR_REASON_ATTEMPTS_EXHAUSTED":     27,
 		"ERROR_REASON_CONVERSATION_EXISTS":    28,
 		"ERROR_REASON_REVISION_MISMATCH":      29,
+		"ERROR_REASON_BUDGET_EXHAUSTED":       30,
+		"ERROR_REASON_NOT_A_TURN_BOUNDARY":    31,
 	}
 )
 
@@ -235,7 +249,7 @@ var File_parley_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\x8b\b\n" +
+	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\xd4\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -267,7 +281,9 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_TURN_LIMIT_REACHED\x10\x1a\x12#\n" +
 	"\x1fERROR_REASON_ATTEMPTS_EXHAUSTED\x10\x1b\x12$\n" +
 	" ERROR_REASON_CONVERSATION_EXISTS\x10\x1c\x12\"\n" +
-	"\x1eERROR_REASON_REVISION_MISMATCH\x10\x1dB2\n" +
+	"\x1eERROR_REASON_REVISION_MISMATCH\x10\x1d\x12!\n" +
+	"\x1dERROR_REASON_BUDGET_EXHAUSTED\x10\x1e\x12$\n" +
+	" ERROR_REASON_NOT_A_TURN_BOUNDARY\x10\x1fB2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

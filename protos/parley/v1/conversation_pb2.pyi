@@ -34,7 +34,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_ASSISTANT: _Role.ValueType  # 2
     """The agent."""
     ROLE_SYSTEM: _Role.ValueType  # 3
-    """The application. Only imported conversations have such messages."""
+    """The application. Only AppendMessages writes such messages."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Who wrote a message."""
@@ -46,7 +46,7 @@ ROLE_USER: Role.ValueType  # 1
 ROLE_ASSISTANT: Role.ValueType  # 2
 """The agent."""
 ROLE_SYSTEM: Role.ValueType  # 3
-"""The application. Only imported conversations have such messages."""
+"""The application. Only AppendMessages writes such messages."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _FinishReason:
@@ -143,7 +143,9 @@ class Message(_message.Message):
     content: _builtins.str
     """The plain text, UTF-8. A user's message has 1 to 921,600 bytes, an answer 0 to 262,144."""
     turn_id: _builtins.str
-    """The turn that wrote this message, a UUID."""
+    """The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+    message: what its caller gave, else empty.
+    """
     model: _builtins.str
     """The model that wrote the answer, as its provider names it. Empty for a user's message."""
     finish_reason: Global___FinishReason.ValueType
@@ -154,7 +156,7 @@ class Message(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the database stored it."""
+        """When the database stored it; of an appended message, the time that its caller gave."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:
@@ -327,6 +329,7 @@ class Conversation(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation's id, a UUID."""
     title: _builtins.str
@@ -349,13 +352,19 @@ class Conversation(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its newest turn began, or when it was created. ListConversations orders by it."""
+        """When its newest turn began, when messages were last appended, or when it was created. ListConversations
+        orders by it.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels by which its owner finds it: at most 16. A key has 1 to 63 of [a-z0-9._/-] and begins and
         ends with a letter or digit. A value has 0 to 63 bytes of UTF-8 without control characters.
         """
+
+    @_builtins.property
+    def forked_from(self) -> Global___ForkedFrom:
+        """The conversation that ForkConversation copied. Absent for any other conversation."""
 
     def __init__(
         self,
@@ -370,14 +379,41 @@ class Conversation(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
         revision: _builtins.int = ...,
+        forked_from: Global___ForkedFrom | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "forked_from", b"forked_from", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "instructions", b"instructions", "labels", b"labels", "last_sequence", b"last_sequence", "open_turn_id", b"open_turn_id", "preview", b"preview", "revision", b"revision", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "forked_from", b"forked_from", "instructions", b"instructions", "labels", b"labels", "last_sequence", b"last_sequence", "open_turn_id", b"open_turn_id", "preview", b"preview", "revision", b"revision", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Conversation: _TypeAlias = Conversation  # noqa: Y015
+
+@_typing.final
+class ForkedFrom(_message.Message):
+    """Where the messages of a conversation were copied from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """The copied conversation, a UUID. It may have been deleted since."""
+    last_sequence: _builtins.int
+    """The sequence of the last message copied."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        last_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "last_sequence", b"last_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkedFrom: _TypeAlias = ForkedFrom  # noqa: Y015
 
 @_typing.final
 class Turn(_message.Message):

@@ -102,6 +102,30 @@ ORDER_NEWEST_FIRST: Order.ValueType  # 2
 """By descending sequence."""
 Global___Order: _TypeAlias = Order  # noqa: Y015
 
+class _ErasureState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_STATE_UNSPECIFIED: _ErasureState.ValueType  # 0
+    """Not set. The server never returns it."""
+    ERASURE_STATE_RUNNING: _ErasureState.ValueType  # 1
+    """No call finds anything any more; rows are being removed."""
+    ERASURE_STATE_DONE: _ErasureState.ValueType  # 2
+    """Everything is removed."""
+
+class ErasureState(_ErasureState, metaclass=_ErasureStateEnumTypeWrapper):
+    """How far an erasure has come."""
+
+ERASURE_STATE_UNSPECIFIED: ErasureState.ValueType  # 0
+"""Not set. The server never returns it."""
+ERASURE_STATE_RUNNING: ErasureState.ValueType  # 1
+"""No call finds anything any more; rows are being removed."""
+ERASURE_STATE_DONE: ErasureState.ValueType  # 2
+"""Everything is removed."""
+Global___ErasureState: _TypeAlias = ErasureState  # noqa: Y015
+
 @_typing.final
 class ChatRequest(_message.Message):
     """Starts one turn."""
@@ -1108,3 +1132,440 @@ class WatchProgress(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchProgress: _TypeAlias = WatchProgress  # noqa: Y015
+
+@_typing.final
+class AppendMessagesRequest(_message.Message):
+    """Adds messages to a conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    EXPECTED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ON_BUSY_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """Required. The conversation, a UUID."""
+    request_id: _builtins.str
+    """Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Request ids
+    of turns and of created conversations are separate from it. Without it, the call cannot be repeated
+    safely.
+    """
+    allow_missing: _builtins.bool
+    """Optional. If true and the caller has no conversation with this conversation_id, create it. Default: false."""
+    expected_sequence: _builtins.int
+    """Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+    empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
+    """
+    on_busy: Global___OnBusy.ValueType
+    """Optional. What to do while a turn of the conversation is open. Default: ON_BUSY_REJECT."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Message]:
+        """Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
+        arguments and results together. Each needs a role. A user's or a system's message has a content that is
+        not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
+        content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
+        call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
+        empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
+        turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
+        counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
+        finish_reason are allowed with answers only.
+        """
+
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        messages: _abc.Iterable[_conversation_pb2.Message] | None = ...,
+        allow_missing: _builtins.bool = ...,
+        expected_sequence: _builtins.int | None = ...,
+        on_busy: Global___OnBusy.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_sequence", b"_expected_sequence", "expected_sequence", b"expected_sequence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_sequence", b"_expected_sequence", "allow_missing", b"allow_missing", "conversation_id", b"conversation_id", "expected_sequence", b"expected_sequence", "messages", b"messages", "on_busy", b"on_busy", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_sequence: _TypeAlias = _typing.Literal["expected_sequence"]  # noqa: Y015
+    _WhichOneofArgType__expected_sequence: _TypeAlias = _typing.Literal["_expected_sequence", b"_expected_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_sequence) -> _WhichOneofReturnType__expected_sequence | None: ...
+
+Global___AppendMessagesRequest: _TypeAlias = AppendMessagesRequest  # noqa: Y015
+
+@_typing.final
+class AppendMessagesResponse(_message.Message):
+    """The messages that were added."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """The conversation, a UUID."""
+    first_sequence: _builtins.int
+    """The sequence of the first message added."""
+    last_sequence: _builtins.int
+    """The sequence of the last message added."""
+    replayed: _builtins.bool
+    """True if an earlier call had added them."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        first_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendMessagesResponse: _TypeAlias = AppendMessagesResponse  # noqa: Y015
+
+@_typing.final
+class ForkConversationRequest(_message.Message):
+    """Copies a conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    NEW_CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    UP_TO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """Required. The conversation to copy, a UUID."""
+    new_conversation_id: _builtins.str
+    """Optional. The id that the new conversation is to have, a UUID (8-4-4-4-12). Default: the server chooses
+    one.
+    """
+    request_id: _builtins.str
+    """Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. It shares
+    its space with the request ids of CreateConversation. Without it, the call cannot be repeated safely.
+    """
+    up_to_sequence: _builtins.int
+    """Optional. The sequence of the last message to copy, at least 0. It must be the last message of a turn that
+    has ended, or an appended message; else the call fails with FAILED_PRECONDITION (NOT_A_TURN_BOUNDARY). Above the
+    conversation's last sequence the call fails with FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). Default: 0,
+    all messages up to the end of the newest turn that has ended.
+    """
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        new_conversation_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        up_to_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "new_conversation_id", b"new_conversation_id", "request_id", b"request_id", "up_to_sequence", b"up_to_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkConversationRequest: _TypeAlias = ForkConversationRequest  # noqa: Y015
+
+@_typing.final
+class ForkConversationResponse(_message.Message):
+    """The new conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True if an earlier call had created it."""
+    @_builtins.property
+    def conversation(self) -> _conversation_pb2.Conversation:
+        """The conversation as it is now."""
+
+    def __init__(
+        self,
+        *,
+        conversation: _conversation_pb2.Conversation | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkConversationResponse: _TypeAlias = ForkConversationResponse  # noqa: Y015
+
+@_typing.final
+class ExportConversationsRequest(_message.Message):
+    """Asks for everything that the caller has stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Optional. The last cursor received, to continue behind it. Default: from the beginning."""
+    def __init__(
+        self,
+        *,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportConversationsRequest: _TypeAlias = ExportConversationsRequest  # noqa: Y015
+
+@_typing.final
+class ExportConversationsResponse(_message.Message):
+    """One part of an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """The place behind this part, to continue from."""
+    conversation_id: _builtins.str
+    """The conversation that the part belongs to, a UUID. Empty in done."""
+    @_builtins.property
+    def conversation(self) -> _conversation_pb2.Conversation:
+        """The next conversation, with its instructions. Its messages follow."""
+
+    @_builtins.property
+    def message(self) -> _conversation_pb2.Message:
+        """The next message of the conversation before it in the stream."""
+
+    @_builtins.property
+    def done(self) -> Global___ExportDone:
+        """The end: everything has been delivered. Sent once, as the last part."""
+
+    def __init__(
+        self,
+        *,
+        conversation: _conversation_pb2.Conversation | None = ...,
+        message: _conversation_pb2.Message | None = ...,
+        done: Global___ExportDone | None = ...,
+        cursor: _builtins.str = ...,
+        conversation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "done", b"done", "item", b"item", "message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "conversation_id", b"conversation_id", "cursor", b"cursor", "done", b"done", "item", b"item", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["conversation", "message", "done"]  # noqa: Y015
+    _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
+
+Global___ExportConversationsResponse: _TypeAlias = ExportConversationsResponse  # noqa: Y015
+
+@_typing.final
+class ExportDone(_message.Message):
+    """The end of an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportDone: _TypeAlias = ExportDone  # noqa: Y015
+
+@_typing.final
+class EraseOwnerRequest(_message.Message):
+    """Erases everything that the caller has stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. The caller's key for this erasure, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Another
+    one begins another erasure. It is kept with the receipt, so it must not contain personal data.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseOwnerRequest: _TypeAlias = EraseOwnerRequest  # noqa: Y015
+
+@_typing.final
+class EraseOwnerResponse(_message.Message):
+    """The receipt of an erasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    CONVERSATIONS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    state: Global___ErasureState.ValueType
+    """Whether everything is gone."""
+    conversations: _builtins.int
+    """How many conversations were removed so far, those included that had been deleted and not removed yet."""
+    messages: _builtins.int
+    """How many messages were removed so far."""
+    turns: _builtins.int
+    """How many turns were removed so far."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the erasure began. What was created later stays."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When everything was gone. Absent while state is ERASURE_STATE_RUNNING."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ErasureState.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        conversations: _builtins.int = ...,
+        messages: _builtins.int = ...,
+        turns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversations", b"conversations", "end_time", b"end_time", "messages", b"messages", "start_time", b"start_time", "state", b"state", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseOwnerResponse: _TypeAlias = EraseOwnerResponse  # noqa: Y015
+
+@_typing.final
+class GetUsageRequest(_message.Message):
+    """Asks what turns used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    BY_AGENT_FIELD_NUMBER: _builtins.int
+    BY_LABEL_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    start_date: _builtins.str
+    """Optional. The first day, "2026-11-28", in UTC. Default: 30 days before end_date."""
+    end_date: _builtins.str
+    """Optional. The last day, included, in UTC; at most 366 days after start_date. Default: today."""
+    by_agent: _builtins.bool
+    """Optional. If true, return a row for each agent. Default: false, all agents together."""
+    by_label: _builtins.str
+    """Optional. The key of a label: return a row for each of its values; conversations without the label have
+    the value "". Default: all labels together.
+    """
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Count only conversations that had all of these labels when an attempt ended, each written
+        "KEY=VALUE": at most 16. Default: all conversations.
+        """
+
+    def __init__(
+        self,
+        *,
+        start_date: _builtins.str = ...,
+        end_date: _builtins.str = ...,
+        by_agent: _builtins.bool = ...,
+        by_label: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_agent", b"by_agent", "by_label", b"by_label", "end_date", b"end_date", "labels", b"labels", "start_date", b"start_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetUsageResponse(_message.Message):
+    """What turns used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRow]:
+        """A row for each day and, if asked for, agent and label value with at least one attempt; by day, agent,
+        label value.
+        """
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___UsageRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
+
+@_typing.final
+class UsageRow(_message.Message):
+    """What the turns of a day used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    LABEL_VALUE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    date: _builtins.str
+    """The day on which the attempts ended, "2026-11-28", in UTC."""
+    agent: _builtins.str
+    """The agent. Empty for the default agent, and unless by_agent is set."""
+    label_value: _builtins.str
+    """The value of the label by_label. Empty for conversations without it, and unless by_label is set."""
+    turns: _builtins.int
+    """How many turns were answered; cancelled ones count."""
+    attempts: _builtins.int
+    """How many attempts ended, failed ones included."""
+    failed_attempts: _builtins.int
+    """How many of the attempts failed."""
+    @_builtins.property
+    def usage(self) -> _conversation_pb2.Usage:
+        """The tokens and the requests to models of all attempts, as far as the providers told."""
+
+    def __init__(
+        self,
+        *,
+        date: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        label_value: _builtins.str = ...,
+        usage: _conversation_pb2.Usage | None = ...,
+        turns: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        failed_attempts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempts", b"attempts", "date", b"date", "failed_attempts", b"failed_attempts", "label_value", b"label_value", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRow: _TypeAlias = UsageRow  # noqa: Y015

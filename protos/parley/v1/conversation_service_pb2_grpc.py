@@ -108,6 +108,31 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationResponse.FromString,
                 _registered_method=True)
+        self.AppendMessages = channel.unary_unary(
+                '/parley.v1.ConversationService/AppendMessages',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.AppendMessagesRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.AppendMessagesResponse.FromString,
+                _registered_method=True)
+        self.ForkConversation = channel.unary_unary(
+                '/parley.v1.ConversationService/ForkConversation',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.ForkConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.ForkConversationResponse.FromString,
+                _registered_method=True)
+        self.ExportConversations = channel.unary_stream(
+                '/parley.v1.ConversationService/ExportConversations',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.ExportConversationsRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.ExportConversationsResponse.FromString,
+                _registered_method=True)
+        self.EraseOwner = channel.unary_unary(
+                '/parley.v1.ConversationService/EraseOwner',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.EraseOwnerRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.EraseOwnerResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/parley.v1.ConversationService/GetUsage',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
@@ -136,7 +161,7 @@ class ConversationServiceServicer:
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
         (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
         ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-        RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+        RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -281,6 +306,77 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AppendMessages(self, request, context):
+        """Adds messages to a conversation without running an agent. Scope: parley.write.
+
+        Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+        messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+        can be repeated safely: the messages are added once, and later calls return the same sequences.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkConversation(self, request, context):
+        """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+
+        The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+        the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+        request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+        then.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+        deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+        (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportConversations(self, request, context):
+        """Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+
+        Conversations come in the order of their ids, messages in the order of their sequences. What is written
+        during the export may be in it or not; no message arrives without those before it. An export ends after
+        about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+        continue, call again with the last cursor received.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+        (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseOwner(self, request, context):
+        """Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+
+        Everything that existed when the first call with this request_id began is removed for good: conversations,
+        deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+        as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+        stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+        receipt is kept, without any personal data.
+
+        Errors: none besides those of any call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+
+        Every attempt counts, failed ones and those of deleted conversations included.
+
+        Errors: none besides those of any call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -343,6 +439,31 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.WatchConversation,
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchConversationResponse.SerializeToString,
+            ),
+            'AppendMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendMessages,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.AppendMessagesRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.AppendMessagesResponse.SerializeToString,
+            ),
+            'ForkConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkConversation,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.ForkConversationRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.ForkConversationResponse.SerializeToString,
+            ),
+            'ExportConversations': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportConversations,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.ExportConversationsRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.ExportConversationsResponse.SerializeToString,
+            ),
+            'EraseOwner': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseOwner,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.EraseOwnerRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.EraseOwnerResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -683,6 +804,141 @@ class ConversationService:
             '/parley.v1.ConversationService/WatchConversation',
             parley_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.WatchConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/AppendMessages',
+            parley_dot_v1_dot_conversation__service__pb2.AppendMessagesRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.AppendMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/ForkConversation',
+            parley_dot_v1_dot_conversation__service__pb2.ForkConversationRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.ForkConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportConversations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.ConversationService/ExportConversations',
+            parley_dot_v1_dot_conversation__service__pb2.ExportConversationsRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.ExportConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseOwner(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/EraseOwner',
+            parley_dot_v1_dot_conversation__service__pb2.EraseOwnerRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.EraseOwnerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/GetUsage',
+            parley_dot_v1_dot_conversation__service__pb2.GetUsageRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,7 +56,7 @@ class ConversationServiceStub:
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
     (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
     ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-    RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+    RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
     """
     StreamChat: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.StreamChatRequest, _conversation_service_pb2.StreamChatResponse]
     """Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
@@ -153,6 +153,57 @@ class ConversationServiceStub:
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
     (WATCH_EXPIRED, WORKER_DRAINED).
     """
+    AppendMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AppendMessagesRequest, _conversation_service_pb2.AppendMessagesResponse]
+    """Adds messages to a conversation without running an agent. Scope: parley.write.
+
+    Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+    messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+    can be repeated safely: the messages are added once, and later calls return the same sequences.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+    """
+    ForkConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]
+    """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+
+    The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+    the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+    request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+    then.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+    deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+    (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+    """
+    ExportConversations: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.ExportConversationsRequest, _conversation_service_pb2.ExportConversationsResponse]
+    """Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+
+    Conversations come in the order of their ids, messages in the order of their sequences. What is written
+    during the export may be in it or not; no message arrives without those before it. An export ends after
+    about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+    continue, call again with the last cursor received.
+
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+    (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+    """
+    EraseOwner: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.EraseOwnerRequest, _conversation_service_pb2.EraseOwnerResponse]
+    """Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+
+    Everything that existed when the first call with this request_id began is removed for good: conversations,
+    deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+    as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+    stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+    receipt is kept, without any personal data.
+
+    Errors: none besides those of any call.
+    """
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetUsageRequest, _conversation_service_pb2.GetUsageResponse]
+    """Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+
+    Every attempt counts, failed ones and those of deleted conversations included.
+
+    Errors: none besides those of any call.
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
@@ -182,7 +233,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
     (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
     ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-    RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+    RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
     """
     StreamChat: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.StreamChatRequest, _conversation_service_pb2.StreamChatResponse]  # type: ignore[assignment]
     """Runs one turn like Chat and streams the answer while the agent writes it. Scope: parley.write.
@@ -279,6 +330,57 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
     (WATCH_EXPIRED, WORKER_DRAINED).
     """
+    AppendMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AppendMessagesRequest, _conversation_service_pb2.AppendMessagesResponse]  # type: ignore[assignment]
+    """Adds messages to a conversation without running an agent. Scope: parley.write.
+
+    Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+    messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+    can be repeated safely: the messages are added once, and later calls return the same sequences.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+    """
+    ForkConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]  # type: ignore[assignment]
+    """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+
+    The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+    the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+    request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+    then.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+    deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+    (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+    """
+    ExportConversations: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.ExportConversationsRequest, _conversation_service_pb2.ExportConversationsResponse]  # type: ignore[assignment]
+    """Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+
+    Conversations come in the order of their ids, messages in the order of their sequences. What is written
+    during the export may be in it or not; no message arrives without those before it. An export ends after
+    about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+    continue, call again with the last cursor received.
+
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+    (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+    """
+    EraseOwner: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.EraseOwnerRequest, _conversation_service_pb2.EraseOwnerResponse]  # type: ignore[assignment]
+    """Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+
+    Everything that existed when the first call with this request_id began is removed for good: conversations,
+    deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+    as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+    stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+    receipt is kept, without any personal data.
+
+    Errors: none besides those of any call.
+    """
+    GetUsage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetUsageRequest, _conversation_service_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+
+    Every attempt counts, failed ones and those of deleted conversations included.
+
+    Errors: none besides those of any call.
+    """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores conversations between callers and agents, and runs their turns.
@@ -311,7 +413,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
         (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
         ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-        RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+        RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod
@@ -473,6 +575,87 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE
         (WATCH_EXPIRED, WORKER_DRAINED).
+        """
+
+    @_abc_1.abstractmethod
+    def AppendMessages(
+        self,
+        request: _conversation_service_pb2.AppendMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.AppendMessagesResponse, _abc.Awaitable[_conversation_service_pb2.AppendMessagesResponse]]:
+        """Adds messages to a conversation without running an agent. Scope: parley.write.
+
+        Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+        messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+        can be repeated safely: the messages are added once, and later calls return the same sequences.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+        """
+
+    @_abc_1.abstractmethod
+    def ForkConversation(
+        self,
+        request: _conversation_service_pb2.ForkConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.ForkConversationResponse, _abc.Awaitable[_conversation_service_pb2.ForkConversationResponse]]:
+        """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+
+        The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+        the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+        request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+        then.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+        deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+        (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+        """
+
+    @_abc_1.abstractmethod
+    def ExportConversations(
+        self,
+        request: _conversation_service_pb2.ExportConversationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.ExportConversationsResponse], _abc.AsyncIterator[_conversation_service_pb2.ExportConversationsResponse]]:
+        """Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+
+        Conversations come in the order of their ids, messages in the order of their sequences. What is written
+        during the export may be in it or not; no message arrives without those before it. An export ends after
+        about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+        continue, call again with the last cursor received.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+        (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+        """
+
+    @_abc_1.abstractmethod
+    def EraseOwner(
+        self,
+        request: _conversation_service_pb2.EraseOwnerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.EraseOwnerResponse, _abc.Awaitable[_conversation_service_pb2.EraseOwnerResponse]]:
+        """Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+
+        Everything that existed when the first call with this request_id began is removed for good: conversations,
+        deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+        as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+        stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+        receipt is kept, without any personal data.
+
+        Errors: none besides those of any call.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _conversation_service_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.GetUsageResponse, _abc.Awaitable[_conversation_service_pb2.GetUsageResponse]]:
+        """Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+
+        Every attempt counts, failed ones and those of deleted conversations included.
+
+        Errors: none besides those of any call.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -56,7 +56,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: check the ids.
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 8
-    """ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+    """ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, ForkConversation or
+    AppendMessages, with different arguments.
     Metadata: request_id.
     What to do: use a new request id for a new call; to repeat a call, send the same arguments.
     """
@@ -156,6 +157,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
     What to do: read the conversation, then send the call with the new expected_revision if it still applies.
     """
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 30
+    """RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
+    day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
+    Metadata: max_tokens_per_day, used_tokens, retry_after_s.
+    What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+    """
+    ERROR_REASON_NOT_A_TURN_BOUNDARY: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
+    Metadata: up_to_sequence, previous_boundary (0: there is none).
+    What to do: fork up to previous_boundary, or without up_to_sequence.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call or a turn failed.
@@ -199,7 +211,8 @@ ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 7
 What to do: check the ids.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 8
-"""ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+"""ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, ForkConversation or
+AppendMessages, with different arguments.
 Metadata: request_id.
 What to do: use a new request id for a new call; to repeat a call, send the same arguments.
 """
@@ -298,5 +311,16 @@ What to do: use another id, or change that conversation with UpdateConversation.
 ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 29
 """ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
 What to do: read the conversation, then send the call with the new expected_revision if it still applies.
+"""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 30
+"""RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
+day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
+Metadata: max_tokens_per_day, used_tokens, retry_after_s.
+What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+"""
+ERROR_REASON_NOT_A_TURN_BOUNDARY: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
+Metadata: up_to_sequence, previous_boundary (0: there is none).
+What to do: fork up to previous_boundary, or without up_to_sequence.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

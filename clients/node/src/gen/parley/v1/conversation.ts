@@ -18,7 +18,7 @@ export const Role = {
   USER: "ROLE_USER",
   /** ASSISTANT - The agent. */
   ASSISTANT: "ROLE_ASSISTANT",
-  /** SYSTEM - The application. Only imported conversations have such messages. */
+  /** SYSTEM - The application. Only AppendMessages writes such messages. */
   SYSTEM: "ROLE_SYSTEM",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
@@ -224,9 +224,12 @@ export interface Message {
   content: string;
   /** Every tool call of this answer, in order, each with its result. Empty for a user's message. */
   toolCalls: ToolCall[];
-  /** The turn that wrote this message, a UUID. */
+  /**
+   * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+   * message: what its caller gave, else empty.
+   */
   turnId: string;
-  /** When the database stored it. */
+  /** When the database stored it; of an appended message, the time that its caller gave. */
   createTime:
     | Date
     | undefined;
@@ -294,7 +297,10 @@ export interface Conversation {
   createTime:
     | Date
     | undefined;
-  /** When its newest turn began, or when it was created. ListConversations orders by it. */
+  /**
+   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+   * orders by it.
+   */
   updateTime:
     | Date
     | undefined;
@@ -316,11 +322,21 @@ export interface Conversation {
   instructions: string;
   /** A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it. */
   revision: number;
+  /** The conversation that ForkConversation copied. Absent for any other conversation. */
+  forkedFrom: ForkedFrom | undefined;
 }
 
 export interface Conversation_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** Where the messages of a conversation were copied from. */
+export interface ForkedFrom {
+  /** The copied conversation, a UUID. It may have been deleted since. */
+  conversationId: string;
+  /** The sequence of the last message copied. */
+  lastSequence: number;
 }
 
 /** One user message and the agent's answer to it. */
@@ -819,6 +835,7 @@ function createBaseConversation(): Conversation {
     labels: {},
     instructions: "",
     revision: 0,
+    forkedFrom: undefined,
   };
 }
 
@@ -853,6 +870,9 @@ export const Conversation: MessageFns<Conversation> = {
     }
     if (message.revision !== 0) {
       writer.uint32(80).int64(message.revision);
+    }
+    if (message.forkedFrom !== undefined) {
+      ForkedFrom.encode(message.forkedFrom, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -953,6 +973,14 @@ export const Conversation: MessageFns<Conversation> = {
             message.revision = longToNumber(reader.int64());
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.forkedFrom = ForkedFrom.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -988,6 +1016,9 @@ export const Conversation: MessageFns<Conversation> = {
     );
     message.instructions = object.instructions ?? "";
     message.revision = object.revision ?? 0;
+    message.forkedFrom = (object.forkedFrom !== undefined && object.forkedFrom !== null)
+      ? ForkedFrom.fromPartial(object.forkedFrom)
+      : undefined;
     return message;
   },
 };
@@ -1055,6 +1086,73 @@ export const Conversation_LabelsEntry: MessageFns<Conversation_LabelsEntry> = {
     const message = createBaseConversation_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseForkedFrom(): ForkedFrom {
+  return { conversationId: "", lastSequence: 0 };
+}
+
+export const ForkedFrom: MessageFns<ForkedFrom> = {
+  encode(message: ForkedFrom, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.lastSequence !== 0) {
+      writer.uint32(16).int64(message.lastSequence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForkedFrom {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForkedFrom();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.lastSequence = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ForkedFrom>): ForkedFrom {
+    return ForkedFrom.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForkedFrom>): ForkedFrom {
+    const message = createBaseForkedFrom();
+    message.conversationId = object.conversationId ?? "";
+    message.lastSequence = object.lastSequence ?? 0;
     return message;
   },
 };

@@ -197,6 +197,58 @@ export function orderToNumber(object: Order): number {
   }
 }
 
+/** How far an erasure has come. */
+export const ErasureState = {
+  /** UNSPECIFIED - Not set. The server never returns it. */
+  UNSPECIFIED: "ERASURE_STATE_UNSPECIFIED",
+  /** RUNNING - No call finds anything any more; rows are being removed. */
+  RUNNING: "ERASURE_STATE_RUNNING",
+  /** DONE - Everything is removed. */
+  DONE: "ERASURE_STATE_DONE",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type ErasureState = typeof ErasureState[keyof typeof ErasureState];
+
+export namespace ErasureState {
+  export type UNSPECIFIED = typeof ErasureState.UNSPECIFIED;
+  export type RUNNING = typeof ErasureState.RUNNING;
+  export type DONE = typeof ErasureState.DONE;
+  export type UNRECOGNIZED = typeof ErasureState.UNRECOGNIZED;
+}
+
+export function erasureStateFromJSON(object: any): ErasureState {
+  switch (object) {
+    case 0:
+    case "ERASURE_STATE_UNSPECIFIED":
+      return ErasureState.UNSPECIFIED;
+    case 1:
+    case "ERASURE_STATE_RUNNING":
+      return ErasureState.RUNNING;
+    case 2:
+    case "ERASURE_STATE_DONE":
+      return ErasureState.DONE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return ErasureState.UNRECOGNIZED;
+  }
+}
+
+export function erasureStateToNumber(object: ErasureState): number {
+  switch (object) {
+    case ErasureState.UNSPECIFIED:
+      return 0;
+    case ErasureState.RUNNING:
+      return 1;
+    case ErasureState.DONE:
+      return 2;
+    case ErasureState.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
 /** Starts one turn. */
 export interface ChatRequest {
   /** Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation. */
@@ -596,6 +648,194 @@ export interface WatchDeleted {
 export interface WatchProgress {
   /** The sequence of the last message delivered. */
   lastSequence: number;
+}
+
+/** Adds messages to a conversation. */
+export interface AppendMessagesRequest {
+  /** Required. The conversation, a UUID. */
+  conversationId: string;
+  /**
+   * Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Request ids
+   * of turns and of created conversations are separate from it. Without it, the call cannot be repeated
+   * safely.
+   */
+  requestId: string;
+  /**
+   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
+   * arguments and results together. Each needs a role. A user's or a system's message has a content that is
+   * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
+   * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
+   * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
+   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
+   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
+   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
+   * finish_reason are allowed with answers only.
+   */
+  messages: Message[];
+  /** Optional. If true and the caller has no conversation with this conversation_id, create it. Default: false. */
+  allowMissing: boolean;
+  /**
+   * Optional. The sequence of the last message that the conversation must have, at least 0; 0 means new or
+   * empty. Any other last sequence fails with ABORTED (SEQUENCE_MISMATCH). Default: no check.
+   */
+  expectedSequence?:
+    | number
+    | undefined;
+  /** Optional. What to do while a turn of the conversation is open. Default: ON_BUSY_REJECT. */
+  onBusy: OnBusy;
+}
+
+/** The messages that were added. */
+export interface AppendMessagesResponse {
+  /** The conversation, a UUID. */
+  conversationId: string;
+  /** The sequence of the first message added. */
+  firstSequence: number;
+  /** The sequence of the last message added. */
+  lastSequence: number;
+  /** True if an earlier call had added them. */
+  replayed: boolean;
+}
+
+/** Copies a conversation. */
+export interface ForkConversationRequest {
+  /** Required. The conversation to copy, a UUID. */
+  conversationId: string;
+  /**
+   * Optional. The id that the new conversation is to have, a UUID (8-4-4-4-12). Default: the server chooses
+   * one.
+   */
+  newConversationId: string;
+  /**
+   * Optional. The caller's key for this call, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. It shares
+   * its space with the request ids of CreateConversation. Without it, the call cannot be repeated safely.
+   */
+  requestId: string;
+  /**
+   * Optional. The sequence of the last message to copy, at least 0. It must be the last message of a turn that
+   * has ended, or an appended message; else the call fails with FAILED_PRECONDITION (NOT_A_TURN_BOUNDARY). Above the
+   * conversation's last sequence the call fails with FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). Default: 0,
+   * all messages up to the end of the newest turn that has ended.
+   */
+  upToSequence: number;
+}
+
+/** The new conversation. */
+export interface ForkConversationResponse {
+  /** The conversation as it is now. */
+  conversation:
+    | Conversation
+    | undefined;
+  /** True if an earlier call had created it. */
+  replayed: boolean;
+}
+
+/** Asks for everything that the caller has stored. */
+export interface ExportConversationsRequest {
+  /** Optional. The last cursor received, to continue behind it. Default: from the beginning. */
+  cursor: string;
+}
+
+/** One part of an export. */
+export interface ExportConversationsResponse {
+  /** The part. */
+  item:
+    | //
+    /** The next conversation, with its instructions. Its messages follow. */
+    { $case: "conversation"; value: Conversation }
+    | //
+    /** The next message of the conversation before it in the stream. */
+    { $case: "message"; value: Message }
+    | //
+    /** The end: everything has been delivered. Sent once, as the last part. */
+    { $case: "done"; value: ExportDone }
+    | undefined;
+  /** The place behind this part, to continue from. */
+  cursor: string;
+  /** The conversation that the part belongs to, a UUID. Empty in done. */
+  conversationId: string;
+}
+
+/** The end of an export. */
+export interface ExportDone {
+}
+
+/** Erases everything that the caller has stored. */
+export interface EraseOwnerRequest {
+  /**
+   * Required. The caller's key for this erasure, 1 to 128 of [A-Za-z0-9._:-]. A UUID is recommended. Another
+   * one begins another erasure. It is kept with the receipt, so it must not contain personal data.
+   */
+  requestId: string;
+}
+
+/** The receipt of an erasure. */
+export interface EraseOwnerResponse {
+  /** Whether everything is gone. */
+  state: ErasureState;
+  /** When the erasure began. What was created later stays. */
+  startTime:
+    | Date
+    | undefined;
+  /** When everything was gone. Absent while state is ERASURE_STATE_RUNNING. */
+  endTime:
+    | Date
+    | undefined;
+  /** How many conversations were removed so far, those included that had been deleted and not removed yet. */
+  conversations: number;
+  /** How many messages were removed so far. */
+  messages: number;
+  /** How many turns were removed so far. */
+  turns: number;
+}
+
+/** Asks what turns used. */
+export interface GetUsageRequest {
+  /** Optional. The first day, "2026-11-28", in UTC. Default: 30 days before end_date. */
+  startDate: string;
+  /** Optional. The last day, included, in UTC; at most 366 days after start_date. Default: today. */
+  endDate: string;
+  /** Optional. If true, return a row for each agent. Default: false, all agents together. */
+  byAgent: boolean;
+  /**
+   * Optional. The key of a label: return a row for each of its values; conversations without the label have
+   * the value "". Default: all labels together.
+   */
+  byLabel: string;
+  /**
+   * Optional. Count only conversations that had all of these labels when an attempt ended, each written
+   * "KEY=VALUE": at most 16. Default: all conversations.
+   */
+  labels: string[];
+}
+
+/** What turns used. */
+export interface GetUsageResponse {
+  /**
+   * A row for each day and, if asked for, agent and label value with at least one attempt; by day, agent,
+   * label value.
+   */
+  rows: UsageRow[];
+}
+
+/** What the turns of a day used. */
+export interface UsageRow {
+  /** The day on which the attempts ended, "2026-11-28", in UTC. */
+  date: string;
+  /** The agent. Empty for the default agent, and unless by_agent is set. */
+  agent: string;
+  /** The value of the label by_label. Empty for conversations without it, and unless by_label is set. */
+  labelValue: string;
+  /** The tokens and the requests to models of all attempts, as far as the providers told. */
+  usage:
+    | Usage
+    | undefined;
+  /** How many turns were answered; cancelled ones count. */
+  turns: number;
+  /** How many attempts ended, failed ones included. */
+  attempts: number;
+  /** How many of the attempts failed. */
+  failedAttempts: number;
 }
 
 function createBaseChatRequest(): ChatRequest {
@@ -3071,6 +3311,1061 @@ export const WatchProgress: MessageFns<WatchProgress> = {
   },
 };
 
+function createBaseAppendMessagesRequest(): AppendMessagesRequest {
+  return {
+    conversationId: "",
+    requestId: "",
+    messages: [],
+    allowMissing: false,
+    expectedSequence: undefined,
+    onBusy: OnBusy.UNSPECIFIED,
+  };
+}
+
+export const AppendMessagesRequest: MessageFns<AppendMessagesRequest> = {
+  encode(message: AppendMessagesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    for (const v of message.messages) {
+      Message.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.allowMissing !== false) {
+      writer.uint32(32).bool(message.allowMissing);
+    }
+    if (message.expectedSequence !== undefined) {
+      writer.uint32(40).int64(message.expectedSequence);
+    }
+    if (message.onBusy !== OnBusy.UNSPECIFIED) {
+      writer.uint32(48).int32(onBusyToNumber(message.onBusy));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AppendMessagesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAppendMessagesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.messages.push(Message.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.allowMissing = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.expectedSequence = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.onBusy = onBusyFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AppendMessagesRequest>): AppendMessagesRequest {
+    return AppendMessagesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AppendMessagesRequest>): AppendMessagesRequest {
+    const message = createBaseAppendMessagesRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.requestId = object.requestId ?? "";
+    message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.allowMissing = object.allowMissing ?? false;
+    message.expectedSequence = object.expectedSequence ?? undefined;
+    message.onBusy = object.onBusy ?? OnBusy.UNSPECIFIED;
+    return message;
+  },
+};
+
+function createBaseAppendMessagesResponse(): AppendMessagesResponse {
+  return { conversationId: "", firstSequence: 0, lastSequence: 0, replayed: false };
+}
+
+export const AppendMessagesResponse: MessageFns<AppendMessagesResponse> = {
+  encode(message: AppendMessagesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.firstSequence !== 0) {
+      writer.uint32(16).int64(message.firstSequence);
+    }
+    if (message.lastSequence !== 0) {
+      writer.uint32(24).int64(message.lastSequence);
+    }
+    if (message.replayed !== false) {
+      writer.uint32(32).bool(message.replayed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AppendMessagesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAppendMessagesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.firstSequence = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.lastSequence = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.replayed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AppendMessagesResponse>): AppendMessagesResponse {
+    return AppendMessagesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AppendMessagesResponse>): AppendMessagesResponse {
+    const message = createBaseAppendMessagesResponse();
+    message.conversationId = object.conversationId ?? "";
+    message.firstSequence = object.firstSequence ?? 0;
+    message.lastSequence = object.lastSequence ?? 0;
+    message.replayed = object.replayed ?? false;
+    return message;
+  },
+};
+
+function createBaseForkConversationRequest(): ForkConversationRequest {
+  return { conversationId: "", newConversationId: "", requestId: "", upToSequence: 0 };
+}
+
+export const ForkConversationRequest: MessageFns<ForkConversationRequest> = {
+  encode(message: ForkConversationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.newConversationId !== "") {
+      writer.uint32(18).string(message.newConversationId);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(26).string(message.requestId);
+    }
+    if (message.upToSequence !== 0) {
+      writer.uint32(32).int64(message.upToSequence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForkConversationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForkConversationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.newConversationId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.upToSequence = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ForkConversationRequest>): ForkConversationRequest {
+    return ForkConversationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForkConversationRequest>): ForkConversationRequest {
+    const message = createBaseForkConversationRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.newConversationId = object.newConversationId ?? "";
+    message.requestId = object.requestId ?? "";
+    message.upToSequence = object.upToSequence ?? 0;
+    return message;
+  },
+};
+
+function createBaseForkConversationResponse(): ForkConversationResponse {
+  return { conversation: undefined, replayed: false };
+}
+
+export const ForkConversationResponse: MessageFns<ForkConversationResponse> = {
+  encode(message: ForkConversationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversation !== undefined) {
+      Conversation.encode(message.conversation, writer.uint32(10).fork()).join();
+    }
+    if (message.replayed !== false) {
+      writer.uint32(16).bool(message.replayed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForkConversationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForkConversationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversation = Conversation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.replayed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ForkConversationResponse>): ForkConversationResponse {
+    return ForkConversationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForkConversationResponse>): ForkConversationResponse {
+    const message = createBaseForkConversationResponse();
+    message.conversation = (object.conversation !== undefined && object.conversation !== null)
+      ? Conversation.fromPartial(object.conversation)
+      : undefined;
+    message.replayed = object.replayed ?? false;
+    return message;
+  },
+};
+
+function createBaseExportConversationsRequest(): ExportConversationsRequest {
+  return { cursor: "" };
+}
+
+export const ExportConversationsRequest: MessageFns<ExportConversationsRequest> = {
+  encode(message: ExportConversationsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cursor !== "") {
+      writer.uint32(10).string(message.cursor);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportConversationsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportConversationsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExportConversationsRequest>): ExportConversationsRequest {
+    return ExportConversationsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExportConversationsRequest>): ExportConversationsRequest {
+    const message = createBaseExportConversationsRequest();
+    message.cursor = object.cursor ?? "";
+    return message;
+  },
+};
+
+function createBaseExportConversationsResponse(): ExportConversationsResponse {
+  return { item: undefined, cursor: "", conversationId: "" };
+}
+
+export const ExportConversationsResponse: MessageFns<ExportConversationsResponse> = {
+  encode(message: ExportConversationsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.item?.$case) {
+      case "conversation":
+        Conversation.encode(message.item.value, writer.uint32(10).fork()).join();
+        break;
+      case "message":
+        Message.encode(message.item.value, writer.uint32(18).fork()).join();
+        break;
+      case "done":
+        ExportDone.encode(message.item.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    if (message.cursor !== "") {
+      writer.uint32(34).string(message.cursor);
+    }
+    if (message.conversationId !== "") {
+      writer.uint32(42).string(message.conversationId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportConversationsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportConversationsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.item = { $case: "conversation", value: Conversation.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.item = { $case: "message", value: Message.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.item = { $case: "done", value: ExportDone.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExportConversationsResponse>): ExportConversationsResponse {
+    return ExportConversationsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExportConversationsResponse>): ExportConversationsResponse {
+    const message = createBaseExportConversationsResponse();
+    switch (object.item?.$case) {
+      case "conversation": {
+        if (object.item?.value !== undefined && object.item?.value !== null) {
+          message.item = { $case: "conversation", value: Conversation.fromPartial(object.item.value) };
+        }
+        break;
+      }
+      case "message": {
+        if (object.item?.value !== undefined && object.item?.value !== null) {
+          message.item = { $case: "message", value: Message.fromPartial(object.item.value) };
+        }
+        break;
+      }
+      case "done": {
+        if (object.item?.value !== undefined && object.item?.value !== null) {
+          message.item = { $case: "done", value: ExportDone.fromPartial(object.item.value) };
+        }
+        break;
+      }
+    }
+    message.cursor = object.cursor ?? "";
+    message.conversationId = object.conversationId ?? "";
+    return message;
+  },
+};
+
+function createBaseExportDone(): ExportDone {
+  return {};
+}
+
+export const ExportDone: MessageFns<ExportDone> = {
+  encode(_: ExportDone, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportDone {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportDone();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExportDone>): ExportDone {
+    return ExportDone.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ExportDone>): ExportDone {
+    const message = createBaseExportDone();
+    return message;
+  },
+};
+
+function createBaseEraseOwnerRequest(): EraseOwnerRequest {
+  return { requestId: "" };
+}
+
+export const EraseOwnerRequest: MessageFns<EraseOwnerRequest> = {
+  encode(message: EraseOwnerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EraseOwnerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEraseOwnerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EraseOwnerRequest>): EraseOwnerRequest {
+    return EraseOwnerRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EraseOwnerRequest>): EraseOwnerRequest {
+    const message = createBaseEraseOwnerRequest();
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseEraseOwnerResponse(): EraseOwnerResponse {
+  return {
+    state: ErasureState.UNSPECIFIED,
+    startTime: undefined,
+    endTime: undefined,
+    conversations: 0,
+    messages: 0,
+    turns: 0,
+  };
+}
+
+export const EraseOwnerResponse: MessageFns<EraseOwnerResponse> = {
+  encode(message: EraseOwnerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== ErasureState.UNSPECIFIED) {
+      writer.uint32(8).int32(erasureStateToNumber(message.state));
+    }
+    if (message.startTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.startTime), writer.uint32(18).fork()).join();
+    }
+    if (message.endTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.endTime), writer.uint32(26).fork()).join();
+    }
+    if (message.conversations !== 0) {
+      writer.uint32(32).int64(message.conversations);
+    }
+    if (message.messages !== 0) {
+      writer.uint32(40).int64(message.messages);
+    }
+    if (message.turns !== 0) {
+      writer.uint32(48).int64(message.turns);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EraseOwnerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEraseOwnerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.state = erasureStateFromJSON(reader.int32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.startTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.endTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.conversations = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.messages = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.turns = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EraseOwnerResponse>): EraseOwnerResponse {
+    return EraseOwnerResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EraseOwnerResponse>): EraseOwnerResponse {
+    const message = createBaseEraseOwnerResponse();
+    message.state = object.state ?? ErasureState.UNSPECIFIED;
+    message.startTime = object.startTime ?? undefined;
+    message.endTime = object.endTime ?? undefined;
+    message.conversations = object.conversations ?? 0;
+    message.messages = object.messages ?? 0;
+    message.turns = object.turns ?? 0;
+    return message;
+  },
+};
+
+function createBaseGetUsageRequest(): GetUsageRequest {
+  return { startDate: "", endDate: "", byAgent: false, byLabel: "", labels: [] };
+}
+
+export const GetUsageRequest: MessageFns<GetUsageRequest> = {
+  encode(message: GetUsageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.startDate !== "") {
+      writer.uint32(10).string(message.startDate);
+    }
+    if (message.endDate !== "") {
+      writer.uint32(18).string(message.endDate);
+    }
+    if (message.byAgent !== false) {
+      writer.uint32(24).bool(message.byAgent);
+    }
+    if (message.byLabel !== "") {
+      writer.uint32(34).string(message.byLabel);
+    }
+    for (const v of message.labels) {
+      writer.uint32(42).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetUsageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetUsageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.startDate = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.endDate = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.byAgent = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.byLabel = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.labels.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetUsageRequest>): GetUsageRequest {
+    return GetUsageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetUsageRequest>): GetUsageRequest {
+    const message = createBaseGetUsageRequest();
+    message.startDate = object.startDate ?? "";
+    message.endDate = object.endDate ?? "";
+    message.byAgent = object.byAgent ?? false;
+    message.byLabel = object.byLabel ?? "";
+    message.labels = object.labels?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseGetUsageResponse(): GetUsageResponse {
+  return { rows: [] };
+}
+
+export const GetUsageResponse: MessageFns<GetUsageResponse> = {
+  encode(message: GetUsageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.rows) {
+      UsageRow.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetUsageResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetUsageResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rows.push(UsageRow.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetUsageResponse>): GetUsageResponse {
+    return GetUsageResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetUsageResponse>): GetUsageResponse {
+    const message = createBaseGetUsageResponse();
+    message.rows = object.rows?.map((e) => UsageRow.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseUsageRow(): UsageRow {
+  return { date: "", agent: "", labelValue: "", usage: undefined, turns: 0, attempts: 0, failedAttempts: 0 };
+}
+
+export const UsageRow: MessageFns<UsageRow> = {
+  encode(message: UsageRow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.date !== "") {
+      writer.uint32(10).string(message.date);
+    }
+    if (message.agent !== "") {
+      writer.uint32(18).string(message.agent);
+    }
+    if (message.labelValue !== "") {
+      writer.uint32(26).string(message.labelValue);
+    }
+    if (message.usage !== undefined) {
+      Usage.encode(message.usage, writer.uint32(34).fork()).join();
+    }
+    if (message.turns !== 0) {
+      writer.uint32(40).int64(message.turns);
+    }
+    if (message.attempts !== 0) {
+      writer.uint32(48).int64(message.attempts);
+    }
+    if (message.failedAttempts !== 0) {
+      writer.uint32(56).int64(message.failedAttempts);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UsageRow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUsageRow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.date = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.labelValue = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.usage = Usage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.turns = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.attempts = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.failedAttempts = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UsageRow>): UsageRow {
+    return UsageRow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UsageRow>): UsageRow {
+    const message = createBaseUsageRow();
+    message.date = object.date ?? "";
+    message.agent = object.agent ?? "";
+    message.labelValue = object.labelValue ?? "";
+    message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
+    message.turns = object.turns ?? 0;
+    message.attempts = object.attempts ?? 0;
+    message.failedAttempts = object.failedAttempts ?? 0;
+    return message;
+  },
+};
+
 /**
  * Stores conversations between callers and agents, and runs their turns.
  *
@@ -3098,7 +4393,7 @@ export const ConversationServiceService = {
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
    * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
    */
   chat: {
     path: "/parley.v1.ConversationService/Chat" as const,
@@ -3317,6 +4612,108 @@ export const ConversationServiceService = {
       Buffer.from(WatchConversationResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): WatchConversationResponse => WatchConversationResponse.decode(value),
   },
+  /**
+   * Adds messages to a conversation without running an agent. Scope: parley.write.
+   *
+   * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+   * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+   * can be repeated safely: the messages are added once, and later calls return the same sequences.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   */
+  appendMessages: {
+    path: "/parley.v1.ConversationService/AppendMessages" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AppendMessagesRequest): Buffer =>
+      Buffer.from(AppendMessagesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AppendMessagesRequest => AppendMessagesRequest.decode(value),
+    responseSerialize: (value: AppendMessagesResponse): Buffer =>
+      Buffer.from(AppendMessagesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AppendMessagesResponse => AppendMessagesResponse.decode(value),
+  },
+  /**
+   * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+   *
+   * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+   * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+   * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+   * then.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+   * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+   * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+   */
+  forkConversation: {
+    path: "/parley.v1.ConversationService/ForkConversation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ForkConversationRequest): Buffer =>
+      Buffer.from(ForkConversationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ForkConversationRequest => ForkConversationRequest.decode(value),
+    responseSerialize: (value: ForkConversationResponse): Buffer =>
+      Buffer.from(ForkConversationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ForkConversationResponse => ForkConversationResponse.decode(value),
+  },
+  /**
+   * Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+   *
+   * Conversations come in the order of their ids, messages in the order of their sequences. What is written
+   * during the export may be in it or not; no message arrives without those before it. An export ends after
+   * about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+   * continue, call again with the last cursor received.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+   * (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+   */
+  exportConversations: {
+    path: "/parley.v1.ConversationService/ExportConversations" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ExportConversationsRequest): Buffer =>
+      Buffer.from(ExportConversationsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExportConversationsRequest => ExportConversationsRequest.decode(value),
+    responseSerialize: (value: ExportConversationsResponse): Buffer =>
+      Buffer.from(ExportConversationsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExportConversationsResponse => ExportConversationsResponse.decode(value),
+  },
+  /**
+   * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+   *
+   * Everything that existed when the first call with this request_id began is removed for good: conversations,
+   * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+   * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+   * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+   * receipt is kept, without any personal data.
+   *
+   * Errors: none besides those of any call.
+   */
+  eraseOwner: {
+    path: "/parley.v1.ConversationService/EraseOwner" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EraseOwnerRequest): Buffer => Buffer.from(EraseOwnerRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EraseOwnerRequest => EraseOwnerRequest.decode(value),
+    responseSerialize: (value: EraseOwnerResponse): Buffer => Buffer.from(EraseOwnerResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EraseOwnerResponse => EraseOwnerResponse.decode(value),
+  },
+  /**
+   * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+   *
+   * Every attempt counts, failed ones and those of deleted conversations included.
+   *
+   * Errors: none besides those of any call.
+   */
+  getUsage: {
+    path: "/parley.v1.ConversationService/GetUsage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetUsageRequest): Buffer => Buffer.from(GetUsageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetUsageRequest => GetUsageRequest.decode(value),
+    responseSerialize: (value: GetUsageResponse): Buffer => Buffer.from(GetUsageResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetUsageResponse => GetUsageResponse.decode(value),
+  },
 } as const;
 
 export interface ConversationServiceServer extends UntypedServiceImplementation {
@@ -3329,7 +4726,7 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
    * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
    */
   chat: handleUnaryCall<ChatRequest, ChatResponse>;
   /**
@@ -3438,6 +4835,62 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * (WATCH_EXPIRED, WORKER_DRAINED).
    */
   watchConversation: handleServerStreamingCall<WatchConversationRequest, WatchConversationResponse>;
+  /**
+   * Adds messages to a conversation without running an agent. Scope: parley.write.
+   *
+   * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+   * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+   * can be repeated safely: the messages are added once, and later calls return the same sequences.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   */
+  appendMessages: handleUnaryCall<AppendMessagesRequest, AppendMessagesResponse>;
+  /**
+   * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+   *
+   * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+   * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+   * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+   * then.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+   * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+   * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+   */
+  forkConversation: handleUnaryCall<ForkConversationRequest, ForkConversationResponse>;
+  /**
+   * Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+   *
+   * Conversations come in the order of their ids, messages in the order of their sequences. What is written
+   * during the export may be in it or not; no message arrives without those before it. An export ends after
+   * about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+   * continue, call again with the last cursor received.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+   * (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+   */
+  exportConversations: handleServerStreamingCall<ExportConversationsRequest, ExportConversationsResponse>;
+  /**
+   * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+   *
+   * Everything that existed when the first call with this request_id began is removed for good: conversations,
+   * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+   * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+   * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+   * receipt is kept, without any personal data.
+   *
+   * Errors: none besides those of any call.
+   */
+  eraseOwner: handleUnaryCall<EraseOwnerRequest, EraseOwnerResponse>;
+  /**
+   * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+   *
+   * Every attempt counts, failed ones and those of deleted conversations included.
+   *
+   * Errors: none besides those of any call.
+   */
+  getUsage: handleUnaryCall<GetUsageRequest, GetUsageResponse>;
 }
 
 export interface ConversationServiceClient extends Client {
@@ -3450,7 +4903,7 @@ export interface ConversationServiceClient extends Client {
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
    * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
    * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
    */
   chat(request: ChatRequest, callback: (error: ServiceError | null, response: ChatResponse) => void): ClientUnaryCall;
   chat(
@@ -3709,6 +5162,126 @@ export interface ConversationServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<WatchConversationResponse>;
+  /**
+   * Adds messages to a conversation without running an agent. Scope: parley.write.
+   *
+   * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+   * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+   * can be repeated safely: the messages are added once, and later calls return the same sequences.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   */
+  appendMessages(
+    request: AppendMessagesRequest,
+    callback: (error: ServiceError | null, response: AppendMessagesResponse) => void,
+  ): ClientUnaryCall;
+  appendMessages(
+    request: AppendMessagesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AppendMessagesResponse) => void,
+  ): ClientUnaryCall;
+  appendMessages(
+    request: AppendMessagesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AppendMessagesResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+   *
+   * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+   * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+   * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+   * then.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+   * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+   * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+   */
+  forkConversation(
+    request: ForkConversationRequest,
+    callback: (error: ServiceError | null, response: ForkConversationResponse) => void,
+  ): ClientUnaryCall;
+  forkConversation(
+    request: ForkConversationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ForkConversationResponse) => void,
+  ): ClientUnaryCall;
+  forkConversation(
+    request: ForkConversationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ForkConversationResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+   *
+   * Conversations come in the order of their ids, messages in the order of their sequences. What is written
+   * during the export may be in it or not; no message arrives without those before it. An export ends after
+   * about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+   * continue, call again with the last cursor received.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+   * (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+   */
+  exportConversations(
+    request: ExportConversationsRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ExportConversationsResponse>;
+  exportConversations(
+    request: ExportConversationsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ExportConversationsResponse>;
+  /**
+   * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+   *
+   * Everything that existed when the first call with this request_id began is removed for good: conversations,
+   * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+   * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+   * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+   * receipt is kept, without any personal data.
+   *
+   * Errors: none besides those of any call.
+   */
+  eraseOwner(
+    request: EraseOwnerRequest,
+    callback: (error: ServiceError | null, response: EraseOwnerResponse) => void,
+  ): ClientUnaryCall;
+  eraseOwner(
+    request: EraseOwnerRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EraseOwnerResponse) => void,
+  ): ClientUnaryCall;
+  eraseOwner(
+    request: EraseOwnerRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EraseOwnerResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+   *
+   * Every attempt counts, failed ones and those of deleted conversations included.
+   *
+   * Errors: none besides those of any call.
+   */
+  getUsage(
+    request: GetUsageRequest,
+    callback: (error: ServiceError | null, response: GetUsageResponse) => void,
+  ): ClientUnaryCall;
+  getUsage(
+    request: GetUsageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetUsageResponse) => void,
+  ): ClientUnaryCall;
+  getUsage(
+    request: GetUsageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetUsageResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const ConversationServiceClient = makeGenericClientConstructor(

@@ -56,7 +56,8 @@ export const ErrorReason = {
    */
   TURN_NOT_FOUND: "ERROR_REASON_TURN_NOT_FOUND",
   /**
-   * REQUEST_ID_REUSED - ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+   * REQUEST_ID_REUSED - ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, ForkConversation or
+   * AppendMessages, with different arguments.
    * Metadata: request_id.
    * What to do: use a new request id for a new call; to repeat a call, send the same arguments.
    */
@@ -178,6 +179,19 @@ export const ErrorReason = {
    * What to do: read the conversation, then send the call with the new expected_revision if it still applies.
    */
   REVISION_MISMATCH: "ERROR_REASON_REVISION_MISMATCH",
+  /**
+   * BUDGET_EXHAUSTED - RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
+   * day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
+   * Metadata: max_tokens_per_day, used_tokens, retry_after_s.
+   * What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+   */
+  BUDGET_EXHAUSTED: "ERROR_REASON_BUDGET_EXHAUSTED",
+  /**
+   * NOT_A_TURN_BOUNDARY - FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
+   * Metadata: up_to_sequence, previous_boundary (0: there is none).
+   * What to do: fork up to previous_boundary, or without up_to_sequence.
+   */
+  NOT_A_TURN_BOUNDARY: "ERROR_REASON_NOT_A_TURN_BOUNDARY",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -214,6 +228,8 @@ export namespace ErrorReason {
   export type ATTEMPTS_EXHAUSTED = typeof ErrorReason.ATTEMPTS_EXHAUSTED;
   export type CONVERSATION_EXISTS = typeof ErrorReason.CONVERSATION_EXISTS;
   export type REVISION_MISMATCH = typeof ErrorReason.REVISION_MISMATCH;
+  export type BUDGET_EXHAUSTED = typeof ErrorReason.BUDGET_EXHAUSTED;
+  export type NOT_A_TURN_BOUNDARY = typeof ErrorReason.NOT_A_TURN_BOUNDARY;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -309,6 +325,12 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 29:
     case "ERROR_REASON_REVISION_MISMATCH":
       return ErrorReason.REVISION_MISMATCH;
+    case 30:
+    case "ERROR_REASON_BUDGET_EXHAUSTED":
+      return ErrorReason.BUDGET_EXHAUSTED;
+    case 31:
+    case "ERROR_REASON_NOT_A_TURN_BOUNDARY":
+      return ErrorReason.NOT_A_TURN_BOUNDARY;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -378,6 +400,10 @@ export function errorReasonToNumber(object: ErrorReason): number {
       return 28;
     case ErrorReason.REVISION_MISMATCH:
       return 29;
+    case ErrorReason.BUDGET_EXHAUSTED:
+      return 30;
+    case ErrorReason.NOT_A_TURN_BOUNDARY:
+      return 31;
     case ErrorReason.UNRECOGNIZED:
     default:
       return -1;

@@ -197,7 +197,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * When its newest turn began, or when it was created. ListConversations orders by it.
+   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+   * orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -209,7 +210,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began, or when it was created. ListConversations orders by it.
+   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+   * orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -221,7 +223,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its newest turn began, or when it was created. ListConversations orders by it.
+   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+   * orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -503,6 +506,44 @@ java.lang.String defaultValue) {
     return revision_;
   }
 
+  public static final int FORKED_FROM_FIELD_NUMBER = 11;
+  private dev.parley.v1.ForkedFrom forkedFrom_;
+  /**
+   * <pre>
+   * The conversation that ForkConversation copied. Absent for any other conversation.
+   * </pre>
+   *
+   * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+   * @return Whether the forkedFrom field is set.
+   */
+  @java.lang.Override
+  public boolean hasForkedFrom() {
+    return ((bitField0_ & 0x00000004) != 0);
+  }
+  /**
+   * <pre>
+   * The conversation that ForkConversation copied. Absent for any other conversation.
+   * </pre>
+   *
+   * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+   * @return The forkedFrom.
+   */
+  @java.lang.Override
+  public dev.parley.v1.ForkedFrom getForkedFrom() {
+    return forkedFrom_ == null ? dev.parley.v1.ForkedFrom.getDefaultInstance() : forkedFrom_;
+  }
+  /**
+   * <pre>
+   * The conversation that ForkConversation copied. Absent for any other conversation.
+   * </pre>
+   *
+   * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.ForkedFromOrBuilder getForkedFromOrBuilder() {
+    return forkedFrom_ == null ? dev.parley.v1.ForkedFrom.getDefaultInstance() : forkedFrom_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -549,6 +590,9 @@ java.lang.String defaultValue) {
     }
     if (revision_ != 0L) {
       output.writeInt64(10, revision_);
+    }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      output.writeMessage(11, getForkedFrom());
     }
     getUnknownFields().writeTo(output);
   }
@@ -600,6 +644,10 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeInt64Size(10, revision_);
     }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(11, getForkedFrom());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -641,6 +689,11 @@ java.lang.String defaultValue) {
         .equals(other.getInstructions())) return false;
     if (getRevision()
         != other.getRevision()) return false;
+    if (hasForkedFrom() != other.hasForkedFrom()) return false;
+    if (hasForkedFrom()) {
+      if (!getForkedFrom()
+          .equals(other.getForkedFrom())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -680,6 +733,10 @@ java.lang.String defaultValue) {
     hash = (37 * hash) + REVISION_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getRevision());
+    if (hasForkedFrom()) {
+      hash = (37 * hash) + FORKED_FROM_FIELD_NUMBER;
+      hash = (53 * hash) + getForkedFrom().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -838,6 +895,7 @@ java.lang.String defaultValue) {
               .alwaysUseFieldBuilders) {
         getCreateTimeFieldBuilder();
         getUpdateTimeFieldBuilder();
+        getForkedFromFieldBuilder();
       }
     }
     @java.lang.Override
@@ -862,6 +920,11 @@ java.lang.String defaultValue) {
       internalGetMutableLabels().clear();
       instructions_ = "";
       revision_ = 0L;
+      forkedFrom_ = null;
+      if (forkedFromBuilder_ != null) {
+        forkedFromBuilder_.dispose();
+        forkedFromBuilder_ = null;
+      }
       return this;
     }
 
@@ -932,6 +995,12 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x00000200) != 0)) {
         result.revision_ = revision_;
+      }
+      if (((from_bitField0_ & 0x00000400) != 0)) {
+        result.forkedFrom_ = forkedFromBuilder_ == null
+            ? forkedFrom_
+            : forkedFromBuilder_.build();
+        to_bitField0_ |= 0x00000004;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1020,6 +1089,9 @@ java.lang.String defaultValue) {
       if (other.getRevision() != 0L) {
         setRevision(other.getRevision());
       }
+      if (other.hasForkedFrom()) {
+        mergeForkedFrom(other.getForkedFrom());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -1104,6 +1176,13 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000200;
               break;
             } // case 80
+            case 90: {
+              input.readMessage(
+                  getForkedFromFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000400;
+              break;
+            } // case 90
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1467,7 +1546,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1478,7 +1558,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1493,7 +1574,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1513,7 +1595,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1531,7 +1614,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1556,7 +1640,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1573,7 +1658,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1585,7 +1671,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -1600,7 +1687,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest turn began, or when it was created. ListConversations orders by it.
+     * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+     * orders by it.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -2148,6 +2236,163 @@ java.lang.String defaultValue) {
       revision_ = 0L;
       onChanged();
       return this;
+    }
+
+    private dev.parley.v1.ForkedFrom forkedFrom_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.parley.v1.ForkedFrom, dev.parley.v1.ForkedFrom.Builder, dev.parley.v1.ForkedFromOrBuilder> forkedFromBuilder_;
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     * @return Whether the forkedFrom field is set.
+     */
+    public boolean hasForkedFrom() {
+      return ((bitField0_ & 0x00000400) != 0);
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     * @return The forkedFrom.
+     */
+    public dev.parley.v1.ForkedFrom getForkedFrom() {
+      if (forkedFromBuilder_ == null) {
+        return forkedFrom_ == null ? dev.parley.v1.ForkedFrom.getDefaultInstance() : forkedFrom_;
+      } else {
+        return forkedFromBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     */
+    public Builder setForkedFrom(dev.parley.v1.ForkedFrom value) {
+      if (forkedFromBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        forkedFrom_ = value;
+      } else {
+        forkedFromBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     */
+    public Builder setForkedFrom(
+        dev.parley.v1.ForkedFrom.Builder builderForValue) {
+      if (forkedFromBuilder_ == null) {
+        forkedFrom_ = builderForValue.build();
+      } else {
+        forkedFromBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     */
+    public Builder mergeForkedFrom(dev.parley.v1.ForkedFrom value) {
+      if (forkedFromBuilder_ == null) {
+        if (((bitField0_ & 0x00000400) != 0) &&
+          forkedFrom_ != null &&
+          forkedFrom_ != dev.parley.v1.ForkedFrom.getDefaultInstance()) {
+          getForkedFromBuilder().mergeFrom(value);
+        } else {
+          forkedFrom_ = value;
+        }
+      } else {
+        forkedFromBuilder_.mergeFrom(value);
+      }
+      if (forkedFrom_ != null) {
+        bitField0_ |= 0x00000400;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     */
+    public Builder clearForkedFrom() {
+      bitField0_ = (bitField0_ & ~0x00000400);
+      forkedFrom_ = null;
+      if (forkedFromBuilder_ != null) {
+        forkedFromBuilder_.dispose();
+        forkedFromBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     */
+    public dev.parley.v1.ForkedFrom.Builder getForkedFromBuilder() {
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return getForkedFromFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     */
+    public dev.parley.v1.ForkedFromOrBuilder getForkedFromOrBuilder() {
+      if (forkedFromBuilder_ != null) {
+        return forkedFromBuilder_.getMessageOrBuilder();
+      } else {
+        return forkedFrom_ == null ?
+            dev.parley.v1.ForkedFrom.getDefaultInstance() : forkedFrom_;
+      }
+    }
+    /**
+     * <pre>
+     * The conversation that ForkConversation copied. Absent for any other conversation.
+     * </pre>
+     *
+     * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        dev.parley.v1.ForkedFrom, dev.parley.v1.ForkedFrom.Builder, dev.parley.v1.ForkedFromOrBuilder> 
+        getForkedFromFieldBuilder() {
+      if (forkedFromBuilder_ == null) {
+        forkedFromBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            dev.parley.v1.ForkedFrom, dev.parley.v1.ForkedFrom.Builder, dev.parley.v1.ForkedFromOrBuilder>(
+                getForkedFrom(),
+                getParentForChildren(),
+                isClean());
+        forkedFrom_ = null;
+      }
+      return forkedFromBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -77,7 +77,8 @@ public interface ConversationOrBuilder extends
 
   /**
    * <pre>
-   * When its newest turn began, or when it was created. ListConversations orders by it.
+   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+   * orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -86,7 +87,8 @@ public interface ConversationOrBuilder extends
   boolean hasUpdateTime();
   /**
    * <pre>
-   * When its newest turn began, or when it was created. ListConversations orders by it.
+   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+   * orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -95,7 +97,8 @@ public interface ConversationOrBuilder extends
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * When its newest turn began, or when it was created. ListConversations orders by it.
+   * When its newest turn began, when messages were last appended, or when it was created. ListConversations
+   * orders by it.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 4;</code>
@@ -242,4 +245,31 @@ java.lang.String defaultValue);
    * @return The revision.
    */
   long getRevision();
+
+  /**
+   * <pre>
+   * The conversation that ForkConversation copied. Absent for any other conversation.
+   * </pre>
+   *
+   * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+   * @return Whether the forkedFrom field is set.
+   */
+  boolean hasForkedFrom();
+  /**
+   * <pre>
+   * The conversation that ForkConversation copied. Absent for any other conversation.
+   * </pre>
+   *
+   * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+   * @return The forkedFrom.
+   */
+  dev.parley.v1.ForkedFrom getForkedFrom();
+  /**
+   * <pre>
+   * The conversation that ForkConversation copied. Absent for any other conversation.
+   * </pre>
+   *
+   * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
+   */
+  dev.parley.v1.ForkedFromOrBuilder getForkedFromOrBuilder();
 }

@@ -46,6 +46,11 @@ public final class ConversationOuterClass {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_Conversation_LabelsEntry_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ForkedFrom_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ForkedFrom_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_parley_v1_Turn_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -75,39 +80,41 @@ public final class ConversationOuterClass {
       "\003\022\025\n\routput_tokens\030\002 \001(\003\022\033\n\023cached_input" +
       "_tokens\030\003 \001(\003\022\026\n\016model_requests\030\004 \001(\005\"O\n" +
       "\007Context\022\026\n\016first_sequence\030\001 \001(\003\022\025\n\rmess" +
-      "age_count\030\002 \001(\005\022\025\n\romitted_count\030\003 \001(\003\"\342" +
-      "\002\n\014Conversation\022\027\n\017conversation_id\030\001 \001(\t" +
+      "age_count\030\002 \001(\005\022\025\n\romitted_count\030\003 \001(\003\"\216" +
+      "\003\n\014Conversation\022\027\n\017conversation_id\030\001 \001(\t" +
       "\022\r\n\005title\030\002 \001(\t\022/\n\013create_time\030\003 \001(\0132\032.g" +
       "oogle.protobuf.Timestamp\022/\n\013update_time\030" +
       "\004 \001(\0132\032.google.protobuf.Timestamp\022\025\n\rlas" +
       "t_sequence\030\005 \001(\003\022\017\n\007preview\030\006 \001(\t\022\024\n\014ope" +
       "n_turn_id\030\007 \001(\t\0223\n\006labels\030\010 \003(\0132#.parley" +
       ".v1.Conversation.LabelsEntry\022\024\n\014instruct" +
-      "ions\030\t \001(\t\022\020\n\010revision\030\n \001(\003\032-\n\013LabelsEn" +
-      "try\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"\274\003\n\004" +
-      "Turn\022\017\n\007turn_id\030\001 \001(\t\022\027\n\017conversation_id" +
-      "\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022#\n\005state\030\004 \001(" +
-      "\0162\024.parley.v1.TurnState\022\017\n\007attempt\030\005 \001(\005" +
-      "\022\r\n\005agent\030\006 \001(\t\022\r\n\005model\030\007 \001(\t\022\025\n\ruser_s" +
-      "equence\030\010 \001(\003\022\031\n\021response_sequence\030\t \001(\003" +
-      "\022.\n\rfinish_reason\030\n \001(\0162\027.parley.v1.Fini" +
-      "shReason\022,\n\014error_reason\030\013 \001(\0162\026.parley." +
-      "v1.ErrorReason\022\022\n\nerror_text\030\014 \001(\t\022/\n\013cr" +
-      "eate_time\030\r \001(\0132\032.google.protobuf.Timest" +
-      "amp\022,\n\010end_time\030\016 \001(\0132\032.google.protobuf." +
-      "Timestamp\022\037\n\005usage\030\017 \001(\0132\020.parley.v1.Usa" +
-      "ge*P\n\004Role\022\024\n\020ROLE_UNSPECIFIED\020\000\022\r\n\tROLE" +
-      "_USER\020\001\022\022\n\016ROLE_ASSISTANT\020\002\022\017\n\013ROLE_SYST" +
-      "EM\020\003*\236\001\n\014FinishReason\022\035\n\031FINISH_REASON_U" +
-      "NSPECIFIED\020\000\022\026\n\022FINISH_REASON_STOP\020\001\022\030\n\024" +
-      "FINISH_REASON_LENGTH\020\002\022\033\n\027FINISH_REASON_" +
-      "CANCELLED\020\003\022 \n\034FINISH_REASON_CONTENT_FIL" +
-      "TER\020\004*\212\001\n\tTurnState\022\032\n\026TURN_STATE_UNSPEC" +
-      "IFIED\020\000\022\026\n\022TURN_STATE_RUNNING\020\001\022\030\n\024TURN_" +
-      "STATE_COMPLETED\020\002\022\025\n\021TURN_STATE_FAILED\020\003" +
-      "\022\030\n\024TURN_STATE_CANCELLED\020\004B2\n\rdev.parley" +
-      ".v1P\001Z\037parley.dev/go/parleyv1;parleyv1b\006" +
-      "proto3"
+      "ions\030\t \001(\t\022\020\n\010revision\030\n \001(\003\022*\n\013forked_f" +
+      "rom\030\013 \001(\0132\025.parley.v1.ForkedFrom\032-\n\013Labe" +
+      "lsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"" +
+      "<\n\nForkedFrom\022\027\n\017conversation_id\030\001 \001(\t\022\025" +
+      "\n\rlast_sequence\030\002 \001(\003\"\274\003\n\004Turn\022\017\n\007turn_i" +
+      "d\030\001 \001(\t\022\027\n\017conversation_id\030\002 \001(\t\022\022\n\nrequ" +
+      "est_id\030\003 \001(\t\022#\n\005state\030\004 \001(\0162\024.parley.v1." +
+      "TurnState\022\017\n\007attempt\030\005 \001(\005\022\r\n\005agent\030\006 \001(" +
+      "\t\022\r\n\005model\030\007 \001(\t\022\025\n\ruser_sequence\030\010 \001(\003\022" +
+      "\031\n\021response_sequence\030\t \001(\003\022.\n\rfinish_rea" +
+      "son\030\n \001(\0162\027.parley.v1.FinishReason\022,\n\014er" +
+      "ror_reason\030\013 \001(\0162\026.parley.v1.ErrorReason" +
+      "\022\022\n\nerror_text\030\014 \001(\t\022/\n\013create_time\030\r \001(" +
+      "\0132\032.google.protobuf.Timestamp\022,\n\010end_tim" +
+      "e\030\016 \001(\0132\032.google.protobuf.Timestamp\022\037\n\005u" +
+      "sage\030\017 \001(\0132\020.parley.v1.Usage*P\n\004Role\022\024\n\020" +
+      "ROLE_UNSPECIFIED\020\000\022\r\n\tROLE_USER\020\001\022\022\n\016ROL" +
+      "E_ASSISTANT\020\002\022\017\n\013ROLE_SYSTEM\020\003*\236\001\n\014Finis" +
+      "hReason\022\035\n\031FINISH_REASON_UNSPECIFIED\020\000\022\026" +
+      "\n\022FINISH_REASON_STOP\020\001\022\030\n\024FINISH_REASON_" +
+      "LENGTH\020\002\022\033\n\027FINISH_REASON_CANCELLED\020\003\022 \n" +
+      "\034FINISH_REASON_CONTENT_FILTER\020\004*\212\001\n\tTurn" +
+      "State\022\032\n\026TURN_STATE_UNSPECIFIED\020\000\022\026\n\022TUR" +
+      "N_STATE_RUNNING\020\001\022\030\n\024TURN_STATE_COMPLETE" +
+      "D\020\002\022\025\n\021TURN_STATE_FAILED\020\003\022\030\n\024TURN_STATE" +
+      "_CANCELLED\020\004B2\n\rdev.parley.v1P\001Z\037parley." +
+      "dev/go/parleyv1;parleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -144,15 +151,21 @@ public final class ConversationOuterClass {
     internal_static_parley_v1_Conversation_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Conversation_descriptor,
-        new java.lang.String[] { "ConversationId", "Title", "CreateTime", "UpdateTime", "LastSequence", "Preview", "OpenTurnId", "Labels", "Instructions", "Revision", });
+        new java.lang.String[] { "ConversationId", "Title", "CreateTime", "UpdateTime", "LastSequence", "Preview", "OpenTurnId", "Labels", "Instructions", "Revision", "ForkedFrom", });
     internal_static_parley_v1_Conversation_LabelsEntry_descriptor =
       internal_static_parley_v1_Conversation_descriptor.getNestedTypes().get(0);
     internal_static_parley_v1_Conversation_LabelsEntry_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Conversation_LabelsEntry_descriptor,
         new java.lang.String[] { "Key", "Value", });
-    internal_static_parley_v1_Turn_descriptor =
+    internal_static_parley_v1_ForkedFrom_descriptor =
       getDescriptor().getMessageTypes().get(5);
+    internal_static_parley_v1_ForkedFrom_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ForkedFrom_descriptor,
+        new java.lang.String[] { "ConversationId", "LastSequence", });
+    internal_static_parley_v1_Turn_descriptor =
+      getDescriptor().getMessageTypes().get(6);
     internal_static_parley_v1_Turn_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Turn_descriptor,

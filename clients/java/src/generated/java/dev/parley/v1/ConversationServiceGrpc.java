@@ -397,6 +397,161 @@ public final class ConversationServiceGrpc {
     return getWatchConversationMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.AppendMessagesRequest,
+      dev.parley.v1.AppendMessagesResponse> getAppendMessagesMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "AppendMessages",
+      requestType = dev.parley.v1.AppendMessagesRequest.class,
+      responseType = dev.parley.v1.AppendMessagesResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.AppendMessagesRequest,
+      dev.parley.v1.AppendMessagesResponse> getAppendMessagesMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.AppendMessagesRequest, dev.parley.v1.AppendMessagesResponse> getAppendMessagesMethod;
+    if ((getAppendMessagesMethod = ConversationServiceGrpc.getAppendMessagesMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getAppendMessagesMethod = ConversationServiceGrpc.getAppendMessagesMethod) == null) {
+          ConversationServiceGrpc.getAppendMessagesMethod = getAppendMessagesMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.AppendMessagesRequest, dev.parley.v1.AppendMessagesResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "AppendMessages"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.AppendMessagesRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.AppendMessagesResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("AppendMessages"))
+              .build();
+        }
+      }
+    }
+    return getAppendMessagesMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ForkConversationRequest,
+      dev.parley.v1.ForkConversationResponse> getForkConversationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ForkConversation",
+      requestType = dev.parley.v1.ForkConversationRequest.class,
+      responseType = dev.parley.v1.ForkConversationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.ForkConversationRequest,
+      dev.parley.v1.ForkConversationResponse> getForkConversationMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.ForkConversationRequest, dev.parley.v1.ForkConversationResponse> getForkConversationMethod;
+    if ((getForkConversationMethod = ConversationServiceGrpc.getForkConversationMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getForkConversationMethod = ConversationServiceGrpc.getForkConversationMethod) == null) {
+          ConversationServiceGrpc.getForkConversationMethod = getForkConversationMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.ForkConversationRequest, dev.parley.v1.ForkConversationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ForkConversation"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ForkConversationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ForkConversationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("ForkConversation"))
+              .build();
+        }
+      }
+    }
+    return getForkConversationMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ExportConversationsRequest,
+      dev.parley.v1.ExportConversationsResponse> getExportConversationsMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ExportConversations",
+      requestType = dev.parley.v1.ExportConversationsRequest.class,
+      responseType = dev.parley.v1.ExportConversationsResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.ExportConversationsRequest,
+      dev.parley.v1.ExportConversationsResponse> getExportConversationsMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.ExportConversationsRequest, dev.parley.v1.ExportConversationsResponse> getExportConversationsMethod;
+    if ((getExportConversationsMethod = ConversationServiceGrpc.getExportConversationsMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getExportConversationsMethod = ConversationServiceGrpc.getExportConversationsMethod) == null) {
+          ConversationServiceGrpc.getExportConversationsMethod = getExportConversationsMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.ExportConversationsRequest, dev.parley.v1.ExportConversationsResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ExportConversations"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ExportConversationsRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ExportConversationsResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("ExportConversations"))
+              .build();
+        }
+      }
+    }
+    return getExportConversationsMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.EraseOwnerRequest,
+      dev.parley.v1.EraseOwnerResponse> getEraseOwnerMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "EraseOwner",
+      requestType = dev.parley.v1.EraseOwnerRequest.class,
+      responseType = dev.parley.v1.EraseOwnerResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.EraseOwnerRequest,
+      dev.parley.v1.EraseOwnerResponse> getEraseOwnerMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.EraseOwnerRequest, dev.parley.v1.EraseOwnerResponse> getEraseOwnerMethod;
+    if ((getEraseOwnerMethod = ConversationServiceGrpc.getEraseOwnerMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getEraseOwnerMethod = ConversationServiceGrpc.getEraseOwnerMethod) == null) {
+          ConversationServiceGrpc.getEraseOwnerMethod = getEraseOwnerMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.EraseOwnerRequest, dev.parley.v1.EraseOwnerResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "EraseOwner"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.EraseOwnerRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.EraseOwnerResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("EraseOwner"))
+              .build();
+        }
+      }
+    }
+    return getEraseOwnerMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.GetUsageRequest,
+      dev.parley.v1.GetUsageResponse> getGetUsageMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetUsage",
+      requestType = dev.parley.v1.GetUsageRequest.class,
+      responseType = dev.parley.v1.GetUsageResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.GetUsageRequest,
+      dev.parley.v1.GetUsageResponse> getGetUsageMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.GetUsageRequest, dev.parley.v1.GetUsageResponse> getGetUsageMethod;
+    if ((getGetUsageMethod = ConversationServiceGrpc.getGetUsageMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getGetUsageMethod = ConversationServiceGrpc.getGetUsageMethod) == null) {
+          ConversationServiceGrpc.getGetUsageMethod = getGetUsageMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.GetUsageRequest, dev.parley.v1.GetUsageResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetUsage"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetUsageRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.GetUsageResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("GetUsage"))
+              .build();
+        }
+      }
+    }
+    return getGetUsageMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -481,7 +636,7 @@ public final class ConversationServiceGrpc {
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     default void chat(dev.parley.v1.ChatRequest request,
@@ -640,6 +795,82 @@ public final class ConversationServiceGrpc {
         io.grpc.stub.StreamObserver<dev.parley.v1.WatchConversationResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getWatchConversationMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * Adds messages to a conversation without running an agent. Scope: parley.write.
+     * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+     * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+     * can be repeated safely: the messages are added once, and later calls return the same sequences.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * </pre>
+     */
+    default void appendMessages(dev.parley.v1.AppendMessagesRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.AppendMessagesResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getAppendMessagesMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+     * then.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+     * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+     * </pre>
+     */
+    default void forkConversation(dev.parley.v1.ForkConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ForkConversationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getForkConversationMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+     * Conversations come in the order of their ids, messages in the order of their sequences. What is written
+     * during the export may be in it or not; no message arrives without those before it. An export ends after
+     * about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+     * continue, call again with the last cursor received.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+     * (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    default void exportConversations(dev.parley.v1.ExportConversationsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ExportConversationsResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getExportConversationsMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+     * Everything that existed when the first call with this request_id began is removed for good: conversations,
+     * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+     * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+     * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+     * receipt is kept, without any personal data.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    default void eraseOwner(dev.parley.v1.EraseOwnerRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.EraseOwnerResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getEraseOwnerMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+     * Every attempt counts, failed ones and those of deleted conversations included.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    default void getUsage(dev.parley.v1.GetUsageRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetUsageResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetUsageMethod(), responseObserver);
+    }
   }
 
   /**
@@ -703,7 +934,7 @@ public final class ConversationServiceGrpc {
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public void chat(dev.parley.v1.ChatRequest request,
@@ -874,6 +1105,87 @@ public final class ConversationServiceGrpc {
       io.grpc.stub.ClientCalls.asyncServerStreamingCall(
           getChannel().newCall(getWatchConversationMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Adds messages to a conversation without running an agent. Scope: parley.write.
+     * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+     * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+     * can be repeated safely: the messages are added once, and later calls return the same sequences.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * </pre>
+     */
+    public void appendMessages(dev.parley.v1.AppendMessagesRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.AppendMessagesResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getAppendMessagesMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+     * then.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+     * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+     * </pre>
+     */
+    public void forkConversation(dev.parley.v1.ForkConversationRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ForkConversationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getForkConversationMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+     * Conversations come in the order of their ids, messages in the order of their sequences. What is written
+     * during the export may be in it or not; no message arrives without those before it. An export ends after
+     * about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+     * continue, call again with the last cursor received.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+     * (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    public void exportConversations(dev.parley.v1.ExportConversationsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ExportConversationsResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getExportConversationsMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+     * Everything that existed when the first call with this request_id began is removed for good: conversations,
+     * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+     * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+     * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+     * receipt is kept, without any personal data.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public void eraseOwner(dev.parley.v1.EraseOwnerRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.EraseOwnerResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getEraseOwnerMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+     * Every attempt counts, failed ones and those of deleted conversations included.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public void getUsage(dev.parley.v1.GetUsageRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.GetUsageResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetUsageMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -913,7 +1225,7 @@ public final class ConversationServiceGrpc {
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) throws io.grpc.StatusException {
@@ -1076,6 +1388,84 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
           getChannel(), getWatchConversationMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Adds messages to a conversation without running an agent. Scope: parley.write.
+     * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+     * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+     * can be repeated safely: the messages are added once, and later calls return the same sequences.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * </pre>
+     */
+    public dev.parley.v1.AppendMessagesResponse appendMessages(dev.parley.v1.AppendMessagesRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getAppendMessagesMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+     * then.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+     * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+     * </pre>
+     */
+    public dev.parley.v1.ForkConversationResponse forkConversation(dev.parley.v1.ForkConversationRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getForkConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+     * Conversations come in the order of their ids, messages in the order of their sequences. What is written
+     * during the export may be in it or not; no message arrives without those before it. An export ends after
+     * about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+     * continue, call again with the last cursor received.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+     * (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, dev.parley.v1.ExportConversationsResponse>
+        exportConversations(dev.parley.v1.ExportConversationsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getExportConversationsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+     * Everything that existed when the first call with this request_id began is removed for good: conversations,
+     * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+     * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+     * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+     * receipt is kept, without any personal data.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public dev.parley.v1.EraseOwnerResponse eraseOwner(dev.parley.v1.EraseOwnerRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getEraseOwnerMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+     * Every attempt counts, failed ones and those of deleted conversations included.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public dev.parley.v1.GetUsageResponse getUsage(dev.parley.v1.GetUsageRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetUsageMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -1115,7 +1505,7 @@ public final class ConversationServiceGrpc {
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public dev.parley.v1.ChatResponse chat(dev.parley.v1.ChatRequest request) {
@@ -1276,6 +1666,83 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
           getChannel(), getWatchConversationMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Adds messages to a conversation without running an agent. Scope: parley.write.
+     * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+     * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+     * can be repeated safely: the messages are added once, and later calls return the same sequences.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * </pre>
+     */
+    public dev.parley.v1.AppendMessagesResponse appendMessages(dev.parley.v1.AppendMessagesRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getAppendMessagesMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+     * then.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+     * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+     * </pre>
+     */
+    public dev.parley.v1.ForkConversationResponse forkConversation(dev.parley.v1.ForkConversationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getForkConversationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Streams all of the caller's conversations, each followed by its messages. Scope: parley.read.
+     * Conversations come in the order of their ids, messages in the order of their sequences. What is written
+     * during the export may be in it or not; no message arrives without those before it. An export ends after
+     * about four minutes, when the caller reads nothing for 30 seconds, and when the worker shuts down. To
+     * continue, call again with the last cursor received.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): cursor is not one of the caller's; RESOURCE_EXHAUSTED
+     * (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    public java.util.Iterator<dev.parley.v1.ExportConversationsResponse> exportConversations(
+        dev.parley.v1.ExportConversationsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getExportConversationsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+     * Everything that existed when the first call with this request_id began is removed for good: conversations,
+     * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+     * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+     * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+     * receipt is kept, without any personal data.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public dev.parley.v1.EraseOwnerResponse eraseOwner(dev.parley.v1.EraseOwnerRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getEraseOwnerMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+     * Every attempt counts, failed ones and those of deleted conversations included.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public dev.parley.v1.GetUsageResponse getUsage(dev.parley.v1.GetUsageRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetUsageMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -1315,7 +1782,7 @@ public final class ConversationServiceGrpc {
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
      * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH, LEASE_LOST); FAILED_PRECONDITION (TURN_SUPERSEDED,
      * ATTEMPTS_EXHAUSTED, AGENT_REFUSED); DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT);
-     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED); UNAVAILABLE (AGENT_UNAVAILABLE).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ChatResponse> chat(
@@ -1452,6 +1919,70 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getCancelTurnMethod(), getCallOptions()), request);
     }
+
+    /**
+     * <pre>
+     * Adds messages to a conversation without running an agent. Scope: parley.write.
+     * Use it to bring a history from elsewhere, or to note what happened outside of Parley. The agent sees the
+     * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
+     * can be repeated safely: the messages are added once, and later calls return the same sequences.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.AppendMessagesResponse> appendMessages(
+        dev.parley.v1.AppendMessagesRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getAppendMessagesMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
+     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
+     * then.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
+     * deleted; ALREADY_EXISTS (CONVERSATION_EXISTS, REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (SEQUENCE_NOT_REACHED, NOT_A_TURN_BOUNDARY).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ForkConversationResponse> forkConversation(
+        dev.parley.v1.ForkConversationRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getForkConversationMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Erases everything that the caller has stored. Scope: parley.erase, which a token must name.
+     * Everything that existed when the first call with this request_id began is removed for good: conversations,
+     * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
+     * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
+     * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
+     * receipt is kept, without any personal data.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.EraseOwnerResponse> eraseOwner(
+        dev.parley.v1.EraseOwnerRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getEraseOwnerMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Returns what the caller's turns used, by day and, if asked for, by agent and label. Scope: parley.read.
+     * Every attempt counts, failed ones and those of deleted conversations included.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.GetUsageResponse> getUsage(
+        dev.parley.v1.GetUsageRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetUsageMethod(), getCallOptions()), request);
+    }
   }
 
   private static final int METHODID_CHAT = 0;
@@ -1466,6 +1997,11 @@ public final class ConversationServiceGrpc {
   private static final int METHODID_GET_TURN = 9;
   private static final int METHODID_CANCEL_TURN = 10;
   private static final int METHODID_WATCH_CONVERSATION = 11;
+  private static final int METHODID_APPEND_MESSAGES = 12;
+  private static final int METHODID_FORK_CONVERSATION = 13;
+  private static final int METHODID_EXPORT_CONVERSATIONS = 14;
+  private static final int METHODID_ERASE_OWNER = 15;
+  private static final int METHODID_GET_USAGE = 16;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -1531,6 +2067,26 @@ public final class ConversationServiceGrpc {
         case METHODID_WATCH_CONVERSATION:
           serviceImpl.watchConversation((dev.parley.v1.WatchConversationRequest) request,
               (io.grpc.stub.StreamObserver<dev.parley.v1.WatchConversationResponse>) responseObserver);
+          break;
+        case METHODID_APPEND_MESSAGES:
+          serviceImpl.appendMessages((dev.parley.v1.AppendMessagesRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.AppendMessagesResponse>) responseObserver);
+          break;
+        case METHODID_FORK_CONVERSATION:
+          serviceImpl.forkConversation((dev.parley.v1.ForkConversationRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.ForkConversationResponse>) responseObserver);
+          break;
+        case METHODID_EXPORT_CONVERSATIONS:
+          serviceImpl.exportConversations((dev.parley.v1.ExportConversationsRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.ExportConversationsResponse>) responseObserver);
+          break;
+        case METHODID_ERASE_OWNER:
+          serviceImpl.eraseOwner((dev.parley.v1.EraseOwnerRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.EraseOwnerResponse>) responseObserver);
+          break;
+        case METHODID_GET_USAGE:
+          serviceImpl.getUsage((dev.parley.v1.GetUsageRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.GetUsageResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -1634,6 +2190,41 @@ public final class ConversationServiceGrpc {
               dev.parley.v1.WatchConversationRequest,
               dev.parley.v1.WatchConversationResponse>(
                 service, METHODID_WATCH_CONVERSATION)))
+        .addMethod(
+          getAppendMessagesMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.AppendMessagesRequest,
+              dev.parley.v1.AppendMessagesResponse>(
+                service, METHODID_APPEND_MESSAGES)))
+        .addMethod(
+          getForkConversationMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.ForkConversationRequest,
+              dev.parley.v1.ForkConversationResponse>(
+                service, METHODID_FORK_CONVERSATION)))
+        .addMethod(
+          getExportConversationsMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              dev.parley.v1.ExportConversationsRequest,
+              dev.parley.v1.ExportConversationsResponse>(
+                service, METHODID_EXPORT_CONVERSATIONS)))
+        .addMethod(
+          getEraseOwnerMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.EraseOwnerRequest,
+              dev.parley.v1.EraseOwnerResponse>(
+                service, METHODID_ERASE_OWNER)))
+        .addMethod(
+          getGetUsageMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.GetUsageRequest,
+              dev.parley.v1.GetUsageResponse>(
+                service, METHODID_GET_USAGE)))
         .build();
   }
 
@@ -1694,6 +2285,11 @@ public final class ConversationServiceGrpc {
               .addMethod(getGetTurnMethod())
               .addMethod(getCancelTurnMethod())
               .addMethod(getWatchConversationMethod())
+              .addMethod(getAppendMessagesMethod())
+              .addMethod(getForkConversationMethod())
+              .addMethod(getExportConversationsMethod())
+              .addMethod(getEraseOwnerMethod())
+              .addMethod(getGetUsageMethod())
               .build();
         }
       }

@@ -165,6 +165,66 @@ public final class ConversationServiceOuterClass {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_WatchProgress_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_AppendMessagesRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_AppendMessagesRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_AppendMessagesResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_AppendMessagesResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ForkConversationRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ForkConversationRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ForkConversationResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ForkConversationResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ExportConversationsRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ExportConversationsRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ExportConversationsResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ExportConversationsResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ExportDone_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ExportDone_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_EraseOwnerRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_EraseOwnerRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_EraseOwnerResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_EraseOwnerResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_GetUsageRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_GetUsageRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_GetUsageResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_GetUsageResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_UsageRow_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_UsageRow_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -262,50 +322,102 @@ public final class ConversationServiceOuterClass {
       "ley.v1.WatchProgressH\000\022*\n\007deleted\030\005 \001(\0132" +
       "\027.parley.v1.WatchDeletedH\000B\010\n\006update\"\016\n\014" +
       "WatchDeleted\"&\n\rWatchProgress\022\025\n\rlast_se" +
-      "quence\030\001 \001(\003*G\n\006OnBusy\022\027\n\023ON_BUSY_UNSPEC" +
-      "IFIED\020\000\022\022\n\016ON_BUSY_REJECT\020\001\022\020\n\014ON_BUSY_W" +
-      "AIT\020\002*c\n\014OnDisconnect\022\035\n\031ON_DISCONNECT_U" +
-      "NSPECIFIED\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001\022\032" +
-      "\n\026ON_DISCONNECT_CONTINUE\020\002*N\n\005Order\022\025\n\021O" +
-      "RDER_UNSPECIFIED\020\000\022\026\n\022ORDER_OLDEST_FIRST" +
-      "\020\001\022\026\n\022ORDER_NEWEST_FIRST\020\0022\372\n\n\023Conversat" +
-      "ionService\022Z\n\004Chat\022\026.parley.v1.ChatReque" +
-      "st\032\027.parley.v1.ChatResponse\"!\202\323\344\223\002\033\"\026/v1" +
-      "/conversations:chat:\001*\022K\n\nStreamChat\022\034.p" +
-      "arley.v1.StreamChatRequest\032\035.parley.v1.S" +
-      "treamChatResponse0\001\022\177\n\nGetHistory\022\034.parl" +
-      "ey.v1.GetHistoryRequest\032\035.parley.v1.GetH" +
-      "istoryResponse\"4\202\323\344\223\002.\022,/v1/conversation" +
-      "s/{conversation_id}/messages\022\177\n\022CreateCo" +
-      "nversation\022$.parley.v1.CreateConversatio" +
-      "nRequest\032%.parley.v1.CreateConversationR" +
-      "esponse\"\034\202\323\344\223\002\026\"\021/v1/conversations:\001*\022\205\001" +
-      "\n\017GetConversation\022!.parley.v1.GetConvers" +
-      "ationRequest\032\".parley.v1.GetConversation" +
-      "Response\"+\202\323\344\223\002%\022#/v1/conversations/{con" +
-      "versation_id}\022\221\001\n\022UpdateConversation\022$.p" +
-      "arley.v1.UpdateConversationRequest\032%.par" +
-      "ley.v1.UpdateConversationResponse\".\202\323\344\223\002" +
-      "(2#/v1/conversations/{conversation_id}:\001" +
-      "*\022\216\001\n\022DeleteConversation\022$.parley.v1.Del" +
-      "eteConversationRequest\032%.parley.v1.Delet" +
-      "eConversationResponse\"+\202\323\344\223\002%*#/v1/conve" +
-      "rsations/{conversation_id}\022\240\001\n\024UndeleteC" +
-      "onversation\022&.parley.v1.UndeleteConversa" +
-      "tionRequest\032\'.parley.v1.UndeleteConversa" +
-      "tionResponse\"7\202\323\344\223\0021\",/v1/conversations/" +
-      "{conversation_id}:undelete:\001*\022y\n\021ListCon" +
-      "versations\022#.parley.v1.ListConversations" +
-      "Request\032$.parley.v1.ListConversationsRes" +
-      "ponse\"\031\202\323\344\223\002\023\022\021/v1/conversations\022@\n\007GetT" +
-      "urn\022\031.parley.v1.GetTurnRequest\032\032.parley." +
-      "v1.GetTurnResponse\022I\n\nCancelTurn\022\034.parle" +
-      "y.v1.CancelTurnRequest\032\035.parley.v1.Cance" +
-      "lTurnResponse\022`\n\021WatchConversation\022#.par" +
-      "ley.v1.WatchConversationRequest\032$.parley" +
-      ".v1.WatchConversationResponse0\001B2\n\rdev.p" +
-      "arley.v1P\001Z\037parley.dev/go/parleyv1;parle" +
-      "yv1b\006proto3"
+      "quence\030\001 \001(\003\"\333\001\n\025AppendMessagesRequest\022\027" +
+      "\n\017conversation_id\030\001 \001(\t\022\022\n\nrequest_id\030\002 " +
+      "\001(\t\022$\n\010messages\030\003 \003(\0132\022.parley.v1.Messag" +
+      "e\022\025\n\rallow_missing\030\004 \001(\010\022\036\n\021expected_seq" +
+      "uence\030\005 \001(\003H\000\210\001\001\022\"\n\007on_busy\030\006 \001(\0162\021.parl" +
+      "ey.v1.OnBusyB\024\n\022_expected_sequence\"r\n\026Ap" +
+      "pendMessagesResponse\022\027\n\017conversation_id\030" +
+      "\001 \001(\t\022\026\n\016first_sequence\030\002 \001(\003\022\025\n\rlast_se" +
+      "quence\030\003 \001(\003\022\020\n\010replayed\030\004 \001(\010\"{\n\027ForkCo" +
+      "nversationRequest\022\027\n\017conversation_id\030\001 \001" +
+      "(\t\022\033\n\023new_conversation_id\030\002 \001(\t\022\022\n\nreque" +
+      "st_id\030\003 \001(\t\022\026\n\016up_to_sequence\030\004 \001(\003\"[\n\030F" +
+      "orkConversationResponse\022-\n\014conversation\030" +
+      "\001 \001(\0132\027.parley.v1.Conversation\022\020\n\010replay" +
+      "ed\030\002 \001(\010\",\n\032ExportConversationsRequest\022\016" +
+      "\n\006cursor\030\001 \001(\t\"\315\001\n\033ExportConversationsRe" +
+      "sponse\022/\n\014conversation\030\001 \001(\0132\027.parley.v1" +
+      ".ConversationH\000\022%\n\007message\030\002 \001(\0132\022.parle" +
+      "y.v1.MessageH\000\022%\n\004done\030\003 \001(\0132\025.parley.v1" +
+      ".ExportDoneH\000\022\016\n\006cursor\030\004 \001(\t\022\027\n\017convers" +
+      "ation_id\030\005 \001(\tB\006\n\004item\"\014\n\nExportDone\"\'\n\021" +
+      "EraseOwnerRequest\022\022\n\nrequest_id\030\001 \001(\t\"\322\001" +
+      "\n\022EraseOwnerResponse\022&\n\005state\030\001 \001(\0162\027.pa" +
+      "rley.v1.ErasureState\022.\n\nstart_time\030\002 \001(\013" +
+      "2\032.google.protobuf.Timestamp\022,\n\010end_time" +
+      "\030\003 \001(\0132\032.google.protobuf.Timestamp\022\025\n\rco" +
+      "nversations\030\004 \001(\003\022\020\n\010messages\030\005 \001(\003\022\r\n\005t" +
+      "urns\030\006 \001(\003\"k\n\017GetUsageRequest\022\022\n\nstart_d" +
+      "ate\030\001 \001(\t\022\020\n\010end_date\030\002 \001(\t\022\020\n\010by_agent\030" +
+      "\003 \001(\010\022\020\n\010by_label\030\004 \001(\t\022\016\n\006labels\030\005 \003(\t\"" +
+      "5\n\020GetUsageResponse\022!\n\004rows\030\001 \003(\0132\023.parl" +
+      "ey.v1.UsageRow\"\227\001\n\010UsageRow\022\014\n\004date\030\001 \001(" +
+      "\t\022\r\n\005agent\030\002 \001(\t\022\023\n\013label_value\030\003 \001(\t\022\037\n" +
+      "\005usage\030\004 \001(\0132\020.parley.v1.Usage\022\r\n\005turns\030" +
+      "\005 \001(\003\022\020\n\010attempts\030\006 \001(\003\022\027\n\017failed_attemp" +
+      "ts\030\007 \001(\003*G\n\006OnBusy\022\027\n\023ON_BUSY_UNSPECIFIE" +
+      "D\020\000\022\022\n\016ON_BUSY_REJECT\020\001\022\020\n\014ON_BUSY_WAIT\020" +
+      "\002*c\n\014OnDisconnect\022\035\n\031ON_DISCONNECT_UNSPE" +
+      "CIFIED\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001\022\032\n\026ON" +
+      "_DISCONNECT_CONTINUE\020\002*N\n\005Order\022\025\n\021ORDER" +
+      "_UNSPECIFIED\020\000\022\026\n\022ORDER_OLDEST_FIRST\020\001\022\026" +
+      "\n\022ORDER_NEWEST_FIRST\020\002*`\n\014ErasureState\022\035" +
+      "\n\031ERASURE_STATE_UNSPECIFIED\020\000\022\031\n\025ERASURE" +
+      "_STATE_RUNNING\020\001\022\026\n\022ERASURE_STATE_DONE\020\002" +
+      "2\314\017\n\023ConversationService\022Z\n\004Chat\022\026.parle" +
+      "y.v1.ChatRequest\032\027.parley.v1.ChatRespons" +
+      "e\"!\202\323\344\223\002\033\"\026/v1/conversations:chat:\001*\022K\n\n" +
+      "StreamChat\022\034.parley.v1.StreamChatRequest" +
+      "\032\035.parley.v1.StreamChatResponse0\001\022\177\n\nGet" +
+      "History\022\034.parley.v1.GetHistoryRequest\032\035." +
+      "parley.v1.GetHistoryResponse\"4\202\323\344\223\002.\022,/v" +
+      "1/conversations/{conversation_id}/messag" +
+      "es\022\177\n\022CreateConversation\022$.parley.v1.Cre" +
+      "ateConversationRequest\032%.parley.v1.Creat" +
+      "eConversationResponse\"\034\202\323\344\223\002\026\"\021/v1/conve" +
+      "rsations:\001*\022\205\001\n\017GetConversation\022!.parley" +
+      ".v1.GetConversationRequest\032\".parley.v1.G" +
+      "etConversationResponse\"+\202\323\344\223\002%\022#/v1/conv" +
+      "ersations/{conversation_id}\022\221\001\n\022UpdateCo" +
+      "nversation\022$.parley.v1.UpdateConversatio" +
+      "nRequest\032%.parley.v1.UpdateConversationR" +
+      "esponse\".\202\323\344\223\002(2#/v1/conversations/{conv" +
+      "ersation_id}:\001*\022\216\001\n\022DeleteConversation\022$" +
+      ".parley.v1.DeleteConversationRequest\032%.p" +
+      "arley.v1.DeleteConversationResponse\"+\202\323\344" +
+      "\223\002%*#/v1/conversations/{conversation_id}" +
+      "\022\240\001\n\024UndeleteConversation\022&.parley.v1.Un" +
+      "deleteConversationRequest\032\'.parley.v1.Un" +
+      "deleteConversationResponse\"7\202\323\344\223\0021\",/v1/" +
+      "conversations/{conversation_id}:undelete" +
+      ":\001*\022y\n\021ListConversations\022#.parley.v1.Lis" +
+      "tConversationsRequest\032$.parley.v1.ListCo" +
+      "nversationsResponse\"\031\202\323\344\223\002\023\022\021/v1/convers" +
+      "ations\022@\n\007GetTurn\022\031.parley.v1.GetTurnReq" +
+      "uest\032\032.parley.v1.GetTurnResponse\022I\n\nCanc" +
+      "elTurn\022\034.parley.v1.CancelTurnRequest\032\035.p" +
+      "arley.v1.CancelTurnResponse\022`\n\021WatchConv" +
+      "ersation\022#.parley.v1.WatchConversationRe" +
+      "quest\032$.parley.v1.WatchConversationRespo" +
+      "nse0\001\022\225\001\n\016AppendMessages\022 .parley.v1.App" +
+      "endMessagesRequest\032!.parley.v1.AppendMes" +
+      "sagesResponse\">\202\323\344\223\0028\"3/v1/conversations" +
+      "/{conversation_id}/messages:append:\001*\022\220\001" +
+      "\n\020ForkConversation\022\".parley.v1.ForkConve" +
+      "rsationRequest\032#.parley.v1.ForkConversat" +
+      "ionResponse\"3\202\323\344\223\002-\"(/v1/conversations/{" +
+      "conversation_id}:fork:\001*\022f\n\023ExportConver" +
+      "sations\022%.parley.v1.ExportConversationsR" +
+      "equest\032&.parley.v1.ExportConversationsRe" +
+      "sponse0\001\022e\n\nEraseOwner\022\034.parley.v1.Erase" +
+      "OwnerRequest\032\035.parley.v1.EraseOwnerRespo" +
+      "nse\"\032\202\323\344\223\002\024\"\017/v1/owner:erase:\001*\022V\n\010GetUs" +
+      "age\022\032.parley.v1.GetUsageRequest\032\033.parley" +
+      ".v1.GetUsageResponse\"\021\202\323\344\223\002\013\022\t/v1/usageB" +
+      "2\n\rdev.parley.v1P\001Z\037parley.dev/go/parley" +
+      "v1;parleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -495,6 +607,78 @@ public final class ConversationServiceOuterClass {
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchProgress_descriptor,
         new java.lang.String[] { "LastSequence", });
+    internal_static_parley_v1_AppendMessagesRequest_descriptor =
+      getDescriptor().getMessageTypes().get(28);
+    internal_static_parley_v1_AppendMessagesRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_AppendMessagesRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "RequestId", "Messages", "AllowMissing", "ExpectedSequence", "OnBusy", });
+    internal_static_parley_v1_AppendMessagesResponse_descriptor =
+      getDescriptor().getMessageTypes().get(29);
+    internal_static_parley_v1_AppendMessagesResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_AppendMessagesResponse_descriptor,
+        new java.lang.String[] { "ConversationId", "FirstSequence", "LastSequence", "Replayed", });
+    internal_static_parley_v1_ForkConversationRequest_descriptor =
+      getDescriptor().getMessageTypes().get(30);
+    internal_static_parley_v1_ForkConversationRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ForkConversationRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "NewConversationId", "RequestId", "UpToSequence", });
+    internal_static_parley_v1_ForkConversationResponse_descriptor =
+      getDescriptor().getMessageTypes().get(31);
+    internal_static_parley_v1_ForkConversationResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ForkConversationResponse_descriptor,
+        new java.lang.String[] { "Conversation", "Replayed", });
+    internal_static_parley_v1_ExportConversationsRequest_descriptor =
+      getDescriptor().getMessageTypes().get(32);
+    internal_static_parley_v1_ExportConversationsRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ExportConversationsRequest_descriptor,
+        new java.lang.String[] { "Cursor", });
+    internal_static_parley_v1_ExportConversationsResponse_descriptor =
+      getDescriptor().getMessageTypes().get(33);
+    internal_static_parley_v1_ExportConversationsResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ExportConversationsResponse_descriptor,
+        new java.lang.String[] { "Conversation", "Message", "Done", "Cursor", "ConversationId", "Item", });
+    internal_static_parley_v1_ExportDone_descriptor =
+      getDescriptor().getMessageTypes().get(34);
+    internal_static_parley_v1_ExportDone_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ExportDone_descriptor,
+        new java.lang.String[] { });
+    internal_static_parley_v1_EraseOwnerRequest_descriptor =
+      getDescriptor().getMessageTypes().get(35);
+    internal_static_parley_v1_EraseOwnerRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_EraseOwnerRequest_descriptor,
+        new java.lang.String[] { "RequestId", });
+    internal_static_parley_v1_EraseOwnerResponse_descriptor =
+      getDescriptor().getMessageTypes().get(36);
+    internal_static_parley_v1_EraseOwnerResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_EraseOwnerResponse_descriptor,
+        new java.lang.String[] { "State", "StartTime", "EndTime", "Conversations", "Messages", "Turns", });
+    internal_static_parley_v1_GetUsageRequest_descriptor =
+      getDescriptor().getMessageTypes().get(37);
+    internal_static_parley_v1_GetUsageRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_GetUsageRequest_descriptor,
+        new java.lang.String[] { "StartDate", "EndDate", "ByAgent", "ByLabel", "Labels", });
+    internal_static_parley_v1_GetUsageResponse_descriptor =
+      getDescriptor().getMessageTypes().get(38);
+    internal_static_parley_v1_GetUsageResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_GetUsageResponse_descriptor,
+        new java.lang.String[] { "Rows", });
+    internal_static_parley_v1_UsageRow_descriptor =
+      getDescriptor().getMessageTypes().get(39);
+    internal_static_parley_v1_UsageRow_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_UsageRow_descriptor,
+        new java.lang.String[] { "Date", "Agent", "LabelValue", "Usage", "Turns", "Attempts", "FailedAttempts", });
     com.google.protobuf.ExtensionRegistry registry =
         com.google.protobuf.ExtensionRegistry.newInstance();
     registry.add(com.google.api.AnnotationsProto.http);

@@ -93,7 +93,8 @@ public enum ErrorReason
   ERROR_REASON_TURN_NOT_FOUND(7),
   /**
    * <pre>
-   * ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+   * ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, ForkConversation or
+   * AppendMessages, with different arguments.
    * Metadata: request_id.
    * What to do: use a new request id for a new call; to repeat a call, send the same arguments.
    * </pre>
@@ -302,6 +303,27 @@ public enum ErrorReason
    * <code>ERROR_REASON_REVISION_MISMATCH = 29;</code>
    */
   ERROR_REASON_REVISION_MISMATCH(29),
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
+   * day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
+   * Metadata: max_tokens_per_day, used_tokens, retry_after_s.
+   * What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BUDGET_EXHAUSTED = 30;</code>
+   */
+  ERROR_REASON_BUDGET_EXHAUSTED(30),
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
+   * Metadata: up_to_sequence, previous_boundary (0: there is none).
+   * What to do: fork up to previous_boundary, or without up_to_sequence.
+   * </pre>
+   *
+   * <code>ERROR_REASON_NOT_A_TURN_BOUNDARY = 31;</code>
+   */
+  ERROR_REASON_NOT_A_TURN_BOUNDARY(31),
   UNRECOGNIZED(-1),
   ;
 
@@ -381,7 +403,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_TURN_NOT_FOUND_VALUE = 7;
   /**
    * <pre>
-   * ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, with different arguments.
+   * ALREADY_EXISTS. The request id belongs to a turn, or to a CreateConversation, ForkConversation or
+   * AppendMessages, with different arguments.
    * Metadata: request_id.
    * What to do: use a new request id for a new call; to repeat a call, send the same arguments.
    * </pre>
@@ -590,6 +613,27 @@ public enum ErrorReason
    * <code>ERROR_REASON_REVISION_MISMATCH = 29;</code>
    */
   public static final int ERROR_REASON_REVISION_MISMATCH_VALUE = 29;
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
+   * day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
+   * Metadata: max_tokens_per_day, used_tokens, retry_after_s.
+   * What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BUDGET_EXHAUSTED = 30;</code>
+   */
+  public static final int ERROR_REASON_BUDGET_EXHAUSTED_VALUE = 30;
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
+   * Metadata: up_to_sequence, previous_boundary (0: there is none).
+   * What to do: fork up to previous_boundary, or without up_to_sequence.
+   * </pre>
+   *
+   * <code>ERROR_REASON_NOT_A_TURN_BOUNDARY = 31;</code>
+   */
+  public static final int ERROR_REASON_NOT_A_TURN_BOUNDARY_VALUE = 31;
 
 
   public final int getNumber() {
@@ -646,6 +690,8 @@ public enum ErrorReason
       case 27: return ERROR_REASON_ATTEMPTS_EXHAUSTED;
       case 28: return ERROR_REASON_CONVERSATION_EXISTS;
       case 29: return ERROR_REASON_REVISION_MISMATCH;
+      case 30: return ERROR_REASON_BUDGET_EXHAUSTED;
+      case 31: return ERROR_REASON_NOT_A_TURN_BOUNDARY;
       default: return null;
     }
   }

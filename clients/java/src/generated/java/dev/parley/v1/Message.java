@@ -207,7 +207,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object turnId_ = "";
   /**
    * <pre>
-   * The turn that wrote this message, a UUID.
+   * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+   * message: what its caller gave, else empty.
    * </pre>
    *
    * <code>string turn_id = 5;</code>
@@ -228,7 +229,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn that wrote this message, a UUID.
+   * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+   * message: what its caller gave, else empty.
    * </pre>
    *
    * <code>string turn_id = 5;</code>
@@ -253,7 +255,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When the database stored it.
+   * When the database stored it; of an appended message, the time that its caller gave.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -265,7 +267,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the database stored it.
+   * When the database stored it; of an appended message, the time that its caller gave.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -277,7 +279,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the database stored it.
+   * When the database stored it; of an appended message, the time that its caller gave.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1527,7 +1529,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object turnId_ = "";
     /**
      * <pre>
-     * The turn that wrote this message, a UUID.
+     * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+     * message: what its caller gave, else empty.
      * </pre>
      *
      * <code>string turn_id = 5;</code>
@@ -1547,7 +1550,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn that wrote this message, a UUID.
+     * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+     * message: what its caller gave, else empty.
      * </pre>
      *
      * <code>string turn_id = 5;</code>
@@ -1568,7 +1572,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn that wrote this message, a UUID.
+     * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+     * message: what its caller gave, else empty.
      * </pre>
      *
      * <code>string turn_id = 5;</code>
@@ -1585,7 +1590,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn that wrote this message, a UUID.
+     * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+     * message: what its caller gave, else empty.
      * </pre>
      *
      * <code>string turn_id = 5;</code>
@@ -1599,7 +1605,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn that wrote this message, a UUID.
+     * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+     * message: what its caller gave, else empty.
      * </pre>
      *
      * <code>string turn_id = 5;</code>
@@ -1621,7 +1628,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1632,7 +1639,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1647,7 +1654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1667,7 +1674,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1685,7 +1692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1710,7 +1717,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1727,7 +1734,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1739,7 +1746,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -1754,7 +1761,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the database stored it.
+     * When the database stored it; of an appended message, the time that its caller gave.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6;</code>

@@ -103,7 +103,8 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The turn that wrote this message, a UUID.
+   * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+   * message: what its caller gave, else empty.
    * </pre>
    *
    * <code>string turn_id = 5;</code>
@@ -112,7 +113,8 @@ public interface MessageOrBuilder extends
   java.lang.String getTurnId();
   /**
    * <pre>
-   * The turn that wrote this message, a UUID.
+   * The turn that wrote this message, a UUID; in a fork, the turn that wrote the original. Of an appended
+   * message: what its caller gave, else empty.
    * </pre>
    *
    * <code>string turn_id = 5;</code>
@@ -123,7 +125,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * When the database stored it.
+   * When the database stored it; of an appended message, the time that its caller gave.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -132,7 +134,7 @@ public interface MessageOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When the database stored it.
+   * When the database stored it; of an appended message, the time that its caller gave.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6;</code>
@@ -141,7 +143,7 @@ public interface MessageOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When the database stored it.
+   * When the database stored it; of an appended message, the time that its caller gave.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6;</code>

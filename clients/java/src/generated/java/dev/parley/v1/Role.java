@@ -39,7 +39,7 @@ public enum Role
   ROLE_ASSISTANT(2),
   /**
    * <pre>
-   * The application. Only imported conversations have such messages.
+   * The application. Only AppendMessages writes such messages.
    * </pre>
    *
    * <code>ROLE_SYSTEM = 3;</code>
@@ -74,7 +74,7 @@ public enum Role
   public static final int ROLE_ASSISTANT_VALUE = 2;
   /**
    * <pre>
-   * The application. Only imported conversations have such messages.
+   * The application. Only AppendMessages writes such messages.
    * </pre>
    *
    * <code>ROLE_SYSTEM = 3;</code>
