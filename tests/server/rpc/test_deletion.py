@@ -282,6 +282,26 @@ async def test_turn_that_was_open_can_be_tried_again_once_its_conversation_is_ba
     assert (cpb.TURN_STATE_COMPLETED, 2) == (turn.state, turn.attempt)
 
 
+async def test_turn_that_was_open_can_be_cancelled_once_its_conversation_is_back(
+    start_service: StartService,
+) -> None:
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate), trash_days=1)
+    identity = an_id()
+    chat = asyncio.ensure_future(
+        service.chat(conversation_id=identity, allow_missing=True, request_id="asked")
+    )
+    await gate.entered.wait()
+    await service.delete(identity)
+    assert GONE == await refused(chat)
+    await service.undelete(identity)
+
+    cancelled = await service.cancel(request_id="asked")
+
+    assert (cpb.TURN_STATE_CANCELLED, 2) == (cancelled.state, cancelled.response_sequence)
+    assert 2 == (await service.conversation(identity)).last_sequence
+
+
 async def test_without_a_trash_nothing_is_brought_back(service: Service) -> None:
     identity = (await service.chat()).conversation_id
     await service.delete(identity)

@@ -233,14 +233,12 @@ class Turns:
                 current = await self._store.turn(owner, turn.conversation_id, turn.id)
                 if current is None:
                     raise TurnNotFound(name.turn_id, name.request_id)
-                match next_cancel_step(current):
-                    case CancelStep.END_CANCELLED:
-                        await self.attempts.ending.end_cancelled(owner, current)
-                        continue
-                    case CancelStep.DONE:
-                        return current
-                if loop.time() >= deadline:
+                step = next_cancel_step(current)
+                if step is CancelStep.DONE or loop.time() >= deadline:
                     return current
+                if step is CancelStep.END_CANCELLED:
+                    await self.attempts.ending.end_cancelled(owner, current)
+                    continue
                 look_s = min(self._bells.next_look_s(), deadline - loop.time())
                 await wait_any(bell, timeout_s=look_s)
 

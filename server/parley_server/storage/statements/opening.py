@@ -260,8 +260,8 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
 
     Args:
         is_new_attempt: True: a failed or abandoned turn that is not to be stopped and that has
-            an attempt left, to be run again; its events go. False: an abandoned one, or one that
-            was to be stopped, to be ended with what it has.
+            an attempt left, to be run again; its events go. False: an abandoned one, whether or
+            not that was written down, or one that was to be stopped, to be ended with what it has.
     """
     held = held_conversation()
     changes: dict[str, Any] = {
@@ -289,7 +289,9 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     else:
         # From here on it is to be stopped, even if this worker does not get to ending it.
         changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, func.now())
-        is_right = or_(is_abandoned, and_(is_failed, is_to_stop))
+        # Its conversation was deleted while it ran, and brought back.
+        was_abandoned = turn.c.error_reason == literal(FailureReason.TURN_ABANDONED)
+        is_right = or_(is_abandoned, and_(is_failed, or_(is_to_stop, was_abandoned)))
     retaken = (
         update(turn)
         .values(changes)

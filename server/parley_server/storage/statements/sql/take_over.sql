@@ -29,7 +29,9 @@ WITH held AS (
     AND (
       turn.state = 'RUNNING'
       OR turn.state = 'FAILED'
-      AND turn.cancel_requested_time IS NOT NULL
+      AND (
+        turn.cancel_requested_time IS NOT NULL OR turn.error_reason = 'TURN_ABANDONED'
+      )
     )
     AND turn.user_sequence = held.last_sequence
     AND (

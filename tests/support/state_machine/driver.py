@@ -1,0 +1,292 @@
+"""What the service is seen to do, and what it must do by itself, whatever rule came before."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from uuid import UUID
+
+import grpc
+from hypothesis.stateful import RuleBasedStateMachine
+
+from parley.v1 import conversation_pb2 as cpb
+from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.bells import topic_of
+from parley_server.core.model import Owner
+from parley_server.process.worker import Worker
+from support.services import details_of, info_of, reason_of
+from support.state_machine.model import (
+    AGENT_ERRORS,
+    BEGINNING,
+    OWNERS,
+    Call,
+    Conversation,
+    Follows,
+    Model,
+    Outcome,
+    Refused,
+    Replayed,
+    Run,
+    Starts,
+    Turn,
+    Waits,
+    not_found,
+)
+from support.state_machine.world import WORKERS, World, now_and_then, soon
+
+
+class Driver(RuleBasedStateMachine):
+    """The rules.
+
+    None has a precondition: who of several starts a turn is not for hypothesis to say, and what it
+    may draw must not depend on it. A rule that has nothing to do does nothing.
+    """
+
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.example = next(self.world.examples)
+        self.messages = itertools.count(1)
+        self.request_ids = itertools.count(1)
+
+    async def _make(self, call: Call) -> None:
+        service = self.world.services[call.worker]
+        fields = {descriptor.name: value for descriptor, value in call.request.ListFields()}
+        call.task = asyncio.ensure_future(service.chat(user=call.owner, timeout=100, **fields))
+        self.world.calls.append(call.task)
+        known = self.model.requests.get((call.owner, call.request.request_id))
+        if known is not None and known.sent == call.sent:
+            self._is_stopped_late(known)
+        outcome = self.model.outcome(call)
+        if isinstance(outcome, Starts):
+            await self._starts({call: outcome})
+        elif isinstance(outcome, Follows):
+            turn = self.model.requests[call.owner, call.request.request_id]
+            self._follow(call, turn.conversation)
+        elif isinstance(outcome, Waits):
+            found = (call.owner, call.request.conversation_id.lower())
+            self.model.conversations[found].waiting[call.worker].append(call)
+        else:
+            await self._ends(call, [outcome])
+        await self._is_quiet()
+
+    async def _lets_go(self, run: Run, reason: str) -> None:
+        if not run.gate.done():
+            run.gate.set_result(reason)
+        if reason:
+            await self._stops(run, lambda: self.model.failed(run.turn, reason))
+        else:
+            answer = f"{BEGINNING}{run.turn.id} {run.attempt}"
+            await self._stops(run, lambda: self.model.answered(run.turn, answer))
+        await self._is_quiet()
+
+    async def _stops(self, run: Run, end: Callable[[], None]) -> None:
+        """An attempt ends its turn. One that was overtaken changes nothing."""
+        await soon(run.closed.wait())
+        self.model.runs.remove(run)
+        turn, conversation = run.turn, run.turn.conversation
+        callers = [c for c in run.callers if c not in conversation.following]
+        if not run.is_holder:
+            for call in callers:
+                await self._was_overtaken(call, run)
+            return
+        end()
+        await self._is_shown(turn, run.attempt)
+        told = [c for c in run.callers if c in conversation.following]
+        await self._goes_on(conversation)
+        outcomes: list[Outcome] = [Replayed(turn)]
+        if turn.reason in AGENT_ERRORS:
+            outcomes = [Refused(AGENT_ERRORS[turn.reason], turn.reason)]
+        answers = [await self._ends(call, outcomes) for call in callers]
+        if turn.is_answered and run.callers:
+            answers += [await soon(call.task) for call in told if call.task]
+            assert 1 == sum(not a.replayed for a in answers if a)
+
+    async def _is_stopped(self, run: Run) -> None:
+        """The agent of an attempt is stopped, by something else than its gate."""
+        await soon(run.closed.wait())
+        self.model.runs.remove(run)
+
+    async def _was_overtaken(self, call: Call, run: Run) -> None:
+        """Its attempt changed nothing. Only if the turn was cancelled is there something to say."""
+        reason = run.gate.result() if run.gate.done() and not run.gate.cancelled() else ""
+        allowed: list[Outcome] = [Refused("ABORTED", "LEASE_LOST")]
+        if run.turn.conversation.was_deleted:
+            allowed.append(not_found(run.turn.conversation.id))
+        if reason:
+            allowed.append(Refused(AGENT_ERRORS[reason], reason))
+        if run.turn.state == "CANCELLED" and run.turn.attempt == run.attempt:
+            allowed.append(Replayed(run.turn))
+        await self._ends(call, allowed)
+
+    def _is_stopped_late(self, turn: Turn) -> None:
+        """A call finds its abandoned turn that is to be stopped, and ends it without a word."""
+        if turn.is_stopped_when_found:
+            self.model.answered(turn, "", "CANCELLED")
+
+    # What happens by itself
+
+    async def _goes_on(self, conversation: Conversation) -> None:
+        """A conversation was freed: who waits for it starts a turn, or is answered."""
+        calls = conversation.calls
+        before = {call: self.model.outcome(call) for call in calls}
+        firsts = [*conversation.following]
+        for line in conversation.waiting.values():
+            firsts += [c for c in line if isinstance(before[c], Starts)][:1]
+        starters = {c: o for c in firsts if isinstance(o := before[c], Starts)}
+        if starters:
+            await self._starts(starters)
+        await self._lines_move_up(conversation, before)
+        for call in list(conversation.following):
+            outcome = self.model.outcome(call)
+            if not isinstance(outcome, Follows):
+                conversation.following.remove(call)
+                # Told of the failure it waited for, or that the conversation has gone on since.
+                turn = self.model.requests[call.owner, call.request.request_id]
+                gone_on = Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED")
+                others = [] if turn.is_newest else [gone_on]
+                await self._ends(call, [before.get(call, outcome), outcome, *others])
+
+    async def _lines_move_up(self, conversation: Conversation, before: dict[Call, Outcome]) -> None:
+        """The first call of each line tries: it may have nothing to wait for any more."""
+        for line in conversation.waiting.values():
+            while line:
+                outcome = self.model.outcome(line[0])
+                if isinstance(outcome, Waits):
+                    break
+                call = line.pop(0)
+                if isinstance(outcome, Follows):
+                    self._follow(call, conversation)
+                else:
+                    await self._ends(call, [before.get(call, outcome), outcome])
+
+    def _follow(self, call: Call, conversation: Conversation) -> None:
+        call.is_following = True
+        conversation.following.append(call)
+
+    async def _starts(self, starters: dict[Call, Starts]) -> None:
+        """Exactly one of these calls runs an agent, which is shown what was said."""
+        run = await soon(self.world.entered.get())
+        message = run.seen.window.messages[-1].content
+        callers = [
+            call
+            for call in starters
+            if (call.owner, call.worker, call.request.message)
+            == (run.seen.owner.user, run.worker, message)
+        ]
+        assert callers, f"an attempt that nobody may begin: {message}"
+        call, outcome = callers[0], starters[callers[0]]
+        self.model.started(outcome, call, run)
+        turn, conversation = run.turn, run.turn.conversation
+        assert (turn.id, turn.attempt) == (str(run.seen.turn_id), run.seen.attempt)
+        assert conversation.id == str(run.seen.conversation_id)
+        run.callers = callers
+        if len(callers) == 1:
+            for line in (conversation.following, *conversation.waiting.values()):
+                if call in line:
+                    line.remove(call)
+        shown = [(m.sequence, m.role.value, m.content) for m in run.seen.window.messages]
+        assert conversation.window() == shown
+        omitted = sum(1 for s in range(1, turn.user_sequence) if s not in {m[0] for m in shown})
+        turn.context = (shown[0][0], len(shown), omitted)
+
+    async def _ends(self, call: Call, allowed: list[Outcome]) -> pb.ChatResponse | None:
+        """The call has ended, or is about to, in one of these ways."""
+        assert call.task is not None
+        await soon(asyncio.wait([call.task]))
+        error = call.task.exception()
+        if error is None:
+            response = call.task.result()
+            turns = [o.turn for o in allowed if isinstance(o, Replayed)]
+            assert turns, f"answered, where it had to be {allowed}"
+            self._is_answer(turns[0], response)
+            return response
+        assert isinstance(error, grpc.aio.AioRpcError), repr(error)
+        info = info_of(error)
+        told = (error.code().name, info.reason)
+        matching = [o for o in allowed if isinstance(o, Refused) and (o.code, o.reason) == told]
+        assert matching, f"{told}, where it had to be {allowed}"
+        assert any(dict(o.metadata).items() <= dict(info.metadata).items() for o in matching)
+        assert details_of(error)
+        return None
+
+    def _is_answer(self, turn: Turn, response: pb.ChatResponse) -> None:
+        first, count, omitted = turn.context
+        is_cancelled = turn.state == "CANCELLED"
+        expected = pb.ChatResponse(
+            conversation_id=turn.conversation.id,
+            turn_id=turn.id,
+            response=turn.answer,
+            user_sequence=turn.user_sequence,
+            response_sequence=turn.response_sequence,
+            # One that is cancelled has not said yet which model it was.
+            model=response.model if is_cancelled else "scripted-1",
+            finish_reason=cpb.FINISH_REASON_CANCELLED if is_cancelled else cpb.FINISH_REASON_STOP,
+            context=cpb.Context(first_sequence=first, message_count=count, omitted_count=omitted),
+            replayed=response.replayed,
+        )
+        assert expected == response
+
+    async def _is_shown(self, turn: Turn, attempt: int) -> None:
+        """Return once the end of an attempt is stored, or a later one has begun."""
+        pause = now_and_then()
+        service = self.world.services[0]
+        while True:
+            shown = await service.turn(
+                user=turn.conversation.owner,
+                conversation_id=turn.conversation.id,
+                turn_id=turn.id,
+            )
+            if shown.attempt > attempt or standing_of(shown) == turn.standing:
+                return
+            await pause(f"the turn stays {standing_of(shown)}, not {turn.standing}")
+
+    async def _is_quiet(self) -> None:
+        """Return once every call that waits is where it waits, and see that nothing else runs."""
+        for conversation in self.conversations():
+            # Somebody may have used a request id in one that is waited with in another.
+            await self._lines_move_up(conversation, {})
+        pause = now_and_then()
+        for worker in WORKERS:
+            here = self.world.services[worker].worker
+            mine = [c for c in self.conversations() if c.owner in self._owners()]
+            waiting = sum(len(c.waiting[worker]) for c in mine)
+            heads = sum(bool(c.waiting[worker]) for c in mine)
+            following = sum(call.worker == worker for c in mine for call in c.following)
+            # One of several that cannot be told apart runs the turn instead of following it.
+            several = [r for r in self.model.runs if len(r.callers) > 1 and r.worker == worker]
+            expected = waiting, heads + following - len(several)
+            topics = {topic_of(Owner.of("", c.owner), UUID(c.id)) for c in mine}
+            while (found := _registered(here, topics)) != expected:
+                self._nobody_gave_up()
+                await pause(f"{found} calls wait on worker {worker}, not {expected}")
+        assert self.world.entered.empty(), "an attempt that nobody asked for"
+
+    def _nobody_gave_up(self) -> None:
+        for conversation in self.conversations():
+            for call in conversation.calls:
+                assert call.task is not None
+                assert not call.task.done(), f"{call} ended: {call.task}"
+
+    # One example
+
+    def _named(self, owner: str) -> str:
+        return f"{owner}-{self.example}"
+
+    def conversations(self) -> list[Conversation]:
+        return list(self.model.conversations.values())
+
+    def _owners(self) -> list[str]:
+        return [self._named(owner) for owner in OWNERS]
+
+
+def standing_of(turn: cpb.Turn) -> tuple[str, str]:
+    reason = reason_of(turn)
+    state = cpb.TurnState.Name(turn.state).removeprefix("TURN_STATE_")
+    return state, "" if reason == "UNSPECIFIED" else reason
+
+
+def _registered(worker: Worker, topics: set[UUID]) -> tuple[int, int]:
+    """Return how many calls of a worker queue up, and how many listen for the end of a turn."""
+    return worker.turns.queued, sum(map(worker.bells.listeners, topics))

@@ -1,0 +1,211 @@
+"""Rules of conversations: created, changed, deleted, brought back."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from parley.v1 import conversation_pb2 as cpb
+from parley.v1 import conversation_service_pb2 as pb
+from support.services import Service, an_id, refused
+from support.state_machine.driver import Driver
+from support.state_machine.model import Call, Conversation, Creation, not_found
+from support.state_machine.turns import indices, owners, workers
+
+labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
+GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
+
+
+class Lives(Driver):
+    # Created
+
+    @rule(
+        owner=owners,
+        worker=workers,
+        where=st.sampled_from(["any", "named", "named", "taken"]),
+        index=indices,
+        is_named=st.booleans(),
+        labels=labels,
+    )
+    def create(
+        self,
+        owner: str,
+        worker: int,
+        where: str,
+        index: int,
+        is_named: bool,
+        labels: dict[str, str],
+    ) -> None:
+        """An empty conversation, under an id of the caller's or of ours."""
+        owner = self._named(owner)
+        known = [c for c in self.conversations() if c.owner == owner]
+        request = pb.CreateConversationRequest(labels=labels)
+        if where != "any":
+            request.conversation_id = an_id()
+        if where == "taken" and known:
+            request.conversation_id = known[index % len(known)].id
+        if index % 2:
+            request.title, request.instructions = f"title {index}", f"instructions {index}"
+        if is_named:
+            request.request_id = f"c{next(self.request_ids)}"
+        self.world.do(self._create(self.world.services[worker], owner, request))
+
+    @rule(worker=workers, index=indices, altered=st.sampled_from(["", "", "title", "labels"]))
+    def create_again(self, worker: int, index: int, altered: str) -> None:
+        """The same request id of CreateConversation once more."""
+        known = list(self.model.creations.items())
+        if not known:
+            return
+        (owner, _), creation = known[-1 - index % len(known)]
+        request = pb.CreateConversationRequest()
+        request.CopyFrom(creation.request)
+        if altered == "title":
+            request.title = "another"
+        if altered == "labels":
+            request.labels["c"] = "3"
+        self.world.do(self._create(self.world.services[worker], owner, request))
+
+    async def _create(
+        self, service: Service, owner: str, request: pb.CreateConversationRequest
+    ) -> None:
+        fields: dict[str, Any] = {d.name: value for d, value in request.ListFields()}
+        called = service.create(user=owner, **fields)
+        earlier = self.model.creations.get((owner, request.request_id))
+        if earlier is not None:
+            if earlier.conversation.is_deleted and earlier.request == request:
+                assert GONE == await refused(called)
+            elif earlier.request != request:
+                assert ("ALREADY_EXISTS", "REQUEST_ID_REUSED") == await refused(called)
+            else:
+                shown = await called
+                assert (True, earlier.conversation.id) == (
+                    shown.replayed,
+                    shown.conversation.conversation_id,
+                )
+            return
+        if (owner, request.conversation_id) in self.model.conversations:
+            assert ("ALREADY_EXISTS", "CONVERSATION_EXISTS") == await refused(called)
+            return
+        shown = await called
+        assert not shown.replayed
+        made = Conversation(
+            owner,
+            shown.conversation.conversation_id,
+            title=request.title,
+            labels=dict(request.labels),
+            instructions=request.instructions,
+            activity=next(self.model.clock),
+        )
+        self.model.conversations[owner, made.id] = made
+        if request.request_id:
+            self.model.creations[owner, request.request_id] = Creation(request, made)
+        self._is_it(made, shown.conversation)
+
+    # Changed
+
+    @rule(
+        worker=workers,
+        index=indices,
+        what=st.sampled_from(["title", "labels", "instructions"]),
+        labels=labels,
+        expected=st.sampled_from([None, None, 0, 0, 1]),
+    )
+    def update(
+        self, worker: int, index: int, what: str, labels: dict[str, str], expected: int | None
+    ) -> None:
+        """A change, beside whatever turn is open.
+
+        Args:
+            expected: from the revision that the conversation has.
+        """
+        known = self.conversations()
+        if not known:
+            return
+        found = known[-1 - index % len(known)]
+        value: Any = labels if what == "labels" else f"{what} {index}"
+        fields: dict[str, Any] = {what: value, "update_mask": {"paths": [what]}}
+        if expected is not None:
+            fields["expected_revision"] = found.revision + expected
+
+        async def change() -> None:
+            called = self.world.services[worker].update(found.id, user=found.owner, **fields)
+            if found.is_deleted:
+                assert GONE == await refused(called)
+                return
+            if expected:
+                assert ("ABORTED", "REVISION_MISMATCH") == await refused(called)
+                return
+            shown = await called
+            setattr(found, what, value)
+            found.revision += 1
+            self._is_it(found, shown)
+
+        self.world.do(change())
+
+    # Deleted
+
+    @rule(worker=workers, index=indices, allow_missing=st.booleans())
+    def delete(self, worker: int, index: int, allow_missing: bool) -> None:
+        """A conversation goes, whatever is under way in it."""
+        known = self.conversations()
+        if not known or index % 3 == 0:
+            return
+        found = known[-1 - index % len(known)]
+        run = found.holder
+        if run is not None and len(run.callers) > 1:
+            return
+
+        async def delete() -> None:
+            called = self.world.services[worker].delete(
+                found.id, user=found.owner, allow_missing=allow_missing
+            )
+            if found.is_deleted:
+                if allow_missing:
+                    await called
+                else:
+                    assert GONE == await refused(called)
+                return
+            await called
+            calls: list[Call] = found.calls
+            if run is not None:
+                await self._is_stopped(run)
+                calls = [*calls, *(c for c in run.callers if c not in calls)]
+            self.model.deleted(found)
+            found.following.clear()
+            found.waiting.clear()
+            for call in calls:
+                await self._ends(call, [not_found(found.id)])
+            await self._is_quiet()
+
+        self.world.do(delete())
+
+    @rule(worker=workers, index=indices)
+    def undelete(self, worker: int, index: int) -> None:
+        """A conversation comes back, or is there."""
+        known = self.conversations()
+        deleted = [c for c in known if c.is_deleted] if index % 4 else []
+        if not known:
+            return
+        found = (deleted or known)[index % len(deleted or known)]
+
+        async def undelete() -> None:
+            shown = await self.world.services[worker].undelete(found.id, user=found.owner)
+            found.is_deleted = False
+            self._is_it(found, shown)
+
+        self.world.do(undelete())
+
+    def _is_it(self, conversation: Conversation, shown: cpb.Conversation) -> None:
+        assert (
+            conversation.id,
+            conversation.title,
+            conversation.labels,
+            conversation.instructions,
+            conversation.revision,
+        ) == (
+            shown.conversation_id,
+            shown.title,
+            dict(shown.labels),
+            shown.instructions,
+            shown.revision,
+        )

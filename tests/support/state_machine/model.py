@@ -1,0 +1,329 @@
+"""What a caller may see of the service: the tables of the turn machine, kept in memory."""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.model import AgentRun
+
+OWNERS = ("ada", "bob")
+AGENT_ERRORS = {"AGENT_UNAVAILABLE": "UNAVAILABLE", "AGENT_REFUSED": "FAILED_PRECONDITION"}
+MAX_ATTEMPTS = 3
+UNCOUNTED = ("CALLER_LOST",)
+"""How an attempt may end here without counting against the maximum."""
+BEGINNING = "This is answer "
+"""What an agent says before it comes to its gate."""
+
+
+@dataclass(eq=False)
+class Conversation:
+    owner: str
+    id: str
+    said: list[tuple[str, str, str]] = field(default_factory=list)
+    """Role, content and turn of each message; its sequence is its place."""
+    turns: list["Turn"] = field(default_factory=list)
+    holder: "Run | None" = None
+    """The newest attempt, while its turn is open."""
+    is_lease_valid: bool = False
+    activity: int = 0
+    waiting: dict[int, list["Call"]] = field(default_factory=lambda: defaultdict(list))
+    """Calls under ON_BUSY_WAIT, by worker, first come first."""
+    following: list["Call"] = field(default_factory=list)
+    """Calls that wait for the end of a turn with their own request id."""
+    title: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    instructions: str = ""
+    revision: int = 1
+    is_deleted: bool = False
+    was_deleted: bool = False
+
+    @property
+    def last_sequence(self) -> int:
+        return len(self.said)
+
+    @property
+    def calls(self) -> list["Call"]:
+        """Calls that wait for something here."""
+        return [*self.following, *itertools.chain(*self.waiting.values())]
+
+    @property
+    def is_held(self) -> bool:
+        return self.holder is not None and self.is_lease_valid
+
+    @property
+    def open_turn(self) -> "Turn | None":
+        return self.holder.turn if self.holder is not None else None
+
+    def window(self) -> list[tuple[int, str, str]]:
+        """Return what the agent of a turn that starts now is shown."""
+        shown = []
+        for sequence, (role, content, turn_id) in enumerate(self.said, 1):
+            turn = next(t for t in self.turns if t.id == turn_id)
+            is_withdrawn = turn.state == "CANCELLED" and not turn.answer
+            if (turn.is_answered and not is_withdrawn) or sequence == self.last_sequence:
+                shown.append((sequence, role, content))
+        return shown
+
+
+@dataclass(eq=False)
+class Turn:
+    id: str
+    conversation: Conversation
+    request_id: str
+    message: str
+    sent: tuple[str, str, str]
+    """What counts for the fingerprint."""
+    user_sequence: int
+    state: str = "RUNNING"
+    attempt: int = 1
+    reason: str = ""
+    answer: str = ""
+    response_sequence: int = 0
+    context: tuple[int, int, int] = (0, 0, 0)
+    spent: int = 0
+    """Attempts in a row, before the present one, that count."""
+    is_to_stop: bool = False
+    """CancelTurn was recorded for it, and its worker does not know."""
+
+    @property
+    def spent_attempts(self) -> int:
+        """How many attempts in a row count, once the last one has ended."""
+        return self.spent + (self.reason not in UNCOUNTED)
+
+    @property
+    def is_exhausted(self) -> bool:
+        has_failed = self.state == "FAILED" or self.is_abandoned
+        return has_failed and not self.is_to_stop and self.spent_attempts >= MAX_ATTEMPTS
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """How it is shown: its state, and why it failed."""
+        if self.is_exhausted:
+            return "FAILED", "ATTEMPTS_EXHAUSTED"
+        return ("FAILED", "TURN_ABANDONED") if self.is_abandoned else (self.state, self.reason)
+
+    @property
+    def is_newest(self) -> bool:
+        return self.conversation.turns[-1] is self
+
+    @property
+    def is_answered(self) -> bool:
+        return self.state in ("COMPLETED", "CANCELLED")
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its worker went away, or its conversation while it ran."""
+        conversation = self.conversation
+        is_overrun = conversation.open_turn is self and not conversation.is_lease_valid
+        return is_overrun or self.reason == "TURN_ABANDONED"
+
+    @property
+    def is_stopped_when_found(self) -> bool:
+        """Whether a call with its request id closes it, because CancelTurn was recorded."""
+        has_failed = self.state == "FAILED" or self.is_abandoned
+        return self.is_newest and has_failed and self.is_to_stop
+
+
+@dataclass(eq=False)
+class Call:
+    owner: str
+    worker: int
+    request: pb.ChatRequest
+    is_following: bool = False
+    """It has waited for an attempt of the turn with its request id."""
+    task: "asyncio.Task[pb.ChatResponse] | None" = None
+
+    @property
+    def sent(self) -> tuple[str, str, str]:
+        return self.request.conversation_id.lower(), self.request.message, self.request.agent
+
+    @property
+    def expected_sequence(self) -> int | None:
+        has_one = self.request.HasField("expected_sequence")
+        return self.request.expected_sequence if has_one else None
+
+
+@dataclass(eq=False)
+class Run:
+    """One attempt, standing at its gate."""
+
+    worker: int
+    seen: AgentRun
+    gate: "asyncio.Future[str]"
+    closed: asyncio.Event
+    turn: Turn = None  # type: ignore[assignment]  # set when the model knows of it
+    callers: list[Call] = field(default_factory=list)
+    """Who may have started it: one, or several that cannot be told apart."""
+
+    @property
+    def is_holder(self) -> bool:
+        return self.turn.conversation.holder is self
+
+    @property
+    def attempt(self) -> int:
+        return self.seen.attempt
+
+
+# What the tables say becomes of a call
+
+
+@dataclass(frozen=True)
+class Refused:
+    code: str
+    reason: str
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Replayed:
+    turn: Turn
+
+
+@dataclass(frozen=True)
+class Starts:
+    turn: Turn | None
+    """None: a new one."""
+
+
+class Follows:
+    """It waits for the turn of its request id."""
+
+
+class Waits:
+    """It waits for the conversation."""
+
+
+Outcome = Refused | Replayed | Starts | Follows | Waits
+
+
+def not_found(conversation_id: str) -> Refused:
+    named = (("conversation_id", conversation_id),)
+    return Refused("NOT_FOUND", "CONVERSATION_NOT_FOUND", named)
+
+
+@dataclass(frozen=True)
+class Creation:
+    """What a request id of CreateConversation has created."""
+
+    request: pb.CreateConversationRequest
+    conversation: Conversation
+
+
+class Model:
+    """What was said and done so far, in one example."""
+
+    def __init__(self) -> None:
+        self.conversations: dict[tuple[str, str], Conversation] = {}
+        self.requests: dict[tuple[str, str], Turn] = {}
+        self.calls: dict[tuple[str, str], Call] = {}
+        """The first call under each request id."""
+        self.runs: list[Run] = []
+        """Those that stand at their gate, overtaken ones included."""
+        self.creations: dict[tuple[str, str], Creation] = {}
+        """By the owner and the request id of CreateConversation."""
+        self.clock = itertools.count(1)
+
+    def outcome(self, call: Call) -> Outcome:
+        """Return what becomes of a call now: the design's first two tables, in its order."""
+        request = call.request
+        turn = self.requests.get((call.owner, request.request_id)) if request.request_id else None
+        if turn is not None:
+            return self._of_known(call, turn)
+        conversation = self.conversations.get((call.owner, request.conversation_id.lower()))
+        is_missing = conversation is None and request.conversation_id and not request.allow_missing
+        if is_missing or (conversation is not None and conversation.is_deleted):
+            return not_found(request.conversation_id.lower())
+        last = conversation.last_sequence if conversation else 0
+        if call.expected_sequence not in (None, last):
+            return Refused("ABORTED", "SEQUENCE_MISMATCH", (("last_sequence", str(last)),))
+        if conversation is not None and conversation.open_turn and conversation.is_held:
+            if request.on_busy == pb.ON_BUSY_WAIT:
+                return Waits()
+            held = (("conversation_id", conversation.id), ("turn_id", conversation.open_turn.id))
+            return Refused("ABORTED", "TURN_IN_PROGRESS", held)
+        return Starts(None)
+
+    def _of_known(self, call: Call, turn: Turn) -> Outcome:
+        if turn.conversation.is_deleted:
+            return not_found(turn.conversation.id)
+        if turn.sent != call.sent:
+            named = (("request_id", turn.request_id),)
+            return Refused("ALREADY_EXISTS", "REQUEST_ID_REUSED", named)
+        if turn.is_answered:
+            return Replayed(turn)
+        if turn.state == "RUNNING" and not turn.is_abandoned:
+            return Follows()
+        if call.is_following and turn.reason in AGENT_ERRORS and not turn.is_exhausted:
+            return Refused(AGENT_ERRORS[turn.reason], turn.reason)
+        ended: tuple[tuple[str, str], ...] = (("turn_id", turn.id),)
+        if not turn.is_newest:
+            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", ended)
+        if turn.is_exhausted:
+            ended = (*ended, ("attempts", str(turn.spent_attempts)))
+            return Refused("FAILED_PRECONDITION", "ATTEMPTS_EXHAUSTED", ended)
+        return Starts(turn)
+
+    def started(self, outcome: Starts, call: Call, run: Run) -> None:
+        """Write down that a call began an attempt."""
+        turn = outcome.turn
+        if turn is None:
+            turn = self._opened(call, run)
+        else:
+            assert not turn.is_to_stop
+            assert not turn.is_exhausted
+            turn.spent = turn.spent_attempts
+            turn.attempt += 1
+            turn.state, turn.reason = "RUNNING", ""
+        conversation = turn.conversation
+        conversation.holder, conversation.is_lease_valid = run, True
+        conversation.activity = next(self.clock)
+        run.turn = turn
+        self.runs.append(run)
+
+    def _opened(self, call: Call, run: Run) -> Turn:
+        owner, conversation_id = call.owner, str(run.seen.conversation_id)
+        conversation = self.conversations.get((owner, conversation_id))
+        if conversation is None:
+            conversation = Conversation(owner, conversation_id)
+            self.conversations[owner, conversation_id] = conversation
+        if (overrun := conversation.open_turn) is not None:
+            overrun.state, overrun.reason = "FAILED", "TURN_ABANDONED"
+        request, turn_id = call.request, str(run.seen.turn_id)
+        if not conversation.said and not conversation.title:
+            conversation.title = request.message
+        conversation.said.append(("USER", request.message, turn_id))
+        turn = Turn(
+            turn_id,
+            conversation,
+            request.request_id,
+            request.message,
+            call.sent,
+            conversation.last_sequence,
+        )
+        conversation.turns.append(turn)
+        if request.request_id:
+            self.requests[owner, request.request_id] = turn
+        return turn
+
+    def failed(self, turn: Turn, reason: str) -> None:
+        if turn.is_to_stop:
+            self.answered(turn, BEGINNING, "CANCELLED")
+            return
+        turn.conversation.holder = None
+        turn.state, turn.reason = "FAILED", reason
+
+    def deleted(self, conversation: Conversation) -> None:
+        """Write down that a conversation is deleted: its open turn is closed."""
+        if (turn := conversation.open_turn) is not None:
+            turn.state, turn.reason = "FAILED", "TURN_ABANDONED"
+        conversation.holder = None
+        conversation.is_deleted = conversation.was_deleted = True
+
+    def answered(self, turn: Turn, answer: str, state: str = "COMPLETED") -> None:
+        conversation = turn.conversation
+        conversation.holder = None
+        turn.state, turn.reason, turn.answer = state, "", answer
+        conversation.said.append(("ASSISTANT", answer, turn.id))
+        turn.response_sequence = conversation.last_sequence

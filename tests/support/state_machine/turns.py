@@ -1,0 +1,283 @@
+"""Rules of turns: calls, callers who leave, agents, cancels, leases that pass."""
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.model import Owner
+from support.databases import as_superuser
+from support.services import an_id, refused
+from support.state_machine.driver import Driver, standing_of
+from support.state_machine.model import AGENT_ERRORS, BEGINNING, OWNERS, Call, Run
+from support.state_machine.world import WORKERS
+
+indices = st.integers(0, 1000)
+workers = st.sampled_from(WORKERS)
+owners = st.sampled_from(OWNERS)
+
+
+@dataclass(frozen=True)
+class How:
+    """How a call is made."""
+
+    worker: int
+    has_request_id: bool
+    on_busy: "pb.OnBusy.ValueType"
+    on_disconnect: "pb.OnDisconnect.ValueType"
+
+
+hows = st.builds(
+    How,
+    worker=workers,
+    has_request_id=st.booleans(),
+    on_busy=st.sampled_from([pb.ON_BUSY_UNSPECIFIED, pb.ON_BUSY_REJECT, *[pb.ON_BUSY_WAIT] * 4]),
+    on_disconnect=st.sampled_from(pb.OnDisconnect.values()),
+)
+
+
+class Turns(Driver):
+    # Calls
+
+    @rule(
+        owner=owners,
+        where=st.sampled_from(["new", "missing", "missing", "strange", "theirs", "theirs"]),
+        index=indices,
+        how=hows,
+        expected=st.sampled_from([None, None, None, 0, 1]),
+    )
+    def chat_elsewhere(
+        self, owner: str, where: str, index: int, how: How, expected: int | None
+    ) -> None:
+        """A turn in a conversation that the owner does not have, as a rule."""
+        owner = self._named(owner)
+        theirs = [c.id for c in self.conversations() if c.owner != owner]
+        conversation_id = "" if where == "new" else an_id()
+        if where == "theirs" and theirs:
+            conversation_id = theirs[index % len(theirs)]
+        allow_missing = where == "missing" or bool(index % 2)
+        if where == "strange":
+            allow_missing = False
+        self._chat(owner, conversation_id, how, expected, allow_missing=allow_missing)
+
+    @rule(
+        index=indices,
+        how=hows,
+        expected=st.sampled_from([None, None, None, None, 0, 0, 1, -1]),
+        allow_missing=st.booleans(),
+    )
+    def chat_on(self, index: int, how: How, expected: int | None, allow_missing: bool) -> None:
+        """The next turn of a conversation, mostly of one that has an open one.
+
+        Args:
+            expected: from the conversation's last sequence.
+        """
+        known = self.conversations()
+        if not known:
+            return
+        busy = [c for c in known if c.is_held] if index % 4 else []
+        found = (busy or known)[index % len(busy or known)]
+        if expected is not None:
+            expected = max(0, found.last_sequence + expected)
+        conversation_id = found.id.upper() if index % 5 == 0 else found.id
+        self._chat(found.owner, conversation_id, how, expected, allow_missing=allow_missing)
+
+    def _chat(
+        self,
+        owner: str,
+        conversation_id: str,
+        how: How,
+        expected: int | None,
+        *,
+        allow_missing: bool,
+    ) -> None:
+        request = pb.ChatRequest(
+            conversation_id=conversation_id,
+            message=f"message {next(self.messages)}",
+            request_id=f"r{next(self.request_ids)}" if how.has_request_id else "",
+            on_busy=how.on_busy,
+            on_disconnect=how.on_disconnect,
+            allow_missing=allow_missing,
+        )
+        if expected is not None:
+            request.expected_sequence = expected
+        call = Call(owner, how.worker, request)
+        if request.request_id:
+            self.model.calls[owner, request.request_id] = call
+        self.world.do(self._make(call))
+
+    @rule(
+        index=indices,
+        how=hows,
+        altered=st.sampled_from([None] * 7 + ["message", "conversation_id", "agent"]),
+        expected=st.sampled_from([None, None, 0, 77]),
+    )
+    def chat_again(self, index: int, how: How, altered: str | None, expected: int | None) -> None:
+        """The same request id once more, mostly one whose turn runs, or one of the last."""
+        calls = list(self.model.calls.values())
+        if not calls:
+            return
+        if index % 3:
+            running = {(r.turn.conversation.owner, r.turn.request_id) for r in self.model.runs}
+            calls = [c for n, c in self.model.calls.items() if n in running] or calls
+        first = calls[-1 - index % min(3, len(calls))]
+        request = pb.ChatRequest()
+        request.CopyFrom(first.request)
+        request.on_busy, request.on_disconnect = how.on_busy, how.on_disconnect
+        if (first.owner, request.request_id) in self.model.requests:
+            request.ClearField("expected_sequence")
+            if expected is not None:
+                request.expected_sequence = expected
+        # Else the first still waits. With another expectation than this one, each could be the one
+        # that makes the turn, and the other one's end would hang on which of them came first.
+        if altered:
+            other = {"message": "another", "conversation_id": an_id(), "agent": "echo"}[altered]
+            setattr(request, altered, other)
+        self.world.do(self._make(Call(first.owner, how.worker, request)))
+
+    @rule(index=indices)
+    def caller_is_lost(self, index: int) -> None:
+        """A caller goes away: one that waits, or one whose turn runs."""
+        calls = self._can_be_lost()
+        if not calls:
+            return
+        call = calls[index % len(calls)]
+        run = next((r for r in self.model.runs if call in r.callers), None)
+
+        async def lose() -> None:
+            assert call.task is not None
+            call.task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call.task
+            for conversation in self.conversations():
+                for line in (conversation.following, *conversation.waiting.values()):
+                    if call in line:
+                        line.remove(call)
+            if run is not None:
+                run.callers.clear()
+                if call.request.on_disconnect != pb.ON_DISCONNECT_CONTINUE:
+                    await self._stops(run, lambda: self.model.failed(run.turn, "CALLER_LOST"))
+            await self._is_quiet()
+
+        self.world.do(lose())
+
+    def _can_be_lost(self) -> list[Call]:
+        # The caller of an overtaken attempt may have been told already that all is deleted.
+        runs = [r for r in self.model.runs if r.is_holder or not r.turn.conversation.was_deleted]
+        calls = [r.callers[0] for r in runs if len(r.callers) == 1]
+        ambiguous = {c for r in self.model.runs if len(r.callers) > 1 for c in r.callers}
+        for conversation in self.conversations():
+            lines = itertools.chain(conversation.following, *conversation.waiting.values())
+            calls += [c for c in lines if c not in ambiguous and c not in calls]
+        return calls
+
+    # Agents
+
+    @rule(index=indices, reason=st.sampled_from(["", "", "", *AGENT_ERRORS]))
+    def agent_ends(self, index: int, reason: str) -> None:
+        """An agent answers, or fails."""
+        if not self.model.runs:
+            return
+        run = self.model.runs[index % len(self.model.runs)]
+        line = itertools.chain(*run.turn.conversation.waiting.values())
+        if reason and any(c.request.request_id == run.turn.request_id != "" for c in line):
+            return  # those that follow may see the failure, or the attempt that comes after it
+        self.world.do(self._lets_go(run, reason))
+
+    @rule(index=indices, worker=workers, by_request_id=st.booleans())
+    def cancel_turn(self, index: int, worker: int, by_request_id: bool) -> None:
+        """CancelTurn of a conversation's newest turn: what was said so far is the answer."""
+        known = [c for c in self.conversations() if c.turns]
+        if not known:
+            return
+        turn = known[-1 - index % len(known)].turns[-1]
+        conversation = turn.conversation
+        run = conversation.holder
+        if run is not None and len(run.callers) > 1:
+            return
+        name = {"conversation_id": conversation.id, "turn_id": turn.id}
+        if by_request_id and turn.request_id:
+            name = {"request_id": turn.request_id}
+        service = self.world.services[worker]
+
+        async def cancel() -> None:
+            if conversation.is_deleted:
+                refusal = await refused(service.cancel(user=conversation.owner, **name))
+                assert ("NOT_FOUND", "TURN_NOT_FOUND") == refusal
+                return
+            shown = await service.cancel(user=conversation.owner, **name)
+            if turn.is_abandoned or turn.is_stopped_when_found:
+                if not turn.is_exhausted:
+                    self.model.answered(turn, "", "CANCELLED")  # nothing of it was stored
+                await self._goes_on(conversation)
+            elif run is not None:
+                await self._stops(run, lambda: self.model.answered(turn, BEGINNING, "CANCELLED"))
+            assert turn.standing == standing_of(shown)
+            assert turn.response_sequence == shown.response_sequence
+            await self._is_quiet()
+
+        self.world.do(cancel())
+
+    @rule(index=indices)
+    def lease_passes(self, index: int) -> None:
+        """A worker stands still for longer than its lease."""
+        runs = self._can_be_abandoned()
+        if not runs:
+            return
+        run = runs[index % len(runs)]
+        conversation = run.turn.conversation
+
+        async def abandon() -> None:
+            with psycopg.connect(
+                as_superuser(self.world.database_url), autocommit=True
+            ) as connection:
+                changed = connection.execute(
+                    "UPDATE conversation SET lease_expires_at = now() - interval '1 second'"
+                    " WHERE id = %s AND owner_id = %s",
+                    [conversation.id, Owner.of("", conversation.owner).id],
+                )
+                assert 1 == changed.rowcount
+            conversation.is_lease_valid = False
+            if conversation.following:
+                self._is_stopped_late(run.turn)
+            await self._goes_on(conversation)
+            await self._is_quiet()
+
+        self.world.do(abandon())
+
+    def _can_be_abandoned(self) -> list[Run]:
+        return [
+            run for run in self._held() if not (run.turn.is_to_stop and self._is_raced_for(run))
+        ]
+
+    def _held(self) -> list[Run]:
+        return [
+            run
+            for run in self.model.runs
+            if run.is_holder and run.turn.conversation.is_held and len(run.callers) <= 1
+        ]
+
+    @staticmethod
+    def _is_raced_for(run: Run) -> bool:
+        """Whether one call would end the turn as cancelled, and another one open a new turn."""
+        conversation = run.turn.conversation
+        return bool(conversation.following) and any(conversation.waiting.values())
+
+    @rule(index=indices)
+    def cancel_is_recorded(self, index: int) -> None:
+        """CancelTurn is recorded, and the signal to the worker that runs the turn is lost."""
+        runs = self._held()
+        if not runs:
+            return
+        turn = runs[index % len(runs)].turn
+        with psycopg.connect(as_superuser(self.world.database_url), autocommit=True) as connection:
+            changed = connection.execute(
+                "UPDATE turn SET cancel_requested_time = now() WHERE id = %s", [turn.id]
+            )
+            assert 1 == changed.rowcount
+        turn.is_to_stop = True
