@@ -10,6 +10,7 @@ many     2,000 turns at once on one worker, with an agent that takes a second
 streams  how long what an agent says is under way; watchers of conversations that are idle
 overload three times as many turns as the worker takes
 row-security  a statement with row security, and without
+removal  turns while what deleted conversations held is removed
 edge     a turn with TLS, an issuer's keys and metrics, and without
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round. A part
@@ -34,6 +35,7 @@ from callers import Job, Result
 from edge import Edge
 from overload import ALL_OVERLOAD, QUICK_OVERLOAD, SMOKE_OVERLOAD, Overload, OverloadSize
 from processes import Callers, Databases
+from removal import ALL_REMOVAL, DELETED, QUICK_REMOVAL, SMOKE_REMOVAL, Removal, RemovalSize
 from report import Bar, print_bars, print_table, ratio
 from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, SMOKE_STREAMS, Streams, StreamSize
@@ -45,7 +47,17 @@ SERVERS = {
     "peer": "(d) OpenAI Agents SDK",
 }
 USUAL = "usual"
-PARTS = ("start", "turns", "length", "many", "streams", "overload", "row-security", "edge")
+PARTS = (
+    "start",
+    "turns",
+    "length",
+    "many",
+    "streams",
+    "overload",
+    "row-security",
+    "removal",
+    "edge",
+)
 AGENT_S = 1.0
 MANY_CHANNELS = 24
 """A connection carries 100 calls at once, PARLEY_GRPC_MAX_STREAMS."""
@@ -69,6 +81,7 @@ class Size:
     waves: int = 3
     streams: StreamSize = ALL_STREAMS
     overload: OverloadSize = ALL_OVERLOAD
+    removal: RemovalSize = ALL_REMOVAL
     walled: int = 3_000
     """Statements and turns a round, with row security and without."""
     counted: int = 400
@@ -79,13 +92,13 @@ class Size:
 QUICK = Size(
     conversations=2_500, rounds=2, turns=800, long_conversations=20, long_turns=100, waves=1,
     streams=QUICK_STREAMS, overload=QUICK_OVERLOAD, walled=1_000,
-    starts=5,
+    removal=QUICK_REMOVAL, starts=5,
 )  # fmt: skip
 
 SMOKE = Size(
     conversations=300, rounds=1, turns=64, empty_calls=1, lengths=(100, 400), long_conversations=5,
     long_turns=5, many=200, waves=1, streams=SMOKE_STREAMS, overload=SMOKE_OVERLOAD, walled=20,
-    counted=40, starts=2,
+    counted=40, removal=SMOKE_REMOVAL, starts=2,
 )  # fmt: skip
 
 
@@ -256,6 +269,10 @@ class Bench:
         """Have more turns arrive than a worker takes."""
         self._measured(Overload(self._size.overload, self._folder, files[USUAL], say), made)
 
+    def removal(self, made: Databases, files: Files) -> None:
+        """Have turns arrive while a million rows go away."""
+        self._measured(Removal(self._size.removal, self._folder, files[USUAL], say), made)
+
     def edge(self, made: Databases, files: Files) -> None:
         """Compare a turn with and without what the edge of a mesh brings."""
         size = self._size
@@ -276,7 +293,7 @@ class Bench:
             say(f"{part}: died\n{traceback.format_exc()}")
             self.died.append(part)
 
-    def _measured(self, part: Streams | Overload | Edge, made: Databases) -> None:
+    def _measured(self, part: Streams | Overload | Removal | Edge, made: Databases) -> None:
         part.measure(made)
         self.bars += part.bars
         self.failed += part.failed
@@ -302,6 +319,8 @@ def _parts(size: Size, only: str | None) -> list[Part]:
         parts += [
             Part(f"long-{length}", size.long_conversations, length) for length in size.lengths
         ]
+    if only in (None, "removal"):
+        parts.append(Part(DELETED, size.removal.conversations, size.removal.messages))
     return parts
 
 
