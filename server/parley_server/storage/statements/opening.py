@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import insert
 from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
+from parley_server.storage.statements.counting import ended_attempt, of_attempt
 from parley_server.storage.statements.limiting import is_below_limit, recent_turns, wait
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -71,6 +72,7 @@ def _overrun(held: CTE, won: CTE) -> CTE:
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
         .where(won.c.id != turn.c.id)
+        .returning(*of_attempt(held.c.labels))
         .cte("overrun")
     )
 
@@ -163,6 +165,7 @@ def _claim(*, is_limited: bool) -> Executable:
         .returning(conversation.c.labels)
         .cte("taken")
     )
+    overrun = _overrun(held, opened)
     return (
         select(
             opened.c.user_sequence,
@@ -177,7 +180,8 @@ def _claim(*, is_limited: bool) -> Executable:
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(
-            _overrun(held, opened),
+            overrun,
+            ended_attempt(overrun),
             _user_message(opened.c.user_sequence, opened),
             labelled(taken, taken.c.labels, func.now()),
         )
@@ -289,13 +293,19 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     else:
         # From here on it is to be stopped, even if this worker does not get to ending it.
         changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, func.now())
+        changes["is_counted"] = or_(turn.c.is_counted, is_failed)
         is_right = or_(is_abandoned, and_(is_failed, is_to_stop))
     retaken = (
         update(turn)
         .values(changes)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN, is_right)
         .where(turn.c.user_sequence == held.c.last_sequence, is_free(held))
-        .returning(turn.c.id, turn.c.attempt)
+        .returning(
+            turn.c.id,
+            turn.c.attempt,
+            turn.c.abandoned_attempts,
+            *of_attempt(held.c.labels),
+        )
         .cte("retaken")
     )
     taken = (
@@ -317,7 +327,13 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     )
     if not is_new_attempt:
         return found.add_cte(taken)
-    return found.add_cte(labelled(taken, taken.c.labels, func.now()), events_gone(retaken))
+    # The attempt before was counted when it failed, unless nothing but its lease has ended it.
+    was_abandoned = retaken.c.abandoned_attempts > ZERO_SMALL
+    return found.add_cte(
+        labelled(taken, taken.c.labels, func.now()),
+        events_gone(retaken),
+        ended_attempt(retaken, was_abandoned),
+    )
 
 
 CLAIM = compiled(_claim(is_limited=False))
