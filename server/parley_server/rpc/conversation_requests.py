@@ -36,7 +36,7 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
     Raises: InvalidRequest; alone: InvalidPageToken.
     """
     violations = Violations()
-    labels = _wanted_labels(request.labels, violations)
+    labels = wanted_labels(request.labels, violations)
     since = _moment("updated_after", request, violations)
     arguments = f"ListConversations {sorted(labels.items())} {since and since.isoformat()}"
     limit = violations.page_size(request.page_size)
@@ -47,7 +47,7 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
     return ListQuestion(ConversationQuery(limit, after, labels, since), arguments)
 
 
-def _wanted_labels(texts: Sequence[str], violations: Violations) -> dict[str, str]:
+def wanted_labels(texts: Sequence[str], violations: Violations) -> dict[str, str]:
     """Return labels written "KEY=VALUE"."""
     wanted: dict[str, str] = {}
     for text in texts:

@@ -11,6 +11,7 @@ from parley_server.core.model import (
     Conversation,
     ConversationCursor,
     ConversationPage,
+    DayUsage,
     Deleted,
     FailureReason,
     FinishReason,
@@ -214,6 +215,18 @@ def deleted(found: Deleted | None, *, has_trash: bool) -> pb.DeleteConversationR
 
 def _tool_calls(calls: tuple[ToolCall, ...]) -> list[conversation_pb2.ToolCall]:
     return [conversation_pb2.ToolCall(**call._asdict()) for call in calls]
+
+
+def day_usage(of: DayUsage) -> pb.UsageRow:
+    return pb.UsageRow(
+        date=of.day.isoformat(),
+        agent=of.agent,
+        label_value=of.label_value,
+        usage=_usage(of.usage),
+        turns=of.turns,
+        attempts=of.attempts,
+        failed_attempts=of.failed_attempts,
+    )
 
 
 def _usage(usage: Usage | None) -> conversation_pb2.Usage | None:

@@ -12,11 +12,12 @@ from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.errors import CallerLost, WatchExpired
 from parley_server.core.model import Owner, Started
+from parley_server.core.owners.usage import UsageReads
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc import conversation_requests, requests, responses
+from parley_server.rpc import conversation_requests, owner_requests, requests, responses
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.call_record import READ, WRITE, current_call
 
@@ -39,6 +40,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         reads: Reads,
         conversations: Conversations,
         watches: Watches,
+        usage: UsageReads,
         admission: Admission,
         *,
         max_message_bytes: int,
@@ -47,6 +49,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._watches = watches
         self._reads = reads
         self._conversations = conversations
+        self._usage = usage
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -133,6 +136,16 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.conversation_id = str(conversation_id)
         found = await self._conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
+
+    async def GetUsage(  # noqa: N802
+        self, request: pb.GetUsageRequest, _context: Context
+    ) -> pb.GetUsageResponse:
+        owner = current_call.get().owner(READ)
+        query = owner_requests.usage(request)
+        async with self._page_of(owner.id):
+            found = await self._usage.usage(owner, query)
+            rows = await self._in_slices(owner, found, responses.day_usage)
+            return pb.GetUsageResponse(rows=rows)
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]

@@ -91,20 +91,27 @@ class Violations:
             self.add("labels", "TOO_MANY", f"has {len(labels)} labels; the maximum is {MAX_LABELS}")
             return
         for key, value in labels.items():
-            if not _LABEL_KEY.fullmatch(key):
-                self.add(
-                    "labels",
-                    "BAD_KEY",
-                    "keys must be 1 to 63 characters of [a-z0-9._/-] that begin and end with a "
-                    "letter or digit",
-                )
-            elif len(value.encode()) > MAX_LABEL_VALUE_BYTES or _CONTROL.search(value):
+            if self.label_key("labels", key) and (
+                len(value.encode()) > MAX_LABEL_VALUE_BYTES or _CONTROL.search(value)
+            ):
                 self.add(
                     "labels",
                     "BAD_VALUE",
                     f"the value of {key} must be 0 to {MAX_LABEL_VALUE_BYTES} bytes without "
                     "control characters",
                 )
+
+    def label_key(self, field: str, key: str) -> bool:
+        """Check the key of a label. Returns: whether it can be one."""
+        is_key = _LABEL_KEY.fullmatch(key) is not None
+        if not is_key:
+            self.add(
+                field,
+                "BAD_KEY",
+                "keys must be 1 to 63 characters of [a-z0-9._/-] that begin and end with a "
+                "letter or digit",
+            )
+        return is_key
 
     def choice(self, field: str, value: int, known: dict[int, T]) -> T | None:
         if value not in known:

@@ -29,6 +29,7 @@ from parley_server.core.model import (
     StoredEvent,
     Turn,
     TurnState,
+    Usage,
     WindowMessage,
 )
 from parley_server.core.ports import MIB
@@ -46,6 +47,7 @@ LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
+NOTHING_SPENT = Usage(0, 0, 0, 0)
 
 
 class PostgresStore:
@@ -272,7 +274,14 @@ class PostgresStore:
         return found[0][0] if found else None
 
     async def finish(
-        self, owner: Owner, lease: Lease, answer: Answer, context: Context, *, has_events: bool
+        self,
+        owner: Owner,
+        lease: Lease,
+        answer: Answer,
+        context: Context,
+        *,
+        has_events: bool,
+        spent: Usage | None,
     ) -> int | None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
         found = await self.ending.repeat(
@@ -290,12 +299,26 @@ class PostgresStore:
                 "context_first": context.first_sequence,
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,
+                **(spent or NOTHING_SPENT)._asdict(),
             },
         )
         return found[0][0] if found else None
 
-    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
-        parameters = {**_lease_keys(owner, lease), "reason": reason.value, "text": text}
+    async def fail(
+        self,
+        owner: Owner,
+        lease: Lease,
+        reason: FailureReason,
+        text: str,
+        *,
+        spent: Usage | None,
+    ) -> Failing:
+        parameters = {
+            **_lease_keys(owner, lease),
+            "reason": reason.value,
+            "text": text,
+            **(spent or NOTHING_SPENT)._asdict(),
+        }
         found = await self.ending.repeat(sql.FAIL, parameters)
         if not found:
             return Failing.LEASE_LOST

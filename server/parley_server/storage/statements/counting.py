@@ -53,12 +53,15 @@ def ended_attempt(
         is_answered: whether the turn is answered with it; else the attempt has failed.
         has_usage: whether parameters say what it used; else that is unknown, and counts as none.
     """
-    once = case((ended.c.is_counted, ZERO), else_=ONE)
-    counts: dict[str, Any] = {"attempts": once}
+
+    def once() -> ColumnElement[int]:
+        return case((ended.c.is_counted, ZERO), else_=ONE)
+
+    counts: dict[str, Any] = {"attempts": once()}
     if is_answered:
         counts["turns"] = ONE
     else:
-        counts["failed_attempts"] = once
+        counts["failed_attempts"] = once()
     if has_usage:
         counts |= {name: bindparam(name, type_=BigInteger) for name in TOKENS}
     digest = func.md5(func.coalesce(ended.c.labels, literal_column("''", Text)))

@@ -172,9 +172,7 @@ def _delete_conversation() -> Executable:
     transaction has locked the conversation before.
     """
     held = (
-        select(
-            conversation.c.open_turn_id, conversation.c.update_time, conversation.c.labels
-        )
+        select(conversation.c.open_turn_id, conversation.c.update_time, conversation.c.labels)
         .where(*IS_IT, IS_THERE)
         .cte("held")
     )

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from parley_server.storage.schema.tables import usage_day
 from parley_server.storage.statements.counting import TODAY
-from parley_server.storage.statements.parts import OWNER, compiled
+from parley_server.storage.statements.parts import LIMIT, OWNER, compiled
 
 _NOTHING = literal_column("''", Text)
 _MOST_REQUESTS = literal_column("2147483647", BigInteger)
@@ -31,7 +31,7 @@ _MOST_REQUESTS = literal_column("2147483647", BigInteger)
 def _usage() -> Executable:
     """Read the sums, by day and what else is asked for.
 
-    A row for each group, with the day as text.
+    Days without an attempt have no row.
     """
     last = func.coalesce(cast(bindparam("last_day", type_=Date), Date), TODAY)
     first = func.coalesce(
@@ -52,9 +52,9 @@ def _usage() -> Executable:
     def total(name: str) -> Any:
         return cast(func.sum(usage_day.c[name]), BigInteger)
 
-    grouped = (
+    return (
         select(
-            func.to_char(usage_day.c.day, literal_column("'YYYY-MM-DD'")).label("date"),
+            usage_day.c.day,
             agent.label("agent"),
             value.label("label_value"),
             total("input_tokens"),
@@ -70,8 +70,8 @@ def _usage() -> Executable:
         .where(~exists().select_from(wanted).where(is_missing))
         .group_by(usage_day.c.day, literal_column("2"), literal_column("3"))
         .order_by(usage_day.c.day, literal_column("2"), literal_column("3"))
+        .limit(LIMIT)
     )
-    return grouped
 
 
 GET_USAGE = compiled(_usage())

@@ -93,7 +93,7 @@ WITH held AS (
     GET_BYTE(UUID_SEND(:conversation), 15) & 15,
     overrun.labels AS labels,
     CASE WHEN overrun.is_counted THEN 0 ELSE 1 END,
-    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END AS anon__1
+    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END
   FROM overrun
   ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
     usage_day.attempts + excluded.attempts

@@ -50,7 +50,7 @@ WITH held AS (
     GET_BYTE(UUID_SEND(:conversation), 15) & 15,
     closed.labels AS labels,
     CASE WHEN closed.is_counted THEN 0 ELSE 1 END,
-    CASE WHEN closed.is_counted THEN 0 ELSE 1 END AS anon__1
+    CASE WHEN closed.is_counted THEN 0 ELSE 1 END
   FROM closed
   ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
     usage_day.attempts + excluded.attempts

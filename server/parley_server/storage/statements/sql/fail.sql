@@ -69,7 +69,7 @@ WITH held AS (
     GET_BYTE(UUID_SEND(:conversation), 15) & 15,
     ended.labels AS labels,
     CASE WHEN ended.is_counted THEN 0 ELSE 1 END,
-    CASE WHEN ended.is_counted THEN 0 ELSE 1 END AS anon__1,
+    CASE WHEN ended.is_counted THEN 0 ELSE 1 END,
     :input_tokens,
     :output_tokens,
     :cached_input_tokens,

@@ -7,9 +7,10 @@
 -- :first_day date
 -- :last_day date
 -- :labels text
+-- :limit integer
 
 SELECT
-  TO_CHAR(usage_day.day, 'YYYY-MM-DD') AS date,
+  usage_day.day,
   CASE WHEN :by_agent THEN usage_day.agent ELSE '' END AS agent,
   COALESCE(CAST(usage_day.labels AS JSON) ->> :by_label, '') AS label_value,
   CAST(SUM(usage_day.input_tokens) AS BIGINT) AS sum_1,
@@ -56,3 +57,4 @@ ORDER BY
   usage_day.day,
   2,
   3
+LIMIT :limit

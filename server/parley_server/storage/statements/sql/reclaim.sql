@@ -113,7 +113,7 @@ WITH held AS (
     GET_BYTE(UUID_SEND(:conversation), 15) & 15,
     retaken.labels AS labels,
     CASE WHEN retaken.is_counted THEN 0 ELSE 1 END,
-    CASE WHEN retaken.is_counted THEN 0 ELSE 1 END AS anon__1
+    CASE WHEN retaken.is_counted THEN 0 ELSE 1 END
   FROM retaken
   WHERE
     retaken.abandoned_attempts > 0
