@@ -50,6 +50,7 @@ class Store(Protocol):
             SequenceMismatch: `new.expected_sequence` is not the conversation's last sequence.
             TurnInProgress: another turn holds a valid lease.
             TurnLimitReached: the owner has opened as many turns within a minute as it may.
+            BudgetExhausted: the owner's turns have used as many tokens today as they may.
         Guarantees: all or nothing. A turn whose lease has passed becomes FAILED, TURN_ABANDONED.
         """
         ...

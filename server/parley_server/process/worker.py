@@ -68,6 +68,7 @@ class Worker:
             is_prepared=settings.db_prepare,
             has_row_security=settings.row_security,
             max_turns_per_minute=settings.max_turns_per_minute,
+            max_tokens_per_day=settings.max_tokens_per_day or None,
             max_attempts=settings.max_attempts,
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,

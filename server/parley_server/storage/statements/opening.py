@@ -27,7 +27,7 @@ from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
-from parley_server.storage.statements.limiting import is_below_limit, recent_turns, wait
+from parley_server.storage.statements.limiting import limits
 from parley_server.storage.statements.parts import (
     AGENT,
     CONTENT,
@@ -129,7 +129,7 @@ def _claim(*, is_limited: bool) -> Executable:
     One row, `rows.ClaimRow`, or none: no such conversation.
     """
     held = held_conversation()
-    others = recent_turns() if is_limited else None
+    limit = limits() if is_limited else None
     opened = (
         insert(turn)
         .from_select(
@@ -139,7 +139,7 @@ def _claim(*, is_limited: bool) -> Executable:
             .where(
                 is_free(held),
                 or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED),
-                *([] if others is None else [is_below_limit(others)]),
+                *([] if limit is None else [limit.are_kept()]),
             ),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
@@ -176,7 +176,7 @@ def _claim(*, is_limited: bool) -> Executable:
             held.c.update_time,
             is_free(held).label("is_free"),
             held.c.instructions,
-            *([] if others is None else [wait(others).label("wait")]),
+            *(() if limit is None else limit.columns()),
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(
@@ -192,12 +192,12 @@ def _claim_new(*, is_limited: bool) -> Executable:
     """Open a turn on a conversation made for it.
 
     One row, the turn's id, unless a turn has the request id. Limited, always one: the id, or
-    null, and how long the owner has to wait, or null.
+    null, and which limit is reached.
     """
-    others = recent_turns() if is_limited else None
+    limit = limits() if is_limited else None
     this_turn = _new_turn(ONE).select_from(one_row())
-    if others is not None:
-        this_turn = this_turn.where(is_below_limit(others))
+    if limit is not None:
+        this_turn = this_turn.where(limit.are_kept())
     opened = (
         insert(turn)
         .from_select(_NEW_TURN_COLUMNS, this_turn)
@@ -236,8 +236,8 @@ def _claim_new(*, is_limited: bool) -> Executable:
         .cte("created")
     )
     found = select(opened.c.id)
-    if others is not None:
-        found = select(found.scalar_subquery(), wait(others))
+    if limit is not None:
+        found = select(found.scalar_subquery(), *limit.columns())
     return found.add_cte(created, _user_message(ONE, opened))
 
 
@@ -339,11 +339,11 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
 CLAIM = compiled(_claim(is_limited=False))
 """Open a turn in a conversation that is there, and take its lease; or say why not."""
 CLAIM_LIMITED = compiled(_claim(is_limited=True))
-"""The same, unless the owner has opened as many turns within a minute as it may."""
+"""The same, unless the owner has reached its turns of a minute or its tokens of a day."""
 CLAIM_NEW = compiled(_claim_new(is_limited=False))
 """Open the first turn of a conversation that this statement creates."""
 CLAIM_NEW_LIMITED = compiled(_claim_new(is_limited=True))
-"""The same, unless the owner has opened as many turns within a minute as it may."""
+"""The same, unless the owner has reached its turns of a minute or its tokens of a day."""
 CREATE = compiled(_create())
 """Create a conversation under an id of the caller's, unless it is there."""
 RECLAIM = compiled(_reclaim(is_new_attempt=True))
