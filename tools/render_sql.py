@@ -23,10 +23,11 @@ from parley_server.storage.statements import (
     opening,
     purging,
     reading,
+    using,
 )
 from parley_server.storage.statements.parts import Compiled
 
-MODULES = (opening, appending, ending, reading, listing, living, purging)
+MODULES = (opening, appending, ending, reading, listing, living, purging, using)
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (
     (re.compile(r"%\((\w+)\)s"), r":\1"),

@@ -18,6 +18,7 @@ ALWAYS = {
     "GetConversation",
     "ListConversations",
     "GetTurn",
+    "GetUsage",
     "CancelTurn",
     "UndeleteConversation",
 }

@@ -4,7 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, ToolCall
+from parley_server.core.model import (
+    AgentEvent,
+    AgentRun,
+    Finish,
+    FinishReason,
+    Spent,
+    Text,
+    ToolCall,
+)
 
 Script = Callable[[AgentRun], AsyncGenerator[AgentEvent, None]]
 
@@ -51,15 +59,15 @@ class Gate:
 class Speaker:
     """A script that says what the test tells it to, when it tells it to.
 
-    What is put in: a text, a ToolCall, an exception to raise, or None to finish.
+    What is put in: a text, a ToolCall, what was spent, an exception to raise, or None to finish.
     """
 
     def __init__(self) -> None:
-        self._lines: asyncio.Queue[str | ToolCall | Exception | None] = asyncio.Queue()
+        self._lines: asyncio.Queue[str | ToolCall | Spent | Exception | None] = asyncio.Queue()
         self.entered = asyncio.Event()
         self.closed = asyncio.Event()
 
-    def say(self, *lines: str | ToolCall | Exception | None) -> None:
+    def say(self, *lines: str | ToolCall | Spent | Exception | None) -> None:
         for line in lines:
             self._lines.put_nowait(line)
 

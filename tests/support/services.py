@@ -100,6 +100,11 @@ class Service:
         request = pb.DeleteConversationRequest(conversation_id=conversation_id, **fields)
         return await self.stub.DeleteConversation(request, timeout=20, metadata=metadata(user))
 
+    async def usage(self, *, user: str = "ada", **fields: Any) -> list[pb.UsageRow]:
+        request = pb.GetUsageRequest(**fields)
+        found = await self.stub.GetUsage(request, timeout=20, metadata=metadata(user))
+        return list(found.rows)
+
     async def undelete(
         self, conversation_id: str, *, user: str = "ada"
     ) -> conversation_pb2.Conversation:

@@ -31,6 +31,8 @@ ENDED_TURN, OPEN_TURN, NEW_TURN = (
 """As if made in the future: turns are counted by ids that are made as time goes by."""
 MAX_TURNS = 3
 """One more than each of the twins has opened, and fewer than both of them."""
+MAX_TOKENS = 150
+"""More than each of the twins has used today, and fewer than both of them."""
 FENCE = 5
 
 
@@ -104,6 +106,11 @@ INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content
 VALUES (%(owner)s, %(conversation)s, 1, %(ended)s, 'USER', %(said)s),
     (%(owner)s, %(conversation)s, 2, %(ended)s, 'ASSISTANT', %(said)s),
     (%(owner)s, %(conversation)s, 3, %(open)s, 'USER', %(said)s);
+INSERT INTO usage_day (owner_id, day, agent, labels_digest, slot, labels, input_tokens,
+    output_tokens, turns, attempts)
+SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, %(said)s, md5(labels)::uuid, slot, labels,
+    40, 10, 1, 1
+FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels);
 INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
 VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
 """
@@ -146,6 +153,7 @@ PARAMETERS: dict[str, Any] = {
     "limit": 100,
     "max_bytes": 2**20,
     "max_turns": MAX_TURNS,
+    "max_tokens": MAX_TOKENS,
     "max_attempts": 5,
     "after_time": datetime.now(UTC) + timedelta(days=1),
     "after_id": uuid.UUID(int=2**128 - 1),
@@ -157,6 +165,14 @@ PARAMETERS: dict[str, Any] = {
     "sets_instructions": True,
     "trash": timedelta(days=1),
     "tombstone": timedelta(days=30),
+    "input_tokens": 100,
+    "output_tokens": 20,
+    "cached_input_tokens": 5,
+    "model_requests": 2,
+    "first_day": None,
+    "last_day": None,
+    "by_agent": True,
+    "by_label": "team",
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {

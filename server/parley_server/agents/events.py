@@ -11,6 +11,7 @@ from typing import Any
 import pydantic_core
 from pydantic_ai import AgentRunResult, AgentRunResultEvent
 from pydantic_ai.agent import AgentRunEvents
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import (
     AgentStreamEvent,
     FunctionToolCallEvent,
@@ -35,7 +36,15 @@ from pydantic_ai.messages import (
 from parley_server.agents.opaque_state import state_of
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, believable
 from parley_server.core.errors import AgentUnavailable
-from parley_server.core.model import Finish, FinishReason, OpaqueState, Text, ToolCall, Usage
+from parley_server.core.model import (
+    Finish,
+    FinishReason,
+    OpaqueState,
+    Spent,
+    Text,
+    ToolCall,
+    Usage,
+)
 
 MAX_UNSEEN_CHARS = 4 * 1024 * 1024
 """How much of arguments and thoughts one run may gather: no later check sees them grow."""
@@ -65,7 +74,7 @@ class RunReader:
 
     def read(
         self, event: AgentStreamEvent | AgentRunResultEvent[Any]
-    ) -> Sequence[Text | ToolCall | OpaqueState]:
+    ) -> Sequence[Text | ToolCall | OpaqueState | Spent]:
         """Return what an event adds to the answer; often nothing."""
         match event:
             case PartStartEvent() | PartDeltaEvent() | PartEndEvent():
@@ -77,6 +86,7 @@ class RunReader:
         match event:
             case FunctionToolCallEvent():
                 self._ask(event)
+                return self.spent()
             case FunctionToolResultEvent(part=returned):
                 calls = self._calls.answer(returned)
                 return [*self.opaque_state(), *calls] if calls else []
@@ -149,18 +159,27 @@ class RunReader:
         state = state_of(self.events.new_messages())
         return [] if state is None else [OpaqueState(state)]
 
+    def spent(self) -> list[Spent]:
+        """Return what the responses so far have used, as far as the provider told."""
+        try:
+            used = self._measured()
+        except UserError:  # the run failed before it began
+            return []
+        return [Spent(used)] if used.model_requests else []
+
     def _usage(self) -> Usage | None:
         """Return what the run cost; None: of one response at least it is unknown."""
-        used = self.events.usage
-        if used.unmeasured_requests or self._is_cut:
+        if self.events.usage.unmeasured_requests or self._is_cut:
             return None
-        return believable(
-            Usage(
-                input_tokens=used.input_tokens,
-                output_tokens=used.output_tokens,
-                cached_input_tokens=used.cache_read_tokens,
-                model_requests=used.requests,
-            )
+        return believable(self._measured())
+
+    def _measured(self) -> Usage:
+        used = self.events.usage
+        return Usage(
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            cached_input_tokens=used.cache_read_tokens,
+            model_requests=used.requests,
         )
 
 

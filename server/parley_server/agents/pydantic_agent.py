@@ -25,7 +25,7 @@ from parley_server.agents.opaque_state import Provider
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
 from parley_server.agents.tracing import TracedRequests
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
-from parley_server.core.model import AgentEvent, AgentRun, FinishReason, WindowMessage
+from parley_server.core.model import AgentEvent, AgentRun, FinishReason, Spent, WindowMessage
 from parley_server.core.tracing import Trace, current_trace
 
 log = logging.getLogger("parley.agents")
@@ -113,7 +113,7 @@ class PydanticAgent:
             try:
                 async with aclosing(self._answer(run, messages, form)) as events:
                     async for event in events:
-                        has_spoken = True
+                        has_spoken = has_spoken or not isinstance(event, Spent)
                         yield event
                 return
             except Exception as error:
@@ -161,6 +161,10 @@ class PydanticAgent:
                 reason = FinishReason.CONTENT_FILTER
             except OutputTokenLimitExceeded:
                 reason = FinishReason.LENGTH
+            except Exception:
+                for spent in reader.spent():
+                    yield spent
+                raise
             for state in reader.opaque_state():
                 yield state
             yield reader.finish(self.model, reason)

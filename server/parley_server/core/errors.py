@@ -9,7 +9,7 @@
     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
-    ├── Overloaded, TurnLimitReached
+    ├── Overloaded, TurnLimitReached, BudgetExhausted
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
     ├── WatchExpired
@@ -330,6 +330,29 @@ class TurnLimitReached(ParleyError):
     def metadata(self) -> dict[str, str]:
         return {
             "max_turns_per_minute": str(self.max_turns_per_minute),
+            "retry_after_s": f"{self.retry_after_s:.1f}",
+        }
+
+
+@dataclass(eq=False)
+class BudgetExhausted(ParleyError):
+    """The owner's turns have used as many tokens today as they may. Nothing was stored."""
+
+    max_tokens_per_day: int
+    used_tokens: int
+    retry_after_s: float
+    """Until midnight UTC, by the database's clock."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.used_tokens} of {self.max_tokens_per_day} tokens a day are used: call again "
+            f"after midnight UTC, in {self.retry_after_s:.0f} s"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {
+            "max_tokens_per_day": str(self.max_tokens_per_day),
+            "used_tokens": str(self.used_tokens),
             "retry_after_s": f"{self.retry_after_s:.1f}",
         }
 

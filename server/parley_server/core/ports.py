@@ -50,6 +50,7 @@ class Store(Protocol):
             SequenceMismatch: `new.expected_sequence` is not the conversation's last sequence.
             TurnInProgress: another turn holds a valid lease.
             TurnLimitReached: the owner has opened as many turns within a minute as it may.
+            BudgetExhausted: the owner's turns have used as many tokens today as they may.
         Guarantees: all or nothing. A turn whose lease has passed becomes FAILED, TURN_ABANDONED.
         """
         ...
@@ -158,12 +159,20 @@ class Store(Protocol):
         ...
 
     async def finish(
-        self, owner: Owner, lease: Lease, answer: Answer, context: Context, *, has_events: bool
+        self,
+        owner: Owner,
+        lease: Lease,
+        answer: Answer,
+        context: Context,
+        *,
+        has_events: bool,
+        spent: Usage | None,
     ) -> int | None:
-        """Store the answer, close the turn, drop the lease; the turn's events go.
+        """Store the answer, close the turn, drop the lease, count the attempt; its events go.
 
         Args:
             has_events: whether events were stored for it.
+            spent: what the attempt has used, as far as it is known.
 
         Returns: the answer's sequence; None: the lease was lost, and nothing was written.
         Guarantees: decided by the fence alone: an overrun lease counts until another attempt takes
@@ -171,8 +180,20 @@ class Store(Protocol):
         """
         ...
 
-    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
-        """Close the turn as FAILED and drop the lease, unless it is to be stopped or not ours."""
+    async def fail(
+        self,
+        owner: Owner,
+        lease: Lease,
+        reason: FailureReason,
+        text: str,
+        *,
+        spent: Usage | None,
+    ) -> Failing:
+        """Close the turn as FAILED and drop the lease, unless it is to be stopped or not ours.
+
+        Args:
+            spent: what the attempt has used, as far as it is known, to be counted with it.
+        """
         ...
 
     async def history(self, owner: Owner, query: HistoryQuery) -> HistoryPage:

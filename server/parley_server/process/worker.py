@@ -20,6 +20,7 @@ from parley_server.config import BadSettings, Settings
 from parley_server.core.bells import Bells
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.conversations.purging import Purging
+from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
@@ -38,6 +39,7 @@ from parley_server.rpc.server import Server
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
+from parley_server.storage.usage import PostgresUsage
 
 if TYPE_CHECKING:
     from parley_server.telemetry.metrics import Metrics
@@ -66,6 +68,7 @@ class Worker:
             is_prepared=settings.db_prepare,
             has_row_security=settings.row_security,
             max_turns_per_minute=settings.max_turns_per_minute,
+            max_tokens_per_day=settings.max_tokens_per_day or None,
             max_attempts=settings.max_attempts,
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,
@@ -110,6 +113,7 @@ class Worker:
                 on_deleted=self.purging.wake,
             ),
             self.watches,
+            UsageReads(PostgresUsage(self.store.claiming)),
             self.verifier,
             self.admission,
             options=server_options(settings, is_port_shared=is_port_shared),

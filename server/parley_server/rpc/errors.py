@@ -63,6 +63,7 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.CallerLost: Row(Code.DEADLINE_EXCEEDED, "CALLER_LOST"),
     errors.Overloaded: Row(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retry_s=0.5),
     errors.TurnLimitReached: Row(Code.RESOURCE_EXHAUSTED, "TURN_LIMIT_REACHED"),
+    errors.BudgetExhausted: Row(Code.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED"),
     errors.StoreUnavailable: Row(Code.UNAVAILABLE, "STORE_UNAVAILABLE", retry_s=0.5),
     errors.KeysUnavailable: Row(Code.UNAVAILABLE, "KEYS_UNAVAILABLE", retry_s=1.0),
     errors.WatchExpired: Row(Code.UNAVAILABLE, "WATCH_EXPIRED", retry_s=0.1),
@@ -104,7 +105,7 @@ def status_of(error: BaseException, call_id: str, *, is_repeatable: bool = True)
         details.ErrorInfo(reason=row.reason, domain=DOMAIN, metadata=metadata),
     ]
     retry_s = row.retry_s
-    timed = errors.AgentUnavailable | errors.TurnLimitReached
+    timed = errors.AgentUnavailable | errors.TurnLimitReached | errors.BudgetExhausted
     if isinstance(error, timed) and error.retry_after_s is not None:
         retry_s = error.retry_after_s
     if retry_s is not None:

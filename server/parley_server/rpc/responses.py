@@ -11,6 +11,7 @@ from parley_server.core.model import (
     Conversation,
     ConversationCursor,
     ConversationPage,
+    DayUsage,
     Deleted,
     FailureReason,
     FinishReason,
@@ -32,7 +33,8 @@ from parley_server.core.model import (
     WatchUpdate,
 )
 from parley_server.rpc import page_tokens
-from parley_server.rpc.requests import HistoryQuestion, ListQuestion
+from parley_server.rpc.conversation_requests import ListQuestion
+from parley_server.rpc.requests import HistoryQuestion
 
 _ROLES = {role: conversation_pb2.Role.Value(f"ROLE_{role.value}") for role in Role}
 _FINISH_REASONS: dict[FinishReason | None, conversation_pb2.FinishReason.ValueType] = {
@@ -213,6 +215,18 @@ def deleted(found: Deleted | None, *, has_trash: bool) -> pb.DeleteConversationR
 
 def _tool_calls(calls: tuple[ToolCall, ...]) -> list[conversation_pb2.ToolCall]:
     return [conversation_pb2.ToolCall(**call._asdict()) for call in calls]
+
+
+def day_usage(of: DayUsage) -> pb.UsageRow:
+    return pb.UsageRow(
+        date=of.day.isoformat(),
+        agent=of.agent,
+        label_value=of.label_value,
+        usage=_usage(of.usage),
+        turns=of.turns,
+        attempts=of.attempts,
+        failed_attempts=of.failed_attempts,
+    )
 
 
 def _usage(usage: Usage | None) -> conversation_pb2.Usage | None:

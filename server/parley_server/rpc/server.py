@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.conversations.changes import Conversations
+from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
@@ -36,6 +37,7 @@ class Server:
         reads: Reads,
         conversations: Conversations,
         watches: Watches,
+        usage: UsageReads,
         verifier: TokenVerifier,
         admission: Admission,
         *,
@@ -65,6 +67,7 @@ class Server:
                 reads,
                 conversations,
                 watches,
+                usage,
                 admission,
                 max_message_bytes=max_message_bytes,
             ),

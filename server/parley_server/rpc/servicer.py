@@ -12,11 +12,12 @@ from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.errors import CallerLost, WatchExpired
 from parley_server.core.model import Owner, Started
+from parley_server.core.owners.usage import UsageReads
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc import requests, responses
+from parley_server.rpc import conversation_requests, owner_requests, requests, responses
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.call_record import READ, WRITE, current_call
 
@@ -39,6 +40,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         reads: Reads,
         conversations: Conversations,
         watches: Watches,
+        usage: UsageReads,
         admission: Admission,
         *,
         max_message_bytes: int,
@@ -47,6 +49,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._watches = watches
         self._reads = reads
         self._conversations = conversations
+        self._usage = usage
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -77,7 +80,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.ListConversationsRequest, _context: Context
     ) -> pb.ListConversationsResponse:
         owner = current_call.get().owner(READ)
-        question = requests.conversations(request, owner)
+        question = conversation_requests.conversations(request, owner)
         async with self._page_of(owner.id):
             page = await self._reads.conversations(owner, question.query)
             found = await self._in_slices(owner, page.conversations, responses.conversation)
@@ -88,7 +91,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.CreateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = requests.new_conversation(request)
+        new = conversation_requests.new_conversation(request)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         created, is_replayed = await self._conversations.create(owner, new)
@@ -99,7 +102,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.GetConversationRequest, _context: Context
     ) -> pb.GetConversationResponse:
         owner = current_call.get().owner(READ)
-        found = await self._reads.conversation(owner, requests.conversation(request))
+        found = await self._reads.conversation(owner, conversation_requests.conversation(request))
         return pb.GetConversationResponse(conversation=responses.conversation(found))
 
     async def UpdateConversation(  # noqa: N802
@@ -107,7 +110,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UpdateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        change = requests.change(request)
+        change = conversation_requests.change(request)
         call.conversation_id = str(change.conversation_id)
         changed = await self._conversations.update(owner, change)
         return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
@@ -117,7 +120,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.DeleteConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        conversation_id = requests.conversation(request)
+        conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
         deleted = await self._conversations.delete(
             owner, conversation_id, allow_missing=request.allow_missing
@@ -129,10 +132,20 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UndeleteConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        conversation_id = requests.conversation(request)
+        conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
         found = await self._conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
+
+    async def GetUsage(  # noqa: N802
+        self, request: pb.GetUsageRequest, _context: Context
+    ) -> pb.GetUsageResponse:
+        owner = current_call.get().owner(READ)
+        query = owner_requests.usage(request)
+        async with self._page_of(owner.id):
+            found = await self._usage.usage(owner, query)
+            rows = await self._in_slices(owner, found, responses.day_usage)
+            return pb.GetUsageResponse(rows=rows)
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]

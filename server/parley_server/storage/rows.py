@@ -37,8 +37,19 @@ _ROLES = {role.value: role for role in Role}
 _FINISH_REASONS = {reason.value: reason for reason in FinishReason}
 
 
+class Limited(NamedTuple):
+    """Which limits the owner has reached; of one that it has not, null."""
+
+    wait: timedelta | None = None
+    """How long to wait, if it has opened as many turns within a minute as it may."""
+    used_tokens: int | None = None
+    """Of today, if these are as many as may be used a day."""
+    day_left: timedelta | None = None
+    """Until the day is over in UTC, if used_tokens is set."""
+
+
 class ClaimRow(NamedTuple):
-    """A row of CLAIM, and of CLAIM_LIMITED: the conversation as it was locked."""
+    """A row of CLAIM, and the first part of one of CLAIM_LIMITED: the conversation, locked."""
 
     user_sequence: int | None
     """Of the turn that was opened; None: none was."""
@@ -49,8 +60,6 @@ class ClaimRow(NamedTuple):
     update_time: datetime
     is_free: bool
     instructions: str | None
-    wait: timedelta | None = None
-    """How long the owner has to wait, if it has opened as many turns as it may."""
 
 
 class TurnRow(NamedTuple):

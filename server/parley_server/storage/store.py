@@ -7,6 +7,7 @@ from uuid import UUID
 from psycopg import Rollback
 
 from parley_server.core.errors import (
+    BudgetExhausted,
     ConversationNotFound,
     SequenceMismatch,
     StoreOutcomeUnknown,
@@ -29,6 +30,7 @@ from parley_server.core.model import (
     StoredEvent,
     Turn,
     TurnState,
+    Usage,
     WindowMessage,
 )
 from parley_server.core.ports import MIB
@@ -46,6 +48,7 @@ LOOKBACK_FACTOR = 10
 """How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
+NOTHING_SPENT = Usage(0, 0, 0, 0)
 
 
 class PostgresStore:
@@ -64,6 +67,7 @@ class PostgresStore:
         is_prepared: bool,
         has_row_security: bool = False,
         max_turns_per_minute: int | None = None,
+        max_tokens_per_day: int | None = None,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
@@ -87,6 +91,7 @@ class PostgresStore:
         self.url = url
         self._lease = timedelta(seconds=lease_s)
         self._max_turns = max_turns_per_minute
+        self._max_tokens = max_tokens_per_day
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
         self.claiming = connections(name="claims", size=max(1, pool_size - ending))
@@ -128,7 +133,7 @@ class PostgresStore:
     async def claim(self, owner: Owner, new: NewTurn) -> Lease | Turn:
         while True:
             try:
-                lease, held, wait = await self._try_claim(owner, new)
+                lease, held, limited = await self._try_claim(owner, new)
             except StatementFailed as error:
                 if error.sqlstate != UNIQUE_VIOLATION:
                     raise
@@ -143,9 +148,16 @@ class PostgresStore:
                     return known
                 await self._check_not_deleted(owner, new.request_id)
             _refuse(new, held)
-            if wait is not None and self._max_turns is not None:
-                raise TurnLimitReached(self._max_turns, wait.total_seconds())
+            self._refuse_limited(limited)
             # What stood in the way is gone again: another claim under this request id was undone.
+
+    def _refuse_limited(self, limited: rows.Limited) -> None:
+        """Raise which limit the owner has reached; the one that lasts longer first."""
+        wait, used_tokens, day_left = limited
+        if used_tokens is not None and day_left is not None and self._max_tokens is not None:
+            raise BudgetExhausted(self._max_tokens, used_tokens, day_left.total_seconds())
+        if wait is not None and self._max_turns is not None:
+            raise TurnLimitReached(self._max_turns, wait.total_seconds())
 
     async def _check_not_deleted(self, owner: Owner, request_id: str) -> None:
         """Raise ConversationNotFound if a request id was one of a conversation that is deleted."""
@@ -157,13 +169,14 @@ class PostgresStore:
 
     async def _try_claim(
         self, owner: Owner, new: NewTurn
-    ) -> tuple[Lease | None, rows.ClaimRow | None, timedelta | None]:
+    ) -> tuple[Lease | None, rows.ClaimRow | None, rows.Limited]:
         """Try to claim.
 
-        Returns: the lease; or the conversation's row as it was found, if any, and how long the
-            owner has to wait, if it has opened as many turns as it may.
+        Returns: the lease; or the conversation's row as it was found, if any, and which limits the
+            owner has reached.
         """
-        is_limited = self._max_turns is not None
+        is_limited = self._max_turns is not None or self._max_tokens is not None
+        no_limit = rows.Limited()
         parameters: Parameters = {
             "owner": owner.id,
             "conversation": new.conversation_id,
@@ -176,16 +189,17 @@ class PostgresStore:
             "preview": new.message[:PREVIEW_CHARACTERS],
             "lease": self._lease,
             "max_turns": self._max_turns,
+            "max_tokens": self._max_tokens,
         }
         conversation = {"tenant": owner.tenant, "user": owner.user, "title": parameters["title"]}
         if new.is_new_conversation:
             if new.expected_sequence:
-                return None, None, None
+                return None, None, no_limit
             statement = sql.CLAIM_NEW_LIMITED if is_limited else sql.CLAIM_NEW
             found = await self.claiming.run(statement, {**parameters, **conversation})
             if found and found[0][0] is not None:
-                return Lease(new.conversation_id, new.id, 1, 1, user_sequence=1), None, None
-            return None, None, found[0][1] if is_limited else None
+                return Lease(new.conversation_id, new.id, 1, 1, user_sequence=1), None, no_limit
+            return None, None, rows.Limited(*found[0][1:]) if is_limited else no_limit
 
         parameters["expected"] = new.expected_sequence
         statement = sql.CLAIM_LIMITED if is_limited else sql.CLAIM
@@ -193,10 +207,11 @@ class PostgresStore:
         if not found and new.allow_missing:
             found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
         if not found:
-            return None, None, None
-        held = rows.ClaimRow(*found[0])
+            return None, None, no_limit
+        columns = len(rows.ClaimRow._fields)
+        held, limited = rows.ClaimRow(*found[0][:columns]), rows.Limited(*found[0][columns:])
         if held.user_sequence is None:
-            return None, held, held.wait
+            return None, held, limited
         lease = Lease(
             new.conversation_id,
             new.id,
@@ -206,7 +221,7 @@ class PostgresStore:
             is_taken_over=held.open_turn_id is not None,
             instructions=held.instructions or "",
         )
-        return lease, None, None
+        return lease, None, no_limit
 
     async def _claimed_under_new_id(
         self,
@@ -272,7 +287,14 @@ class PostgresStore:
         return found[0][0] if found else None
 
     async def finish(
-        self, owner: Owner, lease: Lease, answer: Answer, context: Context, *, has_events: bool
+        self,
+        owner: Owner,
+        lease: Lease,
+        answer: Answer,
+        context: Context,
+        *,
+        has_events: bool,
+        spent: Usage | None,
     ) -> int | None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
         found = await self.ending.repeat(
@@ -290,12 +312,26 @@ class PostgresStore:
                 "context_first": context.first_sequence,
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,
+                **(spent or NOTHING_SPENT)._asdict(),
             },
         )
         return found[0][0] if found else None
 
-    async def fail(self, owner: Owner, lease: Lease, reason: FailureReason, text: str) -> Failing:
-        parameters = {**_lease_keys(owner, lease), "reason": reason.value, "text": text}
+    async def fail(
+        self,
+        owner: Owner,
+        lease: Lease,
+        reason: FailureReason,
+        text: str,
+        *,
+        spent: Usage | None,
+    ) -> Failing:
+        parameters = {
+            **_lease_keys(owner, lease),
+            "reason": reason.value,
+            "text": text,
+            **(spent or NOTHING_SPENT)._asdict(),
+        }
         found = await self.ending.repeat(sql.FAIL, parameters)
         if not found:
             return Failing.LEASE_LOST

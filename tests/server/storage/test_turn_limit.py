@@ -241,3 +241,4 @@ async def test_limit_costs_no_statement_more_and_nothing_when_it_is_off(
     expected = [claim.text, sql.WINDOW.text, sql.FINISH.text]
     assert expected == a_turns(wire.executed)
     assert "crowd" not in sql.CLAIM.text + sql.CLAIM_NEW.text
+    assert "budget" not in sql.CLAIM.text + sql.CLAIM_NEW.text

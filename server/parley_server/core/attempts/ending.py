@@ -57,9 +57,11 @@ class Ending:
         Raises: ConversationNotFound, LeaseLost, StoreUnavailable.
         """
         owner, lease = attempt.owner, attempt.lease
-        has_events = attempt.events is not None
+        has_events, spent = attempt.events is not None, attempt.transcript.usage
         sequence = await retry_while_unavailable(
-            lambda: self._store.finish(owner, lease, answer, context, has_events=has_events),
+            lambda: self._store.finish(
+                owner, lease, answer, context, has_events=has_events, spent=spent
+            ),
             deadline,
         )
         if sequence is None:
@@ -110,11 +112,11 @@ class Ending:
 
         Returns: the answer of a cancelled turn.
         """
-        owner, lease = attempt.owner, attempt.lease
+        owner, lease, spent = attempt.owner, attempt.lease, attempt.transcript.usage
         deadline = asyncio.get_running_loop().time() + self._lease_s
         try:
             done = await retry_while_unavailable(
-                lambda: self._store.fail(owner, lease, reason, text), deadline
+                lambda: self._store.fail(owner, lease, reason, text, spent=spent), deadline
             )
             if done is not Failing.CANCEL_REQUESTED:
                 return None
@@ -155,5 +157,5 @@ class Ending:
         own = await self._store.history(owner, query)
         window = await self._windows.read(owner, lease, own.messages[0].content)
         answer = transcript.answer(is_cancelled=True)
-        await self._store.finish(owner, lease, answer, window.context, has_events=True)
+        await self._store.finish(owner, lease, answer, window.context, has_events=True, spent=None)
         self._bells.ring(topic_of(owner, turn.conversation_id))

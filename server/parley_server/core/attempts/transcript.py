@@ -8,6 +8,7 @@ from parley_server.core.model import (
     Finish,
     FinishReason,
     OpaqueState,
+    Spent,
     Text,
     ToolCall,
     Usage,
@@ -38,6 +39,7 @@ class Transcript:
     _text_bytes: int = 0
     _message_bytes: int = 0
     _finish: Finish | None = None
+    _spent: Usage | None = None
     _opaque_state: bytes | None = field(default=None, repr=False)
 
     def add(self, event: AgentEvent) -> Text | ToolCall | None:
@@ -54,6 +56,9 @@ class Transcript:
         if isinstance(event, OpaqueState):
             # A part of it is of no use: too large, it is left out, and the answer stays.
             self._opaque_state = event.data if len(event.data) <= MAX_OPAQUE_BYTES else None
+            return None
+        if isinstance(event, Spent):
+            self._spent = believable(event.usage)
             return None
         self._finish = event
         self.is_closed = True
@@ -95,7 +100,8 @@ class Transcript:
     @property
     def usage(self) -> Usage | None:
         """What the agent has used, as far as it has told."""
-        return believable(self._finish.usage) if self._finish else None
+        told = believable(self._finish.usage) if self._finish else None
+        return told or self._spent
 
     def answer(self, *, is_cancelled: bool = False) -> Answer:
         """Return what was said as an answer.

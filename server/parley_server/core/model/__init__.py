@@ -10,6 +10,7 @@ from parley_server.core.model.agents import (
     AgentRun,
     Finish,
     OpaqueState,
+    Spent,
     Text,
     Window,
     WindowMessage,
@@ -68,6 +69,7 @@ from parley_server.core.model.turns import (
     TurnResult,
     TurnState,
 )
+from parley_server.core.model.usage import DayUsage, UsageQuery
 
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
@@ -85,6 +87,7 @@ __all__ = [
     "ConversationPage",
     "ConversationQuery",
     "ConversationState",
+    "DayUsage",
     "Deleted",
     "Deletion",
     "DeletionStage",
@@ -108,6 +111,7 @@ __all__ = [
     "Principal",
     "Progress",
     "Role",
+    "Spent",
     "Started",
     "StoredEvent",
     "StreamEvent",
@@ -119,6 +123,7 @@ __all__ = [
     "TurnResult",
     "TurnState",
     "Usage",
+    "UsageQuery",
     "WatchUpdate",
     "Window",
     "WindowMessage",

@@ -63,6 +63,13 @@ class OpaqueState:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run has used up to now, for the case that it does not come to its Finish."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The last event of a run."""
 
@@ -71,4 +78,4 @@ class Finish:
     usage: Usage | None = None
 
 
-AgentEvent: TypeAlias = Text | ToolCall | OpaqueState | Finish
+AgentEvent: TypeAlias = Text | ToolCall | OpaqueState | Spent | Finish

@@ -63,7 +63,7 @@ class Claims:
 
         Returns: the lease; or the turn that has the request id already.
         Raises: ConversationNotFound, SequenceMismatch, TurnInProgress, TurnLimitReached,
-            DeadlineTooShort, StoreUnavailable, CallerLost, WorkerDrained.
+            BudgetExhausted, DeadlineTooShort, StoreUnavailable, CallerLost, WorkerDrained.
         """
         new = NewTurn(
             id=self._ids(),

@@ -21,6 +21,7 @@ OWNED_TABLES = (
     "message",
     "turn_event",
     "deletion",
+    "usage_day",
 )
 POLICY = "parley_owner"
 

@@ -9,13 +9,16 @@ without reading it.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
+    Date,
     DateTime,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -95,6 +98,9 @@ turn = Table(
     # how many ended with their worker. The present one counts only once it has ended.
     Column("spent_attempts", Integer, nullable=False, server_default=text("0")),
     Column("abandoned_attempts", Integer, nullable=False, server_default=text("0")),
+    # The present attempt is in `usage_day` already: it had failed, and was taken over to be ended
+    # as cancelled.
+    Column("is_counted", Boolean, nullable=False, server_default=text("false")),
     Column("error_reason", Text),
     Column("error_text", Text),
     _time("create_time"),
@@ -184,6 +190,37 @@ deletion = Table(
     Index(None, "due_time"),
     # Read again and again, and empty for most of the time.
     postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+# What attempts used, written by the statements that end them. It outlives their conversations.
+usage_day = Table(
+    "usage_day",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    # In UTC.
+    Column("day", Date, nullable=False),
+    Column("agent", Text, nullable=False),
+    # Of `labels`, because these may be too long for an index.
+    Column("labels_digest", Uuid, nullable=False),
+    # So that conversations of one owner seldom wait for each other's row.
+    Column("slot", SmallInteger, nullable=False),
+    # The conversation's, as they were when an attempt ended.
+    Column("labels", Text),
+    _count("input_tokens"),
+    _count("output_tokens"),
+    _count("cached_input_tokens"),
+    _count("model_requests"),
+    _count("turns"),
+    _count("attempts"),
+    _count("failed_attempts"),
+    PrimaryKeyConstraint("owner_id", "day", "agent", "labels_digest", "slot"),
+    # Counts are in no index, so with room left an update stays in its page.
+    postgresql_with={"fillfactor": 70},
 )
 
 schema_version = Table(

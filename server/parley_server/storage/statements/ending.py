@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from parley_server.core.model import Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn, turn_event
+from parley_server.storage.statements.counting import ended_attempt, of_attempt
 from parley_server.storage.statements.parts import (
     CONTENT,
     CONVERSATION,
@@ -61,7 +62,7 @@ def _ended(held: CTE, *where: Any, **values: Any) -> CTE:
         .values(end_time=func.now(), **values)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
         .where(held.c.fence == FENCE, held.c.open_turn_id == turn.c.id, *where)
-        .returning(turn.c.id, turn.c.response_sequence)
+        .returning(turn.c.id, turn.c.response_sequence, *of_attempt(held.c.labels))
         .cte("ended")
     )
 
@@ -121,7 +122,8 @@ def _finish(*, has_events: bool) -> Executable:
         .cte("answered")
     )
     freed = _freed(ended, last_sequence=ended.c.response_sequence, preview=PREVIEW)
-    found = select(ended.c.response_sequence).add_cte(answered, freed)
+    counted = ended_attempt(ended, is_answered=True, has_usage=True)
+    found = select(ended.c.response_sequence).add_cte(answered, freed, counted)
     return found.add_cte(events_gone(ended)) if has_events else found
 
 
@@ -143,7 +145,7 @@ def _fail() -> Executable:
         select(ended.c.id.is_(None))
         .select_from(held.outerjoin(ended, true()))
         .where(held.c.fence == FENCE, held.c.open_turn_id == TURN)
-        .add_cte(_freed(ended))
+        .add_cte(_freed(ended), ended_attempt(ended, has_usage=True))
     )
 
 

@@ -35,6 +35,7 @@ from parley_server.storage.schema.tables import (
     turn,
     turn_event,
 )
+from parley_server.storage.statements.counting import ended_attempt, of_attempt
 from parley_server.storage.statements.listing import conversation_columns
 from parley_server.storage.statements.parts import (
     CONVERSATION,
@@ -171,7 +172,7 @@ def _delete_conversation() -> Executable:
     transaction has locked the conversation before.
     """
     held = (
-        select(conversation.c.open_turn_id, conversation.c.update_time)
+        select(conversation.c.open_turn_id, conversation.c.update_time, conversation.c.labels)
         .where(*IS_IT, IS_THERE)
         .cte("held")
     )
@@ -200,6 +201,7 @@ def _delete_conversation() -> Executable:
         )
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
+        .returning(*of_attempt(select(held.c.labels).scalar_subquery()))
         .cte("closed")
     )
     events_gone = (
@@ -233,7 +235,7 @@ def _delete_conversation() -> Executable:
     return (
         select(held.c.open_turn_id, due.c.due_time)
         .select_from(held.join(due, true()))
-        .add_cte(closed, events_gone, unlisted)
+        .add_cte(closed, ended_attempt(closed), events_gone, unlisted)
     )
 
 

@@ -26,7 +26,8 @@ from sqlalchemy.dialects.postgresql import insert
 from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
-from parley_server.storage.statements.limiting import is_below_limit, recent_turns, wait
+from parley_server.storage.statements.counting import ended_attempt, of_attempt
+from parley_server.storage.statements.limiting import limits
 from parley_server.storage.statements.parts import (
     AGENT,
     CONTENT,
@@ -71,6 +72,7 @@ def _overrun(held: CTE, won: CTE) -> CTE:
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
         .where(won.c.id != turn.c.id)
+        .returning(*of_attempt(held.c.labels))
         .cte("overrun")
     )
 
@@ -127,7 +129,7 @@ def _claim(*, is_limited: bool) -> Executable:
     One row, `rows.ClaimRow`, or none: no such conversation.
     """
     held = held_conversation()
-    others = recent_turns() if is_limited else None
+    limit = limits() if is_limited else None
     opened = (
         insert(turn)
         .from_select(
@@ -137,7 +139,7 @@ def _claim(*, is_limited: bool) -> Executable:
             .where(
                 is_free(held),
                 or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED),
-                *([] if others is None else [is_below_limit(others)]),
+                *([] if limit is None else [limit.are_kept()]),
             ),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
@@ -163,6 +165,7 @@ def _claim(*, is_limited: bool) -> Executable:
         .returning(conversation.c.labels)
         .cte("taken")
     )
+    overrun = _overrun(held, opened)
     return (
         select(
             opened.c.user_sequence,
@@ -173,11 +176,12 @@ def _claim(*, is_limited: bool) -> Executable:
             held.c.update_time,
             is_free(held).label("is_free"),
             held.c.instructions,
-            *([] if others is None else [wait(others).label("wait")]),
+            *(() if limit is None else limit.columns()),
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(
-            _overrun(held, opened),
+            overrun,
+            ended_attempt(overrun),
             _user_message(opened.c.user_sequence, opened),
             labelled(taken, taken.c.labels, func.now()),
         )
@@ -188,12 +192,12 @@ def _claim_new(*, is_limited: bool) -> Executable:
     """Open a turn on a conversation made for it.
 
     One row, the turn's id, unless a turn has the request id. Limited, always one: the id, or
-    null, and how long the owner has to wait, or null.
+    null, and which limit is reached.
     """
-    others = recent_turns() if is_limited else None
+    limit = limits() if is_limited else None
     this_turn = _new_turn(ONE).select_from(one_row())
-    if others is not None:
-        this_turn = this_turn.where(is_below_limit(others))
+    if limit is not None:
+        this_turn = this_turn.where(limit.are_kept())
     opened = (
         insert(turn)
         .from_select(_NEW_TURN_COLUMNS, this_turn)
@@ -232,8 +236,8 @@ def _claim_new(*, is_limited: bool) -> Executable:
         .cte("created")
     )
     found = select(opened.c.id)
-    if others is not None:
-        found = select(found.scalar_subquery(), wait(others))
+    if limit is not None:
+        found = select(found.scalar_subquery(), *limit.columns())
     return found.add_cte(created, _user_message(ONE, opened))
 
 
@@ -289,15 +293,25 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     else:
         # From here on it is to be stopped, even if this worker does not get to ending it.
         changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, func.now())
+<<<<<<< HEAD
         # Its conversation was deleted while it ran, and brought back.
         was_abandoned = turn.c.error_reason == literal(FailureReason.TURN_ABANDONED)
         is_right = or_(is_abandoned, and_(is_failed, or_(is_to_stop, was_abandoned)))
+=======
+        changes["is_counted"] = or_(turn.c.is_counted, is_failed)
+        is_right = or_(is_abandoned, and_(is_failed, is_to_stop))
+>>>>>>> usage
     retaken = (
         update(turn)
         .values(changes)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN, is_right)
         .where(turn.c.user_sequence == held.c.last_sequence, is_free(held))
-        .returning(turn.c.id, turn.c.attempt)
+        .returning(
+            turn.c.id,
+            turn.c.attempt,
+            turn.c.abandoned_attempts,
+            *of_attempt(held.c.labels),
+        )
         .cte("retaken")
     )
     taken = (
@@ -319,17 +333,23 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     )
     if not is_new_attempt:
         return found.add_cte(taken)
-    return found.add_cte(labelled(taken, taken.c.labels, func.now()), events_gone(retaken))
+    # The attempt before was counted when it failed, unless nothing but its lease has ended it.
+    was_abandoned = retaken.c.abandoned_attempts > ZERO_SMALL
+    return found.add_cte(
+        labelled(taken, taken.c.labels, func.now()),
+        events_gone(retaken),
+        ended_attempt(retaken, was_abandoned),
+    )
 
 
 CLAIM = compiled(_claim(is_limited=False))
 """Open a turn in a conversation that is there, and take its lease; or say why not."""
 CLAIM_LIMITED = compiled(_claim(is_limited=True))
-"""The same, unless the owner has opened as many turns within a minute as it may."""
+"""The same, unless the owner has reached its turns of a minute or its tokens of a day."""
 CLAIM_NEW = compiled(_claim_new(is_limited=False))
 """Open the first turn of a conversation that this statement creates."""
 CLAIM_NEW_LIMITED = compiled(_claim_new(is_limited=True))
-"""The same, unless the owner has opened as many turns within a minute as it may."""
+"""The same, unless the owner has reached its turns of a minute or its tokens of a day."""
 CREATE = compiled(_create())
 """Create a conversation under an id of the caller's, unless it is there."""
 RECLAIM = compiled(_reclaim(is_new_attempt=True))

@@ -131,6 +131,7 @@ def held_conversation() -> CTE:
             conversation.c.lease_expires_at,
             conversation.c.update_time,
             conversation.c.instructions,
+            conversation.c.labels,
         )
         .where(*IS_IT, IS_THERE)
         .with_for_update(key_share=True)

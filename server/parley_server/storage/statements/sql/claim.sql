@@ -20,7 +20,8 @@ WITH held AS (
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
-    conversation.instructions AS instructions
+    conversation.instructions AS instructions,
+    conversation.labels AS labels
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -70,6 +71,35 @@ WITH held AS (
       FROM held
     )
     AND opened.id <> turn.id
+  RETURNING turn.agent, turn.is_counted, held.labels AS labels
+), counted AS (
+  INSERT INTO usage_day (
+    owner_id,
+    day,
+    agent,
+    labels_digest,
+    slot,
+    labels,
+    attempts,
+    failed_attempts
+  )
+  SELECT
+    :owner,
+    CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE),
+    overrun.agent AS agent,
+    CAST(MD5(COALESCE(overrun.labels, '')) AS UUID) AS md5_1,
+    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
+    overrun.labels AS labels,
+    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END,
+    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END
+  FROM overrun
+  ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
+    usage_day.attempts + excluded.attempts
+  ), failed_attempts = (
+    usage_day.failed_attempts + excluded.failed_attempts
+  )
 ), said AS (
   INSERT INTO message (
     owner_id,

@@ -1,9 +1,10 @@
--- The same, unless the owner has opened as many turns within a minute as it may.
+-- The same, unless the owner has reached its turns of a minute or its tokens of a day.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
 -- :conversation uuid
 -- :max_turns integer
+-- :max_tokens bigint
 -- :turn uuid
 -- :request text
 -- :fingerprint bytea
@@ -21,7 +22,8 @@ WITH held AS (
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
-    conversation.instructions AS instructions
+    conversation.instructions AS instructions,
+    conversation.labels AS labels
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -48,10 +50,29 @@ WITH held AS (
       '0'
     ) AS UUID)
     AND turn.create_time > CURRENT_TIMESTAMP - INTERVAL '1 MINUTE'
+    AND :max_turns IS NOT NULL
   ORDER BY
     turn.id DESC
   LIMIT 1
   OFFSET :max_turns - 1
+), budget AS (
+  SELECT
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
+    TIMEZONE(
+      'UTC',
+      CAST(CAST((
+        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+      ) AS DATE) + 1 AS TIMESTAMP)
+    ) AS until
+  FROM usage_day
+  WHERE
+    usage_day.owner_id = :owner
+    AND usage_day.day = CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE)
+    AND :max_tokens IS NOT NULL
+  HAVING
+    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -87,6 +108,11 @@ WITH held AS (
         crowd.until
       FROM crowd
     ) IS NULL
+    AND (
+      SELECT
+        budget.used
+      FROM budget
+    ) IS NULL
   ON CONFLICT (owner_id, request_id) DO NOTHING
   RETURNING turn.id, turn.user_sequence
 ), overrun AS (
@@ -100,6 +126,35 @@ WITH held AS (
       FROM held
     )
     AND opened.id <> turn.id
+  RETURNING turn.agent, turn.is_counted, held.labels AS labels
+), counted AS (
+  INSERT INTO usage_day (
+    owner_id,
+    day,
+    agent,
+    labels_digest,
+    slot,
+    labels,
+    attempts,
+    failed_attempts
+  )
+  SELECT
+    :owner,
+    CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE),
+    overrun.agent AS agent,
+    CAST(MD5(COALESCE(overrun.labels, '')) AS UUID) AS md5_1,
+    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
+    overrun.labels AS labels,
+    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END,
+    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END
+  FROM overrun
+  ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
+    usage_day.attempts + excluded.attempts
+  ), failed_attempts = (
+    usage_day.failed_attempts + excluded.failed_attempts
+  )
 ), said AS (
   INSERT INTO message (
     owner_id,
@@ -165,9 +220,19 @@ SELECT
   held.instructions,
   (
     SELECT
-      crowd.until - CURRENT_TIMESTAMP
+      crowd.until
     FROM crowd
-  ) AS wait
+  ) - CURRENT_TIMESTAMP AS wait,
+  (
+    SELECT
+      budget.used
+    FROM budget
+  ) AS used_tokens,
+  (
+    SELECT
+      budget.until
+    FROM budget
+  ) - CURRENT_TIMESTAMP AS day_left
 FROM held
 LEFT OUTER JOIN opened
   ON TRUE

@@ -1,8 +1,9 @@
--- The same, unless the owner has opened as many turns within a minute as it may.
+-- The same, unless the owner has reached its turns of a minute or its tokens of a day.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
 -- :max_turns integer
+-- :max_tokens bigint
 -- :turn uuid
 -- :conversation uuid
 -- :request text
@@ -35,10 +36,29 @@ WITH crowd AS (
       '0'
     ) AS UUID)
     AND turn.create_time > CURRENT_TIMESTAMP - INTERVAL '1 MINUTE'
+    AND :max_turns IS NOT NULL
   ORDER BY
     turn.id DESC
   LIMIT 1
   OFFSET :max_turns - 1
+), budget AS (
+  SELECT
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
+    TIMEZONE(
+      'UTC',
+      CAST(CAST((
+        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+      ) AS DATE) + 1 AS TIMESTAMP)
+    ) AS until
+  FROM usage_day
+  WHERE
+    usage_day.owner_id = :owner
+    AND usage_day.day = CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE)
+    AND :max_tokens IS NOT NULL
+  HAVING
+    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -73,6 +93,11 @@ WITH crowd AS (
       SELECT
         crowd.until
       FROM crowd
+    ) IS NULL
+    AND (
+      SELECT
+        budget.used
+      FROM budget
     ) IS NULL
   ON CONFLICT (owner_id, request_id) DO NOTHING
   RETURNING turn.id
@@ -127,6 +152,16 @@ SELECT
   ),
   (
     SELECT
-      crowd.until - CURRENT_TIMESTAMP
+      crowd.until
     FROM crowd
-  )
+  ) - CURRENT_TIMESTAMP AS wait,
+  (
+    SELECT
+      budget.used
+    FROM budget
+  ) AS used_tokens,
+  (
+    SELECT
+      budget.until
+    FROM budget
+  ) - CURRENT_TIMESTAMP AS day_left

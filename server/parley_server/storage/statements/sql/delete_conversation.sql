@@ -8,7 +8,8 @@
 WITH held AS (
   SELECT
     conversation.open_turn_id AS open_turn_id,
-    conversation.update_time AS update_time
+    conversation.update_time AS update_time,
+    conversation.labels AS labels
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -23,6 +24,39 @@ WITH held AS (
         held.open_turn_id
       FROM held
     )
+  RETURNING turn.agent, turn.is_counted, (
+    SELECT
+      held.labels
+    FROM held
+  ) AS labels
+), counted AS (
+  INSERT INTO usage_day (
+    owner_id,
+    day,
+    agent,
+    labels_digest,
+    slot,
+    labels,
+    attempts,
+    failed_attempts
+  )
+  SELECT
+    :owner,
+    CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE),
+    closed.agent AS agent,
+    CAST(MD5(COALESCE(closed.labels, '')) AS UUID) AS md5_1,
+    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
+    closed.labels AS labels,
+    CASE WHEN closed.is_counted THEN 0 ELSE 1 END,
+    CASE WHEN closed.is_counted THEN 0 ELSE 1 END
+  FROM closed
+  ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
+    usage_day.attempts + excluded.attempts
+  ), failed_attempts = (
+    usage_day.failed_attempts + excluded.failed_attempts
+  )
 ), events_gone AS (
   DELETE FROM turn_event
   WHERE

@@ -14,7 +14,8 @@ WITH held AS (
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
-    conversation.instructions AS instructions
+    conversation.instructions AS instructions,
+    conversation.labels AS labels
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -54,7 +55,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id, turn.attempt
+  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.agent, turn.is_counted, held.labels AS labels
 ), taken AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
@@ -91,6 +92,36 @@ WITH held AS (
     turn_event.owner_id = :owner
     AND turn_event.turn_id = :turn
     AND retaken.id = turn_event.turn_id
+), counted AS (
+  INSERT INTO usage_day (
+    owner_id,
+    day,
+    agent,
+    labels_digest,
+    slot,
+    labels,
+    attempts,
+    failed_attempts
+  )
+  SELECT
+    :owner,
+    CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE),
+    retaken.agent AS agent,
+    CAST(MD5(COALESCE(retaken.labels, '')) AS UUID) AS md5_1,
+    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
+    retaken.labels AS labels,
+    CASE WHEN retaken.is_counted THEN 0 ELSE 1 END,
+    CASE WHEN retaken.is_counted THEN 0 ELSE 1 END
+  FROM retaken
+  WHERE
+    retaken.abandoned_attempts > 0
+  ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
+    usage_day.attempts + excluded.attempts
+  ), failed_attempts = (
+    usage_day.failed_attempts + excluded.failed_attempts
+  )
 )
 SELECT
   retaken.attempt,

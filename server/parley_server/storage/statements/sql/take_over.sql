@@ -13,7 +13,8 @@ WITH held AS (
     conversation.open_turn_id AS open_turn_id,
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
-    conversation.instructions AS instructions
+    conversation.instructions AS instructions,
+    conversation.labels AS labels
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -21,7 +22,9 @@ WITH held AS (
     AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), retaken AS (
-  UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP), error_reason = NULL, error_text = NULL, end_time = NULL
+  UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP), is_counted = (
+    turn.is_counted OR turn.state = 'FAILED'
+  ), error_reason = NULL, error_text = NULL, end_time = NULL
   FROM held
   WHERE
     turn.owner_id = :owner
@@ -37,7 +40,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id, turn.attempt
+  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.agent, turn.is_counted, held.labels AS labels
 ), taken AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1

@@ -1,0 +1,87 @@
+"""The ledger of what attempts used: a row for each owner, day, agent and set of labels, in slots.
+
+A statement that ends an attempt counts it, in a part of itself: so each is counted once, by
+whatever ended it, and one that had lost its lease is not counted again (decision 0026). The row is
+the last that the statement locks.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Date,
+    FromClause,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from parley_server.storage.schema.tables import turn, usage_day
+from parley_server.storage.statements.parts import CONVERSATION, ONE, OWNER, ZERO
+
+TODAY: ColumnElement[Any] = literal_column("(now() AT TIME ZONE 'UTC')::date", Date)
+TOKENS = ("input_tokens", "output_tokens", "cached_input_tokens", "model_requests")
+"""What an attempt may have used; each is a parameter of the statements that know it."""
+_KEY = ("owner_id", "day", "agent", "labels_digest", "slot")
+
+
+def of_attempt(labels: Any) -> tuple[ColumnElement[Any], ...]:
+    """Return what an UPDATE that ends an attempt returns for it to be counted.
+
+    Args:
+        labels: its conversation's, of the row that the statement has locked.
+    """
+    return turn.c.agent, turn.c.is_counted, labels.label("labels")
+
+
+def ended_attempt(
+    ended: FromClause, *where: Any, is_answered: bool = False, has_usage: bool = False
+) -> CTE:
+    """Count an attempt that this statement ends.
+
+    Args:
+        ended: its row, with what `of_attempt` says; none: the statement has ended no attempt.
+        where: what must hold of that row.
+        is_answered: whether the turn is answered with it; else the attempt has failed.
+        has_usage: whether parameters say what it used; else that is unknown, and counts as none.
+    """
+
+    def once() -> ColumnElement[int]:
+        return case((ended.c.is_counted, ZERO), else_=ONE)
+
+    counts: dict[str, Any] = {"attempts": once()}
+    if is_answered:
+        counts["turns"] = ONE
+    else:
+        counts["failed_attempts"] = once()
+    if has_usage:
+        counts |= {name: bindparam(name, type_=BigInteger) for name in TOKENS}
+    digest = func.md5(func.coalesce(ended.c.labels, literal_column("''", Text)))
+    counted = insert(usage_day).from_select(
+        [*_KEY, "labels", *counts],
+        select(
+            OWNER,
+            TODAY,
+            ended.c.agent,
+            cast(digest, Uuid),
+            func.get_byte(func.uuid_send(CONVERSATION), literal_column("15")).op("&")(
+                literal_column("15")
+            ),
+            ended.c.labels,
+            *counts.values(),
+        )
+        .select_from(ended)
+        .where(*where),
+    )
+    return counted.on_conflict_do_update(
+        index_elements=_KEY,
+        set_={name: usage_day.c[name] + counted.excluded[name] for name in counts},
+    ).cte("counted")
