@@ -293,14 +293,10 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     else:
         # From here on it is to be stopped, even if this worker does not get to ending it.
         changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, func.now())
-<<<<<<< HEAD
+        changes["is_counted"] = or_(turn.c.is_counted, is_failed)
         # Its conversation was deleted while it ran, and brought back.
         was_abandoned = turn.c.error_reason == literal(FailureReason.TURN_ABANDONED)
         is_right = or_(is_abandoned, and_(is_failed, or_(is_to_stop, was_abandoned)))
-=======
-        changes["is_counted"] = or_(turn.c.is_counted, is_failed)
-        is_right = or_(is_abandoned, and_(is_failed, is_to_stop))
->>>>>>> usage
     retaken = (
         update(turn)
         .values(changes)
