@@ -20,6 +20,7 @@ from parley_server.process.worker import Worker
 from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
+from support.ledgers import imbalances
 from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
@@ -207,6 +208,7 @@ async def start_service(
         yield start
     if request.node.get_closest_marker("writes_rows") is None:
         assert () == integrity.examine(as_superuser(database_url)).problems
+        assert [] == imbalances(as_superuser(database_url))
 
 
 @pytest.fixture
