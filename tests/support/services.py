@@ -20,6 +20,7 @@ from parley_server.process.worker import Worker
 from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
+from support.ledgers import imbalances
 from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
@@ -191,7 +192,8 @@ async def start_service(
     """Start workers of this test's database: `await start_service(agent, lease_s=1)`.
 
     Whatever the test did to them, what they have stored is whole at its end; tests that write rows
-    by hand are marked `writes_rows`.
+    by hand are marked `writes_rows`. The ledger says what the turns say, unless the test is marked
+    `off_ledger`.
     """
     async with AsyncExitStack() as started:
 
@@ -207,6 +209,8 @@ async def start_service(
         yield start
     if request.node.get_closest_marker("writes_rows") is None:
         assert () == integrity.examine(as_superuser(database_url)).problems
+        if request.node.get_closest_marker("off_ledger") is None:
+            assert [] == imbalances(as_superuser(database_url))
 
 
 @pytest.fixture

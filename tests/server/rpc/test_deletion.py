@@ -310,6 +310,7 @@ async def test_without_a_trash_nothing_is_brought_back(service: Service) -> None
 
 
 @WITH_AND_WITHOUT_ROW_SECURITY
+@pytest.mark.off_ledger
 async def test_what_was_said_goes_at_once_and_ids_go_later(
     start_service: StartService, database_url: str
 ) -> None:
@@ -395,6 +396,7 @@ async def test_log_names_the_conversation_that_is_deleted(
     assert f"conversation_id={identity}" in capsys.readouterr().out
 
 
+@pytest.mark.off_ledger
 async def test_many_messages_go_in_batches_by_whoever_is_there(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

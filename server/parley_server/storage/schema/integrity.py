@@ -138,6 +138,18 @@ RULES = (
             SELECT FROM conversation WHERE conversation.owner_id = deletion.owner_id
                 AND conversation.id = conversation_id AND delete_time IS NOT NULL)""",
     ),
+    Rule(
+        "a day of usage that counts below zero, or more failed attempts than attempts",
+        """SELECT owner_id, day FROM usage_day
+        WHERE least(input_tokens, output_tokens, cached_input_tokens, model_requests, turns,
+                attempts, failed_attempts) < 0
+            OR failed_attempts > attempts""",
+    ),
+    Rule(
+        "a day of usage under another digest than its labels'",
+        """SELECT owner_id, day FROM usage_day
+        WHERE labels_digest <> md5(coalesce(labels, ''))::uuid""",
+    ),
 )
 
 

@@ -37,6 +37,8 @@ BREACHES = {
     "a deleted conversation that is not to be removed": "DELETE FROM deletion",
     "a conversation that is to be removed and is not deleted": "UPDATE conversation"
     " SET delete_time = NULL",
+    "a day of usage that counts below zero": "UPDATE usage_day SET failed_attempts = 9",
+    "a day of usage under another digest": "UPDATE usage_day SET labels = NULL",
 }
 
 
