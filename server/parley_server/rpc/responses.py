@@ -32,7 +32,8 @@ from parley_server.core.model import (
     WatchUpdate,
 )
 from parley_server.rpc import page_tokens
-from parley_server.rpc.requests import HistoryQuestion, ListQuestion
+from parley_server.rpc.conversation_requests import ListQuestion
+from parley_server.rpc.requests import HistoryQuestion
 
 _ROLES = {role: conversation_pb2.Role.Value(f"ROLE_{role.value}") for role in Role}
 _FINISH_REASONS: dict[FinishReason | None, conversation_pb2.FinishReason.ValueType] = {

@@ -16,7 +16,7 @@ from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc import requests, responses
+from parley_server.rpc import conversation_requests, requests, responses
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.call_record import READ, WRITE, current_call
 
@@ -77,7 +77,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.ListConversationsRequest, _context: Context
     ) -> pb.ListConversationsResponse:
         owner = current_call.get().owner(READ)
-        question = requests.conversations(request, owner)
+        question = conversation_requests.conversations(request, owner)
         async with self._page_of(owner.id):
             page = await self._reads.conversations(owner, question.query)
             found = await self._in_slices(owner, page.conversations, responses.conversation)
@@ -88,7 +88,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.CreateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = requests.new_conversation(request)
+        new = conversation_requests.new_conversation(request)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         created, is_replayed = await self._conversations.create(owner, new)
@@ -99,7 +99,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.GetConversationRequest, _context: Context
     ) -> pb.GetConversationResponse:
         owner = current_call.get().owner(READ)
-        found = await self._reads.conversation(owner, requests.conversation(request))
+        found = await self._reads.conversation(owner, conversation_requests.conversation(request))
         return pb.GetConversationResponse(conversation=responses.conversation(found))
 
     async def UpdateConversation(  # noqa: N802
@@ -107,7 +107,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UpdateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        change = requests.change(request)
+        change = conversation_requests.change(request)
         call.conversation_id = str(change.conversation_id)
         changed = await self._conversations.update(owner, change)
         return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
@@ -117,7 +117,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.DeleteConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        conversation_id = requests.conversation(request)
+        conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
         deleted = await self._conversations.delete(
             owner, conversation_id, allow_missing=request.allow_missing
@@ -129,7 +129,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UndeleteConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        conversation_id = requests.conversation(request)
+        conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
         found = await self._conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
