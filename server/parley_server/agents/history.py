@@ -73,16 +73,18 @@ def conversation_of(
     for message in earlier:
         for said in _said(message, seen, form, provider):
             _append(history, said)
-    prompt = newest.content
-    if history and isinstance(history[-1], ModelRequest):
-        *others, last = history.pop().parts
-        if isinstance(last, UserPromptPart):
-            prompt = f"{last.content}{PARAGRAPH}{prompt}"
-        else:
-            others.append(last)
-        if others:
-            history.append(ModelRequest(parts=others))
-    return prompt, history
+    return _joined_with(history, newest.content), history
+
+
+def _joined_with(history: list[ModelMessage], text: str) -> str:
+    """Take the user's text at the end of a history away, and return it with another one behind."""
+    if not history or not isinstance(history[-1], ModelRequest):
+        return text
+    *others, last = history[-1].parts
+    if not isinstance(last, UserPromptPart):
+        return text
+    history[-1:] = [replace(history[-1], parts=others)] if others else []
+    return f"{last.content}{PARAGRAPH}{text}"
 
 
 def _append(history: list[ModelMessage], said: ModelMessage) -> None:
@@ -103,9 +105,9 @@ def _append(history: list[ModelMessage], said: ModelMessage) -> None:
 
 def _in_order(parts: Sequence[ModelRequestPart]) -> list[ModelRequestPart]:
     """Join users' texts, and put them behind everything else."""
-    texts = [part.content for part in parts if isinstance(part, UserPromptPart)]
-    others = [part for part in parts if not isinstance(part, UserPromptPart)]
-    return [*others, UserPromptPart(PARAGRAPH.join(map(str, texts)))] if texts else others
+    texts = [str(part.content) for part in parts if isinstance(part, UserPromptPart)]
+    others: list[ModelRequestPart] = [p for p in parts if not isinstance(p, UserPromptPart)]
+    return [*others, UserPromptPart(PARAGRAPH.join(texts))] if texts else others
 
 
 def _with_words(parts: Sequence[ModelRequestPart]) -> list[ModelRequestPart]:

@@ -18,8 +18,8 @@ BREACHES = {
     "a turn without its conversation": f"UPDATE turn SET conversation_id = {LOST} WHERE {OPEN}",
     "a message without its conversation": "UPDATE message SET owner_id = gen_random_uuid()"
     f" WHERE owner_id = '{OURS}' AND sequence = 3",
-    "a message of a turn that is neither what was asked": f"UPDATE message SET turn_id = '{ENDED_TURN}'"
-    f" WHERE conversation_id = '{CONVERSATION}' AND sequence = 3",
+    "a message of a turn that is neither what was asked": "UPDATE message"
+    f" SET turn_id = '{ENDED_TURN}' WHERE conversation_id = '{CONVERSATION}' AND sequence = 3",
     "a message without its turn": f"UPDATE message SET turn_id = {LOST} WHERE sequence = 3",
     "an event without its turn": f"UPDATE turn_event SET turn_id = {LOST} WHERE index = 1",
     "a conversation whose messages are not 1, 2, 3": "DELETE FROM message WHERE sequence = 2",
