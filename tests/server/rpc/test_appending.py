@@ -158,7 +158,6 @@ async def test_turn_whose_lease_has_passed_is_ended_and_writes_nothing_more(
     """Fails when the fence does not rise: the late answer comes behind what was appended."""
     gate = Gate()
     dying = await start_service(ScriptedAgent(gate), lease_s=1, notify="poll")
-    dying.worker.turns.attempts.keeping.heard = lambda _: None  # type: ignore[method-assign]
     conversation_id = an_id()
 
     async def no_renewal(*_: Any) -> bool:
