@@ -16,6 +16,8 @@ from parley_server.core.model.agents import (
     WindowMessage,
 )
 from parley_server.core.model.conversations import (
+    CLOCKS_DIFFER_S,
+    NO_TURN,
     Context,
     Conversation,
     ConversationChange,
@@ -26,6 +28,7 @@ from parley_server.core.model.conversations import (
     Deletion,
     DeletionStage,
     FinishReason,
+    ForkedFrom,
     HistoryPage,
     HistoryQuery,
     Message,
@@ -33,6 +36,16 @@ from parley_server.core.model.conversations import (
     Role,
     ToolCall,
     Usage,
+)
+from parley_server.core.model.histories import (
+    Added,
+    ExportCursor,
+    ExportDone,
+    ExportPage,
+    ExportPart,
+    NewFork,
+    NewMessage,
+    NewMessages,
 )
 from parley_server.core.model.owners import (
     MAX_NAME_BYTES,
@@ -72,10 +85,13 @@ from parley_server.core.model.turns import (
 from parley_server.core.model.usage import DayUsage, UsageQuery
 
 __all__ = [
+    "CLOCKS_DIFFER_S",
     "DEFAULT_MAX_ATTEMPTS",
     "MAX_NAME_BYTES",
+    "NO_TURN",
     "OWNER_NAMESPACE",
     "UNCOUNTED",
+    "Added",
     "AgentEvent",
     "AgentRun",
     "Answer",
@@ -91,16 +107,24 @@ __all__ = [
     "Deleted",
     "Deletion",
     "DeletionStage",
+    "ExportCursor",
+    "ExportDone",
+    "ExportPage",
+    "ExportPart",
     "Failing",
     "FailureReason",
     "Finish",
     "FinishReason",
+    "ForkedFrom",
     "Gone",
     "HistoryPage",
     "HistoryQuery",
     "Lease",
     "Message",
     "NewConversation",
+    "NewFork",
+    "NewMessage",
+    "NewMessages",
     "NewTurn",
     "OnBusy",
     "OnDisconnect",
