@@ -18,15 +18,29 @@ from sqlglot.dialects.postgres import Postgres
 from parley_server.storage.statements import (
     appending,
     ending,
+    erasing,
+    hiding,
     listing,
     living,
     opening,
     purging,
     reading,
+    retaining,
 )
 from parley_server.storage.statements.parts import Compiled
 
-MODULES = (opening, appending, ending, reading, listing, living, purging)
+MODULES = (
+    opening,
+    appending,
+    ending,
+    reading,
+    listing,
+    living,
+    hiding,
+    purging,
+    erasing,
+    retaining,
+)
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (
     (re.compile(r"%\((\w+)\)s"), r":\1"),

@@ -7,52 +7,60 @@
 
 WITH held AS (
   SELECT
+    conversation.id AS id,
     conversation.open_turn_id AS open_turn_id,
     conversation.update_time AS update_time
   FROM conversation
   WHERE
     conversation.owner_id = :owner
-    AND conversation.id = :conversation
     AND conversation.delete_time IS NULL
-), closed AS (
-  UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = CURRENT_TIMESTAMP
-  WHERE
-    turn.owner_id = :owner
-    AND turn.id = (
-      SELECT
-        held.open_turn_id
-      FROM held
-    )
-), events_gone AS (
-  DELETE FROM turn_event
-  WHERE
-    turn_event.owner_id = :owner
-    AND turn_event.turn_id = (
-      SELECT
-        held.open_turn_id
-      FROM held
-    )
+    AND conversation.owner_id = :owner
+    AND conversation.id = :conversation
 ), gone AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
   ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('epoch' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
   WHERE
     conversation.owner_id = :owner
-    AND conversation.id = :conversation
-    AND (
-      SELECT
-        COUNT(*) AS count_1
-      FROM held
-    ) = 1
-  RETURNING conversation.id
+    AND conversation.id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
+    )
+), closed AS (
+  UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = CURRENT_TIMESTAMP
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id = ANY(
+      ARRAY((
+        SELECT
+          held.open_turn_id
+        FROM held
+      ))
+    )
+), events_gone AS (
+  DELETE FROM turn_event
+  WHERE
+    turn_event.owner_id = :owner
+    AND turn_event.turn_id = ANY(
+      ARRAY((
+        SELECT
+          held.open_turn_id
+        FROM held
+      ))
+    )
 ), unlisted AS (
   DELETE FROM conversation_label
   WHERE
     conversation_label.owner_id = :owner
-    AND conversation_label.conversation_id = (
-      SELECT
-        gone.id
-      FROM gone
+    AND conversation_label.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
     )
 ), due AS (
   INSERT INTO deletion (
@@ -64,18 +72,17 @@ WITH held AS (
   )
   SELECT
     :owner,
-    gone.id AS id,
+    held.id AS id,
     'TRASHED',
     CURRENT_TIMESTAMP + :trash,
     held.update_time AS update_time
   FROM held
-  JOIN gone
-    ON TRUE
-  RETURNING deletion.due_time
+  RETURNING deletion.conversation_id, deletion.due_time
 )
 SELECT
+  held.id,
   held.open_turn_id,
   due.due_time
 FROM held
 JOIN due
-  ON TRUE
+  ON held.id = due.conversation_id

@@ -1,0 +1,1 @@
+"""What concerns an owner as a whole: erasure and retention."""

@@ -1,0 +1,98 @@
+-- Hide conversations from every call, and end their open turns.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :ids text
+-- :stage text
+
+WITH held AS (
+  SELECT
+    conversation.id AS id,
+    conversation.open_turn_id AS open_turn_id,
+    conversation.update_time AS update_time
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.delete_time IS NULL
+    AND conversation.id = ANY(
+      ARRAY((
+        SELECT
+          CAST(named AS UUID) AS named
+        FROM JSON_ARRAY_ELEMENTS_TEXT(CAST(:ids AS JSON)) AS named
+      ))
+    )
+), gone AS (
+  UPDATE conversation SET fence = (
+    conversation.fence + 1
+  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('epoch' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
+    )
+), closed AS (
+  UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = CURRENT_TIMESTAMP
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id = ANY(
+      ARRAY((
+        SELECT
+          held.open_turn_id
+        FROM held
+      ))
+    )
+), events_gone AS (
+  DELETE FROM turn_event
+  WHERE
+    turn_event.owner_id = :owner
+    AND turn_event.turn_id = ANY(
+      ARRAY((
+        SELECT
+          held.open_turn_id
+        FROM held
+      ))
+    )
+), unlisted AS (
+  DELETE FROM conversation_label
+  WHERE
+    conversation_label.owner_id = :owner
+    AND conversation_label.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
+    )
+), due AS (
+  INSERT INTO deletion (
+    owner_id,
+    conversation_id,
+    stage,
+    due_time,
+    update_time
+  )
+  SELECT
+    :owner,
+    held.id AS id,
+    :stage,
+    CASE
+      WHEN (
+        'ERASING' = :stage
+      )
+      THEN CAST('infinity' AS TIMESTAMPTZ)
+      ELSE CURRENT_TIMESTAMP
+    END,
+    held.update_time AS update_time
+  FROM held
+  RETURNING deletion.conversation_id, deletion.due_time
+)
+SELECT
+  held.id,
+  held.open_turn_id
+FROM held
+JOIN due
+  ON held.id = due.conversation_id
