@@ -90,7 +90,7 @@ class WatchQuestion:
     include_events: bool
 
 
-class _Violations:
+class Violations:
     """Collects what is wrong with a request."""
 
     def __init__(self, prefix: str = "") -> None:
@@ -136,6 +136,12 @@ class _Violations:
                 "request_id", "BAD_REQUEST_ID", "must be 1 to 128 characters of [A-Za-z0-9._:-]"
             )
         return value
+
+    def required_request_id(self, value: str) -> str:
+        """Return the request id; if it is none, with a violation."""
+        if not value:
+            self.add("request_id", "REQUIRED", "must be set")
+        return self.request_id(value) or ""
 
     def message(self, value: str, max_bytes: int) -> None:
         if not value:
@@ -204,7 +210,7 @@ def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: in
         max_message_bytes: how long the user's message may be, in UTF-8.
     Raises: InvalidRequest; alone: AgentUnknown.
     """
-    violations = _Violations()
+    violations = Violations()
     ask = _ask(request, agents, max_message_bytes, violations)
     violations.raise_any()
     return ask
@@ -218,7 +224,7 @@ def stream(
     Args: as `chat`.
     Raises: InvalidRequest; alone: AgentUnknown.
     """
-    violations = _Violations("chat.")
+    violations = Violations("chat.")
     ask = _ask(request.chat, agents, max_message_bytes, violations)
     violations.prefix = ""
     after_index = request.after_index if request.HasField("after_index") else -1
@@ -233,7 +239,7 @@ def _ask(
     request: pb.ChatRequest,
     agents: Collection[str],
     max_message_bytes: int,
-    violations: _Violations,
+    violations: Violations,
 ) -> TurnRequest:
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
     violations.message(request.message, max_message_bytes)
@@ -262,7 +268,7 @@ def history(request: pb.GetHistoryRequest, owner: Owner) -> HistoryQuestion:
 
     Raises: InvalidRequest; alone: InvalidPageToken.
     """
-    violations = _Violations()
+    violations = Violations()
     conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
     limit = violations.page_size(request.page_size)
     newest_first = violations.choice("order", request.order, _NEWEST_FIRST)
@@ -292,7 +298,7 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
 
     Raises: InvalidRequest; alone: InvalidPageToken.
     """
-    violations = _Violations()
+    violations = Violations()
     labels = _wanted_labels(request.labels, violations)
     since = _moment("updated_after", request, violations)
     arguments = f"ListConversations {sorted(labels.items())} {since and since.isoformat()}"
@@ -304,7 +310,7 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
     return ListQuestion(ConversationQuery(limit, after, labels, since), arguments)
 
 
-def _wanted_labels(texts: Sequence[str], violations: _Violations) -> dict[str, str]:
+def _wanted_labels(texts: Sequence[str], violations: Violations) -> dict[str, str]:
     """Return labels written "KEY=VALUE"."""
     wanted: dict[str, str] = {}
     for text in texts:
@@ -318,7 +324,7 @@ def _wanted_labels(texts: Sequence[str], violations: _Violations) -> dict[str, s
 
 
 def _moment(
-    field: str, request: pb.ListConversationsRequest, violations: _Violations
+    field: str, request: pb.ListConversationsRequest, violations: Violations
 ) -> datetime | None:
     if not request.HasField("updated_after"):
         return None
@@ -334,7 +340,7 @@ def new_conversation(request: pb.CreateConversationRequest) -> NewConversation:
 
     Raises: InvalidRequest.
     """
-    violations = _Violations()
+    violations = Violations()
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
     request_id = violations.request_id(request.request_id)
     violations.text("title", request.title, MAX_TITLE_BYTES)
@@ -351,7 +357,7 @@ def change(request: pb.UpdateConversationRequest) -> ConversationChange:
 
     Raises: InvalidRequest.
     """
-    violations = _Violations()
+    violations = Violations()
     conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
     named = set(request.update_mask.paths)
     if unknown := named - set(_CHANGEABLE):
@@ -387,7 +393,7 @@ def conversation(
 
     Raises: InvalidRequest.
     """
-    violations = _Violations()
+    violations = Violations()
     conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
     violations.raise_any()
     return conversation_id
@@ -398,7 +404,7 @@ def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:
 
     Raises: InvalidRequest.
     """
-    violations = _Violations()
+    violations = Violations()
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
     turn_id = violations.uuid("turn_id", request.turn_id)
     request_id = violations.request_id(request.request_id)
@@ -419,7 +425,7 @@ def watch(request: pb.WatchConversationRequest) -> WatchQuestion:
 
     Raises: InvalidRequest.
     """
-    violations = _Violations()
+    violations = Violations()
     conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
     violations.not_negative("after_sequence", request.after_sequence)
     violations.raise_any()

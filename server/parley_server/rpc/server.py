@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.conversations.changes import Conversations
+from parley_server.core.owners.erasing import Erasing
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
@@ -35,6 +36,7 @@ class Server:
         turns: Turns,
         reads: Reads,
         conversations: Conversations,
+        erasing: Erasing,
         watches: Watches,
         verifier: TokenVerifier,
         admission: Admission,
@@ -64,6 +66,7 @@ class Server:
                 turns,
                 reads,
                 conversations,
+                erasing,
                 watches,
                 admission,
                 max_message_bytes=max_message_bytes,

@@ -12,13 +12,14 @@ from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.errors import CallerLost, WatchExpired
 from parley_server.core.model import Owner, Started
+from parley_server.core.owners.erasing import Erasing
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc import requests, responses
+from parley_server.rpc import owner_requests, requests, responses
 from parley_server.rpc.layers.admission import Admission
-from parley_server.rpc.layers.call_record import READ, WRITE, current_call
+from parley_server.rpc.layers.call_record import ERASE, READ, WRITE, current_call
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
@@ -38,6 +39,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         turns: Turns,
         reads: Reads,
         conversations: Conversations,
+        erasing: Erasing,
         watches: Watches,
         admission: Admission,
         *,
@@ -47,6 +49,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._watches = watches
         self._reads = reads
         self._conversations = conversations
+        self._erasing = erasing
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -133,6 +136,14 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.conversation_id = str(conversation_id)
         found = await self._conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
+
+    async def EraseOwner(  # noqa: N802
+        self, request: pb.EraseOwnerRequest, _context: Context
+    ) -> pb.EraseOwnerResponse:
+        call = current_call.get()
+        owner = call.owner_by_name(ERASE)
+        call.request_id = owner_requests.erasure(request)
+        return responses.erasure(await self._erasing.erase(owner, call.request_id))
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]

@@ -18,14 +18,10 @@ TOMBSTONE = timedelta(days=30)
 """How long a deleted conversation's ids are kept, so that late retries are refused."""
 
 
-def _count_nothing(messages: int) -> None:
-    """Count nothing."""
-
-
 class Purging(Upkeep):
     """Looks for deleted conversations that are due, from `open` to `close`."""
 
-    def __init__(self, store: DeletionStore, count: Callable[[int], None] = _count_nothing) -> None:
+    def __init__(self, store: DeletionStore, count: Callable[[int], None]) -> None:
         """Look for nothing yet.
 
         Args:

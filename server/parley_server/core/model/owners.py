@@ -39,6 +39,10 @@ class Principal(NamedTuple):
     scopes: frozenset[str] | None
     """None: the token is not restricted."""
 
+    def names(self, scope: str) -> bool:
+        """Say whether the token names a scope; one that is not restricted names none."""
+        return self.scopes is not None and scope in self.scopes
+
 
 class Erasure(NamedTuple):
     """The removal of everything that an owner had when it began, and what it has removed so far."""

@@ -39,10 +39,6 @@ LOWEST, HIGHEST = UUID(int=0), UUID(int=2**128 - 1)
 Remove = Callable[[Erasure, UUID], Awaitable[Removed | None]]
 
 
-def _count_nothing(messages: int) -> None:
-    """Count nothing."""
-
-
 class Erasing(Upkeep):
     """Erases owners for this worker's callers, and carries on with every erasure under way."""
 
@@ -50,7 +46,7 @@ class Erasing(Upkeep):
         self,
         store: ErasureStore,
         telling: Telling,
-        count: Callable[[int], None] = _count_nothing,
+        count: Callable[[int], None],
     ) -> None:
         """Erase nothing yet.
 

@@ -23,10 +23,6 @@ SELDOM = timedelta(hours=6)
 LOWEST = UUID(int=0)
 
 
-def _count_nothing(conversations: int) -> None:
-    """Count nothing."""
-
-
 class Retention(Upkeep):
     """Looks for conversations that are too old, from `open` to `close`."""
 
@@ -38,7 +34,7 @@ class Retention(Upkeep):
         idle: timedelta,
         age: timedelta,
         on_deleted: Callable[[], None],
-        count: Callable[[int], None] = _count_nothing,
+        count: Callable[[int], None],
     ) -> None:
         """Look for nothing yet.
 
