@@ -97,8 +97,11 @@ class Erasing(Upkeep):
         return found_any
 
     async def _until_settled(self, until: datetime) -> None:
-        while not await self._store.is_settled(until):
-            await asyncio.sleep(SETTLE_S)
+        is_settled = False
+        while not is_settled:
+            is_settled = await self._store.is_settled(until)
+            if not is_settled:
+                await asyncio.sleep(SETTLE_S)
 
     # Removing
 

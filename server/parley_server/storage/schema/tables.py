@@ -210,8 +210,8 @@ owner = Table(
     "owner",
     metadata,
     Column("owner_id", Uuid, nullable=False),
-    # When retention looked last.
-    Column("look_time", DateTime(timezone=True), nullable=False, server_default=text("'epoch'")),
+    # When retention looked last. A new owner has nothing that is old.
+    _time("look_time"),
     PrimaryKeyConstraint("owner_id"),
     Index(None, "look_time"),
 )

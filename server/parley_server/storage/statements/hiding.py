@@ -45,13 +45,13 @@ AFTER = bindparam("after_id", type_=Uuid)
 START = cast(
     bindparam("start", type_=conversation.c.create_time.type), conversation.c.create_time.type
 )
-NEVER: ColumnElement[datetime] = literal_column("'infinity'::timestamptz")
+NEVER: ColumnElement[datetime] = literal_column("'9999-12-31'::timestamptz")
 _NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
 """Where lists do not look."""
 _STAGE = bindparam("stage", type_=Text)
 
 
-def is_any(value: Any, found: Select[Any]) -> ColumnElement[bool]:
+def is_any(value: ColumnElement[Any], found: Select[Any]) -> ColumnElement[bool]:
     """Say that a key is one of some that were found.
 
     As an array: with it the index is used, whatever the planner thinks how many there are. A join

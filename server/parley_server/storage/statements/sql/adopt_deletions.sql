@@ -21,7 +21,7 @@ WITH due AS (
     deletion.conversation_id
   FOR NO KEY UPDATE
 )
-UPDATE deletion SET stage = 'ERASING', due_time = CAST('infinity' AS TIMESTAMPTZ)
+UPDATE deletion SET stage = 'ERASING', due_time = CAST('9999-12-31' AS TIMESTAMPTZ)
 WHERE
   deletion.owner_id = :owner
   AND deletion.conversation_id = ANY(

@@ -83,7 +83,7 @@ WITH held AS (
       WHEN (
         'ERASING' = :stage
       )
-      THEN CAST('infinity' AS TIMESTAMPTZ)
+      THEN CAST('9999-12-31' AS TIMESTAMPTZ)
       ELSE CURRENT_TIMESTAMP
     END,
     held.update_time AS update_time

@@ -15,7 +15,8 @@ _FILL = """
             WHERE conversation.owner_id > known.owner_id ORDER BY conversation.owner_id LIMIT 1)
         FROM known WHERE known.owner_id IS NOT NULL
     )
-    INSERT INTO owner (owner_id) SELECT owner_id FROM known WHERE owner_id IS NOT NULL
+    INSERT INTO owner (owner_id, look_time)
+    SELECT owner_id, 'epoch' FROM known WHERE owner_id IS NOT NULL
 """
 
 
@@ -41,12 +42,7 @@ def upgrade() -> None:
     op.create_table(
         "owner",
         sa.Column("owner_id", sa.Uuid, nullable=False),
-        sa.Column(
-            "look_time",
-            sa.DateTime(timezone=True),
-            nullable=False,
-            server_default=sa.text("'epoch'"),
-        ),
+        _time("look_time"),
         sa.PrimaryKeyConstraint("owner_id", name="owner_pkey"),
     )
     op.create_index("owner_look_time_idx", "owner", ["look_time"])
