@@ -69,13 +69,18 @@ def store_twins(connection: Connection[tuple[Any, ...]]) -> None:
             connection.execute(DELETED_TWIN, {**what, **deleted, "gone": OLD_TURNS[number]})
 
 
-DELETED = ((TRASHED, "TRASHED", False), (DUE, "TRASHED", True), (FORGOTTEN, "TOMBSTONE", True), (ERASED, "ERASING", False))
+DELETED = (
+    (TRASHED, "TRASHED", False),
+    (DUE, "TRASHED", True),
+    (FORGOTTEN, "TOMBSTONE", True),
+    (ERASED, "ERASING", False),
+)
 OLD_TURNS = [uuid.UUID(int=20 + number) for number in range(len(DELETED))]
 DELETED_TWIN = """
 INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
-    labels, update_time, delete_time)
+    labels, update_time, delete_time, create_time)
 VALUES (%(owner)s, %(deleted)s, '', 'u', %(said)s, 1, %(said)s, %(fence)s, '{"team": "blue"}',
-    'epoch', now());
+    'epoch', now(), now() - CASE WHEN %(stage)s = 'ERASING' THEN interval '2 days' ELSE '0' END);
 INSERT INTO deletion (owner_id, conversation_id, stage, due_time)
 VALUES (%(owner)s, %(deleted)s, %(stage)s,
     now() + CASE WHEN %(is_due)s THEN interval '-1 minute' ELSE interval '1 hour' END);
@@ -98,7 +103,8 @@ VALUES (%(owner)s, %(conversation)s, 'team', 'blue', now() - interval '1 minute'
 INSERT INTO creation (owner_id, request_id, fingerprint, conversation_id)
 VALUES (%(owner)s, 'made', '', %(conversation)s);
 INSERT INTO owner (owner_id, look_time) VALUES (%(owner)s, now() - interval '1 day');
-INSERT INTO erasure (owner_id, request_id, hide_time) VALUES (%(owner)s, 'erasing', now());
+INSERT INTO erasure (owner_id, request_id, start_time, hide_time)
+VALUES (%(owner)s, 'erasing', now() - interval '1 day', now());
 INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
     user_sequence, response_sequence, create_time)
 VALUES (%(owner)s, %(ended)s, %(conversation)s, 'ended', '', %(said)s, 'COMPLETED', 1, 1, 2, now()),

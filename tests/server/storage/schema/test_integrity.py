@@ -35,6 +35,8 @@ BREACHES = {
     "a label, or a request that has created a conversation": "UPDATE creation"
     f" SET conversation_id = {LOST}",
     "a deleted conversation that is not to be removed": "DELETE FROM deletion",
+    "a conversation that an erasure has left": "UPDATE deletion SET stage = 'PURGING'"
+    " WHERE stage = 'ERASING'",
     "a conversation that is to be removed and is not deleted": "UPDATE conversation"
     " SET delete_time = NULL",
 }
@@ -134,7 +136,9 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
 
     assert 1 == done.returncode
     assert 2 == len(done.stdout.splitlines()), done.stdout
-    assert ["PROBLEMS: 10 conversations, 12 turns, 12 messages checked."] == done.stderr.splitlines()
+    assert [
+        "PROBLEMS: 10 conversations, 12 turns, 12 messages checked."
+    ] == done.stderr.splitlines()
 
 
 def test_command_checks_the_embedded_database(tmp_path: Path) -> None:
