@@ -20,6 +20,7 @@ ALWAYS = {
     "GetTurn",
     "CancelTurn",
     "UndeleteConversation",
+    "EraseOwner",
 }
 WITH_REQUEST_ID = {"Chat", "StreamChat", "CreateConversation"}
 NEVER = {"UpdateConversation", "DeleteConversation", "WatchConversation"}

@@ -46,14 +46,14 @@ class Upkeep(ABC):
         self._woken.set()
 
     @abstractmethod
-    async def _work(self) -> bool:
+    async def work(self) -> bool:
         """Do what is due. Returns: whether there may be more."""
 
     async def _run(self) -> None:
         while not self.is_closing:
             self._woken.clear()
             try:
-                has_more = await self._work()
+                has_more = await self.work()
             except StoreUnavailable:
                 has_more = False  # the next look tries again
             except Exception as error:

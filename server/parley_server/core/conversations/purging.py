@@ -31,7 +31,7 @@ class Purging(Upkeep):
         self._store = store
         self._count = count
 
-    async def _work(self) -> bool:
+    async def work(self) -> bool:
         """Do all that is due, one conversation after the other. Returns: whether there may be more.
 
         Workers begin at different ones, so that they seldom meet.

@@ -105,7 +105,7 @@ class Erasing(Upkeep):
 
     # Removing
 
-    async def _work(self) -> bool:
+    async def work(self) -> bool:
         """Carry on with what is under way. Returns: whether one has ended: there may be another."""
         jobs = await self._store.running(limit=JOBS)
         random.shuffle(jobs)

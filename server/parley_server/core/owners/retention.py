@@ -58,7 +58,7 @@ class Retention(Upkeep):
         if self._idle or self._age:
             super().open()
 
-    async def _work(self) -> bool:
+    async def work(self) -> bool:
         """Look at the owners that are due. Returns: whether there may be more."""
         owners = await self._store.due_owners(self._every, limit=OWNERS)
         for owner_id in owners:
