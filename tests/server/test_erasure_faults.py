@@ -89,4 +89,3 @@ async def test_many_conversations_are_erased_in_seconds(
     record_property("seconds", (hidden_s, took_s))
     assert (conversations, 2 * conversations * turns) == (receipt.conversations, receipt.messages)
     assert took_s < BIG_S, f"hidden after {hidden_s:.2f} s, removed after {took_s:.2f} s"
-    print(f"hidden after {hidden_s:.2f} s, removed after {took_s:.2f} s")

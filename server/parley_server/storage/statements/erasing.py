@@ -151,24 +151,28 @@ def _job() -> CTE:
     )
 
 
-def _chosen(job: CTE) -> CTE:
-    """Read the next conversations that the erasure has hidden, from the highest id down."""
-    start = select(job.c.start_time).scalar_subquery()
+def _looked() -> CTE:
+    """Read the next conversations that are marked, from the highest id down.
+
+    Of them alone, and a few: joined with anything, all would be read to be put in order.
+    """
     return (
         select(deletion.c.conversation_id)
-        .select_from(
-            deletion.join(
-                conversation,
-                and_(
-                    conversation.c.owner_id == OWNER,
-                    conversation.c.id == deletion.c.conversation_id,
-                ),
-            )
-        )
         .where(deletion.c.owner_id == OWNER, deletion.c.stage == literal(DeletionStage.ERASING))
-        .where(deletion.c.conversation_id <= _UP_TO, conversation.c.create_time <= start)
+        .where(deletion.c.conversation_id <= _UP_TO)
         .order_by(desc(deletion.c.conversation_id))
         .limit(_CONVERSATIONS)
+        .cte("looked")
+    )
+
+
+def _chosen(job: CTE, looked: CTE) -> CTE:
+    """Choose those that this erasure removes: a later one of the owner may have marked others."""
+    start = select(job.c.start_time).scalar_subquery()
+    return (
+        select(conversation.c.id.label("conversation_id"))
+        .where(conversation.c.owner_id == OWNER, conversation.c.create_time <= start)
+        .where(is_any(conversation.c.id, select(looked.c.conversation_id)))
         .cte("chosen")
     )
 
@@ -215,7 +219,8 @@ def _erase_messages() -> Executable:
     there without its turn.
     """
     job = _job()
-    chosen = _chosen(job)
+    looked = _looked()
+    chosen = _chosen(job, looked)
     size = byte_size(message.c) + func.coalesce(func.octet_length(message.c.opaque_state), ZERO)
     newest = (
         select(
@@ -264,7 +269,7 @@ def _erase_messages() -> Executable:
     )
     counted = _counted(job, messages=messages_gone, turns=turns_gone)
     return (
-        select(_count(messages_gone), _lowest(part), _lowest(chosen), _count(chosen))
+        select(_count(messages_gone), _lowest(part), _lowest(looked), _count(looked))
         .select_from(job)
         .add_cte(events_gone, counted)
     )
@@ -277,7 +282,8 @@ def _erase_conversations() -> Executable:
     their turns; the lowest of them, and how many they are.
     """
     job = _job()
-    chosen = _chosen(job)
+    looked = _looked()
+    chosen = _chosen(job, looked)
     left = (
         select(turn.c.id)
         .where(turn.c.owner_id == OWNER, turn.c.conversation_id == chosen.c.conversation_id)
@@ -299,7 +305,7 @@ def _erase_conversations() -> Executable:
         job, conversations=gone[conversation], messages=gone[message], turns=turns_gone
     )
     return (
-        select(are_last, _lowest(chosen), _count(chosen))
+        select(are_last, _lowest(looked), _count(looked))
         .select_from(job)
         .add_cte(*gone.values(), events_gone, counted)
     )

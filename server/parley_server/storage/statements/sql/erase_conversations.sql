@@ -17,24 +17,35 @@ WITH job AS (
     AND erasure.end_time IS NULL
     AND erasure.hide_time IS NOT NULL
   FOR UPDATE SKIP LOCKED
-), chosen AS (
+), looked AS (
   SELECT
     deletion.conversation_id AS conversation_id
   FROM deletion
-  JOIN conversation
-    ON conversation.owner_id = :owner AND conversation.id = deletion.conversation_id
   WHERE
     deletion.owner_id = :owner
     AND deletion.stage = 'ERASING'
     AND deletion.conversation_id <= :up_to
+  ORDER BY
+    deletion.conversation_id DESC
+  LIMIT :max_conversations
+), chosen AS (
+  SELECT
+    conversation.id AS conversation_id
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner
     AND conversation.create_time <= (
       SELECT
         job.start_time
       FROM job
     )
-  ORDER BY
-    deletion.conversation_id DESC
-  LIMIT :max_conversations
+    AND conversation.id = ANY(
+      ARRAY((
+        SELECT
+          looked.conversation_id
+        FROM looked
+      ))
+    )
 ), some_turns AS (
   SELECT
     left_over.id AS id
@@ -194,15 +205,15 @@ SELECT
   ) < :limit,
   (
     SELECT
-      chosen.conversation_id
-    FROM chosen
+      looked.conversation_id
+    FROM looked
     ORDER BY
-      chosen.conversation_id
+      looked.conversation_id
     LIMIT 1
   ),
   (
     SELECT
       COUNT(*) AS count_6
-    FROM chosen
+    FROM looked
   )
 FROM job
