@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=5, ge=1, le=1000)
     max_watches: int = Field(default=2000, ge=0)
     trash_days: float = Field(default=0, ge=0, le=3650)
+    retention_idle_days: float = Field(default=0, ge=0, le=36_500)
+    retention_age_days: float = Field(default=0, ge=0, le=36_500)
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_tokens_per_day: int = Field(default=0, ge=0, le=10**15)
     max_open_chats: int = Field(default=2500, ge=1)

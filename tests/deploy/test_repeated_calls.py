@@ -21,6 +21,7 @@ ALWAYS = {
     "GetUsage",
     "CancelTurn",
     "UndeleteConversation",
+    "EraseOwner",
 }
 WITH_REQUEST_ID = {
     "Chat",

@@ -15,6 +15,7 @@ from parley_server.core.model import (
     ConversationPage,
     DayUsage,
     Deleted,
+    Erasure,
     ExportDone,
     ExportPart,
     FailureReason,
@@ -254,6 +255,18 @@ def deleted(found: Deleted | None, *, has_trash: bool) -> pb.DeleteConversationR
     if found is None or not has_trash:
         return pb.DeleteConversationResponse()
     return pb.DeleteConversationResponse(purge_time=_time(found.purge_time))
+
+
+def erasure(found: Erasure) -> pb.EraseOwnerResponse:
+    is_done = found.end_time is not None
+    return pb.EraseOwnerResponse(
+        state=pb.ERASURE_STATE_DONE if is_done else pb.ERASURE_STATE_RUNNING,
+        start_time=_time(found.start_time),
+        end_time=None if found.end_time is None else _time(found.end_time),
+        conversations=found.conversations,
+        messages=found.messages,
+        turns=found.turns,
+    )
 
 
 def _tool_calls(calls: tuple[ToolCall, ...]) -> list[conversation_pb2.ToolCall]:

@@ -11,6 +11,7 @@ from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.conversations.export import Exports
+from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
@@ -40,6 +41,7 @@ class Server:
         conversations: Conversations,
         appending: Appending,
         exports: Exports,
+        erasing: Erasing,
         watches: Watches,
         usage: UsageReads,
         verifier: TokenVerifier,
@@ -73,6 +75,7 @@ class Server:
                 conversations,
                 appending,
                 exports,
+                erasing,
                 watches,
                 usage,
                 admission,

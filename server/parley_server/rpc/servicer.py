@@ -14,6 +14,7 @@ from parley_server.core.conversations.changes import Conversations
 from parley_server.core.conversations.export import Exports
 from parley_server.core.errors import CallerLost, ExportExpired, WatchExpired
 from parley_server.core.model import ExportPage, Owner, Started
+from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
@@ -27,7 +28,7 @@ from parley_server.rpc import (
     responses,
 )
 from parley_server.rpc.layers.admission import Admission
-from parley_server.rpc.layers.call_record import READ, WRITE, current_call
+from parley_server.rpc.layers.call_record import ERASE, READ, WRITE, current_call
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
@@ -49,6 +50,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         conversations: Conversations,
         appending: Appending,
         exports: Exports,
+        erasing: Erasing,
         watches: Watches,
         usage: UsageReads,
         admission: Admission,
@@ -62,6 +64,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._appending = appending
         self._exports = exports
         self._usage = usage
+        self._erasing = erasing
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -182,6 +185,14 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             found = await self._usage.usage(owner, query)
             rows = await self._in_slices(owner, found, responses.day_usage)
             return pb.GetUsageResponse(rows=rows)
+
+    async def EraseOwner(  # noqa: N802
+        self, request: pb.EraseOwnerRequest, _context: Context
+    ) -> pb.EraseOwnerResponse:
+        call = current_call.get()
+        owner = call.owner_by_name(ERASE)
+        call.request_id = owner_requests.erasure(request)
+        return responses.erasure(await self._erasing.erase(owner, call.request_id))
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]

@@ -81,6 +81,12 @@ class Violations:
             )
         return value
 
+    def required_request_id(self, value: str) -> str:
+        """Return the request id; if it is none, with a violation."""
+        if not value:
+            self.add("request_id", "REQUIRED", "must be set")
+        return self.request_id(value) or ""
+
     def message(self, value: str, max_bytes: int, field: str = "message") -> None:
         if not value:
             self.add(field, "REQUIRED", "must not be empty")

@@ -203,7 +203,7 @@ class PostgresConversations:
                 return await connection.run(sql.DELETE_CONVERSATION, parameters)
 
         found = await self._connections.with_connection(work, owner.id)
-        return Deleted(*found[0]) if found else None
+        return Deleted(*found[0][1:]) if found else None
 
     async def undelete(self, owner: Owner, conversation_id: UUID) -> Conversation:
         parameters = {"owner": owner.id, "conversation": conversation_id}

@@ -132,6 +132,15 @@ class Metrics:
         self._taken_over = self._counter(
             "parley_takeovers", "Turns taken over from workers whose lease had expired."
         )
+        self._expired = self._counter(
+            "parley_conversations_expired", "Conversations that were deleted by retention."
+        )
+        removed = self._counter(
+            "parley_messages_removed",
+            "Messages that were removed for good, by cause: deletion or erasure.",
+            "cause",
+        )
+        self._removed = _Children(removed.labels)
         self._turns = _Children(
             lambda agent: _Children(lambda outcome: turns.labels(agent, outcome))
         )
@@ -183,6 +192,14 @@ class Metrics:
 
     def taken_over(self) -> None:
         self._taken_over.inc()
+
+    # Upkeep
+
+    def removed(self, cause: str, messages: int) -> None:
+        self._removed[cause].inc(messages)
+
+    def expired(self, conversations: int) -> None:
+        self._expired.inc(conversations)
 
     # Gauges
 

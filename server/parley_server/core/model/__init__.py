@@ -29,6 +29,7 @@ from parley_server.core.model.conversations import (
     DeletionStage,
     FinishReason,
     ForkedFrom,
+    Hidden,
     HistoryPage,
     HistoryQuery,
     Message,
@@ -50,8 +51,10 @@ from parley_server.core.model.histories import (
 from parley_server.core.model.owners import (
     MAX_NAME_BYTES,
     OWNER_NAMESPACE,
+    Erasure,
     Owner,
     Principal,
+    Removed,
     is_name,
 )
 from parley_server.core.model.streams import (
@@ -107,6 +110,7 @@ __all__ = [
     "Deleted",
     "Deletion",
     "DeletionStage",
+    "Erasure",
     "ExportCursor",
     "ExportDone",
     "ExportPage",
@@ -117,6 +121,7 @@ __all__ = [
     "FinishReason",
     "ForkedFrom",
     "Gone",
+    "Hidden",
     "HistoryPage",
     "HistoryQuery",
     "Lease",
@@ -134,6 +139,7 @@ __all__ = [
     "Position",
     "Principal",
     "Progress",
+    "Removed",
     "Role",
     "Spent",
     "Started",

@@ -151,6 +151,14 @@ class Deleted(NamedTuple):
     """From when on it cannot be brought back."""
 
 
+class Hidden(NamedTuple):
+    """A conversation that was deleted as one of many."""
+
+    conversation_id: UUID
+    open_turn_id: UUID | None
+    """The turn that was open, which is ended."""
+
+
 class DeletionStage(StrEnum):
     """What is done next about a deleted conversation, once it is due."""
 
@@ -160,6 +168,8 @@ class DeletionStage(StrEnum):
     """Its messages are being removed, batch by batch."""
     TOMBSTONE = "TOMBSTONE"
     """Ids are kept, so that a late retry does not begin anew. Next, they are removed too."""
+    ERASING = "ERASING"
+    """Its owner is being erased, which removes everything, the ids too. It is never due."""
 
 
 class Deletion(NamedTuple):

@@ -173,6 +173,14 @@ RULES = (
         """SELECT owner_id, day FROM usage_day
         WHERE labels_digest <> md5(coalesce(labels, ''))::uuid""",
     ),
+    Rule(
+        "a conversation that an erasure has left",
+        """SELECT owner_id, id FROM conversation JOIN erasure USING (owner_id)
+        WHERE create_time <= start_time AND hide_time IS NOT NULL
+            AND (end_time IS NOT NULL OR NOT EXISTS (
+                SELECT FROM deletion WHERE deletion.owner_id = conversation.owner_id
+                    AND deletion.conversation_id = conversation.id AND stage = 'ERASING'))""",
+    ),
 )
 
 

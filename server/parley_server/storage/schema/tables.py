@@ -244,6 +244,36 @@ usage_day = Table(
     postgresql_with={"fillfactor": 70},
 )
 
+# Receipts. Workers look through those that are not done for every owner; it holds ids, times and
+# counts.
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("request_id", Text, nullable=False),
+    # What was created later stays.
+    _time("start_time"),
+    # Since when no call finds anything of it.
+    _time("hide_time", nullable=True),
+    _time("end_time", nullable=True),
+    _count("conversations"),
+    _count("messages"),
+    _count("turns"),
+    PrimaryKeyConstraint("owner_id", "request_id"),
+)
+Index("erasure_running_idx", erasure.c.start_time, postgresql_where=erasure.c.end_time.is_(None))
+
+# Who has conversations, for retention, which looks through it for every owner.
+owner = Table(
+    "owner",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    # When retention looked last. A new owner has nothing that is old.
+    _time("look_time"),
+    PrimaryKeyConstraint("owner_id"),
+    Index(None, "look_time"),
+)
+
 schema_version = Table(
     "parley_schema",
     metadata,

@@ -5,6 +5,7 @@ whatever ended it, and one that had lost its lease is not counted again (decisio
 the last that the statement locks.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Date,
     FromClause,
+    Select,
     Text,
     Uuid,
     bindparam,
@@ -67,23 +69,52 @@ def ended_attempt(
         counts["failed_attempts"] = once()
     if has_usage:
         counts |= {name: bindparam(name, type_=BigInteger) for name in TOKENS}
-    digest = func.md5(func.coalesce(ended.c.labels, literal_column("''", Text)))
-    counted = insert(usage_day).from_select(
-        [*_KEY, "labels", *counts],
+    rows = (
         select(
             OWNER,
             TODAY,
             ended.c.agent,
-            cast(digest, Uuid),
-            func.get_byte(func.uuid_send(CONVERSATION), literal_column("15")).op("&")(
-                literal_column("15")
-            ),
+            _digest(ended.c.labels),
+            _slot(CONVERSATION),
             ended.c.labels,
             *counts.values(),
         )
         .select_from(ended)
-        .where(*where),
+        .where(*where)
     )
+    return _counted(rows, counts)
+
+
+def failed_attempts(ended: CTE, held: CTE) -> CTE:
+    """Count attempts of many conversations that this statement ends as failed.
+
+    Args:
+        ended: rows of turns: agent, is_counted, conversation_id.
+        held: their conversations: id, labels.
+    """
+    key = (ended.c.agent, _digest(held.c.labels), _slot(ended.c.conversation_id))
+    once = func.sum(case((ended.c.is_counted, ZERO), else_=ONE))
+    # One row is not updated twice by a statement; those of several are locked in the same order.
+    rows = (
+        select(OWNER, TODAY, *key, held.c.labels, once, once)
+        .select_from(ended.join(held, held.c.id == ended.c.conversation_id))
+        .group_by(*key, held.c.labels)
+        .order_by(*key)
+    )
+    return _counted(rows, ("attempts", "failed_attempts"))
+
+
+def _digest(labels: Any) -> ColumnElement[Any]:
+    return cast(func.md5(func.coalesce(labels, literal_column("''", Text))), Uuid)
+
+
+def _slot(conversation_id: Any) -> ColumnElement[Any]:
+    last_byte = func.get_byte(func.uuid_send(conversation_id), literal_column("15"))
+    return last_byte.op("&")(literal_column("15"))
+
+
+def _counted(rows: Select[Any], counts: Iterable[str]) -> CTE:
+    counted = insert(usage_day).from_select([*_KEY, "labels", *counts], rows)
     return counted.on_conflict_do_update(
         index_elements=_KEY,
         set_={name: usage_day.c[name] + counted.excluded[name] for name in counts},

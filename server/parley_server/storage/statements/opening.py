@@ -52,6 +52,7 @@ from parley_server.storage.statements.parts import (
     is_free,
     labelled,
     literal,
+    noted_owner,
     one_row,
     spent_attempts,
 )
@@ -216,7 +217,7 @@ def _claim_new(*, is_limited: bool) -> Executable:
     found = select(opened.c.id)
     if limit is not None:
         found = select(found.scalar_subquery(), *limit.columns())
-    return found.add_cte(created, _user_message(ONE, opened))
+    return found.add_cte(created, _user_message(ONE, opened), noted_owner(opened))
 
 
 def _create() -> Executable:
@@ -234,6 +235,7 @@ def _create() -> Executable:
             fence=ZERO,
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+        .add_cte(noted_owner(one_row()))
     )
 
 
