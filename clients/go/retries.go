@@ -76,7 +76,7 @@ func (t *tries) isWorthIt(err *Error) bool {
 	isGone := err.Code == codes.Unavailable
 	isLost := err.Reason == ReasonLeaseLost
 	// The worker that drains hands all its streams to the others, all at once.
-	isFull := err.Reason == ReasonOverloaded || err.Reason == ReasonTurnLimitReached
+	isFull := err.Reason == ReasonOverloaded || err.Reason == ReasonTurnLimitReached || err.Reason == ReasonBudgetExhausted
 	switch {
 	case t.kind == unary:
 		return isLost && t.count < maxTries

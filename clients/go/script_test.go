@@ -189,6 +189,26 @@ func (s *script) WatchConversation(request *parleyv1.WatchConversationRequest, s
 	return s.take(stream.Context(), request, func(event proto.Message) error { return stream.SendMsg(event) })
 }
 
+func (s *script) AppendMessages(ctx context.Context, request *parleyv1.AppendMessagesRequest) (*parleyv1.AppendMessagesResponse, error) {
+	return answered[*parleyv1.AppendMessagesResponse](ctx, s, request)
+}
+
+func (s *script) ForkConversation(ctx context.Context, request *parleyv1.ForkConversationRequest) (*parleyv1.ForkConversationResponse, error) {
+	return answered[*parleyv1.ForkConversationResponse](ctx, s, request)
+}
+
+func (s *script) EraseOwner(ctx context.Context, request *parleyv1.EraseOwnerRequest) (*parleyv1.EraseOwnerResponse, error) {
+	return answered[*parleyv1.EraseOwnerResponse](ctx, s, request)
+}
+
+func (s *script) GetUsage(ctx context.Context, request *parleyv1.GetUsageRequest) (*parleyv1.GetUsageResponse, error) {
+	return answered[*parleyv1.GetUsageResponse](ctx, s, request)
+}
+
+func (s *script) ExportConversations(request *parleyv1.ExportConversationsRequest, stream grpc.ServerStreamingServer[parleyv1.ExportConversationsResponse]) error {
+	return s.take(stream.Context(), request, func(part proto.Message) error { return stream.SendMsg(part) })
+}
+
 // answered takes a step that sends one message.
 func answered[Response proto.Message](ctx context.Context, s *script, request proto.Message) (response Response, err error) {
 	err = s.take(ctx, request, func(sent proto.Message) error {
