@@ -17,14 +17,15 @@ import (
 // GetDone (the last part: everything has arrived). Each has a Cursor; a request with it continues behind that part, such
 // as after a crash of your own.
 //
-// Every part arrives once, in order. An export continues by itself when it expires, when a worker or a connection is
-// lost, and while the server is full, as [Client.Watch] does, until the context ends. An error comes last, in place of
-// GetDone; [ReasonInvalidPageToken]: the request's Cursor is not one of the caller's.
+// Every part arrives once, in order. An export continues behind the last part by itself when it expires, when a worker
+// or a connection is lost, and while the server is full: up to 5 failed tries, 8 once parts have arrived, until the
+// context ends. An error comes last, in place of GetDone; [ReasonInvalidPageToken]: the request's Cursor is not one of
+// the caller's. Leaving the loop ends the export.
 func (c *Client) ExportConversations(
 	ctx context.Context, request *ExportConversationsRequest,
 ) iter.Seq2[*ExportConversationsResponse, error] {
 	return func(yield func(*ExportConversationsResponse, error) bool) {
-		tries := newTries(watched)
+		tries := newTries(exported)
 		export := &exportStream{stub: c.stub, tries: tries, request: &ExportConversationsRequest{}}
 		proto.Merge(export.request, request)
 		follow(ctx, c, export, tries, "")(yield)

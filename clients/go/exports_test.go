@@ -92,11 +92,18 @@ func TestAnExportFromAnotherCursorIsAnError(t *testing.T) {
 	}
 }
 
-func TestTriesOfAnExportThatDoesNotBeginAreBounded(t *testing.T) {
-	server := aScript(t, drained)
-	_, err := gathered(aClient(t, server.address).ExportConversations(t.Context(), nil))
-	wantFailure(t, parley.ReasonWorkerDrained, err)
-	want(t, 5, len(server.asked()))
+// Tries are counted from one again after each part, and end.
+func TestTriesOfAnExportAreBounded(t *testing.T) {
+	t.Parallel()
+	for expected, steps := range map[int][]step{
+		5: {drained},
+		8: {drained.after(aConversationPart("c1")), drained},
+	} {
+		server := aScript(t, steps...)
+		_, err := gathered(aClient(t, server.address).ExportConversations(t.Context(), nil))
+		wantFailure(t, parley.ReasonWorkerDrained, err)
+		want(t, expected, len(server.asked()))
+	}
 }
 
 func TestLeavingAnExportEndsTheCall(t *testing.T) {

@@ -15,8 +15,6 @@ import (
 // however often it is sent: pass one that is stored to repeat the call after a crash of your own. The response then
 // has the same sequences, and Replayed set.
 //
-// With [OnBusyWait] a context without a deadline gets as long as a turn, [DefaultChatTimeout].
-//
 // An error is an [*Error], or the [TokenSource]'s: [ReasonConversationNotFound] unless AllowMissing is set,
 // [ReasonTurnInProgress], [ReasonSequenceMismatch], [ReasonRequestIDReused].
 func (c *Client) AppendMessages(
@@ -30,11 +28,7 @@ func (c *Client) AppendMessages(
 	if err := utf8Error(copied.RequestId, textsOfMessages(copied.GetMessages())...); err != nil {
 		return nil, err
 	}
-	timeout := c.readTimeout
-	if copied.GetOnBusy() == OnBusyWait {
-		timeout = c.chatTimeout // as long as the turn that it waits for
-	}
-	ctx, cancel := withTimeout(ctx, timeout)
+	ctx, cancel := withTimeout(ctx, DefaultChangeTimeout)
 	defer cancel()
 	return call(ctx, c, c.stub.AppendMessages, copied, copied.GetRequestId())
 }
@@ -56,7 +50,7 @@ func (c *Client) ForkConversation(
 	if copied.RequestId == "" {
 		copied.RequestId = uuid.NewString()
 	}
-	ctx, cancel := withTimeout(ctx, c.readTimeout)
+	ctx, cancel := withTimeout(ctx, DefaultChangeTimeout)
 	defer cancel()
 	return call(ctx, c, c.stub.ForkConversation, copied, copied.GetRequestId())
 }

@@ -8,12 +8,10 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	parley "parley.dev/go"
-	"parley.dev/go/parleyv1"
 )
 
 var history = []*parley.Message{
@@ -94,20 +92,16 @@ func TestWhatIsAddedOrForkedCanBeRefused(t *testing.T) {
 	}
 }
 
-// Fails when the call ends before the turn that it was asked to wait for.
-func TestAnAppendingThatWaitsForATurnHasATurnsTime(t *testing.T) {
-	server := aScript(t, hangs)
-	client := aClient(t, server.address,
-		parley.WithReadTimeout(10*time.Millisecond), parley.WithChatTimeout(500*time.Millisecond))
-	for onBusy, expected := range map[parleyv1.OnBusy]time.Duration{
-		parley.OnBusyReject: 10 * time.Millisecond, parley.OnBusyWait: 500 * time.Millisecond,
-	} {
-		began := time.Now()
-		_, err := client.AppendMessages(t.Context(), &parley.AppendMessagesRequest{Messages: history, OnBusy: onBusy})
-		want(t, codes.DeadlineExceeded, status.Code(err))
-		if passed := time.Since(began); passed < expected {
-			t.Errorf("%v: ended after %v", onBusy, passed)
-		}
+// What writes much at once, or waits for a turn, has more time than a read.
+func TestWhatWritesMuchHasAMinute(t *testing.T) {
+	server := aScript(t, notFound)
+	client := aClient(t, server.address, parley.WithReadTimeout(time.Second))
+	_, added := client.AppendMessages(t.Context(), &parley.AppendMessagesRequest{})
+	_, forked := client.ForkConversation(t.Context(), &parley.ForkConversationRequest{})
+	_, erased := client.EraseOwner(t.Context(), &parley.EraseOwnerRequest{})
+	for n, err := range []error{added, forked, erased} {
+		wantFailure(t, parley.ReasonConversationNotFound, err)
+		want(t, time.Minute, server.timeLeft[n].Round(5*time.Second))
 	}
 }
 

@@ -1,6 +1,7 @@
 package parley_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -27,6 +28,25 @@ func TestAnErasureIsRetriedUnderItsRequestIDAndShowsItsReceipt(t *testing.T) {
 		want(t, true, proto.Equal(request, asked))
 	}
 	want(t, true, server.safe[0])
+}
+
+func TestAnErasureIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	running := sends(&parley.EraseOwnerResponse{State: parley.ErasureRunning})
+	done := &parley.EraseOwnerResponse{State: parley.ErasureDone, EndTime: timestamppb.New(time.Unix(1800000000, 0))}
+	server := aScript(t, running, sends(done))
+	request := &parley.EraseOwnerRequest{RequestId: "erase-7"}
+	response := must(aClient(t, server.address).EraseOwnerAndWait(t.Context(), request))(t)
+	want(t, true, proto.Equal(done, response))
+	want(t, 2, len(server.asked()))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := aClient(t, aScript(t, running).address).EraseOwnerAndWait(ctx, request)
+	want(t, true, errors.Is(err, context.DeadlineExceeded))
+	var failure *parley.Error
+	want(t, true, errors.As(err, &failure))
+	want(t, "erase-7", failure.RequestID)
 }
 
 func TestAnErasureNeedsItsScope(t *testing.T) {

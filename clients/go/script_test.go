@@ -74,7 +74,8 @@ type script struct {
 	steps    []step
 	requests []proto.Message
 	tokens   []string
-	safe     []bool        // whether proxies were told that it may be sent again
+	safe     []bool // whether proxies were told that it may be sent again
+	timeLeft []time.Duration
 	came     chan struct{} // a value for every call
 	gone     chan struct{} // a value for every call whose caller went away
 }
@@ -138,6 +139,8 @@ func (s *script) next(ctx context.Context, request proto.Message) step {
 	s.requests = append(s.requests, request)
 	s.tokens = append(s.tokens, metadata.ValueFromIncomingContext(ctx, "authorization")...)
 	s.safe = append(s.safe, len(metadata.ValueFromIncomingContext(ctx, "parley-retry")) > 0)
+	deadline, _ := ctx.Deadline() // without one, a negative time is left
+	s.timeLeft = append(s.timeLeft, time.Until(deadline))
 	step := s.steps[0]
 	if len(s.steps) > 1 {
 		s.steps = s.steps[1:]

@@ -3,27 +3,38 @@
 import * as calls from "./calls.js";
 import { type ClientOptions, Connection, Line } from "./connection.js";
 import { ParleyError } from "./errors.js";
-import type { Answer, Created, TurnEvent, Update } from "./events.js";
+import type { Answer, Created, Exported, Forked, TurnEvent, Update } from "./events.js";
 import type { Conversation, Message, Turn } from "./gen/parley/v1/conversation.js";
 import type {
+  AppendMessagesResponse,
   DeleteConversationResponse,
+  EraseOwnerResponse,
   GetHistoryResponse,
+  GetUsageResponse,
   ListConversationsResponse,
 } from "./gen/parley/v1/conversation_service.js";
+import { ErasureState } from "./gen/parley/v1/conversation_service.js";
 import type {
+  AppendOptions,
   CallOptions,
   ChatOptions,
   CreateOptions,
   DeleteOptions,
+  EraseOptions,
+  ExportOptions,
+  ForkOptions,
   HistoryOptions,
   ListOptions,
+  NewMessage,
   PageToken,
   StreamOptions,
   TurnName,
   UpdateOptions,
+  UsageOptions,
   WatchOptions,
 } from "./options.js";
-import { TextOnly, TurnProgress, WatchProgress } from "./streams.js";
+import { ExportProgress, TextOnly, TurnProgress, WatchProgress } from "./streams.js";
+import { pause } from "./waiting.js";
 
 /** An iterator over a turn, which knows the turn's request id before the first event. */
 export type OfTurn<Event> = AsyncGenerator<Event, void, undefined> & { readonly requestId: string };
@@ -302,6 +313,83 @@ export class ParleyClient {
     options: WatchOptions = {},
   ): AsyncGenerator<Update, void, undefined> {
     return this.#connection.followed(new WatchProgress(conversationId, options), options);
+  }
+
+  /**
+   * Add messages to a conversation without running an agent: all of them, or none.
+   *
+   * The agent sees them in the next turn. They are added once for one request id, however often it is
+   * sent; `replayed` is true if an earlier call had added them.
+   *
+   * @param messages 1 to 1,000, in order, with at most 1 MiB of texts; those of a `history` as they are.
+   * @throws ConversationNotFound (unless `allowMissing`), TurnInProgress, SequenceMismatch,
+   *   RequestIdReused, InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async appendMessages(
+    conversationId: string,
+    messages: readonly NewMessage[],
+    options: AppendOptions = {},
+  ): Promise<AppendMessagesResponse> {
+    const call = calls.appendMessages(conversationId, messages, options);
+    return this.#connection.made(call, options.signal);
+  }
+
+  /**
+   * Create a conversation with the messages of another one, up to the end of a turn.
+   *
+   * It has the same title, labels and instructions; from then on both change apart. There is one fork for
+   * one request id, however often it is sent; `replayed` is true if an earlier call had created it.
+   *
+   * @throws ConversationNotFound, ConversationExists, NotATurnBoundary, SequenceNotReached,
+   *   RequestIdReused, InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async forkConversation(conversationId: string, options: ForkOptions = {}): Promise<Forked> {
+    const call = calls.forkConversation(conversationId, options);
+    const response = await this.#connection.made(call, options.signal);
+    return { ...response, conversation: held(response.conversation, "conversation") };
+  }
+
+  /**
+   * Iterate over everything that the caller has stored: each conversation, followed by its messages, and
+   * last `done`.
+   *
+   * Every part arrives once, in order, through restarts of the server and lost connections: up to 5 failed
+   * tries, 8 once parts have arrived. To continue after a crash of the caller, pass the last `cursor`.
+   * Leaving the loop ends the export.
+   *
+   * @throws while iterating: InvalidPageToken (the cursor is not one of the caller's), Unavailable,
+   *   Overloaded, DeadlineExceeded, Unauthenticated, ScopeMissing.
+   */
+  exportConversations(options: ExportOptions = {}): AsyncGenerator<Exported, void, undefined> {
+    return this.#connection.followed(new ExportProgress(options), options);
+  }
+
+  /**
+   * Erase everything that the caller has stored; the token has to name the scope `parley.erase`.
+   *
+   * When this returns, no call finds any of it. `state` says whether rows are still being removed: with
+   * `wait` this returns when none is left; without, call again with the same request id to see it.
+   *
+   * @param requestId the erasure's key, 1 to 128 of [A-Za-z0-9._:-]. Another one begins another erasure, so
+   *   store it before the first call. It is kept with the receipt: no personal data.
+   * @throws ScopeMissing, InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async eraseOwner(requestId: string, options: EraseOptions = {}): Promise<EraseOwnerResponse> {
+    const call = calls.eraseOwner(requestId, options);
+    for (;;) {
+      const receipt = await this.#connection.made(call, options.signal);
+      if (!options.wait || receipt.state === ErasureState.DONE) return receipt;
+      await pause(calls.ERASURE_PAUSE_MS, options.signal);
+    }
+  }
+
+  /**
+   * Return what the caller's turns used: a row for each day and, if asked for, agent and value of a label.
+   *
+   * @throws InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async usage(options: UsageOptions = {}): Promise<GetUsageResponse> {
+    return this.#connection.made(calls.usage(options), options.signal);
   }
 }
 
