@@ -258,8 +258,13 @@ async function all(items: AsyncIterable<object>): Promise<Json[]> {
 
 /** Return a message with the contract's names. */
 function json(message: object): Fields {
-  const plain = JSON.parse(JSON.stringify(message)) as Json;
+  const plain = JSON.parse(JSON.stringify(message, withoutEmptyMs)) as Json;
   return renamed(plain) as Fields;
+}
+
+/** Write a time as the contract's JSON does: a whole second has no milliseconds. */
+function withoutEmptyMs(this: Record<string, unknown>, name: string, value: unknown): unknown {
+  return this[name] instanceof Date ? String(value).replace(".000Z", "Z") : value;
 }
 
 function renamed(value: Json): Json {
