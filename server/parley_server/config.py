@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = None
 
-    grpc_max_receive_bytes: int = Field(default=1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
+    grpc_max_receive_bytes: int = Field(default=2 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
     grpc_max_send_bytes: int = Field(default=4 * 1024 * 1024, ge=4 * 1024 * 1024, le=2**30)
     grpc_max_metadata_bytes: int = Field(default=16 * 1024, ge=12 * 1024, le=1024 * 1024)
     grpc_max_connections: int = Field(default=1_000, ge=1, le=1_000_000)

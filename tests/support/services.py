@@ -107,6 +107,29 @@ class Service:
         found = await self.stub.UndeleteConversation(request, timeout=20, metadata=metadata(user))
         return found.conversation
 
+    async def append(
+        self,
+        conversation_id: str,
+        *messages: conversation_pb2.Message,
+        user: str = "ada",
+        timeout: float = 20,
+        **fields: Any,
+    ) -> pb.AppendMessagesResponse:
+        request = pb.AppendMessagesRequest(
+            conversation_id=conversation_id, messages=messages, **fields
+        )
+        return await self.stub.AppendMessages(request, timeout=timeout, metadata=metadata(user))
+
+    async def fork(
+        self, conversation_id: str, *, user: str = "ada", **fields: Any
+    ) -> pb.ForkConversationResponse:
+        request = pb.ForkConversationRequest(conversation_id=conversation_id, **fields)
+        return await self.stub.ForkConversation(request, timeout=20, metadata=metadata(user))
+
+    def export(self, *, user: str = "ada", timeout: float = 20, cursor: str = "") -> Stream:
+        request = pb.ExportConversationsRequest(cursor=cursor)
+        return self.stub.ExportConversations(request, timeout=timeout, metadata=metadata(user))
+
     def stream(
         self,
         message: str = "hello",

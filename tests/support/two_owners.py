@@ -89,13 +89,16 @@ VALUES (%(owner)s, %(deleted)s, 1, %(gone)s, 'USER', %(said)s);
 
 TWIN = """
 INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
-    open_turn_id, lease_expires_at, labels, instructions, update_time)
+    open_turn_id, lease_expires_at, labels, instructions, update_time, appended_sequence)
 VALUES (%(owner)s, %(conversation)s, '', 'u', %(said)s, 3, %(said)s, %(fence)s, %(open)s,
-    now() + interval '1 minute', '{"team": "blue"}', %(said)s, now() - interval '1 minute');
+    now() + interval '1 minute', '{"team": "blue"}', %(said)s, now() - interval '1 minute', 2);
 INSERT INTO conversation_label (owner_id, conversation_id, key, value, update_time)
 VALUES (%(owner)s, %(conversation)s, 'team', 'blue', now() - interval '1 minute');
 INSERT INTO creation (owner_id, request_id, fingerprint, conversation_id)
 VALUES (%(owner)s, 'made', '', %(conversation)s);
+INSERT INTO addition (owner_id, request_id, fingerprint, conversation_id, first_sequence,
+    last_sequence)
+VALUES (%(owner)s, 'added', '', %(conversation)s, 1, 2);
 INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
     user_sequence, response_sequence, create_time)
 VALUES (%(owner)s, %(ended)s, %(conversation)s, 'ended', '', %(said)s, 'COMPLETED', 1, 1, 2, now()),
@@ -157,6 +160,14 @@ PARAMETERS: dict[str, Any] = {
     "sets_instructions": True,
     "trash": timedelta(days=1),
     "tombstone": timedelta(days=30),
+    "source": CONVERSATION,
+    "up_to": 2,
+    "from_id": CONVERSATION,
+    "count": 1,
+    "latest": None,
+    "messages": json.dumps(
+        [{"number": 0, "turn_id": str(uuid.UUID(int=0)), "role": "USER", "content": "hello"}]
+    ),
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
@@ -164,10 +175,12 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "CLAIM_LIMITED": {"turn": NEW_TURN},
     "CLAIM_NEW_LIMITED": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
+    "ADDED": {"request": "added"},
     "CREATE": {"conversation": NEW_CONVERSATION},
     "CREATED": {"request": "made"},
     "CREATE_CONVERSATION": {"conversation": NEW_CONVERSATION},
     "DELETED_BY_REQUEST": {"request": "gone 0"},
+    "FORK": {"conversation": NEW_CONVERSATION},
     "FORGET": {"conversation": FORGOTTEN},
     "PURGE": {"conversation": DUE},
     "TURN_BY_REQUEST": {"request": "open"},
@@ -175,7 +188,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 }
 BACKGROUND = {"DUE_DELETIONS"}
 """Those that look for something to do, whoever's it is."""
-LEASE_PASSED = {"CLAIM", "CLAIM_LIMITED", "RECLAIM", "TAKE_OVER"}
+LEASE_PASSED = {"ADD_MESSAGES", "CLAIM", "CLAIM_LIMITED", "RECLAIM", "TAKE_OVER"}
 """Those that do something only if the lease of the open turn has passed."""
 
 

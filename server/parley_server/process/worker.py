@@ -18,7 +18,9 @@ import uuid_utils.compat
 from parley_server.agents.catalog import close_agent
 from parley_server.config import BadSettings, Settings
 from parley_server.core.bells import Bells
+from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
+from parley_server.core.conversations.export import Exports
 from parley_server.core.conversations.purging import Purging
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reading import Reads
@@ -36,6 +38,7 @@ from parley_server.process.wiring import (
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.server import Server
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
+from parley_server.storage.histories import PostgresHistories
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 
@@ -88,6 +91,7 @@ class Worker:
         )
         self.watches = Watches(self.store, self.turns.events, self.bells)
         conversations = PostgresConversations(self.store.claiming)
+        histories = PostgresHistories(self.store.claiming)
         self.purging = Purging(PostgresDeletions(self.store.claiming))
         self.verifier = verifier_for(settings)
         self.admission = Admission(
@@ -109,6 +113,8 @@ class Worker:
                 on_turn_ended=self.turns.attempts.keeping.heard,
                 on_deleted=self.purging.wake,
             ),
+            Appending(histories, self.bells, self.turns.waiting, settings.chat_timeout_s),
+            Exports(self.store, histories),
             self.watches,
             self.verifier,
             self.admission,

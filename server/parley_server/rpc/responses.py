@@ -7,13 +7,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from parley.v1 import conversation_pb2, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import (
+    NO_TURN,
+    Added,
     Completed,
     Conversation,
     ConversationCursor,
     ConversationPage,
     Deleted,
+    ExportDone,
+    ExportPart,
     FailureReason,
     FinishReason,
+    ForkedFrom,
     Gone,
     HistoryPage,
     Message,
@@ -32,7 +37,8 @@ from parley_server.core.model import (
     WatchUpdate,
 )
 from parley_server.rpc import page_tokens
-from parley_server.rpc.requests import HistoryQuestion, ListQuestion
+from parley_server.rpc.conversation_requests import ListQuestion
+from parley_server.rpc.requests import HistoryQuestion
 
 _ROLES = {role: conversation_pb2.Role.Value(f"ROLE_{role.value}") for role in Role}
 _FINISH_REASONS: dict[FinishReason | None, conversation_pb2.FinishReason.ValueType] = {
@@ -175,7 +181,7 @@ def message(message: Message) -> conversation_pb2.Message:
         role=_ROLES[message.role],
         content=message.content,
         tool_calls=_tool_calls(message.tool_calls),
-        turn_id=str(message.turn_id),
+        turn_id="" if message.turn_id == NO_TURN else str(message.turn_id),
         create_time=_time(message.create_time),
         usage=_usage(message.usage),
         model=message.model,
@@ -184,7 +190,7 @@ def message(message: Message) -> conversation_pb2.Message:
 
 
 def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
-    open_turn_id = conversation.open_turn_id
+    open_turn_id, source = conversation.open_turn_id, conversation.forked_from
     return conversation_pb2.Conversation(
         conversation_id=str(conversation.id),
         title=conversation.title,
@@ -196,7 +202,45 @@ def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
         labels=conversation.labels,
         instructions=conversation.instructions,
         revision=conversation.revision,
+        forked_from=source and _forked_from(source),
     )
+
+
+def _forked_from(source: ForkedFrom) -> conversation_pb2.ForkedFrom:
+    return conversation_pb2.ForkedFrom(
+        conversation_id=str(source.conversation_id), last_sequence=source.last_sequence
+    )
+
+
+def forked(conversation_: Conversation, *, is_replayed: bool) -> pb.ForkConversationResponse:
+    return pb.ForkConversationResponse(
+        conversation=conversation(conversation_), replayed=is_replayed
+    )
+
+
+def appended(added: Added) -> pb.AppendMessagesResponse:
+    return pb.AppendMessagesResponse(
+        conversation_id=str(added.conversation_id),
+        first_sequence=added.first_sequence,
+        last_sequence=added.last_sequence,
+        replayed=added.is_replayed,
+    )
+
+
+def export(part: ExportPart, owner: Owner) -> pb.ExportConversationsResponse:
+    response = pb.ExportConversationsResponse()
+    if part.cursor is not None:
+        response.cursor = page_tokens.encode_export(owner, part.cursor)
+    match part.item:
+        case Conversation():
+            response.conversation.CopyFrom(conversation(part.item))
+        case Message():
+            response.message.CopyFrom(message(part.item))
+        case ExportDone():
+            response.done.SetInParent()
+    if part.cursor is not None and not isinstance(part.item, ExportDone):
+        response.conversation_id = str(part.cursor.conversation_id)
+    return response
 
 
 def created(conversation_: Conversation, *, is_replayed: bool) -> pb.CreateConversationResponse:

@@ -1,7 +1,7 @@
 """The service: one short method per RPC. Read the request, ask the core, tell the answer."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -9,14 +9,16 @@ import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
+from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
-from parley_server.core.errors import CallerLost, WatchExpired
-from parley_server.core.model import Owner, Started
+from parley_server.core.conversations.export import Exports
+from parley_server.core.errors import CallerLost, ExportExpired, WatchExpired
+from parley_server.core.model import ExportPage, Owner, Started
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc import requests, responses
+from parley_server.rpc import append_requests, conversation_requests, requests, responses
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.call_record import READ, WRITE, current_call
 
@@ -38,6 +40,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         turns: Turns,
         reads: Reads,
         conversations: Conversations,
+        appending: Appending,
+        exports: Exports,
         watches: Watches,
         admission: Admission,
         *,
@@ -47,6 +51,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._watches = watches
         self._reads = reads
         self._conversations = conversations
+        self._appending = appending
+        self._exports = exports
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -77,7 +83,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.ListConversationsRequest, _context: Context
     ) -> pb.ListConversationsResponse:
         owner = current_call.get().owner(READ)
-        question = requests.conversations(request, owner)
+        question = conversation_requests.conversations(request, owner)
         async with self._page_of(owner.id):
             page = await self._reads.conversations(owner, question.query)
             found = await self._in_slices(owner, page.conversations, responses.conversation)
@@ -88,7 +94,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.CreateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = requests.new_conversation(request)
+        new = conversation_requests.new_conversation(request)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         created, is_replayed = await self._conversations.create(owner, new)
@@ -99,7 +105,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.GetConversationRequest, _context: Context
     ) -> pb.GetConversationResponse:
         owner = current_call.get().owner(READ)
-        found = await self._reads.conversation(owner, requests.conversation(request))
+        found = await self._reads.conversation(owner, conversation_requests.conversation(request))
         return pb.GetConversationResponse(conversation=responses.conversation(found))
 
     async def UpdateConversation(  # noqa: N802
@@ -107,7 +113,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UpdateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        change = requests.change(request)
+        change = conversation_requests.change(request)
         call.conversation_id = str(change.conversation_id)
         changed = await self._conversations.update(owner, change)
         return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
@@ -117,7 +123,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.DeleteConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        conversation_id = requests.conversation(request)
+        conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
         deleted = await self._conversations.delete(
             owner, conversation_id, allow_missing=request.allow_missing
@@ -129,10 +135,34 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UndeleteConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        conversation_id = requests.conversation(request)
+        conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
         found = await self._conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
+
+    async def AppendMessages(  # noqa: N802
+        self, request: pb.AppendMessagesRequest, context: Context
+    ) -> pb.AppendMessagesResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        new = append_requests.append(request, self._max_message_bytes)
+        call.request_id = request.request_id
+        call.is_repeatable = bool(request.request_id)
+        call.conversation_id = str(new.conversation_id)
+        added = await self._appending.append(owner, new, context.time_remaining())
+        return responses.appended(added)
+
+    async def ForkConversation(  # noqa: N802
+        self, request: pb.ForkConversationRequest, _context: Context
+    ) -> pb.ForkConversationResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        new = conversation_requests.fork(request)
+        call.request_id = request.request_id
+        call.is_repeatable = bool(request.request_id)
+        forked, is_replayed = await self._conversations.fork(owner, new)
+        call.conversation_id = str(forked.id)
+        return responses.forked(forked, is_replayed=is_replayed)
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]
@@ -197,6 +227,25 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if not await self._unsent.send(context, owner.id, message, TAKE_S):
                     del update, message  # the error holds on to this frame while it is told
                     raise WatchExpired
+
+    async def ExportConversations(  # type: ignore[override]  # noqa: N802
+        self, request: pb.ExportConversationsRequest, context: Context
+    ) -> None:
+        owner = current_call.get().owner(READ)
+        pages = self._exports.export(owner, conversation_requests.export(request, owner))
+        async with aclosing(pages):
+            while page := await self._next_page(owner, pages):
+                for part in page:
+                    await self._in_turn(owner)
+                    message = responses.export(part, owner)
+                    if not await self._unsent.send(context, owner.id, message, TAKE_S):
+                        del page, part, message  # as above
+                        raise ExportExpired
+
+    async def _next_page(self, owner: Owner, pages: AsyncIterator[ExportPage]) -> ExportPage | None:
+        """Return the next page of an export, in the owner's turn; None: there is none."""
+        async with self._page_of(owner.id):
+            return await anext(pages, None)
 
     async def _in_turn(self, owner: Owner) -> None:
         """Let others have their turn, however many streams of this owner have something to tell."""

@@ -15,6 +15,8 @@ from parley_server.core.model.agents import (
     WindowMessage,
 )
 from parley_server.core.model.conversations import (
+    CLOCKS_DIFFER_S,
+    NO_TURN,
     Context,
     Conversation,
     ConversationChange,
@@ -25,6 +27,7 @@ from parley_server.core.model.conversations import (
     Deletion,
     DeletionStage,
     FinishReason,
+    ForkedFrom,
     HistoryPage,
     HistoryQuery,
     Message,
@@ -32,6 +35,16 @@ from parley_server.core.model.conversations import (
     Role,
     ToolCall,
     Usage,
+)
+from parley_server.core.model.histories import (
+    Added,
+    ExportCursor,
+    ExportDone,
+    ExportPage,
+    ExportPart,
+    NewFork,
+    NewMessage,
+    NewMessages,
 )
 from parley_server.core.model.owners import (
     MAX_NAME_BYTES,
@@ -70,10 +83,13 @@ from parley_server.core.model.turns import (
 )
 
 __all__ = [
+    "CLOCKS_DIFFER_S",
     "DEFAULT_MAX_ATTEMPTS",
     "MAX_NAME_BYTES",
+    "NO_TURN",
     "OWNER_NAMESPACE",
     "UNCOUNTED",
+    "Added",
     "AgentEvent",
     "AgentRun",
     "Answer",
@@ -88,16 +104,24 @@ __all__ = [
     "Deleted",
     "Deletion",
     "DeletionStage",
+    "ExportCursor",
+    "ExportDone",
+    "ExportPage",
+    "ExportPart",
     "Failing",
     "FailureReason",
     "Finish",
     "FinishReason",
+    "ForkedFrom",
     "Gone",
     "HistoryPage",
     "HistoryQuery",
     "Lease",
     "Message",
     "NewConversation",
+    "NewFork",
+    "NewMessage",
+    "NewMessages",
     "NewTurn",
     "OnBusy",
     "OnDisconnect",

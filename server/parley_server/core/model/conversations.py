@@ -47,6 +47,12 @@ class Usage(NamedTuple):
     model_requests: int
 
 
+CLOCKS_DIFFER_S = 60
+"""By how much a caller's clock may be ahead of the database's."""
+NO_TURN = UUID(int=0)
+"""Stands for the turn of an appended message that has none."""
+
+
 class Message(NamedTuple):
     """One immutable record of a conversation."""
 
@@ -55,6 +61,7 @@ class Message(NamedTuple):
     content: str
     tool_calls: tuple[ToolCall, ...]
     turn_id: UUID
+    """NO_TURN: it was appended without one. In a fork, a turn of the original."""
     create_time: datetime
     usage: Usage | None
     model: str
@@ -70,6 +77,14 @@ class Context(NamedTuple):
     omitted_count: int
 
 
+class ForkedFrom(NamedTuple):
+    """Where the messages of a conversation were copied from."""
+
+    conversation_id: UUID
+    last_sequence: int
+    """Of the last message that was copied."""
+
+
 class Conversation(NamedTuple):
     id: UUID
     title: str
@@ -82,6 +97,7 @@ class Conversation(NamedTuple):
     instructions: str
     """What the agent is told in it. Empty in lists."""
     revision: int
+    forked_from: ForkedFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ OWNED_TABLES = (
     "conversation",
     "conversation_label",
     "creation",
+    "addition",
     "turn",
     "message",
     "turn_event",

@@ -56,7 +56,8 @@ conversation = Table(
     Column("open_turn_id", Uuid),
     _time("lease_expires_at", nullable=True),
     _time("create_time"),
-    # Set by claims only: finish and heartbeat stay off the index, and their updates in the page.
+    # Set by claims and appends only: finish and heartbeat stay off the index, and their updates in
+    # the page.
     # The epoch once the conversation is deleted: lists end before it.
     _time("update_time"),
     Column("revision", BigInteger, nullable=False, server_default=text("1")),
@@ -64,6 +65,11 @@ conversation = Table(
     Column("labels", Text),
     Column("instructions", Text),
     _time("delete_time", nullable=True),
+    # Of a fork: whose messages it was given, and up to which one.
+    Column("forked_from_id", Uuid),
+    Column("forked_from_sequence", BigInteger),
+    # Up to which message some were appended; behind it each has its turn.
+    Column("appended_sequence", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("owner_id", "id"),
     postgresql_with={"fillfactor": 80},
 )
@@ -111,6 +117,7 @@ message = Table(
     Column("owner_id", Uuid, nullable=False),
     Column("conversation_id", Uuid, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    # The nil UUID for an appended message without one; in a fork, a turn of the original.
     Column("turn_id", Uuid, nullable=False),
     Column("role", Text, nullable=False),
     Column("content", Text, nullable=False),
@@ -163,6 +170,20 @@ creation = Table(
     Column("request_id", Text, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),
     Column("conversation_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("owner_id", "request_id"),
+    Index(None, "owner_id", "conversation_id"),
+)
+
+# The request ids of AppendMessages, and what was added under each.
+addition = Table(
+    "addition",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
     PrimaryKeyConstraint("owner_id", "request_id"),
     Index(None, "owner_id", "conversation_id"),
 )

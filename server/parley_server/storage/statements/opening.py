@@ -23,8 +23,7 @@ from sqlalchemy import (
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert
 
-from parley_server.core.failures import TURN_ABANDONED_TEXT
-from parley_server.core.model import FailureReason, Role, TurnState
+from parley_server.core.model import Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
 from parley_server.storage.statements.limiting import is_below_limit, recent_turns, wait
 from parley_server.storage.statements.parts import (
@@ -53,26 +52,9 @@ from parley_server.storage.statements.parts import (
     labelled,
     literal,
     one_row,
+    overrun,
     spent_attempts,
 )
-
-
-def _overrun(held: CTE, won: CTE) -> CTE:
-    """Write down that the turn whose lease passed was abandoned, if another turn is opened now."""
-    return (
-        update(turn)
-        .values(
-            state=literal(TurnState.FAILED),
-            error_reason=literal(FailureReason.TURN_ABANDONED),
-            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
-            end_time=held.c.lease_expires_at,
-        )
-        # A scalar subquery uses the primary key; a join would scan every turn of the owner.
-        .where(turn.c.owner_id == OWNER)
-        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
-        .where(won.c.id != turn.c.id)
-        .cte("overrun")
-    )
 
 
 def _user_message(sequence: Any, won: CTE) -> CTE:
@@ -177,7 +159,7 @@ def _claim(*, is_limited: bool) -> Executable:
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(
-            _overrun(held, opened),
+            overrun(held, opened.c.id != turn.c.id),
             _user_message(opened.c.user_sequence, opened),
             labelled(taken, taken.c.labels, func.now()),
         )

@@ -28,11 +28,13 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from parley_server.core.model import UNCOUNTED
+from parley_server.core.failures import TURN_ABANDONED_TEXT
+from parley_server.core.model import UNCOUNTED, FailureReason, TurnState
 from parley_server.storage.schema.tables import (
     conversation,
     conversation_label,
@@ -172,6 +174,28 @@ def labelled(of: FromClause, labels: Any, update_time: Any) -> CTE:
         index_elements=["owner_id", "conversation_id", "key"],
         set_={"value": written.excluded.value, "update_time": written.excluded.update_time},
     ).cte("labelled")
+
+
+def overrun(held: CTE, *where: Any) -> CTE:
+    """Write down that the turn whose lease passed was abandoned, if another part takes its place.
+
+    Args:
+        where: what holds only then, of that part's row.
+    """
+    return (
+        update(turn)
+        .values(
+            state=literal(TurnState.FAILED),
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
+            end_time=held.c.lease_expires_at,
+        )
+        # A scalar subquery uses the primary key; a join would scan every turn of the owner.
+        .where(turn.c.owner_id == OWNER)
+        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
+        .where(*where)
+        .cte("overrun")
+    )
 
 
 def is_free(held: CTE) -> Any:

@@ -18,7 +18,9 @@ BREACHES = {
     "a turn without its conversation": f"UPDATE turn SET conversation_id = {LOST} WHERE {OPEN}",
     "a message without its conversation": "UPDATE message SET owner_id = gen_random_uuid()"
     f" WHERE owner_id = '{OURS}' AND sequence = 3",
-    "a message without its turn": f"UPDATE message SET turn_id = {LOST} WHERE sequence = 2",
+    "a message of a turn that is neither what was asked": "UPDATE message"
+    f" SET turn_id = '{ENDED_TURN}' WHERE conversation_id = '{CONVERSATION}' AND sequence = 3",
+    "a message without its turn": f"UPDATE message SET turn_id = {LOST} WHERE sequence = 3",
     "an event without its turn": f"UPDATE turn_event SET turn_id = {LOST} WHERE index = 1",
     "a conversation whose messages are not 1, 2, 3": "DELETE FROM message WHERE sequence = 2",
     "a turn without its user's message": "UPDATE message SET role = 'ASSISTANT' WHERE sequence = 3",
@@ -34,6 +36,9 @@ BREACHES = {
     "a conversation whose labels are not those": "DELETE FROM conversation_label",
     "a label, or a request that has created a conversation": "UPDATE creation"
     f" SET conversation_id = {LOST}",
+    "a request that has added messages behind": "UPDATE addition SET last_sequence = 3",
+    "a conversation that has more copied or appended": "UPDATE conversation"
+    " SET forked_from_sequence = 4",
     "a deleted conversation that is not to be removed": "DELETE FROM deletion",
     "a conversation that is to be removed and is not deleted": "UPDATE conversation"
     " SET delete_time = NULL",

@@ -23,6 +23,7 @@ from parley_server.storage.schema.version import SCHEMA_VERSION
 from support.services import StartService
 
 OWNED_TABLES = {
+    "addition",
     "conversation",
     "conversation_label",
     "creation",

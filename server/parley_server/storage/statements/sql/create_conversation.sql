@@ -46,7 +46,7 @@ WITH made AS (
       conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision
+  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
 ), labelled AS (
   INSERT INTO conversation_label (
     owner_id,
@@ -76,5 +76,7 @@ SELECT
   made.open_turn_id,
   made.labels,
   made.instructions,
-  made.revision
+  made.revision,
+  made.forked_from_id,
+  made.forked_from_sequence
 FROM made
