@@ -14,7 +14,6 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    and_,
     bindparam,
     cast,
     column,
