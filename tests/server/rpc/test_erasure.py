@@ -1,6 +1,7 @@
 """Owners that are erased: hidden when the call ends, and then nothing is left but a receipt."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -338,8 +339,9 @@ async def test_backend_erases_the_user_it_acts_for(service: Service) -> None:
 
 
 async def test_erasure_is_logged_and_counted(
-    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "parley.upkeep")
     counted: list[int] = []
     monkeypatch.setattr(service.worker.erasing, "_count", counted.append)
     await service.chat("a secret")
@@ -347,8 +349,7 @@ async def test_erasure_is_logged_and_counted(
     await erased(service)
 
     assert 2 == sum(counted)
-    logged = capsys.readouterr().out
-    assert "secret" not in logged
-    (line,) = [line for line in logged.splitlines() if "owner erased" in line]
-    for part in (f"owner_id={ADA}", "request_id=erase", "conversations=1", "messages=2"):
-        assert part in line
+    (record,) = [one for one in caplog.records if one.message == "owner erased"]
+    known = ("owner_id", "request_id", "conversations", "messages", "turns")
+    assert (str(ADA), "erase", 1, 2, 1) == tuple(getattr(record, name) for name in known)
+    assert "secret" not in caplog.text
