@@ -1,6 +1,7 @@
 """Owners that are erased: hidden when the call ends, and then nothing is left but a receipt."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -309,3 +310,46 @@ async def test_turns_of_many_attempts_leave_no_events(
 
     assert (1, 1, 1) == counts(await erased(service))
     assert {"erasure": 1} == rows_of(database_url, ADA)
+
+
+async def test_request_id_is_required_and_checked(service: Service) -> None:
+    """Before anything is stored, and after the scope."""
+    wrong = ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    for request_id in ("", "x" * 129, "a b", "ä", "a/b"):
+        assert wrong == await refused(erase(service, request_id)), request_id
+        lacks = ("PERMISSION_DENIED", "SCOPE_MISSING")
+        assert lacks == await refused(erase(service, request_id, scope=None))
+    identity = (await service.chat()).conversation_id
+    assert (await service.conversation(identity)).last_sequence
+
+
+async def test_backend_erases_the_user_it_acts_for(service: Service) -> None:
+    await service.chat(user="ada")
+    theirs = (await service.chat(user="backend")).conversation_id
+    token = a_token("backend", scope="parley.act parley.erase")
+
+    await service.stub.EraseOwner(
+        pb.EraseOwnerRequest(request_id="erase"),
+        timeout=20,
+        metadata=(("authorization", f"Bearer {token}"), ("parley-user", "ada")),
+    )
+
+    assert not (await service.conversations(user="ada")).conversations
+    assert (await service.conversation(theirs, user="backend")).last_sequence
+
+
+async def test_erasure_is_logged_and_counted(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "parley.upkeep")
+    counted: list[int] = []
+    monkeypatch.setattr(service.worker.erasing, "_count", counted.append)
+    await service.chat("a secret")
+
+    await erased(service)
+
+    assert 2 == sum(counted)
+    (record,) = [one for one in caplog.records if one.message == "owner erased"]
+    known = ("owner_id", "request_id", "conversations", "messages", "turns")
+    assert (str(ADA), "erase", 1, 2, 1) == tuple(getattr(record, name) for name in known)
+    assert "secret" not in caplog.text
