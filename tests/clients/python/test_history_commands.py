@@ -144,7 +144,7 @@ async def test_usage_is_a_table_with_sums_for_a_person() -> None:
     assert server.asked[0].request == pb.GetUsageRequest(
         start_date="2026-11-27", by_agent=True, by_label="team", labels=["of=a"]
     )
-    names = "day agent team tokens in cached tokens out requests turns attempts failed"
+    names = "day agent team tokens in cached out requests turns attempts failed"
     assert 0 == code
     assert [
         names.split(),
