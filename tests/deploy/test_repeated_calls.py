@@ -21,8 +21,19 @@ ALWAYS = {
     "CancelTurn",
     "UndeleteConversation",
 }
-WITH_REQUEST_ID = {"Chat", "StreamChat", "CreateConversation"}
-NEVER = {"UpdateConversation", "DeleteConversation", "WatchConversation"}
+WITH_REQUEST_ID = {
+    "Chat",
+    "StreamChat",
+    "CreateConversation",
+    "ForkConversation",
+    "AppendMessages",
+}
+NEVER = {
+    "UpdateConversation",
+    "DeleteConversation",
+    "WatchConversation",
+    "ExportConversations",
+}
 UNSENT = {"connect-failure", "refused-stream"}
 
 Headers = dict[str, str]

@@ -43,7 +43,7 @@ AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
 GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
     "parley_open_turns": ("livesum", "Turns whose agent is running now."),
-    "parley_watches": ("livesum", "WatchConversation calls that are open now."),
+    "parley_watches": ("livesum", "Watches and exports of conversations that are open now."),
     "parley_limit_in_use": ("livesum", "How much of each limited resource is in use now."),
     "parley_limit": ("livesum", "The limit of each limited resource."),
     "parley_database_connections_in_use": (

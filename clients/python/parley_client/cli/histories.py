@@ -36,9 +36,6 @@ def append(
             "--file",
             help="Messages as JSON lines instead, as `parley history --json` prints them; - reads "
             "standard input.",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
             show_default=False,
         ),
     ] = None,

@@ -110,7 +110,7 @@ class Importer:
         messages = iter(source.messages)
         added = 0
         try:
-            there = self._begin(wanted)
+            is_new, there = self._begin(wanted)
             position = self._compare(wanted.conversation_id, messages, there)
             for batch in batches(messages):
                 self._append(wanted.conversation_id, batch, position)
@@ -122,12 +122,14 @@ class Importer:
         except ConversationNotFound:
             why = "it was deleted in the last 30 days, and its id is not free yet: use --new-ids"
             return Outcome("failed", added, why)
-        if there:
-            return Outcome("continued" if added else "present", added)
-        return Outcome("imported", added)
+        if is_new:
+            return Outcome("imported", added)
+        return Outcome("continued" if added else "present", added)
 
-    def _begin(self, wanted: parts.Conversation) -> int:
-        """Create a conversation, or find it. Returns: how many messages it has.
+    def _begin(self, wanted: parts.Conversation) -> tuple[bool, int]:
+        """Create a conversation, or find it.
+
+        Returns: whether it is new, and how many messages it has.
 
         Raises: ConversationNotFound: it was deleted, and its id is not free yet.
         """
@@ -142,8 +144,8 @@ class Importer:
             )
         except (ConversationExists, RequestIdReused):
             found = self._client.conversation(wanted.conversation_id, timeout_s=self._timeout_s)
-            return found.last_sequence
-        return made.conversation.last_sequence
+            return False, found.last_sequence
+        return not made.replayed, made.conversation.last_sequence
 
     def _compare(self, conversation_id: str, messages: Iterator[parts.Message], there: int) -> int:
         """Compare the first messages with those that are there. Returns: how many were compared.

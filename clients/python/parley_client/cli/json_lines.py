@@ -23,6 +23,7 @@ from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 
 _CHUNK = 1 << 16
+_BEGINNING = b'{"conversation":'
 _ROLES = {"user": "ROLE_USER", "assistant": "ROLE_ASSISTANT", "system": "ROLE_SYSTEM"}
 
 
@@ -50,10 +51,14 @@ def line_of(part: pb.ExportConversationsResponse) -> bytes:
 def place_in(file: BinaryIO) -> Place:
     """Return how far an export has been written; a line that was cut off does not count.
 
-    Raises: WrongFile: the last whole line is no part of an export.
+    Raises: WrongFile: what the file has in it is no export.
     """
     end = _end_of_last_line(file, file.seek(0, os.SEEK_END))
     if end == 0:
+        file.seek(0)
+        beginning = file.read(len(_BEGINNING))
+        if not _BEGINNING.startswith(beginning):
+            raise WrongFile("the file has no export in it: it is left as it is")
         return Place(0, "", is_done=False)
     start = _end_of_last_line(file, end - 1)
     file.seek(start)
@@ -126,7 +131,9 @@ def messages_in(lines: Iterable[bytes]) -> Iterator[parts.Message]:
         if not isinstance(message, dict):
             raise WrongFile(f"{where} is not a message")
         role = message.get("role")
-        fitting = message | ({"role": _ROLES[role]} if role in _ROLES else {})
+        if role not in (*_ROLES, *_ROLES.values()):
+            raise WrongFile(f"{where} has no role of {', '.join(_ROLES)}")
+        fitting = message | {"role": _ROLES.get(role, role)}
         parsed = parts.Message()
         _parse(fitting, parsed, where)
         yield parsed

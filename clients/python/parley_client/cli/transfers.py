@@ -73,9 +73,6 @@ def import_(
         Argument(
             help="What `parley export` wrote, or the conversations.json of a ChatGPT export; "
             "- reads standard input.",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
         ),
     ],
     has_new_ids: Annotated[

@@ -1,6 +1,7 @@
 """How much a worker takes on at once, and how much of it for one owner.
 
-    Chat, StreamChat     PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
+    Chat, StreamChat,
+    AppendMessages       PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
     WatchConversation,
     ExportConversations  PARLEY_MAX_WATCHES
@@ -212,6 +213,7 @@ class Admission:
         self._by_method: Mapping[str, Capacity] = {
             "Chat": self.open_chats,
             "StreamChat": self.open_chats,
+            "AppendMessages": self.open_chats,
             "CancelTurn": self.cancels,
             "WatchConversation": self.watches,
             "ExportConversations": self.watches,

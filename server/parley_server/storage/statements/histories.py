@@ -62,8 +62,8 @@ _TOLERANCE = literal_column(f"interval '{CLOCKS_DIFFER_S} seconds'", Interval)
 _PREVIEW_CHARACTERS = literal_column("200", Integer)
 
 
-def _given() -> CTE:
-    """Return the messages to add, a row each."""
+def _given(held: CTE) -> CTE:
+    """Return the messages to add, a row each, if the conversation is there."""
     rows = (
         func.json_to_recordset(cast(bindparam("messages", type_=Text), JSON))
         .table_valued(
@@ -79,7 +79,7 @@ def _given() -> CTE:
         )
         .render_derived(name="given", with_types=True)
     )
-    return select(rows).cte("given")
+    return select(rows).select_from(held.join(rows, true())).cte("given")
 
 
 def _add_messages() -> Executable:
@@ -88,7 +88,8 @@ def _add_messages() -> Executable:
     One row, `rows.AdditionRow`, or none: no such conversation. A turn whose lease has passed is
     ended, as by a claim, and the fence rises: its worker writes nothing any more.
     """
-    held, given = held_conversation(), _given()
+    held = held_conversation()
+    given = _given(held)
     clash = (
         select(func.min(given.c.number))
         .select_from(given.join(turn, turn.c.id == given.c.turn_id))

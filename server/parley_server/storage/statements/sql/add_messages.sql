@@ -37,7 +37,9 @@ WITH held AS (
     given.model AS model,
     given.finish_reason AS finish_reason,
     given.create_time AS create_time
-  FROM JSON_TO_RECORDSET(CAST(:messages AS JSON)) AS given(number INT, turn_id UUID, role TEXT, content TEXT, tool_calls TEXT, usage TEXT, model TEXT, finish_reason TEXT, create_time TIMESTAMPTZ)
+  FROM held
+  JOIN JSON_TO_RECORDSET(CAST(:messages AS JSON)) AS given(number INT, turn_id UUID, role TEXT, content TEXT, tool_calls TEXT, usage TEXT, model TEXT, finish_reason TEXT, create_time TIMESTAMPTZ)
+    ON TRUE
 ), place AS (
   SELECT
     held.last_sequence + 1 AS first,
