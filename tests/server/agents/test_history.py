@@ -17,7 +17,7 @@ from pydantic_ai.messages import (
 )
 
 from parley_server.agents.catalog import create_agent
-from parley_server.agents.history import Form, conversation_of, shorter
+from parley_server.agents.history import Form, conversation_of, plainer, shorter
 from parley_server.agents.opaque_state import Provider
 from parley_server.core.attempts.window import window_of
 from parley_server.core.model import Role, ToolCall, WindowMessage
@@ -180,6 +180,17 @@ def test_any_window_becomes_a_conversation_that_providers_take(
         results = following.parts if isinstance(following, ModelRequest) else []
         returned = [part.tool_call_id for part in results if isinstance(part, ToolReturnPart)]
         assert asked == returned
+
+
+def test_system_messages_are_told_in_words_where_they_are_refused() -> None:
+    """Some models' templates take none but the first."""
+    earlier = [a_user_message("One"), an_answer("Two"), WindowMessage(3, Role.SYSTEM, "Noon.")]
+    window = [*earlier, a_user_message("Now", sequence=4)]
+
+    assert Form.WORDS is plainer(window, Form.STATES)
+    prompt, history = conversation_of(window, Form.WORDS, PROVIDER)
+    assert "[System: Noon.]\n\nNow" == prompt
+    assert 2 == len(history)
 
 
 @given(windows)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from parley_server.rpc import page_tokens
+from support.messages import assistant, tool_call
 from support.services import (
     Service,
     a_token,
@@ -522,6 +523,15 @@ VALID: dict[str, Message] = {
     "ListConversations": pb.ListConversationsRequest(page_size=3),
     "GetTurn": pb.GetTurnRequest(conversation_id=ONE_CONVERSATION, turn_id=ONE_CONVERSATION),
     "CancelTurn": pb.CancelTurnRequest(request_id="r"),
+    "AppendMessages": pb.AppendMessagesRequest(
+        conversation_id=ONE_CONVERSATION,
+        request_id="r",
+        messages=[assistant("x", tool_calls=[tool_call("c")], usage={"input_tokens": 1})],
+        allow_missing=True,
+    ),
+    "ForkConversation": pb.ForkConversationRequest(
+        conversation_id=ONE_CONVERSATION, request_id="r", up_to_sequence=1
+    ),
     "WatchConversation": pb.WatchConversationRequest(conversation_id=ONE_CONVERSATION),
 }
 NO_MESSAGES = {

@@ -16,7 +16,7 @@ from parley_client.cli.text import ago_of, harmless, moment_of, one_line
 _WHOLE = 10_000
 """More characters than any text of a conversation has."""
 _USED = ("tokens in", "cached", "tokens out", "requests", "turns", "attempts", "failed")
-_GAP = 1
+_GAP = 2
 """The characters between two columns."""
 _SHORTEST_TITLE = 12
 
