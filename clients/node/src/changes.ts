@@ -95,7 +95,7 @@ export class Changes extends Reads {
    * The agent sees them in the next turn. They are added once for one request id, however often it is
    * sent; `replayed` is true if an earlier call had added them.
    *
-   * @param messages 1 to 1,000, in order, with at most 1 MiB of texts; those of a `history` as they are.
+   * @param messages 1 to 1,000, in order, with at most 1 MiB of texts; those of another conversation as they are.
    * @throws ConversationNotFound (unless `allowMissing`), TurnInProgress, SequenceMismatch,
    *   RequestIdReused, InvalidRequest, Unavailable, DeadlineExceeded.
    */

@@ -125,11 +125,11 @@ export interface NewMessage {
   /** Tool calls, for answers only. */
   toolCalls?: readonly NewToolCall[] | undefined;
   /**
-   * A UUID. A user's message with one that no answer with the same `turnId` follows counts as unanswered, and agents
-   * are not shown it.
+   * A UUID that no turn of the conversation has. A user's message with one counts as unanswered, and agents are not
+   * shown it, unless the next message is an answer with the same `turnId`.
    */
   turnId?: string | undefined;
-  /** When it was written. Undefined: at the time of the call. It must not be later. */
+  /** When it was written. Undefined: at the time of the call. It must not be later by more than a minute. */
   createTime?: Date | undefined;
   /** The tokens that it used, for answers only. */
   usage?: Partial<Usage> | undefined;

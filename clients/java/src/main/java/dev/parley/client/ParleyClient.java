@@ -268,7 +268,7 @@ public final class ParleyClient implements AutoCloseable {
      * Adds messages to a conversation without running an agent: all of them, or none. The agent sees them in the next
      * turn. They are added once for one request id, however often it is sent.
      *
-     * @param messages 1 to 1,000, in order, with at most 1 MiB of texts; those of a history as they are
+     * @param messages 1 to 1,000, in order, with at most 1 MiB of texts; those of another conversation as they are
      * @return the sequences of the first and the last one, replayed if an earlier call had added them
      * @throws ParleyException ConversationNotFound unless a missing one is allowed, TurnInProgress, SequenceMismatch,
      *     RequestIdReused, and what any call may throw
