@@ -10,14 +10,17 @@ FROM (
         sum(attempt - (state = 'RUNNING' AND NOT is_counted)::int) AS attempts,
         coalesce(sum((usage::json ->> 'input_tokens')::bigint), 0) AS tokens
     FROM turn LEFT JOIN (
-        SELECT owner_id, turn_id AS id, usage FROM message WHERE role = 'ASSISTANT'
-    ) AS answer USING (owner_id, id)
+        SELECT owner_id, conversation_id, turn_id AS id, usage
+        FROM message WHERE role = 'ASSISTANT'
+    ) AS answer USING (owner_id, conversation_id, id)
     GROUP BY 1
 ) AS turned FULL JOIN (
     SELECT owner_id, sum(turns) AS turns, sum(attempts) AS attempts, sum(input_tokens) AS used
     FROM usage_day GROUP BY 1
 ) AS ledger USING (owner_id)
+WHERE owner_id NOT IN (SELECT owner_id FROM erasure)
 """
+"""Of an owner that is erased, the day's usage goes, with what is used later on that day."""
 
 
 def imbalances(url: str) -> list[str]:

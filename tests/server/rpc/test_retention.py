@@ -13,6 +13,7 @@ from parley_server.core.owners import retention
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.many_conversations import store_conversations
+from support.messages import system
 from support.services import (
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
@@ -159,7 +160,14 @@ async def test_owner_is_noted_however_its_first_conversation_is_made(
     """Fails when a statement that makes a conversation forgets it: nothing of it ever expires."""
     await service.chat(user="chat")
     await service.chat(user="named", conversation_id=an_id(), allow_missing=True)
-    await service.create(user="created")
+    source = (await service.create(user="created")).conversation.conversation_id
+    await service.append(an_id(), system("hello"), user="appended", allow_missing=True)
 
-    noted = {owner for (owner,) in run(database_url, "SELECT owner_id FROM owner")}
-    assert {Owner.of("", user).id for user in ("chat", "named", "created")} == noted
+    def noted() -> set[Any]:
+        return {owner for (owner,) in run(database_url, "SELECT owner_id FROM owner")}
+
+    users = ("chat", "named", "created", "appended")
+    assert {Owner.of("", user).id for user in users} == noted()
+    run(database_url, "DELETE FROM owner")
+    await service.fork(source, user="created")
+    assert {Owner.of("", "created").id} == noted()

@@ -53,6 +53,7 @@ from parley_server.storage.statements.parts import (
     is_free,
     labelled,
     literal,
+    noted_owner,
 )
 
 _SOURCE = bindparam("source", type_=Uuid)
@@ -365,7 +366,7 @@ def _fork() -> Executable:
             *(made.c[of.name] for of in conversation_columns(with_instructions=True)),
         )
         .select_from(judged.outerjoin(made, true()))
-        .add_cte(written, labelled(made, made.c.labels, made.c.update_time))
+        .add_cte(written, labelled(made, made.c.labels, made.c.update_time), noted_owner(made))
     )
 
 

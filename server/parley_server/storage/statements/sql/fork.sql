@@ -165,6 +165,14 @@ WITH source AS (
   JOIN LATERAL JSON_EACH_TEXT(CAST(made.labels AS JSON)) AS pairs
     ON TRUE
   ON CONFLICT (owner_id, conversation_id, key) DO UPDATE SET value = excluded.value, update_time = excluded.update_time
+), noted AS (
+  INSERT INTO owner (
+    owner_id
+  )
+  SELECT
+    :owner
+  FROM made
+  ON CONFLICT (owner_id) DO NOTHING
 )
 SELECT
   judged.last_sequence AS source_last_sequence,
