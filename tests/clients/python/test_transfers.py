@@ -160,7 +160,7 @@ async def test_export_resumes_a_lost_stream_behind_the_last_part(tmp_path: Path)
 
 
 async def test_import_brings_back_the_same_histories(service: Service, tmp_path: Path) -> None:
-    """For another user here; after an erasure under the same name in test_erasing.py."""
+    """For another user here. The guide of docs/conversations.md does it after an erasure."""
     await fill(service)
     file = tmp_path / "all.jsonl"
     await parley(address_of(service), "export", "-o", str(file))
