@@ -132,6 +132,15 @@ class Service:
         request = pb.ForkConversationRequest(conversation_id=conversation_id, **fields)
         return await self.stub.ForkConversation(request, timeout=20, metadata=metadata(user))
 
+    async def erase(
+        self, user: str, request_id: str, *, scope: str | None = "parley.erase"
+    ) -> pb.EraseOwnerResponse:
+        request = pb.EraseOwnerRequest(request_id=request_id)
+        token = a_token(user, scope=scope)
+        return await self.stub.EraseOwner(
+            request, timeout=20, metadata=(("authorization", f"Bearer {token}"),)
+        )
+
     def export(self, *, user: str = "ada", timeout: float = 20, cursor: str = "") -> Stream:
         request = pb.ExportConversationsRequest(cursor=cursor)
         return self.stub.ExportConversations(request, timeout=timeout, metadata=metadata(user))
