@@ -23,11 +23,12 @@ from parley_server.storage.statements import (
     opening,
     purging,
     reading,
+    stepping,
     using,
 )
 from parley_server.storage.statements.parts import Compiled
 
-MODULES = (opening, appending, ending, reading, listing, living, purging, using)
+MODULES = (opening, appending, stepping, ending, reading, listing, living, purging, using)
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (
     (re.compile(r"%\((\w+)\)s"), r":\1"),

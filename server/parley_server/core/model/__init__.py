@@ -6,11 +6,15 @@ make than frozen dataclasses.
 """
 
 from parley_server.core.model.agents import (
+    NO_STEPS,
     AgentEvent,
     AgentRun,
     Finish,
     OpaqueState,
     Spent,
+    Step,
+    StepKind,
+    Steps,
     Text,
     Window,
     WindowMessage,
@@ -74,6 +78,7 @@ from parley_server.core.model.usage import DayUsage, UsageQuery
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "MAX_NAME_BYTES",
+    "NO_STEPS",
     "OWNER_NAMESPACE",
     "UNCOUNTED",
     "AgentEvent",
@@ -113,6 +118,9 @@ __all__ = [
     "Role",
     "Spent",
     "Started",
+    "Step",
+    "StepKind",
+    "Steps",
     "StoredEvent",
     "StreamEvent",
     "Text",

@@ -20,6 +20,7 @@ OWNED_TABLES = (
     "turn",
     "message",
     "turn_event",
+    "turn_step",
     "deletion",
     "usage_day",
 )
