@@ -44,8 +44,9 @@ from pydantic_ai.tools import (
     ToolDefinition,
     ToolDenied,
 )
+from pydantic_ai.toolsets import AbstractToolset
 
-from parley_server.agents.steps import RunSteps
+from parley_server.agents.steps import KeyedToolset, RunSteps
 from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
 from parley_server.core.failures import raised_at
 
@@ -75,6 +76,9 @@ class ToolGuard(AbstractCapability[Any]):
 
     def get_ordering(self) -> CapabilityOrdering:
         return CapabilityOrdering(position="outermost")
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        return KeyedToolset(toolset, self.steps)
 
     async def wrap_tool_validate(
         self,

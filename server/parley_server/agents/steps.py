@@ -11,7 +11,7 @@ Each call has a key, which is the same in every attempt: a tool finds it in `ctx
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -19,6 +19,7 @@ from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ToolFailed, ToolFailedError, ToolRetryError
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, ToolReturnPart
 from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
 
 from parley_server.agents.step_bodies import (
     Outcome,
@@ -51,6 +52,22 @@ def call_key(turn_id: UUID, step: int, position: int) -> str:
 
 
 @dataclass
+class KeyedToolset(WrapperToolset[Any]):
+    """Tells each call of a tool its key, in a context of its own: calls run beside each other."""
+
+    steps: "RunSteps"
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:
+        place = self.steps.place(ctx, ctx.tool_call_id or "")
+        if place is not None:
+            key = call_key(self.steps.run.turn_id, *place)
+            ctx = replace(ctx, metadata={**(ctx.metadata or {}), CALL_KEY: key})
+        return await super().call_tool(name, tool_args, ctx, tool)
+
+
+@dataclass
 class RunSteps:
     """The steps of one run."""
 
@@ -78,10 +95,9 @@ class RunSteps:
         Raises: ToolFailed, ToolFailedError, ToolRetryError: it failed; other signals of
             `execute`; LeaseLost, StepsTooLarge, which end the run.
         """
-        place = self._place(ctx, call)
+        place = self.place(ctx, call.tool_call_id)
         if place is None:
             return await execute()
-        ctx.metadata = {**(ctx.metadata or {}), CALL_KEY: call_key(self.run.turn_id, *place)}
         if known := self.past.results.get(place):
             return known.again(call)
         await self._store_response(ctx, place[0])
@@ -103,14 +119,14 @@ class RunSteps:
             return result if stored is outcome else stored.again(call)
         return (await self._store_result(place, outcome)).again(call)
 
-    def _place(self, ctx: RunContext[Any], call: ToolCallPart) -> Place | None:
+    def place(self, ctx: RunContext[Any], call_id: str) -> Place | None:
         """Return where a call stands; None: no response of this run has asked for it."""
         own = [m for m in self._own(ctx) if isinstance(m, ModelResponse)]
         responses = own or self.past.responses[-1:]
         ids = [asked.tool_call_id for asked in responses[-1].tool_calls] if responses else []
-        if call.tool_call_id not in ids:
+        if call_id not in ids:
             return None
-        return len(self.past.responses) + len(own), ids.index(call.tool_call_id)
+        return len(self.past.responses) + len(own), ids.index(call_id)
 
     async def _store_response(self, ctx: RunContext[Any], step: int) -> None:
         """Store the response that asks for tools, with what led to it, unless it is stored."""
