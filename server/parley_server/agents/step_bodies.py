@@ -149,9 +149,7 @@ class Past:
                     shown = Shown(body["halved"], Form[body["form"]])
                     outputs.update(body["outputs"])
                 else:
-                    returned, *told = said[0].parts
-                    content = told[0].content if told else None
-                    results[tuple(body["place"])] = Outcome(returned, content, body["tools"])
+                    results[tuple(body["place"])] = _outcome(said[0], body["tools"])
         except (ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
             log.error("steps not readable", extra={"error": type(error).__name__})
             raise AgentUnavailable from None
@@ -198,6 +196,20 @@ class Past:
         for call in response.tool_calls:
             if call.tool_call_id in results and call.tool_call_id not in self.outputs:
                 yield tool_call(call, results[call.tool_call_id], step)
+
+
+def _outcome(message: ModelMessage, tools: list[str] | None) -> Outcome:
+    """Return the outcome in a message of a RESULT step.
+
+    Raises: ValueError: there is none.
+    """
+    match message.parts:
+        case [ToolReturnPart() as returned]:
+            return Outcome(returned, None, tools)
+        case [ToolReturnPart() as returned, UserPromptPart() as beside]:
+            return Outcome(returned, beside.content, tools)
+        case _:
+            raise ValueError("no result")
 
 
 def _texts(response: ModelResponse) -> Iterator[Text]:

@@ -1,6 +1,7 @@
 """Steps: a run that ends at any point is gone on from, and no tool that has ended runs again."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -152,8 +153,6 @@ async def attempts(*deaths: int) -> tuple[Told, Tools, KeptSteps, list[int]]:
 
 
 def results_in(steps: KeptSteps) -> set[str]:
-    import json
-
     places = [json.loads(s.body)["place"] for s in steps.stored if s.kind is StepKind.RESULT]
     return {call_key(TURN, *place) for place in places}
 
@@ -217,9 +216,11 @@ async def test_usage_of_an_attempt_is_its_own_and_the_answers_is_that_of_all() -
     steps = 14
     told, _, _, _ = await attempts(steps)
 
-    assert told.finish is not None and expected is not None
-    assert told.finish.usage == expected.usage
-    assert told.finish.spent is not None and expected.usage is not None
+    assert told.finish is not None
+    assert expected is not None
+    assert expected.usage is not None
+    assert expected.usage == told.finish.usage
+    assert told.finish.spent is not None
     assert 0 < told.finish.spent.model_requests < expected.usage.model_requests
 
 
