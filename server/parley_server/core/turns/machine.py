@@ -110,7 +110,8 @@ class Turns:
             time_left_s: until the caller's deadline; None: it has none, the server's cap holds.
         Raises: ConversationNotFound, RequestIdReused, TurnInProgress, SequenceMismatch, LeaseLost,
             TurnSuperseded, AttemptsExhausted, TurnLimitReached, BudgetExhausted, AgentRefused,
-            AgentTimeout, AgentUnavailable, DeadlineTooShort, InternalError, StoreUnavailable, WorkerDrained.
+            AgentTimeout, AgentUnavailable, DeadlineTooShort, InternalError, StoreUnavailable,
+            WorkerDrained.
         Guarantees: promises 1 to 6 of the design. Cancelling it means that the caller is lost.
         """
         call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
