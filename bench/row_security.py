@@ -112,7 +112,8 @@ async def _turn(store: PostgresStore, owner: Owner, conversation_id: UUID) -> No
         raise SystemExit("a turn could not be claimed")
     await store.window(owner, lease, max_messages=39, max_bytes=1_000_000)
     answer = Answer("x" * 200, (), None, "echo", FinishReason.STOP)
-    await store.finish(owner, lease, answer, Context(1, 40, 0), has_events=False)
+    context = Context(1, 40, 0)
+    await store.finish(owner, lease, answer, context, has_events=False, spent=None)
 
 
 def _row(name: str, without: list[Cost], walled: list[Cost]) -> tuple[object, ...]:

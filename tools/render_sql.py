@@ -18,16 +18,33 @@ from sqlglot.dialects.postgres import Postgres
 from parley_server.storage.statements import (
     appending,
     ending,
+    erasing,
+    hiding,
+    histories,
     listing,
     living,
     opening,
     purging,
     reading,
+    retaining,
     using,
 )
 from parley_server.storage.statements.parts import Compiled
 
-MODULES = (opening, appending, ending, reading, listing, living, purging, using)
+MODULES = (
+    opening,
+    appending,
+    ending,
+    reading,
+    listing,
+    living,
+    histories,
+    hiding,
+    purging,
+    erasing,
+    retaining,
+    using,
+)
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (
     (re.compile(r"%\((\w+)\)s"), r":\1"),

@@ -4,7 +4,8 @@
     runner ─► TcpCutter ─► CuttingServer ─► the server       cuts_once
 
 Both pass every call on as it came, with its metadata and deadline, unless it is its turn to fail.
-They count calls by method and request id; by conversation where there is none.
+They count calls by method and request id; by conversation where there is none, and by caller where
+there is neither.
 """
 
 from collections import Counter
@@ -39,8 +40,13 @@ _REQUESTS: dict[str, Any] = {
     "GetTurn": pb.GetTurnRequest,
     "CancelTurn": pb.CancelTurnRequest,
     "WatchConversation": pb.WatchConversationRequest,
+    "AppendMessages": pb.AppendMessagesRequest,
+    "ForkConversation": pb.ForkConversationRequest,
+    "ExportConversations": pb.ExportConversationsRequest,
+    "EraseOwner": pb.EraseOwnerRequest,
+    "GetUsage": pb.GetUsageRequest,
 }
-_STREAMS = frozenset({"StreamChat", "WatchConversation"})
+_STREAMS = frozenset({"StreamChat", "WatchConversation", "ExportConversations"})
 
 
 @asynccontextmanager
@@ -91,7 +97,7 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         method = path.rpartition("/")[2]
 
         async def unary(request: bytes, context: Any) -> bytes:
-            tries = self._counted(method, request)
+            tries = self._counted(method, request, context)
             await self.begin(tries, context)
             call = self._channel.unary_unary(path, None, None)(request, **_as_it_came(context))
             answer: bytes = await _passed_on(call, context)
@@ -99,7 +105,7 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
             return answer
 
         async def stream(request: bytes, context: Any) -> None:
-            tries = self._counted(method, request)
+            tries = self._counted(method, request, context)
             await self.begin(tries, context)
             call = self._channel.unary_stream(path, None, None)(request, **_as_it_came(context))
             try:
@@ -113,11 +119,12 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
             return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    def _counted(self, method: str, request: bytes) -> int:
+    def _counted(self, method: str, request: bytes, context: Any) -> int:
         """Return how often this call has been made by now."""
         parsed = _REQUESTS[method].FromString(request)
         asked = parsed.chat if method == "StreamChat" else parsed
         name = getattr(asked, "request_id", "") or getattr(asked, "conversation_id", "")
+        name = name or dict(context.invocation_metadata()).get("authorization", "")
         key = f"{method} {name}"
         self._tries[key] += 1
         return self._tries[key]
@@ -164,6 +171,8 @@ class CuttingServer(PassingServer):
             return
         if method == "StreamChat":
             is_far_enough = pb.StreamChatResponse.FromString(event).index == 1
+        elif method == "ExportConversations":
+            is_far_enough = pb.ExportConversationsResponse.FromString(event).message.sequence == 1
         else:
             is_far_enough = pb.WatchConversationResponse.FromString(event).message.sequence == 1
         if is_far_enough:

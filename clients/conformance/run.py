@@ -86,9 +86,11 @@ async def _outcomes(
 def _clients(language: str, address: str, failing: Mapping[str, str]) -> dict[str, dict[str, str]]:
     tokens = tokens_of(language)
     direct = {name: {"address": address, "token": token} for name, token in tokens.items()}
-    return direct | {
+    failing_ones = {
         name: {"address": place, "token": tokens["ada"]} for name, place in failing.items()
     }
+    cut = {"cut_exporter": {"address": failing["cuts_once"], "token": tokens["cut_exporter"]}}
+    return direct | failing_ones | cut
 
 
 async def _outcome(language: Language, parameters: Path) -> Outcome:

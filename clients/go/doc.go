@@ -6,7 +6,8 @@
 //
 // Requests and responses are the contract's own messages. Every turn has a request id: the client makes one if
 // the caller gives none, keeps it through its retries, and shows it in the result and in the error. So what is
-// lost is asked for again without asking the model twice. [Client.CreateConversation] has one as well.
+// lost is asked for again without asking the model twice. [Client.CreateConversation], [Client.ForkConversation] and
+// [Client.AppendMessages] have one as well.
 //
 // What the server, or the way to it, makes fail is an [*Error]; errors.Is tells its [Reason].
 package parley

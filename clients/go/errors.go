@@ -48,8 +48,8 @@ type Error struct {
 	Violations []Violation
 	// CallID names the call in the server's log. Empty: the server did not say.
 	CallID string
-	// RequestID is the key of the turn, or of the conversation's creation. Calling again with it is safe. Empty:
-	// the call was about neither, or named it otherwise.
+	// RequestID is the key of the turn, or of what was created, added or erased. Calling again with it is safe. Empty:
+	// the call has none, or named its turn otherwise.
 	RequestID string
 
 	status *status.Status
@@ -94,7 +94,8 @@ func (e *Error) GRPCStatus() *status.Status { return e.status }
 // not, something has to change first: the request, the token, or what the caller knows.
 func (e *Error) Retryable() bool {
 	switch e.Reason {
-	case ReasonTurnInProgress, ReasonLeaseLost, ReasonAttemptLost, ReasonOverloaded, ReasonTurnLimitReached:
+	case ReasonTurnInProgress, ReasonLeaseLost, ReasonAttemptLost, ReasonOverloaded, ReasonTurnLimitReached,
+		ReasonBudgetExhausted:
 		return true
 	}
 	return e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded
@@ -106,6 +107,10 @@ func (e *Error) LastSequence() int64 { return e.number("last_sequence") }
 
 // Revision returns the conversation's revision, with ReasonRevisionMismatch; otherwise 0.
 func (e *Error) Revision() int64 { return e.number("revision") }
+
+// PreviousBoundary returns the sequence up to which the conversation can be forked, with ReasonNotATurnBoundary;
+// otherwise, or if there is none, 0.
+func (e *Error) PreviousBoundary() int64 { return e.number("previous_boundary") }
 
 func (e *Error) number(name string) int64 {
 	number, err := strconv.ParseInt(e.Metadata[name], 10, 64)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/google/uuid"
+
 	parley "parley.dev/go"
 )
 
@@ -110,6 +112,102 @@ func ExampleClient_Watch() {
 		}
 	}
 	// Output: 2 Hello!
+}
+
+func ExampleClient_AppendMessages() {
+	client := exampleClient()
+	defer client.Close()
+	ctx := context.Background()
+
+	history := &parley.AppendMessagesRequest{
+		ConversationId: uuid.NewString(),
+		AllowMissing:   true,
+		Messages: []*parley.Message{
+			{Role: parley.RoleUser, Content: "How far is Rome?"},
+			{Role: parley.RoleAssistant, Content: "1,200 km."},
+		},
+	}
+	added, err := client.AppendMessages(ctx, history)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(added.GetFirstSequence(), added.GetLastSequence())
+
+	further := &parley.ChatRequest{ConversationId: history.ConversationId, Message: "And Oslo?"}
+	answer, err := client.Chat(ctx, further)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.GetResponse(), answer.GetContext().GetMessageCount())
+	// Output:
+	// 1 2
+	// And Oslo? 3
+}
+
+func ExampleClient_ForkConversation() {
+	client := exampleClient()
+	defer client.Close()
+	ctx := context.Background()
+	first, err := client.Chat(ctx, &parley.ChatRequest{Message: "How far is Rome?"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	again := &parley.ChatRequest{ConversationId: first.GetConversationId(), Message: "And Oslo?"}
+	if _, err := client.Chat(ctx, again); err != nil {
+		log.Fatal(err)
+	}
+
+	// The fork does not know of the second turn.
+	forked, err := client.ForkConversation(ctx, &parley.ForkConversationRequest{
+		ConversationId: first.GetConversationId(),
+		UpToSequence:   first.GetResponseSequence(),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	request := &parley.GetHistoryRequest{ConversationId: forked.GetConversation().GetConversationId()}
+	for message, err := range client.GetHistory(ctx, request) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(message.GetSequence(), message.GetContent())
+	}
+	// Output:
+	// 1 How far is Rome?
+	// 2 How far is Rome?
+}
+
+func ExampleClient_ExportConversations() {
+	token := parley.WithToken(tokenOf(uuid.NewString(), nil)) // a user who has nothing stored yet
+	client, err := parley.New(os.Getenv("PARLEY_ADDRESS"), token)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	ctx := context.Background()
+	if _, err := client.Chat(ctx, &parley.ChatRequest{Message: "Hello!"}); err != nil {
+		log.Fatal(err)
+	}
+
+	for part, err := range client.ExportConversations(ctx, &parley.ExportConversationsRequest{}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if conversation := part.GetConversation(); conversation != nil {
+			fmt.Println("conversation:", conversation.GetTitle())
+		}
+		if message := part.GetMessage(); message != nil {
+			fmt.Println(message.GetSequence(), message.GetContent())
+		}
+		if part.GetDone() != nil {
+			fmt.Println("everything has come")
+		}
+	}
+	// Output:
+	// conversation: Hello!
+	// 1 Hello!
+	// 2 Hello!
+	// everything has come
 }
 
 func ExampleError() {

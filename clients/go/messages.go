@@ -27,9 +27,21 @@ type (
 	CancelTurnRequest           = parleyv1.CancelTurnRequest
 	WatchConversationRequest    = parleyv1.WatchConversationRequest
 	WatchConversationResponse   = parleyv1.WatchConversationResponse
+	AppendMessagesRequest       = parleyv1.AppendMessagesRequest
+	AppendMessagesResponse      = parleyv1.AppendMessagesResponse
+	ForkConversationRequest     = parleyv1.ForkConversationRequest
+	ForkConversationResponse    = parleyv1.ForkConversationResponse
+	ExportConversationsRequest  = parleyv1.ExportConversationsRequest
+	ExportConversationsResponse = parleyv1.ExportConversationsResponse
+	EraseOwnerRequest           = parleyv1.EraseOwnerRequest
+	EraseOwnerResponse          = parleyv1.EraseOwnerResponse
+	GetUsageRequest             = parleyv1.GetUsageRequest
+	GetUsageResponse            = parleyv1.GetUsageResponse
+	UsageRow                    = parleyv1.UsageRow
+	Usage                       = parleyv1.Usage
 )
 
-// What to do while another turn of the conversation is open: [ChatRequest].OnBusy.
+// What to do while another turn of the conversation is open: [ChatRequest].OnBusy, [AppendMessagesRequest].OnBusy.
 const (
 	OnBusyReject = parleyv1.OnBusy_ON_BUSY_REJECT // The default: the reason is ReasonTurnInProgress.
 	OnBusyWait   = parleyv1.OnBusy_ON_BUSY_WAIT   // Wait for its end, or for the deadline.
@@ -53,6 +65,19 @@ const (
 	TurnCompleted = parleyv1.TurnState_TURN_STATE_COMPLETED
 	TurnFailed    = parleyv1.TurnState_TURN_STATE_FAILED
 	TurnCancelled = parleyv1.TurnState_TURN_STATE_CANCELLED
+)
+
+// Who wrote a message: [Message].Role.
+const (
+	RoleUser      = parleyv1.Role_ROLE_USER
+	RoleAssistant = parleyv1.Role_ROLE_ASSISTANT
+	RoleSystem    = parleyv1.Role_ROLE_SYSTEM // Only AppendMessages writes such messages.
+)
+
+// How far an erasure has come: [EraseOwnerResponse].State.
+const (
+	ErasureRunning = parleyv1.ErasureState_ERASURE_STATE_RUNNING
+	ErasureDone    = parleyv1.ErasureState_ERASURE_STATE_DONE
 )
 
 // Answer is a turn that was answered: message and answer are stored.

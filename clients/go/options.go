@@ -16,6 +16,8 @@ import (
 const (
 	DefaultChatTimeout = 120 * time.Second // A turn: waits and retries included.
 	DefaultReadTimeout = 10 * time.Second  // A read, each page of a list, CancelTurn, a change of a conversation.
+	// What may write much at once: AppendMessages, ForkConversation, EraseOwner.
+	DefaultChangeTimeout = 60 * time.Second
 )
 
 // MinKeepalive is how often a client may ping: a server that is pinged more often than twice a minute
@@ -60,7 +62,7 @@ func WithChatTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithReadTimeout sets what holds for every other call but Watch when the context has no deadline,
+// WithReadTimeout sets what holds for reads, CancelTurn and changes of a conversation when the context has no deadline,
 // instead of [DefaultReadTimeout].
 func WithReadTimeout(timeout time.Duration) Option {
 	return func(s *settings) error {

@@ -27,7 +27,7 @@ const (
 	// ReasonTurnNotFound: the caller has no such turn.
 	ReasonTurnNotFound Reason = "TURN_NOT_FOUND"
 	// ReasonRequestIDReused: the request id belongs to another message, conversation or agent, or to another
-	// creation of a conversation.
+	// creation, fork or appending.
 	ReasonRequestIDReused Reason = "REQUEST_ID_REUSED"
 	// ReasonConversationExists: another call created the caller's conversation Metadata["conversation_id"]. Use
 	// another id, or change that conversation with [Client.UpdateConversation].
@@ -48,8 +48,11 @@ const (
 	// ReasonAttemptsExhausted: the turn failed Metadata["attempts"] times, as often as the server allows. Use a
 	// new request id if the message is still wanted.
 	ReasonAttemptsExhausted Reason = "ATTEMPTS_EXHAUSTED"
-	// ReasonSequenceNotReached: MinSequence is above [Error.LastSequence].
+	// ReasonSequenceNotReached: MinSequence, or UpToSequence, is above [Error.LastSequence].
 	ReasonSequenceNotReached Reason = "SEQUENCE_NOT_REACHED"
+	// ReasonNotATurnBoundary: UpToSequence is in the midst of a turn, or its turn is open. Fork up to
+	// [Error.PreviousBoundary], or without UpToSequence.
+	ReasonNotATurnBoundary Reason = "NOT_A_TURN_BOUNDARY"
 
 	// ReasonAgentRefused: the model's provider refused the request.
 	ReasonAgentRefused Reason = "AGENT_REFUSED"
@@ -65,13 +68,17 @@ const (
 	// ReasonTurnLimitReached: the caller has reached its limit of new turns per minute. The next one may start
 	// after RetryAfter.
 	ReasonTurnLimitReached Reason = "TURN_LIMIT_REACHED"
+	// ReasonBudgetExhausted: the caller's turns have used as many tokens today, Metadata["used_tokens"], as the server
+	// allows. The next one may start after RetryAfter, at midnight UTC.
+	ReasonBudgetExhausted Reason = "BUDGET_EXHAUSTED"
 	// ReasonStoreUnavailable: the server's database cannot be reached, or was too slow.
 	ReasonStoreUnavailable Reason = "STORE_UNAVAILABLE"
 	// ReasonKeysUnavailable: the server cannot fetch the keys for checking tokens.
 	ReasonKeysUnavailable Reason = "KEYS_UNAVAILABLE"
 	// ReasonWorkerDrained: the worker is shutting down. Another worker answers the next call.
 	ReasonWorkerDrained Reason = "WORKER_DRAINED"
-	// ReasonWatchExpired: a watch reached its time limit. [Client.Watch] continues by itself.
+	// ReasonWatchExpired: a watch or an export reached its time limit. [Client.Watch] and [Client.ExportConversations]
+	// continue by themselves.
 	ReasonWatchExpired Reason = "WATCH_EXPIRED"
 
 	// ReasonCallerLost: the deadline passed, or the caller disconnected, before the answer was complete.

@@ -16,7 +16,7 @@ import (
 // a conversation has none, and has to know of its earlier tries, of which gRPC does not tell.
 const (
 	maxTries = 5
-	// Of a turn that has begun to arrive: patience for a server that restarts.
+	// Of a turn or an export that has begun to arrive: patience for a server that restarts.
 	maxTriesUnderWay = 8
 	defaultPause     = 200 * time.Millisecond
 	longestPause     = 3 * time.Second
@@ -29,6 +29,7 @@ const (
 	unary     kind = iota
 	unaryOnce      // gRPC sends it once
 	streamed
+	exported
 	watched // for ever, once it has begun
 )
 
@@ -86,8 +87,8 @@ func (t *tries) isWorthIt(err *Error) bool {
 		return (isGone || isLost) && t.count < maxTries
 	case t.kind == streamed:
 		return (isGone || isLost || isFull) && t.count < maxTriesUnderWay
-	default:
-		return isGone || isFull || err.Code == codes.DeadlineExceeded
+	default: // the server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED
+		return (isGone || isFull || err.Code == codes.DeadlineExceeded) && (t.kind == watched || t.count < maxTriesUnderWay)
 	}
 }
 

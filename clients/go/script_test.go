@@ -74,7 +74,8 @@ type script struct {
 	steps    []step
 	requests []proto.Message
 	tokens   []string
-	safe     []bool        // whether proxies were told that it may be sent again
+	safe     []bool // whether proxies were told that it may be sent again
+	timeLeft []time.Duration
 	came     chan struct{} // a value for every call
 	gone     chan struct{} // a value for every call whose caller went away
 }
@@ -138,6 +139,8 @@ func (s *script) next(ctx context.Context, request proto.Message) step {
 	s.requests = append(s.requests, request)
 	s.tokens = append(s.tokens, metadata.ValueFromIncomingContext(ctx, "authorization")...)
 	s.safe = append(s.safe, len(metadata.ValueFromIncomingContext(ctx, "parley-retry")) > 0)
+	deadline, _ := ctx.Deadline() // without one, a negative time is left
+	s.timeLeft = append(s.timeLeft, time.Until(deadline))
 	step := s.steps[0]
 	if len(s.steps) > 1 {
 		s.steps = s.steps[1:]
@@ -187,6 +190,26 @@ func (s *script) StreamChat(request *parleyv1.StreamChatRequest, stream grpc.Ser
 
 func (s *script) WatchConversation(request *parleyv1.WatchConversationRequest, stream grpc.ServerStreamingServer[parleyv1.WatchConversationResponse]) error {
 	return s.take(stream.Context(), request, func(event proto.Message) error { return stream.SendMsg(event) })
+}
+
+func (s *script) AppendMessages(ctx context.Context, request *parleyv1.AppendMessagesRequest) (*parleyv1.AppendMessagesResponse, error) {
+	return answered[*parleyv1.AppendMessagesResponse](ctx, s, request)
+}
+
+func (s *script) ForkConversation(ctx context.Context, request *parleyv1.ForkConversationRequest) (*parleyv1.ForkConversationResponse, error) {
+	return answered[*parleyv1.ForkConversationResponse](ctx, s, request)
+}
+
+func (s *script) EraseOwner(ctx context.Context, request *parleyv1.EraseOwnerRequest) (*parleyv1.EraseOwnerResponse, error) {
+	return answered[*parleyv1.EraseOwnerResponse](ctx, s, request)
+}
+
+func (s *script) GetUsage(ctx context.Context, request *parleyv1.GetUsageRequest) (*parleyv1.GetUsageResponse, error) {
+	return answered[*parleyv1.GetUsageResponse](ctx, s, request)
+}
+
+func (s *script) ExportConversations(request *parleyv1.ExportConversationsRequest, stream grpc.ServerStreamingServer[parleyv1.ExportConversationsResponse]) error {
+	return s.take(stream.Context(), request, func(part proto.Message) error { return stream.SendMsg(part) })
 }
 
 // answered takes a step that sends one message.

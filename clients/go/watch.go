@@ -11,6 +11,9 @@ import (
 	"parley.dev/go/parleyv1"
 )
 
+// longestWatchCall is more than the server takes to end a watch: a call that lasts longer has been lost.
+const longestWatchCall = 300 * time.Second
+
 // Watch iterates over a conversation's messages and turn states: first the stored ones, then new ones, until
 // the context ends or the conversation is deleted.
 //
@@ -63,8 +66,7 @@ func (s *watchStream) call(ctx context.Context) (grpc.ServerStreamingClient[Watc
 	return s.stub.WatchConversation(ctx, s.request)
 }
 
-// longestCall is more than the server takes to end a watch: a call that lasts longer has been lost.
-func (s *watchStream) longestCall() time.Duration { return 300 * time.Second }
+func (s *watchStream) longestCall() time.Duration { return longestWatchCall }
 
 // takes notes an update. A call that continues a watch starts with the open turn's state and its first event:
 // those that were reported before are not news.

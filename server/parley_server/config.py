@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=5, ge=1, le=1000)
     max_watches: int = Field(default=2000, ge=0)
     trash_days: float = Field(default=0, ge=0, le=3650)
+    retention_idle_days: float = Field(default=0, ge=0, le=36_500)
+    retention_age_days: float = Field(default=0, ge=0, le=36_500)
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_tokens_per_day: int = Field(default=0, ge=0, le=10**15)
     max_open_chats: int = Field(default=2500, ge=1)
@@ -97,7 +99,7 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = None
 
-    grpc_max_receive_bytes: int = Field(default=1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
+    grpc_max_receive_bytes: int = Field(default=2 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024)
     grpc_max_send_bytes: int = Field(default=4 * 1024 * 1024, ge=4 * 1024 * 1024, le=2**30)
     grpc_max_metadata_bytes: int = Field(default=16 * 1024, ge=12 * 1024, le=1024 * 1024)
     grpc_max_connections: int = Field(default=1_000, ge=1, le=1_000_000)

@@ -21,9 +21,21 @@ ALWAYS = {
     "GetUsage",
     "CancelTurn",
     "UndeleteConversation",
+    "EraseOwner",
 }
-WITH_REQUEST_ID = {"Chat", "StreamChat", "CreateConversation"}
-NEVER = {"UpdateConversation", "DeleteConversation", "WatchConversation"}
+WITH_REQUEST_ID = {
+    "Chat",
+    "StreamChat",
+    "CreateConversation",
+    "ForkConversation",
+    "AppendMessages",
+}
+NEVER = {
+    "UpdateConversation",
+    "DeleteConversation",
+    "WatchConversation",
+    "ExportConversations",
+}
 UNSENT = {"connect-failure", "refused-stream"}
 
 Headers = dict[str, str]

@@ -19,6 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from parley_server.storage.schema import integrity
 from support.databases import as_superuser
 from support.services import WITH_AND_WITHOUT_ROW_SECURITY
+from support.state_machine.histories import Histories
 from support.state_machine.lives import Lives
 from support.state_machine.reads import Reads
 from support.state_machine.turns import Turns
@@ -28,7 +29,7 @@ EXAMPLES = int(os.environ.get("PARLEY_TEST_EXAMPLES", "50"))
 STEPS = 40
 
 
-class Machine(Turns, Lives, Reads):
+class Machine(Turns, Lives, Histories, Reads):
     """All the rules."""
 
     def teardown(self) -> None:

@@ -126,6 +126,18 @@ class ScriptedServer(pb_grpc.ConversationServiceServicer):
     async def GetTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 
+    async def AppendMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def ForkConversation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def EraseOwner(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def GetUsage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
 
 @asynccontextmanager
 async def scripted(

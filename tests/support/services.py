@@ -20,6 +20,7 @@ from parley_server.process.worker import Worker
 from parley_server.storage.schema import integrity
 from support.agents import ScriptedAgent
 from support.databases import as_superuser
+from support.ledgers import imbalances
 from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
@@ -112,6 +113,38 @@ class Service:
         found = await self.stub.UndeleteConversation(request, timeout=20, metadata=metadata(user))
         return found.conversation
 
+    async def append(
+        self,
+        conversation_id: str,
+        *messages: conversation_pb2.Message,
+        user: str = "ada",
+        timeout: float = 20,
+        **fields: Any,
+    ) -> pb.AppendMessagesResponse:
+        request = pb.AppendMessagesRequest(
+            conversation_id=conversation_id, messages=messages, **fields
+        )
+        return await self.stub.AppendMessages(request, timeout=timeout, metadata=metadata(user))
+
+    async def fork(
+        self, conversation_id: str, *, user: str = "ada", **fields: Any
+    ) -> pb.ForkConversationResponse:
+        request = pb.ForkConversationRequest(conversation_id=conversation_id, **fields)
+        return await self.stub.ForkConversation(request, timeout=20, metadata=metadata(user))
+
+    async def erase(
+        self, user: str, request_id: str, *, scope: str | None = "parley.erase"
+    ) -> pb.EraseOwnerResponse:
+        request = pb.EraseOwnerRequest(request_id=request_id)
+        token = a_token(user, scope=scope)
+        return await self.stub.EraseOwner(
+            request, timeout=20, metadata=(("authorization", f"Bearer {token}"),)
+        )
+
+    def export(self, *, user: str = "ada", timeout: float = 20, cursor: str = "") -> Stream:
+        request = pb.ExportConversationsRequest(cursor=cursor)
+        return self.stub.ExportConversations(request, timeout=timeout, metadata=metadata(user))
+
     def stream(
         self,
         message: str = "hello",
@@ -191,7 +224,8 @@ async def start_service(
     """Start workers of this test's database: `await start_service(agent, lease_s=1)`.
 
     Whatever the test did to them, what they have stored is whole at its end; tests that write rows
-    by hand are marked `writes_rows`.
+    by hand are marked `writes_rows`. The ledger says what the turns say, unless the test is marked
+    `off_ledger`.
     """
     async with AsyncExitStack() as started:
 
@@ -207,6 +241,8 @@ async def start_service(
         yield start
     if request.node.get_closest_marker("writes_rows") is None:
         assert () == integrity.examine(as_superuser(database_url)).problems
+        if request.node.get_closest_marker("off_ledger") is None:
+            assert [] == imbalances(as_superuser(database_url))
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ STATEMENTS: dict[str, Statement] = {
 ADA = Owner.of("", "ada").id
 OURS, THEIRS = uuid.UUID(int=1), uuid.UUID(int=2)
 CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
-TRASHED, DUE, FORGOTTEN = uuid.UUID(int=12), uuid.UUID(int=13), uuid.UUID(int=14)
-"""Deleted conversations: one that can be brought back, one to be purged, one left as ids."""
+TRASHED, DUE, FORGOTTEN, ERASED = (uuid.UUID(int=n) for n in range(12, 16))
+"""Deleted conversations: one that can be brought back, one to be purged, one left as ids, and one
+that an erasure has hidden."""
 ENDED_TURN, OPEN_TURN, NEW_TURN = (
     uuid.UUID(f"0fffffff-ffff-7000-8000-00000000000{n}") for n in range(3)
 )
@@ -70,13 +71,18 @@ def store_twins(connection: Connection[tuple[Any, ...]]) -> None:
             connection.execute(DELETED_TWIN, {**what, **deleted, "gone": OLD_TURNS[number]})
 
 
-DELETED = ((TRASHED, "TRASHED", False), (DUE, "TRASHED", True), (FORGOTTEN, "TOMBSTONE", True))
+DELETED = (
+    (TRASHED, "TRASHED", False),
+    (DUE, "TRASHED", True),
+    (FORGOTTEN, "TOMBSTONE", True),
+    (ERASED, "ERASING", False),
+)
 OLD_TURNS = [uuid.UUID(int=20 + number) for number in range(len(DELETED))]
 DELETED_TWIN = """
 INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
-    labels, update_time, delete_time)
+    labels, update_time, delete_time, create_time)
 VALUES (%(owner)s, %(deleted)s, '', 'u', %(said)s, 1, %(said)s, %(fence)s, '{"team": "blue"}',
-    'epoch', now());
+    'epoch', now(), now() - CASE WHEN %(stage)s = 'ERASING' THEN interval '2 days' ELSE '0' END);
 INSERT INTO deletion (owner_id, conversation_id, stage, due_time)
 VALUES (%(owner)s, %(deleted)s, %(stage)s,
     now() + CASE WHEN %(is_due)s THEN interval '-1 minute' ELSE interval '1 hour' END);
@@ -91,13 +97,19 @@ VALUES (%(owner)s, %(deleted)s, 1, %(gone)s, 'USER', %(said)s);
 
 TWIN = """
 INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
-    open_turn_id, lease_expires_at, labels, instructions, update_time)
+    open_turn_id, lease_expires_at, labels, instructions, update_time, appended_sequence)
 VALUES (%(owner)s, %(conversation)s, '', 'u', %(said)s, 3, %(said)s, %(fence)s, %(open)s,
-    now() + interval '1 minute', '{"team": "blue"}', %(said)s, now() - interval '1 minute');
+    now() + interval '1 minute', '{"team": "blue"}', %(said)s, now() - interval '1 minute', 2);
 INSERT INTO conversation_label (owner_id, conversation_id, key, value, update_time)
 VALUES (%(owner)s, %(conversation)s, 'team', 'blue', now() - interval '1 minute');
 INSERT INTO creation (owner_id, request_id, fingerprint, conversation_id)
 VALUES (%(owner)s, 'made', '', %(conversation)s);
+INSERT INTO addition (owner_id, request_id, fingerprint, conversation_id, first_sequence,
+    last_sequence)
+VALUES (%(owner)s, 'added', '', %(conversation)s, 1, 2);
+INSERT INTO owner (owner_id, look_time) VALUES (%(owner)s, now() - interval '1 day');
+INSERT INTO erasure (owner_id, request_id, start_time, hide_time)
+VALUES (%(owner)s, 'erasing', now() - interval '1 day', now());
 INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
     user_sequence, response_sequence, create_time)
 VALUES (%(owner)s, %(ended)s, %(conversation)s, 'ended', '', %(said)s, 'COMPLETED', 1, 1, 2, now()),
@@ -173,25 +185,59 @@ PARAMETERS: dict[str, Any] = {
     "last_day": None,
     "by_agent": True,
     "by_label": "team",
+    "source": CONVERSATION,
+    "from_id": CONVERSATION,
+    "count": 1,
+    "latest": None,
+    "messages": json.dumps(
+        [{"number": 0, "turn_id": str(uuid.UUID(int=0)), "role": "USER", "content": "hello"}]
+    ),
+    "ids": json.dumps([str(CONVERSATION)]),
+    "stage": "ERASING",
+    "start": datetime.now(UTC) + timedelta(days=1),
+    "up_to": uuid.UUID(int=2**128 - 1),
+    "max_conversations": 100,
+    "every": timedelta(hours=1),
+    "age": timedelta(0),
+    "until": datetime.now(UTC),
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
+    "ADOPT_DELETIONS": {"ids": json.dumps([str(TRASHED)])},
+    "AGED_CONVERSATIONS": {"after_id": uuid.UUID(int=0)},
     "CLAIM": {"turn": NEW_TURN},
     "CLAIM_LIMITED": {"turn": NEW_TURN},
     "CLAIM_NEW_LIMITED": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
+    "ADDED": {"request": "added"},
     "CREATE": {"conversation": NEW_CONVERSATION},
     "CREATED": {"request": "made"},
     "CREATE_CONVERSATION": {"conversation": NEW_CONVERSATION},
     "DELETED_BY_REQUEST": {"request": "gone 0"},
+    "FORK": {"conversation": NEW_CONVERSATION, "up_to": 2},
+    "ERASE_CONVERSATIONS": {"request": "erasing"},
+    "ERASE_MESSAGES": {"request": "erasing"},
+    "ERASURE": {"request": "erasing"},
+    "FINISH_ERASURE": {"request": "erasing"},
     "FORGET": {"conversation": FORGOTTEN},
+    "FORGET_OWNER": {"request": "erasing"},
+    "NOTE_HIDDEN": {"request": "erasing"},
     "PURGE": {"conversation": DUE},
+    "TO_HIDE": {"after_id": uuid.UUID(int=0)},
     "TURN_BY_REQUEST": {"request": "open"},
     "UNDELETE_CONVERSATION": {"conversation": TRASHED},
 }
-BACKGROUND = {"DUE_DELETIONS"}
+BACKGROUND = {"DUE_DELETIONS", "DUE_OWNERS", "IS_SETTLED", "RUNNING_ERASURES"}
 """Those that look for something to do, whoever's it is."""
-LEASE_PASSED = {"CLAIM", "CLAIM_LIMITED", "RECLAIM", "TAKE_OVER"}
+LEASE_PASSED = {
+    "ADD_MESSAGES",
+    "AGED_CONVERSATIONS",
+    "CLAIM",
+    "CLAIM_LIMITED",
+    "IDLE_CONVERSATIONS",
+    "RECLAIM",
+    "TAKE_OVER",
+}
 """Those that do something only if the lease of the open turn has passed."""
 
 

@@ -82,6 +82,20 @@ func (c *call) dispatch(ctx context.Context, name string, arguments map[string]a
 	case "undelete_conversation":
 		conversation, err := c.client.UndeleteConversation(ctx, a(&parley.UndeleteConversationRequest{}, arguments))
 		return c.keep(conversation, err)
+	case "append_messages":
+		added, err := c.client.AppendMessages(ctx, a(&parley.AppendMessagesRequest{}, arguments))
+		return c.keep(added, err)
+	case "fork_conversation":
+		forked, err := c.client.ForkConversation(ctx, a(&parley.ForkConversationRequest{}, arguments))
+		return c.keep(forked, err)
+	case "export":
+		return c.export(c.client.ExportConversations(ctx, a(&parley.ExportConversationsRequest{}, arguments)))
+	case "erase_owner":
+		receipt, err := c.client.EraseOwner(ctx, a(&parley.EraseOwnerRequest{}, arguments))
+		return c.keep(receipt, err)
+	case "usage":
+		used, err := c.client.GetUsage(ctx, a(&parley.GetUsageRequest{}, arguments))
+		return c.keep(used, err)
 	case "turn":
 		turn, err := c.client.GetTurn(ctx, a(&parley.GetTurnRequest{}, arguments))
 		return c.keep(turn, err)
@@ -161,6 +175,29 @@ func (c *call) watch(updates iter.Seq2[*parley.WatchConversationResponse, error]
 	return nil
 }
 
+// export keeps the parts of an export by kind, and the places of all of them in their order.
+func (c *call) export(parts iter.Seq2[*parley.ExportConversationsResponse, error]) error {
+	kept := map[string][]any{"conversations": {}, "messages": {}, "done": {}, "cursors": {}, "conversation_ids": {}}
+	defer func() {
+		for name, list := range kept {
+			c.result[name] = list
+		}
+	}()
+	for part, err := range parts {
+		if err != nil {
+			return err
+		}
+		for kind, list := range map[string]string{"conversation": "conversations", "message": "messages", "done": "done"} {
+			if came, ok := asJSON(part)[kind]; ok {
+				kept[list] = append(kept[list], came)
+			}
+		}
+		kept["cursors"] = append(kept["cursors"], part.GetCursor())
+		kept["conversation_ids"] = append(kept["conversation_ids"], part.GetConversationId())
+	}
+	return nil
+}
+
 // keep takes a whole response for the result.
 func (c *call) keep(response proto.Message, err error) error {
 	if err != nil {
@@ -187,11 +224,7 @@ func all[Item proto.Message](into result, name string, items iter.Seq2[Item, err
 
 // a fills in a request, as the contract's JSON has it but for the words of enums.
 func a[Request proto.Message](request Request, arguments map[string]any) Request {
-	for name, value := range arguments {
-		if word, ok := value.(string); ok && slices.Contains([]string{"on_busy", "on_disconnect", "order"}, name) {
-			arguments[name] = strings.ToUpper(name + "_" + word)
-		}
-	}
+	spell(arguments)
 	text, err := json.Marshal(arguments)
 	if err == nil && arguments != nil {
 		err = protojson.Unmarshal(text, request)
@@ -200,6 +233,20 @@ func a[Request proto.Message](request Request, arguments map[string]any) Request
 		panic(err) // the schema of the scenarios does not let this be
 	}
 	return request
+}
+
+// spell replaces the words of enums by the contract's, in the messages to be added as well.
+func spell(arguments map[string]any) {
+	for name, value := range arguments {
+		word, isWord := value.(string)
+		if isWord && slices.Contains([]string{"on_busy", "on_disconnect", "order", "role", "finish_reason"}, name) {
+			arguments[name] = strings.ToUpper(name + "_" + word)
+		}
+	}
+	messages, _ := arguments["messages"].([]any)
+	for _, message := range messages {
+		spell(message.(map[string]any))
+	}
 }
 
 // maskOf names the fields that an update is to change: those that a step gives, even if empty; nil: it gives none.

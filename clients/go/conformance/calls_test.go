@@ -63,6 +63,44 @@ func (conversations) WatchConversation(_ *parleyv1.WatchConversationRequest, str
 	return status.Error(codes.NotFound, "not there")
 }
 
+func (conversations) AppendMessages(_ context.Context, asked *parleyv1.AppendMessagesRequest) (*parleyv1.AppendMessagesResponse, error) {
+	kinds := asked.GetMessages()[0].GetRole().String() + " " + asked.GetMessages()[0].GetFinishReason().String()
+	return &parleyv1.AppendMessagesResponse{ConversationId: kinds, LastSequence: asked.GetExpectedSequence()}, nil
+}
+
+func (conversations) ForkConversation(_ context.Context, asked *parleyv1.ForkConversationRequest) (*parleyv1.ForkConversationResponse, error) {
+	from := &parleyv1.ForkedFrom{ConversationId: asked.GetConversationId(), LastSequence: asked.GetUpToSequence()}
+	return &parleyv1.ForkConversationResponse{Conversation: &parley.Conversation{ForkedFrom: from}}, nil
+}
+
+func (conversations) ExportConversations(asked *parleyv1.ExportConversationsRequest, stream grpc.ServerStreamingServer[parleyv1.ExportConversationsResponse]) error {
+	conversation := &parleyv1.ExportConversationsResponse_Conversation{Conversation: &parley.Conversation{Title: asked.GetCursor()}}
+	message := &parleyv1.ExportConversationsResponse_Message{Message: &parley.Message{Content: "one"}}
+	done := &parleyv1.ExportConversationsResponse_Done{Done: &parleyv1.ExportDone{}}
+	for _, part := range []*parleyv1.ExportConversationsResponse{
+		{Item: conversation, Cursor: "1", ConversationId: "c"},
+		{Item: message, Cursor: "2", ConversationId: "c"},
+		{Item: done, Cursor: "3"},
+	} {
+		if err := stream.Send(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (conversations) EraseOwner(_ context.Context, asked *parleyv1.EraseOwnerRequest) (*parleyv1.EraseOwnerResponse, error) {
+	if asked.GetRequestId() == "" {
+		return nil, status.Error(codes.InvalidArgument, "no request id")
+	}
+	return &parleyv1.EraseOwnerResponse{State: parley.ErasureRunning}, nil
+}
+
+func (conversations) GetUsage(_ context.Context, asked *parleyv1.GetUsageRequest) (*parleyv1.GetUsageResponse, error) {
+	row := &parley.UsageRow{Date: asked.GetStartDate(), LabelValue: asked.GetLabels()[0]}
+	return &parleyv1.GetUsageResponse{Rows: []*parley.UsageRow{row}}, nil
+}
+
 // Fails when an argument does not reach the server, or a result is not the contract's JSON.
 func TestCallsAboutConversationsArePlayed(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,6 +150,23 @@ func TestCallsAboutConversationsArePlayed(t *testing.T) {
 		{Call: "conversations_page",
 			With:   map[string]any{"labels": []any{"project=trip"}},
 			Expect: map[string]any{"conversations.0.title": "project=trip"}},
+		{Call: "append_messages",
+			With: map[string]any{"conversation_id": "c", "expected_sequence": "${changed.revision}",
+				"messages": []any{map[string]any{"role": "assistant", "finish_reason": "length", "create_time": "2026-01-02T03:04:05Z"}}},
+			Expect: map[string]any{"conversation_id": "ROLE_ASSISTANT FINISH_REASON_LENGTH", "last_sequence": 4.0}},
+		{Call: "fork_conversation",
+			With:   map[string]any{"conversation_id": "c", "up_to_sequence": 2.0},
+			Expect: map[string]any{"conversation.forked_from.conversation_id": "c", "conversation.forked_from.last_sequence": 2.0}},
+		{Call: "export",
+			With: map[string]any{"cursor": "0"},
+			Expect: map[string]any{"conversations.*.title": []any{"0"}, "messages.*.content": []any{"one"},
+				"done": map[string]any{"length": 1.0}, "cursors": []any{"1", "2", "3"}, "conversation_ids": []any{"c", "c", ""}}},
+		{Call: "erase_owner",
+			With:   map[string]any{"request_id": "erase-7"},
+			Expect: map[string]any{"state": "ERASURE_STATE_RUNNING"}},
+		{Call: "usage",
+			With:   map[string]any{"start_date": "2026-11-28", "labels": []any{"a=b"}},
+			Expect: map[string]any{"rows.0.date": "2026-11-28", "rows.0.label_value": "a=b"}},
 		{Call: "watch",
 			Expect: map[string]any{"deleted": map[string]any{"length": 1.0}, "error": map[string]any{"present": false}}},
 		{Call: "watch", Until: map[string]int{"deleted": 1},

@@ -1,13 +1,21 @@
 package dev.parley.conformance;
 
+import com.google.gson.Gson;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.util.JsonFormat;
+import dev.parley.client.AppendOptions;
 import dev.parley.client.ChatOptions;
 import dev.parley.client.CreateOptions;
 import dev.parley.client.DeleteOptions;
+import dev.parley.client.ExportOptions;
+import dev.parley.client.ForkOptions;
 import dev.parley.client.HistoryOptions;
 import dev.parley.client.ListOptions;
 import dev.parley.client.TurnKey;
 import dev.parley.client.UpdateOptions;
+import dev.parley.client.UsageOptions;
 import dev.parley.client.WatchOptions;
+import dev.parley.v1.Message;
 import dev.parley.v1.OnBusy;
 import dev.parley.v1.OnDisconnect;
 import dev.parley.v1.Order;
@@ -84,6 +92,53 @@ record Arguments(Map<String, Object> given) {
         WatchOptions options = WatchOptions.defaults();
         options = with(options, "after_sequence", (all, n) -> all.afterSequence(Long.parseLong(n)));
         return with(options, "include_events", (all, is) -> is.equals("true") ? all.includeEvents() : all);
+    }
+
+    AppendOptions append() {
+        AppendOptions options = AppendOptions.defaults();
+        options = with(options, "request_id", (all, id) -> all.requestId(id));
+        options = with(options, "allow_missing", (all, is) -> is.equals("true") ? all.allowMissing() : all);
+        options = with(options, "expected_sequence", (all, n) -> all.expectedSequence(Long.parseLong(n)));
+        return with(options, "on_busy", (all, word) -> all.onBusy(OnBusy.valueOf(upper("ON_BUSY", word))));
+    }
+
+    ForkOptions fork() {
+        ForkOptions options = ForkOptions.defaults();
+        options = with(options, "new_conversation_id", (all, id) -> all.newConversationId(id));
+        options = with(options, "request_id", (all, id) -> all.requestId(id));
+        return with(options, "up_to_sequence", (all, n) -> all.upToSequence(Long.parseLong(n)));
+    }
+
+    ExportOptions export() {
+        return with(ExportOptions.defaults(), "cursor", (all, cursor) -> all.cursor(cursor));
+    }
+
+    UsageOptions usage() {
+        UsageOptions options = UsageOptions.defaults();
+        options = with(options, "start_date", (all, day) -> all.startDate(day));
+        options = with(options, "end_date", (all, day) -> all.endDate(day));
+        options = with(options, "by_agent", (all, is) -> is.equals("true") ? all.byAgent() : all);
+        options = with(options, "by_label", (all, key) -> all.byLabel(key));
+        return given.containsKey("labels") ? options.labels(labels()) : options;
+    }
+
+    /** The messages to be added. */
+    List<Message> messages() {
+        return ((List<?>) given.get("messages")).stream().map(each -> message((Map<?, ?>) each)).toList();
+    }
+
+    /** Reads a message as the contract's JSON, but for the words of its enums. */
+    private static Message message(Map<?, ?> given) {
+        Map<Object, Object> spelled = new HashMap<>(given);
+        spelled.computeIfPresent("role", (name, word) -> upper("ROLE", (String) word));
+        spelled.computeIfPresent("finish_reason", (name, word) -> upper("FINISH_REASON", (String) word));
+        Message.Builder message = Message.newBuilder();
+        try {
+            JsonFormat.parser().merge(new Gson().toJson(spelled), message);
+        } catch (InvalidProtocolBufferException defect) {
+            throw new IllegalStateException(defect); // the schema of the scenarios does not let this be
+        }
+        return message.build();
     }
 
     TurnKey turn() {

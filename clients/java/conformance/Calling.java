@@ -13,6 +13,7 @@ import dev.parley.client.ParleyClient;
 import dev.parley.client.ParleyException;
 import dev.parley.client.TurnStream;
 import dev.parley.conformance.Runner.Step;
+import dev.parley.v1.ExportConversationsResponse;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.WatchConversationResponse;
 import java.util.ArrayList;
@@ -29,6 +30,8 @@ final class Calling {
             new GsonBuilder().setObjectToNumberStrategy(ToNumberPolicy.LONG_OR_DOUBLE).create();
     private static final Map<String, String> LISTS = Map.of(
             "message", "messages", "turn", "turns", "event", "events", "progress", "progress", "deleted", "deleted");
+    private static final Map<String, String> PARTS =
+            Map.of("conversation", "conversations", "message", "messages", "done", "done");
 
     private final ParleyClient client;
     private final Map<String, Integer> until;
@@ -103,6 +106,16 @@ final class Calling {
             case "undelete_conversation" -> keep(client.undeleteConversation(with.text("conversation_id")));
             case "conversations" -> keepAll("conversations", client.conversations(with.list()));
             case "conversations_page" -> keep(client.conversationsPage(with.list()));
+            case "append_messages" -> keep(
+                    client.appendMessages(with.text("conversation_id"), with.messages(), with.append()));
+            case "fork_conversation" -> keep(client.forkConversation(with.text("conversation_id"), with.fork()));
+            case "export" -> {
+                try (var parts = client.exportConversations(with.export())) {
+                    keepParts(parts);
+                }
+            }
+            case "erase_owner" -> keep(client.eraseOwner(with.text("request_id")));
+            case "usage" -> keep(client.usage(with.usage()));
             case "turn" -> keep(client.turn(with.turn()));
             case "cancel_turn" -> keep(client.cancelTurn(with.turn()));
             case "watch" -> {
@@ -163,6 +176,22 @@ final class Calling {
                     .anyMatch(each -> castList(result.get(each.getKey())).size() == each.getValue())) {
                 return;
             }
+        }
+    }
+
+    private void keepParts(EventStream<ExportConversationsResponse> parts) {
+        PARTS.values().forEach(this::list);
+        List<Object> cursors = list("cursors");
+        List<Object> ids = list("conversation_ids");
+        for (ExportConversationsResponse part : parts) {
+            Map<String, Object> came = asJson(part);
+            PARTS.forEach((kind, list) -> {
+                if (came.containsKey(kind)) {
+                    castList(result.get(list)).add(came.get(kind));
+                }
+            });
+            cursors.add(part.getCursor());
+            ids.add(part.getConversationId());
         }
     }
 

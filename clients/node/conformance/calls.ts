@@ -1,16 +1,22 @@
 /** A scenario's calls, made through the client library, and what they come to as the contract's JSON. */
 
 import {
+  type AppendOptions,
   type ChatOptions,
   type DeleteOptions,
+  type Exported,
+  type ExportOptions,
+  type ForkOptions,
   type HistoryOptions,
   type ListOptions,
+  type NewMessage,
   type ParleyClient,
   ParleyError,
   type TurnEvent,
   type TurnName,
   type Update,
   type UpdateOptions,
+  type UsageOptions,
   type WatchOptions,
 } from "parley-client";
 import type { Fields, Json } from "./values.js";
@@ -28,6 +34,10 @@ type Options = ChatOptions &
   ListOptions &
   UpdateOptions &
   DeleteOptions &
+  AppendOptions &
+  ForkOptions &
+  ExportOptions &
+  UsageOptions &
   WatchOptions;
 
 const NUMBERS = new Set([
@@ -35,6 +45,7 @@ const NUMBERS = new Set([
   "expected_revision",
   "after_sequence",
   "min_sequence",
+  "up_to_sequence",
   "page_size",
 ]);
 
@@ -62,7 +73,7 @@ async function called(
   following: Following,
   result: Fields,
 ): Promise<Fields> {
-  const { message, conversationId, ...rest } = argumentsOf(given);
+  const { message, messages, conversationId, ...rest } = argumentsOf(given);
   const id = conversationId as string;
   const { signal } = following;
   const options = { ...rest, signal } as Options;
@@ -92,6 +103,17 @@ async function called(
       return { conversations: await all(client.conversations(options)) };
     case "conversations_page":
       return json(await client.conversationsPage(options));
+    case "append_messages":
+      return json(await client.appendMessages(id, messages as NewMessage[], options));
+    case "fork_conversation":
+      return json(await client.forkConversation(id, options));
+    case "export":
+      await exported(client.exportConversations(options), result);
+      return result;
+    case "erase_owner":
+      return json(await client.eraseOwner(rest.requestId as string, { signal }));
+    case "usage":
+      return json(await client.usage(options));
     case "turn":
       return json(await client.turn(name, { signal }));
     case "cancel_turn":
@@ -153,6 +175,19 @@ async function watched(
   }
 }
 
+async function exported(parts: AsyncIterable<Exported>, result: Fields): Promise<void> {
+  const told = { conversations: [] as Json[], messages: [] as Json[], done: [] as Json[] };
+  const places = { cursors: [] as string[], conversation_ids: [] as string[] };
+  Object.assign(result, told, places);
+  for await (const part of parts) {
+    if (part.type === "conversation") told.conversations.push(json(part.conversation));
+    if (part.type === "message") told.messages.push(json(part.message));
+    if (part.type === "done") told.done.push({});
+    places.cursors.push(part.cursor);
+    places.conversation_ids.push(part.conversationId);
+  }
+}
+
 /** Return an event as the contract has it: with a oneof. */
 function eventJson(event: TurnEvent): Fields {
   const { attempt } = event;
@@ -187,9 +222,21 @@ function argumentsOf(given: Fields): Record<string, unknown> {
   const entries = Object.entries(given).map(([name, value]) => {
     if (name === "timeout_s") return ["timeoutMs", Number(value) * 1000];
     if (name === "updated_after") return ["updatedAfter", new Date(value as string)];
+    if (name === "messages") return ["messages", (value as Fields[]).map(messageOf)];
     if (name === "labels" && Array.isArray(value)) return ["labels", labelsOf(value as string[])];
     const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
     return [camel, NUMBERS.has(name) ? Number(value) : value];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Return a message to be added, and what it is made of, as the library takes them. */
+function messageOf(given: Fields): Record<string, unknown> {
+  const entries = Object.entries(given).map(([name, value]) => {
+    const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+    if (name === "create_time") return [camel, new Date(value as string)];
+    if (name === "tool_calls") return [camel, (value as Fields[]).map(messageOf)];
+    return [camel, name === "usage" ? messageOf(value as Fields) : value];
   });
   return Object.fromEntries(entries);
 }
@@ -211,8 +258,13 @@ async function all(items: AsyncIterable<object>): Promise<Json[]> {
 
 /** Return a message with the contract's names. */
 function json(message: object): Fields {
-  const plain = JSON.parse(JSON.stringify(message)) as Json;
+  const plain = JSON.parse(JSON.stringify(message, withoutEmptyMs)) as Json;
   return renamed(plain) as Fields;
+}
+
+/** Write a time as the contract's JSON does: a whole second has no milliseconds. */
+function withoutEmptyMs(this: Record<string, unknown>, name: string, value: unknown): unknown {
+  return this[name] instanceof Date ? String(value).replace(".000Z", "Z") : value;
 }
 
 function renamed(value: Json): Json {

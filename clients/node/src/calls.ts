@@ -2,23 +2,32 @@
 
 import { randomUUID } from "node:crypto";
 import type { MethodDefinition } from "@grpc/grpc-js";
+import { choice, labelFilters, labels, MAX_INT32, text, time, whole } from "./arguments.js";
 import * as gen from "./gen/parley/v1/conversation_service.js";
 import { ConversationServiceService as rpcs } from "./gen/parley/v1/conversation_service.js";
+import { newMessages } from "./messages.js";
 import type {
+  AppendOptions,
   CallOptions,
   ChatOptions,
   CreateOptions,
   DeleteOptions,
+  ForkOptions,
   HistoryOptions,
-  Labels,
   ListOptions,
+  NewMessage,
   PageToken,
   TurnName,
   UpdateOptions,
+  UsageOptions,
 } from "./options.js";
 
 export const CHAT_TIMEOUT_MS = 120_000;
 export const READ_TIMEOUT_MS = 10_000;
+/** For calls that may write much at once. */
+export const CHANGE_TIMEOUT_MS = 60_000;
+/** How long to wait before an erasure is asked for again. */
+export const ERASURE_PAUSE_MS = 1_000;
 
 /** A generated message, as far as it is needed here. */
 export interface MessageType<T> {
@@ -44,7 +53,6 @@ export interface ChatCall extends Call<gen.ChatRequest, gen.ChatResponse> {
   requestId: string;
 }
 
-const MAX_INT32 = 2 ** 31 - 1;
 const ON_BUSY = { reject: gen.OnBusy.REJECT, wait: gen.OnBusy.WAIT };
 const ON_DISCONNECT = { cancel: gen.OnDisconnect.CANCEL, continue: gen.OnDisconnect.CONTINUE };
 const CHANGEABLE = ["title", "labels", "instructions"] as const;
@@ -67,10 +75,7 @@ export function chat(message: string, options: ChatOptions): ChatCall {
     message: text("message", message),
     requestId,
     allowMissing: options.allowMissing ?? false,
-    expectedSequence:
-      options.expectedSequence === undefined
-        ? undefined
-        : whole("expectedSequence", options.expectedSequence),
+    expectedSequence: expectedSequence(options),
     onBusy: choice("onBusy", ON_BUSY, options.onBusy) ?? gen.OnBusy.UNSPECIFIED,
     onDisconnect:
       choice("onDisconnect", ON_DISCONNECT, options.onDisconnect) ?? gen.OnDisconnect.UNSPECIFIED,
@@ -207,6 +212,79 @@ export function conversationsPage(
 }
 
 /**
+ * Build an AppendMessages call. It always has a request id: without, a retry could add the messages twice.
+ *
+ * @throws TypeError an argument cannot be sent.
+ */
+export function appendMessages(
+  conversationId: string,
+  messages: readonly NewMessage[],
+  options: AppendOptions,
+): Call<gen.AppendMessagesRequest, gen.AppendMessagesResponse> {
+  const requestId = text("requestId", options.requestId) || newRequestId();
+  const request: gen.AppendMessagesRequest = {
+    conversationId: text("conversationId", conversationId),
+    requestId,
+    messages: newMessages(messages),
+    allowMissing: options.allowMissing ?? false,
+    expectedSequence: expectedSequence(options),
+    onBusy: choice("onBusy", ON_BUSY, options.onBusy) ?? gen.OnBusy.UNSPECIFIED,
+  };
+  const timeoutMs = options.timeoutMs ?? CHANGE_TIMEOUT_MS;
+  return { method: rpcs.appendMessages, request, timeoutMs, requestId };
+}
+
+/**
+ * Build a ForkConversation call. It always has a request id: without, a retry could make another copy.
+ *
+ * @throws TypeError an argument cannot be sent.
+ */
+export function forkConversation(
+  conversationId: string,
+  options: ForkOptions,
+): Call<gen.ForkConversationRequest, gen.ForkConversationResponse> {
+  const requestId = text("requestId", options.requestId) || newRequestId();
+  const request: gen.ForkConversationRequest = {
+    conversationId: text("conversationId", conversationId),
+    newConversationId: text("newConversationId", options.newConversationId),
+    requestId,
+    upToSequence: whole("upToSequence", options.upToSequence),
+  };
+  const timeoutMs = options.timeoutMs ?? CHANGE_TIMEOUT_MS;
+  return { method: rpcs.forkConversation, request, timeoutMs, requestId };
+}
+
+/**
+ * Build an EraseOwner call. Its request id is the caller's: another one would begin another erasure.
+ *
+ * @throws TypeError an argument cannot be sent.
+ */
+export function eraseOwner(
+  requestId: string,
+  options: CallOptions,
+): Call<gen.EraseOwnerRequest, gen.EraseOwnerResponse> {
+  const request = { requestId: text("requestId", requestId) };
+  const timeoutMs = options.timeoutMs ?? CHANGE_TIMEOUT_MS;
+  return { method: rpcs.eraseOwner, request, timeoutMs, requestId: request.requestId };
+}
+
+/**
+ * Build a GetUsage call.
+ *
+ * @throws TypeError an argument cannot be sent.
+ */
+export function usage(options: UsageOptions): Call<gen.GetUsageRequest, gen.GetUsageResponse> {
+  const request: gen.GetUsageRequest = {
+    startDate: text("startDate", options.startDate),
+    endDate: text("endDate", options.endDate),
+    byAgent: options.byAgent ?? false,
+    byLabel: text("byLabel", options.byLabel),
+    labels: labelFilters(options.labels),
+  };
+  return { method: rpcs.getUsage, request, timeoutMs: options.timeoutMs ?? READ_TIMEOUT_MS };
+}
+
+/**
  * Build a GetTurn call.
  *
  * @throws TypeError an argument cannot be sent.
@@ -240,65 +318,8 @@ function turnName(name: TurnName): gen.GetTurnRequest {
   };
 }
 
-/** Check a text: what is no text, or cannot be written as UTF-8, must not be sent as another one. */
-export function text(name: string, value: string | undefined): string {
-  if (value === undefined) return "";
-  if (typeof value !== "string") throw new TypeError(`${name} has to be a string`);
-  if (!value.isWellFormed()) throw new TypeError(`${name} holds half of a surrogate pair`);
-  return value;
-}
-
-/** Check a time: one that the contract cannot say must not be sent as another one. */
-function time(name: string, value: Date | undefined): Date | undefined {
-  if (value === undefined) return undefined;
-  if (!(value instanceof Date && value.getTime() >= 0)) {
-    throw new TypeError(`${name} has to be a valid Date, of 1970 or later`);
-  }
-  return value;
-}
-
-/** Check labels: a value that is missing must not be sent as an empty one. */
-function labels(given: Labels = {}): Labels {
-  for (const [key, value] of Object.entries(given)) {
-    text("a label's key", key);
-    if (value === undefined) throw new TypeError(`the label ${key} has no value`);
-    text(`the label ${key}`, value);
-  }
-  return { ...given };
-}
-
-/** Return labels as a list asks for them. */
-function labelFilters(given: Labels | undefined): string[] {
-  return Object.entries(labels(given)).map(([key, value]) => {
-    // It would be read as another label.
-    if (key.includes("=")) throw new TypeError(`the label ${key} has a "=" in its key`);
-    return `${key}=${value}`;
-  });
-}
-
-/** Check a number: one that is not whole, or not exact, must not be sent as another one. */
-export function whole(
-  name: string,
-  value: number | undefined,
-  max = Number.MAX_SAFE_INTEGER,
-): number {
-  if (value === undefined) return 0;
-  if (!Number.isInteger(value) || Math.abs(value) > max) {
-    throw new TypeError(`${name} has to be a whole number, at most ${max}`);
-  }
-  return value;
-}
-
-/** Return an enum's value by its short name: "wait" is ON_BUSY_WAIT. */
-function choice<V>(
-  name: string,
-  known: Record<string, V>,
-  word: string | undefined,
-): V | undefined {
-  if (word === undefined) return undefined;
-  if (!Object.hasOwn(known, word)) {
-    const words = Object.keys(known).map((one) => `"${one}"`);
-    throw new TypeError(`${name} is "${word}" and has to be ${words.join(" or ")}`);
-  }
-  return known[word];
+/** Return the check that an option asks for; undefined: none. */
+function expectedSequence(options: { expectedSequence?: number | undefined }): number | undefined {
+  if (options.expectedSequence === undefined) return undefined;
+  return whole("expectedSequence", options.expectedSequence);
 }

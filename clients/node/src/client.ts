@@ -1,29 +1,13 @@
-/** The client: its turns, its conversations and its reads. */
+/** The client: its turns; the calls about conversations and what it reads are in the files beside it. */
 
 import * as calls from "./calls.js";
+import { Changes } from "./changes.js";
 import { type ClientOptions, Connection, Line } from "./connection.js";
-import { ParleyError } from "./errors.js";
-import type { Answer, Created, TurnEvent, Update } from "./events.js";
-import type { Conversation, Message, Turn } from "./gen/parley/v1/conversation.js";
-import type {
-  DeleteConversationResponse,
-  GetHistoryResponse,
-  ListConversationsResponse,
-} from "./gen/parley/v1/conversation_service.js";
-import type {
-  CallOptions,
-  ChatOptions,
-  CreateOptions,
-  DeleteOptions,
-  HistoryOptions,
-  ListOptions,
-  PageToken,
-  StreamOptions,
-  TurnName,
-  UpdateOptions,
-  WatchOptions,
-} from "./options.js";
-import { TextOnly, TurnProgress, WatchProgress } from "./streams.js";
+import type { Answer, TurnEvent } from "./events.js";
+import type { Turn } from "./gen/parley/v1/conversation.js";
+import type { CallOptions, ChatOptions, StreamOptions, TurnName } from "./options.js";
+import { held } from "./reads.js";
+import { TextOnly, TurnProgress } from "./streams.js";
 
 /** An iterator over a turn, which knows the turn's request id before the first event. */
 export type OfTurn<Event> = AsyncGenerator<Event, void, undefined> & { readonly requestId: string };
@@ -42,9 +26,7 @@ export type OfTurn<Event> = AsyncGenerator<Event, void, undefined> & { readonly 
  * An aborted signal cancels the call, which then throws the signal's reason. A TypeError or RangeError
  * means that an argument cannot be sent.
  */
-export class ParleyClient {
-  readonly #connection: Connection;
-
+export class ParleyClient extends Changes {
   /**
    * Make a client. Nothing is connected yet.
    *
@@ -54,8 +36,7 @@ export class ParleyClient {
   /** @internal */
   constructor(connection: Connection);
   constructor(given: ClientOptions | Connection = {}) {
-    this.#connection =
-      given instanceof Connection ? given : new Connection(new Line(given), given.token);
+    super(given instanceof Connection ? given : new Connection(new Line(given), given.token));
   }
 
   /**
@@ -68,12 +49,12 @@ export class ParleyClient {
    * @param user the `sub` of the user's own tokens.
    */
   actingFor(user: string): ParleyClient {
-    return new ParleyClient(this.#connection.actingFor(user));
+    return new ParleyClient(this.connection.actingFor(user));
   }
 
   /** Close the channel; calls under way end as cancelled. A later call opens it again. */
   close(): void {
-    this.#connection.close();
+    this.connection.close();
   }
 
   [Symbol.dispose](): void {
@@ -94,7 +75,7 @@ export class ParleyClient {
    */
   async chat(message: string, options: ChatOptions = {}): Promise<Answer> {
     const call = calls.chat(message, options);
-    const response = await this.#connection.made(call, options.signal);
+    const response = await this.connection.made(call, options.signal);
     return { ...response, requestId: call.requestId };
   }
 
@@ -114,7 +95,7 @@ export class ParleyClient {
    */
   stream(message: string, options: StreamOptions = {}): OfTurn<TurnEvent> {
     const progress = new TurnProgress(calls.chat(message, options));
-    const events = this.#connection.followed(progress, options);
+    const events = this.connection.followed(progress, options);
     return Object.assign(events, { requestId: progress.requestId });
   }
 
@@ -139,169 +120,8 @@ export class ParleyClient {
    */
   async cancelTurn(name: TurnName, options: CallOptions = {}): Promise<Turn> {
     const call = calls.cancelTurn(name, options.timeoutMs);
-    const response = await this.#connection.made(call, options.signal);
+    const response = await this.connection.made(call, options.signal);
     return held(response.turn, "turn");
-  }
-
-  /**
-   * Return the state of a turn.
-   *
-   * @throws TurnNotFound, InvalidRequest, Unavailable, DeadlineExceeded.
-   */
-  async turn(name: TurnName, options: CallOptions = {}): Promise<Turn> {
-    const call = calls.turn(name, options.timeoutMs);
-    const response = await this.#connection.made(call, options.signal);
-    return held(response.turn, "turn");
-  }
-
-  /**
-   * Iterate over a conversation's messages; pages are fetched as they are needed.
-   *
-   * @throws while iterating: ConversationNotFound, SequenceNotReached, Unavailable, DeadlineExceeded.
-   */
-  async *history(
-    conversationId: string,
-    options: HistoryOptions = {},
-  ): AsyncGenerator<Message, void, undefined> {
-    let pageToken = "";
-    do {
-      const page = await this.historyPage(conversationId, { ...options, pageToken });
-      yield* page.messages;
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
-  }
-
-  /**
-   * Return one page of a conversation's messages.
-   *
-   * @throws ConversationNotFound, SequenceNotReached, InvalidPageToken, Unavailable, DeadlineExceeded.
-   */
-  async historyPage(
-    conversationId: string,
-    options: HistoryOptions & PageToken = {},
-  ): Promise<GetHistoryResponse> {
-    return this.#connection.made(calls.historyPage(conversationId, options), options.signal);
-  }
-
-  /**
-   * Create an empty conversation, to give it labels, instructions or a title before its first message.
-   *
-   * `chat` creates conversations as well. There is one conversation for one request id or conversation
-   * id, however often it is sent; `replayed` is true if an earlier call had created it.
-   *
-   * @throws ConversationExists, RequestIdReused, InvalidRequest, Unavailable, DeadlineExceeded.
-   */
-  async createConversation(options: CreateOptions = {}): Promise<Created> {
-    const call = calls.createConversation(options);
-    const response = await this.#connection.made(call, options.signal);
-    return { ...response, conversation: held(response.conversation, "conversation") };
-  }
-
-  /**
-   * Return one conversation, without its messages.
-   *
-   * @throws ConversationNotFound, InvalidRequest, Unavailable, DeadlineExceeded.
-   */
-  async conversation(conversationId: string, options: CallOptions = {}): Promise<Conversation> {
-    const call = calls.conversation(conversationId, options);
-    const response = await this.#connection.made(call, options.signal);
-    return held(response.conversation, "conversation");
-  }
-
-  /**
-   * Change the title, the labels or the instructions of a conversation; return it as it is then.
-   *
-   * What is not given stays as it is, and an empty value clears. A turn that is open keeps the
-   * instructions that it began with. With `expectedRevision` the change is made once: a retry that
-   * finds exactly its own change, at the next revision, returns the conversation. Without, a retry
-   * after a lost answer makes the change again.
-   *
-   * @throws ConversationNotFound, RevisionMismatch, InvalidRequest, Unavailable, DeadlineExceeded.
-   */
-  async updateConversation(conversationId: string, options: UpdateOptions): Promise<Conversation> {
-    const call = calls.updateConversation(conversationId, options);
-    const response = await this.#connection.made(call, options.signal);
-    return held(response.conversation, "conversation");
-  }
-
-  /**
-   * Delete a conversation with everything that was said in it.
-   *
-   * An open turn is stopped, and watches end. Until `purgeTime`, `undeleteConversation` brings it back;
-   * undefined: nothing does. If a try was lost and a later one finds no conversation, the call has done
-   * its work: it returns without a `purgeTime`. Over several calls, `allowMissing` does the same.
-   *
-   * @throws ConversationNotFound (unless `allowMissing`), InvalidRequest, Unavailable, DeadlineExceeded.
-   */
-  async deleteConversation(
-    conversationId: string,
-    options: DeleteOptions = {},
-  ): Promise<DeleteConversationResponse> {
-    const call = calls.deleteConversation(conversationId, options);
-    return this.#connection.made(call, options.signal);
-  }
-
-  /**
-   * Bring a deleted conversation back, as it was when it was deleted; return it.
-   *
-   * A turn that was open then is failed and can be retried. A conversation that is not deleted is
-   * returned as it is.
-   *
-   * @throws ConversationNotFound (there is none, or it can no longer be brought back), InvalidRequest,
-   *   Unavailable, DeadlineExceeded.
-   */
-  async undeleteConversation(
-    conversationId: string,
-    options: CallOptions = {},
-  ): Promise<Conversation> {
-    const call = calls.undeleteConversation(conversationId, options);
-    const response = await this.#connection.made(call, options.signal);
-    return held(response.conversation, "conversation");
-  }
-
-  /**
-   * Iterate over the caller's conversations, the most recently active first.
-   *
-   * One that becomes active meanwhile may be missing; none appears twice.
-   *
-   * @throws while iterating: Unavailable, DeadlineExceeded.
-   */
-  async *conversations(options: ListOptions = {}): AsyncGenerator<Conversation, void, undefined> {
-    let pageToken = "";
-    do {
-      const page = await this.conversationsPage({ ...options, pageToken });
-      yield* page.conversations;
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
-  }
-
-  /**
-   * Return one page of the caller's conversations, the most recently active first.
-   *
-   * @throws InvalidPageToken, Unavailable, DeadlineExceeded.
-   */
-  async conversationsPage(
-    options: ListOptions & PageToken = {},
-  ): Promise<ListConversationsResponse> {
-    return this.#connection.made(calls.conversationsPage(options), options.signal);
-  }
-
-  /**
-   * Iterate over a conversation's messages and turn states: first the stored ones, then new ones, until
-   * the conversation is deleted: `deleted` is the last update.
-   *
-   * Every message arrives once, in order, through restarts of the server and lost connections; each new
-   * call waits longer than the one before, at most 3 seconds unless the server asks for more. Leaving
-   * the loop ends the watch.
-   *
-   * @throws while iterating: ConversationNotFound and Unavailable (only as long as nothing has come),
-   *   Overloaded, Unauthenticated, ScopeMissing.
-   */
-  watch(
-    conversationId: string,
-    options: WatchOptions = {},
-  ): AsyncGenerator<Update, void, undefined> {
-    return this.#connection.followed(new WatchProgress(conversationId, options), options);
   }
 }
 
@@ -311,12 +131,4 @@ async function* textOf(events: OfTurn<TurnEvent>): AsyncGenerator<string, void, 
     const added = text.addedBy(event);
     if (added !== "") yield added;
   }
-}
-
-/** Return what a response has to hold. */
-function held<T>(found: T | undefined, name: string): T {
-  if (found === undefined) {
-    throw new ParleyError(`the server answered without a ${name}`, { code: "INTERNAL" });
-  }
-  return found;
 }

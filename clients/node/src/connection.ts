@@ -1,7 +1,8 @@
 /** The client's channel, and how calls are made on it. */
 
 import { type ChannelOptions, Client, type Metadata } from "@grpc/grpc-js";
-import { type Call, text } from "./calls.js";
+import { text } from "./arguments.js";
+import type { Call } from "./calls.js";
 import { Channel } from "./channel.js";
 import { DeadlineExceeded, type ParleyError, Unavailable } from "./errors.js";
 import type { OnRetry } from "./options.js";

@@ -7,9 +7,10 @@
  *     ├── ConversationNotFound, TurnNotFound
  *     ├── RequestIdReused, ConversationExists
  *     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
- *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
+ *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
  *     ├── AgentRefused
  *     ├── Overloaded ─ TurnLimitReached
+ *     ├── BudgetExhausted
  *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
  *     │                 TurnAbandoned, WatchExpired
  *     ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
@@ -181,10 +182,18 @@ export class AttemptsExhausted extends ParleyError {
   }
 }
 
-/** `minSequence` is above the conversation's last sequence. */
+/** `minSequence`, or `upToSequence`, is above the conversation's last sequence. */
 export class SequenceNotReached extends ParleyError {
   get lastSequence(): number {
     return Number(this.metadata.last_sequence ?? 0);
+  }
+}
+
+/** `upToSequence` is in the midst of a turn, or its turn is open: fork up to `previousBoundary`, or without it. */
+export class NotATurnBoundary extends ParleyError {
+  /** The sequence at which the turn before ended; 0: there is none. */
+  get previousBoundary(): number {
+    return Number(this.metadata.previous_boundary ?? 0);
   }
 }
 
@@ -196,6 +205,17 @@ export class Overloaded extends Retryable {}
 
 /** The caller has reached its limit of new turns per minute: wait `retryAfterMs`. */
 export class TurnLimitReached extends Overloaded {}
+
+/** The caller's turns have used as many tokens today as the server allows: wait `retryAfterMs`, until midnight UTC. */
+export class BudgetExhausted extends Retryable {
+  get maxTokensPerDay(): number {
+    return Number(this.metadata.max_tokens_per_day ?? 0);
+  }
+
+  get usedTokens(): number {
+    return Number(this.metadata.used_tokens ?? 0);
+  }
+}
 
 /** The server, or something it needs, is unavailable. The client has retried without success. */
 export class Unavailable extends Retryable {}
@@ -215,7 +235,7 @@ export class WorkerDrained extends Unavailable {}
 /** The worker that ran the turn died. */
 export class TurnAbandoned extends Unavailable {}
 
-/** A watch reached its time limit: watch again from the last sequence delivered. */
+/** A watch or an export reached its time limit. The client continues by itself. */
 export class WatchExpired extends Unavailable {}
 
 /** No answer within `timeoutMs`. The same request id gets the answer, or runs the turn again. */

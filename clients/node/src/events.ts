@@ -66,6 +66,21 @@ export type Update =
   /** The conversation was deleted. Last. */
   | { type: "deleted" };
 
+/** A conversation that was copied, now or by an earlier call: then `replayed` is true. */
+export interface Forked extends gen.ForkConversationResponse {
+  conversation: Conversation;
+}
+
+/** One part of an export. `cursor` continues behind it; `conversationId` is empty in `done`. */
+export type Exported = { cursor: string; conversationId: string } & (
+  | /** The next conversation, with its instructions. Its messages follow. */
+  { type: "conversation"; conversation: Conversation }
+  /** The next message of that conversation. */
+  | { type: "message"; message: Message }
+  /** Everything has come. Last. */
+  | { type: "done" }
+);
+
 /** Return a turn's event; undefined: one that this client does not know. */
 export function turnEvent(
   response: gen.StreamChatResponse,
@@ -93,6 +108,22 @@ export function updateOf({ update }: gen.WatchConversationResponse): Update | un
       return { type: "progress", lastSequence: update.value.lastSequence };
     case "deleted":
       return { type: "deleted" };
+    default:
+      return undefined;
+  }
+}
+
+/** Return an export's part; undefined: one that this client does not know. */
+export function exportedOf(part: gen.ExportConversationsResponse): Exported | undefined {
+  const { item, cursor, conversationId } = part;
+  const place = { cursor, conversationId };
+  switch (item?.$case) {
+    case "conversation":
+      return { type: "conversation", conversation: item.value, ...place };
+    case "message":
+      return { type: "message", message: item.value, ...place };
+    case "done":
+      return { type: "done", ...place };
     default:
       return undefined;
   }

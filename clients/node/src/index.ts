@@ -9,6 +9,8 @@ export type {
   Chunk,
   Completed,
   Created,
+  Exported,
+  Forked,
   Started,
   ToolCalled,
   TurnEvent,
@@ -28,23 +30,37 @@ export {
 export type {
   DeleteConversationResponse as Deleted,
   GetHistoryResponse as HistoryPage,
+  GetUsageResponse as UsageReport,
   ListConversationsResponse as ConversationsPage,
+} from "./gen/parley/v1/conversation_service.js";
+export {
+  type AppendMessagesResponse as Appended,
+  type EraseOwnerResponse as Erasure,
+  ErasureState,
+  type UsageRow,
 } from "./gen/parley/v1/conversation_service.js";
 export { ErrorReason as TurnErrorReason } from "./gen/parley/v1/error_reason.js";
 export { SERVICE_CONFIG } from "./gen/service_config.js";
 export type {
+  AppendOptions,
   CallOptions,
   ChatOptions,
   CreateOptions,
   DeleteOptions,
+  EraseOptions,
+  ExportOptions,
+  ForkOptions,
   HistoryOptions,
   Labels,
   ListOptions,
+  NewMessage,
+  NewToolCall,
   OnRetry,
   PageToken,
   StreamOptions,
   TurnName,
   UpdateOptions,
+  UsageOptions,
   WatchOptions,
 } from "./options.js";
 export type { Security, Tls } from "./security.js";

@@ -1,10 +1,14 @@
 /** What callers may say beside the one thing that each call is about. */
 
 import type { ParleyError } from "./errors.js";
+import type { FinishReason, Role, Usage } from "./gen/parley/v1/conversation.js";
 
 /** For every call. */
 export interface CallOptions {
-  /** For everything, waits and retries included. Default: 120,000 for turns, 10,000 for other calls. */
+  /**
+   * For everything, waits and retries included. Default: 120,000 for turns; 60,000 for what may write much at once
+   * (`appendMessages`, `forkConversation`, `eraseOwner`); 10,000 for other calls.
+   */
   timeoutMs?: number | undefined;
   /** Aborting cancels the call, which then fails with the signal's reason. */
   signal?: AbortSignal | undefined;
@@ -94,6 +98,100 @@ export interface UpdateOptions extends CallOptions {
 export interface DeleteOptions extends CallOptions {
   /** A conversation that does not exist is no error. Default: it is. */
   allowMissing?: boolean | undefined;
+}
+
+/** A tool call of a message to be added, with its result. */
+export interface NewToolCall {
+  /** Unique in its message. */
+  id: string;
+  /** The tool's name. */
+  name: string;
+  /** JSON text, at most 32 KiB. */
+  arguments: string;
+  /** What the tool returned, at most 64 KiB. Undefined: an empty text. */
+  result?: string | undefined;
+  /** The tool failed. Default: it did not. */
+  isError?: boolean | undefined;
+  /** The number of the model response that asked for it, from 1. */
+  step?: number | undefined;
+}
+
+/** A message to be added. A `Message` of a history is one as well; its `sequence` is not sent. */
+export interface NewMessage {
+  /** Who wrote it. */
+  role: "user" | "assistant" | "system" | Role;
+  /** The text. An answer may do without, if it has tool calls or a `finishReason`. */
+  content?: string | undefined;
+  /** Tool calls, for answers only. */
+  toolCalls?: readonly NewToolCall[] | undefined;
+  /**
+   * A UUID that no turn of the conversation has. A user's message with one counts as unanswered, and agents are not
+   * shown it, unless the next message is an answer with the same `turnId`.
+   */
+  turnId?: string | undefined;
+  /** When it was written. Undefined: at the time of the call. It must not be later by more than a minute. */
+  createTime?: Date | undefined;
+  /** The tokens that it used, for answers only. */
+  usage?: Partial<Usage> | undefined;
+  /** Which model wrote it, for answers only. */
+  model?: string | undefined;
+  /** Why it ended, for answers only. */
+  finishReason?: "stop" | "length" | "cancelled" | "content_filter" | FinishReason | undefined;
+}
+
+/** For messages to be added. */
+export interface AppendOptions extends CallOptions {
+  /**
+   * The call's key, 1 to 128 of [A-Za-z0-9._:-], apart from those of turns and creations. Undefined: a new UUID,
+   * which every error shows. Pass one that is stored to repeat the call after a crash of the caller.
+   */
+  requestId?: string | undefined;
+  /** Create the conversation if there is none. */
+  allowMissing?: boolean | undefined;
+  /** Refuse unless this is the conversation's last sequence; 0: new or empty. */
+  expectedSequence?: number | undefined;
+  /** While a turn of the conversation is open: fail (the default), or wait for its end. */
+  onBusy?: "reject" | "wait" | undefined;
+}
+
+/** For a conversation to be copied. */
+export interface ForkOptions extends CallOptions {
+  /** The id that the copy is to have, a UUID. Undefined: the server chooses one. */
+  newConversationId?: string | undefined;
+  /** The call's key, as for `createConversation`, which shares its space. Undefined: a new UUID. */
+  requestId?: string | undefined;
+  /** The last message to copy, at the end of a turn. Undefined: up to the end of the newest turn that has ended. */
+  upToSequence?: number | undefined;
+}
+
+/** For an erasure. `timeoutMs` is for each call. */
+export interface EraseOptions extends CallOptions {
+  /** Call again every second until everything is removed, however long that takes. Default: call once. */
+  wait?: boolean | undefined;
+}
+
+/** For an export. */
+export interface ExportOptions {
+  /** The last cursor received, to continue behind it. Undefined: from the beginning. */
+  cursor?: string | undefined;
+  /** Told of every error after which the export is begun again. */
+  onRetry?: OnRetry | undefined;
+  /** Aborting ends the export, which then fails with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** For what turns used. */
+export interface UsageOptions extends CallOptions {
+  /** The first day, "2026-11-28", in UTC. Undefined: 30 days before `endDate`. */
+  startDate?: string | undefined;
+  /** The last day, included, in UTC; at most 366 days after `startDate`. Undefined: today. */
+  endDate?: string | undefined;
+  /** A row for each agent. Default: all together. */
+  byAgent?: boolean | undefined;
+  /** The key of a label: a row for each of its values. Undefined: all together. */
+  byLabel?: string | undefined;
+  /** Only conversations that had all of these labels. */
+  labels?: Labels | undefined;
 }
 
 /** For lists. With an iterator, `timeoutMs` is for each page. */

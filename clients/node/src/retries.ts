@@ -19,7 +19,7 @@ import {
 } from "./errors.js";
 
 export const MAX_TRIES = 5;
-/** Of a turn that has begun to arrive: patience for a server that restarts. */
+/** Of a turn or an export that has begun to arrive: patience for a server that restarts. */
 export const MAX_TRIES_UNDER_WAY = 8;
 const DEFAULT_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 3000;
@@ -120,5 +120,12 @@ export class WatchTries extends StreamTries {
       error instanceof Overloaded ||
       error instanceof DeadlineExceeded
     );
+  }
+}
+
+/** The tries of an export, counted from zero whenever a part has come. */
+export class ExportTries extends WatchTries {
+  protected override isWorthIt(error: ParleyError): boolean {
+    return super.isWorthIt(error) && this.count < MAX_TRIES_UNDER_WAY;
   }
 }

@@ -2,19 +2,27 @@
  * How far a stream has come: what to ask for next, and whether to ask again.
  *
  * Nothing here does I/O. A stream that was lost is asked for again, from where it was lost: a turn
- * behind the last text or tool call seen, a watch behind the last message.
+ * behind the last text or tool call seen, a watch behind the last message, an export behind the last part.
  */
 
 import type { MethodDefinition } from "@grpc/grpc-js";
-import { type ChatCall, text, whole } from "./calls.js";
+import { text, whole } from "./arguments.js";
+import type { ChatCall } from "./calls.js";
 import { AttemptLost, ConversationNotFound, type ParleyError } from "./errors.js";
-import { type TurnEvent, turnEvent, type Update, updateOf } from "./events.js";
+import {
+  type Exported,
+  exportedOf,
+  type TurnEvent,
+  turnEvent,
+  type Update,
+  updateOf,
+} from "./events.js";
 import type { TurnState } from "./gen/parley/v1/conversation.js";
 import * as gen from "./gen/parley/v1/conversation_service.js";
-import type { WatchOptions } from "./options.js";
-import { StreamTries, WatchTries } from "./retries.js";
+import type { ExportOptions, WatchOptions } from "./options.js";
+import { ExportTries, StreamTries, WatchTries } from "./retries.js";
 
-/** How long one call of a watch may last: the server ends it sooner, unless it is lost. */
+/** How long one call of a watch or an export may last: the server ends it sooner, unless it is lost. */
 const WATCH_CALL_MS = 300_000;
 
 /** One stream, over all calls that it takes. */
@@ -153,6 +161,32 @@ export class WatchProgress
     if (turnId === told.turnId && isBehind) return false;
     this.#event = { turnId, attempt, index };
     return true;
+  }
+}
+
+/** One export. */
+export class ExportProgress
+  implements Stream<gen.ExportConversationsRequest, gen.ExportConversationsResponse, Exported>
+{
+  readonly method = gen.ConversationServiceService.exportConversations;
+  readonly request: gen.ExportConversationsRequest;
+  readonly timeLeftMs = WATCH_CALL_MS;
+  isOver = false;
+  readonly #tries = new ExportTries();
+
+  constructor({ cursor }: ExportOptions) {
+    this.request = { cursor: text("cursor", cursor) };
+  }
+
+  takes(response: gen.ExportConversationsResponse): Exported | undefined {
+    this.#tries.cameFurther();
+    this.request.cursor = response.cursor;
+    this.isOver = response.item?.$case === "done";
+    return exportedOf(response);
+  }
+
+  pauseMs(error: ParleyError): number | undefined {
+    return this.#tries.pauseMs(error);
   }
 }
 

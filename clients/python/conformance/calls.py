@@ -4,10 +4,11 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from parley.v1 import conversation_pb2
 from parley_client import ParleyError
 
 Result = dict[str, Any]
@@ -17,6 +18,7 @@ NUMBERS = (
     "min_sequence",
     "page_size",
     "expected_revision",
+    "up_to_sequence",
 )
 """Arguments that are numbers, but may come from a result as text."""
 
@@ -40,6 +42,8 @@ def make_call(
                 _read_stream(client.stream(**options), until, has_begun, result)
             case "watch":
                 _read_watch(client.watch(**options), until, has_begun, result)
+            case "export":
+                _read_export(client.export(**options), result)
             case "history":
                 result["messages"] = [_json(m) for m in client.history(**options)]
             case "conversations":
@@ -60,11 +64,22 @@ def _options(arguments: Result) -> Result:
     if isinstance(labels := options.get("labels"), list):  # a list's, written KEY=VALUE
         pairs = (text.partition("=") for text in labels)
         options["labels"] = {key: value for key, _, value in pairs}
+    if "messages" in options:
+        options["messages"] = [_message(given) for given in options["messages"]]
     if "updated_after" in options:
         moment = Timestamp()
         moment.FromJsonString(options["updated_after"])
         options["updated_after"] = moment
     return options
+
+
+def _message(given: Result) -> conversation_pb2.Message:
+    """Return a message to append: words stand for the values of enums."""
+    prefixes = {"role": "ROLE_", "finish_reason": "FINISH_REASON_"}
+    words = {
+        name: prefix + given[name].upper() for name, prefix in prefixes.items() if name in given
+    }
+    return ParseDict(given | words, conversation_pb2.Message())
 
 
 def _read_stream(
@@ -110,6 +125,16 @@ def _read_watch(
                 has_begun()
             if len(result[kind]) == count:
                 return
+
+
+def _read_export(parts: Any, result: Result) -> None:
+    lists = {"conversation": "conversations", "message": "messages", "done": "done"}
+    result |= {name: [] for name in (*lists.values(), "cursors", "conversation_ids")}
+    for part in parts:
+        came = part.WhichOneof("item")
+        result[lists[came]].append(_json(getattr(part, came)))
+        result["cursors"].append(part.cursor)
+        result["conversation_ids"].append(part.conversation_id)
 
 
 def _json(message: Message) -> Result:

@@ -1,4 +1,4 @@
-"""The asynchronous client: the calls that make and stop turns, or change conversations.
+"""The asynchronous client: the calls that make and stop turns.
 
 `sync_client.py` is generated from this file.
 """
@@ -9,12 +9,12 @@ from contextlib import aclosing
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import calls
-from parley_client.async_reads import AsyncReads
-from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, Id, Labels
+from parley_client.async_changes import AsyncChanges
+from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, Id
 from parley_client.streams import OnRetry, TextOnly, TurnStream
 
 
-class AsyncParleyClient(AsyncReads):
+class AsyncParleyClient(AsyncChanges):
     """Parley, for a caller with an event loop.
 
         async with AsyncParleyClient("parley.internal:443", token=fetch_token) as parley:
@@ -243,147 +243,6 @@ class AsyncParleyClient(AsyncReads):
         )
         response = await self._unary(call)
         return response.turn
-
-    async def create_conversation(
-        self,
-        *,
-        conversation_id: Id | None = None,
-        request_id: Id | None = None,
-        title: str = "",
-        labels: Labels | None = None,
-        instructions: str = "",
-        timeout_s: float = READ_TIMEOUT_S,
-    ) -> pb.CreateConversationResponse:
-        """Create an empty conversation.
-
-        `chat` creates conversations as well; this call gives one a title, labels or instructions
-        before its first message.
-
-        Args:
-            conversation_id: the id that the conversation is to have. None: the server chooses one.
-            request_id: the call's key, 1 to 128 of [A-Za-z0-9._:-], separate from those of turns.
-                None: a new UUID, which errors show. Pass a stored one to repeat the call after a
-                crash of the caller.
-            title: for lists, at most 512 bytes. Empty: the beginning of the first message.
-            labels: by which to find the conversation, at most 16. A key has 1 to 63 of
-                [a-z0-9._/-], a value at most 63 bytes. None: no labels.
-            instructions: what the agent is told in this conversation, after the server's own
-                instructions; at most 8,192 bytes.
-            timeout_s: for the call, retries included, in seconds.
-        Returns: `conversation`, as it is now; `replayed` if an earlier call had created it.
-        Raises:
-            ParleyError: ConversationExists, RequestIdReused, Unavailable, DeadlineExceeded, and
-                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
-                InternalError.
-            ValueError: an argument cannot be sent.
-        Guarantees: one conversation for one request id, however often it is sent.
-        """
-        call = calls.create_conversation(
-            conversation_id=conversation_id,
-            request_id=request_id,
-            title=title,
-            labels=labels,
-            instructions=instructions,
-            timeout_s=timeout_s,
-        )
-        return await self._unary(call)
-
-    async def update_conversation(
-        self,
-        conversation_id: Id,
-        *,
-        title: str | None = None,
-        labels: Labels | None = None,
-        instructions: str | None = None,
-        expected_revision: int | None = None,
-        timeout_s: float = READ_TIMEOUT_S,
-    ) -> conversation_pb2.Conversation:
-        """Change the title, the labels or the instructions of a conversation.
-
-        An open turn keeps the instructions that it began with.
-
-        Args:
-            conversation_id: the conversation to change.
-            title: the new title, at most 512 bytes; may be empty. None: leave it.
-            labels: the new labels, in the place of all that it has; may be empty. None: leave them.
-            instructions: the new instructions, at most 8,192 bytes; may be empty. None: leave them.
-            expected_revision: refuse the change unless this is the conversation's revision. None:
-                do not check.
-            timeout_s: for the call, retries included, in seconds.
-        Returns: the conversation as it is now.
-        Raises:
-            ParleyError: ConversationNotFound, RevisionMismatch, Unavailable, DeadlineExceeded, and
-                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
-                InternalError.
-            ValueError: an argument cannot be sent.
-        Guarantees: with `expected_revision`, the change is made once, however often it is sent: a
-            retry that finds exactly its own change, at the next revision, returns it. Without, a
-            retry after a lost answer makes the change again.
-        """
-        call = calls.update_conversation(
-            conversation_id,
-            title=title,
-            labels=labels,
-            instructions=instructions,
-            expected_revision=expected_revision,
-            timeout_s=timeout_s,
-        )
-        response = await self._unary(call)
-        return response.conversation
-
-    async def delete_conversation(
-        self,
-        conversation_id: Id,
-        *,
-        allow_missing: bool = False,
-        timeout_s: float = READ_TIMEOUT_S,
-    ) -> pb.DeleteConversationResponse:
-        """Delete a conversation with everything that was said in it.
-
-        An open turn is stopped, and watches end.
-
-        Args:
-            conversation_id: the conversation to delete.
-            allow_missing: a conversation that does not exist is no error. Set it to repeat the call
-                after a crash of the caller.
-            timeout_s: for the call, retries included, in seconds.
-        Returns: `purge_time`, until when `undelete_conversation` brings it back. It is not set if
-            nothing does, and if an earlier try of this call deleted the conversation and its answer
-            was lost.
-        Raises:
-            ParleyError: ConversationNotFound, Unavailable, DeadlineExceeded, and what any call may
-                raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
-            ValueError: an argument cannot be sent.
-        Guarantees: a retry that finds nothing, after a try whose outcome is unknown, is no error.
-            On a caller's own channel that makes retries by itself, it is one unless `allow_missing`
-            is set.
-        """
-        call = calls.delete_conversation(
-            conversation_id, allow_missing=allow_missing, timeout_s=timeout_s
-        )
-        return await self._unary(call)
-
-    async def undelete_conversation(
-        self, conversation_id: Id, *, timeout_s: float = READ_TIMEOUT_S
-    ) -> conversation_pb2.Conversation:
-        """Bring a deleted conversation back, as it was when it was deleted.
-
-        A turn that was open then has failed and can be retried. A conversation that is not deleted
-        is returned as it is.
-
-        Args:
-            conversation_id: the conversation to bring back.
-            timeout_s: for the call, retries included, in seconds.
-        Returns: the conversation as it is now.
-        Raises:
-            ParleyError: ConversationNotFound (it does not exist, or can no longer be brought back),
-                Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
-                Unauthenticated, ScopeMissing, Overloaded, InternalError.
-            ValueError: an argument cannot be sent.
-        """
-        call = calls.undelete_conversation(conversation_id, timeout_s=timeout_s)
-        response = await self._unary(call)
-        return response.conversation
 
 
 async def _text_of(

@@ -6,9 +6,10 @@
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused, ConversationExists
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
-    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
+    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
     ├── AgentRefused
     ├── Overloaded ─ TurnLimitReached
+    ├── BudgetExhausted
     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
     │                 TurnAbandoned, WatchExpired
     ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
@@ -191,6 +192,15 @@ class SequenceNotReached(ParleyError):
         return int(self.metadata.get("last_sequence", 0))
 
 
+class NotATurnBoundary(ParleyError):
+    """`up_to_sequence` is within a turn, or its turn is open: nothing was copied."""
+
+    @property
+    def previous_boundary(self) -> int:
+        """The nearest sequence before it that a copy may end at. 0: there is none."""
+        return int(self.metadata.get("previous_boundary", 0))
+
+
 class AgentRefused(ParleyError):
     """The model's provider refused the request as it is."""
 
@@ -203,6 +213,20 @@ class Overloaded(ParleyError):
 
 class TurnLimitReached(Overloaded):
     """The caller started too many turns within a minute: wait `retry_after_s`."""
+
+
+class BudgetExhausted(ParleyError):
+    """The caller's turns used today's tokens: wait `retry_after_s`, until midnight UTC."""
+
+    is_retryable = True
+
+    @property
+    def max_tokens_per_day(self) -> int:
+        return int(self.metadata.get("max_tokens_per_day", 0))
+
+    @property
+    def used_tokens(self) -> int:
+        return int(self.metadata.get("used_tokens", 0))
 
 
 class Unavailable(ParleyError):
@@ -287,6 +311,8 @@ BY_REASON: dict[str, type[ParleyError]] = {
     "TURN_LIMIT_REACHED": TurnLimitReached,
     "CONVERSATION_EXISTS": ConversationExists,
     "REVISION_MISMATCH": RevisionMismatch,
+    "BUDGET_EXHAUSTED": BudgetExhausted,
+    "NOT_A_TURN_BOUNDARY": NotATurnBoundary,
 }
 
 BY_CODE: dict[grpc.StatusCode, type[ParleyError]] = {

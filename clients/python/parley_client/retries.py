@@ -114,3 +114,17 @@ class WatchTries(StreamTries):
         if not self._is_under_way:
             return super()._is_worth_it(error)
         return isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
+
+
+class ExportTries(StreamTries):
+    """The tries of an export, counted from 1 again after each part."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        super().__init__(math.inf, clock)
+
+    def _is_worth_it(self, error: ParleyError) -> bool:
+        if not self._is_under_way:
+            return super()._is_worth_it(error)
+        # The server ends the call of a caller that has rested for too long with DEADLINE_EXCEEDED.
+        helps = isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
+        return helps and self._count < MAX_TRIES_UNDER_WAY

@@ -1,7 +1,8 @@
 """Follows a stream's progress: what the next call asks for, and whether there is one.
 
 Both clients use it; nothing here does I/O. A lost stream is resumed where it was lost: a turn
-behind the last text or tool call seen, a watch behind the last message.
+behind the last text or tool call seen, a watch behind the last message, an export behind the last
+part.
 """
 
 from abc import ABC, abstractmethod
@@ -14,10 +15,10 @@ from google.protobuf.message import Message
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.calls import Call, Id
 from parley_client.errors import AttemptLost, ParleyError, Unavailable
-from parley_client.retries import StreamTries, WatchTries
+from parley_client.retries import ExportTries, StreamTries, WatchTries
 
 WATCH_CALL_S = 300.0
-"""The deadline of one call of a watch. The server ends the call sooner, unless it is lost."""
+"""The deadline of one call of a watch or an export. The server ends it sooner, if it can."""
 
 OnRetry = Callable[[ParleyError], None]
 """Called with every error that is about to be retried, such as to log it."""
@@ -127,6 +128,30 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
                 self._event = event
             case "deleted":
                 self.is_over = True
+        return True
+
+    def pause_s(self, error: ParleyError) -> float | None:
+        return self._tries.pause_s(error)
+
+
+class ExportStream(Stream[pb.ExportConversationsResponse]):
+    """Everything that the caller has, part by part."""
+
+    method = "ExportConversations"
+    request: pb.ExportConversationsRequest
+
+    def __init__(self, cursor: str) -> None:
+        self.request = pb.ExportConversationsRequest(cursor=cursor)
+        self._tries = ExportTries()
+
+    @property
+    def time_left_s(self) -> float:
+        return WATCH_CALL_S
+
+    def take(self, part: pb.ExportConversationsResponse) -> bool:
+        self._tries.note_progress()
+        self.request.cursor = part.cursor
+        self.is_over = part.HasField("done")
         return True
 
     def pause_s(self, error: ParleyError) -> float | None:

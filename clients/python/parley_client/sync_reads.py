@@ -1,13 +1,13 @@
 # Generated from async_reads.py by tools/async_to_sync.py. Do not edit: run `make gen`.
-"""What the synchronous client reads: conversations, messages, turns."""
+"""What the synchronous client reads: conversations, messages, turns, usage."""
 
 from collections.abc import Generator, Iterator
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
-from parley_client import calls
-from parley_client.calls import READ_TIMEOUT_S, Id, Labels, Moment
-from parley_client.streams import OnRetry, WatchStream
+from parley_client import calls, conversation_calls
+from parley_client.calls import READ_TIMEOUT_S, Day, Id, Labels, Moment
+from parley_client.streams import ExportStream, OnRetry, WatchStream
 from parley_client.sync_connection import Connection
 
 
@@ -153,7 +153,7 @@ class Reads(Connection):
                 raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         """
-        call = calls.conversations_page(
+        call = conversation_calls.conversations_page(
             labels=labels,
             updated_after=updated_after,
             page_size=page_size,
@@ -175,7 +175,7 @@ class Reads(Connection):
                 raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         """
-        call = calls.conversation(conversation_id, timeout_s=timeout_s)
+        call = conversation_calls.conversation(conversation_id, timeout_s=timeout_s)
         response = self._unary(call)
         return response.conversation
 
@@ -238,3 +238,62 @@ class Reads(Connection):
         """
         stream = WatchStream(conversation_id, after_sequence, include_events=include_events)
         return self._stream(stream, on_retry)
+
+    def export(
+        self, cursor: str = "", *, on_retry: OnRetry | None = None
+    ) -> Generator[pb.ExportConversationsResponse, None, None]:
+        """Iterate over everything that the caller has: each conversation, then its messages.
+
+        Conversations come in the order of their ids. What is written meanwhile may be missing.
+
+        Args:
+            cursor: the `cursor` of the last part received, to continue behind it. Empty: from the
+                beginning.
+            on_retry: called with every error after which the export is resumed, such as to log it.
+        Returns: parts: `conversation`, `message` (of the conversation before it) and, last, `done`.
+            Each has its `cursor` and, but for `done`, its `conversation_id`.
+        Raises:
+            ParleyError, while iterating: InvalidPageToken (the cursor is not one of the caller's),
+                Overloaded, Unavailable, DeadlineExceeded, and what any call may raise:
+                InvalidRequest, Unauthenticated, ScopeMissing, InternalError.
+        Guarantees: every part once, in order, through restarts of the server and lost connections.
+            It gives up after 5 tries without a part, 8 once parts have come. Closing the iterator
+            ends the export.
+        """
+        return self._stream(ExportStream(cursor), on_retry)
+
+    def usage(
+        self,
+        *,
+        start_date: Day | None = None,
+        end_date: Day | None = None,
+        by_agent: bool = False,
+        by_label: str = "",
+        labels: Labels | None = None,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> pb.GetUsageResponse:
+        """Return what the caller's turns used, by day; every attempt counts, failed ones included.
+
+        Args:
+            start_date: the first day, in UTC: a date, or a text such as "2026-11-28". None: 30 days
+                before `end_date`.
+            end_date: the last day, included; at most 366 days after `start_date`. None: today.
+            by_agent: a row for each agent as well.
+            by_label: the key of a label: a row for each of its values as well. Empty: all together.
+            labels: only conversations that had all of these labels, at most 16.
+            timeout_s: for the call, retries included, in seconds.
+        Returns: `rows`, one for each day with an attempt (and agent, and label value), by day.
+        Raises:
+            ParleyError: Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
+                Unauthenticated, ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
+        """
+        call = conversation_calls.usage(
+            start_date=start_date,
+            end_date=end_date,
+            by_agent=by_agent,
+            by_label=by_label,
+            labels=labels,
+            timeout_s=timeout_s,
+        )
+        return self._unary(call)

@@ -1167,10 +1167,10 @@ class AppendMessagesRequest(_message.Message):
         not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
         content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
         call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-        empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-        turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-        counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-        finish_reason are allowed with answers only.
+        empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+        is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+        turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+        same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
         """
 
     def __init__(
@@ -1249,9 +1249,10 @@ class ForkConversationRequest(_message.Message):
     """
     up_to_sequence: _builtins.int
     """Optional. The sequence of the last message to copy, at least 0. It must be the last message of a turn that
-    has ended, or an appended message; else the call fails with FAILED_PRECONDITION (NOT_A_TURN_BOUNDARY). Above the
-    conversation's last sequence the call fails with FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). Default: 0,
-    all messages up to the end of the newest turn that has ended.
+    has ended, or an appended message, unless that is a user's with its answer, of the same turn_id, behind it;
+    else the call fails with FAILED_PRECONDITION (NOT_A_TURN_BOUNDARY). Above the conversation's last sequence
+    the call fails with FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). Default: 0, all messages up to the end of
+    the newest turn that has ended.
     """
     def __init__(
         self,

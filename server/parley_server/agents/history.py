@@ -5,6 +5,9 @@
                   then a response with the text; with its opaque state, the very responses of then
     system      → a request with a system part
 
+What stands between two answers is one request: results, then system parts, then one user's text, of
+several messages a paragraph each. Every answer has such a text, or results, before it.
+
 What was stored must never be refused for its form by any provider, for then the conversation could
 not go on: names and ids are made to fit what all of them take, and arguments that are no JSON
 object are wrapped in one. A window that is refused all the same is told more plainly, form by form.
@@ -32,11 +35,13 @@ from pydantic_ai.messages import (
 )
 
 from parley_server.agents.opaque_state import Provider, restored
-from parley_server.core.attempts.window import shortened
+from parley_server.core.attempts.window import NO_TEXT, shortened
 from parley_server.core.model import Role, ToolCall, WindowMessage
 
 MIN_MESSAGE_BYTES = 256
 """A message that alone is too long is not made shorter than this."""
+PARAGRAPH = "\n\n"
+"""Stands between texts of several messages that are told as one."""
 NO_JSON = "arguments"
 """Under this name stand arguments that are no JSON object."""
 
@@ -50,7 +55,7 @@ class Form(Enum):
 
     STATES = "everything, with what the provider gave to be sent back"
     CALLS = "texts and tool calls"
-    WORDS = "texts alone; tool calls are told in words"
+    WORDS = "texts alone; tool calls and system messages are told in words"
 
 
 def conversation_of(
@@ -68,25 +73,57 @@ def conversation_of(
     for message in earlier:
         for said in _said(message, seen, form, provider):
             _append(history, said)
-    return newest.content, history
+    return _joined_with(history, newest.content), history
+
+
+def _joined_with(history: list[ModelMessage], text: str) -> str:
+    """Take the user's text at the end of a history away, and return it with another one behind."""
+    if not history or not isinstance(history[-1], ModelRequest):
+        return text
+    *others, last = history[-1].parts
+    if not isinstance(last, UserPromptPart):
+        return text
+    history[-1:] = [replace(history[-1], parts=others)] if others else []
+    return f"{last.content}{PARAGRAPH}{text}"
 
 
 def _append(history: list[ModelMessage], said: ModelMessage) -> None:
     """Add a message; two of a kind in a row, which some models' templates refuse, become one."""
     match said, history[-1:]:
         case ModelRequest(), [ModelRequest() as last]:
-            history[-1] = replace(last, parts=[*last.parts, *said.parts])
+            history[-1] = replace(last, parts=_in_order([*last.parts, *said.parts]))
         case ModelResponse(), [ModelResponse() as before]:
             history[-1] = replace(before, parts=[*before.parts, *said.parts])
+        case ModelResponse(), [ModelRequest() as asked]:
+            history[-1] = replace(asked, parts=_with_words(asked.parts))
+            history.append(said)
+        case ModelResponse(), []:
+            history += [ModelRequest(parts=_with_words([])), said]
         case _:
             history.append(said)
+
+
+def _in_order(parts: Sequence[ModelRequestPart]) -> list[ModelRequestPart]:
+    """Join users' texts, and put them behind everything else."""
+    texts = [str(part.content) for part in parts if isinstance(part, UserPromptPart)]
+    others: list[ModelRequestPart] = [p for p in parts if not isinstance(p, UserPromptPart)]
+    return [*others, UserPromptPart(PARAGRAPH.join(texts))] if texts else others
+
+
+def _with_words(parts: Sequence[ModelRequestPart]) -> list[ModelRequestPart]:
+    """Return a request that an answer may follow: not one of system parts alone."""
+    if any(isinstance(part, UserPromptPart | ToolReturnPart) for part in parts):
+        return list(parts)
+    return [*parts, UserPromptPart(NO_TEXT)]
 
 
 def plainer(messages: Sequence[WindowMessage], form: Form) -> Form | None:
     """Return the next form in which a window that was refused differs; None: there is none."""
     if form is Form.STATES and any(message.opaque_state for message in messages):
         return Form.CALLS
-    if form is not Form.WORDS and any(message.tool_calls for message in messages):
+    if form is not Form.WORDS and any(
+        message.tool_calls or message.role is Role.SYSTEM for message in messages
+    ):
         return Form.WORDS
     return None
 
@@ -114,6 +151,8 @@ def _said(
 ) -> Iterator[ModelMessage]:
     if message.role is Role.USER:
         yield ModelRequest(parts=[UserPromptPart(message.content)])
+    elif message.role is Role.SYSTEM and form is Form.WORDS:
+        yield ModelRequest(parts=[UserPromptPart(f"[System: {message.content}]")])
     elif message.role is Role.SYSTEM:
         yield ModelRequest(parts=[SystemPromptPart(message.content)])
     elif form is Form.WORDS:

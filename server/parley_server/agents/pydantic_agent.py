@@ -9,7 +9,6 @@ from typing import Any
 import pydantic_ai
 from pydantic_ai import Agent, UsageLimits
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.exceptions import (
     ContentFilterError,
     OutputTokenLimitExceeded,
@@ -23,6 +22,7 @@ from parley_server.agents.history import Form, conversation_of, plainer, shorter
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.opaque_state import Provider
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
+from parley_server.agents.system_prompt import OwnSystemPrompt
 from parley_server.agents.tracing import TracedRequests
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
 from parley_server.core.model import AgentEvent, AgentRun, FinishReason, Spent, WindowMessage
@@ -146,7 +146,7 @@ class PydanticAgent:
             model_settings={"max_retries": 0},  # the caller's retries are enough
             retries={"tools": MAX_TOOL_CALLS},  # so that only the limit on calls ends a run
             usage_limits=UsageLimits(request_limit=None),
-            capabilities=[ToolGuard(), ReinjectSystemPrompt(), *tracing],
+            capabilities=[ToolGuard(), OwnSystemPrompt(), *tracing],
             infer_name=False,
         ) as events:
             reader = RunReader(events)

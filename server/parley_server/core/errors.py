@@ -6,13 +6,13 @@
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused, ConversationExists
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost
-    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
+    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
     ├── Overloaded, TurnLimitReached, BudgetExhausted
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
-    ├── WatchExpired
+    ├── WatchExpired ─ ExportExpired
     ├── WorkerDrained
     ├── CallerLost
     └── InternalError
@@ -55,13 +55,13 @@ class InvalidRequest(ParleyError):
 
 
 class InvalidPageToken(InvalidRequest):
-    """A page token was altered, or belongs to another owner or request."""
+    """A page token, or a cursor, was altered, or belongs to another owner or request."""
 
-    def __init__(self) -> None:
+    def __init__(self, field: str = "page_token") -> None:
         super().__init__(
             [
                 Violation(
-                    "page_token",
+                    field,
                     "INVALID_PAGE_TOKEN",
                     "was not issued for this request; start again without one",
                 )
@@ -249,15 +249,36 @@ class AttemptsExhausted(ParleyError):
 class SequenceNotReached(ParleyError):
     min_sequence: int
     last_sequence: int
+    field: str = "min_sequence"
+    """What the request calls it."""
 
     def __str__(self) -> str:
         return (
-            f"min_sequence {self.min_sequence} is above the conversation's last sequence "
+            f"{self.field} {self.min_sequence} is above the conversation's last sequence "
             f"{self.last_sequence}"
         )
 
     def metadata(self) -> dict[str, str]:
         return {"min_sequence": str(self.min_sequence), "last_sequence": str(self.last_sequence)}
+
+
+@dataclass(eq=False)
+class NotATurnBoundary(ParleyError):
+    up_to_sequence: int
+    previous_boundary: int
+    """0: there is none."""
+
+    def __str__(self) -> str:
+        return (
+            f"message {self.up_to_sequence} is in the midst of a turn, or its turn is open: "
+            f"fork up to {self.previous_boundary}, or without up_to_sequence"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {
+            "up_to_sequence": str(self.up_to_sequence),
+            "previous_boundary": str(self.previous_boundary),
+        }
 
 
 class AgentError(ParleyError):
@@ -374,9 +395,18 @@ class KeysUnavailable(ParleyError):
 
 
 class WatchExpired(ParleyError):
+    def __init__(
+        self,
+        text: str = "the watch has reached its time limit: watch again from the last sequence "
+        "delivered",
+    ) -> None:
+        super().__init__(text)
+
+
+class ExportExpired(WatchExpired):
     def __init__(self) -> None:
         super().__init__(
-            "the watch has reached its time limit: watch again from the last sequence delivered"
+            "the export has reached its time limit: continue with the last cursor received"
         )
 
 

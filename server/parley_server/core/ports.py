@@ -304,6 +304,14 @@ class Meter(Protocol):
         """Count a lease that had passed and was taken from its worker."""
         ...
 
+    def removed(self, cause: str, messages: int) -> None:
+        """Count messages that were removed for good: by a "deletion" or an "erasure"."""
+        ...
+
+    def expired(self, conversations: int) -> None:
+        """Count conversations that were deleted because they had become too old."""
+        ...
+
 
 class NoMeter:
     """Counts nothing."""
@@ -321,6 +329,12 @@ class NoMeter:
         """Count nothing."""
 
     def taken_over(self) -> None:
+        """Count nothing."""
+
+    def removed(self, cause: str, messages: int) -> None:
+        """Count nothing."""
+
+    def expired(self, conversations: int) -> None:
         """Count nothing."""
 
 

@@ -156,8 +156,9 @@ def token(
     scope: Annotated[
         str | None,
         typer.Option(
-            help='The scopes, of "parley.read parley.write parley.act". Default: all except '
-            "parley.act, which lets a caller act for any user."
+            help='The scopes, of "parley.read parley.write parley.act parley.erase". Default: '
+            "the first two; parley.act lets a caller act for any user, and parley.erase lets it "
+            "erase one."
         ),
     ] = None,
 ) -> None:

@@ -18,8 +18,13 @@ import uuid_utils.compat
 from parley_server.agents.catalog import close_agent
 from parley_server.config import BadSettings, Settings
 from parley_server.core.bells import Bells
+from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
+from parley_server.core.conversations.export import Exports
 from parley_server.core.conversations.purging import Purging
+from parley_server.core.owners.erasing import Erasing
+from parley_server.core.owners.retention import Retention
+from parley_server.core.owners.telling import Telling
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reading import Reads
@@ -37,6 +42,8 @@ from parley_server.process.wiring import (
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.server import Server
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
+from parley_server.storage.histories import PostgresHistories
+from parley_server.storage.owners import PostgresErasures, PostgresRetention
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 from parley_server.storage.usage import PostgresUsage
@@ -91,7 +98,24 @@ class Worker:
         )
         self.watches = Watches(self.store, self.turns.events, self.bells)
         conversations = PostgresConversations(self.store.claiming)
-        self.purging = Purging(PostgresDeletions(self.store.claiming))
+        histories = PostgresHistories(self.store.claiming)
+        telling = Telling(self.bells, self.turns.attempts.keeping.heard)
+        meter = self.metrics or NO_METER
+        self.purging = Purging(
+            PostgresDeletions(self.store.claiming), partial(meter.removed, "deletion")
+        )
+        self.erasing = Erasing(
+            PostgresErasures(self.store.claiming), telling, partial(meter.removed, "erasure")
+        )
+        self.retention = Retention(
+            PostgresRetention(self.store.claiming),
+            telling,
+            idle=timedelta(days=settings.retention_idle_days),
+            age=timedelta(days=settings.retention_age_days),
+            on_deleted=self.purging.wake,
+            count=meter.expired,
+        )
+        self._upkeep = (self.retention, self.erasing, self.purging)
         self.verifier = verifier_for(settings)
         self.admission = Admission(
             max_open_chats=settings.max_open_chats,
@@ -112,6 +136,9 @@ class Worker:
                 on_turn_ended=self.turns.attempts.keeping.heard,
                 on_deleted=self.purging.wake,
             ),
+            Appending(histories, self.bells, self.turns.waiting, settings.chat_timeout_s),
+            Exports(self.store, histories),
+            self.erasing,
             self.watches,
             UsageReads(PostgresUsage(self.store.claiming)),
             self.verifier,
@@ -176,10 +203,12 @@ class Worker:
             await self.verifier.open()
             port = await self._listen()
             await self.readiness.open()
-            self.purging.open()
+            for upkeep in self._upkeep:
+                upkeep.open()
             yield port
         finally:
-            await self.purging.close()
+            for upkeep in self._upkeep:
+                await upkeep.close()
             await self.readiness.close()
             await self.server.drain(self.settings.drain_s)
             await close_agent(self.agent)

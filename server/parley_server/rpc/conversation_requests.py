@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from uuid import UUID
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import (
     ConversationChange,
     ConversationQuery,
+    ExportCursor,
     NewConversation,
+    NewFork,
     Owner,
 )
 from parley_server.rpc import page_tokens
@@ -37,7 +38,9 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
     """
     violations = Violations()
     labels = wanted_labels(request.labels, violations)
-    since = _moment("updated_after", request, violations)
+    since = None
+    if request.HasField("updated_after"):
+        since = violations.moment("updated_after", request.updated_after)
     arguments = f"ListConversations {sorted(labels.items())} {since and since.isoformat()}"
     limit = violations.page_size(request.page_size)
     after = violations.page_token(
@@ -58,18 +61,6 @@ def wanted_labels(texts: Sequence[str], violations: Violations) -> dict[str, str
             violations.add("labels", "CONTRADICTION", "must not name two values of one key")
     violations.labels(wanted)
     return wanted
-
-
-def _moment(
-    field: str, request: pb.ListConversationsRequest, violations: Violations
-) -> datetime | None:
-    if not request.HasField("updated_after"):
-        return None
-    try:
-        return request.updated_after.ToDatetime(UTC)
-    except (ValueError, OverflowError):
-        violations.add(field, "NOT_A_TIME", "must be a time of the years 1 to 9999")
-        return None
 
 
 def new_conversation(request: pb.CreateConversationRequest) -> NewConversation:
@@ -134,3 +125,30 @@ def conversation(
     conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
     violations.raise_any()
     return conversation_id
+
+
+def fork(request: pb.ForkConversationRequest) -> NewFork:
+    """Read a ForkConversationRequest.
+
+    Raises: InvalidRequest.
+    """
+    violations = Violations()
+    source_id = violations.required_uuid("conversation_id", request.conversation_id)
+    new_id = violations.uuid("new_conversation_id", request.new_conversation_id)
+    request_id = violations.request_id(request.request_id)
+    violations.not_negative("up_to_sequence", request.up_to_sequence)
+    violations.raise_any()
+    return NewFork(source_id, new_id, request_id, request.up_to_sequence)
+
+
+def export(request: pb.ExportConversationsRequest, owner: Owner) -> ExportCursor | None:
+    """Read an ExportConversationsRequest: the place to continue from; None: the beginning.
+
+    Raises: InvalidPageToken.
+    """
+    violations = Violations()
+    cursor = violations.page_token(
+        request.cursor, lambda token: page_tokens.decode_export(owner, token), "cursor"
+    )
+    violations.raise_any()
+    return cursor

@@ -56,6 +56,7 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.TurnSuperseded: Row(Code.FAILED_PRECONDITION, "TURN_SUPERSEDED"),
     errors.AttemptsExhausted: Row(Code.FAILED_PRECONDITION, "ATTEMPTS_EXHAUSTED"),
     errors.SequenceNotReached: Row(Code.FAILED_PRECONDITION, "SEQUENCE_NOT_REACHED"),
+    errors.NotATurnBoundary: Row(Code.FAILED_PRECONDITION, "NOT_A_TURN_BOUNDARY"),
     errors.AgentRefused: Row(Code.FAILED_PRECONDITION, "AGENT_REFUSED"),
     errors.AgentTimeout: Row(Code.DEADLINE_EXCEEDED, "AGENT_TIMEOUT"),
     errors.AgentUnavailable: Row(Code.UNAVAILABLE, "AGENT_UNAVAILABLE", retry_s=1.0),

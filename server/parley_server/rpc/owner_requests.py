@@ -13,6 +13,17 @@ MAX_DAYS = 366
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+def erasure(request: pb.EraseOwnerRequest) -> str:
+    """Read which erasure is meant: its request id.
+
+    Raises: InvalidRequest.
+    """
+    violations = Violations()
+    request_id = violations.required_request_id(request.request_id)
+    violations.raise_any()
+    return request_id
+
+
 def usage(request: pb.GetUsageRequest) -> UsageQuery:
     """Read a GetUsageRequest.
 

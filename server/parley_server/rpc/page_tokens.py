@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from parley_server.core.errors import InvalidPageToken
-from parley_server.core.model import ConversationCursor, Owner
+from parley_server.core.model import ConversationCursor, ExportCursor, Owner
 
 _VERSION = 1
 _DIGEST_BYTES = 16
+_EXPORT = "ExportConversations"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -55,6 +56,21 @@ def decode_conversation(owner: Owner, request: str, token: str) -> ConversationC
     except OverflowError:
         raise InvalidPageToken from None
     return ConversationCursor(update_time, UUID(bytes=identity))
+
+
+def encode_export(owner: Owner, cursor: ExportCursor) -> str:
+    """Return the cursor of an export as callers are given it."""
+    body = struct.pack(">16sq", cursor.conversation_id.bytes, cursor.sequence)
+    return _encode(owner, _EXPORT, body)
+
+
+def decode_export(owner: Owner, token: str) -> ExportCursor:
+    """Return the cursor in a token of `encode_export`.
+
+    Raises: InvalidPageToken.
+    """
+    identity, sequence = struct.unpack(">16sq", _decode(owner, _EXPORT, token, 24))
+    return ExportCursor(UUID(bytes=identity), sequence)
 
 
 def _encode(owner: Owner, request: str, cursor: bytes) -> str:

@@ -8,7 +8,6 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentUnknown
 from parley_server.core.model import (
     HistoryQuery,
-    OnBusy,
     OnDisconnect,
     Owner,
     Position,
@@ -18,11 +17,6 @@ from parley_server.core.model import (
 from parley_server.rpc import page_tokens
 from parley_server.rpc.violations import Violations
 
-_ON_BUSY: dict[int, OnBusy] = {
-    pb.ON_BUSY_UNSPECIFIED: OnBusy.REJECT,
-    pb.ON_BUSY_REJECT: OnBusy.REJECT,
-    pb.ON_BUSY_WAIT: OnBusy.WAIT,
-}
 _ON_DISCONNECT: dict[int, OnDisconnect] = {
     pb.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.CANCEL,
     pb.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
@@ -95,10 +89,8 @@ def _ask(
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
     violations.message(request.message, max_message_bytes)
     request_id = violations.request_id(request.request_id)
-    expected = request.expected_sequence if request.HasField("expected_sequence") else None
-    if expected is not None:
-        violations.not_negative("expected_sequence", expected)
-    on_busy = violations.choice("on_busy", request.on_busy, _ON_BUSY)
+    expected = violations.expected_sequence(request)
+    on_busy = violations.on_busy(request.on_busy)
     on_disconnect = violations.choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)
     if request.agent not in agents:
         violations.add_error(AgentUnknown())
@@ -108,7 +100,7 @@ def _ask(
         request_id=request_id,
         allow_missing=request.allow_missing,
         expected_sequence=expected,
-        on_busy=on_busy or OnBusy.REJECT,
+        on_busy=on_busy,
         on_disconnect=on_disconnect or OnDisconnect.CANCEL,
         agent=request.agent,
     )

@@ -7,14 +7,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from parley.v1 import conversation_pb2, error_reason_pb2
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import (
+    NO_TURN,
+    Added,
     Completed,
     Conversation,
     ConversationCursor,
     ConversationPage,
     DayUsage,
     Deleted,
+    Erasure,
+    ExportDone,
+    ExportPart,
     FailureReason,
     FinishReason,
+    ForkedFrom,
     Gone,
     HistoryPage,
     Message,
@@ -177,7 +183,7 @@ def message(message: Message) -> conversation_pb2.Message:
         role=_ROLES[message.role],
         content=message.content,
         tool_calls=_tool_calls(message.tool_calls),
-        turn_id=str(message.turn_id),
+        turn_id="" if message.turn_id == NO_TURN else str(message.turn_id),
         create_time=_time(message.create_time),
         usage=_usage(message.usage),
         model=message.model,
@@ -186,7 +192,7 @@ def message(message: Message) -> conversation_pb2.Message:
 
 
 def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
-    open_turn_id = conversation.open_turn_id
+    open_turn_id, source = conversation.open_turn_id, conversation.forked_from
     return conversation_pb2.Conversation(
         conversation_id=str(conversation.id),
         title=conversation.title,
@@ -198,7 +204,45 @@ def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
         labels=conversation.labels,
         instructions=conversation.instructions,
         revision=conversation.revision,
+        forked_from=source and _forked_from(source),
     )
+
+
+def _forked_from(source: ForkedFrom) -> conversation_pb2.ForkedFrom:
+    return conversation_pb2.ForkedFrom(
+        conversation_id=str(source.conversation_id), last_sequence=source.last_sequence
+    )
+
+
+def forked(conversation_: Conversation, *, is_replayed: bool) -> pb.ForkConversationResponse:
+    return pb.ForkConversationResponse(
+        conversation=conversation(conversation_), replayed=is_replayed
+    )
+
+
+def appended(added: Added) -> pb.AppendMessagesResponse:
+    return pb.AppendMessagesResponse(
+        conversation_id=str(added.conversation_id),
+        first_sequence=added.first_sequence,
+        last_sequence=added.last_sequence,
+        replayed=added.is_replayed,
+    )
+
+
+def export(part: ExportPart, owner: Owner) -> pb.ExportConversationsResponse:
+    response = pb.ExportConversationsResponse()
+    if part.cursor is not None:
+        response.cursor = page_tokens.encode_export(owner, part.cursor)
+    match part.item:
+        case Conversation():
+            response.conversation.CopyFrom(conversation(part.item))
+        case Message():
+            response.message.CopyFrom(message(part.item))
+        case ExportDone():
+            response.done.SetInParent()
+    if part.cursor is not None and not isinstance(part.item, ExportDone):
+        response.conversation_id = str(part.cursor.conversation_id)
+    return response
 
 
 def created(conversation_: Conversation, *, is_replayed: bool) -> pb.CreateConversationResponse:
@@ -211,6 +255,18 @@ def deleted(found: Deleted | None, *, has_trash: bool) -> pb.DeleteConversationR
     if found is None or not has_trash:
         return pb.DeleteConversationResponse()
     return pb.DeleteConversationResponse(purge_time=_time(found.purge_time))
+
+
+def erasure(found: Erasure) -> pb.EraseOwnerResponse:
+    is_done = found.end_time is not None
+    return pb.EraseOwnerResponse(
+        state=pb.ERASURE_STATE_DONE if is_done else pb.ERASURE_STATE_RUNNING,
+        start_time=_time(found.start_time),
+        end_time=None if found.end_time is None else _time(found.end_time),
+        conversations=found.conversations,
+        messages=found.messages,
+        turns=found.turns,
+    )
 
 
 def _tool_calls(calls: tuple[ToolCall, ...]) -> list[conversation_pb2.ToolCall]:

@@ -8,7 +8,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
+from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
+from parley_server.core.conversations.export import Exports
+from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
@@ -36,6 +39,9 @@ class Server:
         turns: Turns,
         reads: Reads,
         conversations: Conversations,
+        appending: Appending,
+        exports: Exports,
+        erasing: Erasing,
         watches: Watches,
         usage: UsageReads,
         verifier: TokenVerifier,
@@ -55,6 +61,7 @@ class Server:
         """
         self._turns = turns
         self._watches = watches
+        self._exports = exports
         self._certificate = certificate
         self._is_draining = False
         self._door = Door()
@@ -66,6 +73,9 @@ class Server:
                 turns,
                 reads,
                 conversations,
+                appending,
+                exports,
+                erasing,
                 watches,
                 usage,
                 admission,
@@ -103,14 +113,15 @@ class Server:
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, let open turns end within the grace, then stop.
 
-        Calls that arrive meanwhile are refused in words, not cut: see `door`. Watches end at once.
-        Whatever is open when all turns have ended, such as health watches and streams that nobody
-        reads, has a second to end and is then cut.
+        Calls that arrive meanwhile are refused in words, not cut: see `door`. Watches and exports
+        end at once. Whatever is open when all turns have ended, such as health watches and streams
+        that nobody reads, has a second to end and is then cut.
         """
         self._is_draining = True
         await self.set_ready(False)
         self._door.hold()
         self._watches.drain()
+        self._exports.drain()
         draining = asyncio.create_task(self._turns.drain(grace_s))
         await self._door.until_quiet()
         stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))

@@ -1,7 +1,7 @@
 """The service: one short method per RPC. Read the request, ask the core, tell the answer."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -9,17 +9,26 @@ import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
+from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
-from parley_server.core.errors import CallerLost, WatchExpired
-from parley_server.core.model import Owner, Started
+from parley_server.core.conversations.export import Exports
+from parley_server.core.errors import CallerLost, ExportExpired, WatchExpired
+from parley_server.core.model import ExportPage, Owner, Started
+from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc import conversation_requests, owner_requests, requests, responses
+from parley_server.rpc import (
+    append_requests,
+    conversation_requests,
+    owner_requests,
+    requests,
+    responses,
+)
 from parley_server.rpc.layers.admission import Admission
-from parley_server.rpc.layers.call_record import READ, WRITE, current_call
+from parley_server.rpc.layers.call_record import ERASE, READ, WRITE, current_call
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
@@ -39,6 +48,9 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         turns: Turns,
         reads: Reads,
         conversations: Conversations,
+        appending: Appending,
+        exports: Exports,
+        erasing: Erasing,
         watches: Watches,
         usage: UsageReads,
         admission: Admission,
@@ -49,7 +61,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._watches = watches
         self._reads = reads
         self._conversations = conversations
+        self._appending = appending
+        self._exports = exports
         self._usage = usage
+        self._erasing = erasing
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -137,6 +152,30 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         found = await self._conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
 
+    async def AppendMessages(  # noqa: N802
+        self, request: pb.AppendMessagesRequest, context: Context
+    ) -> pb.AppendMessagesResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        new = append_requests.append(request, self._max_message_bytes)
+        call.request_id = request.request_id
+        call.is_repeatable = bool(request.request_id)
+        call.conversation_id = str(new.conversation_id)
+        added = await self._appending.append(owner, new, context.time_remaining())
+        return responses.appended(added)
+
+    async def ForkConversation(  # noqa: N802
+        self, request: pb.ForkConversationRequest, _context: Context
+    ) -> pb.ForkConversationResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        new = conversation_requests.fork(request)
+        call.request_id = request.request_id
+        call.is_repeatable = bool(request.request_id)
+        forked, is_replayed = await self._conversations.fork(owner, new)
+        call.conversation_id = str(forked.id)
+        return responses.forked(forked, is_replayed=is_replayed)
+
     async def GetUsage(  # noqa: N802
         self, request: pb.GetUsageRequest, _context: Context
     ) -> pb.GetUsageResponse:
@@ -146,6 +185,14 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             found = await self._usage.usage(owner, query)
             rows = await self._in_slices(owner, found, responses.day_usage)
             return pb.GetUsageResponse(rows=rows)
+
+    async def EraseOwner(  # noqa: N802
+        self, request: pb.EraseOwnerRequest, _context: Context
+    ) -> pb.EraseOwnerResponse:
+        call = current_call.get()
+        owner = call.owner_by_name(ERASE)
+        call.request_id = owner_requests.erasure(request)
+        return responses.erasure(await self._erasing.erase(owner, call.request_id))
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]
@@ -210,6 +257,25 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if not await self._unsent.send(context, owner.id, message, TAKE_S):
                     del update, message  # the error holds on to this frame while it is told
                     raise WatchExpired
+
+    async def ExportConversations(  # type: ignore[override]  # noqa: N802
+        self, request: pb.ExportConversationsRequest, context: Context
+    ) -> None:
+        owner = current_call.get().owner(READ)
+        pages = self._exports.export(owner, conversation_requests.export(request, owner))
+        async with aclosing(pages):
+            while page := await self._next_page(owner, pages):
+                for part in page:
+                    await self._in_turn(owner)
+                    message = responses.export(part, owner)
+                    if not await self._unsent.send(context, owner.id, message, TAKE_S):
+                        del page, part, message  # as above
+                        raise ExportExpired
+
+    async def _next_page(self, owner: Owner, pages: AsyncIterator[ExportPage]) -> ExportPage | None:
+        """Return the next page of an export, in the owner's turn; None: there is none."""
+        async with self._page_of(owner.id):
+            return await anext(pages, None)
 
     async def _in_turn(self, owner: Owner) -> None:
         """Let others have their turn, however many streams of this owner have something to tell."""

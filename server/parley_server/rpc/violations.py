@@ -2,10 +2,15 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import InvalidPageToken, InvalidRequest, Violation
+from parley_server.core.model import OnBusy
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
@@ -19,6 +24,12 @@ _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+_ON_BUSY: dict[int, OnBusy] = {
+    pb.ON_BUSY_UNSPECIFIED: OnBusy.REJECT,
+    pb.ON_BUSY_REJECT: OnBusy.REJECT,
+    pb.ON_BUSY_WAIT: OnBusy.WAIT,
+}
 
 T = TypeVar("T")
 
@@ -70,15 +81,21 @@ class Violations:
             )
         return value
 
-    def message(self, value: str, max_bytes: int) -> None:
+    def required_request_id(self, value: str) -> str:
+        """Return the request id; if it is none, with a violation."""
         if not value:
-            self.add("message", "REQUIRED", "must not be empty")
+            self.add("request_id", "REQUIRED", "must be set")
+        return self.request_id(value) or ""
+
+    def message(self, value: str, max_bytes: int, field: str = "message") -> None:
+        if not value:
+            self.add(field, "REQUIRED", "must not be empty")
         elif (size := len(value.encode())) > max_bytes:
-            self.add("message", "TOO_LONG", f"has {size} bytes; the maximum is {max_bytes}")
+            self.add(field, "TOO_LONG", f"has {size} bytes; the maximum is {max_bytes}")
         elif "\0" in value:
-            self.add("message", "HAS_NUL", "must not contain the character NUL")
+            self.add(field, "HAS_NUL", "must not contain the character NUL")
         elif value.isspace():
-            self.add("message", "BLANK", "must not be only white space")
+            self.add(field, "BLANK", "must not be only white space")
 
     def text(self, field: str, value: str, max_bytes: int) -> None:
         if (size := len(value.encode())) > max_bytes:
@@ -122,15 +139,36 @@ class Violations:
         if value < 0:
             self.add(field, "NEGATIVE", "must be 0 or more")
 
+    def expected_sequence(self, request: Any) -> int | None:
+        """Return what the request expects; None: anything."""
+        if not request.HasField("expected_sequence"):
+            return None
+        expected: int = request.expected_sequence
+        self.not_negative("expected_sequence", expected)
+        return expected
+
+    def on_busy(self, value: int) -> OnBusy:
+        return self.choice("on_busy", value, _ON_BUSY) or OnBusy.REJECT
+
+    def moment(self, field: str, time: Timestamp) -> datetime | None:
+        """Return the time, to the microsecond; None, with a violation, if it is none."""
+        try:
+            return time.ToDatetime(UTC)
+        except (ValueError, OverflowError):
+            self.add(field, "NOT_A_TIME", "must be a time of the years 1 to 9999")
+            return None
+
     def page_size(self, value: int) -> int:
         self.not_negative("page_size", value)
         return min(value or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
-    def page_token(self, token: str, decode: Callable[[str], T]) -> T | None:
+    def page_token(
+        self, token: str, decode: Callable[[str], T], field: str = "page_token"
+    ) -> T | None:
         if not token:
             return None
         try:
             return decode(token)
-        except InvalidPageToken as error:
-            self.add_error(error)
+        except InvalidPageToken:
+            self.add_error(InvalidPageToken(field))
             return None

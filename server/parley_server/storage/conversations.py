@@ -1,5 +1,6 @@
 """The store of conversations themselves: created, listed, changed, deleted, and removed."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,8 +9,10 @@ from psycopg import Rollback
 from parley_server.core.errors import (
     ConversationExists,
     ConversationNotFound,
+    NotATurnBoundary,
     RequestIdReused,
     RevisionMismatch,
+    SequenceNotReached,
 )
 from parley_server.core.model import (
     Conversation,
@@ -20,12 +23,16 @@ from parley_server.core.model import (
     Deletion,
     DeletionStage,
     NewConversation,
+    NewFork,
     Owner,
 )
 from parley_server.storage import rows
-from parley_server.storage.driver.connection import Connection, Parameters, Row
+from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
 from parley_server.storage.driver.connections import Connections
 from parley_server.storage.statements import sql
+
+_OF_SOURCE = len(rows.ForkRow._fields)
+"""How many columns of FORK come before those of the conversation that it makes."""
 
 
 class PostgresConversations:
@@ -48,33 +55,82 @@ class PostgresConversations:
             "labels": rows.labels_text(new.labels),
             "instructions": new.instructions or None,
         }
+        found = await self._made(sql.CREATE_CONVERSATION, parameters, bool)
+        if found:
+            return rows.conversation(found[0]), True
+        return await self._known(owner, parameters), False
+
+    async def fork(
+        self, owner: Owner, conversation_id: UUID, new: NewFork
+    ) -> tuple[Conversation, bool]:
+        parameters: Parameters = {
+            "owner": owner.id,
+            "conversation": conversation_id,
+            "tenant": owner.tenant,
+            "user": owner.user,
+            "request": new.request_id,
+            "fingerprint": new.fingerprint(),
+            "source": new.source_id,
+            "up_to": new.up_to_sequence,
+        }
+        found = await self._made(sql.FORK, parameters, _is_forked)
+        if _is_forked(found):
+            return rows.conversation(found[0][_OF_SOURCE:]), True
+        if not found:  # also if the request id is known, or if there is nothing to copy
+            return await self._known(owner, parameters, else_missing=new.source_id), False
+        source = rows.ForkRow(*found[0][:_OF_SOURCE])
+        if source.up_to > source.last_sequence:
+            raise SequenceNotReached(source.up_to, source.last_sequence, "up_to_sequence")
+        if not source.is_whole:
+            raise NotATurnBoundary(source.up_to, previous_boundary=source.up_to - 1)
+        raise ConversationExists(conversation_id)
+
+    async def _made(
+        self, statement: Statement, parameters: Parameters, is_made: Callable[[list[Row]], bool]
+    ) -> list[Row]:
+        """Note the request id, and run a statement that makes a conversation: both or neither.
+
+        Returns: the statement's rows; none as well: the request id is known.
+        """
 
         async def work(connection: Connection) -> list[Row]:
             found: list[Row] = []
             async with connection.transaction() as transaction:
-                is_first = new.request_id is None or await connection.run(
+                is_first = parameters["request"] is None or await connection.run(
                     sql.CREATE_ONCE, parameters
                 )
                 if is_first:
-                    found = await connection.run(sql.CREATE_CONVERSATION, parameters)
-                if not found:
+                    found = await connection.run(statement, parameters)
+                if not is_made(found):
                     raise Rollback(transaction)
             return found
 
-        found = await self._connections.with_connection(
-            work, owner.id, may_repeat=new.request_id is not None
+        return await self._connections.with_connection(
+            work, parameters["owner"], may_repeat=parameters["request"] is not None
         )
-        if found:
-            return rows.conversation(found[0]), True
-        if new.request_id is not None:
+
+    async def _known(
+        self, owner: Owner, parameters: Parameters, *, else_missing: UUID | None = None
+    ) -> Conversation:
+        """Return the conversation that a request id has created.
+
+        Args:
+            else_missing: what was not found, if the request id has created nothing.
+        Raises: RequestIdReused; ConversationNotFound; ConversationExists: the id that the new one
+            was to have is taken.
+        """
+        request_id = parameters["request"]
+        if request_id is not None:
             found = await self._connections.repeat(sql.CREATED, parameters)
             if found:
                 created_id, fingerprint = found[0]
                 # Of a conversation that is deleted none is kept.
                 if fingerprint and fingerprint != parameters["fingerprint"]:
-                    raise RequestIdReused(new.request_id)
-                return await self.get(owner, created_id), False
-        raise ConversationExists(conversation_id)
+                    raise RequestIdReused(request_id)
+                return await self.get(owner, created_id)
+        if else_missing is not None:
+            raise ConversationNotFound(else_missing)
+        raise ConversationExists(parameters["conversation"])
 
     async def get(
         self, owner: Owner, conversation_id: UUID, *, may_be_behind: bool = False
@@ -147,7 +203,7 @@ class PostgresConversations:
                 return await connection.run(sql.DELETE_CONVERSATION, parameters)
 
         found = await self._connections.with_connection(work, owner.id)
-        return Deleted(*found[0]) if found else None
+        return Deleted(*found[0][1:]) if found else None
 
     async def undelete(self, owner: Owner, conversation_id: UUID) -> Conversation:
         parameters = {"owner": owner.id, "conversation": conversation_id}
@@ -155,6 +211,10 @@ class PostgresConversations:
         if found:
             return rows.conversation(found[0])
         return await self.get(owner, conversation_id)
+
+
+def _is_forked(found: list[Row]) -> bool:
+    return bool(found) and found[0][_OF_SOURCE] is not None
 
 
 class PostgresDeletions:

@@ -16,7 +16,9 @@ from parley_server.core.model import (
     Conversation,
     FailureReason,
     FinishReason,
+    ForkedFrom,
     Message,
+    NewMessage,
     Role,
     StoredEvent,
     Text,
@@ -100,6 +102,31 @@ class TurnRow(NamedTuple):
     finish_reason: str | None
 
 
+class AdditionRow(NamedTuple):
+    """A row of ADD_MESSAGES: where messages were added, and the conversation as it was locked."""
+
+    first_sequence: int | None
+    """None: none were."""
+    last_added: int | None
+    last_sequence: int
+    open_turn_id: UUID | None
+    lease_expires_at: datetime | None
+    update_time: datetime
+    is_free: bool
+    clash: int | None
+    """The first of the messages that names a turn of the conversation, from 0."""
+    now: datetime
+
+
+class ForkRow(NamedTuple):
+    """What a row of FORK begins with: the source. The rest is the fork, or nulls: none was made."""
+
+    last_sequence: int
+    up_to: int
+    is_whole: bool
+    """Whether the fork would end where a turn does, in the source."""
+
+
 def tool_calls_text(tool_calls: tuple[ToolCall, ...]) -> str | None:
     if not tool_calls:
         return None
@@ -108,6 +135,25 @@ def tool_calls_text(tool_calls: tuple[ToolCall, ...]) -> str | None:
 
 def usage_text(usage: Usage | None) -> str | None:
     return None if usage is None else json.dumps(usage._asdict())
+
+
+def messages_text(messages: Sequence[NewMessage]) -> str:
+    """Return messages as the JSON that ADD_MESSAGES takes."""
+    records = [
+        {
+            "number": number,
+            "turn_id": str(message.turn_id),
+            "role": message.role.value,
+            "content": message.content,
+            "tool_calls": tool_calls_text(message.tool_calls),
+            "usage": usage_text(message.usage),
+            "model": message.model or None,
+            "finish_reason": message.finish_reason and message.finish_reason.value,
+            "create_time": message.create_time and message.create_time.isoformat(),
+        }
+        for number, message in enumerate(messages)
+    ]
+    return json.dumps(records, ensure_ascii=False)
 
 
 def window_messages(found: Sequence[Row]) -> list[WindowMessage]:
@@ -120,8 +166,9 @@ def window_messages(found: Sequence[Row]) -> list[WindowMessage]:
             () if tool_calls is None else _tool_calls(tool_calls),
             None if finish_reason is None else _FINISH_REASONS[finish_reason],
             opaque_state,
+            has_turn,
         )
-        for sequence, role, content, tool_calls, finish_reason, opaque_state in found
+        for sequence, role, content, tool_calls, finish_reason, opaque_state, has_turn in found
     ]
 
 
@@ -153,9 +200,10 @@ def message(row: Row) -> Message:
 
 def conversation(row: Row) -> Conversation:
     """Return the conversation in a row of `conversation_columns`."""
-    labels, instructions, revision = row[-3:]
+    labels, instructions, revision, forked_from_id, forked_from_sequence = row[-5:]
     known = {} if labels is None else json.loads(labels)
-    return Conversation(*row[:-3], known, instructions or "", revision)  # type: ignore[call-arg]  # of 7
+    source = None if forked_from_id is None else ForkedFrom(forked_from_id, forked_from_sequence)
+    return Conversation(*row[:-5], known, instructions or "", revision, source)  # type: ignore[call-arg]  # of 7
 
 
 def labels_text(labels: Mapping[str, str]) -> str | None:

@@ -43,7 +43,7 @@ AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
 GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
     "parley_open_turns": ("livesum", "Turns whose agent is running now."),
-    "parley_watches": ("livesum", "WatchConversation calls that are open now."),
+    "parley_watches": ("livesum", "Watches and exports of conversations that are open now."),
     "parley_limit_in_use": ("livesum", "How much of each limited resource is in use now."),
     "parley_limit": ("livesum", "The limit of each limited resource."),
     "parley_database_connections_in_use": (
@@ -132,6 +132,15 @@ class Metrics:
         self._taken_over = self._counter(
             "parley_takeovers", "Turns taken over from workers whose lease had expired."
         )
+        self._expired = self._counter(
+            "parley_conversations_expired", "Conversations that were deleted by retention."
+        )
+        removed = self._counter(
+            "parley_messages_removed",
+            "Messages that were removed for good, by cause: deletion or erasure.",
+            "cause",
+        )
+        self._removed = _Children(removed.labels)
         self._turns = _Children(
             lambda agent: _Children(lambda outcome: turns.labels(agent, outcome))
         )
@@ -183,6 +192,14 @@ class Metrics:
 
     def taken_over(self) -> None:
         self._taken_over.inc()
+
+    # Upkeep
+
+    def removed(self, cause: str, messages: int) -> None:
+        self._removed[cause].inc(messages)
+
+    def expired(self, conversations: int) -> None:
+        self._expired.inc(conversations)
 
     # Gauges
 

@@ -159,6 +159,7 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
             "ATTEMPTS_EXHAUSTED",
             "CONVERSATION_EXISTS",
             "INTERNAL",
+            "NOT_A_TURN_BOUNDARY",
             "REQUEST_ID_REUSED",
             "SEQUENCE_NOT_REACHED",
         },
@@ -175,6 +176,7 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
         6: {
             "AGENT_TIMEOUT",
             "AGENT_UNAVAILABLE",
+            "BUDGET_EXHAUSTED",
             "CALLER_LOST",
             "DEADLINE_TOO_SHORT",
             "KEYS_UNAVAILABLE",

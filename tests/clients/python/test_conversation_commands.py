@@ -159,6 +159,7 @@ async def test_show_prints_a_line_for_each_value() -> None:
         ["last turn", ISO],
         ["messages", "4"],
         ["open turn", ""],
+        ["forked from", ""],
         ["revision", "3"],
         ["instructions", "Be brief. Say ␛ please."],
     ] == [line.split("\t") for line in done.stdout.decode().splitlines()]

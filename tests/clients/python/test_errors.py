@@ -138,6 +138,7 @@ def test_what_is_retryable_is_what_time_alone_may_mend() -> None:
     assert {
         "AGENT_TIMEOUT",
         "AGENT_UNAVAILABLE",
+        "BUDGET_EXHAUSTED",
         "CALLER_LOST",
         "DEADLINE_TOO_SHORT",
         "KEYS_UNAVAILABLE",

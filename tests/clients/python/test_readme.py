@@ -46,7 +46,7 @@ async def run_snippets(section: str, count: int, address: str, *, given: str, la
     assert count == len(snippets)
     body = "".join(snippets).replace("update.message.content)", "update.message.content); break")
     program = (
-        "import asyncio, os\nfrom parley_client import AsyncParleyClient\n"
+        "import asyncio, os\nfrom parley_client import AsyncParleyClient, new_request_id\n"
         f"async def main({given}):\n"
         f"  token = os.environ['PARLEY_TOKEN']\n"
         f"  async with AsyncParleyClient({address!r}, token=token) as parley:\n"
@@ -58,7 +58,7 @@ async def run_snippets(section: str, count: int, address: str, *, given: str, la
         [sys.executable, "-"],
         input=program.encode(),
         capture_output=True,
-        env=environment(PARLEY_TOKEN=a_token()),
+        env=environment(PARLEY_TOKEN=a_token(scope="parley.read parley.write parley.erase")),
         timeout=60,
         check=False,
     )
@@ -76,6 +76,20 @@ async def test_the_snippets_about_streams_run_as_they_are(service: Service) -> N
         last="print(answer.response_sequence, turn.state)",
     )
     assert "TELL ME MORE.4 TELL ME MORE.\n4 2\n" == printed
+
+
+async def test_the_snippets_about_histories_run_as_they_are(service: Service) -> None:
+    printed = await run_snippets(
+        "Histories",
+        4,
+        f"127.0.0.1:{service.port}",
+        given="",
+        last="print('erased:', receipt.state == 2)",
+    )
+    copied, *exported, tokens, receipt, is_erased = printed.splitlines()
+    said = ["1 My name is Ada.", "2 Good morning, Ada."]
+    assert ("2", "0", "2 4 0", "erased: True") == (copied, tokens, receipt, is_erased)
+    assert [*said, *said] == [line.partition(" ")[2] for line in exported]
 
 
 async def test_the_snippets_about_conversations_run_as_they_are(

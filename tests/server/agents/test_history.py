@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_ai.messages import (
     ModelRequest,
+    SystemPromptPart,
     TextPart,
     ToolCallPart,
     ToolReturnPart,
@@ -16,7 +17,7 @@ from pydantic_ai.messages import (
 )
 
 from parley_server.agents.catalog import create_agent
-from parley_server.agents.history import Form, conversation_of, shorter
+from parley_server.agents.history import Form, conversation_of, plainer, shorter
 from parley_server.agents.opaque_state import Provider
 from parley_server.core.attempts.window import window_of
 from parley_server.core.model import Role, ToolCall, WindowMessage
@@ -136,9 +137,7 @@ tool_calls = st.builds(
     ToolCall, texts, texts, texts, texts, st.booleans(), st.integers(min_value=1, max_value=3)
 )
 windows = st.lists(
-    st.tuples(
-        st.sampled_from([Role.USER, Role.ASSISTANT]), texts, st.lists(tool_calls, max_size=3)
-    ),
+    st.tuples(st.sampled_from(Role), texts, st.lists(tool_calls, max_size=3), st.booleans()),
     max_size=8,
 ).map(
     lambda rows: [
@@ -147,8 +146,9 @@ windows = st.lists(
             role,
             content,
             tuple(sorted(calls, key=lambda c: c.step)) if role is Role.ASSISTANT else (),
+            has_turn=has_turn,
         )
-        for number, (role, content, calls) in enumerate(rows, start=1)
+        for number, (role, content, calls, has_turn) in enumerate(rows, start=1)
     ]
 )
 
@@ -161,11 +161,17 @@ def test_any_window_becomes_a_conversation_that_providers_take(
     window = window_of(stored[::-1], 99, "Now", 10_000)
     prompt, history = conversation_of(window.messages, form, PROVIDER)
 
-    assert "Now" == prompt
+    assert prompt.endswith("Now")
     seen: set[str] = set()
+    if history and isinstance(history[-1], ModelRequest):
+        assert {SystemPromptPart} == set(map(type, history.pop().parts))  # joined by the library
     for said, following in pairwise([*history, ModelRequest(parts=[UserPromptPart(prompt)])]):
         assert type(said) is not type(following)
         if isinstance(said, ModelRequest):
+            users = sum(isinstance(part, UserPromptPart) for part in said.parts)
+            has_results = any(isinstance(part, ToolReturnPart) for part in said.parts)
+            assert users <= 1
+            assert users or has_results
             continue
         asked = [part.tool_call_id for part in said.parts if isinstance(part, ToolCallPart)]
         assert not seen & set(asked)
@@ -174,6 +180,17 @@ def test_any_window_becomes_a_conversation_that_providers_take(
         results = following.parts if isinstance(following, ModelRequest) else []
         returned = [part.tool_call_id for part in results if isinstance(part, ToolReturnPart)]
         assert asked == returned
+
+
+def test_system_messages_are_told_in_words_where_they_are_refused() -> None:
+    """Some models' templates take none but the first."""
+    earlier = [a_user_message("One"), an_answer("Two"), WindowMessage(3, Role.SYSTEM, "Noon.")]
+    window = [*earlier, a_user_message("Now", sequence=4)]
+
+    assert Form.WORDS is plainer(window, Form.STATES)
+    prompt, history = conversation_of(window, Form.WORDS, PROVIDER)
+    assert "[System: Noon.]\n\nNow" == prompt
+    assert 2 == len(history)
 
 
 @given(windows)

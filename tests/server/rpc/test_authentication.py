@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2
 
 from parley.v1 import conversation_service_pb2 as pb
 from support import bad_tokens
+from support.messages import user as said_by_user
 from support.services import (
     AUDIENCE,
     ISSUER,
@@ -66,6 +67,11 @@ def a_request_of_each(conversation_id: str, turn_id: str) -> dict[str, Message]:
         "GetHistory": pb.GetHistoryRequest(conversation_id=conversation_id),
         "ListConversations": pb.ListConversationsRequest(),
         "WatchConversation": pb.WatchConversationRequest(conversation_id=conversation_id),
+        "AppendMessages": pb.AppendMessagesRequest(
+            conversation_id=conversation_id, messages=[said_by_user("hello")]
+        ),
+        "ForkConversation": pb.ForkConversationRequest(conversation_id=conversation_id),
+        "ExportConversations": pb.ExportConversationsRequest(),
     }
 
 
@@ -77,6 +83,9 @@ SCOPES = {
     "GetHistory": READS,
     "ListConversations": READS,
     "WatchConversation": READS,
+    "AppendMessages": WRITES,
+    "ForkConversation": WRITES,
+    "ExportConversations": READS,
 }
 
 

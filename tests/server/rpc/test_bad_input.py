@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from parley_server.rpc import page_tokens
+from support.messages import assistant, tool_call
 from support.services import (
     Service,
     a_token,
@@ -34,7 +35,16 @@ SERVICE = "/parley.v1.ConversationService/"
 MAX_MESSAGE_BYTES = 256 * 1024
 """The default of PARLEY_MAX_MESSAGE_BYTES."""
 MIB = 1024 * 1024
-UNARY = ("Chat", "GetHistory", "ListConversations", "GetTurn", "CancelTurn", "GetUsage")
+UNARY = (
+    "Chat",
+    "GetHistory",
+    "ListConversations",
+    "GetTurn",
+    "CancelTurn",
+    "AppendMessages",
+    "ForkConversation",
+    "GetUsage",
+)
 STREAMED = ("StreamChat", "WatchConversation")
 METHODS = (*UNARY, *STREAMED)
 
@@ -514,6 +524,22 @@ VALID: dict[str, Message] = {
     "ListConversations": pb.ListConversationsRequest(page_size=3),
     "GetTurn": pb.GetTurnRequest(conversation_id=ONE_CONVERSATION, turn_id=ONE_CONVERSATION),
     "CancelTurn": pb.CancelTurnRequest(request_id="r"),
+    "GetUsage": pb.GetUsageRequest(
+        start_date="2026-03-01",
+        end_date="2026-03-31",
+        by_agent=True,
+        by_label="team",
+        labels=["plan=pro"],
+    ),
+    "AppendMessages": pb.AppendMessagesRequest(
+        conversation_id=ONE_CONVERSATION,
+        request_id="r",
+        messages=[assistant("x", tool_calls=[tool_call("c")], usage={"input_tokens": 1})],
+        allow_missing=True,
+    ),
+    "ForkConversation": pb.ForkConversationRequest(
+        conversation_id=ONE_CONVERSATION, request_id="r", up_to_sequence=1
+    ),
     "WatchConversation": pb.WatchConversationRequest(conversation_id=ONE_CONVERSATION),
 }
 NO_MESSAGES = {
@@ -575,15 +601,15 @@ async def test_fields_that_nobody_knows_are_passed_over(service: Service) -> Non
     assert "HELLO" == pb.ChatResponse.FromString(answer).response
 
 
-async def test_message_over_a_mebibyte_is_refused_by_grpc(empty: Service) -> None:
+async def test_message_over_two_mebibytes_is_refused_by_grpc(empty: Service) -> None:
     """Fails when gRPC's limit is not set, which is 4 MiB; and when it is set lower."""
-    filler = b"\xfa\x3f" + _varint(MIB - 5) + b"x" * (MIB - 5)  # field 1023, which is passed over
+    filler = b"\xfa\x3f" + _varint(2 * MIB - 5) + b"x" * (2 * MIB - 5)  # field 1023, passed over
     for method in METHODS:
         too_long = await call(empty, method, filler + b"\0")
         fits = await call(empty, method, filler)
         assert isinstance(too_long, grpc.aio.AioRpcError)
         assert grpc.StatusCode.RESOURCE_EXHAUSTED == too_long.code()
-        if method != "ListConversations":
+        if method not in ("ListConversations", "GetUsage"):  # every field is optional
             assert isinstance(fits, grpc.aio.AioRpcError)
             assert grpc.StatusCode.INVALID_ARGUMENT == fits.code()
 

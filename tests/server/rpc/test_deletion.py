@@ -13,6 +13,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.conversations import purging
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.databases import as_superuser
+from support.messages import system, user
 from support.services import (
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
@@ -93,6 +94,10 @@ async def test_deleted_conversation_is_found_by_no_call(
     assert GONE == await refused(service.conversation(identity))
     assert GONE == await refused(service.history(identity))
     assert GONE == await refused(service.update(identity, title="x"))
+    assert GONE == await refused(service.fork(identity))
+    assert GONE == await refused(service.append(identity, user("x"), allow_missing=True))
+    exported = [part async for part in service.export()]
+    assert [kept] * 3 == [part.conversation_id for part in exported[:-1]]
     assert GONE == await refused(service.delete(identity))
     assert GONE == await refused(read(service.watch(identity)))
     assert [kept] == [c.conversation_id for c in (await service.conversations()).conversations]
@@ -310,6 +315,7 @@ async def test_without_a_trash_nothing_is_brought_back(service: Service) -> None
 
 
 @WITH_AND_WITHOUT_ROW_SECURITY
+@pytest.mark.off_ledger
 async def test_what_was_said_goes_at_once_and_ids_go_later(
     start_service: StartService, database_url: str
 ) -> None:
@@ -321,11 +327,12 @@ async def test_what_was_said_goes_at_once_and_ids_go_later(
     for number in range(3):
         await service.chat(f"secret {number}", conversation_id=identity, request_id=f"r{number}")
     await service.chat("secret", conversation_id=identity)
+    await service.append(identity, user("secret"), system("secret"), request_id="added")
 
     await service.delete(identity)
     await until_true(lambda: stages(database_url) == ["TOMBSTONE"])
 
-    ids = {"conversation": 1, "turn": 4, "creation": 1, "deletion": 1}
+    ids = {"conversation": 1, "turn": 4, "creation": 1, "addition": 1, "deletion": 1}
     assert ids == rows_of(database_url, identity)
     with psycopg.connect(as_superuser(database_url)) as connection:
         row = connection.execute(
@@ -336,12 +343,15 @@ async def test_what_was_said_goes_at_once_and_ids_go_later(
         assert ("", "", "", "", None, None) == row
         assert [(b"",)] == connection.execute(
             """SELECT fingerprint FROM turn WHERE conversation_id = %(id)s
-               UNION SELECT fingerprint FROM creation WHERE conversation_id = %(id)s""",
+               UNION SELECT fingerprint FROM creation WHERE conversation_id = %(id)s
+               UNION SELECT fingerprint FROM addition WHERE conversation_id = %(id)s""",
             {"id": identity},
         ).fetchall()
     assert GONE == await refused(service.create(request_id="made", instructions="i", **made))
     for number in range(3):
         assert GONE == await refused(service.chat(f"secret {number}", request_id=f"r{number}"))
+    added = service.append(identity, user("secret"), request_id="added", allow_missing=True)
+    assert GONE == await refused(added)
     assert GONE == await refused(service.undelete(identity))
 
     with psycopg.connect(as_superuser(database_url)) as connection:
@@ -395,6 +405,7 @@ async def test_log_names_the_conversation_that_is_deleted(
     assert f"conversation_id={identity}" in capsys.readouterr().out
 
 
+@pytest.mark.off_ledger
 async def test_many_messages_go_in_batches_by_whoever_is_there(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import OWNER_NAMESPACE, Finish, FinishReason, Text, ToolCall
 from support.agents import Gate, ScriptedAgent
+from support.messages import user
 from support.services import (
     Service,
     StartService,
@@ -78,6 +79,16 @@ REQUESTS: dict[str, Callable[[str], Message]] = {
         conversation_id=id_, min_sequence=99, after_sequence=99
     ),
     "WatchConversation": lambda id_: pb.WatchConversationRequest(conversation_id=id_),
+    "AppendMessages": lambda id_: pb.AppendMessagesRequest(
+        conversation_id=id_, messages=[user("hello")]
+    ),
+    "AppendMessages, waiting": lambda id_: pb.AppendMessagesRequest(
+        conversation_id=id_, messages=[user("hello")], on_busy=pb.ON_BUSY_WAIT
+    ),
+    "ForkConversation": lambda id_: pb.ForkConversationRequest(conversation_id=id_),
+    "ForkConversation, behind her end": lambda id_: pb.ForkConversationRequest(
+        conversation_id=id_, up_to_sequence=99
+    ),
 }
 
 

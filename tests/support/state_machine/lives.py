@@ -1,4 +1,4 @@
-"""Rules of conversations: created, changed, deleted, brought back."""
+"""Rules of conversations: created, changed, deleted, brought back, erased."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from support.services import Service, an_id, refused
 from support.state_machine.driver import Driver
 from support.state_machine.model import Call, Conversation, Creation, not_found
 from support.state_machine.turns import indices, owners, workers
+from support.state_machine.world import now_and_then
 
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
 GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
@@ -166,18 +167,24 @@ class Lives(Driver):
                     assert GONE == await refused(called)
                 return
             await called
-            calls: list[Call] = found.calls
-            if run is not None:
-                await self._is_stopped(run)
-                calls = [*calls, *(c for c in run.callers if c not in calls)]
-            self.model.deleted(found)
-            found.following.clear()
-            found.waiting.clear()
-            for call in calls:
-                await self._ends(call, [not_found(found.id)])
+            await self._ends_all(found)
             await self._is_quiet()
 
         self.world.do(delete())
+
+    async def _ends_all(self, conversation: Conversation) -> None:
+        """A conversation was deleted: the agent is stopped, and whoever waits is told."""
+        if conversation.is_deleted:
+            return
+        calls: list[Call] = conversation.calls
+        if (run := conversation.holder) is not None:
+            await self._is_stopped(run)
+            calls = [*calls, *(c for c in run.callers if c not in calls)]
+        self.model.deleted(conversation)
+        conversation.following.clear()
+        conversation.waiting.clear()
+        for call in calls:
+            await self._ends(call, [not_found(conversation.id)])
 
     @rule(worker=workers, index=indices)
     def undelete(self, worker: int, index: int) -> None:
@@ -194,6 +201,34 @@ class Lives(Driver):
             self._is_it(found, shown)
 
         self.world.do(undelete())
+
+    # Erased
+
+    @rule(owner=owners, worker=workers, index=indices)
+    def erase(self, owner: str, worker: int, index: int) -> None:
+        """Everything that an owner has goes for good, whatever is under way in it."""
+        owner = self._named(owner)
+        mine = [c for c in self.conversations() if c.owner == owner]
+        runs = [c.holder for c in mine if c.holder is not None]
+        if index % 5 or any(len(run.callers) > 1 for run in runs):
+            return
+
+        async def erase() -> None:
+            request_id = f"e{next(self.request_ids)}"
+            erased = await self.world.services[worker].erase(owner, request_id)
+            for conversation in mine:
+                await self._ends_all(conversation)
+            pause = now_and_then()
+            while erased.state != pb.ERASURE_STATE_DONE:
+                await pause("the erasure goes on and on")
+                erased = await self.world.services[worker].erase(owner, request_id)
+            said = sum(c.last_sequence for c in mine)
+            turns = sum(len(c.turns) for c in mine)
+            assert (len(mine), said, turns) == (erased.conversations, erased.messages, erased.turns)
+            self.model.erased(owner)
+            await self._is_quiet()
+
+        self.world.do(erase())
 
     def _is_it(self, conversation: Conversation, shown: cpb.Conversation) -> None:
         assert (

@@ -22,7 +22,7 @@ class Conversation:
     owner: str
     id: str
     said: list[tuple[str, str, str]] = field(default_factory=list)
-    """Role, content and turn of each message; its sequence is its place."""
+    """Role, content and turn of each message; its sequence is its place. Appended: no turn."""
     turns: list["Turn"] = field(default_factory=list)
     holder: "Run | None" = None
     """The newest attempt, while its turn is open."""
@@ -60,11 +60,20 @@ class Conversation:
         """Return what the agent of a turn that starts now is shown."""
         shown = []
         for sequence, (role, content, turn_id) in enumerate(self.said, 1):
-            turn = next(t for t in self.turns if t.id == turn_id)
-            is_withdrawn = turn.state == "CANCELLED" and not turn.answer
-            if (turn.is_answered and not is_withdrawn) or sequence == self.last_sequence:
+            is_shown = bool(content)  # an answer without any was cancelled before it said anything
+            if role == "USER" and turn_id and sequence < self.last_sequence:
+                answer_role, answer, answered = self.said[sequence]
+                is_shown = (answer_role, answered) == ("ASSISTANT", turn_id) and bool(answer)
+            if is_shown:
                 shown.append((sequence, role, content))
         return shown
+
+    def ends_turn(self, sequence: int) -> bool:
+        """Say whether a fork may end with this message."""
+        if sequence == self.last_sequence:
+            return not self.is_held
+        (_, _, turn_id), (role, _, answered) = self.said[sequence - 1 : sequence + 1]
+        return not (turn_id and role == "ASSISTANT" and answered == turn_id)
 
 
 @dataclass(eq=False)
@@ -106,7 +115,8 @@ class Turn:
 
     @property
     def is_newest(self) -> bool:
-        return self.conversation.turns[-1] is self
+        last = self.response_sequence or self.user_sequence
+        return self.conversation.last_sequence == last
 
     @property
     def is_answered(self) -> bool:
@@ -203,6 +213,15 @@ def not_found(conversation_id: str) -> Refused:
     return Refused("NOT_FOUND", "CONVERSATION_NOT_FOUND", named)
 
 
+@dataclass
+class Used:
+    """What the ledger has counted for an owner."""
+
+    turns: int = 0
+    attempts: int = 0
+    failed: int = 0
+
+
 @dataclass(frozen=True)
 class Creation:
     """What a request id of CreateConversation has created."""
@@ -223,6 +242,8 @@ class Model:
         """Those that stand at their gate, overtaken ones included."""
         self.creations: dict[tuple[str, str], Creation] = {}
         """By the owner and the request id of CreateConversation."""
+        self.used: dict[str, Used] = defaultdict(Used)
+        """By owner."""
         self.clock = itertools.count(1)
 
     def outcome(self, call: Call) -> Outcome:
@@ -273,6 +294,8 @@ class Model:
         else:
             assert not turn.is_to_stop
             assert not turn.is_exhausted
+            if turn.state == "RUNNING":
+                self._lost(turn)
             turn.spent = turn.spent_attempts
             turn.attempt += 1
             turn.state, turn.reason = "RUNNING", ""
@@ -288,8 +311,7 @@ class Model:
         if conversation is None:
             conversation = Conversation(owner, conversation_id)
             self.conversations[owner, conversation_id] = conversation
-        if (overrun := conversation.open_turn) is not None:
-            overrun.state, overrun.reason = "FAILED", "TURN_ABANDONED"
+        self.overrun(conversation)
         request, turn_id = call.request, str(run.seen.turn_id)
         if not conversation.said and not conversation.title:
             conversation.title = request.message
@@ -312,18 +334,48 @@ class Model:
             self.answered(turn, BEGINNING, "CANCELLED")
             return
         turn.conversation.holder = None
+        self._lost(turn)
         turn.state, turn.reason = "FAILED", reason
+
+    def _lost(self, turn: Turn) -> None:
+        """Count an attempt that ends without an answer."""
+        used = self.used[turn.conversation.owner]
+        used.attempts += 1
+        used.failed += 1
+
+    def overrun(self, conversation: Conversation) -> None:
+        """Write down that the open turn is abandoned, if there is one."""
+        if (turn := conversation.open_turn) is not None:
+            self._lost(turn)
+            turn.state, turn.reason = "FAILED", "TURN_ABANDONED"
+        conversation.holder = None
+
+    def appended(self, conversation: Conversation, texts: list[tuple[str, str]]) -> None:
+        """Write down what is appended. A turn whose lease has passed is abandoned."""
+        self.overrun(conversation)
+        if not conversation.said and not conversation.title:
+            conversation.title = texts[0][1]
+        conversation.said += [(role, text, "") for role, text in texts]
+        conversation.activity = next(self.clock)
 
     def deleted(self, conversation: Conversation) -> None:
         """Write down that a conversation is deleted: its open turn is closed."""
-        if (turn := conversation.open_turn) is not None:
-            turn.state, turn.reason = "FAILED", "TURN_ABANDONED"
-        conversation.holder = None
+        self.overrun(conversation)
         conversation.is_deleted = conversation.was_deleted = True
+
+    def erased(self, owner: str) -> None:
+        """Forget everything of an owner. Attempts that were overtaken may still stand."""
+        for by_owner in (self.conversations, self.requests, self.calls, self.creations):
+            for key in [key for key in by_owner if key[0] == owner]:
+                del by_owner[key]
+        self.used.pop(owner, None)
 
     def answered(self, turn: Turn, answer: str, state: str = "COMPLETED") -> None:
         conversation = turn.conversation
         conversation.holder = None
+        used = self.used[conversation.owner]
+        used.turns += 1
+        used.attempts += turn.state == "RUNNING"  # else it is counted already
         turn.state, turn.reason, turn.answer = state, "", answer
         conversation.said.append(("ASSISTANT", answer, turn.id))
         turn.response_sequence = conversation.last_sequence

@@ -49,6 +49,13 @@ class Reads(Driver):
             assert conversation.last_sequence == page.last_sequence
             for turn in conversation.turns:
                 await self._is_turn(service, turn)
+        used, rows = self.model.used[owner], await service.usage(user=owner)
+        expected_sums = (used.turns, used.attempts, used.failed)
+        sums = tuple(
+            sum(getattr(row, name) for row in rows)
+            for name in ("turns", "attempts", "failed_attempts")
+        )
+        assert expected_sums == sums, f"{sums} counted, not {expected_sums}"
 
     async def _is_turn(self, service: Service, turn: Turn) -> None:
         conversation = turn.conversation

@@ -211,7 +211,7 @@ class Turns(Driver):
                 assert ("NOT_FOUND", "TURN_NOT_FOUND") == refusal
                 return
             shown = await service.cancel(user=conversation.owner, **name)
-            if turn.is_abandoned or turn.is_stopped_when_found:
+            if turn.is_newest and (turn.is_abandoned or turn.is_stopped_when_found):
                 if not turn.is_exhausted:
                     self.model.answered(turn, "", "CANCELLED")  # nothing of it was stored
                 await self._goes_on(conversation)

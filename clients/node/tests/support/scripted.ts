@@ -74,6 +74,11 @@ export class ScriptedServer {
       getTurn: unary,
       cancelTurn: unary,
       watchConversation: stream,
+      appendMessages: unary,
+      forkConversation: unary,
+      exportConversations: stream,
+      eraseOwner: unary,
+      getUsage: unary,
     });
   }
 

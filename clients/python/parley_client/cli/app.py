@@ -12,6 +12,7 @@ from typer import Argument, Option
 
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
 from parley_client.cli import conversations as of_conversations
+from parley_client.cli import histories, owner, transfers
 from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question, ask
 from parley_client.cli.commands import Commands, CurrentConversation
@@ -233,8 +234,14 @@ for command in (
     of_conversations.label,
     of_conversations.delete,
     of_conversations.undelete,
+    histories.append,
+    histories.fork,
+    transfers.export,
 ):
     app.command()(command)
+app.command("import")(transfers.import_)
+app.command()(owner.usage)
+app.command()(owner.erase)
 
 
 @app.command()

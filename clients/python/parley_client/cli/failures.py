@@ -59,7 +59,13 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.AttemptsExhausted: Row(
         1, "Send the message again without --request-id if you still need the answer."
     ),
+    errors.NotATurnBoundary: Row(
+        1, "Leave out --up-to to copy everything up to the newest turn that has ended."
+    ),
     errors.Overloaded: Row(6, _LATER),
+    errors.BudgetExhausted: Row(
+        6, "The day ends at midnight UTC. The server's operator sets how many tokens it has."
+    ),
     errors.Unavailable: Row(6, _LATER),
     errors.DeadlineExceeded: Row(6, "Allow more time with --timeout."),
     errors.AgentRefused: Row(

@@ -1,14 +1,22 @@
 """Shows output: colours, harmless text and Markdown to a person, plain text to a program."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message as Proto
 from rich.console import Console, RenderableType
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from parley.v1 import conversation_pb2 as parts
@@ -81,6 +89,11 @@ class Screen:
         self.hint(line)
 
     @property
+    def width(self) -> int:
+        """How many characters a line has."""
+        return self._out.width
+
+    @property
     def can_ask(self) -> bool:
         """Whether a person reads questions and can answer them."""
         streams = (sys.stdin, sys.stderr)  # None: closed by the caller
@@ -88,11 +101,42 @@ class Screen:
 
     def ask(self, question: str) -> bool:
         """Ask a person on standard error. No answer, or the end of the input, is a no."""
-        self._err.print(Text(f"{harmless(question)} [y/N] "), end="")
+        return self._answer(f"{question} [y/N] ").lower() in ("y", "yes")
+
+    def ask_for(self, word: str, question: str) -> bool:
+        """Ask a person to type a word, for what cannot be undone. Anything else is a no."""
+        return self._answer(f"{question} Type {word} to go on: ") == word
+
+    def _answer(self, question: str) -> str:
+        self._err.print(Text(harmless(question)), end="")
         answer = sys.stdin.readline()
         if not answer.endswith("\n"):
             self._err.print()  # leaves the question's line
-        return answer.strip().lower() in ("y", "yes")
+        return answer.strip()
+
+    @property
+    def _is_followed(self) -> bool:
+        """Whether a person sees what is drawn on standard error, and drawn again."""
+        return self._err.is_terminal and not (self._err.is_dumb_terminal or self._is_quiet)
+
+    @contextmanager
+    def counting(self, total: int | None = None) -> Iterator[Callable[[str, int], None]]:
+        """Show how far a long work has come, if a person reads.
+
+        Args:
+            total: what the work counts up to. None: that is not known.
+        Returns: what to call with a text and how far the work is, as often as there is news.
+        """
+        bar = (BarColumn(), TaskProgressColumn()) if total else (SpinnerColumn(),)
+        columns = (*bar, TextColumn("[dim]{task.description}"), TimeElapsedColumn())
+        is_hidden = not self._is_followed
+        with Progress(*columns, console=self._err, transient=True, disable=is_hidden) as progress:
+            task = progress.add_task("", total=total)
+
+            def show(text: str, reached: int) -> None:
+                progress.update(task, description=escape(harmless(text)), completed=reached)
+
+            yield show
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -101,8 +145,8 @@ class Screen:
         The display ends when the block shows something, and starts again after each tool call.
         """
         columns = (SpinnerColumn(), TextColumn("[dim]waiting"), TimeElapsedColumn())
-        is_seen = self._err.is_terminal and not (self._err.is_dumb_terminal or self._is_quiet)
-        with Progress(*columns, console=self._err, transient=True, disable=not is_seen) as spinner:
+        is_hidden = not self._is_followed
+        with Progress(*columns, console=self._err, transient=True, disable=is_hidden) as spinner:
             spinner.add_task("")
             self._spinner = spinner
             try:

@@ -47,14 +47,15 @@ class Server:
     """The command that continues a conversation on this server, without its id at the end."""
     _token: Token | None
     _credentials: Credentials
-    _for_user: str
+    for_user: str
+    """The user to act for. Empty: the caller."""
 
     @contextmanager
     def client(self) -> Iterator[ParleyClient]:
         """Open a client for the block. Raises: ValueError: the user's name is not UTF-8."""
         client = RenewingClient(self.address, token=self._token, credentials=self._credentials)
         with client:
-            yield client.acting_for(self._for_user) if self._for_user else client
+            yield client.acting_for(self.for_user) if self.for_user else client
 
 
 def server_from(context: typer.Context) -> Server:

@@ -1,19 +1,24 @@
 """Shows lists: as a table to a person, as lines with tabs to a program."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 from rich.text import Text
 
 from parley.v1 import conversation_pb2 as parts
+from parley.v1 import conversation_service_pb2 as pb
 from parley_client.cli.profiles import Profiles
 from parley_client.cli.screen import Screen
 from parley_client.cli.text import ago_of, harmless, moment_of, one_line
 
 _WHOLE = 10_000
 """More characters than any text of a conversation has."""
+_USED = ("tokens in", "cached", "out", "requests", "turns", "attempts", "failed")
+_GAP = 2
+"""The characters between two columns."""
+_SHORTEST_TITLE = 12
 
 
 def show_conversations(screen: Screen, conversations: Iterable[parts.Conversation]) -> None:
@@ -24,10 +29,8 @@ def show_conversations(screen: Screen, conversations: Iterable[parts.Conversatio
             fields = (each.conversation_id, moment, str(each.last_sequence), one_line(each.title))
             screen.print_line("\t".join(fields))
         return
-    table = _table("conversation", "last turn", "messages", "title")
-    for each in conversations:
-        table.add_row(each.conversation_id, *_cells(each))
-    _show(screen, table, "No conversations yet.")
+    rows = [(Text(each.conversation_id), *_cells(each)) for each in conversations]
+    _show_whole(screen, ("conversation", "last turn", "messages", "title"), rows)
 
 
 def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
@@ -46,6 +49,7 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
         ("last turn", when(conversation.update_time)),
         ("messages", str(conversation.last_sequence)),
         ("open turn", conversation.open_turn_id),
+        ("forked from", _source(conversation)),
         ("revision", str(conversation.revision)),
         (
             "instructions",
@@ -61,6 +65,34 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
         if value:
             table.add_row(Text(name, style="dim"), Text(value))
     screen.show(table, fits=True)
+
+
+def show_usage(screen: Screen, rows: Sequence[pb.UsageRow], *, by_agent: bool, label: str) -> None:
+    """Show what was used, with sums for a person.
+
+    Args:
+        label: the key of the label that rows are told apart by. Empty: none.
+    """
+    names = ["day", *(["agent"] if by_agent else []), *([label] if label else [])]
+
+    def keys_of(row: pb.UsageRow) -> list[str]:
+        return [row.date, *([row.agent] if by_agent else []), *([row.label_value] if label else [])]
+
+    if not screen.is_terminal:
+        for row in rows:
+            screen.print_line("\t".join([*map(one_line, keys_of(row)), *map(str, _numbers(row))]))
+        return
+    table = Table(box=None, header_style="dim", pad_edge=False, show_footer=len(rows) > 1)
+    for name in names:
+        table.add_column(Text(harmless(name)), footer="sum" if name == names[0] else "")
+    sums = [sum(column) for column in zip(*map(_numbers, rows), strict=True)]
+    for number, name in enumerate(_USED):
+        footer = f"{sums[number]:,}" if sums else ""
+        table.add_column(name, justify="right", footer=footer)
+    for row in rows:
+        keys = (Text(one_line(key)) for key in keys_of(row))
+        table.add_row(*keys, *(f"{number:,}" for number in _numbers(row)))
+    _show(screen, table, "Nothing was used.")
 
 
 def show_numbered(
@@ -111,11 +143,33 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _cells(conversation: parts.Conversation) -> tuple[str | Text, ...]:
+def _cells(conversation: parts.Conversation) -> tuple[Text, ...]:
     title = Text(one_line(conversation.title))
     if conversation.open_turn_id:
         title = Text("(being answered) ", style="dim") + title
-    return ago_of(conversation.update_time), str(conversation.last_sequence), title
+    return Text(ago_of(conversation.update_time)), Text(str(conversation.last_sequence)), title
+
+
+def _show_whole(screen: Screen, names: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """Show rows whose first cell is never cut: the last one is, and those between are left out."""
+    widths = [max([len(name), *(row[n].cell_len for row in rows)]) for n, name in enumerate(names)]
+    *others, last = range(1, len(names))
+    left = screen.width - widths[0]
+    if left < 0:
+        for row in rows:
+            screen.print_line(row[0].plain)  # the terminal breaks the line
+        return
+    kept = [0]
+    for n in others:
+        if left - widths[n] - _GAP >= _SHORTEST_TITLE + _GAP:
+            left -= widths[n] + _GAP
+            kept.append(n)
+    if left >= _SHORTEST_TITLE + _GAP:
+        kept.append(last)
+    table = _table(*(names[n] for n in kept))
+    for row in rows:
+        table.add_row(*(_fitting(row[n], left - _GAP) if n == last else row[n] for n in kept))
+    _show(screen, table, "No conversations yet.")
 
 
 def _show(screen: Screen, table: Table, instead: str) -> None:
@@ -123,3 +177,22 @@ def _show(screen: Screen, table: Table, instead: str) -> None:
         screen.show(table, fits=True)
     else:
         screen.hint(instead)
+
+
+def _fitting(text: Text, width: int) -> Text:
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _source(conversation: parts.Conversation) -> str:
+    """Return what a conversation was copied from; empty: it was not."""
+    source = conversation.forked_from
+    return (
+        f"{source.conversation_id}, up to {source.last_sequence}" if source.conversation_id else ""
+    )
+
+
+def _numbers(row: pb.UsageRow) -> tuple[int, ...]:
+    used = row.usage
+    tokens = (used.input_tokens, used.cached_input_tokens, used.output_tokens)
+    return (*tokens, used.model_requests, row.turns, row.attempts, row.failed_attempts)

@@ -76,11 +76,11 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
     if age < _MINUTE:
         return "just now"
     if age < _HOUR:
-        return _counted(age // _MINUTE, "minute")
+        return f"{counted(age // _MINUTE, 'minute')} ago"
     if age < _DAY:
-        return _counted(age // _HOUR, "hour")
+        return f"{counted(age // _HOUR, 'hour')} ago"
     if age < 30 * _DAY:
-        return _counted(age // _DAY, "day")
+        return f"{counted(age // _DAY, 'day')} ago"
     return moment.date().isoformat()
 
 
@@ -94,5 +94,6 @@ def ago_of(timestamp: Timestamp) -> str:
     return ago(moment_of(timestamp))
 
 
-def _counted(count: int, unit: str) -> str:
-    return f"{count} {unit}{'s' if count > 1 else ''} ago"
+def counted(count: int, unit: str) -> str:
+    """Return a number of things: "1 message", "1,000 messages"."""
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"

@@ -58,7 +58,7 @@ class Transcript:
             self._opaque_state = event.data if len(event.data) <= MAX_OPAQUE_BYTES else None
             return None
         if isinstance(event, Spent):
-            self._spent = believable(event.usage)
+            self._spent = believable(event.usage) or self._spent
             return None
         self._finish = event
         self.is_closed = True

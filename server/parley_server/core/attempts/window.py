@@ -58,12 +58,13 @@ def window_of(
         newest_first: the earlier messages that fit, as the store returned them.
         sequence, message: the open turn's own message.
         max_bytes: what the window may hold; the open turn's message is shortened to it if need be.
-    Returns: earlier messages from a user's on, oldest first, then the open turn's message.
-    Guarantees: no message is blank but for a user's own, and no user message is without its answer
-        but for the last one: what a provider would refuse must not end a conversation.
+    Returns: earlier messages, oldest first, then the open turn's message.
+    Guarantees: no message is blank but for a user's own, and the first one is no answer without
+        the message that it answers. No message of a turn is without its answer but for the last
+        one. Messages that were appended without a turn are there in any case.
     """
     earlier = list(_presentable(newest_first[::-1]))
-    while earlier and earlier[0].role is not Role.USER:
+    while earlier and earlier[0].role is Role.ASSISTANT and earlier[0].has_turn:
         earlier.pop(0)
     own = WindowMessage(sequence, Role.USER, shortened(message, max_bytes))
     context = Context(
@@ -75,11 +76,11 @@ def window_of(
 
 
 def _presentable(messages: Sequence[WindowMessage]) -> Iterator[WindowMessage]:
-    """Leave out user messages that have no answer or were withdrawn; give blank answers words."""
+    """Leave out messages of turns without an answer, or withdrawn; give blank answers words."""
     asked: WindowMessage | None = None
-    """A user's message, until it is known whether it was answered."""
+    """A user's message of a turn, until it is known whether it was answered."""
     for message in messages:
-        if message.role is Role.USER:
+        if message.role is Role.USER and message.has_turn:
             asked = message
             continue
         if message.role is Role.ASSISTANT:

@@ -1,4 +1,4 @@
-"""Creating, changing, deleting and bringing back conversations."""
+"""Creating, copying, changing, deleting and bringing back conversations."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +12,7 @@ from parley_server.core.model import (
     ConversationChange,
     Deleted,
     NewConversation,
+    NewFork,
     Owner,
 )
 from parley_server.core.ports import Ids
@@ -61,6 +62,17 @@ class Conversations:
         identity = new.conversation_id or self._ids()
         created, is_new = await self._tasks.shielded(self._store.create(owner, identity, new))
         return created, not is_new
+
+    async def fork(self, owner: Owner, new: NewFork) -> tuple[Conversation, bool]:
+        """Copy a conversation, or return the copy that the request id has created.
+
+        Returns: the new conversation as it is now, and whether an earlier call had created it.
+        Raises: as `create`; ConversationNotFound: there is none to copy; SequenceNotReached,
+            NotATurnBoundary: it cannot be copied up to there.
+        """
+        identity = new.conversation_id or self._ids()
+        forked, is_new = await self._tasks.shielded(self._store.fork(owner, identity, new))
+        return forked, not is_new
 
     async def update(self, owner: Owner, change: ConversationChange) -> Conversation:
         """Change a conversation; a change that an earlier try has made counts as made.

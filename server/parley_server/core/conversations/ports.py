@@ -1,10 +1,11 @@
 """What changing conversations asks of the world."""
 
-from datetime import timedelta
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from parley_server.core.model import (
+    Added,
     Conversation,
     ConversationChange,
     ConversationPage,
@@ -12,6 +13,8 @@ from parley_server.core.model import (
     Deleted,
     Deletion,
     NewConversation,
+    NewFork,
+    NewMessages,
     Owner,
 )
 
@@ -34,6 +37,17 @@ class ConversationStore(Protocol):
         Returns: the conversation, and whether this call has created it.
         Raises: ConversationExists: the id is taken; RequestIdReused: the request id asked for
             something else; ConversationNotFound: what it created is deleted.
+        """
+        ...
+
+    async def fork(
+        self, owner: Owner, conversation_id: UUID, new: NewFork
+    ) -> tuple[Conversation, bool]:
+        """Create a conversation with copies of another one's messages, or find the one created.
+
+        Args, Returns: as `create`.
+        Raises: as `create`; ConversationNotFound also if there is none to copy; SequenceNotReached,
+            NotATurnBoundary: the messages cannot be copied up to there.
         """
         ...
 
@@ -78,6 +92,44 @@ class ConversationStore(Protocol):
 
         Raises: ConversationNotFound: there is none, or it cannot be brought back any more.
         """
+        ...
+
+
+class NotAdded(NamedTuple):
+    """Why messages were not added: something is wrong with them."""
+
+    clash: int | None
+    """The first of them that names a turn of the conversation, counted from 0."""
+    now: datetime
+    """By the store's clock: none may have been written much later."""
+
+
+class HistoryStore(Protocol):
+    """Where messages are added without an agent, and where exports are read.
+
+    Raises as `ConversationStore`.
+    """
+
+    async def add(self, owner: Owner, new: NewMessages) -> Added | NotAdded:
+        """Add messages behind the last one of a conversation, once for each request id.
+
+        Raises: ConversationNotFound: there is none, and none may be made; or the one that the
+            request id was used in is deleted; RequestIdReused; SequenceMismatch; TurnInProgress: a
+            turn holds a valid lease.
+        Guarantees: all or nothing. A turn whose lease has passed becomes FAILED, TURN_ABANDONED;
+            the worker that runs it writes nothing any more.
+        """
+        ...
+
+    async def added(self, owner: Owner, new: NewMessages) -> Added | None:
+        """Return what was added under the request id; None: nothing was.
+
+        Raises: RequestIdReused; ConversationNotFound: it was added to one that is deleted.
+        """
+        ...
+
+    async def exported(self, owner: Owner, from_id: UUID, *, limit: int) -> list[Conversation]:
+        """Read the conversations from an id on, in the order of ids, with their instructions."""
         ...
 
 

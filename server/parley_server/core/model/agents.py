@@ -17,13 +17,15 @@ class WindowMessage(NamedTuple):
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason | None = None
-    """How an answer ended; None: it is no answer."""
+    """How an answer ended; None: it is no answer, or was appended without saying."""
     opaque_state: bytes | None = None
     """Of an answer: what the agent that gave it wants back; see OpaqueState."""
+    has_turn: bool = True
+    """False: it was appended by itself, so that it is shown whether or not an answer follows."""
 
 
 class Window(NamedTuple):
-    """What the agent is shown: answered turns, oldest first, then the open turn's message."""
+    """What the agent is shown: what was said, oldest first, then the open turn's message."""
 
     messages: Sequence[WindowMessage]
     context: Context

@@ -47,6 +47,12 @@ class Usage(NamedTuple):
     model_requests: int
 
 
+CLOCKS_DIFFER_S = 60
+"""By how much a caller's clock may be ahead of the database's."""
+NO_TURN = UUID(int=0)
+"""Stands for the turn of an appended message that has none."""
+
+
 class Message(NamedTuple):
     """One immutable record of a conversation."""
 
@@ -55,6 +61,7 @@ class Message(NamedTuple):
     content: str
     tool_calls: tuple[ToolCall, ...]
     turn_id: UUID
+    """NO_TURN: it was appended without one. In a fork, a turn of the original."""
     create_time: datetime
     usage: Usage | None
     model: str
@@ -70,6 +77,14 @@ class Context(NamedTuple):
     omitted_count: int
 
 
+class ForkedFrom(NamedTuple):
+    """Where the messages of a conversation were copied from."""
+
+    conversation_id: UUID
+    last_sequence: int
+    """Of the last message that was copied."""
+
+
 class Conversation(NamedTuple):
     id: UUID
     title: str
@@ -82,6 +97,7 @@ class Conversation(NamedTuple):
     instructions: str
     """What the agent is told in it. Empty in lists."""
     revision: int
+    forked_from: ForkedFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,14 @@ class Deleted(NamedTuple):
     """From when on it cannot be brought back."""
 
 
+class Hidden(NamedTuple):
+    """A conversation that was deleted as one of many."""
+
+    conversation_id: UUID
+    open_turn_id: UUID | None
+    """The turn that was open, which is ended."""
+
+
 class DeletionStage(StrEnum):
     """What is done next about a deleted conversation, once it is due."""
 
@@ -144,6 +168,8 @@ class DeletionStage(StrEnum):
     """Its messages are being removed, batch by batch."""
     TOMBSTONE = "TOMBSTONE"
     """Ids are kept, so that a late retry does not begin anew. Next, they are removed too."""
+    ERASING = "ERASING"
+    """Its owner is being erased, which removes everything, the ids too. It is never due."""
 
 
 class Deletion(NamedTuple):

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from datetime import datetime
 from typing import NamedTuple, TypeGuard
 from uuid import UUID
 
@@ -37,6 +38,34 @@ class Principal(NamedTuple):
     owner: Owner
     scopes: frozenset[str] | None
     """None: the token is not restricted."""
+
+    def names(self, scope: str) -> bool:
+        """Say whether the token names a scope; one that is not restricted names none."""
+        return self.scopes is not None and scope in self.scopes
+
+
+class Erasure(NamedTuple):
+    """The removal of everything that an owner had when it began, and what it has removed so far."""
+
+    owner_id: UUID
+    request_id: str
+    start_time: datetime
+    """What was created later stays."""
+    hide_time: datetime | None
+    """Since when no call finds anything of it."""
+    end_time: datetime | None
+    """When everything was gone; None: it is under way."""
+    conversations: int
+    messages: int
+    turns: int
+
+
+class Removed(NamedTuple):
+    """What a batch of an erasure has removed."""
+
+    messages: int
+    rest: UUID | None
+    """The highest id of a conversation that may have more to remove; None: all are done."""
 
 
 def is_name(value: object) -> TypeGuard[str]:

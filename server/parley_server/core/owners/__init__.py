@@ -1,1 +1,1 @@
-"""What concerns an owner as a whole."""
+"""What concerns an owner as a whole: what turns used, erasure and retention."""

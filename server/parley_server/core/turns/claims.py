@@ -7,21 +7,17 @@ from time import monotonic
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
 from parley_server.core.errors import (
-    AgentTimeout,
-    CallerLost,
     ConversationNotFound,
     DeadlineTooShort,
     SequenceMismatch,
     StoreOutcomeUnknown,
     StoreUnavailable,
     TurnInProgress,
-    WorkerDrained,
 )
 from parley_server.core.model import Lease, NewTurn, OnBusy, Owner, Turn, TurnRequest, TurnState
 from parley_server.core.patience import waiting_until
 from parley_server.core.ports import Ids, Store
-from parley_server.core.tasks import wait_any
-from parley_server.core.turns.queues import Queues
+from parley_server.core.turns.waiting import Waiting
 
 CLAIM_LOOKUP_S = 10.0
 """How long a claim whose outcome is unknown is looked for, and tried again."""
@@ -32,29 +28,15 @@ MORE_CLAIMS = 3
 class Claims:
     """Gets leases for this worker's calls, and waits for turns to end."""
 
-    def __init__(self, store: Store, bells: Bells, ids: Ids, lease_s: float) -> None:
+    def __init__(
+        self, store: Store, bells: Bells, waiting: Waiting, ids: Ids, lease_s: float
+    ) -> None:
         self._store = store
         self._lease_s = lease_s
         self._bells = bells
         self._ids = ids
-        self._queues = Queues()
+        self._waiting = waiting
         self._finding: dict[tuple[Owner, str], asyncio.Task[Turn | None]] = {}
-        self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    @property
-    def queued(self) -> int:
-        """How many calls of this worker queue up for a conversation's turn."""
-        return self._queues.waiting
-
-    def drain(self) -> None:
-        """Wake all waiters and refuse new ones."""
-        if not self._draining.done():
-            self._draining.set_result(None)
-
-    def check_draining(self) -> None:
-        """Raise WorkerDrained once this worker drains."""
-        if self._draining.done():
-            raise WorkerDrained
 
     async def claim(
         self, owner: Owner, ask: TurnRequest, fingerprint: bytes, call: Call
@@ -80,31 +62,20 @@ class Claims:
             return await self._known_or_too_short(owner, new)
         if ask.on_busy is OnBusy.REJECT:
             return await self._try(owner, new)
-        if self._queues.is_empty(topic_of(owner, new.conversation_id)):
+        topic = topic_of(owner, new.conversation_id)
+        if self._waiting.is_empty(topic):
             with suppress(TurnInProgress):
                 return await self._try(owner, new)
         elif known := await self._known(owner, new):
             return known
         else:
             await self._refuse_at_once(owner, new)
-        return await self._claim_in_turn(owner, new, call)
-
-    async def _claim_in_turn(self, owner: Owner, new: NewTurn, call: Call) -> Lease | Turn:
-        """Queue up behind the calls that wait already; the first of them tries."""
-        topic = topic_of(owner, new.conversation_id)
-        async with self._queues.first(topic, call.gone) as is_first:
-            while is_first:
-                self.check_draining()
-                if call.is_too_short:  # by now: it has waited
-                    return await self._known_or_too_short(owner, new)
-                with self._bells.listen(topic) as bell:
-                    try:
-                        return await self._try(owner, new)
-                    except TurnInProgress:
-                        if call.is_too_short:
-                            raise
-                    await self._wait(bell, call)
-        raise CallerLost
+        return await self._waiting.in_turn(
+            topic,
+            call,
+            lambda: self._try(owner, new),
+            lambda: self._known_or_too_short(owner, new),
+        )
 
     async def _known_or_too_short(self, owner: Owner, new: NewTurn) -> Turn:
         """Return the turn of this request id: to replay an answer takes no time.
@@ -213,7 +184,7 @@ class Claims:
                 current = await self._find(owner, turn.request_id or "")
                 if current != turn:
                     return current
-                await self._wait(bell, call, place)
+                await self._waiting.wait(bell, call, place)
         return await self.reclaim(owner, turn, call)
 
     async def wait_for_end(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
@@ -228,19 +199,7 @@ class Claims:
                     return current
                 if current.attempt != turn.attempt:
                     return current
-                await self._wait(bell, call)
-
-    async def _wait(
-        self, bell: asyncio.Future[None], call: Call, *others: asyncio.Future[None]
-    ) -> None:
-        """Wait for the bell, something else, the next look, or the end of the call."""
-        look_s = min(self._bells.next_look_s(), max(0, call.time_left_s))
-        await wait_any(bell, call.gone, self._draining, *others, timeout_s=look_s)
-        if call.gone.done():
-            raise CallerLost
-        self.check_draining()
-        if call.time_left_s <= 0:
-            raise AgentTimeout
+                await self._waiting.wait(bell, call)
 
     async def _find(self, owner: Owner, request_id: str) -> Turn | None:
         """Read a turn by its request id, one statement for all calls that ask at the same time."""

@@ -47,6 +47,7 @@ from parley_server.core.tasks import Tasks, wait_any, wait_done
 from parley_server.core.turns.claims import Claims
 from parley_server.core.turns.rules import CancelStep, Step, next_cancel_step, next_step
 from parley_server.core.turns.suspects import Suspects
+from parley_server.core.turns.waiting import Waiting
 from parley_server.core.turnstile import subtract
 
 log = logging.getLogger("parley.turns")
@@ -80,7 +81,8 @@ class Turns:
         self._store = store
         self._settings = settings
         self._bells = bells
-        self._claims = Claims(store, bells, ids, settings.lease_s)
+        self.waiting = Waiting(bells)
+        self._claims = Claims(store, bells, self.waiting, ids, settings.lease_s)
         self._suspects = Suspects()
         self._meter = meter
         self.attempts = Attempts(store, agents, settings, bells, meter)
@@ -94,7 +96,7 @@ class Turns:
     @property
     def queued(self) -> int:
         """How many calls of this worker queue up for a conversation's turn."""
-        return self._claims.queued
+        return self.waiting.queued
 
     @property
     def open_calls(self) -> int:
@@ -165,7 +167,7 @@ class Turns:
 
         Returns once everything that this worker has begun is written down, or cannot be.
         """
-        self._claims.drain()
+        self.waiting.drain()
         await self._tasks.wait(grace_s)
         self.attempts.end_all()
         self.attempts.close()
@@ -187,7 +189,7 @@ class Turns:
         found: Lease | Turn | None = None
         has_waited = False
         while True:
-            self._claims.check_draining()
+            self.waiting.check_draining()
             if found is None:
                 found = await self._claims.claim(owner, ask, fingerprint, call)
             if isinstance(found, Lease):

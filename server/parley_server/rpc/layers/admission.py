@@ -1,8 +1,10 @@
 """How much a worker takes on at once, and how much of it for one owner.
 
-    Chat, StreamChat     PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
+    Chat, StreamChat,
+    AppendMessages       PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
-    WatchConversation    PARLEY_MAX_WATCHES
+    WatchConversation,
+    ExportConversations  PARLEY_MAX_WATCHES
     all others           PARLEY_MAX_READS
     answers not taken    PARLEY_MAX_UNSENT_BYTES
     watches' messages    `unsent`
@@ -211,8 +213,10 @@ class Admission:
         self._by_method: Mapping[str, Capacity] = {
             "Chat": self.open_chats,
             "StreamChat": self.open_chats,
+            "AppendMessages": self.open_chats,
             "CancelTurn": self.cancels,
             "WatchConversation": self.watches,
+            "ExportConversations": self.watches,
         }
         self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)
         self.unsent_of_watches = Unsent()

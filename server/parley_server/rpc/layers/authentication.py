@@ -59,7 +59,7 @@ def acting_for(caller: Principal, users: Sequence[str | bytes]) -> Principal:
         ScopeMissing: the token does not name the scope; one without scopes does not either.
         InvalidRequest: there are several, or it is no name.
     """
-    if caller.scopes is None or ACT not in caller.scopes:
+    if not caller.names(ACT):
         raise ScopeMissing(ACT)
     if len(users) != 1:
         raise InvalidRequest([_ONCE])

@@ -10,6 +10,7 @@ from parley_server.core.model import Owner, Principal
 
 READ = "parley.read"
 WRITE = "parley.write"
+ERASE = "parley.erase"
 
 
 @dataclass(slots=True)
@@ -53,6 +54,17 @@ class CallRecord:
         if self.caller is None:
             raise Unauthenticated
         if self.caller.scopes is not None and scope not in self.caller.scopes:
+            raise ScopeMissing(scope)
+        return self.caller.owner
+
+    def owner_by_name(self, scope: str) -> Owner:
+        """Return whose data this call is about. A token without scopes does not have this one.
+
+        Raises: ScopeMissing: the caller's token does not name the scope.
+        """
+        if self.caller is None:
+            raise Unauthenticated
+        if not self.caller.names(scope):
             raise ScopeMissing(scope)
         return self.caller.owner
 

@@ -46,9 +46,20 @@ RULES = (
             SELECT FROM conversation WHERE conversation.owner_id = message.owner_id
                 AND conversation.id = conversation_id)""",
     ),
+    # Appended messages have no turn here, nor have copies in a fork. What has one is part of it.
     Rule(
-        "a message without its turn",
-        """SELECT owner_id, conversation_id FROM message WHERE NOT EXISTS (
+        "a message of a turn that is neither what was asked in it nor its answer",
+        """SELECT message.owner_id, message.conversation_id FROM message JOIN turn
+            ON turn.owner_id = message.owner_id AND turn.id = turn_id
+                AND turn.conversation_id = message.conversation_id
+        WHERE NOT coalesce(CASE role WHEN 'USER' THEN sequence = user_sequence
+            WHEN 'ASSISTANT' THEN sequence = response_sequence END, false)""",
+    ),
+    Rule(
+        "a message without its turn, behind all that was copied or appended",
+        """SELECT message.owner_id, message.conversation_id FROM message JOIN conversation
+            ON conversation.owner_id = message.owner_id AND conversation.id = conversation_id
+        WHERE sequence > greatest(forked_from_sequence, appended_sequence) AND NOT EXISTS (
             SELECT FROM turn WHERE turn.owner_id = message.owner_id AND turn.id = turn_id
                 AND turn.conversation_id = message.conversation_id)""",
     ),
@@ -118,12 +129,24 @@ RULES = (
             OR (first_time, last_time) <> (update_time, update_time)""",
     ),
     Rule(
-        "a label, or a request that has created a conversation, without that conversation",
+        "a label, or a request that has created a conversation or added to it, without it",
         """SELECT owner_id, conversation_id FROM (
             SELECT owner_id, conversation_id FROM conversation_label
-            UNION SELECT owner_id, conversation_id FROM creation) AS part
+            UNION SELECT owner_id, conversation_id FROM creation
+            UNION SELECT owner_id, conversation_id FROM addition) AS part
         WHERE NOT EXISTS (SELECT FROM conversation WHERE conversation.owner_id = part.owner_id
             AND conversation.id = conversation_id)""",
+    ),
+    Rule(
+        "a request that has added messages behind those that were appended",
+        """SELECT addition.owner_id, conversation_id FROM addition JOIN conversation
+            ON conversation.owner_id = addition.owner_id AND conversation.id = conversation_id
+        WHERE addition.last_sequence > appended_sequence""",
+    ),
+    Rule(
+        "a conversation that has more copied or appended messages than messages",
+        """SELECT owner_id, id FROM conversation
+        WHERE greatest(forked_from_sequence, appended_sequence) > last_sequence""",
     ),
     Rule(
         "a deleted conversation that is not to be removed, or that is listed or has an open turn",
@@ -137,6 +160,26 @@ RULES = (
         """SELECT owner_id, conversation_id FROM deletion WHERE NOT EXISTS (
             SELECT FROM conversation WHERE conversation.owner_id = deletion.owner_id
                 AND conversation.id = conversation_id AND delete_time IS NOT NULL)""",
+    ),
+    Rule(
+        "a day of usage that counts below zero, or more failed attempts than attempts",
+        """SELECT owner_id, day FROM usage_day
+        WHERE least(input_tokens, output_tokens, cached_input_tokens, model_requests, turns,
+                attempts, failed_attempts) < 0
+            OR failed_attempts > attempts""",
+    ),
+    Rule(
+        "a day of usage under another digest than its labels'",
+        """SELECT owner_id, day FROM usage_day
+        WHERE labels_digest <> md5(coalesce(labels, ''))::uuid""",
+    ),
+    Rule(
+        "a conversation that an erasure has left",
+        """SELECT owner_id, id FROM conversation JOIN erasure USING (owner_id)
+        WHERE create_time <= start_time AND hide_time IS NOT NULL
+            AND (end_time IS NOT NULL OR NOT EXISTS (
+                SELECT FROM deletion WHERE deletion.owner_id = conversation.owner_id
+                    AND deletion.conversation_id = conversation.id AND stage = 'ERASING'))""",
     ),
 )
 

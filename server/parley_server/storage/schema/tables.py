@@ -59,7 +59,8 @@ conversation = Table(
     Column("open_turn_id", Uuid),
     _time("lease_expires_at", nullable=True),
     _time("create_time"),
-    # Set by claims only: finish and heartbeat stay off the index, and their updates in the page.
+    # Set by claims and appends only: finish and heartbeat stay off the index, and their updates in
+    # the page.
     # The epoch once the conversation is deleted: lists end before it.
     _time("update_time"),
     Column("revision", BigInteger, nullable=False, server_default=text("1")),
@@ -67,6 +68,11 @@ conversation = Table(
     Column("labels", Text),
     Column("instructions", Text),
     _time("delete_time", nullable=True),
+    # Of a fork: whose messages it was given, and up to which one.
+    Column("forked_from_id", Uuid),
+    Column("forked_from_sequence", BigInteger),
+    # Up to which message some were appended; behind it each has its turn.
+    Column("appended_sequence", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("owner_id", "id"),
     postgresql_with={"fillfactor": 80},
 )
@@ -117,6 +123,7 @@ message = Table(
     Column("owner_id", Uuid, nullable=False),
     Column("conversation_id", Uuid, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    # The nil UUID for an appended message without one; in a fork, a turn of the original.
     Column("turn_id", Uuid, nullable=False),
     Column("role", Text, nullable=False),
     Column("content", Text, nullable=False),
@@ -173,6 +180,20 @@ creation = Table(
     Index(None, "owner_id", "conversation_id"),
 )
 
+# The request ids of AppendMessages, and what was added under each.
+addition = Table(
+    "addition",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("last_sequence", BigInteger, nullable=False),
+    PrimaryKeyConstraint("owner_id", "request_id"),
+    Index(None, "owner_id", "conversation_id"),
+)
+
 # What is to be removed, and when. Workers look through it for every owner; it holds ids and times.
 deletion = Table(
     "deletion",
@@ -221,6 +242,36 @@ usage_day = Table(
     PrimaryKeyConstraint("owner_id", "day", "agent", "labels_digest", "slot"),
     # Counts are in no index, so with room left an update stays in its page.
     postgresql_with={"fillfactor": 70},
+)
+
+# Receipts. Workers look through those that are not done for every owner; it holds ids, times and
+# counts.
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("request_id", Text, nullable=False),
+    # What was created later stays.
+    _time("start_time"),
+    # Since when no call finds anything of it.
+    _time("hide_time", nullable=True),
+    _time("end_time", nullable=True),
+    _count("conversations"),
+    _count("messages"),
+    _count("turns"),
+    PrimaryKeyConstraint("owner_id", "request_id"),
+)
+Index("erasure_running_idx", erasure.c.start_time, postgresql_where=erasure.c.end_time.is_(None))
+
+# Who has conversations, for retention, which looks through it for every owner.
+owner = Table(
+    "owner",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    # When retention looked last. A new owner has nothing that is old.
+    _time("look_time"),
+    PrimaryKeyConstraint("owner_id"),
+    Index(None, "look_time"),
 )
 
 schema_version = Table(

@@ -5,6 +5,7 @@ whatever ended it, and one that had lost its lease is not counted again (decisio
 the last that the statement locks.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Date,
     FromClause,
+    Select,
     Text,
     Uuid,
     bindparam,
@@ -21,11 +23,14 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from parley_server.core.failures import TURN_ABANDONED_TEXT
+from parley_server.core.model import FailureReason, TurnState
 from parley_server.storage.schema.tables import turn, usage_day
-from parley_server.storage.statements.parts import CONVERSATION, ONE, OWNER, ZERO
+from parley_server.storage.statements.parts import CONVERSATION, ONE, OWNER, ZERO, literal
 
 TODAY: ColumnElement[Any] = literal_column("(now() AT TIME ZONE 'UTC')::date", Date)
 TOKENS = ("input_tokens", "output_tokens", "cached_input_tokens", "model_requests")
@@ -64,24 +69,78 @@ def ended_attempt(
         counts["failed_attempts"] = once()
     if has_usage:
         counts |= {name: bindparam(name, type_=BigInteger) for name in TOKENS}
-    digest = func.md5(func.coalesce(ended.c.labels, literal_column("''", Text)))
-    counted = insert(usage_day).from_select(
-        [*_KEY, "labels", *counts],
+    rows = (
         select(
             OWNER,
             TODAY,
             ended.c.agent,
-            cast(digest, Uuid),
-            func.get_byte(func.uuid_send(CONVERSATION), literal_column("15")).op("&")(
-                literal_column("15")
-            ),
+            _digest(ended.c.labels),
+            _slot(CONVERSATION),
             ended.c.labels,
             *counts.values(),
         )
         .select_from(ended)
-        .where(*where),
+        .where(*where)
     )
+    return _counted(rows, counts)
+
+
+def failed_attempts(ended: CTE, held: CTE) -> CTE:
+    """Count attempts of many conversations that this statement ends as failed.
+
+    Args:
+        ended: rows of turns: agent, is_counted, conversation_id.
+        held: their conversations: id, labels.
+    """
+    key = (ended.c.agent, _digest(held.c.labels), _slot(ended.c.conversation_id))
+    once = func.sum(case((ended.c.is_counted, ZERO), else_=ONE))
+    # One row is not updated twice by a statement; those of several are locked in the same order.
+    rows = (
+        select(OWNER, TODAY, *key, held.c.labels, once, once)
+        .select_from(ended.join(held, held.c.id == ended.c.conversation_id))
+        .group_by(*key, held.c.labels)
+        .order_by(*key)
+    )
+    return _counted(rows, ("attempts", "failed_attempts"))
+
+
+def _digest(labels: Any) -> ColumnElement[Any]:
+    return cast(func.md5(func.coalesce(labels, literal_column("''", Text))), Uuid)
+
+
+def _slot(conversation_id: Any) -> ColumnElement[Any]:
+    last_byte = func.get_byte(func.uuid_send(conversation_id), literal_column("15"))
+    return last_byte.op("&")(literal_column("15"))
+
+
+def _counted(rows: Select[Any], counts: Iterable[str]) -> CTE:
+    counted = insert(usage_day).from_select([*_KEY, "labels", *counts], rows)
     return counted.on_conflict_do_update(
         index_elements=_KEY,
         set_={name: usage_day.c[name] + counted.excluded[name] for name in counts},
     ).cte("counted")
+
+
+def overrun(held: CTE, *where: Any) -> tuple[CTE, CTE]:
+    """Write down that the turn whose lease passed was abandoned, if another part takes its place.
+
+    Args:
+        where: what holds only then, of that part's row.
+    Returns: the parts that say so and that count its attempt.
+    """
+    overran = (
+        update(turn)
+        .values(
+            state=literal(TurnState.FAILED),
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
+            end_time=held.c.lease_expires_at,
+        )
+        # A scalar subquery uses the primary key; a join would scan every turn of the owner.
+        .where(turn.c.owner_id == OWNER)
+        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
+        .where(*where)
+        .returning(*of_attempt(held.c.labels))
+        .cte("overrun")
+    )
+    return overran, ended_attempt(overran)

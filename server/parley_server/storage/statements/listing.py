@@ -61,6 +61,8 @@ def conversation_columns(*, with_instructions: bool) -> tuple[ColumnElement[Any]
         conversation.c.labels,
         (conversation.c.instructions if with_instructions else null()).label("instructions"),
         conversation.c.revision,
+        conversation.c.forked_from_id,
+        conversation.c.forked_from_sequence,
     )
 
 

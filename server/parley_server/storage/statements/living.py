@@ -25,17 +25,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from parley_server.core.failures import TURN_ABANDONED_TEXT
-from parley_server.core.model import DeletionStage, FailureReason, TurnState
+from parley_server.core.model import DeletionStage
 from parley_server.storage.schema.tables import (
     conversation,
     conversation_label,
     creation,
     deletion,
-    turn,
-    turn_event,
 )
-from parley_server.storage.statements.counting import ended_attempt, of_attempt
+from parley_server.storage.statements.hiding import held_columns, hidden
 from parley_server.storage.statements.listing import conversation_columns
 from parley_server.storage.statements.parts import (
     CONVERSATION,
@@ -52,6 +49,7 @@ from parley_server.storage.statements.parts import (
     compiled,
     labelled,
     literal,
+    noted_owner,
     one_row,
 )
 
@@ -95,7 +93,9 @@ def _create_conversation() -> Executable:
         .returning(*conversation_columns(with_instructions=True))
         .cte("made")
     )
-    return select(made).add_cte(labelled(made, made.c.labels, made.c.update_time))
+    return select(made).add_cte(
+        labelled(made, made.c.labels, made.c.update_time), noted_owner(made)
+    )
 
 
 def _create_once() -> Executable:
@@ -167,76 +167,13 @@ def _relabel() -> Executable:
 def _delete_conversation() -> Executable:
     """Take a conversation from every reader's and every worker's sight.
 
-    One row, the turn that was open and when the conversation goes for good; none: there is none.
+    One row, its id, the turn that was open and when it goes for good; none: there is none.
     Its open turn is closed, so that it can be tried again if the conversation is brought back. The
     transaction has locked the conversation before.
     """
-    held = (
-        select(conversation.c.open_turn_id, conversation.c.update_time, conversation.c.labels)
-        .where(*IS_IT, IS_THERE)
-        .cte("held")
-    )
-    gone = (
-        update(conversation)
-        .values(
-            delete_time=func.now(),
-            update_time=_NOWHERE,
-            # Whatever the worker that runs the turn still writes comes too late.
-            fence=conversation.c.fence + ONE,
-            open_turn_id=null(),
-            lease_expires_at=null(),
-        )
-        .where(*IS_IT)
-        .where(select(func.count()).select_from(held).scalar_subquery() == ONE)
-        .returning(conversation.c.id)
-        .cte("gone")
-    )
-    closed = (
-        update(turn)
-        .values(
-            state=literal(TurnState.FAILED),
-            error_reason=literal(FailureReason.TURN_ABANDONED),
-            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
-            end_time=func.now(),
-        )
-        .where(turn.c.owner_id == OWNER)
-        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
-        .returning(*of_attempt(select(held.c.labels).scalar_subquery()))
-        .cte("closed")
-    )
-    events_gone = (
-        delete(turn_event)
-        .where(turn_event.c.owner_id == OWNER)
-        .where(turn_event.c.turn_id == select(held.c.open_turn_id).scalar_subquery())
-        .cte("events_gone")
-    )
-    unlisted = (
-        delete(conversation_label)
-        .where(conversation_label.c.owner_id == OWNER)
-        .where(conversation_label.c.conversation_id == select(gone.c.id).scalar_subquery())
-        .cte("unlisted")
-    )
     trash = cast(bindparam("trash", type_=Interval), Interval)
-    due = (
-        insert(deletion)
-        .from_select(
-            ["owner_id", "conversation_id", "stage", "due_time", "update_time"],
-            select(
-                OWNER,
-                gone.c.id,
-                literal(DeletionStage.TRASHED),
-                func.now() + trash,
-                held.c.update_time,
-            ).select_from(held.join(gone, true())),
-        )
-        .returning(deletion.c.due_time)
-        .cte("due")
-    )
-    return (
-        select(held.c.open_turn_id, due.c.due_time)
-        .select_from(held.join(due, true()))
-        .add_cte(closed, ended_attempt(closed), events_gone, unlisted)
-    )
+    held = held_columns().where(*IS_IT).cte("held")
+    return hidden(held, literal(DeletionStage.TRASHED), func.now() + trash)
 
 
 def _undelete_conversation() -> Executable:

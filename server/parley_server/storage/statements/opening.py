@@ -23,10 +23,9 @@ from sqlalchemy import (
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert
 
-from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
-from parley_server.storage.statements.counting import ended_attempt, of_attempt
+from parley_server.storage.statements.counting import ended_attempt, of_attempt, overrun
 from parley_server.storage.statements.limiting import limits
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -53,28 +52,10 @@ from parley_server.storage.statements.parts import (
     is_free,
     labelled,
     literal,
+    noted_owner,
     one_row,
     spent_attempts,
 )
-
-
-def _overrun(held: CTE, won: CTE) -> CTE:
-    """Write down that the turn whose lease passed was abandoned, if another turn is opened now."""
-    return (
-        update(turn)
-        .values(
-            state=literal(TurnState.FAILED),
-            error_reason=literal(FailureReason.TURN_ABANDONED),
-            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
-            end_time=held.c.lease_expires_at,
-        )
-        # A scalar subquery uses the primary key; a join would scan every turn of the owner.
-        .where(turn.c.owner_id == OWNER)
-        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
-        .where(won.c.id != turn.c.id)
-        .returning(*of_attempt(held.c.labels))
-        .cte("overrun")
-    )
 
 
 def _user_message(sequence: Any, won: CTE) -> CTE:
@@ -165,7 +146,6 @@ def _claim(*, is_limited: bool) -> Executable:
         .returning(conversation.c.labels)
         .cte("taken")
     )
-    overrun = _overrun(held, opened)
     return (
         select(
             opened.c.user_sequence,
@@ -180,8 +160,7 @@ def _claim(*, is_limited: bool) -> Executable:
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(
-            overrun,
-            ended_attempt(overrun),
+            *overrun(held, opened.c.id != turn.c.id),
             _user_message(opened.c.user_sequence, opened),
             labelled(taken, taken.c.labels, func.now()),
         )
@@ -238,7 +217,7 @@ def _claim_new(*, is_limited: bool) -> Executable:
     found = select(opened.c.id)
     if limit is not None:
         found = select(found.scalar_subquery(), *limit.columns())
-    return found.add_cte(created, _user_message(ONE, opened))
+    return found.add_cte(created, _user_message(ONE, opened), noted_owner(opened))
 
 
 def _create() -> Executable:
@@ -256,6 +235,7 @@ def _create() -> Executable:
             fence=ZERO,
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "id"])
+        .add_cte(noted_owner(one_row()))
     )
 
 

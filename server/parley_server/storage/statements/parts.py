@@ -36,6 +36,7 @@ from parley_server.core.model import UNCOUNTED
 from parley_server.storage.schema.tables import (
     conversation,
     conversation_label,
+    owner,
     turn,
     turn_event,
 )
@@ -173,6 +174,20 @@ def labelled(of: FromClause, labels: Any, update_time: Any) -> CTE:
         index_elements=["owner_id", "conversation_id", "key"],
         set_={"value": written.excluded.value, "update_time": written.excluded.update_time},
     ).cte("labelled")
+
+
+def noted_owner(of: FromClause) -> CTE:
+    """Note who has conversations, for retention. For an owner that is known, one look at an index.
+
+    Args:
+        of: a row if a conversation is made.
+    """
+    return (
+        insert(owner)
+        .from_select(["owner_id"], select(OWNER).select_from(of))
+        .on_conflict_do_nothing(index_elements=["owner_id"])
+        .cte("noted")
+    )
 
 
 def is_free(held: CTE) -> Any:

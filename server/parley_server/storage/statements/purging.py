@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from parley_server.core.model import DeletionStage
 from parley_server.storage.schema.tables import (
+    addition,
     conversation,
     conversation_label,
     creation,
@@ -68,7 +69,8 @@ def _purge() -> Executable:
     """Remove the next messages and what belongs to their turns. One row, how many, if it was due.
 
     A turn that has a request id keeps its row, without the digest of what was said, so that a late
-    retry finds that its conversation is gone; so does what has created the conversation. With no
+    retry finds that its conversation is gone; so does what has created the
+    conversation or added to it. With no
     message left, the deletion is a tombstone.
     """
     job = _job(DeletionStage.TRASHED, DeletionStage.PURGING)
@@ -134,6 +136,12 @@ def _purge() -> Executable:
         .where(creation.c.owner_id == OWNER, creation.c.conversation_id == CONVERSATION, is_first)
         .cte("creations_blanked")
     )
+    additions_blanked = (
+        update(addition)
+        .values(fingerprint=_NO_BYTES)
+        .where(addition.c.owner_id == OWNER, addition.c.conversation_id == CONVERSATION, is_first)
+        .cte("additions_blanked")
+    )
     blanked = (
         update(conversation)
         .values(
@@ -164,7 +172,7 @@ def _purge() -> Executable:
     )
     count = select(func.count()).select_from(messages_gone).scalar_subquery()
     return select(progressed.c.stage, count).add_cte(
-        events_gone, turns_gone, turns_blanked, creations_blanked, blanked
+        events_gone, turns_gone, turns_blanked, creations_blanked, additions_blanked, blanked
     )
 
 
@@ -194,6 +202,7 @@ def _forget() -> Executable:
         message: message.c.conversation_id,
         conversation_label: conversation_label.c.conversation_id,
         creation: creation.c.conversation_id,
+        addition: addition.c.conversation_id,
         deletion: deletion.c.conversation_id,
     }
     gone = [

@@ -8,18 +8,20 @@ from sqlalchemy import (
     Integer,
     Select,
     Text,
+    Uuid,
     and_,
     bindparam,
     case,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
     true,
 )
 
-from parley_server.core.model import Role
+from parley_server.core.model import NO_TURN, Role
 from parley_server.storage.schema.tables import conversation, message, turn, turn_event
 from parley_server.storage.statements.parts import (
     ATTEMPT,
@@ -120,9 +122,10 @@ def _standing() -> Executable:
 
 
 def _window() -> Executable:
-    """Read the newest answered messages before a sequence, newest first, while they fit.
+    """Read the newest messages before a sequence that are shown, newest first, while they fit.
 
-    A user message was answered exactly if the message behind it is an answer. Read from the tail
+    A user's message was answered exactly if the message behind it is the answer of the same turn;
+    one that was appended without a turn is read in any case. Read from the tail
     of the key, row by row, until `limit` of them are found: a window function over an index needs
     no more rows than are asked of it, and the length of a text is known without reading it.
 
@@ -138,7 +141,9 @@ def _window() -> Executable:
             message.c.tool_calls,
             message.c.finish_reason,
             message.c.opaque_state,
+            message.c.turn_id,
             func.lag(message.c.role).over(order_by=newest_first).label("next_role"),
+            func.lag(message.c.turn_id).over(order_by=newest_first).label("next_turn_id"),
         )
         .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
         .where(message.c.sequence < bindparam("before", type_=BigInteger))
@@ -146,10 +151,13 @@ def _window() -> Executable:
         .limit(bindparam("lookback", type_=Integer))
         .subquery("tail")
     )
-    is_answered = or_(
-        tail.c.role != literal(Role.USER), tail.c.next_role == literal(Role.ASSISTANT)
+    has_turn = tail.c.turn_id != literal_column(f"'{NO_TURN}'::uuid", Uuid)
+    is_shown = or_(
+        tail.c.role != literal(Role.USER),
+        not_(has_turn),
+        and_(tail.c.next_role == literal(Role.ASSISTANT), tail.c.next_turn_id == tail.c.turn_id),
     )
-    size = case((is_answered, byte_size(tail.c)), else_=ZERO)
+    size = case((is_shown, byte_size(tail.c)), else_=ZERO)
     state_size = func.coalesce(func.octet_length(tail.c.opaque_state), ZERO)
 
     def so_far(of: Any) -> Any:
@@ -163,7 +171,8 @@ def _window() -> Executable:
             tail.c.tool_calls,
             tail.c.finish_reason,
             tail.c.opaque_state,
-            is_answered.label("is_answered"),
+            has_turn.label("has_turn"),
+            is_shown.label("is_shown"),
             so_far(size).label("total"),
             so_far(size + state_size).label("total_with_states"),
         )
@@ -178,8 +187,9 @@ def _window() -> Executable:
             sized.c.tool_calls,
             sized.c.finish_reason,
             case((sized.c.total_with_states <= MAX_BYTES, sized.c.opaque_state)),
+            sized.c.has_turn,
         )
-        .where(sized.c.is_answered, sized.c.total <= MAX_BYTES)
+        .where(sized.c.is_shown, sized.c.total <= MAX_BYTES)
         .order_by(sized.c.sequence.desc())
         .limit(LIMIT)
     )
@@ -296,7 +306,7 @@ TURNS_SINCE = compiled(_turns_since())
 STANDING = compiled(_standing())
 """Read how a conversation stands: its length, its open turn, its fence."""
 WINDOW = compiled(_window())
-"""Read the newest answered messages that fit what the agent is shown."""
+"""Read the newest messages that fit what the agent is shown, but for unanswered ones."""
 EVENTS = compiled(_events())
 """Read the stored pieces of an attempt behind an index."""
 HISTORY_OLDEST_FIRST = compiled(_history(newest_first=False))

@@ -28,6 +28,7 @@ from parley_server.core.model import (
     Finish,
     FinishReason,
     OpaqueState,
+    Spent,
     Text,
     ToolCall,
     Usage,
@@ -216,6 +217,27 @@ def test_cut_text_is_its_beginning_and_fits(text: str, limit: int) -> None:
 
 
 # Usage
+
+
+@pytest.mark.parametrize(
+    ("expected", "events"),
+    [
+        (None, []),
+        (None, [Text("a")]),
+        (USAGE, [Spent(Usage(1, 1, 0, 1)), Text("a"), Spent(USAGE)]),
+        (USAGE, [Spent(Usage(1, 1, 0, 1)), Finish(STOP, "m", USAGE)]),
+        (USAGE, [Spent(USAGE), Finish(STOP, "m")]),
+        (USAGE, [Spent(USAGE), Spent(Usage(-1, 0, 0, 1)), Text("a")]),
+        (USAGE, [Finish(STOP, "m", USAGE), Spent(Usage(1, 1, 0, 1))]),
+    ],
+)
+def test_usage_is_the_last_that_was_told(expected: Usage | None, events: list[AgentEvent]) -> None:
+    assert expected == told(*events).usage
+
+
+def test_answer_has_the_usage_of_its_finish_alone() -> None:
+    """What was told before may be a part of it."""
+    assert answered(Spent(USAGE), Finish(STOP, "m")).usage is None
 
 
 def a_usage(**changes: Any) -> Usage:

@@ -82,24 +82,50 @@ messages = st.lists(
         st.text(max_size=3),
         st.lists(st.builds(a_call), max_size=1).map(tuple),
         st.sampled_from([None, STOP, CANCELLED, FILTERED]),
+        has_turn=st.booleans(),
     ),
     max_size=8,
 )
 
 
 @given(messages)
-def test_any_window_begins_and_ends_with_a_user_and_holds_no_unanswered_one(
+def test_any_window_ends_with_a_user_and_holds_no_unanswered_turn(
     oldest_first: list[WindowMessage],
 ) -> None:
     window = window_of(oldest_first[::-1], 100, "Now", 10_000).messages
 
-    assert Role.USER is window[0].role
+    assert Role.ASSISTANT is not window[0].role or not window[0].has_turn
     assert "Now" == window[-1].content
     for message, after in pairwise(window):
-        if message.role is Role.USER:
+        if message.role is Role.USER and message.has_turn:
             assert Role.ASSISTANT is after.role
         if message.role is Role.ASSISTANT:
             assert message.content.strip()
+
+
+@given(messages)
+def test_any_window_shows_what_was_appended_by_a_user_or_the_application(
+    oldest_first: list[WindowMessage],
+) -> None:
+    """Fails when a user's message without a turn is left out because no answer follows."""
+    window = window_of(oldest_first[::-1], 100, "Now", 10_000).messages
+
+    asked = [m for m in oldest_first if m.role is Role.USER and not m.has_turn]
+    told = [m for m in oldest_first if m.role is Role.SYSTEM]
+    assert asked == [m for m in window[:-1] if m.role is Role.USER and not m.has_turn]
+    assert told == [m for m in window if m.role is Role.SYSTEM]
+
+
+def test_answers_that_were_appended_first_are_shown_and_cut_turns_are_not() -> None:
+    welcome = ended("Welcome", STOP)
+    assert ["Now"] == shown(welcome)
+    assert ["Welcome", "Now"] == shown(welcome._replace(has_turn=False))
+
+
+def test_withdrawn_answer_takes_only_its_own_turn_away() -> None:
+    """Fails when what was appended before it is left out with it."""
+    appended = a_user_message("Noted")._replace(has_turn=False)
+    assert ["Noted", "Now"] == shown(appended, ended("", CANCELLED))
 
 
 @given(messages)

@@ -124,6 +124,7 @@ async def test_finish_that_comes_first_wins_over_a_recorded_cancel(
     assert cpb.TURN_STATE_COMPLETED == (await service.turn(request_id="r")).state
 
 
+@pytest.mark.off_ledger
 @pytest.mark.parametrize("is_failed", [False, True], ids=["abandoned", "failed"])
 @pytest.mark.parametrize("is_stream", [False, True], ids=["chat", "stream"])
 async def test_recorded_cancel_wins_over_a_retake(

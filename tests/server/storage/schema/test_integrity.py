@@ -18,7 +18,9 @@ BREACHES = {
     "a turn without its conversation": f"UPDATE turn SET conversation_id = {LOST} WHERE {OPEN}",
     "a message without its conversation": "UPDATE message SET owner_id = gen_random_uuid()"
     f" WHERE owner_id = '{OURS}' AND sequence = 3",
-    "a message without its turn": f"UPDATE message SET turn_id = {LOST} WHERE sequence = 2",
+    "a message of a turn that is neither what was asked": "UPDATE message"
+    f" SET turn_id = '{ENDED_TURN}' WHERE conversation_id = '{CONVERSATION}' AND sequence = 3",
+    "a message without its turn": f"UPDATE message SET turn_id = {LOST} WHERE sequence = 3",
     "an event without its turn": f"UPDATE turn_event SET turn_id = {LOST} WHERE index = 1",
     "a conversation whose messages are not 1, 2, 3": "DELETE FROM message WHERE sequence = 2",
     "a turn without its user's message": "UPDATE message SET role = 'ASSISTANT' WHERE sequence = 3",
@@ -34,9 +36,16 @@ BREACHES = {
     "a conversation whose labels are not those": "DELETE FROM conversation_label",
     "a label, or a request that has created a conversation": "UPDATE creation"
     f" SET conversation_id = {LOST}",
+    "a request that has added messages behind": "UPDATE addition SET last_sequence = 3",
+    "a conversation that has more copied or appended": "UPDATE conversation"
+    " SET forked_from_sequence = 4",
     "a deleted conversation that is not to be removed": "DELETE FROM deletion",
+    "a conversation that an erasure has left": "UPDATE deletion SET stage = 'PURGING'"
+    " WHERE stage = 'ERASING'",
     "a conversation that is to be removed and is not deleted": "UPDATE conversation"
     " SET delete_time = NULL",
+    "a day of usage that counts below zero": "UPDATE usage_day SET failed_attempts = 9",
+    "a day of usage under another digest": "UPDATE usage_day SET labels = NULL",
 }
 
 
@@ -53,7 +62,7 @@ def stored_url(database_url: str) -> str:
 
 
 def test_whole_data_breaks_no_rule(stored_url: str) -> None:
-    assert integrity.Report(8, 10, 12, ()) == integrity.examine(stored_url)
+    assert integrity.Report(10, 12, 14, ()) == integrity.examine(stored_url)
 
 
 def test_every_rule_has_its_breach() -> None:
@@ -113,7 +122,7 @@ def test_hidden_rows_are_not_taken_for_whole_ones(
     """Fails when policies hide all rows and the answer is that all is well."""
     with pytest.raises(UnsafeDatabase, match="BYPASSRLS"):
         integrity.examine(walled_url)
-    assert 8 == integrity.examine(as_superuser(stored_url)).conversations
+    assert 10 == integrity.examine(as_superuser(stored_url)).conversations
     row_security.switch(stored_url, is_on=False, may_drop=True)
 
 
@@ -124,7 +133,7 @@ def test_command_says_that_all_is_whole(stored_url: str) -> None:
     done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
 
     assert (0, "") == (done.returncode, done.stdout)
-    assert "No problems: 8 conversations, 10 turns, 12 messages checked." in done.stderr
+    assert "No problems: 10 conversations, 12 turns, 14 messages checked." in done.stderr
 
 
 def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
@@ -134,7 +143,9 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
 
     assert 1 == done.returncode
     assert 2 == len(done.stdout.splitlines()), done.stdout
-    assert ["PROBLEMS: 8 conversations, 10 turns, 10 messages checked."] == done.stderr.splitlines()
+    assert [
+        "PROBLEMS: 10 conversations, 12 turns, 12 messages checked."
+    ] == done.stderr.splitlines()
 
 
 def test_command_checks_the_embedded_database(tmp_path: Path) -> None:

@@ -23,10 +23,13 @@ from parley_server.storage.schema.version import SCHEMA_VERSION
 from support.services import StartService
 
 OWNED_TABLES = {
+    "addition",
     "conversation",
     "conversation_label",
     "creation",
     "deletion",
+    "erasure",
+    "owner",
     "message",
     "turn",
     "turn_event",
@@ -223,7 +226,7 @@ def test_every_key_begins_with_the_owner(database_url: str) -> None:
 def test_every_index_begins_with_the_owner(database_url: str) -> None:
     """Every statement filters on the owner, so an index that begins otherwise is for none.
 
-    But for one, in which workers look for what is to be removed, whoever's it is.
+    But for some, in which workers look for what is to be removed, whoever's it is.
     """
     found = rows(
         database_url,
@@ -234,7 +237,7 @@ def test_every_index_begins_with_the_owner(database_url: str) -> None:
     )
     others = {index for index, first in found if first != "owner_id"}
 
-    looked_through = {"deletion_due_time_idx"}
+    looked_through = {"deletion_due_time_idx", "erasure_running_idx", "owner_look_time_idx"}
     assert {"parley_schema_pkey", "alembic_version_pkc"} | looked_through == others
 
 

@@ -87,6 +87,14 @@ WITH opened AS (
     'USER',
     :content
   FROM opened
+), noted AS (
+  INSERT INTO owner (
+    owner_id
+  )
+  SELECT
+    :owner
+  FROM opened
+  ON CONFLICT (owner_id) DO NOTHING
 )
 SELECT
   opened.id

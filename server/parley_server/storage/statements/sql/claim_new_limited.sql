@@ -143,6 +143,14 @@ WITH crowd AS (
     'USER',
     :content
   FROM opened
+), noted AS (
+  INSERT INTO owner (
+    owner_id
+  )
+  SELECT
+    :owner
+  FROM opened
+  ON CONFLICT (owner_id) DO NOTHING
 )
 SELECT
   (

@@ -42,7 +42,9 @@ SELECT
   END AS open_turn_id,
   conversation.labels,
   NULL AS instructions,
-  conversation.revision
+  conversation.revision,
+  conversation.forked_from_id,
+  conversation.forked_from_sequence
 FROM (
   SELECT
     walked.conversation_id AS conversation_id,

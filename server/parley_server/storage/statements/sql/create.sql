@@ -7,6 +7,21 @@
 -- :user text
 -- :title text
 
+WITH noted AS (
+  INSERT INTO owner (
+    owner_id
+  )
+  SELECT
+    :owner
+  FROM (
+    SELECT
+      COUNT(*) AS count_1
+    FROM conversation
+    WHERE
+      conversation.owner_id = :owner AND conversation.id = :conversation
+  ) AS one_row
+  ON CONFLICT (owner_id) DO NOTHING
+)
 INSERT INTO conversation (
   owner_id,
   id,

@@ -46,7 +46,7 @@ WITH made AS (
       conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision
+  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
 ), labelled AS (
   INSERT INTO conversation_label (
     owner_id,
@@ -65,6 +65,14 @@ WITH made AS (
   JOIN LATERAL JSON_EACH_TEXT(CAST(made.labels AS JSON)) AS pairs
     ON TRUE
   ON CONFLICT (owner_id, conversation_id, key) DO UPDATE SET value = excluded.value, update_time = excluded.update_time
+), noted AS (
+  INSERT INTO owner (
+    owner_id
+  )
+  SELECT
+    :owner
+  FROM made
+  ON CONFLICT (owner_id) DO NOTHING
 )
 SELECT
   made.id,
@@ -76,5 +84,7 @@ SELECT
   made.open_turn_id,
   made.labels,
   made.instructions,
-  made.revision
+  made.revision,
+  made.forked_from_id,
+  made.forked_from_sequence
 FROM made

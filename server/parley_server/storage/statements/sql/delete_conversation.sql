@@ -7,28 +7,41 @@
 
 WITH held AS (
   SELECT
+    conversation.id AS id,
     conversation.open_turn_id AS open_turn_id,
     conversation.update_time AS update_time,
     conversation.labels AS labels
   FROM conversation
   WHERE
     conversation.owner_id = :owner
-    AND conversation.id = :conversation
     AND conversation.delete_time IS NULL
+    AND conversation.owner_id = :owner
+    AND conversation.id = :conversation
+), gone AS (
+  UPDATE conversation SET fence = (
+    conversation.fence + 1
+  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('epoch' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
+    )
 ), closed AS (
   UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = CURRENT_TIMESTAMP
   WHERE
     turn.owner_id = :owner
-    AND turn.id = (
-      SELECT
-        held.open_turn_id
-      FROM held
+    AND turn.id = ANY(
+      ARRAY((
+        SELECT
+          held.open_turn_id
+        FROM held
+      ))
     )
-  RETURNING turn.agent, turn.is_counted, (
-    SELECT
-      held.labels
-    FROM held
-  ) AS labels
+  RETURNING turn.agent, turn.is_counted, turn.conversation_id
 ), counted AS (
   INSERT INTO usage_day (
     owner_id,
@@ -46,12 +59,23 @@ WITH held AS (
       CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
     ) AS DATE),
     closed.agent AS agent,
-    CAST(MD5(COALESCE(closed.labels, '')) AS UUID) AS md5_1,
-    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
-    closed.labels AS labels,
-    CASE WHEN closed.is_counted THEN 0 ELSE 1 END,
-    CASE WHEN closed.is_counted THEN 0 ELSE 1 END
+    CAST(MD5(COALESCE(held.labels, '')) AS UUID) AS md5_1,
+    GET_BYTE(UUID_SEND(closed.conversation_id), 15) & 15,
+    held.labels AS labels,
+    SUM(CASE WHEN closed.is_counted THEN 0 ELSE 1 END) AS sum_1,
+    SUM(CASE WHEN closed.is_counted THEN 0 ELSE 1 END) AS sum__1
   FROM closed
+  JOIN held
+    ON held.id = closed.conversation_id
+  GROUP BY
+    closed.agent,
+    CAST(MD5(COALESCE(held.labels, '')) AS UUID),
+    GET_BYTE(UUID_SEND(closed.conversation_id), 15) & 15,
+    held.labels
+  ORDER BY
+    closed.agent,
+    CAST(MD5(COALESCE(held.labels, '')) AS UUID),
+    GET_BYTE(UUID_SEND(closed.conversation_id), 15) & 15
   ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
     usage_day.attempts + excluded.attempts
   ), failed_attempts = (
@@ -61,32 +85,23 @@ WITH held AS (
   DELETE FROM turn_event
   WHERE
     turn_event.owner_id = :owner
-    AND turn_event.turn_id = (
-      SELECT
-        held.open_turn_id
-      FROM held
+    AND turn_event.turn_id = ANY(
+      ARRAY((
+        SELECT
+          held.open_turn_id
+        FROM held
+      ))
     )
-), gone AS (
-  UPDATE conversation SET fence = (
-    conversation.fence + 1
-  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('epoch' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
-  WHERE
-    conversation.owner_id = :owner
-    AND conversation.id = :conversation
-    AND (
-      SELECT
-        COUNT(*) AS count_1
-      FROM held
-    ) = 1
-  RETURNING conversation.id
 ), unlisted AS (
   DELETE FROM conversation_label
   WHERE
     conversation_label.owner_id = :owner
-    AND conversation_label.conversation_id = (
-      SELECT
-        gone.id
-      FROM gone
+    AND conversation_label.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
     )
 ), due AS (
   INSERT INTO deletion (
@@ -98,18 +113,17 @@ WITH held AS (
   )
   SELECT
     :owner,
-    gone.id AS id,
+    held.id AS id,
     'TRASHED',
     CURRENT_TIMESTAMP + :trash,
     held.update_time AS update_time
   FROM held
-  JOIN gone
-    ON TRUE
-  RETURNING deletion.due_time
+  RETURNING deletion.conversation_id, deletion.due_time
 )
 SELECT
+  held.id,
   held.open_turn_id,
   due.due_time
 FROM held
 JOIN due
-  ON TRUE
+  ON held.id = due.conversation_id

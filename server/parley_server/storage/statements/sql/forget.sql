@@ -96,6 +96,21 @@ WITH job AS (
         COUNT(*) AS count_1
       FROM turns_gone
     ) < :limit
+), addition_gone AS (
+  DELETE FROM addition
+  WHERE
+    addition.owner_id = :owner
+    AND addition.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
 ), deletion_gone AS (
   DELETE FROM deletion
   WHERE

@@ -19,7 +19,9 @@ SELECT
   END AS open_turn_id,
   conversation.labels,
   conversation.instructions AS instructions,
-  conversation.revision
+  conversation.revision,
+  conversation.forked_from_id,
+  conversation.forked_from_sequence
 FROM conversation
 WHERE
   conversation.owner_id = :owner

@@ -113,6 +113,16 @@ WITH job AS (
         job.stage
       FROM job
     ) = 'TRASHED'
+), additions_blanked AS (
+  UPDATE addition SET fingerprint = CAST('' AS BYTEA)
+  WHERE
+    addition.owner_id = :owner
+    AND addition.conversation_id = :conversation
+    AND (
+      SELECT
+        job.stage
+      FROM job
+    ) = 'TRASHED'
 ), blanked AS (
   UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL
   WHERE

@@ -22,7 +22,7 @@ WITH kept AS (
       conversation.lease_expires_at > CURRENT_TIMESTAMP
     )
     THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision
+  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
 ), labelled AS (
   INSERT INTO conversation_label (
     owner_id,
@@ -52,5 +52,7 @@ SELECT
   back.open_turn_id,
   back.labels,
   back.instructions,
-  back.revision
+  back.revision,
+  back.forked_from_id,
+  back.forked_from_sequence
 FROM back

@@ -28,4 +28,4 @@ RETURNING conversation.id, conversation.title, conversation.create_time, convers
     conversation.lease_expires_at > CURRENT_TIMESTAMP
   )
   THEN conversation.open_turn_id
-END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision
+END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence

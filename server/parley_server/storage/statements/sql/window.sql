@@ -1,4 +1,4 @@
--- Read the newest answered messages that fit what the agent is shown.
+-- Read the newest messages that fit what the agent is shown, but for unanswered ones.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :max_bytes bigint
@@ -19,7 +19,8 @@ SELECT
       sized.total_with_states <= :max_bytes
     )
     THEN sized.opaque_state
-  END
+  END,
+  sized.has_turn
 FROM (
   SELECT
     tail.sequence AS sequence,
@@ -28,11 +29,18 @@ FROM (
     tail.tool_calls AS tool_calls,
     tail.finish_reason AS finish_reason,
     tail.opaque_state AS opaque_state,
-    tail.role <> 'USER' OR tail.next_role = 'ASSISTANT' AS is_answered,
+    tail.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
+    tail.role <> 'USER'
+    OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
+    OR tail.next_role = 'ASSISTANT'
+    AND tail.turn_id = tail.next_turn_id AS is_shown,
     SUM(
       CASE
         WHEN (
-          tail.role <> 'USER' OR tail.next_role = 'ASSISTANT'
+          tail.role <> 'USER'
+          OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
+          OR tail.next_role = 'ASSISTANT'
+          AND tail.turn_id = tail.next_turn_id
         )
         THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
         ELSE 0
@@ -41,7 +49,10 @@ FROM (
     SUM(
       CASE
         WHEN (
-          tail.role <> 'USER' OR tail.next_role = 'ASSISTANT'
+          tail.role <> 'USER'
+          OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
+          OR tail.next_role = 'ASSISTANT'
+          AND tail.turn_id = tail.next_turn_id
         )
         THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
         ELSE 0
@@ -55,7 +66,9 @@ FROM (
       message.tool_calls AS tool_calls,
       message.finish_reason AS finish_reason,
       message.opaque_state AS opaque_state,
-      LAG(message.role) OVER (ORDER BY message.sequence DESC) AS next_role
+      message.turn_id AS turn_id,
+      LAG(message.role) OVER (ORDER BY message.sequence DESC) AS next_role,
+      LAG(message.turn_id) OVER (ORDER BY message.sequence DESC) AS next_turn_id
     FROM message
     WHERE
       message.owner_id = :owner
@@ -69,7 +82,7 @@ FROM (
     tail.sequence DESC
 ) AS sized
 WHERE
-  sized.is_answered AND sized.total <= :max_bytes
+  sized.is_shown AND sized.total <= :max_bytes
 ORDER BY
   sized.sequence DESC
 LIMIT :limit

@@ -156,10 +156,10 @@ private static final long serialVersionUID = 0L;
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -175,10 +175,10 @@ private static final long serialVersionUID = 0L;
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -195,10 +195,10 @@ private static final long serialVersionUID = 0L;
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -214,10 +214,10 @@ private static final long serialVersionUID = 0L;
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -233,10 +233,10 @@ private static final long serialVersionUID = 0L;
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1034,10 +1034,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1056,10 +1056,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1078,10 +1078,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1100,10 +1100,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1129,10 +1129,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1155,10 +1155,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1183,10 +1183,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1212,10 +1212,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1238,10 +1238,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1264,10 +1264,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1291,10 +1291,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1316,10 +1316,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1341,10 +1341,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1360,10 +1360,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1382,10 +1382,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1405,10 +1405,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1424,10 +1424,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1444,10 +1444,10 @@ private static final long serialVersionUID = 0L;
      * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
      * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
      * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-     * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-     * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-     * finish_reason are allowed with answers only.
+     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>

@@ -59,10 +59,10 @@ public interface AppendMessagesRequestOrBuilder extends
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -76,10 +76,10 @@ public interface AppendMessagesRequestOrBuilder extends
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -92,10 +92,10 @@ public interface AppendMessagesRequestOrBuilder extends
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -108,10 +108,10 @@ public interface AppendMessagesRequestOrBuilder extends
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -125,10 +125,10 @@ public interface AppendMessagesRequestOrBuilder extends
    * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
    * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
    * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later. sequence is ignored.
-   * turn_id, if set, is a UUID: a user's message with a turn_id that no answer with the same turn_id follows
-   * counts as unanswered, and agents are not shown it; one without is always shown. usage, model and
-   * finish_reason are allowed with answers only.
+   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
+   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
+   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>

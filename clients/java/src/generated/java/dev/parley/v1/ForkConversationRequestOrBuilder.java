@@ -75,9 +75,10 @@ public interface ForkConversationRequestOrBuilder extends
   /**
    * <pre>
    * Optional. The sequence of the last message to copy, at least 0. It must be the last message of a turn that
-   * has ended, or an appended message; else the call fails with FAILED_PRECONDITION (NOT_A_TURN_BOUNDARY). Above the
-   * conversation's last sequence the call fails with FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). Default: 0,
-   * all messages up to the end of the newest turn that has ended.
+   * has ended, or an appended message, unless that is a user's with its answer, of the same turn_id, behind it;
+   * else the call fails with FAILED_PRECONDITION (NOT_A_TURN_BOUNDARY). Above the conversation's last sequence
+   * the call fails with FAILED_PRECONDITION (SEQUENCE_NOT_REACHED). Default: 0, all messages up to the end of
+   * the newest turn that has ended.
    * </pre>
    *
    * <code>int64 up_to_sequence = 4;</code>

@@ -1,5 +1,7 @@
 package dev.parley.client;
 
+import dev.parley.v1.AppendMessagesRequest;
+import dev.parley.v1.AppendMessagesResponse;
 import dev.parley.v1.CancelTurnRequest;
 import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
@@ -8,12 +10,19 @@ import dev.parley.v1.ConversationServiceGrpc;
 import dev.parley.v1.CreateConversationRequest;
 import dev.parley.v1.CreateConversationResponse;
 import dev.parley.v1.DeleteConversationResponse;
+import dev.parley.v1.EraseOwnerRequest;
+import dev.parley.v1.EraseOwnerResponse;
+import dev.parley.v1.ExportConversationsResponse;
+import dev.parley.v1.ForkConversationRequest;
+import dev.parley.v1.ForkConversationResponse;
 import dev.parley.v1.GetConversationRequest;
 import dev.parley.v1.GetConversationResponse;
 import dev.parley.v1.GetHistoryResponse;
 import dev.parley.v1.GetTurnRequest;
 import dev.parley.v1.GetTurnResponse;
+import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsResponse;
+import dev.parley.v1.Message;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.Turn;
 import dev.parley.v1.UndeleteConversationRequest;
@@ -21,6 +30,8 @@ import dev.parley.v1.UndeleteConversationResponse;
 import dev.parley.v1.UpdateConversationResponse;
 import dev.parley.v1.WatchConversationResponse;
 import io.grpc.MethodDescriptor;
+import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Flow;
 
@@ -108,9 +119,9 @@ public final class AsyncParleyClient implements AutoCloseable {
     }
 
     CompletableFuture<CreateConversationResponse> createConversation(CreateConversationRequest request) {
-        return UnaryCall.start(
-                connection, ConversationServiceGrpc.getCreateConversationMethod(), request, request.getRequestId(),
-                connection.readTimeout(), Headers.RETRY_IS_SAFE, error -> {}, response -> response);
+        return change(
+                ConversationServiceGrpc.getCreateConversationMethod(), request, request.getRequestId(),
+                connection.readTimeout());
     }
 
     /** Reads a conversation without its messages; see {@link ParleyClient#conversation}. */
@@ -170,6 +181,54 @@ public final class AsyncParleyClient implements AutoCloseable {
                 connection, () -> new ConversationProgress(options.request(conversationId)), options.onRetry());
     }
 
+    /** Adds messages to a conversation that exists. */
+    public CompletableFuture<AppendMessagesResponse> appendMessages(String conversationId, List<Message> messages) {
+        return appendMessages(conversationId, messages, AppendOptions.defaults());
+    }
+
+    /** Adds messages to a conversation; see {@link ParleyClient#appendMessages(String, List, AppendOptions)}. */
+    public CompletableFuture<AppendMessagesResponse> appendMessages(
+            String conversationId, List<Message> messages, AppendOptions options) {
+        return appendMessages(options.request(conversationId, messages), options.timeout());
+    }
+
+    CompletableFuture<AppendMessagesResponse> appendMessages(AppendMessagesRequest request, Duration timeout) {
+        return change(
+                ConversationServiceGrpc.getAppendMessagesMethod(), request, request.getRequestId(), timeout);
+    }
+
+    /** Copies a conversation up to the end of its newest turn that has ended. */
+    public CompletableFuture<ForkConversationResponse> forkConversation(String conversationId) {
+        return forkConversation(conversationId, ForkOptions.defaults());
+    }
+
+    /** Copies a conversation; see {@link ParleyClient#forkConversation(String, ForkOptions)}. */
+    public CompletableFuture<ForkConversationResponse> forkConversation(String conversationId, ForkOptions options) {
+        return forkConversation(options.request(conversationId), options.timeout());
+    }
+
+    CompletableFuture<ForkConversationResponse> forkConversation(ForkConversationRequest request, Duration timeout) {
+        return change(
+                ConversationServiceGrpc.getForkConversationMethod(), request, request.getRequestId(), timeout);
+    }
+
+    /** Publishes everything that the caller has stored; see {@link ParleyClient#exportConversations(ExportOptions)}. */
+    public Flow.Publisher<ExportConversationsResponse> exportConversations(ExportOptions options) {
+        return Following.publisher(connection, () -> new ExportProgress(options.request()), options.onRetry());
+    }
+
+    /** Erases everything that the caller has stored; see {@link ParleyClient#eraseOwner}. */
+    public CompletableFuture<EraseOwnerResponse> eraseOwner(String requestId) {
+        EraseOwnerRequest request = EraseOwnerRequest.newBuilder().setRequestId(requestId).build();
+        return change(
+                ConversationServiceGrpc.getEraseOwnerMethod(), request, requestId, Connection.CHANGE_TIMEOUT);
+    }
+
+    /** Sums up what the caller's turns used; see {@link ParleyClient#usage}. */
+    public CompletableFuture<GetUsageResponse> usage(UsageOptions options) {
+        return read(ConversationServiceGrpc.getGetUsageMethod(), options.request(), "", response -> response);
+    }
+
     /**
      * Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. For a client that
      * {@link #actingFor} returned this does nothing: the channel is another's.
@@ -177,6 +236,14 @@ public final class AsyncParleyClient implements AutoCloseable {
     @Override
     public void close() {
         connection.close();
+    }
+
+    /** Makes a call that has a request id of its own, so that proxies may send it again. */
+    private <Q, R> CompletableFuture<R> change(
+            MethodDescriptor<Q, R> method, Q request, String requestId, Duration timeout) {
+        return UnaryCall.start(
+                connection, method, request, requestId, timeout, Headers.RETRY_IS_SAFE, error -> {},
+                response -> response);
     }
 
     /** Makes a call that has no request id of its own, so that proxies are told nothing. */

@@ -24,6 +24,9 @@ import java.util.concurrent.atomic.AtomicLong;
 /** The channel of one client, and how calls are made on it. Any number of threads may use it. */
 final class Connection {
 
+    /** For calls that may write much at once. */
+    static final Duration CHANGE_TIMEOUT = Duration.ofSeconds(60);
+
     private static final long RECONNECT_PAUSE_NS = TimeUnit.MILLISECONDS.toNanos(200);
 
     private final Channel channel;

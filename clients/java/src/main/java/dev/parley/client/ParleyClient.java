@@ -1,15 +1,25 @@
 package dev.parley.client;
 
+import dev.parley.v1.AppendMessagesRequest;
+import dev.parley.v1.AppendMessagesResponse;
 import dev.parley.v1.ChatRequest;
 import dev.parley.v1.Conversation;
 import dev.parley.v1.CreateConversationRequest;
 import dev.parley.v1.CreateConversationResponse;
 import dev.parley.v1.DeleteConversationResponse;
+import dev.parley.v1.EraseOwnerResponse;
+import dev.parley.v1.ErasureState;
+import dev.parley.v1.ExportConversationsResponse;
+import dev.parley.v1.ForkConversationRequest;
+import dev.parley.v1.ForkConversationResponse;
 import dev.parley.v1.GetHistoryResponse;
+import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.Message;
 import dev.parley.v1.Turn;
 import dev.parley.v1.WatchConversationResponse;
+import java.time.Duration;
+import java.util.List;
 
 /**
  * Parley, for a caller that waits.
@@ -26,6 +36,9 @@ import dev.parley.v1.WatchConversationResponse;
  * retried under the call's deadline, with the same request id. Interrupting a thread that waits cancels its call.
  */
 public final class ParleyClient implements AutoCloseable {
+
+    /** How long to wait before an erasure is asked for again. */
+    private static final Duration ERASURE_PAUSE = Duration.ofSeconds(1);
 
     private final AsyncParleyClient async;
 
@@ -244,6 +257,97 @@ public final class ParleyClient implements AutoCloseable {
      */
     public EventStream<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
         return new EventStream<>(async.watch(conversationId, options), "");
+    }
+
+    /** Adds messages to a conversation that exists. */
+    public AppendMessagesResponse appendMessages(String conversationId, List<Message> messages) {
+        return appendMessages(conversationId, messages, AppendOptions.defaults());
+    }
+
+    /**
+     * Adds messages to a conversation without running an agent: all of them, or none. The agent sees them in the next
+     * turn. They are added once for one request id, however often it is sent.
+     *
+     * @param messages 1 to 1,000, in order, with at most 1 MiB of texts; those of another conversation as they are
+     * @return the sequences of the first and the last one, replayed if an earlier call had added them
+     * @throws ParleyException ConversationNotFound unless a missing one is allowed, TurnInProgress, SequenceMismatch,
+     *     RequestIdReused, and what any call may throw
+     * @throws IllegalArgumentException a text cannot be sent
+     */
+    public AppendMessagesResponse appendMessages(String conversationId, List<Message> messages, AppendOptions options) {
+        AppendMessagesRequest request = options.request(conversationId, messages);
+        return Waiting.forResult(async.appendMessages(request, options.timeout()), request.getRequestId());
+    }
+
+    /** Copies a conversation up to the end of its newest turn that has ended. */
+    public ForkConversationResponse forkConversation(String conversationId) {
+        return forkConversation(conversationId, ForkOptions.defaults());
+    }
+
+    /**
+     * Creates a conversation with the messages, the title, the labels and the instructions of another one; from then on
+     * both change apart. One conversation is created for one request id, however often it is sent.
+     *
+     * @return the copy as it is now, replayed if an earlier call had created it
+     * @throws ParleyException ConversationNotFound, NotATurnBoundary, SequenceNotReached, ConversationExists,
+     *     RequestIdReused, and what any call may throw
+     */
+    public ForkConversationResponse forkConversation(String conversationId, ForkOptions options) {
+        ForkConversationRequest request = options.request(conversationId);
+        return Waiting.forResult(async.forkConversation(request, options.timeout()), request.getRequestId());
+    }
+
+    /** Returns everything that the caller has stored, from the beginning. */
+    public EventStream<ExportConversationsResponse> exportConversations() {
+        return exportConversations(ExportOptions.defaults());
+    }
+
+    /**
+     * Returns everything that the caller has stored: each conversation, followed by its messages.
+     *
+     * <p>Every part arrives once, in order. An export continues behind the last part by itself when it expires, when a
+     * worker or a connection is lost, and while the server is full: up to 5 failed tries, 8 once parts have arrived.
+     *
+     * @return parts: {@code conversation}, {@code message} (of the conversation before it) and, last, {@code done}. To
+     *     continue after a crash of the caller, pass the last part's {@code cursor}. Its iteration throws
+     *     InvalidPageToken (the cursor is not one of the caller's), and what any call may throw
+     */
+    public EventStream<ExportConversationsResponse> exportConversations(ExportOptions options) {
+        return new EventStream<>(async.exportConversations(options), "");
+    }
+
+    /**
+     * Erases everything that the caller has stored; the token has to name the scope {@code parley.erase}. When this
+     * returns, no call finds any of it; what is created later stays.
+     *
+     * @param requestId the erasure's key, 1 to 128 of {@code [A-Za-z0-9._:-]}. Another one begins another erasure, so
+     *     store it before the first call. It is kept with the receipt: no personal data
+     * @return the receipt. ERASURE_STATE_RUNNING: rows are still being removed; call again with the same request id
+     * @throws ParleyException ScopeMissing, and what any call may throw
+     */
+    public EraseOwnerResponse eraseOwner(String requestId) {
+        return Waiting.forResult(async.eraseOwner(requestId), requestId);
+    }
+
+    /** Does what {@link #eraseOwner} does, again every second until all rows are removed, however long that takes. */
+    public EraseOwnerResponse eraseOwnerAndWait(String requestId) {
+        while (true) {
+            EraseOwnerResponse receipt = eraseOwner(requestId);
+            if (receipt.getState() == ErasureState.ERASURE_STATE_DONE) {
+                return receipt;
+            }
+            Waiting.pause(ERASURE_PAUSE, requestId);
+        }
+    }
+
+    /**
+     * Returns what the caller's turns used: a row for each day and, if asked for, agent and value of a label. Every
+     * attempt counts, failed ones included.
+     *
+     * @throws ParleyException InvalidRequest, and what any call may throw
+     */
+    public GetUsageResponse usage(UsageOptions options) {
+        return Waiting.forResult(async.usage(options), "");
     }
 
     /**

@@ -16,9 +16,10 @@ import java.util.Optional;
  * ├── ConversationNotFound, TurnNotFound
  * ├── RequestIdReused, ConversationExists
  * ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
- * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached
+ * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
  * ├── AgentRefused
  * ├── Overloaded ─ TurnLimitReached
+ * ├── BudgetExhausted
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
  * │                 TurnAbandoned, WatchExpired
  * ├── DeadlineExceeded ─ AgentTimeout, DeadlineTooShort, CallerLost
@@ -87,7 +88,7 @@ public class ParleyException extends RuntimeException {
         return failure.callId();
     }
 
-    /** The request id of a turn or a creation; calling again with it is safe. Empty: the call has none. */
+    /** The request id of a turn, or of what was created, added or erased; calling again with it is safe. Empty: the call has none. */
     public String requestId() {
         return failure.requestId();
     }
@@ -98,7 +99,8 @@ public class ParleyException extends RuntimeException {
      */
     public boolean isRetryable() {
         return this instanceof TurnInProgress || this instanceof LeaseLost || this instanceof AttemptLost
-                || this instanceof Overloaded || this instanceof Unavailable || this instanceof DeadlineExceeded;
+                || this instanceof Overloaded || this instanceof BudgetExhausted || this instanceof Unavailable
+                || this instanceof DeadlineExceeded;
     }
 
     /**
@@ -148,7 +150,7 @@ public class ParleyException extends RuntimeException {
         TurnNotFound(Failure failure) { super(failure); }
     }
 
-    /** The request id belongs to a turn, or to a creation of a conversation, with other arguments. */
+    /** The request id belongs to a turn, or to a creation, a fork or an appending, with other arguments. */
     public static final class RequestIdReused extends ParleyException {
         RequestIdReused(Failure failure) { super(failure); }
     }
@@ -208,12 +210,20 @@ public class ParleyException extends RuntimeException {
         public int attempts() { return Integer.parseInt(metadata().getOrDefault("attempts", "0")); }
     }
 
-    /** The minimum sequence is above the conversation's last sequence. */
+    /** The minimum sequence, or that to fork up to, is above the conversation's last sequence. */
     public static final class SequenceNotReached extends ParleyException {
         SequenceNotReached(Failure failure) { super(failure); }
 
         /** Returns the conversation's last sequence. */
         public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
+    }
+
+    /** The sequence to fork up to is in the midst of a turn, or its turn is open: nothing was copied. */
+    public static final class NotATurnBoundary extends ParleyException {
+        NotATurnBoundary(Failure failure) { super(failure); }
+
+        /** Returns the nearest sequence before it that a fork may end at; 0: there is none. */
+        public long previousBoundary() { return Long.parseLong(metadata().getOrDefault("previous_boundary", "0")); }
     }
 
     /** The model's provider refused the request. */
@@ -229,6 +239,17 @@ public class ParleyException extends RuntimeException {
     /** The caller has reached its limit of new turns per minute: wait as long as {@link #retryAfter} says. */
     public static final class TurnLimitReached extends Overloaded {
         TurnLimitReached(Failure failure) { super(failure); }
+    }
+
+    /** The caller's turns used today's tokens: wait as long as {@link #retryAfter} says, until midnight UTC. */
+    public static final class BudgetExhausted extends ParleyException {
+        BudgetExhausted(Failure failure) { super(failure); }
+
+        /** Returns how many tokens a day the server allows; 0: it did not say. */
+        public long maxTokensPerDay() { return Long.parseLong(metadata().getOrDefault("max_tokens_per_day", "0")); }
+
+        /** Returns how many tokens the caller's turns have used today; 0: the server did not say. */
+        public long usedTokens() { return Long.parseLong(metadata().getOrDefault("used_tokens", "0")); }
     }
 
     /** The server, or something it needs, is unavailable. The client has retried without success. */
@@ -261,7 +282,7 @@ public class ParleyException extends RuntimeException {
         TurnAbandoned(Failure failure) { super(failure); }
     }
 
-    /** A watch reached its time limit. The client continues by itself. */
+    /** A watch or an export reached its time limit. The client continues by itself. */
     public static final class WatchExpired extends Unavailable {
         WatchExpired(Failure failure) { super(failure); }
     }

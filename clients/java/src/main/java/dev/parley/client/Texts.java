@@ -1,7 +1,9 @@
 package dev.parley.client;
 
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 
 /** Which texts can be sent. protobuf-java would send a question mark in place of what UTF-8 cannot hold. */
 final class Texts {
@@ -29,5 +31,23 @@ final class Texts {
             checked("value of a label", value);
         });
         return labels;
+    }
+
+    /**
+     * Returns labels as lists ask for them, {@code KEY=VALUE}. They are sorted, because a page token holds for one
+     * request: maps of the JDK's change their order with each start.
+     *
+     * @throws IllegalArgumentException one cannot be sent
+     */
+    static List<String> written(Map<String, String> labels) {
+        return new TreeMap<>(checked(labels))
+                .entrySet().stream().map(each -> written(each.getKey(), each.getValue())).toList();
+    }
+
+    private static String written(String key, String value) {
+        if (key.contains("=")) {
+            throw new IllegalArgumentException("a label's key has no =, which would end it: " + key);
+        }
+        return key + "=" + value;
     }
 }

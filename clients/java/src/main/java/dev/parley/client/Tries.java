@@ -14,7 +14,7 @@ import java.util.concurrent.TimeUnit;
  * What the client retries by itself: the tries of one call, under one deadline.
  *
  * <p>What ended UNAVAILABLE, and a turn that another worker took over, are safe to repeat because of the request id:
- * the server makes one turn, or creates one conversation, for it. Other calls leave the same behind when they are made
+ * the server makes one turn, creates one conversation, or adds messages once, for it. Other calls leave the same behind when they are made
  * twice; {@link Deletion} says what a second one comes to. gRPC's own retries are switched off: in Java they repeat
  * whatever carries {@code grpc-retry-pushback-ms}, also a conversation that is busy or a server that is full, which
  * need a decision. How often and how soon is what the service config that all of Parley's clients share says.
@@ -22,16 +22,16 @@ import java.util.concurrent.TimeUnit;
 final class Tries {
 
     static final int MOST = 5;
-    /** Of a turn that has begun to arrive: patience for a server that restarts. */
+    /** Of a turn or an export that has begun to arrive: patience for a server that restarts. */
     static final int MOST_UNDER_WAY = 8;
 
     static final Duration FIRST_PAUSE = Duration.ofMillis(200);
     static final Duration LONGEST_PAUSE = Duration.ofSeconds(3);
-    /** How long one call of a watch may last: the server ends it sooner, unless it is lost. */
+    /** How long one call of a watch or an export may last: the server ends it sooner, unless it is lost. */
     private static final Duration WATCH_CALL = Duration.ofSeconds(300);
 
     /** What is tried. */
-    enum Kind { CALL, TURN_STREAM, WATCH }
+    enum Kind { CALL, TURN_STREAM, EXPORT, WATCH }
 
     private final Kind kind;
     private final Deadline.Ticker clock;
@@ -39,11 +39,11 @@ final class Tries {
     private int count = 1;
     private boolean isUnderWay;
 
-    /** Starts the time of all tries together; a watch has no timeout. */
+    /** Starts the time of all tries together; a watch and an export have no timeout. */
     Tries(Kind kind, Duration timeout, Deadline.Ticker clock) {
         this.kind = kind;
         this.clock = clock;
-        this.end = kind == Kind.WATCH ? null : after(timeout);
+        this.end = hasNoEnd() ? null : after(timeout);
     }
 
     Tries(Kind kind, Duration timeout) {
@@ -84,8 +84,11 @@ final class Tries {
     }
 
     private boolean isWorthIt(ParleyException error) {
-        if (kind == Kind.WATCH && isUnderWay) {
-            return error instanceof Unavailable || error instanceof Overloaded || error instanceof DeadlineExceeded;
+        if (hasNoEnd() && isUnderWay) {
+            // The server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED.
+            boolean helps =
+                    error instanceof Unavailable || error instanceof Overloaded || error instanceof DeadlineExceeded;
+            return helps && (kind == Kind.WATCH || count < MOST_UNDER_WAY);
         }
         if (error.isPushedBack()) {
             return false;
@@ -96,6 +99,10 @@ final class Tries {
         }
         // The worker that drains hands all its streams to the others, all at once.
         return (isLost || error instanceof Overloaded) && count < MOST_UNDER_WAY;
+    }
+
+    private boolean hasNoEnd() {
+        return kind == Kind.WATCH || kind == Kind.EXPORT;
     }
 
     private Deadline after(Duration timeout) {

@@ -1,6 +1,7 @@
 package dev.parley.client;
 
 import io.grpc.Status;
+import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 
@@ -17,6 +18,15 @@ final class Waiting {
             throw thrown(failed.getCause());
         } catch (InterruptedException interrupted) {
             future.cancel(true);
+            throw interrupted(requestId, interrupted);
+        }
+    }
+
+    /** Waits for so long, unless the thread is interrupted. */
+    static void pause(Duration pause, String requestId) {
+        try {
+            Thread.sleep(pause.toMillis());
+        } catch (InterruptedException interrupted) {
             throw interrupted(requestId, interrupted);
         }
     }

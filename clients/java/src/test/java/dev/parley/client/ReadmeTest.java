@@ -51,13 +51,15 @@ class ReadmeTest {
                 import dev.parley.client.*;
                 import dev.parley.v1.*;
                 import java.nio.file.Path;
+                import java.util.List;
                 import java.util.Map;
                 abstract class Blocks {
-                    ParleyClient parley; String text; String conversationId; String orderId; long seen;
+                    ParleyClient parley; String text; String conversationId; String orderId; String cursor;
+                    String requestId; long seen;
                     abstract void keep(ChatResponse answer);
                 """);
         List<String> blocks = blocks().subList(1, blocks().size());
-        assertEquals(6, blocks.size());
+        assertEquals(8, blocks.size());
         for (int n = 0; n < blocks.size(); n++) {
             String kind = blocks.get(n).contains("return ") ? "Answer" : "void";
             source.append("%s block%d() {%n%s%n}%n".formatted(kind, n, blocks.get(n)));

@@ -100,6 +100,16 @@ class TriesTest {
         assertTrue(underWay.pause(full).isPresent());
     }
 
+    /** Fails when an export of which no more comes has no end, as a watch has none. */
+    @Test
+    void triesOfAnExportAreCountedAnewAfterEachPart() {
+        Tries tries = new Tries(Tries.Kind.EXPORT, Duration.ZERO);
+        for (int part = 0; part < 2; part++) {
+            tries.cameFurther();
+            assertEquals(7, IntStream.range(0, 10).filter(n -> tries.pause(down()).isPresent()).count());
+        }
+    }
+
     @Test
     void aWatchThatHasBegunIsTriedForEver() {
         Tries tries = new Tries(Tries.Kind.WATCH, Duration.ZERO);

@@ -1,6 +1,8 @@
 package dev.parley.client.support;
 
 import com.google.protobuf.Message;
+import dev.parley.v1.AppendMessagesRequest;
+import dev.parley.v1.AppendMessagesResponse;
 import dev.parley.v1.CancelTurnRequest;
 import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
@@ -10,10 +12,18 @@ import dev.parley.v1.CreateConversationRequest;
 import dev.parley.v1.CreateConversationResponse;
 import dev.parley.v1.DeleteConversationRequest;
 import dev.parley.v1.DeleteConversationResponse;
+import dev.parley.v1.EraseOwnerRequest;
+import dev.parley.v1.EraseOwnerResponse;
+import dev.parley.v1.ExportConversationsRequest;
+import dev.parley.v1.ExportConversationsResponse;
+import dev.parley.v1.ForkConversationRequest;
+import dev.parley.v1.ForkConversationResponse;
 import dev.parley.v1.GetConversationRequest;
 import dev.parley.v1.GetConversationResponse;
 import dev.parley.v1.GetHistoryRequest;
 import dev.parley.v1.GetHistoryResponse;
+import dev.parley.v1.GetUsageRequest;
+import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsRequest;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.StreamChatRequest;
@@ -204,6 +214,32 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
     @Override
     public void watchConversation(
             WatchConversationRequest request, StreamObserver<WatchConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void appendMessages(AppendMessagesRequest request, StreamObserver<AppendMessagesResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void forkConversation(ForkConversationRequest request, StreamObserver<ForkConversationResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void exportConversations(
+            ExportConversationsRequest request, StreamObserver<ExportConversationsResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void eraseOwner(EraseOwnerRequest request, StreamObserver<EraseOwnerResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void getUsage(GetUsageRequest request, StreamObserver<GetUsageResponse> responses) {
         take(request, responses);
     }
 

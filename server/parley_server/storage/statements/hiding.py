@@ -1,0 +1,208 @@
+"""Statements that delete conversations, one or many: hidden from every call, open turns closed."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    JSON,
+    ColumnElement,
+    Executable,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    update,
+)
+from sqlalchemy import insert as plain_insert
+
+from parley_server.core.failures import TURN_ABANDONED_TEXT
+from parley_server.core.model import DeletionStage, FailureReason, TurnState
+from parley_server.storage.schema.tables import (
+    conversation,
+    conversation_label,
+    deletion,
+    turn,
+    turn_event,
+)
+from parley_server.storage.statements.counting import failed_attempts
+from parley_server.storage.statements.parts import (
+    IS_THERE,
+    LIMIT,
+    ONE,
+    OWNER,
+    compiled,
+    literal,
+)
+
+AFTER = bindparam("after_id", type_=Uuid)
+START = cast(
+    bindparam("start", type_=conversation.c.create_time.type), conversation.c.create_time.type
+)
+NEVER: ColumnElement[datetime] = literal_column("'9999-12-31'::timestamptz")
+_NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
+"""Where lists do not look."""
+_STAGE = bindparam("stage", type_=Text)
+
+
+def is_any(value: ColumnElement[Any], found: Select[Any]) -> ColumnElement[bool]:
+    """Say that a key is one of some that were found.
+
+    As an array: with it the index is used, whatever the planner thinks how many there are. A join
+    could read all rows of the owner.
+    """
+    return value == func.any(func.array(found.scalar_subquery()))
+
+
+def named_ids() -> Select[Any]:
+    """Return the ids that the statement was given, as a JSON array."""
+    texts = func.json_array_elements_text(cast(bindparam("ids", type_=Text), JSON))
+    return select(cast(texts.column_valued("named"), Uuid))
+
+
+def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
+    """Take conversations from every reader's and every worker's sight.
+
+    Args:
+        held: the ids, open turns, update times and labels of conversations that are there, which
+            the transaction has locked before.
+    Returns: a row for each, the turn that was open and when it goes for good. Open turns are
+        closed, so that they can be tried again if the conversation is brought back.
+    """
+    ids, open_turns = select(held.c.id), select(held.c.open_turn_id)
+    gone = (
+        update(conversation)
+        .values(
+            delete_time=func.now(),
+            update_time=_NOWHERE,
+            # Whatever the worker that runs the turn still writes comes too late.
+            fence=conversation.c.fence + ONE,
+            open_turn_id=null(),
+            lease_expires_at=null(),
+        )
+        .where(conversation.c.owner_id == OWNER, is_any(conversation.c.id, ids))
+        .cte("gone")
+    )
+    closed = (
+        update(turn)
+        .values(
+            state=literal(TurnState.FAILED),
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
+            end_time=func.now(),
+        )
+        .where(turn.c.owner_id == OWNER, is_any(turn.c.id, open_turns))
+        .returning(turn.c.agent, turn.c.is_counted, turn.c.conversation_id)
+        .cte("closed")
+    )
+    events_gone = (
+        delete(turn_event)
+        .where(turn_event.c.owner_id == OWNER, is_any(turn_event.c.turn_id, open_turns))
+        .cte("events_gone")
+    )
+    unlisted = (
+        delete(conversation_label)
+        .where(conversation_label.c.owner_id == OWNER)
+        .where(is_any(conversation_label.c.conversation_id, ids))
+        .cte("unlisted")
+    )
+    due = (
+        plain_insert(deletion)
+        .from_select(
+            ["owner_id", "conversation_id", "stage", "due_time", "update_time"],
+            select(OWNER, held.c.id, stage, due_time, held.c.update_time),
+        )
+        .returning(deletion.c.conversation_id, deletion.c.due_time)
+        .cte("due")
+    )
+    return (
+        select(held.c.id, held.c.open_turn_id, due.c.due_time)
+        .select_from(held.join(due, held.c.id == due.c.conversation_id))
+        .add_cte(gone, closed, failed_attempts(closed, held), events_gone, unlisted)
+    )
+
+
+def held_columns() -> Select[Any]:
+    """Read what `hidden` needs to know of conversations that are there."""
+    return select(
+        conversation.c.id,
+        conversation.c.open_turn_id,
+        conversation.c.update_time,
+        conversation.c.labels,
+    ).where(conversation.c.owner_id == OWNER, IS_THERE)
+
+
+def _are_named() -> tuple[ColumnElement[bool], ...]:
+    return (conversation.c.owner_id == OWNER, is_any(conversation.c.id, named_ids()))
+
+
+def _hide() -> Executable:
+    held = held_columns().where(is_any(conversation.c.id, named_ids())).cte("held")
+    is_erasing = literal(DeletionStage.ERASING) == _STAGE
+    gone = hidden(held, _STAGE, case((is_erasing, NEVER), else_=func.now()))
+    return gone.with_only_columns(held.c.id, held.c.open_turn_id)
+
+
+def _to_hide() -> Executable:
+    """Read the next conversations of an owner, in one snapshot. A row for each.
+
+    Its id, and whether an erasure of what was there at the start still has to hide it, or to take
+    over its deletion. What is neither stays so.
+    """
+    part = (
+        select(conversation.c.id, conversation.c.create_time)
+        .where(conversation.c.owner_id == OWNER, conversation.c.id > AFTER)
+        .order_by(conversation.c.id)
+        .limit(LIMIT)
+        .cte("part")
+    )
+    stage = (
+        select(deletion.c.stage)
+        .where(deletion.c.owner_id == OWNER, deletion.c.conversation_id == part.c.id)
+        .scalar_subquery()
+    )
+    is_due = (part.c.create_time <= START) & stage.is_distinct_from(literal(DeletionStage.ERASING))
+    return select(part.c.id, is_due.label("is_due")).order_by(part.c.id)
+
+
+def _adopt() -> Executable:
+    """Have conversations that were deleted before go with all the others, ids and all.
+
+    Rows are locked in order, as every batch does, so that no two wait for each other.
+    """
+    due = (
+        select(deletion.c.conversation_id)
+        .where(deletion.c.owner_id == OWNER, is_any(deletion.c.conversation_id, named_ids()))
+        .order_by(deletion.c.conversation_id)
+        .with_for_update(key_share=True)
+        .cte("due")
+    )
+    return (
+        update(deletion)
+        .values(stage=literal(DeletionStage.ERASING), due_time=NEVER)
+        .where(deletion.c.owner_id == OWNER)
+        .where(is_any(deletion.c.conversation_id, select(due.c.conversation_id)))
+        .returning(deletion.c.conversation_id)
+    )
+
+
+TO_HIDE = compiled(_to_hide())
+"""Read which of an owner's next conversations an erasure has to hide."""
+LOCK_CONVERSATIONS = compiled(
+    select(conversation.c.id)
+    .where(*_are_named(), IS_THERE)
+    .order_by(conversation.c.id)
+    .with_for_update(key_share=True)
+)
+"""Lock conversations, so that what follows in the transaction sees all that was done before."""
+HIDE_CONVERSATIONS = compiled(_hide())
+"""Hide conversations from every call, and end their open turns."""
+ADOPT_DELETIONS = compiled(_adopt())
+"""Have an erasure remove conversations that were deleted before."""

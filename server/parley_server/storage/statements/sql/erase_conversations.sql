@@ -1,0 +1,243 @@
+-- Remove the next conversations that an erasure has emptied.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :request text
+-- :up_to uuid
+-- :max_conversations integer
+-- :limit integer
+
+WITH job AS (
+  SELECT
+    erasure.start_time AS start_time
+  FROM erasure
+  WHERE
+    erasure.owner_id = :owner
+    AND erasure.request_id = :request
+    AND erasure.end_time IS NULL
+    AND erasure.hide_time IS NOT NULL
+  FOR UPDATE SKIP LOCKED
+), looked AS (
+  SELECT
+    deletion.conversation_id AS conversation_id
+  FROM deletion
+  WHERE
+    deletion.owner_id = :owner
+    AND deletion.stage = 'ERASING'
+    AND deletion.conversation_id <= :up_to
+  ORDER BY
+    deletion.conversation_id DESC
+  LIMIT :max_conversations
+), chosen AS (
+  SELECT
+    conversation.id AS conversation_id
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.create_time <= (
+      SELECT
+        job.start_time
+      FROM job
+    )
+    AND conversation.id = ANY(
+      ARRAY((
+        SELECT
+          looked.conversation_id
+        FROM looked
+      ))
+    )
+), some_turns AS (
+  SELECT
+    left_over.id AS id
+  FROM chosen
+  JOIN LATERAL (
+    SELECT
+      turn.id AS id
+    FROM turn
+    WHERE
+      turn.owner_id = :owner AND turn.conversation_id = chosen.conversation_id
+    LIMIT :limit
+  ) AS left_over
+    ON TRUE
+  LIMIT :limit
+), conversation_label_gone AS (
+  DELETE FROM conversation_label
+  WHERE
+    conversation_label.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND conversation_label.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING conversation_label.conversation_id
+), creation_gone AS (
+  DELETE FROM creation
+  WHERE
+    creation.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND creation.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING creation.conversation_id
+), addition_gone AS (
+  DELETE FROM addition
+  WHERE
+    addition.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND addition.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING addition.conversation_id
+), message_gone AS (
+  DELETE FROM message
+  WHERE
+    message.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND message.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING message.conversation_id
+), conversation_gone AS (
+  DELETE FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND conversation.id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING conversation.id
+), deletion_gone AS (
+  DELETE FROM deletion
+  WHERE
+    deletion.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND deletion.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING deletion.conversation_id
+), events_gone AS (
+  DELETE FROM turn_event
+  WHERE
+    turn_event.owner_id = :owner
+    AND turn_event.turn_id = ANY(
+      ARRAY((
+        SELECT
+          some_turns.id
+        FROM some_turns
+      ))
+    )
+), turns_gone AS (
+  DELETE FROM turn
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id = ANY(
+      ARRAY((
+        SELECT
+          some_turns.id
+        FROM some_turns
+      ))
+    )
+    AND turn.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING turn.id
+), counted AS (
+  UPDATE erasure SET conversations = (
+    erasure.conversations + (
+      SELECT
+        COUNT(*) AS count_2
+      FROM conversation_gone
+    )
+  ), messages = (
+    erasure.messages + (
+      SELECT
+        COUNT(*) AS count_3
+      FROM message_gone
+    )
+  ), turns = (
+    erasure.turns + (
+      SELECT
+        COUNT(*) AS count_4
+      FROM turns_gone
+    )
+  )
+  WHERE
+    erasure.owner_id = :owner
+    AND erasure.request_id = :request
+    AND (
+      SELECT
+        COUNT(*) AS count_5
+      FROM job
+    ) = 1
+)
+SELECT
+  (
+    SELECT
+      COUNT(*) AS count_1
+    FROM some_turns
+  ) < :limit,
+  (
+    SELECT
+      looked.conversation_id
+    FROM looked
+    ORDER BY
+      looked.conversation_id
+    LIMIT 1
+  ),
+  (
+    SELECT
+      COUNT(*) AS count_6
+    FROM looked
+  )
+FROM job

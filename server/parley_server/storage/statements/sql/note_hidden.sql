@@ -1,0 +1,24 @@
+-- Note that no call finds anything any more of what an erasure removes, and remove usage.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :request text
+
+WITH usage_gone AS (
+  DELETE FROM usage_day
+  WHERE
+    usage_day.owner_id = :owner
+    AND usage_day.day <= (
+      SELECT
+        CAST(TIMEZONE('UTC', erasure.start_time) AS DATE) AS timezone_1
+      FROM erasure
+      WHERE
+        erasure.owner_id = :owner
+        AND erasure.request_id = :request
+        AND erasure.hide_time IS NULL
+    )
+)
+UPDATE erasure SET hide_time = COALESCE(erasure.hide_time, CURRENT_TIMESTAMP)
+WHERE
+  erasure.owner_id = :owner AND erasure.request_id = :request
+RETURNING erasure.owner_id, erasure.request_id, erasure.start_time, erasure.hide_time, erasure.end_time, erasure.conversations, erasure.messages, erasure.turns

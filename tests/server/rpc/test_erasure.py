@@ -1,0 +1,355 @@
+"""Owners that are erased: hidden when the call ends, and then nothing is left but a receipt."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from psycopg import sql
+
+from parley.v1 import conversation_pb2 as cpb
+from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.model import Owner
+from parley_server.core.owners import erasing
+from parley_server.storage.statements.erasing import ERASED_TABLES
+from support.agents import Gate, ScriptedAgent
+from support.databases import as_superuser
+from support.services import (
+    WITH_AND_WITHOUT_ROW_SECURITY,
+    Service,
+    StartService,
+    a_token,
+    an_id,
+    gathered,
+    refused,
+)
+
+GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
+ADA, BOB = Owner.of("", "ada").id, Owner.of("", "bob").id
+PATIENCE_S = 30
+
+
+def erase(
+    service: Service,
+    request_id: str = "erase",
+    *,
+    user: str = "ada",
+    scope: str | None = "parley.erase",
+    timeout: float = 20,
+) -> Any:
+    return service.stub.EraseOwner(
+        pb.EraseOwnerRequest(request_id=request_id),
+        timeout=timeout,
+        metadata=(("authorization", f"Bearer {a_token(user, scope=scope)}"),),
+    )
+
+
+async def erased(service: Service, request_id: str = "erase", **fields: Any) -> Any:
+    """Return the receipt once it is done."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            receipt = await erase(service, request_id, **fields)
+            if receipt.state == pb.ERASURE_STATE_DONE:
+                return receipt
+            await asyncio.sleep(0.05)
+
+
+def counts(receipt: pb.EraseOwnerResponse) -> tuple[int, int, int]:
+    return receipt.conversations, receipt.messages, receipt.turns
+
+
+def rows_of(database_url: str, owner: Any) -> dict[str, int]:
+    """Count the rows of an owner in every table that has owners, whatever tables there are."""
+    found = {}
+    with psycopg.connect(as_superuser(database_url)) as connection:
+        tables = connection.execute(
+            """SELECT table_name FROM information_schema.columns
+               WHERE table_schema = 'public' AND column_name = 'owner_id'"""
+        ).fetchall()
+        for (table,) in tables:
+            query = sql.SQL("SELECT count(*) FROM {} WHERE owner_id = %s")
+            row = connection.execute(query.format(sql.Identifier(table)), [owner]).fetchone()
+            assert row is not None
+            if row[0]:
+                found[table] = row[0]
+    return found
+
+
+def run(database_url: str, statement: str, *arguments: Any) -> None:
+    with psycopg.connect(as_superuser(database_url)) as connection:
+        connection.execute(statement.encode(), arguments)
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def test_every_table_with_an_owner_is_erased_but_for_receipts(database_url: str) -> None:
+    """Fails when a table is added and an erasure leaves its rows."""
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute(
+            """SELECT table_name FROM information_schema.columns
+               WHERE table_schema = 'public' AND column_name = 'owner_id'"""
+        ).fetchall()
+
+    assert {table for (table,) in found} == {t.name for t in ERASED_TABLES} | {"erasure"}
+
+
+@WITH_AND_WITHOUT_ROW_SECURITY
+async def test_nothing_is_left_of_an_owner_but_the_receipt(
+    start_service: StartService, database_url: str
+) -> None:
+    """Live, trashed and purged conversations; side rows of each kind; and another owner's."""
+    service = await start_service(trash_days=1)
+    for user in ("ada", "bob"):
+        for number in range(3):
+            made = {"labels": {"a": "b"}, "instructions": "i", "user": user}
+            identity = (await service.create(request_id=f"c{number}", **made)).conversation
+            for turn in range(2):
+                await service.chat(
+                    conversation_id=identity.conversation_id,
+                    request_id=f"r{number}-{turn}",
+                    user=user,
+                )
+            if number:
+                await service.delete(identity.conversation_id, user=user)
+            if number == 1:
+                run(database_url, "UPDATE deletion SET due_time = now() WHERE stage = 'TRASHED'")
+                service.worker.purging.wake()
+                await until_true(lambda: rows_of(database_url, BOB).get("message", 4) == 4)
+        await service.chat("alone", user=user)
+    before = rows_of(database_url, BOB)
+
+    receipt = await erased(service)
+
+    assert {"erasure": 1} == rows_of(database_url, ADA)
+    assert before == rows_of(database_url, BOB)
+    assert (4, 7) == (receipt.conversations, receipt.turns)
+    assert receipt.start_time.ToDatetime() < receipt.end_time.ToDatetime()
+    assert receipt == await erase(service)
+    assert not (await service.conversations()).conversations
+    assert not (await service.create(request_id="c0", labels={"a": "b"})).replayed
+
+
+async def test_erased_owner_is_found_by_no_call_from_the_moment_of_ok(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when the call answers before all is hidden. Nothing is removed here meanwhile."""
+    monkeypatch.setattr(erasing, "HIDE", 3)
+    service = await start_service(trash_days=1)
+    monkeypatch.setattr(service.worker.erasing, "wake", lambda: None)
+    ids = [(await service.chat(request_id=f"r{n}")).conversation_id for n in range(10)]
+    await service.delete(ids[4])
+
+    receipt = await erase(service)
+
+    assert pb.ERASURE_STATE_RUNNING == receipt.state
+    assert not receipt.HasField("end_time")
+    assert not (await service.conversations()).conversations
+    for identity in ids:
+        assert GONE == await refused(service.conversation(identity))
+        assert GONE == await refused(service.history(identity))
+        assert GONE == await refused(service.undelete(identity))
+        assert GONE == await refused(service.chat(conversation_id=identity, allow_missing=True))
+
+
+async def test_what_is_created_afterwards_stays(start_service: StartService) -> None:
+    """Fails when rows are told apart by their owner alone."""
+    service = await start_service()
+    await service.chat("old", request_id="r")
+    began = await erase(service)
+    await service.chat("new", request_id="s")
+
+    receipt = await erased(service)
+
+    assert began.start_time == receipt.start_time
+    assert (1, 2, 1) == counts(receipt)
+    assert (await service.chat("new", request_id="s")).replayed
+    assert 1 == len((await service.conversations()).conversations)
+    assert not (await service.chat("newer", request_id="r")).replayed
+    assert (2, 4, 2) == counts(await erased(service, "again"))
+    assert (1, 2, 1) == counts(await erase(service))
+    assert not (await service.conversations()).conversations
+
+
+@pytest.mark.parametrize("notify", ["listen", "poll"])
+async def test_erasure_ends_what_is_under_way_on_every_worker(
+    start_service: StartService, notify: str
+) -> None:
+    gate, speaker = Gate(), Gate()
+    here = await start_service(notify=notify)
+    there = await start_service(ScriptedAgent(gate), notify=notify)
+    beside = await start_service(ScriptedAgent(speaker), notify=notify)
+    identity, other = an_id(), an_id()
+    await here.create(conversation_id=identity)
+    chat = asyncio.ensure_future(there.chat(conversation_id=identity, request_id="asked"))
+    await gate.entered.wait()
+
+    async def read(stream: Any) -> list[Any]:
+        return [event async for event in stream]
+
+    streamed = asyncio.ensure_future(
+        read(beside.stream(conversation_id=other, allow_missing=True, request_id="streamed"))
+    )
+    await speaker.entered.wait()
+    watch = asyncio.ensure_future(read(there.watch(identity)))
+
+    await erase(here)
+
+    for call in (chat, streamed, watch):
+        assert GONE == await refused(call)
+    await gate.closed.wait()
+    await speaker.closed.wait()
+    assert (2, 2, 2) == counts(await erased(here))
+
+
+async def test_token_must_name_the_scope(service: Service) -> None:
+    """Fails when a token without scopes may erase, as it may do everything else but act."""
+    lacks = ("PERMISSION_DENIED", "SCOPE_MISSING")
+    for scope in (None, "", "parley.read parley.write", "parley.act", "parley.erased"):
+        assert lacks == await refused(erase(service, scope=scope)), scope
+    assert (await erase(service, scope="parley.read parley.erase")).HasField("start_time")
+
+
+async def test_owner_with_nothing_is_erased_too(service: Service, database_url: str) -> None:
+    assert (0, 0, 0) == counts(await erased(service))
+    assert {"erasure": 1} == rows_of(database_url, ADA)
+
+
+async def test_two_erasures_at_once_on_two_workers_count_each_thing_once(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of three, while turns begin: every call is answered, and nothing old is left."""
+    monkeypatch.setattr(erasing, "BATCH", 3)
+    monkeypatch.setattr(erasing, "HIDE", 4)
+    workers = [await start_service(), await start_service()]
+    for number in range(12):
+        await workers[0].chat("x", request_id=f"r{number}")
+    await workers[0].chat("theirs", user="bob")
+
+    came = await gathered(
+        *(erase(workers[n % 2], f"e{n % 4}") for n in range(8)),
+        *(workers[n % 2].chat("y", request_id=f"s{n}") for n in range(10)),
+    )
+    assert [] == [one for one in came if isinstance(one, BaseException)]
+    last = await erased(workers[0], "last")
+    receipts = [await erased(workers[1], f"e{n}") for n in range(4)]
+
+    total = [sum(column) for column in zip(*map(counts, [*receipts, last]), strict=True)]
+    assert [22, 44, 22] == total
+    assert {"erasure": 5} == rows_of(database_url, ADA)
+    assert 1 == len((await workers[0].conversations(user="bob")).conversations)
+
+
+@pytest.mark.parametrize("name", ["parley-claims", "psql"])
+@pytest.mark.writes_rows
+async def test_conversation_that_is_being_created_is_waited_for(
+    start_service: StartService, database_url: str, name: str
+) -> None:
+    """Fails without the wait: it is committed behind the last look, older than the erasure.
+
+    Others' transactions are not waited for, or one that is forgotten would hold erasures up.
+    """
+    service = await start_service()
+    identity = an_id()
+    async with await psycopg.AsyncConnection.connect(database_url, application_name=name) as held:
+        await held.execute(
+            """INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence,
+                   preview, fence) VALUES (%s, %s, '', 'ada', '', 0, '', 0)""",
+            [ADA, identity],
+        )
+        call = asyncio.ensure_future(erase(service))
+        await asyncio.wait([call], timeout=1)
+        assert (name == "psql") == call.done()
+    receipt = await call
+
+    if name == "psql":
+        assert pb.ERASURE_STATE_UNSPECIFIED != receipt.state
+    else:
+        assert GONE == await refused(service.conversation(identity))
+        assert (1, 0, 0) == counts(await erased(service))
+
+
+async def test_call_whose_time_is_over_is_carried_on(start_service: StartService) -> None:
+    service = await start_service()
+    identity = (await service.chat()).conversation_id
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await erase(service, timeout=0.001)
+    assert grpc.StatusCode.DEADLINE_EXCEEDED == caught.value.code()
+    await erase(service)
+
+    await erased(service)
+
+    assert GONE == await refused(service.conversation(identity))
+
+
+async def test_turns_of_many_attempts_leave_no_events(
+    start_service: StartService, database_url: str
+) -> None:
+    """A turn that is abandoned keeps its events until it is run again."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    stream = service.stream(request_id="r")
+    reading = asyncio.ensure_future(anext(aiter(stream)))
+    await gate.entered.wait()
+    await reading
+    turn = await service.turn(request_id="r")
+    assert cpb.TURN_STATE_RUNNING == turn.state
+    run(
+        database_url,
+        """INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
+           VALUES (%s, %s, 1, 0, 'x')""",
+        ADA,
+        turn.turn_id,
+    )
+
+    assert (1, 1, 1) == counts(await erased(service))
+    assert {"erasure": 1} == rows_of(database_url, ADA)
+
+
+async def test_request_id_is_required_and_checked(service: Service) -> None:
+    """Before anything is stored, and after the scope."""
+    wrong = ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    for request_id in ("", "x" * 129, "a b", "ä", "a/b"):
+        assert wrong == await refused(erase(service, request_id)), request_id
+        lacks = ("PERMISSION_DENIED", "SCOPE_MISSING")
+        assert lacks == await refused(erase(service, request_id, scope=None))
+    identity = (await service.chat()).conversation_id
+    assert (await service.conversation(identity)).last_sequence
+
+
+async def test_backend_erases_the_user_it_acts_for(service: Service) -> None:
+    await service.chat(user="ada")
+    theirs = (await service.chat(user="backend")).conversation_id
+    token = a_token("backend", scope="parley.act parley.erase")
+
+    await service.stub.EraseOwner(
+        pb.EraseOwnerRequest(request_id="erase"),
+        timeout=20,
+        metadata=(("authorization", f"Bearer {token}"), ("parley-user", "ada")),
+    )
+
+    assert not (await service.conversations(user="ada")).conversations
+    assert (await service.conversation(theirs, user="backend")).last_sequence
+
+
+async def test_erasure_is_logged_and_counted(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "parley.upkeep")
+    counted: list[int] = []
+    monkeypatch.setattr(service.worker.erasing, "_count", counted.append)
+    await service.chat("a secret")
+
+    await erased(service)
+
+    assert 2 == sum(counted)
+    (record,) = [one for one in caplog.records if one.message == "owner erased"]
+    known = ("owner_id", "request_id", "conversations", "messages", "turns")
+    assert (str(ADA), "erase", 1, 2, 1) == tuple(getattr(record, name) for name in known)
+    assert "secret" not in caplog.text
