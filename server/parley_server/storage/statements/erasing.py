@@ -223,15 +223,15 @@ def _counted(job: CTE, **gone: CTE) -> CTE:
     )
 
 
-def _turns_gone(chosen: CTE, ids: Select[Any]) -> tuple[CTE, CTE]:
-    """Remove turns of the chosen conversations, and their events. Returns: both, turns first.
+def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, CTE]:
+    """Remove turns of some conversations, and their events. Returns: both, turns first.
 
     A message that was copied or appended may name a turn of another conversation, which stays.
     """
     turns_gone = (
         delete(turn)
         .where(turn.c.owner_id == OWNER, is_any(turn.c.id, ids))
-        .where(is_any(turn.c.conversation_id, select(chosen.c.conversation_id)))
+        .where(is_any(turn.c.conversation_id, conversations))
         .returning(turn.c.id)
         .cte("turns_gone")
     )
@@ -297,7 +297,8 @@ def _erase_messages() -> Executable:
         .cte("messages_gone")
     )
     turns_gone, events_gone = _turns_gone(
-        chosen, select(part.c.turn_id).where(part.c.role == literal(Role.USER))
+        select(part.c.conversation_id),
+        select(part.c.turn_id).where(part.c.role == literal(Role.USER)),
     )
     counted = _counted(job, messages=messages_gone, turns=turns_gone)
     return (
@@ -323,7 +324,7 @@ def _erase_conversations() -> Executable:
         .lateral("left_over")
     )
     some = select(left.c.id).select_from(chosen.join(left, true())).limit(LIMIT).cte("some_turns")
-    turns_gone, events_gone = _turns_gone(chosen, select(some.c.id))
+    turns_gone, events_gone = _turns_gone(select(chosen.c.conversation_id), select(some.c.id))
     are_last = _count(some) < LIMIT
     gone: dict[Table, CTE] = {
         of: delete(of)

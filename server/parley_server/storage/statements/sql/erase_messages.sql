@@ -128,8 +128,8 @@ WITH job AS (
     AND turn.conversation_id = ANY(
       ARRAY((
         SELECT
-          chosen.conversation_id
-        FROM chosen
+          part.conversation_id
+        FROM part
       ))
     )
   RETURNING turn.id
