@@ -27,6 +27,7 @@ from parley_server.storage.statements import (
     purging,
     reading,
     retaining,
+    stepping,
     using,
 )
 from parley_server.storage.statements.parts import Compiled
@@ -34,6 +35,7 @@ from parley_server.storage.statements.parts import Compiled
 MODULES = (
     opening,
     appending,
+    stepping,
     ending,
     reading,
     listing,

@@ -92,6 +92,8 @@ VALUES (%(owner)s, %(gone)s, %(deleted)s, 'gone ' || %(number)s, '', '', 'FAILED
     now() - interval '1 day');
 INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
 VALUES (%(owner)s, %(deleted)s, 1, %(gone)s, 'USER', %(said)s);
+INSERT INTO turn_step (owner_id, turn_id, number, kind, body)
+SELECT %(owner)s, %(gone)s, 1, 'RESPONSE', %(said)s WHERE %(stage)s <> 'TOMBSTONE';
 """
 
 
@@ -125,6 +127,8 @@ SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, %(said)s, md5(labels)::uuid,
 FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels);
 INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
 VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
+INSERT INTO turn_step (owner_id, turn_id, number, kind, body)
+VALUES (%(owner)s, %(open)s, 1, 'RESPONSE', %(said)s);
 """
 
 PARAMETERS: dict[str, Any] = {
@@ -155,6 +159,9 @@ PARAMETERS: dict[str, Any] = {
     "text": "too slow",
     "attempt": 1,
     "events": json.dumps([{"index": 2, "text": "more", "tool_call": None}]),
+    "number": 2,
+    "kind": "RESULT",
+    "body": "{}",
     "after_index": -1,
     "began_at": 3,
     "since": 1,

@@ -16,6 +16,7 @@ from pydantic_ai.messages import (
     AgentStreamEvent,
     FunctionToolCallEvent,
     FunctionToolResultEvent,
+    ModelMessage,
     ModelResponse,
     OutputToolCallEvent,
     OutputToolResultEvent,
@@ -32,8 +33,10 @@ from pydantic_ai.messages import (
 from pydantic_ai.messages import (
     FinishReason as ProviderFinishReason,
 )
+from pydantic_ai.usage import RunUsage
 
 from parley_server.agents.opaque_state import state_of
+from parley_server.agents.step_bodies import Past, tool_call
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, believable
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
@@ -58,19 +61,27 @@ _FINISH: dict[ProviderFinishReason | None, FinishReason] = {
 
 @dataclass(slots=True)
 class RunReader:
-    """Reads the events of one run."""
+    """Reads the events of one run.
+
+    A run that goes on from stored steps counts with them: its steps, its usage, its state.
+    """
 
     events: AgentRunEvents[Any]
+    past: Past = field(default_factory=Past)
+    """What earlier attempts did, and has been told already."""
     is_full: bool = False
     """The run has reached a limit: it is to be stopped."""
     _result: AgentRunResult[Any] | None = None
     _is_shown: bool = False
     """What the newest response says has been passed on as text."""
     _is_in_response: bool = False
-    _calls: "_Calls" = field(default_factory=lambda: _Calls())
+    _calls: "_Calls" = field(init=False)
     _unseen_chars: int = 0
     _is_cut: bool = False
     """The limit came in the middle of a response."""
+
+    def __post_init__(self) -> None:
+        self._calls = _Calls(asked=sum(isinstance(said, ToolCall) for said in self.past.told()))
 
     def read(
         self, event: AgentStreamEvent | AgentRunResultEvent[Any]
@@ -124,7 +135,7 @@ class RunReader:
             self._is_cut = self.is_full = self._unseen_chars > MAX_UNSEEN_CHARS
 
     def _ask(self, event: FunctionToolCallEvent) -> None:
-        responses = [m for m in self.events.new_messages() if isinstance(m, ModelResponse)]
+        responses = [m for m in self._messages() if isinstance(m, ModelResponse)]
         self._calls.ask(event.part, step=len(responses))
         # Asked again, the model would run into its limit again, as often as tools may be retried.
         is_cut_off = event.args_valid is False and responses[-1].finish_reason == "length"
@@ -152,35 +163,43 @@ class RunReader:
                 raise AgentUnavailable
             model = response.model_name or model
             reason = reason or _FINISH.get(response.finish_reason)
-        return Finish(reason or FinishReason.STOP, model, self._usage())
+        spent = self._usage(self.events.usage)
+        if not self.past.messages:
+            return Finish(reason or FinishReason.STOP, model, spent)
+        usage = self._usage(self.events.usage + self.past.usage)
+        return Finish(reason or FinishReason.STOP, model, usage, spent)
 
     def opaque_state(self) -> list[OpaqueState]:
         """Return what the provider wants back of the responses so far, if it wants anything."""
-        state = state_of(self.events.new_messages())
+        state = state_of(self._messages())
         return [] if state is None else [OpaqueState(state)]
 
     def spent(self) -> list[Spent]:
         """Return what the responses so far have used, as far as the provider told."""
         try:
-            used = self._measured()
+            used = _measured(self.events.usage)
         except UserError:  # the run failed before it began
             return []
         return [Spent(used)] if used.model_requests else []
 
-    def _usage(self) -> Usage | None:
-        """Return what the run cost; None: of one response at least it is unknown."""
-        if self.events.usage.unmeasured_requests or self._is_cut:
-            return None
-        return believable(self._measured())
+    def _messages(self) -> list[ModelMessage]:
+        """Return what was exchanged with the model for this turn so far."""
+        return [*self.past.messages, *self.events.new_messages()]
 
-    def _measured(self) -> Usage:
-        used = self.events.usage
-        return Usage(
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
-            cached_input_tokens=used.cache_read_tokens,
-            model_requests=used.requests,
-        )
+    def _usage(self, used: RunUsage) -> Usage | None:
+        """Return what was used; None: of one response at least it is unknown."""
+        if used.unmeasured_requests or self._is_cut:
+            return None
+        return believable(_measured(used))
+
+
+def _measured(used: RunUsage) -> Usage:
+    return Usage(
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        cached_input_tokens=used.cache_read_tokens,
+        model_requests=used.requests,
+    )
 
 
 @dataclass(slots=True)
@@ -201,14 +220,5 @@ class _Calls:
         done: list[ToolCall] = []
         while self._open and (first := next(iter(self._open))) in self._results:
             call, step = self._open.pop(first)
-            done.append(_tool_call(call, self._results.pop(first), step))
+            done.append(tool_call(call, self._results.pop(first), step))
         return done
-
-
-def _tool_call(call: ToolCallPart, result: ToolReturnPart, step: int) -> ToolCall:
-    arguments = call.args
-    if not isinstance(arguments, str):
-        arguments = pydantic_core.to_json(arguments or {}).decode()
-    text = result.model_response_str(wrap_if_error=False)
-    is_error = result.outcome != "success"
-    return ToolCall(call.tool_call_id, call.tool_name, arguments, text, is_error, step)

@@ -14,6 +14,7 @@ An exception's own text stays out of all of them: it may hold private text.
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,7 +44,9 @@ from pydantic_ai.tools import (
     ToolDefinition,
     ToolDenied,
 )
+from pydantic_ai.toolsets import AbstractToolset
 
+from parley_server.agents.steps import KeyedToolset, RunSteps
 from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
 from parley_server.core.failures import raised_at
 
@@ -69,8 +72,13 @@ _SIGNALS = (
 class ToolGuard(AbstractCapability[Any]):
     """Given to every run, outside of all hooks, so that what those raise is caught as well."""
 
+    steps: RunSteps
+
     def get_ordering(self) -> CapabilityOrdering:
         return CapabilityOrdering(position="outermost")
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        return KeyedToolset(toolset, self.steps)
 
     async def wrap_tool_validate(
         self,
@@ -104,24 +112,7 @@ class ToolGuard(AbstractCapability[Any]):
         args: ValidatedToolArgs,
         handler: WrapToolExecuteHandler,
     ) -> Any:
-        try:
-            return _fitting(call, await handler(args))
-        except _SIGNALS:
-            raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise  # the run is being stopped
-            raise _failed(call, error) from None
-        except ModelRetry as error:
-            raise ToolFailed(error.message) from None
-        except UnexpectedModelBehavior as error:  # it may not be tried again
-            cause = error.__cause__
-            if isinstance(cause, ModelRetry):
-                raise ToolFailed(cause.message) from None
-            raise _failed(call, cause or error) from None
-        except (Exception, SystemExit) as error:
-            raise _failed(call, error) from None
+        return await self.steps.call(ctx, call, tool_def, partial(_executed, call, args, handler))
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests
@@ -130,6 +121,33 @@ class ToolGuard(AbstractCapability[Any]):
             approvals={call.tool_call_id: ToolDenied(NO_APPROVAL) for call in requests.approvals},
             calls={call.tool_call_id: ToolFailed(NOT_HERE) for call in requests.calls},
         )
+
+
+async def _executed(
+    call: ToolCallPart, args: ValidatedToolArgs, handler: WrapToolExecuteHandler
+) -> Any:
+    """Run a tool, and return its result as far as it fits.
+
+    Raises: pydantic-ai's signals alone: ToolFailed, whatever the tool has raised.
+    """
+    try:
+        return _fitting(call, await handler(args))
+    except _SIGNALS:
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # the run is being stopped
+        raise _failed(call, error) from None
+    except ModelRetry as error:
+        raise ToolFailed(error.message) from None
+    except UnexpectedModelBehavior as error:  # it may not be tried again
+        cause = error.__cause__
+        if isinstance(cause, ModelRetry):
+            raise ToolFailed(cause.message) from None
+        raise _failed(call, cause or error) from None
+    except (Exception, SystemExit) as error:
+        raise _failed(call, error) from None
 
 
 def _failed(call: ToolCallPart, error: BaseException) -> ToolFailed:

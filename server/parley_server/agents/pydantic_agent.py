@@ -14,18 +14,30 @@ from pydantic_ai.exceptions import (
     OutputTokenLimitExceeded,
     UnsupportedSettingWarning,
 )
+from pydantic_ai.messages import ModelRequest, UserPromptPart
 from pydantic_ai.models import Model
 
 from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
-from parley_server.agents.history import Form, conversation_of, plainer, shorter
+from parley_server.agents.history import conversation_of, plainer, shorter
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.opaque_state import Provider
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
+from parley_server.agents.step_bodies import Past, Shown
+from parley_server.agents.steps import RunSteps
 from parley_server.agents.system_prompt import OwnSystemPrompt
 from parley_server.agents.tracing import TracedRequests
+from parley_server.core.attempts.step_log import StepsTooLarge
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
-from parley_server.core.model import AgentEvent, AgentRun, FinishReason, Spent, WindowMessage
+from parley_server.core.errors import AgentUnavailable
+from parley_server.core.model import (
+    AgentEvent,
+    AgentRun,
+    FinishReason,
+    Spent,
+    Step,
+    WindowMessage,
+)
 from parley_server.core.tracing import Trace, current_trace
 
 log = logging.getLogger("parley.agents")
@@ -39,14 +51,14 @@ class PydanticAgent:
 
     A tool that takes a `RunContext` finds in `ctx.metadata`, as strings but for the attempt:
 
-        turn_id            the same over all attempts: the key to being idempotent
-        conversation_id, attempt, tenant, user
+        call_key           of this call, the same over all attempts: the key to being idempotent
+        turn_id, conversation_id, attempt, tenant, user
         traceparent        of a call that came with one, for what the tool asks of others;
         tracestate         so is this
 
-    so that a user's agent needs no import of Parley, and can be tested without it. A tool that has
-    to act once remembers its turn id together with what it is to do, because a turn that failed
-    runs again from its beginning.
+    so that a user's agent needs no import of Parley, and can be tested without it. What a tool has
+    returned is stored (`agents.steps`): a turn that failed goes on from there. A call that was cut
+    short runs again, under the same key.
 
     A prompt that the model refuses for its length is sent again with half of the window, until it
     fits: how many tokens a text has is estimated, and a conversation must not end at an estimate.
@@ -98,6 +110,13 @@ class PydanticAgent:
         """Give back the model's connections."""
         await close_model(self._model)
 
+    def retold(self, steps: Sequence[Step]) -> Sequence[AgentEvent]:
+        """Return what steps say, for a turn that goes on no more."""
+        try:
+            return list(Past.read(steps).told_in_full())
+        except AgentUnavailable:
+            return []
+
     async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """Answer one turn.
 
@@ -105,13 +124,16 @@ class PydanticAgent:
             outside of its tools.
         Guarantees: none of the three holds a provider's words, not even as its context.
         """
-        messages: Sequence[WindowMessage] = run.window.messages
-        form = Form.STATES
+        past = Past.read(run.steps.done)
+        for said in past.told():
+            yield said
+        shown = past.shown
+        messages = _halved(run.window.messages, shown.halved)
         while True:
             has_spoken = False
             failure: Exception
             try:
-                async with aclosing(self._answer(run, messages, form)) as events:
+                async with aclosing(self._answer(run, messages, past, shown)) as events:
                     async for event in events:
                         has_spoken = has_spoken or not isinstance(event, Spent)
                         yield event
@@ -123,17 +145,21 @@ class PydanticAgent:
                 raise agent_error(failure, run.turn_id) or failure
             if is_too_long(failure) and (fewer := shorter(messages)) is not None:
                 log.warning("window halved", extra={"turn_id": turn_id, "left": len(fewer)})
-                messages = fewer
-            elif is_refused(failure) and (next_form := plainer(messages, form)) is not None:
+                messages, shown = fewer, shown._replace(halved=shown.halved + 1)
+            elif is_refused(failure) and (next_form := plainer(messages, shown.form)) is not None:
                 log.warning("window refused", extra={"turn_id": turn_id, "next": next_form.name})
-                form = next_form
+                shown = shown._replace(form=next_form)
             else:
                 raise agent_error(failure, run.turn_id) or failure
 
     async def _answer(
-        self, run: AgentRun, messages: Sequence[WindowMessage], form: Form
+        self, run: AgentRun, messages: Sequence[WindowMessage], past: Past, shown: Shown
     ) -> AsyncGenerator[AgentEvent, None]:
-        prompt, history = conversation_of(messages, form, Provider.of_model(self._model))
+        message, history = conversation_of(messages, shown.form, Provider.of_model(self._model))
+        prompt: str | None = message
+        if past.messages:  # the run goes on with the calls of the last of them
+            asked = ModelRequest(parts=[UserPromptPart(message)])
+            prompt, history = None, [*history, asked, *past.messages]
         reason = None
         trace = current_trace.get()
         tracing = [TracedRequests(trace)] if trace is not None else []
@@ -146,10 +172,14 @@ class PydanticAgent:
             model_settings={"max_retries": 0},  # the caller's retries are enough
             retries={"tools": MAX_TOOL_CALLS},  # so that only the limit on calls ends a run
             usage_limits=UsageLimits(request_limit=None),
-            capabilities=[ToolGuard(), OwnSystemPrompt(), *tracing],
+            capabilities=[
+                ToolGuard(RunSteps(run, past, shown)),
+                OwnSystemPrompt(),
+                *tracing,
+            ],
             infer_name=False,
         ) as events:
-            reader = RunReader(events)
+            reader = RunReader(events, past)
             try:
                 async for event in events:
                     for piece in reader.read(event):
@@ -159,7 +189,7 @@ class PydanticAgent:
                         break
             except ContentFilterError:
                 reason = FinishReason.CONTENT_FILTER
-            except OutputTokenLimitExceeded:
+            except (OutputTokenLimitExceeded, StepsTooLarge):
                 reason = FinishReason.LENGTH
             except Exception:
                 for spent in reader.spent():
@@ -168,6 +198,13 @@ class PydanticAgent:
             for state in reader.opaque_state():
                 yield state
             yield reader.finish(self.model, reason)
+
+
+def _halved(messages: Sequence[WindowMessage], times: int) -> Sequence[WindowMessage]:
+    """Return a window as it was shown after it had turned out too long so many times."""
+    for _ in range(times):
+        messages = shorter(messages) or messages
+    return messages
 
 
 def _metadata(run: AgentRun, trace: Trace | None) -> dict[str, Any]:

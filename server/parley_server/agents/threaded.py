@@ -17,8 +17,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import TypeAlias
 
 from pydantic_ai import Agent
@@ -31,7 +32,7 @@ from parley_server.agents.model_strings import complaint, model_of, without_empt
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.failures import raised_at
-from parley_server.core.model import AgentEvent, AgentRun
+from parley_server.core.model import AgentEvent, AgentRun, Step, StepKind, Steps
 
 log = logging.getLogger("parley.agents")
 
@@ -140,11 +141,16 @@ class ThreadedAgent:
         life = asyncio.wrap_future(self._life)
         await asyncio.wait([life], timeout=CLOSE_S)
 
+    def retold(self, steps: Sequence[Step]) -> Sequence[AgentEvent]:
+        """Return what steps say, for a turn that goes on no more."""
+        return self._inner.retold(steps)
+
     async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """Answer one turn. Guarantees: closing or cancelling it returns at once."""
         worker = asyncio.get_running_loop()
         arrived: asyncio.Queue[_Sent] = asyncio.Queue()
         room = asyncio.Semaphore(ROOM)  # of the agent's loop
+        run = replace(run, steps=_StepsOfWorker(run.steps, worker))
         pump = asyncio.run_coroutine_threadsafe(self._pump(run, worker, arrived, room), self._loop)
         taken = 0
         try:
@@ -183,6 +189,20 @@ class ThreadedAgent:
         finally:
             with suppress(RuntimeError):  # the worker's loop is closed already
                 worker.call_soon_threadsafe(arrived.put_nowait, last)
+
+
+class _StepsOfWorker:
+    """The steps of a run, for an agent in another thread: they are stored on the worker's loop."""
+
+    def __init__(self, steps: Steps, worker: asyncio.AbstractEventLoop) -> None:
+        self.done = steps.done
+        self._steps = steps
+        self._worker = worker
+
+    async def store(self, kind: StepKind, body: str) -> None:
+        """Store one more step, as `Steps.store`."""
+        storing = asyncio.run_coroutine_threadsafe(self._steps.store(kind, body), self._worker)
+        await asyncio.wrap_future(storing)
 
 
 def _make(room: asyncio.Semaphore, count: int) -> None:

@@ -1,7 +1,7 @@
 """What the core asks of the world: a store, agents, and a check of tokens."""
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from parley_server.core.errors import ParleyError
@@ -19,6 +19,7 @@ from parley_server.core.model import (
     NewTurn,
     Owner,
     Principal,
+    Step,
     StoredEvent,
     Turn,
     Usage,
@@ -82,8 +83,20 @@ class Store(Protocol):
         """
         ...
 
+    async def store_step(self, owner: Owner, lease: Lease, step: Step) -> bool:
+        """Store a step of the attempt under way. False: the lease was lost.
+
+        Guarantees: a number that is there already stays as it is. The attempt does not count among
+            those in a row that may fail. What is stored is seen by `steps` of every later lease.
+        """
+        ...
+
+    async def steps(self, owner: Owner, turn_id: UUID) -> list[Step]:
+        """Read the steps of all attempts of a turn, in order."""
+        ...
+
     async def forget_events(self, owner: Owner, lease: Lease) -> None:
-        """Remove the events of the turn before the lease's own, which was never answered."""
+        """Remove events and steps of the turn before the lease's own, which was never answered."""
         ...
 
     async def request_cancel(self, owner: Owner, turn: Turn) -> None:
@@ -165,13 +178,13 @@ class Store(Protocol):
         answer: Answer,
         context: Context,
         *,
-        has_events: bool,
+        has_more: bool,
         spent: Usage | None,
     ) -> int | None:
-        """Store the answer, close the turn, drop the lease, count the attempt; its events go.
+        """Store the answer, close the turn, drop the lease, count the attempt.
 
         Args:
-            has_events: whether events were stored for it.
+            has_more: whether events or steps were stored for it, which go.
             spent: what the attempt has used, as far as it is known.
 
         Returns: the answer's sequence; None: the lease was lost, and nothing was written.
@@ -241,6 +254,18 @@ class Agent(Protocol):
         Raises: AgentRefused, AgentUnavailable, AgentTimeout. Anything else that it raises counts as
             AgentUnavailable.
         Guarantees: closing the generator, or cancelling the task that iterates it, stops the run.
+        """
+        ...
+
+
+@runtime_checkable
+class SteppingAgent(Agent, Protocol):
+    """An agent that goes on from steps."""
+
+    def retold(self, steps: Sequence[Step]) -> Sequence[AgentEvent]:
+        """Return what steps say: each text, and each call of a tool that has a result, in order.
+
+        Returns: empty as well: they cannot be read any more.
         """
         ...
 

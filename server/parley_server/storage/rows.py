@@ -20,6 +20,8 @@ from parley_server.core.model import (
     Message,
     NewMessage,
     Role,
+    Step,
+    StepKind,
     StoredEvent,
     Text,
     ToolCall,
@@ -226,7 +228,7 @@ def turn(row: Row, max_attempts: int) -> Turn:
         state, end_time = TurnState.FAILED, found.lease_expires_at
         reason, text = FailureReason.TURN_ABANDONED, TURN_ABANDONED_TEXT
     if state is TurnState.FAILED:
-        spent_attempts += reason not in UNCOUNTED
+        spent_attempts = max(0, spent_attempts + (reason not in UNCOUNTED))
         abandoned_attempts += reason is FailureReason.TURN_ABANDONED
         if spent_attempts >= max_attempts and not found.is_cancel_requested:
             reason = FailureReason.ATTEMPTS_EXHAUSTED
@@ -282,6 +284,11 @@ def stored_event(row: Row) -> StoredEvent:
     index, text, tool_call = row
     event = ToolCall(**json.loads(tool_call)) if text is None else Text(text)
     return StoredEvent(index, event)
+
+
+def step(row: Row) -> Step:
+    number, kind, body = row
+    return Step(number, StepKind(kind), body)
 
 
 def events_text(events: list[StoredEvent]) -> str:

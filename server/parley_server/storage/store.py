@@ -27,6 +27,7 @@ from parley_server.core.model import (
     Lease,
     NewTurn,
     Owner,
+    Step,
     StoredEvent,
     Turn,
     TurnState,
@@ -281,6 +282,19 @@ class PostgresStore:
         }
         return bool(await self.ending.repeat(sql.APPEND, parameters))
 
+    async def store_step(self, owner: Owner, lease: Lease, step: Step) -> bool:
+        parameters = {
+            **_lease_keys(owner, lease),
+            "number": step.number,
+            "kind": step.kind.value,
+            "body": step.body,
+        }
+        return bool(await self.ending.repeat(sql.STORE_STEP, parameters))
+
+    async def steps(self, owner: Owner, turn_id: UUID) -> list[Step]:
+        found = await self.claiming.repeat(sql.STEPS, {"owner": owner.id, "turn": turn_id})
+        return [rows.step(row) for row in found]
+
     async def renew(self, owner: Owner, lease: Lease) -> bool | None:
         parameters = {**_lease_keys(owner, lease), "lease": self._lease}
         found = await self.ending.repeat(sql.RENEW, parameters)
@@ -293,12 +307,12 @@ class PostgresStore:
         answer: Answer,
         context: Context,
         *,
-        has_events: bool,
+        has_more: bool,
         spent: Usage | None,
     ) -> int | None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
         found = await self.ending.repeat(
-            sql.FINISH_WITH_EVENTS if has_events else sql.FINISH,
+            sql.FINISH_WITH_EVENTS if has_more else sql.FINISH,
             {
                 **_lease_keys(owner, lease),
                 "state": (TurnState.CANCELLED if is_cancelled else TurnState.COMPLETED).value,

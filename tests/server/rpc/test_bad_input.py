@@ -88,7 +88,7 @@ async def violations(service: Service, method: str, request: Message | bytes) ->
 def stored_rows(database_url: str) -> int:
     with psycopg.connect(database_url, autocommit=True) as connection:
         counts = "SELECT count(*) FROM "
-        tables = ("conversation", "turn", "message", "turn_event")
+        tables = ("conversation", "turn", "message", "turn_event", "turn_step")
         return sum(row[0] for table in tables for row in connection.execute(counts + table))
 
 

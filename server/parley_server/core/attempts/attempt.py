@@ -5,6 +5,7 @@ import logging
 from contextlib import aclosing
 
 from parley_server.core.attempts.event_log import EventLog
+from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.errors import AgentError, AgentUnavailable
 from parley_server.core.failures import Stop, raised_at
@@ -38,9 +39,21 @@ class Attempt:
         """What the window shows. None: it has not been read yet."""
         self.events: EventLog | None = None
         """Where its events are stored, if a stream has started it."""
+        self.steps: StepLog | None = None
+        """Where its steps are stored. None: those of earlier attempts have not been read yet."""
         self._agent = agent
         self._error: BaseException | None = None
         self._stopped: asyncio.Future[Stop] = loop.create_future()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything may be stored of it that goes once it is answered.
+
+        Steps that were not read yet may be there.
+        """
+        if self.events is not None:
+            return True
+        return self.lease.attempt > 1 if self.steps is None else self.steps.has_any
 
     def stop(self, why: Stop) -> None:
         if not self._stopped.done():

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.transcript import Transcript
@@ -19,7 +20,7 @@ from parley_server.core.model import (
     Turn,
     TurnResult,
 )
-from parley_server.core.ports import Meter, Store
+from parley_server.core.ports import Agent, Meter, SteppingAgent, Store
 from parley_server.core.tasks import Tasks, retry_while_unavailable
 
 log = logging.getLogger("parley.turns")
@@ -34,6 +35,7 @@ class Ending:
     def __init__(
         self,
         store: Store,
+        agents: Mapping[str, Agent],
         windows: Windows,
         bells: Bells,
         meter: Meter,
@@ -41,6 +43,7 @@ class Ending:
         lease_s: float,
     ) -> None:
         self._store = store
+        self._agents = agents
         self._windows = windows
         self._bells = bells
         self._meter = meter
@@ -57,10 +60,10 @@ class Ending:
         Raises: ConversationNotFound, LeaseLost, StoreUnavailable.
         """
         owner, lease = attempt.owner, attempt.lease
-        has_events, spent = attempt.events is not None, attempt.transcript.usage
+        has_more, spent = attempt.has_more, attempt.transcript.usage
         sequence = await retry_while_unavailable(
             lambda: self._store.finish(
-                owner, lease, answer, context, has_events=has_events, spent=spent
+                owner, lease, answer, context, has_more=has_more, spent=spent
             ),
             deadline,
         )
@@ -138,7 +141,8 @@ class Ending:
     async def end_cancelled(self, owner: Owner, turn: Turn) -> None:
         """Close a turn that is to be stopped and that no worker runs, with what it had said.
 
-        Of a turn without a stream nothing was stored: its answer is empty.
+        That is what its steps say, or the events of a stream, which may know more. Of a turn that
+        had neither nothing was stored: its answer is empty.
 
         Raises: StoreUnavailable.
         """
@@ -146,16 +150,28 @@ class Ending:
         if lease is None:
             return
         self._meter.taken_over()
+        told = await self._told_by_events(owner, turn), await self._told_by_steps(owner, turn)
+        at = turn.user_sequence
+        query = HistoryQuery(turn.conversation_id, limit=1, above=at - 1, below=at + 1)
+        own = await self._store.history(owner, query)
+        window = await self._windows.read(owner, lease, own.messages[0].content)
+        answer = max(told, key=lambda transcript: transcript.size).answer(is_cancelled=True)
+        await self._store.finish(owner, lease, answer, window.context, has_more=True, spent=None)
+        self._bells.ring(topic_of(owner, turn.conversation_id))
+
+    async def _told_by_events(self, owner: Owner, turn: Turn) -> Transcript:
         transcript = Transcript(model="")
         index = -1
         while events := await self._store.events(owner, turn.id, turn.attempt, index):
             for event in events:
                 transcript.add(event.event)
             index = events[-1].index
-        at = turn.user_sequence
-        query = HistoryQuery(turn.conversation_id, limit=1, above=at - 1, below=at + 1)
-        own = await self._store.history(owner, query)
-        window = await self._windows.read(owner, lease, own.messages[0].content)
-        answer = transcript.answer(is_cancelled=True)
-        await self._store.finish(owner, lease, answer, window.context, has_events=True, spent=None)
-        self._bells.ring(topic_of(owner, turn.conversation_id))
+        return transcript
+
+    async def _told_by_steps(self, owner: Owner, turn: Turn) -> Transcript:
+        transcript = Transcript(model="")
+        agent = self._agents.get(turn.agent)
+        if isinstance(agent, SteppingAgent):
+            for event in agent.retold(await self._store.steps(owner, turn.id)):
+                transcript.add(event)
+        return transcript

@@ -10,6 +10,7 @@ from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.ending import Ending
 from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.keeping import Keeping
+from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.window import Windows, WindowSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
@@ -54,7 +55,9 @@ class Attempts:
         """Heartbeats, late writes, and agents that were told to stop."""
         self._loop = asyncio.get_running_loop()
         self._windows = Windows(store, settings.window, self.tasks)
-        self.ending = Ending(store, self._windows, bells, meter, self.tasks, settings.lease_s)
+        self.ending = Ending(
+            store, agents, self._windows, bells, meter, self.tasks, settings.lease_s
+        )
         self.keeping = Keeping(store, bells, self._attempts, self.tasks, settings.lease_s)
 
     def close(self) -> None:
@@ -128,6 +131,7 @@ class Attempts:
         owner, lease = attempt.owner, attempt.lease
         window = await self._windows.read(owner, lease, attempt.ask.message)
         attempt.context = window.context
+        attempt.steps = await self._steps(attempt)
         run = AgentRun(
             owner=owner,
             conversation_id=lease.conversation_id,
@@ -136,9 +140,21 @@ class Attempts:
             window=window,
             instructions=self._windows.instructions(lease),
             time_left_s=call.run_ends_at - self._loop.time(),
+            steps=attempt.steps,
         )
         answer = await self._answer_of(attempt, run)
         return await self.ending.finish(attempt, answer, window.context, call.run_ends_at)
+
+    async def _steps(self, attempt: Attempt) -> StepLog:
+        """Return where the attempt stores its steps, with those of the attempts before it."""
+        owner, lease = attempt.owner, attempt.lease
+        done = await self._store.steps(owner, lease.turn_id) if lease.attempt > 1 else []
+        return StepLog(
+            done,
+            lambda step: self._store.store_step(owner, lease, step),
+            on_lost=lambda: attempt.stop(Stop.LEASE_LOST),
+            tasks=self.tasks,
+        )
 
     async def _answer_of(self, attempt: Attempt, run: AgentRun) -> Answer:
         """Run the agent until something ends the attempt, and return what counts as its answer."""
@@ -150,6 +166,8 @@ class Attempts:
             self._meter.agent_ran(attempt.ask.agent, seconds, attempt.transcript.usage)
             if attempt.events is not None:
                 await attempt.events.close()
+            if attempt.steps is not None:
+                await attempt.steps.close()
         match why:
             case Stop.AGENT_DONE:
                 return attempt.answer()

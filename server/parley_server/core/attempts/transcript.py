@@ -99,9 +99,15 @@ class Transcript:
 
     @property
     def usage(self) -> Usage | None:
-        """What the agent has used, as far as it has told."""
-        told = believable(self._finish.usage) if self._finish else None
+        """What the agent has used in this attempt, as far as it has told."""
+        finish = self._finish
+        told = believable(finish.spent or finish.usage) if finish else None
         return told or self._spent
+
+    @property
+    def size(self) -> int:
+        """How many bytes of text and tool calls it holds."""
+        return self._message_bytes
 
     def answer(self, *, is_cancelled: bool = False) -> Answer:
         """Return what was said as an answer.

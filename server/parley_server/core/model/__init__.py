@@ -6,11 +6,15 @@ make than frozen dataclasses.
 """
 
 from parley_server.core.model.agents import (
+    NO_STEPS,
     AgentEvent,
     AgentRun,
     Finish,
     OpaqueState,
     Spent,
+    Step,
+    StepKind,
+    Steps,
     Text,
     Window,
     WindowMessage,
@@ -91,6 +95,7 @@ __all__ = [
     "CLOCKS_DIFFER_S",
     "DEFAULT_MAX_ATTEMPTS",
     "MAX_NAME_BYTES",
+    "NO_STEPS",
     "NO_TURN",
     "OWNER_NAMESPACE",
     "UNCOUNTED",
@@ -143,6 +148,9 @@ __all__ = [
     "Role",
     "Spent",
     "Started",
+    "Step",
+    "StepKind",
+    "Steps",
     "StoredEvent",
     "StreamEvent",
     "Text",

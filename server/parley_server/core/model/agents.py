@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from parley_server.core.model.conversations import Context, FinishReason, Role, ToolCall, Usage
@@ -31,6 +32,58 @@ class Window(NamedTuple):
     context: Context
 
 
+class StepKind(StrEnum):
+    """What a step holds."""
+
+    RESPONSE = "RESPONSE"
+    """What the model has said up to the point at which it asks for tools."""
+    RESULT = "RESULT"
+    """What came of one call of a tool."""
+
+
+class Step(NamedTuple):
+    """What an attempt has done, stored when it happened, for the next attempt to go on from."""
+
+    number: int
+    """Over all attempts of the turn, from 1."""
+    kind: StepKind
+    body: str
+    """JSON, which only the agent that wrote it reads. It holds what was said."""
+
+
+class Steps(Protocol):
+    """The steps of a turn, as an agent sees them that runs it."""
+
+    @property
+    def done(self) -> Sequence[Step]:
+        """Those of earlier attempts, in order: the run goes on from them."""
+        ...
+
+    async def store(self, kind: StepKind, body: str) -> None:
+        """Store one more step; returns once it is stored.
+
+        Raises:
+            StepsTooLarge: with it, the turn's steps would be larger than they may be. Nothing was
+                stored.
+            LeaseLost: the attempt is over. Nothing that the run still does counts.
+        Guarantees: waits for a store that is away, for as long as the attempt lasts. Cancelling it
+            does not undo it.
+        """
+        ...
+
+
+class NoSteps:
+    """Steps of a run that has no turn: they go nowhere."""
+
+    done: Sequence[Step] = ()
+
+    async def store(self, kind: StepKind, body: str) -> None:
+        """Store nothing."""
+
+
+NO_STEPS = NoSteps()
+
+
 @dataclass(frozen=True, slots=True)
 class AgentRun:
     """What an agent is given to answer one turn."""
@@ -44,6 +97,8 @@ class AgentRun:
     instructions: str
     time_left_s: float
     """How long it may take; it is stopped then."""
+    steps: Steps = NO_STEPS
+    """What the turn's earlier attempts did, and where this one writes down what it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +133,9 @@ class Finish:
     reason: FinishReason
     model: str
     usage: Usage | None = None
+    """Of the whole answer, earlier attempts' steps included."""
+    spent: Usage | None = None
+    """Of this run alone, if it went on from steps; None: the same as `usage`."""
 
 
 AgentEvent: TypeAlias = Text | ToolCall | OpaqueState | Spent | Finish

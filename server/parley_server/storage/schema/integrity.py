@@ -69,6 +69,12 @@ RULES = (
             SELECT FROM turn WHERE turn.owner_id = turn_event.owner_id AND turn.id = turn_id)""",
     ),
     Rule(
+        "a step without its turn, or of a turn that is answered",
+        """SELECT DISTINCT owner_id, turn_id FROM turn_step WHERE NOT EXISTS (
+            SELECT FROM turn WHERE turn.owner_id = turn_step.owner_id AND turn.id = turn_id
+                AND state IN ('RUNNING', 'FAILED'))""",
+    ),
+    Rule(
         "a conversation whose messages are not 1, 2, 3 … up to its last sequence",
         f"""SELECT owner_id, id FROM conversation LEFT JOIN (
             SELECT owner_id, conversation_id AS id, count(*) AS messages,

@@ -21,6 +21,7 @@ OWNED_TABLES = (
     "turn",
     "message",
     "turn_event",
+    "turn_step",
     "deletion",
     "usage_day",
     "erasure",

@@ -101,7 +101,8 @@ turn = Table(
     Column("context_omitted_count", BigInteger),
     _time("cancel_requested_time", nullable=True),
     # Of the attempts before the present one, in a row: how many count against the maximum, and
-    # how many ended with their worker. The present one counts only once it has ended.
+    # how many ended with their worker. The present one counts only once it has ended; -1: it has
+    # stored a step, and does not count either.
     Column("spent_attempts", Integer, nullable=False, server_default=text("0")),
     Column("abandoned_attempts", Integer, nullable=False, server_default=text("0")),
     # The present attempt is in `usage_day` already: it had failed, and was taken over to be ended
@@ -147,6 +148,22 @@ turn_event = Table(
     Column("text", Text),
     Column("tool_call", Text),
     PrimaryKeyConstraint("owner_id", "turn_id", "attempt", "index"),
+)
+
+# What a turn's attempts have done so far, for the next one to go on from.
+turn_step = Table(
+    "turn_step",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    # Over all attempts, from 1.
+    Column("number", Integer, nullable=False),
+    # StepKind
+    Column("kind", Text, nullable=False),
+    # JSON, which only the agent reads.
+    Column("body", Text, nullable=False),
+    _time("create_time"),
+    PrimaryKeyConstraint("owner_id", "turn_id", "number"),
 )
 
 conversation_label = Table(

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from parley_server.core.model import Role, TurnState
-from parley_server.storage.schema.tables import conversation, message, turn, turn_event
+from parley_server.storage.schema.tables import conversation, message, turn, turn_event, turn_step
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
 from parley_server.storage.statements.parts import (
     CONTENT,
@@ -36,6 +36,7 @@ from parley_server.storage.statements.parts import (
     events_gone,
     held_conversation,
     literal,
+    steps_gone,
 )
 
 
@@ -78,8 +79,12 @@ def _freed(ended: CTE, **values: Any) -> CTE:
     )
 
 
-def _finish(*, has_events: bool) -> Executable:
-    """Store the answer, close the turn, drop the lease. One row, its sequence, if it was ours."""
+def _finish(*, has_more: bool) -> Executable:
+    """Store the answer, close the turn, drop the lease. One row, its sequence, if it was ours.
+
+    Args:
+        has_more: whether events or steps were stored for it, which go.
+    """
     held = held_conversation()
     ended = _ended(
         held,
@@ -124,7 +129,7 @@ def _finish(*, has_events: bool) -> Executable:
     freed = _freed(ended, last_sequence=ended.c.response_sequence, preview=PREVIEW)
     counted = ended_attempt(ended, is_answered=True, has_usage=True)
     found = select(ended.c.response_sequence).add_cte(answered, freed, counted)
-    return found.add_cte(events_gone(ended)) if has_events else found
+    return found.add_cte(events_gone(ended), steps_gone(ended)) if has_more else found
 
 
 def _fail() -> Executable:
@@ -160,26 +165,34 @@ def _request_cancel() -> Executable:
 
 
 def _forget_events() -> Executable:
-    """Remove the events of the turn that began at a sequence and was never answered."""
+    """Remove the events and steps of the turn that began at a sequence and was never answered."""
+    began_at = bindparam("began_at", type_=BigInteger)
+    steps = (
+        delete(turn_step)
+        .where(turn_step.c.owner_id == OWNER, turn_step.c.turn_id == turn.c.id)
+        .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
+        .where(turn.c.user_sequence == began_at, turn.c.response_sequence.is_(None))
+        .cte("steps_gone")
+    )
     return (
         delete(turn_event)
         .where(turn_event.c.owner_id == OWNER, turn_event.c.turn_id == turn.c.id)
         .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
-        .where(turn.c.user_sequence == bindparam("began_at", type_=BigInteger))
-        .where(turn.c.response_sequence.is_(None))
+        .where(turn.c.user_sequence == began_at, turn.c.response_sequence.is_(None))
         .returning(turn_event.c.index)
+        .add_cte(steps)
     )
 
 
 RENEW = compiled(_renew())
 """Move the lease's end, and return whether the turn is to be stopped."""
-FINISH = compiled(_finish(has_events=False))
+FINISH = compiled(_finish(has_more=False))
 """Write the answer, end the turn, and free the conversation, under the fence."""
-FINISH_WITH_EVENTS = compiled(_finish(has_events=True))
-"""The same, and remove the pieces that were stored for those who followed the turn."""
+FINISH_WITH_EVENTS = compiled(_finish(has_more=True))
+"""The same, and remove its steps, and the pieces stored for those who followed it."""
 FAIL = compiled(_fail())
 """End the attempt as failed, unless the turn is to be stopped; return which of the two."""
 REQUEST_CANCEL = compiled(_request_cancel())
 """Record that a turn is to be stopped."""
 FORGET_EVENTS = compiled(_forget_events())
-"""Remove the stored pieces of turns that can no longer be followed."""
+"""Remove the stored pieces and steps of turns that can no longer be followed or run again."""

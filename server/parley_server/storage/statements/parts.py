@@ -39,6 +39,7 @@ from parley_server.storage.schema.tables import (
     owner,
     turn,
     turn_event,
+    turn_step,
 )
 
 _PARAMETER = re.compile(r"\$(\d+)::(TIMESTAMP WITH TIME ZONE|[A-Z]+)")
@@ -102,6 +103,8 @@ LEASE_END = func.now() + cast(bindparam("lease", type_=Interval), Interval)
 ONE = literal_column("1::bigint", BigInteger)
 ZERO = literal_column("0::bigint", BigInteger)
 ONE_SMALL = literal_column("1", Integer)
+NOT_EVEN_ONE = literal_column("-1", Integer)
+"""Of attempts that count: the present one will not, although it may fail."""
 ZERO_SMALL = literal_column("0", Integer)
 
 
@@ -113,10 +116,12 @@ def literal(of: StrEnum) -> ColumnElement[str]:
 def spent_attempts() -> ColumnElement[int]:
     """How many attempts of a turn that has ended without an answer count, the last one included.
 
-    Of an abandoned turn no reason is stored yet, and its attempt counts. `rows.turn` says the same.
+    Of an abandoned turn no reason is stored yet, and its attempt counts, unless it has stored a
+    step. `rows.turn` says the same.
     """
     is_uncounted = turn.c.error_reason.in_([literal(reason) for reason in UNCOUNTED])
-    return turn.c.spent_attempts + case((is_uncounted, ZERO_SMALL), else_=ONE_SMALL)
+    last = case((is_uncounted, ZERO_SMALL), else_=ONE_SMALL)
+    return func.greatest(turn.c.spent_attempts + last, ZERO_SMALL, type_=Integer)
 
 
 def held_conversation() -> CTE:
@@ -197,6 +202,16 @@ def is_free(held: CTE) -> Any:
 def byte_size(of: Any) -> ColumnElement[int]:
     """Bytes of a message's text and tool calls, known without reading them."""
     return func.octet_length(of.content) + func.coalesce(func.octet_length(of.tool_calls), ZERO)
+
+
+def steps_gone(of: CTE) -> CTE:
+    """Remove the steps of a turn that another part of the statement has answered."""
+    return (
+        delete(turn_step)
+        .where(turn_step.c.owner_id == OWNER, turn_step.c.turn_id == TURN)
+        .where(of.c.id == turn_step.c.turn_id)
+        .cte("steps_gone")
+    )
 
 
 def events_gone(of: CTE) -> CTE:

@@ -35,6 +35,7 @@ from parley_server.storage.schema.tables import (
     message,
     turn,
     turn_event,
+    turn_step,
 )
 from parley_server.storage.statements.parts import (
     CONVERSATION,
@@ -106,16 +107,13 @@ def _purge() -> Executable:
         .returning(message.c.sequence)
         .cte("messages_gone")
     )
-    events_gone = (
-        delete(turn_event)
-        .where(turn_event.c.owner_id == OWNER)
-        .where(
-            turn_event.c.turn_id.in_(
-                select(turn.c.id).where(*of_turn, is_in_part(turn.c.user_sequence))
-            )
-        )
-        .cte("events_gone")
-    )
+    in_part = select(turn.c.id).where(*of_turn, is_in_part(turn.c.user_sequence))
+    of_turns_gone = [
+        delete(table)
+        .where(table.c.owner_id == OWNER, table.c.turn_id.in_(in_part))
+        .cte(f"{table.name}_gone")
+        for table in (turn_event, turn_step)
+    ]
     # What may still count against the owner's turns of a minute stays as well.
     is_kept = or_(turn.c.request_id.is_not(None), turn.c.create_time > func.now() - _A_WHILE)
     turns_gone = (
@@ -172,7 +170,12 @@ def _purge() -> Executable:
     )
     count = select(func.count()).select_from(messages_gone).scalar_subquery()
     return select(progressed.c.stage, count).add_cte(
-        events_gone, turns_gone, turns_blanked, creations_blanked, additions_blanked, blanked
+        *of_turns_gone,
+        turns_gone,
+        turns_blanked,
+        creations_blanked,
+        additions_blanked,
+        blanked,
     )
 
 

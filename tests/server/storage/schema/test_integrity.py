@@ -22,6 +22,8 @@ BREACHES = {
     f" SET turn_id = '{ENDED_TURN}' WHERE conversation_id = '{CONVERSATION}' AND sequence = 3",
     "a message without its turn": f"UPDATE message SET turn_id = {LOST} WHERE sequence = 3",
     "an event without its turn": f"UPDATE turn_event SET turn_id = {LOST} WHERE index = 1",
+    "a step without its turn, or of a turn that is answered": "UPDATE turn_step"
+    f" SET turn_id = '{ENDED_TURN}' WHERE turn_id = '{OPEN_TURN}'",
     "a conversation whose messages are not 1, 2, 3": "DELETE FROM message WHERE sequence = 2",
     "a turn without its user's message": "UPDATE message SET role = 'ASSISTANT' WHERE sequence = 3",
     "an answered turn without its answer": f"UPDATE turn SET response_sequence = 9 WHERE {ENDED}",

@@ -33,6 +33,7 @@ OWNED_TABLES = {
     "message",
     "turn",
     "turn_event",
+    "turn_step",
     "usage_day",
 }
 NOT_OWNED = {

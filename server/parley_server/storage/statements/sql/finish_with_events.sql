@@ -1,4 +1,4 @@
--- The same, and remove the pieces that were stored for those who followed the turn.
+-- The same, and remove its steps, and the pieces stored for those who followed it.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
@@ -131,6 +131,12 @@ WITH held AS (
     turn_event.owner_id = :owner
     AND turn_event.turn_id = :turn
     AND ended.id = turn_event.turn_id
+), steps_gone AS (
+  DELETE FROM turn_step USING   ended
+  WHERE
+    turn_step.owner_id = :owner
+    AND turn_step.turn_id = :turn
+    AND ended.id = turn_step.turn_id
 )
 SELECT
   ended.response_sequence

@@ -43,11 +43,33 @@ WITH job AS (
   ) AS sized
   WHERE
     sized.total <= :max_bytes OR sized.total = sized.size
-), events_gone AS (
+), turn_event_gone AS (
   DELETE FROM turn_event
   WHERE
     turn_event.owner_id = :owner
     AND turn_event.turn_id IN (
+      SELECT
+        turn.id
+      FROM turn
+      WHERE
+        turn.owner_id = :owner
+        AND turn.conversation_id = :conversation
+        AND turn.user_sequence > (
+          SELECT
+            job.reached
+          FROM job
+        )
+        AND turn.user_sequence <= (
+          SELECT
+            part.up_to
+          FROM part
+        )
+    )
+), turn_step_gone AS (
+  DELETE FROM turn_step
+  WHERE
+    turn_step.owner_id = :owner
+    AND turn_step.turn_id IN (
       SELECT
         turn.id
       FROM turn

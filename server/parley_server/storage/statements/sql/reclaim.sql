@@ -25,14 +25,15 @@ WITH held AS (
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', attempt = (
     turn.attempt + 1
-  ), spent_attempts = (
+  ), spent_attempts = GREATEST(
     turn.spent_attempts + CASE
       WHEN (
         turn.error_reason IN ('CALLER_LOST', 'WORKER_DRAINED')
       )
       THEN 0
       ELSE 1
-    END
+    END,
+    0
   ), abandoned_attempts = CASE WHEN (
     turn.state = 'RUNNING'
   ) THEN turn.abandoned_attempts + 1 ELSE 0 END, error_reason = NULL, error_text = NULL, end_time = NULL
@@ -44,13 +45,16 @@ WITH held AS (
       turn.state = 'RUNNING' OR turn.state = 'FAILED'
     )
     AND turn.cancel_requested_time IS NULL
-    AND turn.spent_attempts + CASE
-      WHEN (
-        turn.error_reason IN ('CALLER_LOST', 'WORKER_DRAINED')
-      )
-      THEN 0
-      ELSE 1
-    END < :max_attempts
+    AND GREATEST(
+      turn.spent_attempts + CASE
+        WHEN (
+          turn.error_reason IN ('CALLER_LOST', 'WORKER_DRAINED')
+        )
+        THEN 0
+        ELSE 1
+      END,
+      0
+    ) < :max_attempts
     AND turn.user_sequence = held.last_sequence
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP

@@ -1,0 +1,176 @@
+"""Makes a run durable: what it does is stored as it happens, and never done twice.
+
+    the first tool of a response is to run → its RESPONSE step is stored, then tools run
+    a tool is done                         → its RESULT step is stored, then the run goes on
+    a call has a RESULT                    → that is its result; the tool does not run
+    a call of a tool that is `once` had begun in an earlier attempt
+                                           → its result says that it may have run
+
+Each call has a key, which is the same in every attempt: a tool finds it in `ctx.metadata`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID, uuid5
+
+from pydantic_ai import RunContext
+from pydantic_ai.exceptions import ToolFailed, ToolFailedError, ToolRetryError
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, ToolReturnPart
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
+
+from parley_server.agents.step_bodies import (
+    Outcome,
+    Past,
+    Place,
+    Shown,
+    response_body,
+    result_body,
+)
+from parley_server.core.attempts.step_log import StepsTooLarge
+from parley_server.core.model import AgentRun, StepKind
+
+CALL_KEY = "call_key"
+"""Of `ctx.metadata`."""
+ONCE = "once"
+"""Of a tool's metadata: it is true if the tool must not run twice."""
+MAY_HAVE_RUN = "This tool may have run already; its outcome is not known."
+NO_JSON = "The tool's result cannot be kept: part of it has no JSON form."
+TOO_LARGE = "The tool's result is too large to be kept."
+
+
+def call_key(turn_id: UUID, step: int, position: int) -> str:
+    """Return the key of a call of a tool: the same in every attempt.
+
+    Args:
+        step: which of the turn's model responses asks for it, from 1.
+        position: which of that response's calls it is, from 0.
+    """
+    return str(uuid5(turn_id, f"{step}/{position}"))
+
+
+@dataclass
+class KeyedToolset(WrapperToolset[Any]):
+    """Tells each call of a tool its key, in a context of its own: calls run beside each other."""
+
+    steps: "RunSteps"
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:
+        place = self.steps.place(ctx, ctx.tool_call_id or "")
+        if place is not None:
+            key = call_key(self.steps.run.turn_id, *place)
+            ctx = replace(ctx, metadata={**(ctx.metadata or {}), CALL_KEY: key})
+        return await super().call_tool(name, tool_args, ctx, tool)
+
+
+@dataclass
+class RunSteps:
+    """The steps of one run."""
+
+    run: AgentRun
+    past: Past
+    """What earlier attempts did."""
+    shown: Shown
+    """How its window is shown."""
+    _stored: int = field(init=False)
+    """Up to which step responses are stored."""
+    _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._stored = len(self.past.responses)
+
+    async def call(
+        self,
+        ctx: RunContext[Any],
+        call: ToolCallPart,
+        tool: ToolDefinition,
+        execute: Callable[[], Awaitable[Any]],
+    ) -> Any:
+        """Return a call's result: the stored one, or what comes of it now, once that is stored.
+
+        Raises: ToolFailed, ToolFailedError, ToolRetryError: it failed; other signals of
+            `execute`; LeaseLost, StepsTooLarge, which end the run.
+        """
+        place = self.place(ctx, call.tool_call_id)
+        if place is None:
+            return await execute()
+        if known := self.past.results.get(place):
+            return known.again(call)
+        await self._store_response(ctx, place[0])
+        if place[0] <= len(self.past.responses) and (tool.metadata or {}).get(ONCE):
+            return (await self._store_result(place, Outcome.failed(MAY_HAVE_RUN))).again(call)
+        try:
+            result = await execute()
+        except ToolFailed as error:
+            outcome = Outcome.failed(error.message)
+        except ToolFailedError as error:
+            outcome = Outcome(error.tool_failed)
+        except ToolRetryError as error:
+            if not isinstance(error.tool_retry, ToolReturnPart):
+                raise
+            outcome = Outcome(error.tool_retry)
+        else:
+            outcome = Outcome.of(result)
+            stored = await self._store_result(place, outcome)
+            return result if stored is outcome else stored.again(call)
+        return (await self._store_result(place, outcome)).again(call)
+
+    def place(self, ctx: RunContext[Any], call_id: str) -> Place | None:
+        """Return where a call stands; None: no response of this run has asked for it."""
+        own = [m for m in self._own(ctx) if isinstance(m, ModelResponse)]
+        responses = own or self.past.responses[-1:]
+        ids = [asked.tool_call_id for asked in responses[-1].tool_calls] if responses else []
+        if call_id not in ids:
+            return None
+        return len(self.past.responses) + len(own), ids.index(call_id)
+
+    async def _store_response(self, ctx: RunContext[Any], step: int) -> None:
+        """Store the response that asks for tools, with what led to it, unless it is stored."""
+        async with self._storing:
+            if self._stored >= step:
+                return
+            messages = self._new(ctx)
+            body = response_body(messages, _outputs(ctx, messages), self.shown)
+            await self.run.steps.store(StepKind.RESPONSE, body)
+            self._stored = step
+
+    async def _store_result(self, place: Place, outcome: Outcome) -> Outcome:
+        """Store what came of a call. Returns: what was stored: that it failed, if it cannot be."""
+        try:
+            body = result_body(place, outcome)
+        except (ValueError, TypeError):  # beside its return value is something without JSON form
+            return await self._store_result(place, Outcome.failed(NO_JSON))
+        try:
+            await self.run.steps.store(StepKind.RESULT, body)
+        except StepsTooLarge:
+            outcome = Outcome.failed(TOO_LARGE)
+            await self.run.steps.store(StepKind.RESULT, result_body(place, outcome))
+        return outcome
+
+    def _own(self, ctx: RunContext[Any]) -> list[ModelMessage]:
+        """Return the messages of this run, the request with the turn's own message left out."""
+        own = [message for message in ctx.messages if message.run_id == ctx.run_id]
+        return own if self.past.messages else own[1:]
+
+    def _new(self, ctx: RunContext[Any]) -> list[ModelMessage]:
+        """Return the messages of this run behind the last response that is stored."""
+        own = self._own(ctx)
+        left = self._stored - len(self.past.responses)
+        for number, message in enumerate(own):
+            if left == 0:
+                return own[number:]
+            left -= isinstance(message, ModelResponse)
+        return own[-2:]  # a user's code has taken some out: the newest stand for them
+
+
+def _outputs(ctx: RunContext[Any], messages: list[ModelMessage]) -> list[str]:
+    """Return the ids of calls that are the run's output and no tool's."""
+    if ctx.tool_manager is None:
+        return []
+    calls = [c for m in messages if isinstance(m, ModelResponse) for c in m.tool_calls]
+    kinds = [(call, ctx.tool_manager.get_tool_def(call.tool_name)) for call in calls]
+    return [call.tool_call_id for call, tool in kinds if tool is not None and tool.kind == "output"]
