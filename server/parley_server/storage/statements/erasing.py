@@ -44,6 +44,7 @@ from parley_server.storage.schema.tables import (
     owner,
     turn,
     turn_event,
+    turn_step,
     usage_day,
 )
 from parley_server.storage.statements.hiding import is_any
@@ -69,7 +70,7 @@ OF_CONVERSATION: dict[Table, Any] = {
     deletion: deletion.c.conversation_id,
 }
 """What goes with a conversation, once its messages and turns are gone."""
-ERASED_TABLES = frozenset({*OF_CONVERSATION, turn, turn_event, usage_day, owner})
+ERASED_TABLES = frozenset({*OF_CONVERSATION, turn, turn_event, turn_step, usage_day, owner})
 """All that an erasure removes. A test looks for tables with an owner that are missing here."""
 
 _UP_TO = bindparam("up_to", type_=Uuid)
@@ -223,8 +224,8 @@ def _counted(job: CTE, **gone: CTE) -> CTE:
     )
 
 
-def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, CTE]:
-    """Remove turns of some conversations, and their events. Returns: both, turns first.
+def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, list[CTE]]:
+    """Remove turns of some conversations. Returns: they, and their events and steps.
 
     A message that was copied or appended may name a turn of another conversation, which stays.
     """
@@ -235,12 +236,13 @@ def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, CTE]
         .returning(turn.c.id)
         .cte("turns_gone")
     )
-    events_gone = (
-        delete(turn_event)
-        .where(turn_event.c.owner_id == OWNER, is_any(turn_event.c.turn_id, ids))
-        .cte("events_gone")
-    )
-    return turns_gone, events_gone
+    pieces_gone = [
+        delete(table)
+        .where(table.c.owner_id == OWNER, is_any(table.c.turn_id, ids))
+        .cte(f"{table.name}_gone")
+        for table in (turn_event, turn_step)
+    ]
+    return turns_gone, pieces_gone
 
 
 def _erase_messages() -> Executable:
@@ -296,7 +298,7 @@ def _erase_messages() -> Executable:
         .returning(message.c.sequence)
         .cte("messages_gone")
     )
-    turns_gone, events_gone = _turns_gone(
+    turns_gone, pieces_gone = _turns_gone(
         select(part.c.conversation_id),
         select(part.c.turn_id).where(part.c.role == literal(Role.USER)),
     )
@@ -304,7 +306,7 @@ def _erase_messages() -> Executable:
     return (
         select(_count(messages_gone), _lowest(part), _lowest(looked), _count(looked))
         .select_from(job)
-        .add_cte(events_gone, counted)
+        .add_cte(*pieces_gone, counted)
     )
 
 
@@ -324,7 +326,7 @@ def _erase_conversations() -> Executable:
         .lateral("left_over")
     )
     some = select(left.c.id).select_from(chosen.join(left, true())).limit(LIMIT).cte("some_turns")
-    turns_gone, events_gone = _turns_gone(select(chosen.c.conversation_id), select(some.c.id))
+    turns_gone, pieces_gone = _turns_gone(select(chosen.c.conversation_id), select(some.c.id))
     are_last = _count(some) < LIMIT
     gone: dict[Table, CTE] = {
         of: delete(of)
@@ -340,7 +342,7 @@ def _erase_conversations() -> Executable:
     return (
         select(are_last, _lowest(looked), _count(looked))
         .select_from(job)
-        .add_cte(*gone.values(), events_gone, counted)
+        .add_cte(*gone.values(), *pieces_gone, counted)
     )
 
 

@@ -30,7 +30,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from parley_server.core.model import CLOCKS_DIFFER_S, NO_TURN, Role
-from parley_server.storage.schema.tables import addition, conversation, message, turn, turn_event
+from parley_server.storage.schema.tables import (
+    addition,
+    conversation,
+    message,
+    turn,
+    turn_event,
+    turn_step,
+)
 from parley_server.storage.statements.counting import overrun
 from parley_server.storage.statements.listing import conversation_columns
 from parley_server.storage.statements.parts import (
@@ -199,26 +206,27 @@ def _add_messages() -> Executable:
         .add_cte(
             written,
             *overrun(held, added.c.last > ZERO),
-            _events_gone(held, added),
+            *_pieces_gone(held, added),
             labelled(taken, taken.c.labels, func.now()),
         )
     )
 
 
-def _events_gone(held: CTE, added: CTE) -> CTE:
-    """Remove the events of a turn before the messages that has no answer: it is not run again."""
+def _pieces_gone(held: CTE, added: CTE) -> list[CTE]:
+    """Remove events and steps of a turn before the messages without an answer: it is over."""
     superseded = (
         select(turn.c.id)
         .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
         .where(turn.c.user_sequence == select(held.c.last_sequence).scalar_subquery())
         .where(turn.c.response_sequence.is_(None))
     )
-    return (
-        delete(turn_event)
-        .where(turn_event.c.owner_id == OWNER, turn_event.c.turn_id.in_(superseded))
+    return [
+        delete(table)
+        .where(table.c.owner_id == OWNER, table.c.turn_id.in_(superseded))
         .where(exists(select(added.c.last)))
-        .cte("events_gone")
-    )
+        .cte(f"{table.name}_gone")
+        for table in (turn_event, turn_step)
+    ]
 
 
 def _added() -> Executable:

@@ -169,11 +169,36 @@ WITH held AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
-), events_gone AS (
+), turn_event_gone AS (
   DELETE FROM turn_event
   WHERE
     turn_event.owner_id = :owner
     AND turn_event.turn_id IN (
+      SELECT
+        turn.id
+      FROM turn
+      WHERE
+        turn.owner_id = :owner
+        AND turn.conversation_id = :conversation
+        AND turn.user_sequence = (
+          SELECT
+            held.last_sequence
+          FROM held
+        )
+        AND turn.response_sequence IS NULL
+    )
+    AND (
+      EXISTS(
+        SELECT
+          added.last
+        FROM added
+      )
+    )
+), turn_step_gone AS (
+  DELETE FROM turn_step
+  WHERE
+    turn_step.owner_id = :owner
+    AND turn_step.turn_id IN (
       SELECT
         turn.id
       FROM turn

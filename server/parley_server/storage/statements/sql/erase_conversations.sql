@@ -162,11 +162,22 @@ WITH job AS (
       ))
     )
   RETURNING deletion.conversation_id
-), events_gone AS (
+), turn_event_gone AS (
   DELETE FROM turn_event
   WHERE
     turn_event.owner_id = :owner
     AND turn_event.turn_id = ANY(
+      ARRAY((
+        SELECT
+          some_turns.id
+        FROM some_turns
+      ))
+    )
+), turn_step_gone AS (
+  DELETE FROM turn_step
+  WHERE
+    turn_step.owner_id = :owner
+    AND turn_step.turn_id = ANY(
       ARRAY((
         SELECT
           some_turns.id

@@ -87,11 +87,24 @@ WITH job AS (
   ) AS sized
   WHERE
     sized.total <= :max_bytes OR sized.total = sized.size
-), events_gone AS (
+), turn_event_gone AS (
   DELETE FROM turn_event
   WHERE
     turn_event.owner_id = :owner
     AND turn_event.turn_id = ANY(
+      ARRAY((
+        SELECT
+          part.turn_id
+        FROM part
+        WHERE
+          part.role = 'USER'
+      ))
+    )
+), turn_step_gone AS (
+  DELETE FROM turn_step
+  WHERE
+    turn_step.owner_id = :owner
+    AND turn_step.turn_id = ANY(
       ARRAY((
         SELECT
           part.turn_id
