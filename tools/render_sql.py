@@ -22,12 +22,13 @@ from parley_server.storage.statements import (
     living,
     opening,
     purging,
+    queueing,
     reading,
     using,
 )
 from parley_server.storage.statements.parts import Compiled
 
-MODULES = (opening, appending, ending, reading, listing, living, purging, using)
+MODULES = (opening, appending, ending, reading, listing, living, purging, queueing, using)
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (
     (re.compile(r"%\((\w+)\)s"), r":\1"),

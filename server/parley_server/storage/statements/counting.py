@@ -21,11 +21,14 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from parley_server.core.failures import TURN_ABANDONED_TEXT
+from parley_server.core.model import FailureReason, TurnState
 from parley_server.storage.schema.tables import turn, usage_day
-from parley_server.storage.statements.parts import CONVERSATION, ONE, OWNER, ZERO
+from parley_server.storage.statements.parts import CONVERSATION, ONE, OWNER, ZERO, literal
 
 TODAY: ColumnElement[Any] = literal_column("(now() AT TIME ZONE 'UTC')::date", Date)
 TOKENS = ("input_tokens", "output_tokens", "cached_input_tokens", "model_requests")
@@ -85,3 +88,22 @@ def ended_attempt(
         index_elements=_KEY,
         set_={name: usage_day.c[name] + counted.excluded[name] for name in counts},
     ).cte("counted")
+
+
+def overrun(held: CTE, won: CTE) -> CTE:
+    """Write down that the turn whose lease passed was abandoned, if another turn is opened now."""
+    return (
+        update(turn)
+        .values(
+            state=literal(TurnState.FAILED),
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
+            end_time=held.c.lease_expires_at,
+        )
+        # A scalar subquery uses the primary key; a join would scan every turn of the owner.
+        .where(turn.c.owner_id == OWNER)
+        .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
+        .where(won.c.id != turn.c.id)
+        .returning(*of_attempt(held.c.labels))
+        .cte("overrun")
+    )

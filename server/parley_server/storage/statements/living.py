@@ -16,6 +16,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    false,
     func,
     literal_column,
     null,
@@ -32,8 +33,10 @@ from parley_server.storage.schema.tables import (
     conversation_label,
     creation,
     deletion,
+    queue_due,
     turn,
     turn_event,
+    turn_queue,
 )
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
 from parley_server.storage.statements.listing import conversation_columns
@@ -168,7 +171,8 @@ def _delete_conversation() -> Executable:
     """Take a conversation from every reader's and every worker's sight.
 
     One row, the turn that was open and when the conversation goes for good; none: there is none.
-    Its open turn is closed, so that it can be tried again if the conversation is brought back. The
+    Its open turn is closed, so that it can be tried again if the conversation is brought back.
+    Started turns that have not begun are cancelled, and what they would say is gone. The
     transaction has locked the conversation before.
     """
     held = (
@@ -185,6 +189,8 @@ def _delete_conversation() -> Executable:
             fence=conversation.c.fence + ONE,
             open_turn_id=null(),
             lease_expires_at=null(),
+            queue_length=literal_column("0"),
+            queue_number=conversation.c.queue_number + ONE,
         )
         .where(*IS_IT)
         .where(select(func.count()).select_from(held).scalar_subquery() == ONE)
@@ -198,6 +204,7 @@ def _delete_conversation() -> Executable:
             error_reason=literal(FailureReason.TURN_ABANDONED),
             error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
             end_time=func.now(),
+            is_started=false(),
         )
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
@@ -215,6 +222,34 @@ def _delete_conversation() -> Executable:
         .where(conversation_label.c.owner_id == OWNER)
         .where(conversation_label.c.conversation_id == select(gone.c.id).scalar_subquery())
         .cte("unlisted")
+    )
+    waiting = (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER)
+        .where(turn_queue.c.conversation_id == select(gone.c.id).scalar_subquery())
+        .returning(turn_queue.c.turn_id)
+        .cte("waiting")
+    )
+    none_due = (
+        delete(queue_due)
+        .where(queue_due.c.owner_id == OWNER)
+        .where(queue_due.c.conversation_id == select(gone.c.id).scalar_subquery())
+        .cte("none_due")
+    )
+    # One that had begun before has failed, as it was left.
+    never_began = turn.c.user_sequence == ZERO
+    never_run = (
+        update(turn)
+        .values(
+            state=case(
+                (never_began, literal(TurnState.CANCELLED)), else_=literal(TurnState.FAILED)
+            ),
+            end_time=func.coalesce(turn.c.end_time, func.now()),
+            is_started=false(),
+        )
+        .where(turn.c.owner_id == OWNER, turn.c.state == literal(TurnState.QUEUED))
+        .where(turn.c.id.in_(select(waiting.c.turn_id)))
+        .cte("never_run")
     )
     trash = cast(bindparam("trash", type_=Interval), Interval)
     due = (
@@ -235,7 +270,7 @@ def _delete_conversation() -> Executable:
     return (
         select(held.c.open_turn_id, due.c.due_time)
         .select_from(held.join(due, true()))
-        .add_cte(closed, ended_attempt(closed), events_gone, unlisted)
+        .add_cte(closed, ended_attempt(closed), events_gone, unlisted, none_due, never_run)
     )
 
 

@@ -223,7 +223,7 @@ def test_every_key_begins_with_the_owner(database_url: str) -> None:
 def test_every_index_begins_with_the_owner(database_url: str) -> None:
     """Every statement filters on the owner, so an index that begins otherwise is for none.
 
-    But for one, in which workers look for what is to be removed, whoever's it is.
+    But for two, in which workers look for what is to be done, whoever's it is.
     """
     found = rows(
         database_url,
@@ -234,7 +234,7 @@ def test_every_index_begins_with_the_owner(database_url: str) -> None:
     )
     others = {index for index, first in found if first != "owner_id"}
 
-    looked_through = {"deletion_due_time_idx"}
+    looked_through = {"deletion_due_time_idx", "queue_due_due_time_idx"}
     assert {"parley_schema_pkey", "alembic_version_pkc"} | looked_through == others
 
 
