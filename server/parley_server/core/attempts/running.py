@@ -37,7 +37,7 @@ class NoAgent:
     model = ""
     context_tokens = None
 
-    async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:  # noqa: ARG002, PLR6301 - the port's
+    async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:  # noqa: ARG002 - the port's
         """Raise AgentUnavailable."""
         raise AgentUnavailable
         yield  # makes it a generator

@@ -17,7 +17,7 @@ from math import ceil
 from uuid import UUID
 
 from parley_server.core.bells import Bells, topic_of
-from parley_server.core.errors import ConversationNotFound, StoreUnavailable
+from parley_server.core.errors import StoreUnavailable
 from parley_server.core.failures import raised_at
 from parley_server.core.model import (
     Begun,
@@ -31,6 +31,7 @@ from parley_server.core.model import (
     TurnState,
 )
 from parley_server.core.ports import Store
+from parley_server.core.tasks import wait_any
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turns.ports import QueueStore
 from parley_server.core.turnstile import subtract
@@ -97,11 +98,15 @@ class Starting:
         """When each owner's last one began, in looks."""
         self._looks = 0
         self._woken = asyncio.Event()
-        self._is_closing = False
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._looking: asyncio.Task[None] | None = None
         self._size_due = 0.0
         self.size = QueueSize(0, 0)
         """As last measured."""
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._closing.done()
 
     @property
     def running(self) -> int:
@@ -114,7 +119,7 @@ class Starting:
 
     async def close(self) -> None:
         """Begin no more. What runs is the turn machine's to drain."""
-        self._is_closing = True
+        self._closing.set_result(None)
         self._woken.set()
         if self._looking is not None:
             await asyncio.wait([self._looking])
@@ -250,7 +255,7 @@ class Starting:
             return
         with self._turns.suspects.place(turn.abandoned_attempts) as place:
             if turn.abandoned_attempts:
-                await place
+                await wait_any(place, self._closing)
             if self._is_closing:
                 return
             lease = await self._store.reclaim(owner, turn)

@@ -187,7 +187,7 @@ def is_free(held: CTE) -> Any:
 
 
 def is_next(held: CTE) -> Any:
-    """It is free, and no started turn waits for it or is to be run again."""
+    """Say whether it is free, and no started turn waits for it or is to be run again."""
     return and_(is_free(held), held.c.queue_length == ZERO_SMALL)
 
 

@@ -515,7 +515,7 @@ ACCEPT_NEW = compiled(_accept(is_new=True))
 REQUEUE = compiled(_requeue())
 """Queue a turn that failed for another attempt, if it is the newest and has one left."""
 DUE_QUEUES = compiled(_due())
-"""Read in which conversations a started turn may begin, of any owner, each owner's first ones first."""
+"""Read where a started turn may begin, of any owner, each owner's first ones first."""
 BEGIN = compiled(_begin())
 """Open the first turn of a conversation's queue, and take its lease; or say why not."""
 GIVE_UP = compiled(_give_up())
@@ -554,4 +554,4 @@ def _queue_size() -> Executable:
 
 
 QUEUE_SIZE = compiled(_queue_size())
-"""Read how many started turns have not ended, of all owners, and how old the oldest is, in seconds."""
+"""Read how many started turns of all owners have not ended, and the seconds since the oldest."""

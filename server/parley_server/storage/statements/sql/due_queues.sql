@@ -1,4 +1,4 @@
--- Read in which conversations a started turn may begin, of any owner, each owner's first ones first.
+-- Read where a started turn may begin, of any owner, each owner's first ones first.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :limit integer

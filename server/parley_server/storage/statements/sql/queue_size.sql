@@ -1,4 +1,4 @@
--- Read how many started turns have not ended, of all owners, and how old the oldest is, in seconds.
+-- Read how many started turns of all owners have not ended, and the seconds since the oldest.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :limit integer
