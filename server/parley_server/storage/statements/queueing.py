@@ -522,7 +522,12 @@ GIVE_UP = compiled(_give_up())
 """End a started turn that has no attempt left, and that no worker runs."""
 CANCEL_QUEUED = compiled(_cancel_queued())
 """Cancel a started turn that has not begun."""
-WAKE_QUEUE = compiled(update(queue_due).values(due_time=func.now()).where(*_IS_DUE_ROW))
+WAKE_QUEUE = compiled(
+    update(queue_due)
+    .values(due_time=func.now())
+    .where(*_IS_DUE_ROW)
+    .returning(queue_due.c.conversation_id)
+)
 """Have a conversation's queue looked at now."""
 QUEUE_HEAD = compiled(
     select(turn_queue.c.turn_id, turn_queue.c.accept_time, queue_due.c.due_time)

@@ -35,6 +35,9 @@ BREACHES = {
     "a label, or a request that has created a conversation": "UPDATE creation"
     f" SET conversation_id = {LOST}",
     "a deleted conversation that is not to be removed": "DELETE FROM deletion",
+    "a conversation that does not know how many started turns it has": "DELETE FROM queue_due",
+    "a started turn that is in no queue": "UPDATE turn SET is_started = false",
+    "a place in a queue without its turn": f"UPDATE turn_queue SET turn_id = {LOST}",
     "a conversation that is to be removed and is not deleted": "UPDATE conversation"
     " SET delete_time = NULL",
 }
@@ -53,7 +56,7 @@ def stored_url(database_url: str) -> str:
 
 
 def test_whole_data_breaks_no_rule(stored_url: str) -> None:
-    assert integrity.Report(8, 10, 12, ()) == integrity.examine(stored_url)
+    assert integrity.Report(12, 16, 16, ()) == integrity.examine(stored_url)
 
 
 def test_every_rule_has_its_breach() -> None:
@@ -113,7 +116,7 @@ def test_hidden_rows_are_not_taken_for_whole_ones(
     """Fails when policies hide all rows and the answer is that all is well."""
     with pytest.raises(UnsafeDatabase, match="BYPASSRLS"):
         integrity.examine(walled_url)
-    assert 8 == integrity.examine(as_superuser(stored_url)).conversations
+    assert 12 == integrity.examine(as_superuser(stored_url)).conversations
     row_security.switch(stored_url, is_on=False, may_drop=True)
 
 
@@ -124,7 +127,7 @@ def test_command_says_that_all_is_whole(stored_url: str) -> None:
     done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
 
     assert (0, "") == (done.returncode, done.stdout)
-    assert "No problems: 8 conversations, 10 turns, 12 messages checked." in done.stderr
+    assert "No problems: 12 conversations, 16 turns, 16 messages checked." in done.stderr
 
 
 def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
@@ -134,7 +137,9 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
 
     assert 1 == done.returncode
     assert 2 == len(done.stdout.splitlines()), done.stdout
-    assert ["PROBLEMS: 8 conversations, 10 turns, 10 messages checked."] == done.stderr.splitlines()
+    assert [
+        "PROBLEMS: 12 conversations, 16 turns, 14 messages checked."
+    ] == done.stderr.splitlines()
 
 
 def test_command_checks_the_embedded_database(tmp_path: Path) -> None:

@@ -28,8 +28,10 @@ OWNED_TABLES = {
     "creation",
     "deletion",
     "message",
+    "queue_due",
     "turn",
     "turn_event",
+    "turn_queue",
     "usage_day",
 }
 NOT_OWNED = {

@@ -7,3 +7,4 @@
 UPDATE queue_due SET due_time = CURRENT_TIMESTAMP
 WHERE
   queue_due.owner_id = :owner AND queue_due.conversation_id = :conversation
+RETURNING queue_due.conversation_id
