@@ -22,7 +22,7 @@ ALWAYS = {
     "CancelTurn",
     "UndeleteConversation",
 }
-WITH_REQUEST_ID = {"Chat", "StreamChat", "CreateConversation"}
+WITH_REQUEST_ID = {"Chat", "StreamChat", "StartTurn", "CreateConversation"}
 NEVER = {"UpdateConversation", "DeleteConversation", "WatchConversation"}
 UNSENT = {"connect-failure", "refused-stream"}
 
