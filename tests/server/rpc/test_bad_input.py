@@ -34,7 +34,7 @@ SERVICE = "/parley.v1.ConversationService/"
 MAX_MESSAGE_BYTES = 256 * 1024
 """The default of PARLEY_MAX_MESSAGE_BYTES."""
 MIB = 1024 * 1024
-UNARY = ("Chat", "StartTurn", "GetHistory", "ListConversations", "GetTurn", "CancelTurn", "GetUsage")
+UNARY = ("Chat", "GetHistory", "ListConversations", "GetTurn", "CancelTurn", "GetUsage")
 STREAMED = ("StreamChat", "WatchConversation")
 METHODS = (*UNARY, *STREAMED)
 
