@@ -215,9 +215,9 @@ async def test_request_id_is_shared_with_chat_and_stream(start_service: StartSer
     waiting = asyncio.ensure_future(other.chat("hello", request_id="r"))
     events = aiter(stream)
     begun = await anext(events)
-    speaker.say("one ", "two")
+    speaker.say("one ")
     first = await anext(events)
-    speaker.say(None)
+    speaker.say("two", None)
     rest = [event async for event in events]
     again = await service.start("hello", request_id="r")
 
