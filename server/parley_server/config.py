@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     retention_age_days: float = Field(default=0, ge=0, le=36_500)
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_tokens_per_day: int = Field(default=0, ge=0, le=10**15)
+    max_queued_turns: int = Field(default=10_000, ge=1, le=1_000_000)
     max_open_chats: int = Field(default=2500, ge=1)
     max_reads: int = Field(default=200, ge=1)
     max_message_bytes: int = Field(default=256 * 1024, ge=1024, le=900 * 1024)

@@ -26,6 +26,7 @@ ALWAYS = {
 WITH_REQUEST_ID = {
     "Chat",
     "StreamChat",
+    "StartTurn",
     "CreateConversation",
     "ForkConversation",
     "AppendMessages",

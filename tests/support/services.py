@@ -65,6 +65,25 @@ class Service:
         request = pb.ChatRequest(message=message, **fields)
         return await self.stub.Chat(request, timeout=timeout, metadata=metadata(user))
 
+    async def start(
+        self, message: str = "hello", *, user: str = "ada", timeout: float = 20, **fields: Any
+    ) -> pb.StartTurnResponse:
+        request = pb.StartTurnRequest(chat=pb.ChatRequest(message=message, **fields))
+        return await self.stub.StartTurn(request, timeout=timeout, metadata=metadata(user))
+
+    async def until_turn(
+        self, turn: conversation_pb2.Turn, *states: str, user: str = "ada"
+    ) -> conversation_pb2.Turn:
+        """Wait until a turn has one of the states, and return it."""
+        while True:
+            found = await self.turn(
+                conversation_id=turn.conversation_id, turn_id=turn.turn_id, user=user
+            )
+            name = conversation_pb2.TurnState.Name(found.state).removeprefix("TURN_STATE_")
+            if name in states:
+                return found
+            await asyncio.sleep(0.02)
+
     async def history(
         self, conversation_id: str, *, user: str = "ada", **fields: Any
     ) -> pb.GetHistoryResponse:

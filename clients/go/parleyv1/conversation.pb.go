@@ -156,7 +156,8 @@ const (
 	// The turn was stopped on request. Final. The answer is the text written until then.
 	TurnState_TURN_STATE_CANCELLED TurnState = 4
 	// The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
-	// user_sequence is 0.
+	// user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+	// is set then.
 	TurnState_TURN_STATE_QUEUED TurnState = 5
 )
 

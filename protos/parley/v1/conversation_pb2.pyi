@@ -101,7 +101,8 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     """The turn was stopped on request. Final. The answer is the text written until then."""
     TURN_STATE_QUEUED: _TurnState.ValueType  # 5
     """The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
-    user_sequence is 0.
+    user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+    is set then.
     """
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
@@ -121,7 +122,8 @@ TURN_STATE_CANCELLED: TurnState.ValueType  # 4
 """The turn was stopped on request. Final. The answer is the text written until then."""
 TURN_STATE_QUEUED: TurnState.ValueType  # 5
 """The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
-user_sequence is 0.
+user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+is set then.
 """
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 

@@ -6,10 +6,11 @@
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused, ConversationExists
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost
-    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
+    ├── TurnSuperseded ─ TurnNeverBegan
+    ├── AttemptsExhausted, SequenceNotReached, NotATurnBoundary
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
-    ├── Overloaded, TurnLimitReached, BudgetExhausted
+    ├── Overloaded, TurnLimitReached, BudgetExhausted, QueueFull
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
     ├── WatchExpired ─ ExportExpired
@@ -228,6 +229,16 @@ class TurnSuperseded(ParleyError):
         return {"turn_id": str(self.turn_id)}
 
 
+class TurnNeverBegan(TurnSuperseded):
+    """The turn was cancelled while it was queued. It has no answer, and is not run any more."""
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.turn_id} was cancelled before it began: "
+            "send the message with a new request id if it is still wanted"
+        )
+
+
 @dataclass(eq=False)
 class AttemptsExhausted(ParleyError):
     """The turn has failed as many times in a row as is allowed. It is not run again."""
@@ -376,6 +387,22 @@ class BudgetExhausted(ParleyError):
             "used_tokens": str(self.used_tokens),
             "retry_after_s": f"{self.retry_after_s:.1f}",
         }
+
+
+@dataclass(eq=False)
+class QueueFull(ParleyError):
+    """The owner has as many started turns that have not ended as it may. Nothing was stored."""
+
+    max_queued_turns: int
+
+    def __str__(self) -> str:
+        return (
+            f"at most {self.max_queued_turns} started turns may wait: call again when some have "
+            "been run"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"max_queued_turns": str(self.max_queued_turns)}
 
 
 class StoreUnavailable(ParleyError):

@@ -29,7 +29,9 @@ from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.starting import Starting
 from parley_server.process.readiness import Readiness
 from parley_server.process.wiring import (
     agent_for,
@@ -44,6 +46,7 @@ from parley_server.rpc.server import Server
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
 from parley_server.storage.histories import PostgresHistories
 from parley_server.storage.owners import PostgresErasures, PostgresRetention
+from parley_server.storage.queue import PostgresQueue
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 from parley_server.storage.usage import PostgresUsage
@@ -125,8 +128,34 @@ class Worker:
             owner_share=settings.owner_share,
             left_behind=lambda: self.turns.left_behind,
         )
+        queue = PostgresQueue(
+            self.store,
+            lease_s=settings.lease_s,
+            max_attempts=settings.max_attempts,
+            max_queued_turns=settings.max_queued_turns,
+        )
+        self.starting = Starting(
+            queue,
+            self.store,
+            self.turns,
+            self.bells,
+            places=settings.max_open_chats,
+            calls=lambda: self.admission.open_chats.in_use,
+            owner_share=settings.owner_share,
+            count=self.metrics.begun if self.metrics is not None else lambda: None,
+        )
+        self.store.on_queue = self.starting.freed
         self.server = Server(
             self.turns,
+            Accepting(
+                self.store,
+                queue,
+                self.turns.attempts.ending,
+                self.bells,
+                uuid_utils.compat.uuid7,
+                settings.chat_timeout_s,
+                self.starting.wake,
+            ),
             Reads(self.store, conversations, settings.chat_timeout_s),
             Conversations(
                 conversations,
@@ -162,6 +191,9 @@ class Worker:
         """Say where each gauge is read."""
         metrics.gauge("parley_open_turns", lambda: len(self.turns.attempts))
         metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
+        metrics.gauge("parley_started_turns", lambda: self.starting.running)
+        metrics.gauge("parley_queue_turns", lambda: self.starting.size.turns)
+        metrics.gauge("parley_queue_oldest_seconds", lambda: self.starting.size.oldest_age_s)
         for name, what in self.admission.limited().items():
             metrics.gauge("parley_limit_in_use", partial(attrgetter("in_use"), what), resource=name)
             metrics.gauge("parley_limit", partial(attrgetter("limit"), what), resource=name)
@@ -205,8 +237,10 @@ class Worker:
             await self.readiness.open()
             for upkeep in self._upkeep:
                 upkeep.open()
+            self.starting.open()
             yield port
         finally:
+            await self.starting.close()
             for upkeep in self._upkeep:
                 await upkeep.close()
             await self.readiness.close()
@@ -220,6 +254,7 @@ class Worker:
         """Pass on a signal from another worker."""
         self.bells.heard(topic)
         self.turns.attempts.keeping.heard(topic)
+        self.starting.heard(topic)
 
     def _missed(self) -> None:
         """Wake every waiter: signals may have been lost."""

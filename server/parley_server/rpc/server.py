@@ -16,6 +16,7 @@ from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.admission import Admission
@@ -37,6 +38,7 @@ class Server:
     def __init__(
         self,
         turns: Turns,
+        accepting: Accepting,
         reads: Reads,
         conversations: Conversations,
         appending: Appending,
@@ -71,6 +73,7 @@ class Server:
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(
                 turns,
+                accepting,
                 reads,
                 conversations,
                 appending,

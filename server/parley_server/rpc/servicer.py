@@ -18,6 +18,7 @@ from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.reading import Reads
 from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
@@ -46,6 +47,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     def __init__(
         self,
         turns: Turns,
+        accepting: Accepting,
         reads: Reads,
         conversations: Conversations,
         appending: Appending,
@@ -58,6 +60,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         max_message_bytes: int,
     ) -> None:
         self._turns = turns
+        self._accepting = accepting
         self._watches = watches
         self._reads = reads
         self._conversations = conversations
@@ -80,6 +83,18 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         answered = await self._turns.chat(owner, ask, context.time_remaining())
         call.turn_id = str(answered.turn_id)
         return responses.chat(answered)
+
+    async def StartTurn(  # noqa: N802
+        self, request: pb.StartTurnRequest, context: Context
+    ) -> pb.StartTurnResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        ask = requests.start(request, self._turns.agent_names, self._max_message_bytes)
+        call.request_id = request.chat.request_id
+        call.is_repeatable = bool(request.chat.request_id)
+        turn, is_replayed = await self._accepting.start(owner, ask, context.time_remaining())
+        call.turn_id = str(turn.id)
+        return pb.StartTurnResponse(turn=responses.turn(turn), replayed=is_replayed)
 
     async def GetHistory(  # noqa: N802
         self, request: pb.GetHistoryRequest, _context: Context

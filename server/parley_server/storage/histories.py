@@ -9,14 +9,13 @@ from parley_server.core.errors import (
     ConversationNotFound,
     RequestIdReused,
     SequenceMismatch,
-    TurnInProgress,
 )
 from parley_server.core.model import Added, Conversation, NewMessages, Owner
 from parley_server.storage import rows
 from parley_server.storage.driver.connection import Connection, Parameters, Row
 from parley_server.storage.driver.connections import Connections
 from parley_server.storage.statements import sql
-from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS
+from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS, refuse_busy
 
 
 class PostgresHistories:
@@ -37,7 +36,9 @@ class PostgresHistories:
                 return known
             if held is None:
                 raise ConversationNotFound(new.conversation_id)
-            _refuse(new, held)
+            if new.expected_sequence not in (None, held.last_sequence):
+                raise SequenceMismatch(held.last_sequence)
+            await refuse_busy(self._connections, owner, new.conversation_id, held)
             if held.clash is not None or _is_late(new, held):
                 return NotAdded(held.clash, held.now)
             # What stood in the way is gone again: another call under this request id was undone.
@@ -100,15 +101,6 @@ class PostgresHistories:
             sql.EXPORTED_CONVERSATIONS, {"owner": owner.id, "from_id": from_id, "limit": limit}
         )
         return [rows.conversation(row) for row in found]
-
-
-def _refuse(new: NewMessages, held: rows.AdditionRow) -> None:
-    """Raise why messages could not be added, from the conversation's row as it was locked."""
-    if new.expected_sequence not in (None, held.last_sequence):
-        raise SequenceMismatch(held.last_sequence)
-    turn_id, lease_end_time = held.open_turn_id, held.lease_expires_at
-    if not held.is_free and turn_id is not None and lease_end_time is not None:
-        raise TurnInProgress(new.conversation_id, turn_id, held.update_time, lease_end_time)
 
 
 def _is_late(new: NewMessages, held: rows.AdditionRow) -> bool:

@@ -26,13 +26,15 @@ OWNED_TABLES = (
     "usage_day",
     "erasure",
     "owner",
+    "turn_queue",
+    "queue_due",
 )
 POLICY = "parley_owner"
 
 # Once a transaction has set it, a connection has it empty for ever after, and not null.
 _OWNER = f"nullif(current_setting('{OWNER_SETTING}', true), '')::uuid"
 
-_BACKGROUND = frozenset({"deletion", "erasure", "owner"})
+_BACKGROUND = frozenset({"deletion", "erasure", "owner", "queue_due"})
 """Workers look through these tables for every owner, in statements that name none."""
 
 _SWITCH_ON = (

@@ -73,6 +73,9 @@ conversation = Table(
     Column("forked_from_sequence", BigInteger),
     # Up to which message some were appended; behind it each has its turn.
     Column("appended_sequence", BigInteger, nullable=False, server_default=text("0")),
+    # How many rows of `turn_queue` it has, and a number that rises with each change to them.
+    Column("queue_length", Integer, nullable=False, server_default=text("0")),
+    Column("queue_number", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("owner_id", "id"),
     postgresql_with={"fillfactor": 80},
 )
@@ -108,6 +111,8 @@ turn = Table(
     # The present attempt is in `usage_day` already: it had failed, and was taken over to be ended
     # as cancelled.
     Column("is_counted", Boolean, nullable=False, server_default=text("false")),
+    # It has a row in `turn_queue`: workers run it without a caller until it has ended.
+    Column("is_started", Boolean, nullable=False, server_default=text("false")),
     Column("error_reason", Text),
     Column("error_text", Text),
     _time("create_time"),
@@ -227,6 +232,39 @@ deletion = Table(
     PrimaryKeyConstraint("owner_id", "conversation_id"),
     Index(None, "due_time"),
     # Read again and again, and empty for most of the time.
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+)
+
+
+# Turns that StartTurn has accepted, until they have ended.
+turn_queue = Table(
+    "turn_queue",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    # The conversation's `queue_number` when it was accepted; 0: in front of all others.
+    Column("position", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("expected_sequence", BigInteger),
+    _time("accept_time"),
+    PrimaryKeyConstraint("owner_id", "turn_id"),
+    Index(None, "owner_id", "conversation_id", "position"),
+)
+
+# Conversations with rows in `turn_queue`, and when to look at each. Workers look through it for
+# every owner; it holds ids, numbers and times.
+queue_due = Table(
+    "queue_due",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    _time("due_time"),
+    Column("turns", Integer, nullable=False),
+    # When the first of them was accepted.
+    _time("accept_time"),
+    PrimaryKeyConstraint("owner_id", "conversation_id"),
+    Index(None, "due_time"),
     postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
 )
 

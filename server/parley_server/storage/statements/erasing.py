@@ -42,8 +42,10 @@ from parley_server.storage.schema.tables import (
     erasure,
     message,
     owner,
+    queue_due,
     turn,
     turn_event,
+    turn_queue,
     turn_step,
     usage_day,
 )
@@ -64,6 +66,8 @@ OF_CONVERSATION: dict[Table, Any] = {
     conversation_label: conversation_label.c.conversation_id,
     creation: creation.c.conversation_id,
     addition: addition.c.conversation_id,
+    turn_queue: turn_queue.c.conversation_id,
+    queue_due: queue_due.c.conversation_id,
     # A worker of the release before may have gone on with the conversation.
     message: message.c.conversation_id,
     conversation: conversation.c.id,

@@ -59,6 +59,7 @@ TURN_COLUMNS = (
     turn.c.cancel_requested_time.is_not(None).label("is_cancel_requested"),
     turn.c.spent_attempts,
     turn.c.abandoned_attempts,
+    turn.c.is_started,
 )
 
 
@@ -274,6 +275,7 @@ def _turns_since() -> Select[Any]:
             begun.c.owner_id == OWNER,
             begun.c.conversation_id == CONVERSATION,
             begun.c.user_sequence <= since,
+            begun.c.user_sequence > ZERO,
         )
         .scalar_subquery()
     )
@@ -281,6 +283,7 @@ def _turns_since() -> Select[Any]:
         _turn(
             turn.c.conversation_id == CONVERSATION,
             turn.c.user_sequence >= func.coalesce(newest, since),
+            turn.c.user_sequence > ZERO,
             with_text=False,
         )
         .order_by(turn.c.user_sequence)

@@ -44,6 +44,9 @@ BREACHES = {
     "a deleted conversation that is not to be removed": "DELETE FROM deletion",
     "a conversation that an erasure has left": "UPDATE deletion SET stage = 'PURGING'"
     " WHERE stage = 'ERASING'",
+    "a conversation that does not know how many started turns it has": "DELETE FROM queue_due",
+    "a started turn that is in no queue": "UPDATE turn SET is_started = false",
+    "a place in a queue without its turn": f"UPDATE turn_queue SET turn_id = {LOST}",
     "a conversation that is to be removed and is not deleted": "UPDATE conversation"
     " SET delete_time = NULL",
     "a day of usage that counts below zero": "UPDATE usage_day SET failed_attempts = 9",

@@ -31,8 +31,10 @@ OWNED_TABLES = {
     "erasure",
     "owner",
     "message",
+    "queue_due",
     "turn",
     "turn_event",
+    "turn_queue",
     "turn_step",
     "usage_day",
 }
@@ -227,7 +229,7 @@ def test_every_key_begins_with_the_owner(database_url: str) -> None:
 def test_every_index_begins_with_the_owner(database_url: str) -> None:
     """Every statement filters on the owner, so an index that begins otherwise is for none.
 
-    But for some, in which workers look for what is to be removed, whoever's it is.
+    But for some, in which workers look for what is to be done, whoever's it is.
     """
     found = rows(
         database_url,
@@ -238,7 +240,12 @@ def test_every_index_begins_with_the_owner(database_url: str) -> None:
     )
     others = {index for index, first in found if first != "owner_id"}
 
-    looked_through = {"deletion_due_time_idx", "erasure_running_idx", "owner_look_time_idx"}
+    looked_through = {
+        "deletion_due_time_idx",
+        "erasure_running_idx",
+        "owner_look_time_idx",
+        "queue_due_due_time_idx",
+    }
     assert {"parley_schema_pkey", "alembic_version_pkc"} | looked_through == others
 
 

@@ -21,7 +21,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -55,6 +57,7 @@ WITH held AS (
     (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
+    AND held.queue_length = 0
     AND (
       :expected IS NULL OR held.last_sequence = :expected
     )
@@ -161,7 +164,11 @@ SELECT
   held.open_turn_id,
   held.lease_expires_at,
   held.update_time,
-  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP AS is_free,
+  (
+    held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
+  )
+  AND held.queue_length = 0 AS is_free,
+  held.queue_length,
   held.instructions
 FROM held
 LEFT OUTER JOIN opened

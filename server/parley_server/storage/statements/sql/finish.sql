@@ -29,7 +29,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -127,5 +129,8 @@ WITH held AS (
   )
 )
 SELECT
-  ended.response_sequence
+  ended.response_sequence,
+  held.queue_length
 FROM ended
+JOIN held
+  ON TRUE

@@ -15,7 +15,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -42,7 +44,10 @@ WITH held AS (
     turn.owner_id = :owner
     AND turn.id = :turn
     AND (
-      turn.state = 'RUNNING' OR turn.state = 'FAILED'
+      turn.state = 'RUNNING'
+      OR turn.state = 'FAILED'
+      OR turn.state = 'QUEUED'
+      AND turn.user_sequence > 0
     )
     AND turn.cancel_requested_time IS NULL
     AND GREATEST(
@@ -59,7 +64,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.is_started, turn.agent, turn.is_counted, held.labels AS labels
 ), taken AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
@@ -130,5 +135,6 @@ WITH held AS (
 SELECT
   retaken.attempt,
   held.fence + 1,
-  held.instructions
+  held.instructions,
+  retaken.is_started
 FROM held, retaken

@@ -155,7 +155,8 @@ export const TurnState = {
   CANCELLED: "TURN_STATE_CANCELLED",
   /**
    * QUEUED - The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
-   * user_sequence is 0.
+   * user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+   * is set then.
    */
   QUEUED: "TURN_STATE_QUEUED",
   UNRECOGNIZED: "UNRECOGNIZED",

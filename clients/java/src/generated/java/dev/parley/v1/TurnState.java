@@ -57,7 +57,8 @@ public enum TurnState
   /**
    * <pre>
    * The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
-   * user_sequence is 0.
+   * user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+   * is set then.
    * </pre>
    *
    * <code>TURN_STATE_QUEUED = 5;</code>
@@ -110,7 +111,8 @@ public enum TurnState
   /**
    * <pre>
    * The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
-   * user_sequence is 0.
+   * user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+   * is set then.
    * </pre>
    *
    * <code>TURN_STATE_QUEUED = 5;</code>
