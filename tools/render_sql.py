@@ -18,6 +18,7 @@ from sqlglot.dialects.postgres import Postgres
 from parley_server.storage.statements import (
     appending,
     ending,
+    feeding,
     listing,
     living,
     opening,
@@ -27,7 +28,7 @@ from parley_server.storage.statements import (
 )
 from parley_server.storage.statements.parts import Compiled
 
-MODULES = (opening, appending, ending, reading, listing, living, purging, using)
+MODULES = (opening, appending, ending, feeding, reading, listing, living, purging, using)
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (
     (re.compile(r"%\((\w+)\)s"), r":\1"),

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=125, ge=0, le=86_400)
     max_attempts: int = Field(default=5, ge=1, le=1000)
     max_watches: int = Field(default=2000, ge=0)
+    feed_days: float = Field(default=7, ge=0, le=30)
     trash_days: float = Field(default=0, ge=0, le=3650)
     max_turns_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     max_tokens_per_day: int = Field(default=0, ge=0, le=10**15)

@@ -111,6 +111,8 @@ INSERT INTO usage_day (owner_id, day, agent, labels_digest, slot, labels, input_
 SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, %(said)s, md5(labels)::uuid, slot, labels,
     40, 10, 1, 1
 FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels);
+INSERT INTO turn_feed (owner_id, xid, turn_id, tenant, attempt)
+VALUES (%(owner)s, 1, %(ended)s, %(owner)s, 1);
 INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
 VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
 """
@@ -173,6 +175,11 @@ PARAMETERS: dict[str, Any] = {
     "last_day": None,
     "by_agent": True,
     "by_label": "team",
+    "feed": OURS,
+    "after_xid": 0,
+    "after_turn": uuid.UUID(int=0),
+    "turns": json.dumps([str(ENDED_TURN), str(OPEN_TURN)]),
+    "keep": timedelta(days=7),
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
@@ -189,7 +196,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "TURN_BY_REQUEST": {"request": "open"},
     "UNDELETE_CONVERSATION": {"conversation": TRASHED},
 }
-BACKGROUND = {"DUE_DELETIONS"}
+BACKGROUND = {"ADOPT_FEED", "DUE_DELETIONS", "FEED_OF_TENANT", "TRIM_FEED"}
 """Those that look for something to do, whoever's it is."""
 LEASE_PASSED = {"CLAIM", "CLAIM_LIMITED", "RECLAIM", "TAKE_OVER"}
 """Those that do something only if the lease of the open turn has passed."""

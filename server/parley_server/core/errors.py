@@ -12,7 +12,7 @@
     ├── Overloaded, TurnLimitReached, BudgetExhausted
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
-    ├── WatchExpired
+    ├── WatchExpired, CursorExpired
     ├── WorkerDrained
     ├── CallerLost
     └── InternalError
@@ -57,11 +57,11 @@ class InvalidRequest(ParleyError):
 class InvalidPageToken(InvalidRequest):
     """A page token was altered, or belongs to another owner or request."""
 
-    def __init__(self) -> None:
+    def __init__(self, field: str = "page_token") -> None:
         super().__init__(
             [
                 Violation(
-                    "page_token",
+                    field,
                     "INVALID_PAGE_TOKEN",
                     "was not issued for this request; start again without one",
                 )
@@ -378,6 +378,22 @@ class WatchExpired(ParleyError):
         super().__init__(
             "the watch has reached its time limit: watch again from the last sequence delivered"
         )
+
+
+@dataclass(eq=False)
+class CursorExpired(ParleyError):
+    """Turns behind a cursor of the feed may have been removed."""
+
+    oldest_time: datetime
+
+    def __str__(self) -> str:
+        return (
+            "after_cursor is older than what is kept, so turns may be missing behind it: read what "
+            "you need with ListConversations and GetHistory, then watch without after_cursor"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"oldest_time": self.oldest_time.isoformat()}
 
 
 class WorkerDrained(ParleyError):

@@ -23,6 +23,8 @@ from parley_server.core.conversations.purging import Purging
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reading import Reads
+from parley_server.core.streams.feed import Feeds
+from parley_server.core.streams.trimming import Trimming
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.process.readiness import Readiness
@@ -37,6 +39,7 @@ from parley_server.process.wiring import (
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.server import Server
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
+from parley_server.storage.feed import PostgresFeed
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 from parley_server.storage.usage import PostgresUsage
@@ -72,6 +75,7 @@ class Worker:
             max_attempts=settings.max_attempts,
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,
+            has_feed=settings.feed_days > 0,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)
@@ -90,6 +94,9 @@ class Worker:
             self.metrics or NO_METER,
         )
         self.watches = Watches(self.store, self.turns.events, self.bells)
+        self.feed_store = PostgresFeed(self.store.claiming, max_attempts=settings.max_attempts)
+        self.feeds = Feeds(self.feed_store, self.bells, self.metrics.fed if self.metrics else None)
+        self.trimming = Trimming(self.feed_store, timedelta(days=settings.feed_days))
         conversations = PostgresConversations(self.store.claiming)
         self.purging = Purging(PostgresDeletions(self.store.claiming))
         self.verifier = verifier_for(settings)
@@ -113,6 +120,7 @@ class Worker:
                 on_deleted=self.purging.wake,
             ),
             self.watches,
+            self.feeds if settings.feed_days > 0 else None,
             UsageReads(PostgresUsage(self.store.claiming)),
             self.verifier,
             self.admission,
@@ -135,6 +143,7 @@ class Worker:
         """Say where each gauge is read."""
         metrics.gauge("parley_open_turns", lambda: len(self.turns.attempts))
         metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
+        metrics.gauge("parley_feed_watches", lambda: self.feeds.open)
         for name, what in self.admission.limited().items():
             metrics.gauge("parley_limit_in_use", partial(attrgetter("in_use"), what), resource=name)
             metrics.gauge("parley_limit", partial(attrgetter("limit"), what), resource=name)
@@ -173,12 +182,15 @@ class Worker:
         self.signals.open(self._heard, self._missed)
         try:
             await self.readiness.warn_of_missing_limits()
+            await self.feed_store.adopt()
             await self.verifier.open()
             port = await self._listen()
             await self.readiness.open()
             self.purging.open()
+            self.trimming.open()
             yield port
         finally:
+            await self.trimming.close()
             await self.purging.close()
             await self.readiness.close()
             await self.server.drain(self.settings.drain_s)

@@ -12,6 +12,7 @@ from parley_server.core.conversations.changes import Conversations
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
+from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.rpc.door import Door
@@ -37,6 +38,7 @@ class Server:
         reads: Reads,
         conversations: Conversations,
         watches: Watches,
+        feeds: Feeds | None,
         usage: UsageReads,
         verifier: TokenVerifier,
         admission: Admission,
@@ -55,6 +57,7 @@ class Server:
         """
         self._turns = turns
         self._watches = watches
+        self._feeds = feeds
         self._certificate = certificate
         self._is_draining = False
         self._door = Door()
@@ -67,6 +70,7 @@ class Server:
                 reads,
                 conversations,
                 watches,
+                feeds,
                 usage,
                 admission,
                 max_message_bytes=max_message_bytes,
@@ -111,6 +115,8 @@ class Server:
         await self.set_ready(False)
         self._door.hold()
         self._watches.drain()
+        if self._feeds is not None:
+            self._feeds.drain()
         draining = asyncio.create_task(self._turns.drain(grace_s))
         await self._door.until_quiet()
         stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))

@@ -11,15 +11,22 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.errors import CallerLost, WatchExpired
-from parley_server.core.model import Owner, Started
+from parley_server.core.model import FeedScope, Owner, Started
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.reading import Reads
+from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc import conversation_requests, owner_requests, requests, responses
+from parley_server.rpc import (
+    conversation_requests,
+    feed_requests,
+    owner_requests,
+    requests,
+    responses,
+)
 from parley_server.rpc.layers.admission import Admission
-from parley_server.rpc.layers.call_record import READ, WRITE, current_call
+from parley_server.rpc.layers.call_record import OBSERVE, READ, WRITE, current_call
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
@@ -40,13 +47,20 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         reads: Reads,
         conversations: Conversations,
         watches: Watches,
+        feeds: Feeds | None,
         usage: UsageReads,
         admission: Admission,
         *,
         max_message_bytes: int,
     ) -> None:
+        """Answer calls.
+
+        Args:
+            feeds: None: this server keeps no feed of turns.
+        """
         self._turns = turns
         self._watches = watches
+        self._feeds = feeds
         self._reads = reads
         self._conversations = conversations
         self._usage = usage
@@ -207,6 +221,25 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             async for update in updates:
                 await self._in_turn(owner)
                 message = responses.watch(update)
+                if not await self._unsent.send(context, owner.id, message, TAKE_S):
+                    del update, message  # the error holds on to this frame while it is told
+                    raise WatchExpired
+
+    async def WatchTurns(  # type: ignore[override]  # noqa: N802
+        self, request: pb.WatchTurnsRequest, context: Context
+    ) -> None:
+        call = current_call.get()
+        is_tenant = request.all_owners
+        owner = call.owner_with_named(OBSERVE) if is_tenant else call.owner(READ)
+        scope = FeedScope(owner, is_tenant)
+        question = feed_requests.turns(request, scope, has_feed=self._feeds is not None)
+        if self._feeds is None:
+            return
+        updates = self._feeds.watch(question)
+        async with aclosing(updates):
+            async for update in updates:
+                await self._in_turn(owner)
+                message = responses.fed(update, scope)
                 if not await self._unsent.send(context, owner.id, message, TAKE_S):
                     del update, message  # the error holds on to this frame while it is told
                     raise WatchExpired

@@ -32,6 +32,7 @@ from parley_server.core.model import (
     TurnState,
     Usage,
     WindowMessage,
+    tenant_feed,
 )
 from parley_server.core.ports import MIB
 from parley_server.storage import rows
@@ -71,10 +72,12 @@ class PostgresStore:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
+        has_feed: bool = True,
     ) -> None:
         """Make the store.
 
         Args:
+            has_feed: whether it is written down in the feed that turns end.
             wait_s: how long a statement waits for the database, if its call's deadline allows it.
             owner_share: how much of each set of connections one owner may have at once.
         """
@@ -94,6 +97,7 @@ class PostgresStore:
         self._max_tokens = max_tokens_per_day
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
+        self._has_feed = has_feed
         self.claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
         self._lookout = Lookout(self.ending.connecting, [self.claiming.pool, self.ending.pool])
@@ -127,6 +131,10 @@ class PostgresStore:
             raise
         self.claiming.is_refusing = False
         return sight
+
+    def _feed(self, owner: Owner) -> UUID | None:
+        """Return the feed of an owner's tenant; None: no feed is kept."""
+        return tenant_feed(owner.tenant) if self._has_feed else None
 
     # Turns
 
@@ -190,6 +198,7 @@ class PostgresStore:
             "lease": self._lease,
             "max_turns": self._max_turns,
             "max_tokens": self._max_tokens,
+            "feed": self._feed(owner),
         }
         conversation = {"tenant": owner.tenant, "user": owner.user, "title": parameters["title"]}
         if new.is_new_conversation:
@@ -258,6 +267,7 @@ class PostgresStore:
             **_turn_keys(owner, turn),
             "lease": self._lease,
             "max_attempts": self._max_attempts,
+            "feed": self._feed(owner),
         }
         found = await self.claiming.run(statement, parameters)
         if not found:
@@ -313,6 +323,7 @@ class PostgresStore:
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,
                 **(spent or NOTHING_SPENT)._asdict(),
+                "feed": self._feed(owner),
             },
         )
         return found[0][0] if found else None
@@ -331,6 +342,7 @@ class PostgresStore:
             "reason": reason.value,
             "text": text,
             **(spent or NOTHING_SPENT)._asdict(),
+            "feed": self._feed(owner),
         }
         found = await self.ending.repeat(sql.FAIL, parameters)
         if not found:

@@ -43,7 +43,8 @@ AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
 GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
     "parley_open_turns": ("livesum", "Turns whose agent is running now."),
-    "parley_watches": ("livesum", "WatchConversation calls that are open now."),
+    "parley_watches": ("livesum", "WatchConversation and WatchTurns calls that are open now."),
+    "parley_feed_watches": ("livesum", "WatchTurns calls that are open now."),
     "parley_limit_in_use": ("livesum", "How much of each limited resource is in use now."),
     "parley_limit": ("livesum", "The limit of each limited resource."),
     "parley_database_connections_in_use": (
@@ -132,6 +133,7 @@ class Metrics:
         self._taken_over = self._counter(
             "parley_takeovers", "Turns taken over from workers whose lease had expired."
         )
+        self._fed = self._counter("parley_feed_turns", "Turns that WatchTurns has told.")
         self._turns = _Children(
             lambda agent: _Children(lambda outcome: turns.labels(agent, outcome))
         )
@@ -183,6 +185,10 @@ class Metrics:
 
     def taken_over(self) -> None:
         self._taken_over.inc()
+
+    def fed(self) -> None:
+        """Count a turn that was told in a feed."""
+        self._fed.inc()
 
     # Gauges
 

@@ -6,7 +6,7 @@ import logging
 from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.attempts.window import Windows
-from parley_server.core.bells import Bells, topic_of
+from parley_server.core.bells import Bells
 from parley_server.core.errors import ConversationNotFound, LeaseLost, ParleyError, StoreUnavailable
 from parley_server.core.failures import reason_of
 from parley_server.core.model import (
@@ -133,7 +133,7 @@ class Ending:
         except ParleyError:
             return None  # another attempt has the turn, or it is gone
         finally:
-            self._bells.ring(topic_of(owner, lease.conversation_id))
+            self._bells.ring_ended(owner, lease.conversation_id)
 
     async def end_cancelled(self, owner: Owner, turn: Turn) -> None:
         """Close a turn that is to be stopped and that no worker runs, with what it had said.
@@ -158,4 +158,4 @@ class Ending:
         window = await self._windows.read(owner, lease, own.messages[0].content)
         answer = transcript.answer(is_cancelled=True)
         await self._store.finish(owner, lease, answer, window.context, has_events=True, spent=None)
-        self._bells.ring(topic_of(owner, turn.conversation_id))
+        self._bells.ring_ended(owner, turn.conversation_id)

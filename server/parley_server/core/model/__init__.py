@@ -34,6 +34,19 @@ from parley_server.core.model.conversations import (
     ToolCall,
     Usage,
 )
+from parley_server.core.model.feed import (
+    BEGINNING,
+    FedTurn,
+    FeedCursor,
+    FeedEntry,
+    FeedPage,
+    FeedPlace,
+    FeedProgress,
+    FeedQuestion,
+    FeedScope,
+    FeedUpdate,
+    tenant_feed,
+)
 from parley_server.core.model.owners import (
     MAX_NAME_BYTES,
     OWNER_NAMESPACE,
@@ -72,6 +85,7 @@ from parley_server.core.model.turns import (
 from parley_server.core.model.usage import DayUsage, UsageQuery
 
 __all__ = [
+    "BEGINNING",
     "DEFAULT_MAX_ATTEMPTS",
     "MAX_NAME_BYTES",
     "OWNER_NAMESPACE",
@@ -93,6 +107,15 @@ __all__ = [
     "DeletionStage",
     "Failing",
     "FailureReason",
+    "FedTurn",
+    "FeedCursor",
+    "FeedEntry",
+    "FeedPage",
+    "FeedPlace",
+    "FeedProgress",
+    "FeedQuestion",
+    "FeedScope",
+    "FeedUpdate",
     "Finish",
     "FinishReason",
     "Gone",
@@ -128,4 +151,5 @@ __all__ = [
     "Window",
     "WindowMessage",
     "is_name",
+    "tenant_feed",
 ]

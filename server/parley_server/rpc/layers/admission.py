@@ -2,7 +2,8 @@
 
     Chat, StreamChat     PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
-    WatchConversation    PARLEY_MAX_WATCHES
+    WatchConversation,
+    WatchTurns           PARLEY_MAX_WATCHES
     all others           PARLEY_MAX_READS
     answers not taken    PARLEY_MAX_UNSENT_BYTES
     watches' messages    `unsent`
@@ -213,6 +214,7 @@ class Admission:
             "StreamChat": self.open_chats,
             "CancelTurn": self.cancels,
             "WatchConversation": self.watches,
+            "WatchTurns": self.watches,
         }
         self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)
         self.unsent_of_watches = Unsent()

@@ -10,6 +10,7 @@ from parley_server.core.model import Owner, Principal
 
 READ = "parley.read"
 WRITE = "parley.write"
+OBSERVE = "parley.observe"
 
 
 @dataclass(slots=True)
@@ -55,6 +56,16 @@ class CallRecord:
         if self.caller.scopes is not None and scope not in self.caller.scopes:
             raise ScopeMissing(scope)
         return self.caller.owner
+
+    def owner_with_named(self, scope: str) -> Owner:
+        """Return whose call this is, if its token names a scope.
+
+        Raises: ScopeMissing: it does not; one without scopes does not either.
+        """
+        owner = self.owner(scope)
+        if self.caller is None or self.caller.scopes is None:
+            raise ScopeMissing(scope)
+        return owner
 
 
 current_call: ContextVar[CallRecord] = ContextVar("current_call")

@@ -22,14 +22,15 @@ OWNED_TABLES = (
     "turn_event",
     "deletion",
     "usage_day",
+    "turn_feed",
 )
 POLICY = "parley_owner"
 
 # Once a transaction has set it, a connection has it empty for ever after, and not null.
 _OWNER = f"nullif(current_setting('{OWNER_SETTING}', true), '')::uuid"
 
-_BACKGROUND = "deletion"
-"""Workers look through this table for every owner, in statements that name none."""
+_BACKGROUND = ("deletion", "turn_feed")
+"""Workers look through these tables for every owner, in statements that name none."""
 
 _SWITCH_ON = (
     "DROP POLICY IF EXISTS {policy} ON {table}",
@@ -104,7 +105,7 @@ def switch(url: str, *, is_on: bool, may_drop: bool = False) -> bool:
 def _is_theirs(table: str) -> str:
     """Return which rows of a table a statement may see and write."""
     is_theirs = f"owner_id = {_OWNER}"
-    return f"{is_theirs} OR {_OWNER} IS NULL" if table == _BACKGROUND else is_theirs
+    return f"{is_theirs} OR {_OWNER} IS NULL" if table in _BACKGROUND else is_theirs
 
 
 def check_off(url: str) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from parley_server.core.model import Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn, turn_event
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
+from parley_server.storage.statements.feeding import fed
 from parley_server.storage.statements.parts import (
     CONTENT,
     CONVERSATION,
@@ -62,7 +63,7 @@ def _ended(held: CTE, *where: Any, **values: Any) -> CTE:
         .values(end_time=func.now(), **values)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
         .where(held.c.fence == FENCE, held.c.open_turn_id == turn.c.id, *where)
-        .returning(turn.c.id, turn.c.response_sequence, *of_attempt(held.c.labels))
+        .returning(turn.c.id, turn.c.response_sequence, turn.c.attempt, *of_attempt(held.c.labels))
         .cte("ended")
     )
 
@@ -123,7 +124,9 @@ def _finish(*, has_events: bool) -> Executable:
     )
     freed = _freed(ended, last_sequence=ended.c.response_sequence, preview=PREVIEW)
     counted = ended_attempt(ended, is_answered=True, has_usage=True)
-    found = select(ended.c.response_sequence).add_cte(answered, freed, counted)
+    found = select(ended.c.response_sequence).add_cte(
+        answered, freed, counted, fed(ended, attempt=ended.c.attempt)
+    )
     return found.add_cte(events_gone(ended)) if has_events else found
 
 
@@ -134,18 +137,23 @@ def _fail() -> Executable:
     was said has to be stored as its answer. The turn's row decides, once it is locked.
     """
     held = held_conversation()
+    reason = bindparam("reason", type_=Text)
     ended = _ended(
         held,
         turn.c.cancel_requested_time.is_(None),
         state=literal(TurnState.FAILED),
-        error_reason=bindparam("reason", type_=Text),
+        error_reason=reason,
         error_text=bindparam("text", type_=Text),
     )
     return (
         select(ended.c.id.is_(None))
         .select_from(held.outerjoin(ended, true()))
         .where(held.c.fence == FENCE, held.c.open_turn_id == TURN)
-        .add_cte(_freed(ended), ended_attempt(ended, has_usage=True))
+        .add_cte(
+            _freed(ended),
+            ended_attempt(ended, has_usage=True),
+            fed(ended, attempt=ended.c.attempt, error_reason=reason),
+        )
     )
 
 

@@ -27,6 +27,7 @@ from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
+from parley_server.storage.statements.feeding import fed
 from parley_server.storage.statements.limiting import limits
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -72,7 +73,7 @@ def _overrun(held: CTE, won: CTE) -> CTE:
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
         .where(won.c.id != turn.c.id)
-        .returning(*of_attempt(held.c.labels))
+        .returning(turn.c.id, turn.c.attempt, turn.c.end_time, *of_attempt(held.c.labels))
         .cte("overrun")
     )
 
@@ -182,6 +183,12 @@ def _claim(*, is_limited: bool) -> Executable:
         .add_cte(
             overrun,
             ended_attempt(overrun),
+            fed(
+                overrun,
+                attempt=overrun.c.attempt,
+                error_reason=literal(FailureReason.TURN_ABANDONED),
+                end_time=overrun.c.end_time,
+            ),
             _user_message(opened.c.user_sequence, opened),
             labelled(taken, taken.c.labels, func.now()),
         )
@@ -306,6 +313,7 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
             turn.c.id,
             turn.c.attempt,
             turn.c.abandoned_attempts,
+            held.c.lease_expires_at,
             *of_attempt(held.c.labels),
         )
         .cte("retaken")
@@ -335,6 +343,13 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
         labelled(taken, taken.c.labels, func.now()),
         events_gone(retaken),
         ended_attempt(retaken, was_abandoned),
+        fed(
+            retaken,
+            was_abandoned,
+            attempt=retaken.c.attempt - ONE_SMALL,
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            end_time=func.coalesce(retaken.c.lease_expires_at, func.now()),
+        ),
     )
 
 
