@@ -212,16 +212,21 @@ def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
 
 
 def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
-    return {
-        table: sorted(
-            in_words(
-                connection.execute(
-                    f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
-                ).fetchall()
-            )
-        )
-        for table in OWNED_TABLES
-    }
+    return {table: sorted(in_words(_rows_in(connection, table, owner))) for table in OWNED_TABLES}
+
+
+def _rows_in(
+    connection: Connection[tuple[Any, ...]], table: str, owner: uuid.UUID
+) -> list[tuple[Any, ...]]:
+    """Return an owner's rows of a table, but for the id of the transaction that wrote them."""
+    cursor = connection.execute(
+        f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
+    )
+    names = [column.name for column in cursor.description or ()]
+    return [
+        tuple(value for name, value in zip(names, row, strict=True) if name != "xid")
+        for row in cursor.fetchall()
+    ]
 
 
 def outcome(

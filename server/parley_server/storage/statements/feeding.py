@@ -221,7 +221,7 @@ def _adopt() -> Executable:
         .values(
             epoch=func.gen_random_uuid(),
             system_identifier=system.scalar_subquery(),
-            begin_time=func.clock_timestamp(),
+            begin_time=func.now(),
             removed_xid=ZERO,
         )
         .where(feed_state.c.system_identifier.is_distinct_from(system.scalar_subquery()))

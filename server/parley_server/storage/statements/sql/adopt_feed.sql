@@ -7,7 +7,7 @@ UPDATE feed_state SET epoch = GEN_RANDOM_UUID(), system_identifier = (
   SELECT
     system_identifier
   FROM PG_CONTROL_SYSTEM()
-), begin_time = CLOCK_TIMESTAMP(), removed_xid = 0
+), begin_time = CURRENT_TIMESTAMP, removed_xid = 0
 WHERE
   feed_state.system_identifier IS DISTINCT FROM (
     SELECT
