@@ -23,7 +23,7 @@ ALWAYS = {
     "UndeleteConversation",
 }
 WITH_REQUEST_ID = {"Chat", "StreamChat", "CreateConversation"}
-NEVER = {"UpdateConversation", "DeleteConversation", "WatchConversation"}
+NEVER = {"UpdateConversation", "DeleteConversation", "WatchConversation", "WatchTurns"}
 UNSENT = {"connect-failure", "refused-stream"}
 
 Headers = dict[str, str]

@@ -156,8 +156,8 @@ def token(
     scope: Annotated[
         str | None,
         typer.Option(
-            help='The scopes, of "parley.read parley.write parley.act". Default: all except '
-            "parley.act, which lets a caller act for any user."
+            help='The scopes, of "parley.read parley.write parley.act parley.observe". Default: '
+            "parley.read and parley.write."
         ),
     ] = None,
 ) -> None:
