@@ -236,3 +236,9 @@ async def test_no_other_owners_or_tenants_turns_are_told(start_service: StartSer
         assert ["ada", "bob"] == [u.user for u in told[:-1]]
         own = service.watch_turns(token=a_token("ada", tenant=tenant))
         assert 2 == len(await until_progress(own))
+
+
+async def test_wrong_labels_are_named_before_anything_is_read(service: Service) -> None:
+    for labels in (["team"], ["team=blue", "team=red"], ["Team=blue"], ["k=v", "x"]):
+        call = service.watch_turns(labels=labels)
+        assert ("INVALID_ARGUMENT", "INVALID_REQUEST") == await refused(call.read()), labels
