@@ -114,7 +114,7 @@ def test_turns_may_take_as_long_as_the_server_lets_them() -> None:
 def test_streams_end_by_themselves_and_may_be_silent_for_longer_than_they_ever_are() -> None:
     cap_s = Settings.model_fields["chat_timeout_s"].default
     streams = [route for route in routes().values() if route["match"].get("path") in STREAMS]
-    assert 3 == len(streams)
+    assert 4 == len(streams)
     for route in streams:
         assert {"grpc_timeout_header_max": "0s"} == route["route"]["max_stream_duration"]
         idle_s = seconds(route["route"]["idle_timeout"])
