@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=125, ge=0, le=86_400)
     max_attempts: int = Field(default=5, ge=1, le=1000)
     max_watches: int = Field(default=2000, ge=0)
+    feed_days: float = Field(default=7, ge=0, le=30)
     trash_days: float = Field(default=0, ge=0, le=3650)
     retention_idle_days: float = Field(default=0, ge=0, le=36_500)
     retention_age_days: float = Field(default=0, ge=0, le=36_500)

@@ -35,6 +35,7 @@ NEVER = {
     "UpdateConversation",
     "DeleteConversation",
     "WatchConversation",
+    "WatchTurns",
     "ExportConversations",
 }
 UNSENT = {"connect-failure", "refused-stream"}

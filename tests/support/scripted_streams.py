@@ -30,10 +30,18 @@ class ScriptedStreams(ScriptedServer):
     ) -> None:
         await self._send(request, context)
 
+    async def WatchTurns(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
+        self, request: Any, context: Any
+    ) -> None:
+        await self._send(request, context)
+
     async def ExportConversations(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
         self, request: Any, context: Any
     ) -> None:
         await self._send(request, context)
+
+    async def StartTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
 
     async def CancelTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)

@@ -27,8 +27,11 @@ SECRET = "a secret of this test run, thirty-two bytes and more"
 ISSUER = AUDIENCE = "parley-test"
 
 
-def a_token(user: str = "ada", *, scope: str | None = None, ttl_s: int = 600) -> str:
-    return mint(SECRET.encode(), user, "", ttl_s, ISSUER, AUDIENCE, None, scope)
+def a_token(
+    user: str = "ada", *, scope: str | None = None, ttl_s: int = 600, tenant: str = ""
+) -> str:
+    claim = "tenant" if tenant else None
+    return mint(SECRET.encode(), user, tenant, ttl_s, ISSUER, AUDIENCE, claim, scope)
 
 
 def an_id() -> str:
@@ -185,6 +188,13 @@ class Service:
     ) -> Stream:
         request = pb.WatchConversationRequest(conversation_id=conversation_id, **fields)
         return self.stub.WatchConversation(request, timeout=timeout, metadata=metadata(user))
+
+    def watch_turns(
+        self, *, user: str = "ada", token: str | None = None, timeout: float = 20, **fields: Any
+    ) -> Stream:
+        """Watch the feed of turns, as a user or with a token."""
+        given = (("authorization", f"Bearer {token}"),) if token else metadata(user)
+        return self.stub.WatchTurns(pb.WatchTurnsRequest(**fields), timeout=timeout, metadata=given)
 
     async def cancel(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
         request = pb.CancelTurnRequest(**fields)

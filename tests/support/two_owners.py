@@ -133,6 +133,8 @@ INSERT INTO usage_day (owner_id, day, agent, labels_digest, slot, labels, input_
 SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, %(said)s, md5(labels)::uuid, slot, labels,
     40, 10, 1, 1
 FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels);
+INSERT INTO turn_feed (owner_id, xid, turn_id, tenant, attempt)
+VALUES (%(owner)s, 1, %(ended)s, %(owner)s, 1);
 INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
 VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
 INSERT INTO turn_step (owner_id, turn_id, number, kind, body)
@@ -239,6 +241,11 @@ PARAMETERS: dict[str, Any] = {
     "every": timedelta(hours=1),
     "age": timedelta(0),
     "until": datetime.now(UTC),
+    "feed": OURS,
+    "after_xid": 0,
+    "after_turn": uuid.UUID(int=0),
+    "turns": json.dumps([str(ENDED_TURN), str(OPEN_TURN)]),
+    "keep": timedelta(days=7),
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
@@ -275,12 +282,15 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "UNDELETE_CONVERSATION": {"conversation": TRASHED},
 }
 BACKGROUND = {
+    "ADOPT_FEED",
     "DUE_DELETIONS",
     "DUE_OWNERS",
     "DUE_QUEUES",
+    "FEED_OF_TENANT",
     "IS_SETTLED",
     "QUEUE_SIZE",
     "RUNNING_ERASURES",
+    "TRIM_FEED",
 }
 """Those that look for something to do, whoever's it is."""
 LEASE_PASSED = {
@@ -305,16 +315,21 @@ def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
 
 
 def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
-    return {
-        table: sorted(
-            in_words(
-                connection.execute(
-                    f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
-                ).fetchall()
-            )
-        )
-        for table in OWNED_TABLES
-    }
+    return {table: sorted(in_words(_rows_in(connection, table, owner))) for table in OWNED_TABLES}
+
+
+def _rows_in(
+    connection: Connection[tuple[Any, ...]], table: str, owner: uuid.UUID
+) -> list[tuple[Any, ...]]:
+    """Return an owner's rows of a table, but for the id of the transaction that wrote them."""
+    cursor = connection.execute(
+        f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
+    )
+    names = [column.name for column in cursor.description or ()]
+    return [
+        tuple(value for name, value in zip(names, row, strict=True) if name != "xid")
+        for row in cursor.fetchall()
+    ]
 
 
 def outcome(

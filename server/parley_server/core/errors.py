@@ -14,6 +14,7 @@
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
     ├── WatchExpired ─ ExportExpired
+    ├── CursorExpired
     ├── WorkerDrained
     ├── CallerLost
     └── InternalError
@@ -435,6 +436,22 @@ class ExportExpired(WatchExpired):
         super().__init__(
             "the export has reached its time limit: continue with the last cursor received"
         )
+
+
+@dataclass(eq=False)
+class CursorExpired(ParleyError):
+    """Turns behind a cursor of the feed may have been removed."""
+
+    oldest_time: datetime
+
+    def __str__(self) -> str:
+        return (
+            "after_cursor is older than what is kept, so turns may be missing behind it: read what "
+            "you need with ListConversations and GetHistory, then watch without after_cursor"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"oldest_time": self.oldest_time.isoformat()}
 
 
 class WorkerDrained(ParleyError):

@@ -69,6 +69,7 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.StoreUnavailable: Row(Code.UNAVAILABLE, "STORE_UNAVAILABLE", retry_s=0.5),
     errors.KeysUnavailable: Row(Code.UNAVAILABLE, "KEYS_UNAVAILABLE", retry_s=1.0),
     errors.WatchExpired: Row(Code.UNAVAILABLE, "WATCH_EXPIRED", retry_s=0.1),
+    errors.CursorExpired: Row(Code.FAILED_PRECONDITION, "CURSOR_EXPIRED"),
     errors.WorkerDrained: Row(Code.UNAVAILABLE, "WORKER_DRAINED", retry_s=0.1),
     errors.InternalError: _INTERNAL,
 }

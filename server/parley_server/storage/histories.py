@@ -1,5 +1,6 @@
 """The store of messages that are added without an agent, and of exports."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from psycopg import Rollback
@@ -21,8 +22,14 @@ from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS, re
 class PostgresHistories:
     """Messages in Postgres, as they are brought from elsewhere and taken out again."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, feed_of: Callable[[Owner], UUID | None]) -> None:
+        """Make the store.
+
+        Args:
+            feed_of: the feed of an owner's tenant; None: no feed is kept.
+        """
         self._connections = connections
+        self._feed_of = feed_of
 
     async def add(self, owner: Owner, new: NewMessages) -> Added | NotAdded:
         while True:
@@ -57,6 +64,7 @@ class PostgresHistories:
             "count": len(new.messages),
             "title": new.messages[0].content[:TITLE_CHARACTERS],
             "preview": new.messages[-1].content[:PREVIEW_CHARACTERS],
+            "feed": self._feed_of(owner),
         }
         may_repeat = new.request_id is not None
         found = await self._connections.with_connection(

@@ -91,6 +91,7 @@ class PostgresQueue:
             "tenant": owner.tenant,
             "user": owner.user,
             "title": "",
+            "feed": self._store.feed_of(owner),
         }
         statement = sql.ACCEPT_NEW if new.is_new_conversation else sql.ACCEPT
         found = await self._connections.repeat(statement, parameters)
@@ -125,6 +126,7 @@ class PostgresQueue:
                 "content": message,
                 "expected": None,
                 "max_attempts": self._max_attempts,
+                "feed": self._store.feed_of(owner),
             },
         )
         return bool(found)
@@ -174,7 +176,12 @@ class PostgresQueue:
     async def give_up(self, of: Interrupted) -> None:
         await self._connections.repeat(
             sql.GIVE_UP,
-            {"owner": of.owner.id, "conversation": of.conversation_id, "turn": of.turn_id},
+            {
+                "owner": of.owner.id,
+                "conversation": of.conversation_id,
+                "turn": of.turn_id,
+                "feed": self._store.feed_of(of.owner),
+            },
         )
 
     async def wake(self, owner: Owner, conversation_id: UUID) -> None:

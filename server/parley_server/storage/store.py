@@ -35,6 +35,7 @@ from parley_server.core.model import (
     TurnState,
     Usage,
     WindowMessage,
+    tenant_feed,
 )
 from parley_server.core.ports import MIB
 from parley_server.storage import rows
@@ -74,10 +75,12 @@ class PostgresStore:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
+        has_feed: bool = True,
     ) -> None:
         """Make the store.
 
         Args:
+            has_feed: whether it is written down in the feed that turns end.
             wait_s: how long a statement waits for the database, if its call's deadline allows it.
             owner_share: how much of each set of connections one owner may have at once.
         """
@@ -99,6 +102,7 @@ class PostgresStore:
         self._max_tokens = max_tokens_per_day
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
+        self._has_feed = has_feed
         self.claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
         self._lookout = Lookout(self.ending.connecting, [self.claiming.pool, self.ending.pool])
@@ -132,6 +136,10 @@ class PostgresStore:
             raise
         self.claiming.is_refusing = False
         return sight
+
+    def feed_of(self, owner: Owner) -> UUID | None:
+        """Return the feed of an owner's tenant; None: no feed is kept."""
+        return tenant_feed(owner.tenant) if self._has_feed else None
 
     # Turns
 
@@ -210,6 +218,7 @@ class PostgresStore:
             "preview": new.message[:PREVIEW_CHARACTERS],
             "lease": self._lease,
             **self.limits(),
+            "feed": self.feed_of(owner),
         }
         conversation = {"tenant": owner.tenant, "user": owner.user, "title": parameters["title"]}
         if new.is_new_conversation:
@@ -278,6 +287,7 @@ class PostgresStore:
             **_turn_keys(owner, turn),
             "lease": self._lease,
             "max_attempts": self._max_attempts,
+            "feed": self.feed_of(owner),
         }
         found = await self.claiming.run(statement, parameters)
         if not found:
@@ -348,6 +358,7 @@ class PostgresStore:
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,
                 **(spent or NOTHING_SPENT)._asdict(),
+                "feed": self.feed_of(owner),
             },
         )
         if not found:
@@ -370,6 +381,7 @@ class PostgresStore:
             "reason": reason.value,
             "text": text,
             **(spent or NOTHING_SPENT)._asdict(),
+            "feed": self.feed_of(owner),
         }
         statement = sql.FAIL
         if lease.is_started:
@@ -403,7 +415,8 @@ class PostgresStore:
         await self.ending.repeat(sql.REQUEST_CANCEL, parameters)
 
     async def cancel_queued(self, owner: Owner, turn: Turn) -> None:
-        await self.ending.repeat(sql.CANCEL_QUEUED, _turn_keys(owner, turn))
+        parameters = {**_turn_keys(owner, turn), "feed": self.feed_of(owner)}
+        await self.ending.repeat(sql.CANCEL_QUEUED, parameters)
 
     # Reads
 

@@ -52,7 +52,8 @@ GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
         "livemax",
         "Seconds since the first of those turns was accepted; 0: there is none.",
     ),
-    "parley_watches": ("livesum", "Watches and exports of conversations that are open now."),
+    "parley_watches": ("livesum", "Watches, of all kinds, and exports that are open now."),
+    "parley_feed_watches": ("livesum", "WatchTurns calls that are open now."),
     "parley_limit_in_use": ("livesum", "How much of each limited resource is in use now."),
     "parley_limit": ("livesum", "The limit of each limited resource."),
     "parley_database_connections_in_use": (
@@ -153,6 +154,7 @@ class Metrics:
         self._begun = self._counter(
             "parley_turns_begun", "Turns of StartTurn that began on this worker."
         )
+        self._fed = self._counter("parley_feed_turns", "Turns that WatchTurns has told.")
         self._turns = _Children(
             lambda agent: _Children(lambda outcome: turns.labels(agent, outcome))
         )
@@ -204,6 +206,10 @@ class Metrics:
 
     def taken_over(self) -> None:
         self._taken_over.inc()
+
+    def fed(self) -> None:
+        """Count a turn that was told in a feed."""
+        self._fed.inc()
 
     def begun(self) -> None:
         self._begun.inc()

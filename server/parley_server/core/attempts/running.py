@@ -128,7 +128,7 @@ class Attempts:
             # A worker may have taken its own turn over: then the entry is the newer attempt's.
             if self._attempts.get(lease.turn_id) is attempt:
                 del self._attempts[lease.turn_id]
-            self._bells.ring(topic_of(owner, lease.conversation_id))
+            self._bells.ring_ended(owner, lease.conversation_id)
         self._meter.answered(ask.agent, answered.answer)
         return answered
 
@@ -144,7 +144,9 @@ class Attempts:
         self._attempts[lease.turn_id] = attempt
         if lease.is_taken_over:
             self._meter.taken_over()
-        self._bells.ring(topic_of(owner, lease.conversation_id))
+            self._bells.ring_ended(owner, lease.conversation_id)
+        else:
+            self._bells.ring(topic_of(owner, lease.conversation_id))
         return attempt
 
     async def _run(self, attempt: Attempt, call: Call) -> TurnResult:

@@ -42,6 +42,19 @@ from parley_server.core.model.conversations import (
     ToolCall,
     Usage,
 )
+from parley_server.core.model.feed import (
+    BEGINNING,
+    FedTurn,
+    FeedCursor,
+    FeedEntry,
+    FeedPage,
+    FeedPlace,
+    FeedProgress,
+    FeedQuestion,
+    FeedScope,
+    FeedUpdate,
+    tenant_feed,
+)
 from parley_server.core.model.histories import (
     Added,
     ExportCursor,
@@ -99,6 +112,7 @@ from parley_server.core.model.turns import (
 from parley_server.core.model.usage import DayUsage, UsageQuery
 
 __all__ = [
+    "BEGINNING",
     "CLOCKS_DIFFER_S",
     "DEFAULT_MAX_ATTEMPTS",
     "DEFAULT_MAX_QUEUED_TURNS",
@@ -132,6 +146,15 @@ __all__ = [
     "ExportPart",
     "Failing",
     "FailureReason",
+    "FedTurn",
+    "FeedCursor",
+    "FeedEntry",
+    "FeedPage",
+    "FeedPlace",
+    "FeedProgress",
+    "FeedQuestion",
+    "FeedScope",
+    "FeedUpdate",
     "Finish",
     "FinishReason",
     "ForkedFrom",
@@ -180,4 +203,5 @@ __all__ = [
     "Window",
     "WindowMessage",
     "is_name",
+    "tenant_feed",
 ]

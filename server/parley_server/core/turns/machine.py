@@ -252,7 +252,7 @@ class Turns:
                     return current
                 if step is CancelStep.UNQUEUE:
                     await self._store.cancel_queued(owner, current)
-                    self._bells.ring(topic_of(owner, current.conversation_id))
+                    self._bells.ring_ended(owner, current.conversation_id)
                     continue
                 if step is CancelStep.END_CANCELLED:
                     await self.attempts.ending.end_cancelled(owner, current)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from math import ceil
 from uuid import UUID
 
-from parley_server.core.bells import Bells, topic_of
+from parley_server.core.bells import Bells
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.failures import raised_at
 from parley_server.core.model import (
@@ -251,7 +251,7 @@ class Starting:
         is_over = turn.error_reason is FailureReason.ATTEMPTS_EXHAUSTED
         if is_over or (turn.state is TurnState.QUEUED and not turn.is_newest):
             await self._queue.give_up(of)
-            self._bells.ring(topic_of(owner, of.conversation_id))
+            self._bells.ring_ended(owner, of.conversation_id)
             return
         with self._turns.suspects.place(turn.abandoned_attempts) as place:
             if turn.abandoned_attempts:

@@ -247,6 +247,8 @@ turn_queue = Table(
     Column("position", BigInteger, nullable=False),
     Column("message", Text, nullable=False),
     Column("expected_sequence", BigInteger),
+    # A digest of the owner's tenant, for the feed. Null: no feed is kept.
+    Column("tenant", Uuid),
     _time("accept_time"),
     PrimaryKeyConstraint("owner_id", "turn_id"),
     Index(None, "owner_id", "conversation_id", "position"),
@@ -327,6 +329,43 @@ owner = Table(
     _time("look_time"),
     PrimaryKeyConstraint("owner_id"),
     Index(None, "look_time"),
+)
+
+# Attempts that ended, in the order in which a cursor misses none (decision 0030): ids and times.
+turn_feed = Table(
+    "turn_feed",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    # Of the transaction that ended it.
+    Column("xid", BigInteger, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    # A digest of the owner's tenant.
+    Column("tenant", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # Null: the turn was answered.
+    Column("error_reason", Text),
+    _time("end_time"),
+    # When it was written down, which is later if its worker had died.
+    _time("create_time"),
+    PrimaryKeyConstraint("owner_id", "xid", "turn_id"),
+    Index(None, "tenant", "xid", "turn_id"),
+    # Rows are only added and removed: without this they would wait long for their first vacuum.
+    postgresql_with={"autovacuum_vacuum_insert_scale_factor": 0.05},
+)
+
+# What cursors are checked with: one row.
+feed_state = Table(
+    "feed_state",
+    metadata,
+    Column("is_only", Boolean, nullable=False, server_default=text("true")),
+    # Another one once the database was restored elsewhere: transaction ids begin anew there.
+    Column("epoch", Uuid, nullable=False),
+    Column("system_identifier", BigInteger),
+    # Rows written before are of an earlier epoch.
+    _time("begin_time"),
+    # Nothing behind this was removed.
+    Column("removed_xid", BigInteger, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("is_only"),
 )
 
 schema_version = Table(

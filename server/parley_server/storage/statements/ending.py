@@ -32,6 +32,7 @@ from parley_server.storage.schema.tables import (
     turn_step,
 )
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
+from parley_server.storage.statements.feeding import fed
 from parley_server.storage.statements.parts import (
     CONTENT,
     CONVERSATION,
@@ -73,7 +74,7 @@ def _ended(held: CTE, *where: Any, **values: Any) -> CTE:
         .values(end_time=func.now(), **values)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
         .where(held.c.fence == FENCE, held.c.open_turn_id == turn.c.id, *where)
-        .returning(turn.c.id, turn.c.response_sequence, *of_attempt(held.c.labels))
+        .returning(turn.c.id, turn.c.response_sequence, turn.c.attempt, *of_attempt(held.c.labels))
         .cte("ended")
     )
 
@@ -154,7 +155,8 @@ def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
     found = (
         select(ended.c.response_sequence, held.c.queue_length)
         .select_from(ended.join(held, true()))
-        .add_cte(answered, freed, counted, *_left(held, ended, is_started=is_started))
+        .add_cte(answered, freed, counted, fed(ended, attempt=ended.c.attempt))
+        .add_cte(*_left(held, ended, is_started=is_started))
     )
     return found.add_cte(events_gone(ended), steps_gone(ended)) if has_more else found
 
@@ -166,17 +168,19 @@ def _fail(*, is_started: bool = False) -> Executable:
     was said has to be stored as its answer. The turn's row decides, once it is locked.
     """
     held = held_conversation()
+    reason = bindparam("reason", type_=Text)
     ended = _ended(
         held,
         turn.c.cancel_requested_time.is_(None),
         **_no_longer_started(is_started),
         state=literal(TurnState.FAILED),
-        error_reason=bindparam("reason", type_=Text),
+        error_reason=reason,
         error_text=bindparam("text", type_=Text),
     )
     freed = _freed(ended, **(out_of_queue() if is_started else {}))
     left = _left(held, ended, is_started=is_started)
-    return _failing(held, ended).add_cte(freed, ended_attempt(ended, has_usage=True), *left)
+    told = fed(ended, attempt=ended.c.attempt, error_reason=reason)
+    return _failing(held, ended).add_cte(freed, ended_attempt(ended, has_usage=True), told, *left)
 
 
 def _fail_for_now() -> Executable:

@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import insert
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
 from parley_server.storage.statements.counting import ended_attempt, of_attempt, overrun
+from parley_server.storage.statements.feeding import fed
 from parley_server.storage.statements.limiting import limits
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -291,6 +292,7 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
             turn.c.attempt,
             turn.c.abandoned_attempts,
             turn.c.is_started,
+            held.c.lease_expires_at,
             *of_attempt(held.c.labels),
         )
         .cte("retaken")
@@ -320,6 +322,15 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
         labelled(taken, taken.c.labels, func.now()),
         events_gone(retaken),
         ended_attempt(retaken, was_abandoned),
+        fed(
+            retaken,
+            was_abandoned,
+            # That of a started turn is to be run again: it has not ended.
+            not_(retaken.c.is_started),
+            attempt=retaken.c.attempt - ONE_SMALL,
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            end_time=func.coalesce(retaken.c.lease_expires_at, func.now()),
+        ),
     )
 
 

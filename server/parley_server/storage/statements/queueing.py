@@ -45,6 +45,7 @@ from parley_server.storage.schema.tables import (
     turn_queue,
 )
 from parley_server.storage.statements.counting import ended_attempt, of_attempt, overrun
+from parley_server.storage.statements.feeding import FEED, fed
 from parley_server.storage.statements.limiting import limits
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -146,10 +147,18 @@ def _waiting(accepted: CTE, position: Any) -> tuple[CTE, CTE]:
     queued = (
         plain_insert(turn_queue)
         .from_select(
-            ["owner_id", "turn_id", "conversation_id", "position", "message", "expected_sequence"],
-            select(OWNER, accepted.c.id, CONVERSATION, position, CONTENT, EXPECTED).select_from(
-                accepted
-            ),
+            [
+                "owner_id",
+                "turn_id",
+                "conversation_id",
+                "position",
+                "message",
+                "expected_sequence",
+                "tenant",
+            ],
+            select(
+                OWNER, accepted.c.id, CONVERSATION, position, CONTENT, EXPECTED, FEED
+            ).select_from(accepted),
         )
         .cte("queued")
     )
@@ -276,13 +285,20 @@ def _requeue() -> Executable:
             spent_attempts() < bindparam("max_attempts", type_=Integer),
         )
         .where(turn.c.user_sequence == held.c.last_sequence, is_free(held))
-        .returning(turn.c.id)
+        .returning(turn.c.id, turn.c.attempt, turn.c.state, held.c.lease_expires_at)
         .cte("requeued")
     )
     noted = (
         update(conversation).values(_in_queue()).where(*IS_IT, requeued.c.id == TURN).cte("noted")
     )
-    return select(requeued.c.id).add_cte(noted, *_waiting(requeued, ZERO))
+    told = fed(
+        requeued,
+        requeued.c.state == literal(TurnState.RUNNING),
+        attempt=requeued.c.attempt,
+        error_reason=literal(FailureReason.TURN_ABANDONED),
+        end_time=func.coalesce(requeued.c.lease_expires_at, func.now()),
+    )
+    return select(requeued.c.id).add_cte(noted, told, *_waiting(requeued, ZERO))
 
 
 def _due() -> Executable:
@@ -326,7 +342,12 @@ def _begin() -> Executable:
         .cte("seen")
     )
     head = (
-        select(turn_queue.c.turn_id, turn_queue.c.message, turn_queue.c.expected_sequence)
+        select(
+            turn_queue.c.turn_id,
+            turn_queue.c.message,
+            turn_queue.c.expected_sequence,
+            turn_queue.c.tenant,
+        )
         .where(*_IN_QUEUE)
         .order_by(turn_queue.c.position)
         .limit(ONE_SMALL)
@@ -405,6 +426,7 @@ def _begin() -> Executable:
         .where(select(refused.c.id).scalar_subquery().is_not(None))
         .cte("let_go")
     )
+    feed = select(head.c.tenant).scalar_subquery()
     is_begun = select(begun.c.id).scalar_subquery().is_not(None)
     due_time: ColumnElement[datetime] = case(
         (not_(is_free(held)), held.c.lease_expires_at),
@@ -439,7 +461,14 @@ def _begin() -> Executable:
             labelled(taken, taken.c.labels, func.now()),
             let_go,
             later,
-            *overrun(held, begun.c.id != turn.c.id),
+            *overrun(held, begun.c.id != turn.c.id, feed=feed),
+            fed(
+                refused,
+                attempt=ZERO_SMALL,
+                error_reason=literal(FailureReason.SEQUENCE_MISMATCH),
+                feed=feed,
+                name="refused_fed",
+            ),
             *unqueued(held, refused),
         )
     )
@@ -455,7 +484,13 @@ def _ended_without_worker(held: CTE, *where: Any, **values: Any) -> tuple[CTE, S
         .values(is_started=false(), **values)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN, turn.c.is_started, *where)
         .where(held.c.queue_length > ZERO_SMALL)
-        .returning(turn.c.id, turn.c.error_reason, *of_attempt(held.c.labels))
+        .returning(
+            turn.c.id,
+            turn.c.attempt,
+            turn.c.error_reason,
+            turn.c.end_time,
+            *of_attempt(held.c.labels),
+        )
         .cte("ended")
     )
     is_open = conversation.c.open_turn_id == ended.c.id
@@ -470,7 +505,13 @@ def _ended_without_worker(held: CTE, *where: Any, **values: Any) -> tuple[CTE, S
         .where(ended.c.id == TURN)
         .cte("freed")
     )
-    return ended, select(ended.c.id).add_cte(freed, *unqueued(held, ended))
+    told = fed(
+        ended,
+        attempt=ended.c.attempt,
+        error_reason=ended.c.error_reason,
+        end_time=ended.c.end_time,
+    )
+    return ended, select(ended.c.id).add_cte(freed, told, *unqueued(held, ended))
 
 
 def _give_up() -> Executable:

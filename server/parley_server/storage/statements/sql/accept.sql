@@ -12,6 +12,7 @@
 -- :max_queued integer
 -- :content text
 -- :expected bigint
+-- :feed uuid
 
 WITH held AS (
   SELECT
@@ -139,7 +140,8 @@ WITH held AS (
     conversation_id,
     position,
     message,
-    expected_sequence
+    expected_sequence,
+    tenant
   )
   SELECT
     :owner,
@@ -151,7 +153,8 @@ WITH held AS (
       FROM held
     ),
     :content,
-    :expected
+    :expected,
+    :feed
   FROM opened
 ), due AS (
   INSERT INTO queue_due (

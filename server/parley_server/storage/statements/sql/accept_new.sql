@@ -14,6 +14,7 @@
 -- :user text
 -- :content text
 -- :expected bigint
+-- :feed uuid
 
 WITH queued_turns AS (
   SELECT
@@ -144,7 +145,8 @@ WITH queued_turns AS (
     conversation_id,
     position,
     message,
-    expected_sequence
+    expected_sequence,
+    tenant
   )
   SELECT
     :owner,
@@ -152,7 +154,8 @@ WITH queued_turns AS (
     :conversation,
     1,
     :content,
-    :expected
+    :expected,
+    :feed
   FROM opened
 ), due AS (
   INSERT INTO queue_due (

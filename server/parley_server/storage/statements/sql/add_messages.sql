@@ -9,6 +9,7 @@
 -- :latest timestamp with time zone
 -- :request text
 -- :fingerprint bytea
+-- :feed uuid
 -- :title text
 -- :preview text
 
@@ -143,7 +144,7 @@ WITH held AS (
       FROM held
     )
     AND added.last > 0
-  RETURNING turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.end_time, turn.agent, turn.is_counted, held.labels AS labels
 ), counted AS (
   INSERT INTO usage_day (
     owner_id,
@@ -172,6 +173,27 @@ WITH held AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    overrun.id AS id,
+    :feed,
+    overrun.attempt AS attempt,
+    'TURN_ABANDONED',
+    overrun.end_time AS end_time
+  FROM overrun
+  WHERE
+    :feed IS NOT NULL
 ), turn_event_gone AS (
   DELETE FROM turn_event
   WHERE

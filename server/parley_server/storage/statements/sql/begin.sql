@@ -11,7 +11,8 @@ WITH head AS (
   SELECT
     turn_queue.turn_id AS turn_id,
     turn_queue.message AS message,
-    turn_queue.expected_sequence AS expected_sequence
+    turn_queue.expected_sequence AS expected_sequence,
+    turn_queue.tenant AS tenant
   FROM turn_queue
   WHERE
     turn_queue.owner_id = :owner AND turn_queue.conversation_id = :conversation
@@ -228,7 +229,7 @@ WITH head AS (
       FROM held
     )
     AND begun.id <> turn.id
-  RETURNING turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.end_time, turn.agent, turn.is_counted, held.labels AS labels
 ), counted AS (
   INSERT INTO usage_day (
     owner_id,
@@ -257,6 +258,64 @@ WITH head AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    overrun.id AS id,
+    (
+      SELECT
+        head.tenant
+      FROM head
+    ),
+    overrun.attempt AS attempt,
+    'TURN_ABANDONED',
+    overrun.end_time AS end_time
+  FROM overrun
+  WHERE
+    (
+      SELECT
+        head.tenant
+      FROM head
+    ) IS NOT NULL
+), refused_fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    refused.id AS id,
+    (
+      SELECT
+        head.tenant
+      FROM head
+    ),
+    0,
+    'SEQUENCE_MISMATCH',
+    CURRENT_TIMESTAMP AS now_2
+  FROM refused
+  WHERE
+    (
+      SELECT
+        head.tenant
+      FROM head
+    ) IS NOT NULL
 ), removed AS (
   DELETE FROM turn_queue
   WHERE

@@ -4,6 +4,7 @@
 -- :owner uuid
 -- :conversation uuid
 -- :turn uuid
+-- :feed uuid
 
 WITH held AS (
   SELECT
@@ -32,7 +33,7 @@ WITH held AS (
     AND turn.state = 'QUEUED'
     AND turn.user_sequence = 0
     AND held.queue_length > 0
-  RETURNING turn.id, turn.error_reason, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.error_reason, turn.end_time, turn.agent, turn.is_counted, held.labels AS labels
 ), freed AS (
   UPDATE conversation SET open_turn_id = CASE
     WHEN (
@@ -56,6 +57,27 @@ WITH held AS (
     conversation.owner_id = :owner
     AND conversation.id = :conversation
     AND ended.id = :turn
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    ended.id AS id,
+    :feed,
+    ended.attempt AS attempt,
+    ended.error_reason AS error_reason,
+    ended.end_time AS end_time
+  FROM ended
+  WHERE
+    :feed IS NOT NULL
 ), removed AS (
   DELETE FROM turn_queue
   WHERE

@@ -10,6 +10,7 @@
 -- :fingerprint bytea
 -- :agent text
 -- :expected bigint
+-- :feed uuid
 -- :content text
 -- :title text
 -- :preview text
@@ -129,7 +130,7 @@ WITH held AS (
       FROM held
     )
     AND opened.id <> turn.id
-  RETURNING turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.end_time, turn.agent, turn.is_counted, held.labels AS labels
 ), counted AS (
   INSERT INTO usage_day (
     owner_id,
@@ -158,6 +159,27 @@ WITH held AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    overrun.id AS id,
+    :feed,
+    overrun.attempt AS attempt,
+    'TURN_ABANDONED',
+    overrun.end_time AS end_time
+  FROM overrun
+  WHERE
+    :feed IS NOT NULL
 ), said AS (
   INSERT INTO message (
     owner_id,

@@ -38,7 +38,7 @@ WITH held AS (
     AND held.fence = :fence
     AND held.open_turn_id = turn.id
     AND turn.cancel_requested_time IS NULL
-  RETURNING turn.id, turn.response_sequence, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, held.labels AS labels
 ), freed AS (
   UPDATE conversation SET open_turn_id = NULL, lease_expires_at = NULL
   FROM ended

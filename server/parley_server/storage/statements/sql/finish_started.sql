@@ -20,6 +20,7 @@
 -- :output_tokens bigint
 -- :cached_input_tokens bigint
 -- :model_requests bigint
+-- :feed uuid
 
 WITH held AS (
   SELECT
@@ -48,7 +49,7 @@ WITH held AS (
     AND turn.id = :turn
     AND held.fence = :fence
     AND held.open_turn_id = turn.id
-  RETURNING turn.id, turn.response_sequence, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, held.labels AS labels
 ), answered AS (
   INSERT INTO message (
     owner_id,
@@ -131,6 +132,27 @@ WITH held AS (
   ), attempts = (
     usage_day.attempts + excluded.attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    ended.id AS id,
+    :feed,
+    ended.attempt AS attempt,
+    NULL,
+    CURRENT_TIMESTAMP AS now_1
+  FROM ended
+  WHERE
+    :feed IS NOT NULL
 ), removed AS (
   DELETE FROM turn_queue
   WHERE

@@ -6,6 +6,7 @@
 -- :turn uuid
 -- :max_attempts integer
 -- :lease interval
+-- :feed uuid
 
 WITH held AS (
   SELECT
@@ -64,7 +65,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.is_started, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.is_started, held.lease_expires_at, turn.agent, turn.is_counted, held.labels AS labels
 ), taken AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
@@ -131,6 +132,27 @@ WITH held AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    retaken.id AS id,
+    :feed,
+    retaken.attempt - 1,
+    'TURN_ABANDONED',
+    COALESCE(retaken.lease_expires_at, CURRENT_TIMESTAMP) AS coalesce_1
+  FROM retaken
+  WHERE
+    :feed IS NOT NULL AND retaken.abandoned_attempts > 0 AND NOT retaken.is_started
 )
 SELECT
   retaken.attempt,

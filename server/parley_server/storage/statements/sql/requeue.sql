@@ -5,6 +5,7 @@
 -- :conversation uuid
 -- :turn uuid
 -- :max_attempts integer
+-- :feed uuid
 -- :content text
 -- :expected bigint
 
@@ -53,7 +54,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id
+  RETURNING turn.id, turn.attempt, turn.state, held.lease_expires_at
 ), noted AS (
   UPDATE conversation SET queue_length = (
     conversation.queue_length + 1
@@ -65,6 +66,27 @@ WITH held AS (
     conversation.owner_id = :owner
     AND conversation.id = :conversation
     AND requeued.id = :turn
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    requeued.id AS id,
+    :feed,
+    requeued.attempt AS attempt,
+    'TURN_ABANDONED',
+    COALESCE(requeued.lease_expires_at, CURRENT_TIMESTAMP) AS coalesce_1
+  FROM requeued
+  WHERE
+    :feed IS NOT NULL AND requeued.state = 'RUNNING'
 ), queued AS (
   INSERT INTO turn_queue (
     owner_id,
@@ -72,7 +94,8 @@ WITH held AS (
     conversation_id,
     position,
     message,
-    expected_sequence
+    expected_sequence,
+    tenant
   )
   SELECT
     :owner,
@@ -80,7 +103,8 @@ WITH held AS (
     :conversation,
     0,
     :content,
-    :expected
+    :expected,
+    :feed
   FROM requeued
 ), due AS (
   INSERT INTO queue_due (

@@ -47,7 +47,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.is_started, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.is_started, held.lease_expires_at, turn.agent, turn.is_counted, held.labels AS labels
 ), taken AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("expected_sequence", sa.BigInteger),
+        sa.Column("tenant", sa.Uuid),
         _time("accept_time"),
         sa.PrimaryKeyConstraint("owner_id", "turn_id", name="turn_queue_pkey"),
     )
