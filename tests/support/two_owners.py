@@ -242,6 +242,7 @@ PARAMETERS: dict[str, Any] = {
     "age": timedelta(0),
     "until": datetime.now(UTC),
     "feed": OURS,
+    "epoch": uuid.UUID(int=1),
     "after_xid": 0,
     "after_turn": uuid.UUID(int=0),
     "turns": json.dumps([str(ENDED_TURN), str(OPEN_TURN)]),

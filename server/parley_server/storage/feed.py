@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -76,7 +76,7 @@ class PostgresFeed:
 
     async def adopt(self) -> None:
         try:
-            begun = await self._connections.repeat(sql.ADOPT_FEED, {})
+            begun = await self._connections.repeat(sql.ADOPT_FEED, {"epoch": uuid4()})
         except StatementFailed as error:
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise

@@ -223,7 +223,7 @@ def _adopt() -> Executable:
     return (
         update(feed_state)
         .values(
-            epoch=func.gen_random_uuid(),
+            epoch=bindparam("epoch", type_=Uuid),
             system_identifier=system.scalar_subquery(),
             begin_time=func.now(),
             removed_xid=ZERO,

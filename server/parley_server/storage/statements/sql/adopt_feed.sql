@@ -1,9 +1,9 @@
 -- Begin the feed anew on another server than the one that it was written on.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
+-- :epoch uuid
 
-
-UPDATE feed_state SET epoch = GEN_RANDOM_UUID(), system_identifier = (
+UPDATE feed_state SET epoch = :epoch, system_identifier = (
   SELECT
     system_identifier
   FROM PG_CONTROL_SYSTEM()
