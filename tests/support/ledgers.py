@@ -6,7 +6,8 @@ _QUERY = """
 SELECT owner_id, turned.turns, ledger.turns, turned.attempts, ledger.attempts, tokens, used,
     EXISTS (SELECT FROM deletion WHERE deletion.owner_id = turned.owner_id)
 FROM (
-    SELECT owner_id, count(*) FILTER (WHERE state IN ('COMPLETED', 'CANCELLED') AND attempt > 0) AS turns,
+    SELECT owner_id,
+        count(*) FILTER (WHERE state IN ('COMPLETED', 'CANCELLED') AND attempt > 0) AS turns,
         sum(attempt - (state = 'RUNNING' AND NOT is_counted)::int) AS attempts,
         coalesce(sum((usage::json ->> 'input_tokens')::bigint), 0) AS tokens
     FROM turn LEFT JOIN (
