@@ -40,9 +40,6 @@ class ScriptedStreams(ScriptedServer):
     ) -> None:
         await self._send(request, context)
 
-    async def StartTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._step(request, context)
-
     async def CancelTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 
