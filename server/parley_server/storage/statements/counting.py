@@ -27,10 +27,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from parley_server.core.failures import TURN_ABANDONED_TEXT
-from parley_server.core.model import FailureReason, TurnState
 from parley_server.storage.schema.tables import turn, usage_day
-from parley_server.storage.statements.parts import CONVERSATION, ONE, OWNER, ZERO, literal
+from parley_server.storage.statements.parts import (
+    CONVERSATION,
+    ONE,
+    OWNER,
+    ZERO,
+    abandoned,
+)
 
 TODAY: ColumnElement[Any] = literal_column("(now() AT TIME ZONE 'UTC')::date", Date)
 TOKENS = ("input_tokens", "output_tokens", "cached_input_tokens", "model_requests")
@@ -130,12 +134,7 @@ def overrun(held: CTE, *where: Any) -> tuple[CTE, CTE]:
     """
     overran = (
         update(turn)
-        .values(
-            state=literal(TurnState.FAILED),
-            error_reason=literal(FailureReason.TURN_ABANDONED),
-            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
-            end_time=held.c.lease_expires_at,
-        )
+        .values(abandoned(held.c.lease_expires_at))
         # A scalar subquery uses the primary key; a join would scan every turn of the owner.
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())

@@ -23,8 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import insert as plain_insert
 
-from parley_server.core.failures import TURN_ABANDONED_TEXT
-from parley_server.core.model import DeletionStage, FailureReason, TurnState
+from parley_server.core.model import DeletionStage
 from parley_server.storage.schema.tables import (
     conversation,
     conversation_label,
@@ -38,6 +37,7 @@ from parley_server.storage.statements.parts import (
     LIMIT,
     ONE,
     OWNER,
+    abandoned,
     compiled,
     literal,
 )
@@ -92,12 +92,7 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
     )
     closed = (
         update(turn)
-        .values(
-            state=literal(TurnState.FAILED),
-            error_reason=literal(FailureReason.TURN_ABANDONED),
-            error_text=literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
-            end_time=func.now(),
-        )
+        .values(abandoned(func.now()))
         .where(turn.c.owner_id == OWNER, is_any(turn.c.id, open_turns))
         .returning(turn.c.agent, turn.c.is_counted, turn.c.conversation_id)
         .cte("closed")

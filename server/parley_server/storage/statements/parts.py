@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from parley_server.core.model import UNCOUNTED
+from parley_server.core.failures import TURN_ABANDONED_TEXT
+from parley_server.core.model import UNCOUNTED, FailureReason, TurnState
 from parley_server.storage.schema.tables import (
     conversation,
     conversation_label,
@@ -193,6 +194,16 @@ def noted_owner(of: FromClause) -> CTE:
         .on_conflict_do_nothing(index_elements=["owner_id"])
         .cte("noted")
     )
+
+
+def abandoned(end_time: Any) -> dict[str, Any]:
+    """Return what is written of a turn whose worker went away, or its conversation."""
+    return {
+        "state": literal(TurnState.FAILED),
+        "error_reason": literal(FailureReason.TURN_ABANDONED),
+        "error_text": literal_column(f"'{TURN_ABANDONED_TEXT}'", Text),
+        "end_time": end_time,
+    }
 
 
 def is_free(held: CTE) -> Any:
