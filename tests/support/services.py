@@ -25,6 +25,15 @@ from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
 ISSUER = AUDIENCE = "parley-test"
+PATIENCE_S = 30
+"""How long something may take that is done in the background."""
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    """Wait for something that is done in the background."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.05)
 
 
 def a_token(user: str = "ada", *, scope: str | None = None, ttl_s: int = 600) -> str:

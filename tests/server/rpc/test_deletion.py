@@ -1,7 +1,6 @@
 """Conversations that are deleted: at once for every call, and then for good."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -22,6 +21,7 @@ from support.services import (
     gathered,
     reason_of,
     refused,
+    until_true,
 )
 
 GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
@@ -42,13 +42,6 @@ async def updates_until_end(watch: Any) -> tuple[list[str], tuple[str, str]]:
             kinds.append(update.WhichOneof("update"))  # noqa: PERF401 - kept when the watch fails
 
     return kinds, await refused(read_kinds())
-
-
-async def until_true(condition: Callable[[], bool]) -> None:
-    """Wait for something that is done in the background."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 def stages(database_url: str) -> list[str]:

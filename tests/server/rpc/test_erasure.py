@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -25,6 +24,7 @@ from support.services import (
     an_id,
     gathered,
     refused,
+    until_true,
 )
 
 GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
@@ -81,12 +81,6 @@ def rows_of(database_url: str, owner: Any) -> dict[str, int]:
 def run(database_url: str, statement: str, *arguments: Any) -> None:
     with psycopg.connect(as_superuser(database_url)) as connection:
         connection.execute(statement.encode(), arguments)
-
-
-async def until_true(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 def test_every_table_with_an_owner_is_erased_but_for_receipts(database_url: str) -> None:

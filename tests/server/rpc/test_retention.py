@@ -1,7 +1,6 @@
 """Conversations that have become too old are deleted by any worker."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -20,11 +19,11 @@ from support.services import (
     StartService,
     an_id,
     refused,
+    until_true,
 )
 
 GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 ADA = Owner.of("", "ada").id
-PATIENCE_S = 30
 
 
 def run(database_url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -48,12 +47,6 @@ def age(database_url: str, identity: str, *, created_days: float, idle_days: flo
         """UPDATE conversation_label SET update_time = conversation.update_time FROM conversation
            WHERE conversation.owner_id = conversation_label.owner_id AND id = conversation_id""",
     )
-
-
-async def until_true(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 async def looked(service: Service, database_url: str) -> None:
