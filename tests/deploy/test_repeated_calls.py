@@ -26,6 +26,7 @@ ALWAYS = {
 WITH_REQUEST_ID = {
     "Chat",
     "StreamChat",
+    "StartTurn",
     "CreateConversation",
     "ForkConversation",
     "AppendMessages",
@@ -34,6 +35,7 @@ NEVER = {
     "UpdateConversation",
     "DeleteConversation",
     "WatchConversation",
+    "WatchTurns",
     "ExportConversations",
 }
 UNSENT = {"connect-failure", "refused-stream"}

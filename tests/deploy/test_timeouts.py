@@ -30,6 +30,7 @@ LEFT_OUT: tuple[Change, ...] = (
 STREAMS = {
     "/parley.v1.ConversationService/StreamChat",
     "/parley.v1.ConversationService/WatchConversation",
+    "/parley.v1.ConversationService/WatchTurns",
     "/parley.v1.ConversationService/ExportConversations",
 }
 

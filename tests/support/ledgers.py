@@ -6,7 +6,8 @@ _QUERY = """
 SELECT owner_id, turned.turns, ledger.turns, turned.attempts, ledger.attempts, tokens, used,
     EXISTS (SELECT FROM deletion WHERE deletion.owner_id = turned.owner_id)
 FROM (
-    SELECT owner_id, count(*) FILTER (WHERE state IN ('COMPLETED', 'CANCELLED')) AS turns,
+    SELECT owner_id,
+        count(*) FILTER (WHERE state IN ('COMPLETED', 'CANCELLED') AND attempt > 0) AS turns,
         sum(attempt - (state = 'RUNNING' AND NOT is_counted)::int) AS attempts,
         coalesce(sum((usage::json ->> 'input_tokens')::bigint), 0) AS tokens
     FROM turn LEFT JOIN (
@@ -26,6 +27,7 @@ WHERE owner_id NOT IN (SELECT owner_id FROM erasure)
 def imbalances(url: str) -> list[str]:
     """Return what the ledger does not count once, an owner a line.
 
+    A turn that was cancelled before it began is none.
     Turns and attempts are the same on both sides, unless something was deleted: then the ledger has
     more. Tokens are at least those of the answers.
     """

@@ -36,8 +36,11 @@ async def until_true(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-def a_token(user: str = "ada", *, scope: str | None = None, ttl_s: int = 600) -> str:
-    return mint(SECRET.encode(), user, "", ttl_s, ISSUER, AUDIENCE, None, scope)
+def a_token(
+    user: str = "ada", *, scope: str | None = None, ttl_s: int = 600, tenant: str = ""
+) -> str:
+    claim = "tenant" if tenant else None
+    return mint(SECRET.encode(), user, tenant, ttl_s, ISSUER, AUDIENCE, claim, scope)
 
 
 def an_id() -> str:
@@ -73,6 +76,25 @@ class Service:
     ) -> pb.ChatResponse:
         request = pb.ChatRequest(message=message, **fields)
         return await self.stub.Chat(request, timeout=timeout, metadata=metadata(user))
+
+    async def start(
+        self, message: str = "hello", *, user: str = "ada", timeout: float = 20, **fields: Any
+    ) -> pb.StartTurnResponse:
+        request = pb.StartTurnRequest(chat=pb.ChatRequest(message=message, **fields))
+        return await self.stub.StartTurn(request, timeout=timeout, metadata=metadata(user))
+
+    async def until_turn(
+        self, turn: conversation_pb2.Turn, *states: str, user: str = "ada"
+    ) -> conversation_pb2.Turn:
+        """Wait until a turn has one of the states, and return it."""
+        while True:
+            found = await self.turn(
+                conversation_id=turn.conversation_id, turn_id=turn.turn_id, user=user
+            )
+            name = conversation_pb2.TurnState.Name(found.state).removeprefix("TURN_STATE_")
+            if name in states:
+                return found
+            await asyncio.sleep(0.02)
 
     async def history(
         self, conversation_id: str, *, user: str = "ada", **fields: Any
@@ -175,6 +197,13 @@ class Service:
     ) -> Stream:
         request = pb.WatchConversationRequest(conversation_id=conversation_id, **fields)
         return self.stub.WatchConversation(request, timeout=timeout, metadata=metadata(user))
+
+    def watch_turns(
+        self, *, user: str = "ada", token: str | None = None, timeout: float = 20, **fields: Any
+    ) -> Stream:
+        """Watch the feed of turns, as a user or with a token."""
+        given = (("authorization", f"Bearer {token}"),) if token else metadata(user)
+        return self.stub.WatchTurns(pb.WatchTurnsRequest(**fields), timeout=timeout, metadata=given)
 
     async def cancel(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
         request = pb.CancelTurnRequest(**fields)

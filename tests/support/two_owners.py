@@ -26,10 +26,13 @@ CONVERSATION, NEW_CONVERSATION = uuid.UUID(int=10), uuid.UUID(int=11)
 TRASHED, DUE, FORGOTTEN, ERASED = (uuid.UUID(int=n) for n in range(12, 16))
 """Deleted conversations: one that can be brought back, one to be purged, one left as ids, and one
 that an erasure has hidden."""
+QUEUED, INTERRUPTED = uuid.UUID(int=16), uuid.UUID(int=17)
+"""Conversations with a started turn: one that has not begun, one of which an attempt has ended."""
 ENDED_TURN, OPEN_TURN, NEW_TURN = (
     uuid.UUID(f"0fffffff-ffff-7000-8000-00000000000{n}") for n in range(3)
 )
 """As if made in the future: turns are counted by ids that are made as time goes by."""
+QUEUED_TURN, FAILED_TURN, INTERRUPTED_TURN = (uuid.UUID(int=30 + n) for n in range(3))
 MAX_TURNS = 3
 """One more than each of the twins has opened, and fewer than both of them."""
 MAX_TOKENS = 150
@@ -64,6 +67,11 @@ def store_twins(connection: Connection[tuple[Any, ...]]) -> None:
             "open": OPEN_TURN,
             "ended": ENDED_TURN,
             "fence": FENCE,
+            "queued": QUEUED,
+            "waiting": QUEUED_TURN,
+            "failed": FAILED_TURN,
+            "interrupted": INTERRUPTED,
+            "again": INTERRUPTED_TURN,
         }
         connection.execute(TWIN, what)
         for number, (identity, stage, is_due) in enumerate(DELETED):
@@ -125,10 +133,33 @@ INSERT INTO usage_day (owner_id, day, agent, labels_digest, slot, labels, input_
 SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, %(said)s, md5(labels)::uuid, slot, labels,
     40, 10, 1, 1
 FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels);
+INSERT INTO turn_feed (owner_id, xid, turn_id, tenant, attempt)
+VALUES (%(owner)s, 1, %(ended)s, %(owner)s, 1);
 INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
 VALUES (%(owner)s, %(open)s, 1, 0, %(said)s), (%(owner)s, %(open)s, 1, 1, %(said)s);
 INSERT INTO turn_step (owner_id, turn_id, number, kind, body)
 VALUES (%(owner)s, %(open)s, 1, 'RESPONSE', %(said)s);
+INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
+    queue_length, queue_number, update_time)
+VALUES (%(owner)s, %(queued)s, '', 'u', '', 1, '', 1, 1, 1, now() - interval '2 minutes'),
+    (%(owner)s, %(interrupted)s, '', 'u', '', 1, '', 1, 1, 1, now() - interval '3 minutes');
+INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
+    user_sequence, is_started, create_time)
+VALUES (%(owner)s, %(failed)s, %(queued)s, 'failed', '', %(said)s, 'FAILED', 1, 1, false,
+        now() - interval '1 day'),
+    (%(owner)s, %(waiting)s, %(queued)s, 'waiting', '', %(said)s, 'QUEUED', 0, 0, true,
+        now() - interval '1 day'),
+    (%(owner)s, %(again)s, %(interrupted)s, 'again', '', %(said)s, 'QUEUED', 1, 1, true,
+        now() - interval '1 day');
+INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
+VALUES (%(owner)s, %(queued)s, 1, %(failed)s, 'USER', %(said)s),
+    (%(owner)s, %(interrupted)s, 1, %(again)s, 'USER', %(said)s);
+INSERT INTO turn_queue (owner_id, turn_id, conversation_id, position, message)
+VALUES (%(owner)s, %(waiting)s, %(queued)s, 1, %(said)s),
+    (%(owner)s, %(again)s, %(interrupted)s, 1, %(said)s);
+INSERT INTO queue_due (owner_id, conversation_id, turns, due_time)
+VALUES (%(owner)s, %(queued)s, 1, now() - interval '1 second'),
+    (%(owner)s, %(interrupted)s, 1, now() - interval '1 second');
 """
 
 PARAMETERS: dict[str, Any] = {
@@ -174,6 +205,9 @@ PARAMETERS: dict[str, Any] = {
     "max_turns": MAX_TURNS,
     "max_tokens": MAX_TOKENS,
     "max_attempts": 5,
+    "max_queued": 2,
+    "title_characters": 80,
+    "preview_characters": 200,
     "after_time": datetime.now(UTC) + timedelta(days=1),
     "after_id": uuid.UUID(int=2**128 - 1),
     "labels": json.dumps({"team": "blue"}),
@@ -207,11 +241,25 @@ PARAMETERS: dict[str, Any] = {
     "every": timedelta(hours=1),
     "age": timedelta(0),
     "until": datetime.now(UTC),
+    "feed": OURS,
+    "epoch": uuid.UUID(int=1),
+    "after_xid": 0,
+    "after_turn": uuid.UUID(int=0),
+    "turns": json.dumps([str(ENDED_TURN), str(OPEN_TURN)]),
+    "keep": timedelta(days=7),
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
     "ADOPT_DELETIONS": {"ids": json.dumps([str(TRASHED)])},
     "AGED_CONVERSATIONS": {"after_id": uuid.UUID(int=0)},
+    "ACCEPT": {"turn": NEW_TURN},
+    "ACCEPT_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
+    "BEGIN": {"conversation": QUEUED},
+    "CANCEL_QUEUED": {"conversation": QUEUED, "turn": QUEUED_TURN},
+    "GIVE_UP": {"conversation": INTERRUPTED, "turn": INTERRUPTED_TURN},
+    "QUEUE_HEAD": {"conversation": QUEUED},
+    "REQUEUE": {"conversation": QUEUED, "turn": FAILED_TURN},
+    "WAKE_QUEUE": {"conversation": QUEUED},
     "CLAIM": {"turn": NEW_TURN},
     "CLAIM_LIMITED": {"turn": NEW_TURN},
     "CLAIM_NEW_LIMITED": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
@@ -234,7 +282,17 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "TURN_BY_REQUEST": {"request": "open"},
     "UNDELETE_CONVERSATION": {"conversation": TRASHED},
 }
-BACKGROUND = {"DUE_DELETIONS", "DUE_OWNERS", "IS_SETTLED", "RUNNING_ERASURES"}
+BACKGROUND = {
+    "ADOPT_FEED",
+    "DUE_DELETIONS",
+    "DUE_OWNERS",
+    "DUE_QUEUES",
+    "FEED_OF_TENANT",
+    "IS_SETTLED",
+    "QUEUE_SIZE",
+    "RUNNING_ERASURES",
+    "TRIM_FEED",
+}
 """Those that look for something to do, whoever's it is."""
 LEASE_PASSED = {
     "ADD_MESSAGES",
@@ -258,16 +316,21 @@ def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
 
 
 def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
-    return {
-        table: sorted(
-            in_words(
-                connection.execute(
-                    f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
-                ).fetchall()
-            )
-        )
-        for table in OWNED_TABLES
-    }
+    return {table: sorted(in_words(_rows_in(connection, table, owner))) for table in OWNED_TABLES}
+
+
+def _rows_in(
+    connection: Connection[tuple[Any, ...]], table: str, owner: uuid.UUID
+) -> list[tuple[Any, ...]]:
+    """Return an owner's rows of a table, but for the id of the transaction that wrote them."""
+    cursor = connection.execute(
+        f"SELECT * FROM {table} WHERE owner_id = %(owner)s", {"owner": owner}
+    )
+    names = [column.name for column in cursor.description or ()]
+    return [
+        tuple(value for name, value in zip(names, row, strict=True) if name != "xid")
+        for row in cursor.fetchall()
+    ]
 
 
 def outcome(

@@ -155,6 +155,10 @@ const (
 	TurnState_TURN_STATE_FAILED TurnState = 3
 	// The turn was stopped on request. Final. The answer is the text written until then.
 	TurnState_TURN_STATE_CANCELLED TurnState = 4
+	// The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
+	// user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+	// is set then.
+	TurnState_TURN_STATE_QUEUED TurnState = 5
 )
 
 // Enum value maps for TurnState.
@@ -165,6 +169,7 @@ var (
 		2: "TURN_STATE_COMPLETED",
 		3: "TURN_STATE_FAILED",
 		4: "TURN_STATE_CANCELLED",
+		5: "TURN_STATE_QUEUED",
 	}
 	TurnState_value = map[string]int32{
 		"TURN_STATE_UNSPECIFIED": 0,
@@ -172,6 +177,7 @@ var (
 		"TURN_STATE_COMPLETED":   2,
 		"TURN_STATE_FAILED":      3,
 		"TURN_STATE_CANCELLED":   4,
+		"TURN_STATE_QUEUED":      5,
 	}
 )
 
@@ -1007,13 +1013,14 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\x12FINISH_REASON_STOP\x10\x01\x12\x18\n" +
 	"\x14FINISH_REASON_LENGTH\x10\x02\x12\x1b\n" +
 	"\x17FINISH_REASON_CANCELLED\x10\x03\x12 \n" +
-	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04*\x8a\x01\n" +
+	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04*\xa1\x01\n" +
 	"\tTurnState\x12\x1a\n" +
 	"\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12TURN_STATE_RUNNING\x10\x01\x12\x18\n" +
 	"\x14TURN_STATE_COMPLETED\x10\x02\x12\x15\n" +
 	"\x11TURN_STATE_FAILED\x10\x03\x12\x18\n" +
-	"\x14TURN_STATE_CANCELLED\x10\x04B2\n" +
+	"\x14TURN_STATE_CANCELLED\x10\x04\x12\x15\n" +
+	"\x11TURN_STATE_QUEUED\x10\x05B2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

@@ -3054,6 +3054,324 @@ func (x *UsageRow) GetFailedAttempts() int64 {
 	return 0
 }
 
+// Stores a turn that is to be run without a caller.
+type StartTurnRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The turn.
+	Chat          *ChatRequest `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartTurnRequest) Reset() {
+	*x = StartTurnRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartTurnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartTurnRequest) ProtoMessage() {}
+
+func (x *StartTurnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartTurnRequest.ProtoReflect.Descriptor instead.
+func (*StartTurnRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *StartTurnRequest) GetChat() *ChatRequest {
+	if x != nil {
+		return x.Chat
+	}
+	return nil
+}
+
+// The accepted turn.
+type StartTurnResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The turn: TURN_STATE_QUEUED, or the state in which an earlier call's turn is.
+	Turn *Turn `protobuf:"bytes,1,opt,name=turn,proto3" json:"turn,omitempty"`
+	// True if an earlier call had stored the turn.
+	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartTurnResponse) Reset() {
+	*x = StartTurnResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartTurnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartTurnResponse) ProtoMessage() {}
+
+func (x *StartTurnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartTurnResponse.ProtoReflect.Descriptor instead.
+func (*StartTurnResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *StartTurnResponse) GetTurn() *Turn {
+	if x != nil {
+		return x.Turn
+	}
+	return nil
+}
+
+func (x *StartTurnResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+// Asks to watch turns.
+type WatchTurnsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The last cursor received, to continue behind it. Default: from the oldest turn that is kept.
+	AfterCursor string `protobuf:"bytes,1,opt,name=after_cursor,json=afterCursor,proto3" json:"after_cursor,omitempty"`
+	// Optional. If true and after_cursor is empty, start with what ends from now on. Default: false.
+	OnlyNew bool `protobuf:"varint,2,opt,name=only_new,json=onlyNew,proto3" json:"only_new,omitempty"`
+	// Optional. Tell only turns of conversations that have all of these labels, each written "KEY=VALUE": at most
+	// 16. Default: all turns.
+	Labels []string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty"`
+	// Optional. If true, tell the turns of all users of the caller's tenant. Needs the scope parley.observe.
+	// Default: false, the caller's own.
+	AllOwners     bool `protobuf:"varint,4,opt,name=all_owners,json=allOwners,proto3" json:"all_owners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchTurnsRequest) Reset() {
+	*x = WatchTurnsRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchTurnsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchTurnsRequest) ProtoMessage() {}
+
+func (x *WatchTurnsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchTurnsRequest.ProtoReflect.Descriptor instead.
+func (*WatchTurnsRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *WatchTurnsRequest) GetAfterCursor() string {
+	if x != nil {
+		return x.AfterCursor
+	}
+	return ""
+}
+
+func (x *WatchTurnsRequest) GetOnlyNew() bool {
+	if x != nil {
+		return x.OnlyNew
+	}
+	return false
+}
+
+func (x *WatchTurnsRequest) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *WatchTurnsRequest) GetAllOwners() bool {
+	if x != nil {
+		return x.AllOwners
+	}
+	return false
+}
+
+// One turn that ended, or how far the watch has come.
+type WatchTurnsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is told.
+	//
+	// Types that are valid to be assigned to Update:
+	//
+	//	*WatchTurnsResponse_Turn
+	//	*WatchTurnsResponse_Progress
+	Update isWatchTurnsResponse_Update `protobuf_oneof:"update"`
+	// The place behind this update, to continue from.
+	Cursor string `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// The user whose turn it is, with all_owners. Else empty.
+	User          string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchTurnsResponse) Reset() {
+	*x = WatchTurnsResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchTurnsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchTurnsResponse) ProtoMessage() {}
+
+func (x *WatchTurnsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchTurnsResponse.ProtoReflect.Descriptor instead.
+func (*WatchTurnsResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *WatchTurnsResponse) GetUpdate() isWatchTurnsResponse_Update {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *WatchTurnsResponse) GetTurn() *Turn {
+	if x != nil {
+		if x, ok := x.Update.(*WatchTurnsResponse_Turn); ok {
+			return x.Turn
+		}
+	}
+	return nil
+}
+
+func (x *WatchTurnsResponse) GetProgress() *WatchTurnsProgress {
+	if x != nil {
+		if x, ok := x.Update.(*WatchTurnsResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *WatchTurnsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *WatchTurnsResponse) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type isWatchTurnsResponse_Update interface {
+	isWatchTurnsResponse_Update()
+}
+
+type WatchTurnsResponse_Turn struct {
+	// A turn that ended, as it is now.
+	Turn *Turn `protobuf:"bytes,1,opt,name=turn,proto3,oneof"`
+}
+
+type WatchTurnsResponse_Progress struct {
+	// All turns that had ended have been told. Sent once after them, and then every 60 seconds.
+	Progress *WatchTurnsProgress `protobuf:"bytes,2,opt,name=progress,proto3,oneof"`
+}
+
+func (*WatchTurnsResponse_Turn) isWatchTurnsResponse_Update() {}
+
+func (*WatchTurnsResponse_Progress) isWatchTurnsResponse_Update() {}
+
+// The progress of a watch of turns.
+type WatchTurnsProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchTurnsProgress) Reset() {
+	*x = WatchTurnsProgress{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchTurnsProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchTurnsProgress) ProtoMessage() {}
+
+func (x *WatchTurnsProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchTurnsProgress.ProtoReflect.Descriptor instead.
+func (*WatchTurnsProgress) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{44}
+}
+
 var File_parley_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_parley_v1_conversation_service_proto_rawDesc = "" +
@@ -3257,7 +3575,25 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x05usage\x18\x04 \x01(\v2\x10.parley.v1.UsageR\x05usage\x12\x14\n" +
 	"\x05turns\x18\x05 \x01(\x03R\x05turns\x12\x1a\n" +
 	"\battempts\x18\x06 \x01(\x03R\battempts\x12'\n" +
-	"\x0ffailed_attempts\x18\a \x01(\x03R\x0efailedAttempts*G\n" +
+	"\x0ffailed_attempts\x18\a \x01(\x03R\x0efailedAttempts\">\n" +
+	"\x10StartTurnRequest\x12*\n" +
+	"\x04chat\x18\x01 \x01(\v2\x16.parley.v1.ChatRequestR\x04chat\"T\n" +
+	"\x11StartTurnResponse\x12#\n" +
+	"\x04turn\x18\x01 \x01(\v2\x0f.parley.v1.TurnR\x04turn\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\x88\x01\n" +
+	"\x11WatchTurnsRequest\x12!\n" +
+	"\fafter_cursor\x18\x01 \x01(\tR\vafterCursor\x12\x19\n" +
+	"\bonly_new\x18\x02 \x01(\bR\aonlyNew\x12\x16\n" +
+	"\x06labels\x18\x03 \x03(\tR\x06labels\x12\x1d\n" +
+	"\n" +
+	"all_owners\x18\x04 \x01(\bR\tallOwners\"\xae\x01\n" +
+	"\x12WatchTurnsResponse\x12%\n" +
+	"\x04turn\x18\x01 \x01(\v2\x0f.parley.v1.TurnH\x00R\x04turn\x12;\n" +
+	"\bprogress\x18\x02 \x01(\v2\x1d.parley.v1.WatchTurnsProgressH\x00R\bprogress\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04userB\b\n" +
+	"\x06update\"\x14\n" +
+	"\x12WatchTurnsProgress*G\n" +
 	"\x06OnBusy\x12\x17\n" +
 	"\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_BUSY_REJECT\x10\x01\x12\x10\n" +
@@ -3273,11 +3609,12 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\fErasureState\x12\x1d\n" +
 	"\x19ERASURE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERASURE_STATE_RUNNING\x10\x01\x12\x16\n" +
-	"\x12ERASURE_STATE_DONE\x10\x022\xcc\x0f\n" +
+	"\x12ERASURE_STATE_DONE\x10\x022\x80\x11\n" +
 	"\x13ConversationService\x12Z\n" +
 	"\x04Chat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/conversations:chat\x12K\n" +
 	"\n" +
-	"StreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12\x7f\n" +
+	"StreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12e\n" +
+	"\tStartTurn\x12\x1b.parley.v1.StartTurnRequest\x1a\x1c.parley.v1.StartTurnResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x04chat\"\x0f/v1/turns:start\x12\x7f\n" +
 	"\n" +
 	"GetHistory\x12\x1c.parley.v1.GetHistoryRequest\x1a\x1d.parley.v1.GetHistoryResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\x7f\n" +
 	"\x12CreateConversation\x12$.parley.v1.CreateConversationRequest\x1a%.parley.v1.CreateConversationResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x12\x85\x01\n" +
@@ -3295,7 +3632,9 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x13ExportConversations\x12%.parley.v1.ExportConversationsRequest\x1a&.parley.v1.ExportConversationsResponse0\x01\x12e\n" +
 	"\n" +
 	"EraseOwner\x12\x1c.parley.v1.EraseOwnerRequest\x1a\x1d.parley.v1.EraseOwnerResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/owner:erase\x12V\n" +
-	"\bGetUsage\x12\x1a.parley.v1.GetUsageRequest\x1a\x1b.parley.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/usageB2\n" +
+	"\bGetUsage\x12\x1a.parley.v1.GetUsageRequest\x1a\x1b.parley.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/usage\x12K\n" +
+	"\n" +
+	"WatchTurns\x12\x1c.parley.v1.WatchTurnsRequest\x1a\x1d.parley.v1.WatchTurnsResponse0\x01B2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (
@@ -3311,7 +3650,7 @@ func file_parley_v1_conversation_service_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_parley_v1_conversation_service_proto_goTypes = []any{
 	(OnBusy)(0),                          // 0: parley.v1.OnBusy
 	(OnDisconnect)(0),                    // 1: parley.v1.OnDisconnect
@@ -3357,99 +3696,112 @@ var file_parley_v1_conversation_service_proto_goTypes = []any{
 	(*GetUsageRequest)(nil),              // 41: parley.v1.GetUsageRequest
 	(*GetUsageResponse)(nil),             // 42: parley.v1.GetUsageResponse
 	(*UsageRow)(nil),                     // 43: parley.v1.UsageRow
-	nil,                                  // 44: parley.v1.CreateConversationRequest.LabelsEntry
-	nil,                                  // 45: parley.v1.UpdateConversationRequest.LabelsEntry
-	(*ToolCall)(nil),                     // 46: parley.v1.ToolCall
-	(*Usage)(nil),                        // 47: parley.v1.Usage
-	(FinishReason)(0),                    // 48: parley.v1.FinishReason
-	(*Context)(nil),                      // 49: parley.v1.Context
-	(*Message)(nil),                      // 50: parley.v1.Message
-	(*timestamppb.Timestamp)(nil),        // 51: google.protobuf.Timestamp
-	(*Conversation)(nil),                 // 52: parley.v1.Conversation
-	(*fieldmaskpb.FieldMask)(nil),        // 53: google.protobuf.FieldMask
-	(*Turn)(nil),                         // 54: parley.v1.Turn
+	(*StartTurnRequest)(nil),             // 44: parley.v1.StartTurnRequest
+	(*StartTurnResponse)(nil),            // 45: parley.v1.StartTurnResponse
+	(*WatchTurnsRequest)(nil),            // 46: parley.v1.WatchTurnsRequest
+	(*WatchTurnsResponse)(nil),           // 47: parley.v1.WatchTurnsResponse
+	(*WatchTurnsProgress)(nil),           // 48: parley.v1.WatchTurnsProgress
+	nil,                                  // 49: parley.v1.CreateConversationRequest.LabelsEntry
+	nil,                                  // 50: parley.v1.UpdateConversationRequest.LabelsEntry
+	(*ToolCall)(nil),                     // 51: parley.v1.ToolCall
+	(*Usage)(nil),                        // 52: parley.v1.Usage
+	(FinishReason)(0),                    // 53: parley.v1.FinishReason
+	(*Context)(nil),                      // 54: parley.v1.Context
+	(*Message)(nil),                      // 55: parley.v1.Message
+	(*timestamppb.Timestamp)(nil),        // 56: google.protobuf.Timestamp
+	(*Conversation)(nil),                 // 57: parley.v1.Conversation
+	(*fieldmaskpb.FieldMask)(nil),        // 58: google.protobuf.FieldMask
+	(*Turn)(nil),                         // 59: parley.v1.Turn
 }
 var file_parley_v1_conversation_service_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.ChatRequest.on_busy:type_name -> parley.v1.OnBusy
 	1,  // 1: parley.v1.ChatRequest.on_disconnect:type_name -> parley.v1.OnDisconnect
-	46, // 2: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
-	47, // 3: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
-	48, // 4: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
-	49, // 5: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
+	51, // 2: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
+	52, // 3: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
+	53, // 4: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
+	54, // 5: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
 	2,  // 6: parley.v1.GetHistoryRequest.order:type_name -> parley.v1.Order
-	50, // 7: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
-	51, // 8: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
-	44, // 9: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
-	52, // 10: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	52, // 11: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
-	53, // 12: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
-	45, // 13: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
-	52, // 14: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	51, // 15: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
-	52, // 16: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
-	52, // 17: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
-	54, // 18: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
-	54, // 19: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
+	55, // 7: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
+	56, // 8: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
+	49, // 9: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
+	57, // 10: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	57, // 11: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
+	58, // 12: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
+	50, // 13: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
+	57, // 14: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	56, // 15: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
+	57, // 16: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
+	57, // 17: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
+	59, // 18: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
+	59, // 19: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
 	4,  // 20: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
 	26, // 21: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
 	27, // 22: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
-	46, // 23: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
+	51, // 23: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
 	5,  // 24: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
-	50, // 25: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
-	54, // 26: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
+	55, // 25: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
+	59, // 26: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
 	25, // 27: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
 	31, // 28: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
 	30, // 29: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
-	50, // 30: parley.v1.AppendMessagesRequest.messages:type_name -> parley.v1.Message
+	55, // 30: parley.v1.AppendMessagesRequest.messages:type_name -> parley.v1.Message
 	0,  // 31: parley.v1.AppendMessagesRequest.on_busy:type_name -> parley.v1.OnBusy
-	52, // 32: parley.v1.ForkConversationResponse.conversation:type_name -> parley.v1.Conversation
-	52, // 33: parley.v1.ExportConversationsResponse.conversation:type_name -> parley.v1.Conversation
-	50, // 34: parley.v1.ExportConversationsResponse.message:type_name -> parley.v1.Message
+	57, // 32: parley.v1.ForkConversationResponse.conversation:type_name -> parley.v1.Conversation
+	57, // 33: parley.v1.ExportConversationsResponse.conversation:type_name -> parley.v1.Conversation
+	55, // 34: parley.v1.ExportConversationsResponse.message:type_name -> parley.v1.Message
 	38, // 35: parley.v1.ExportConversationsResponse.done:type_name -> parley.v1.ExportDone
 	3,  // 36: parley.v1.EraseOwnerResponse.state:type_name -> parley.v1.ErasureState
-	51, // 37: parley.v1.EraseOwnerResponse.start_time:type_name -> google.protobuf.Timestamp
-	51, // 38: parley.v1.EraseOwnerResponse.end_time:type_name -> google.protobuf.Timestamp
+	56, // 37: parley.v1.EraseOwnerResponse.start_time:type_name -> google.protobuf.Timestamp
+	56, // 38: parley.v1.EraseOwnerResponse.end_time:type_name -> google.protobuf.Timestamp
 	43, // 39: parley.v1.GetUsageResponse.rows:type_name -> parley.v1.UsageRow
-	47, // 40: parley.v1.UsageRow.usage:type_name -> parley.v1.Usage
-	4,  // 41: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
-	24, // 42: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
-	6,  // 43: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
-	9,  // 44: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
-	11, // 45: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
-	13, // 46: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
-	15, // 47: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
-	17, // 48: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
-	8,  // 49: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
-	20, // 50: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
-	22, // 51: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
-	28, // 52: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
-	32, // 53: parley.v1.ConversationService.AppendMessages:input_type -> parley.v1.AppendMessagesRequest
-	34, // 54: parley.v1.ConversationService.ForkConversation:input_type -> parley.v1.ForkConversationRequest
-	36, // 55: parley.v1.ConversationService.ExportConversations:input_type -> parley.v1.ExportConversationsRequest
-	39, // 56: parley.v1.ConversationService.EraseOwner:input_type -> parley.v1.EraseOwnerRequest
-	41, // 57: parley.v1.ConversationService.GetUsage:input_type -> parley.v1.GetUsageRequest
-	5,  // 58: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
-	25, // 59: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
-	7,  // 60: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
-	10, // 61: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
-	12, // 62: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
-	14, // 63: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
-	16, // 64: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
-	18, // 65: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
-	19, // 66: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
-	21, // 67: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
-	23, // 68: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
-	29, // 69: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
-	33, // 70: parley.v1.ConversationService.AppendMessages:output_type -> parley.v1.AppendMessagesResponse
-	35, // 71: parley.v1.ConversationService.ForkConversation:output_type -> parley.v1.ForkConversationResponse
-	37, // 72: parley.v1.ConversationService.ExportConversations:output_type -> parley.v1.ExportConversationsResponse
-	40, // 73: parley.v1.ConversationService.EraseOwner:output_type -> parley.v1.EraseOwnerResponse
-	42, // 74: parley.v1.ConversationService.GetUsage:output_type -> parley.v1.GetUsageResponse
-	58, // [58:75] is the sub-list for method output_type
-	41, // [41:58] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	52, // 40: parley.v1.UsageRow.usage:type_name -> parley.v1.Usage
+	4,  // 41: parley.v1.StartTurnRequest.chat:type_name -> parley.v1.ChatRequest
+	59, // 42: parley.v1.StartTurnResponse.turn:type_name -> parley.v1.Turn
+	59, // 43: parley.v1.WatchTurnsResponse.turn:type_name -> parley.v1.Turn
+	48, // 44: parley.v1.WatchTurnsResponse.progress:type_name -> parley.v1.WatchTurnsProgress
+	4,  // 45: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
+	24, // 46: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
+	44, // 47: parley.v1.ConversationService.StartTurn:input_type -> parley.v1.StartTurnRequest
+	6,  // 48: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
+	9,  // 49: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
+	11, // 50: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
+	13, // 51: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
+	15, // 52: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
+	17, // 53: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
+	8,  // 54: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
+	20, // 55: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
+	22, // 56: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
+	28, // 57: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
+	32, // 58: parley.v1.ConversationService.AppendMessages:input_type -> parley.v1.AppendMessagesRequest
+	34, // 59: parley.v1.ConversationService.ForkConversation:input_type -> parley.v1.ForkConversationRequest
+	36, // 60: parley.v1.ConversationService.ExportConversations:input_type -> parley.v1.ExportConversationsRequest
+	39, // 61: parley.v1.ConversationService.EraseOwner:input_type -> parley.v1.EraseOwnerRequest
+	41, // 62: parley.v1.ConversationService.GetUsage:input_type -> parley.v1.GetUsageRequest
+	46, // 63: parley.v1.ConversationService.WatchTurns:input_type -> parley.v1.WatchTurnsRequest
+	5,  // 64: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
+	25, // 65: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
+	45, // 66: parley.v1.ConversationService.StartTurn:output_type -> parley.v1.StartTurnResponse
+	7,  // 67: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
+	10, // 68: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
+	12, // 69: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
+	14, // 70: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
+	16, // 71: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
+	18, // 72: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
+	19, // 73: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
+	21, // 74: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
+	23, // 75: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
+	29, // 76: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
+	33, // 77: parley.v1.ConversationService.AppendMessages:output_type -> parley.v1.AppendMessagesResponse
+	35, // 78: parley.v1.ConversationService.ForkConversation:output_type -> parley.v1.ForkConversationResponse
+	37, // 79: parley.v1.ConversationService.ExportConversations:output_type -> parley.v1.ExportConversationsResponse
+	40, // 80: parley.v1.ConversationService.EraseOwner:output_type -> parley.v1.EraseOwnerResponse
+	42, // 81: parley.v1.ConversationService.GetUsage:output_type -> parley.v1.GetUsageResponse
+	47, // 82: parley.v1.ConversationService.WatchTurns:output_type -> parley.v1.WatchTurnsResponse
+	64, // [64:83] is the sub-list for method output_type
+	45, // [45:64] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_service_proto_init() }
@@ -3480,13 +3832,17 @@ func file_parley_v1_conversation_service_proto_init() {
 		(*ExportConversationsResponse_Message)(nil),
 		(*ExportConversationsResponse_Done)(nil),
 	}
+	file_parley_v1_conversation_service_proto_msgTypes[43].OneofWrappers = []any{
+		(*WatchTurnsResponse_Turn)(nil),
+		(*WatchTurnsResponse_Progress)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_service_proto_rawDesc), len(file_parley_v1_conversation_service_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   42,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ConversationService_Chat_FullMethodName                 = "/parley.v1.ConversationService/Chat"
 	ConversationService_StreamChat_FullMethodName           = "/parley.v1.ConversationService/StreamChat"
+	ConversationService_StartTurn_FullMethodName            = "/parley.v1.ConversationService/StartTurn"
 	ConversationService_GetHistory_FullMethodName           = "/parley.v1.ConversationService/GetHistory"
 	ConversationService_CreateConversation_FullMethodName   = "/parley.v1.ConversationService/CreateConversation"
 	ConversationService_GetConversation_FullMethodName      = "/parley.v1.ConversationService/GetConversation"
@@ -36,6 +37,7 @@ const (
 	ConversationService_ExportConversations_FullMethodName  = "/parley.v1.ConversationService/ExportConversations"
 	ConversationService_EraseOwner_FullMethodName           = "/parley.v1.ConversationService/EraseOwner"
 	ConversationService_GetUsage_FullMethodName             = "/parley.v1.ConversationService/GetUsage"
+	ConversationService_WatchTurns_FullMethodName           = "/parley.v1.ConversationService/WatchTurns"
 )
 
 // ConversationServiceClient is the client API for ConversationService service.
@@ -78,6 +80,23 @@ type ConversationServiceClient interface {
 	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
 	// answer: send the call again.
 	StreamChat(ctx context.Context, in *StreamChatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamChatResponse], error)
+	// Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+	//
+	// The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+	// were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+	// happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+	// request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+	// request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+	// again for another attempt, under the conditions under which Chat would run it again.
+	//
+	// on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+	// expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+	// SEQUENCE_MISMATCH.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+	// (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+	// QUEUE_FULL).
+	StartTurn(ctx context.Context, in *StartTurnRequest, opts ...grpc.CallOption) (*StartTurnResponse, error)
 	// Returns the messages of one conversation, page by page. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
@@ -197,6 +216,18 @@ type ConversationServiceClient interface {
 	//
 	// Errors: none besides those of any call.
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
+	// Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+	// Scope: parley.read; with all_owners parley.observe, which a token must name.
+	//
+	// Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+	// in which they ended. A turn that is run again after it failed is told each time that it ends. What
+	// belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+	// when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+	// the last cursor received, on any worker.
+	//
+	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+	// (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+	WatchTurns(ctx context.Context, in *WatchTurnsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTurnsResponse], error)
 }
 
 type conversationServiceClient struct {
@@ -235,6 +266,16 @@ func (c *conversationServiceClient) StreamChat(ctx context.Context, in *StreamCh
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_StreamChatClient = grpc.ServerStreamingClient[StreamChatResponse]
+
+func (c *conversationServiceClient) StartTurn(ctx context.Context, in *StartTurnRequest, opts ...grpc.CallOption) (*StartTurnResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartTurnResponse)
+	err := c.cc.Invoke(ctx, ConversationService_StartTurn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *conversationServiceClient) GetHistory(ctx context.Context, in *GetHistoryRequest, opts ...grpc.CallOption) (*GetHistoryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -404,6 +445,25 @@ func (c *conversationServiceClient) GetUsage(ctx context.Context, in *GetUsageRe
 	return out, nil
 }
 
+func (c *conversationServiceClient) WatchTurns(ctx context.Context, in *WatchTurnsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTurnsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[3], ConversationService_WatchTurns_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchTurnsRequest, WatchTurnsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_WatchTurnsClient = grpc.ServerStreamingClient[WatchTurnsResponse]
+
 // ConversationServiceServer is the server API for ConversationService service.
 // All implementations must embed UnimplementedConversationServiceServer
 // for forward compatibility.
@@ -444,6 +504,23 @@ type ConversationServiceServer interface {
 	// Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
 	// answer: send the call again.
 	StreamChat(*StreamChatRequest, grpc.ServerStreamingServer[StreamChatResponse]) error
+	// Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+	//
+	// The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+	// were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+	// happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+	// request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+	// request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+	// again for another attempt, under the conditions under which Chat would run it again.
+	//
+	// on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+	// expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+	// SEQUENCE_MISMATCH.
+	//
+	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+	// (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+	// QUEUE_FULL).
+	StartTurn(context.Context, *StartTurnRequest) (*StartTurnResponse, error)
 	// Returns the messages of one conversation, page by page. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
@@ -563,6 +640,18 @@ type ConversationServiceServer interface {
 	//
 	// Errors: none besides those of any call.
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
+	// Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+	// Scope: parley.read; with all_owners parley.observe, which a token must name.
+	//
+	// Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+	// in which they ended. A turn that is run again after it failed is told each time that it ends. What
+	// belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+	// when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+	// the last cursor received, on any worker.
+	//
+	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+	// (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+	WatchTurns(*WatchTurnsRequest, grpc.ServerStreamingServer[WatchTurnsResponse]) error
 	mustEmbedUnimplementedConversationServiceServer()
 }
 
@@ -578,6 +667,9 @@ func (UnimplementedConversationServiceServer) Chat(context.Context, *ChatRequest
 }
 func (UnimplementedConversationServiceServer) StreamChat(*StreamChatRequest, grpc.ServerStreamingServer[StreamChatResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamChat not implemented")
+}
+func (UnimplementedConversationServiceServer) StartTurn(context.Context, *StartTurnRequest) (*StartTurnResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartTurn not implemented")
 }
 func (UnimplementedConversationServiceServer) GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHistory not implemented")
@@ -623,6 +715,9 @@ func (UnimplementedConversationServiceServer) EraseOwner(context.Context, *Erase
 }
 func (UnimplementedConversationServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
+}
+func (UnimplementedConversationServiceServer) WatchTurns(*WatchTurnsRequest, grpc.ServerStreamingServer[WatchTurnsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchTurns not implemented")
 }
 func (UnimplementedConversationServiceServer) mustEmbedUnimplementedConversationServiceServer() {}
 func (UnimplementedConversationServiceServer) testEmbeddedByValue()                             {}
@@ -673,6 +768,24 @@ func _ConversationService_StreamChat_Handler(srv interface{}, stream grpc.Server
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_StreamChatServer = grpc.ServerStreamingServer[StreamChatResponse]
+
+func _ConversationService_StartTurn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartTurnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).StartTurn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_StartTurn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).StartTurn(ctx, req.(*StartTurnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _ConversationService_GetHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetHistoryRequest)
@@ -930,6 +1043,17 @@ func _ConversationService_GetUsage_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConversationService_WatchTurns_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchTurnsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).WatchTurns(m, &grpc.GenericServerStream[WatchTurnsRequest, WatchTurnsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_WatchTurnsServer = grpc.ServerStreamingServer[WatchTurnsResponse]
+
 // ConversationService_ServiceDesc is the grpc.ServiceDesc for ConversationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -940,6 +1064,10 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Chat",
 			Handler:    _ConversationService_Chat_Handler,
+		},
+		{
+			MethodName: "StartTurn",
+			Handler:    _ConversationService_StartTurn_Handler,
 		},
 		{
 			MethodName: "GetHistory",
@@ -1008,6 +1136,11 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ExportConversations",
 			Handler:       _ConversationService_ExportConversations_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchTurns",
+			Handler:       _ConversationService_WatchTurns_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -144,6 +144,14 @@ const (
 	// Metadata: up_to_sequence, previous_boundary (0: there is none).
 	// What to do: fork up to previous_boundary, or without up_to_sequence.
 	ErrorReason_ERROR_REASON_NOT_A_TURN_BOUNDARY ErrorReason = 31
+	// RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
+	// stored. Metadata: max_queued_turns.
+	// What to do: call again after RetryInfo's delay, when some have been run.
+	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 32
+	// FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
+	// behind it. Metadata: oldest_time (RFC 3339).
+	// What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
+	ErrorReason_ERROR_REASON_CURSOR_EXPIRED ErrorReason = 33
 )
 
 // Enum value maps for ErrorReason.
@@ -181,6 +189,8 @@ var (
 		29: "ERROR_REASON_REVISION_MISMATCH",
 		30: "ERROR_REASON_BUDGET_EXHAUSTED",
 		31: "ERROR_REASON_NOT_A_TURN_BOUNDARY",
+		32: "ERROR_REASON_QUEUE_FULL",
+		33: "ERROR_REASON_CURSOR_EXPIRED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -215,6 +225,8 @@ var (
 		"ERROR_REASON_REVISION_MISMATCH":      29,
 		"ERROR_REASON_BUDGET_EXHAUSTED":       30,
 		"ERROR_REASON_NOT_A_TURN_BOUNDARY":    31,
+		"ERROR_REASON_QUEUE_FULL":             32,
+		"ERROR_REASON_CURSOR_EXPIRED":         33,
 	}
 )
 
@@ -249,7 +261,7 @@ var File_parley_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\xd4\b\n" +
+	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\x92\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -283,7 +295,9 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	" ERROR_REASON_CONVERSATION_EXISTS\x10\x1c\x12\"\n" +
 	"\x1eERROR_REASON_REVISION_MISMATCH\x10\x1d\x12!\n" +
 	"\x1dERROR_REASON_BUDGET_EXHAUSTED\x10\x1e\x12$\n" +
-	" ERROR_REASON_NOT_A_TURN_BOUNDARY\x10\x1fB2\n" +
+	" ERROR_REASON_NOT_A_TURN_BOUNDARY\x10\x1f\x12\x1b\n" +
+	"\x17ERROR_REASON_QUEUE_FULL\x10 \x12\x1f\n" +
+	"\x1bERROR_REASON_CURSOR_EXPIRED\x10!B2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

@@ -99,6 +99,11 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     """
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 4
     """The turn was stopped on request. Final. The answer is the text written until then."""
+    TURN_STATE_QUEUED: _TurnState.ValueType  # 5
+    """The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
+    user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+    is set then.
+    """
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
     """The state of a turn."""
@@ -115,6 +120,11 @@ newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
 """
 TURN_STATE_CANCELLED: TurnState.ValueType  # 4
 """The turn was stopped on request. Final. The answer is the text written until then."""
+TURN_STATE_QUEUED: TurnState.ValueType  # 5
+"""The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
+user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+is set then.
+"""
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 
 @_typing.final

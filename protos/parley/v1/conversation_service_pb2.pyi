@@ -1570,3 +1570,152 @@ class UsageRow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UsageRow: _TypeAlias = UsageRow  # noqa: Y015
+
+@_typing.final
+class StartTurnRequest(_message.Message):
+    """Stores a turn that is to be run without a caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chat(self) -> Global___ChatRequest:
+        """Required. The turn."""
+
+    def __init__(
+        self,
+        *,
+        chat: Global___ChatRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartTurnRequest: _TypeAlias = StartTurnRequest  # noqa: Y015
+
+@_typing.final
+class StartTurnResponse(_message.Message):
+    """The accepted turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True if an earlier call had stored the turn."""
+    @_builtins.property
+    def turn(self) -> _conversation_pb2.Turn:
+        """The turn: TURN_STATE_QUEUED, or the state in which an earlier call's turn is."""
+
+    def __init__(
+        self,
+        *,
+        turn: _conversation_pb2.Turn | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed", b"replayed", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartTurnResponse: _TypeAlias = StartTurnResponse  # noqa: Y015
+
+@_typing.final
+class WatchTurnsRequest(_message.Message):
+    """Asks to watch turns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    ONLY_NEW_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ALL_OWNERS_FIELD_NUMBER: _builtins.int
+    after_cursor: _builtins.str
+    """Optional. The last cursor received, to continue behind it. Default: from the oldest turn that is kept."""
+    only_new: _builtins.bool
+    """Optional. If true and after_cursor is empty, start with what ends from now on. Default: false."""
+    all_owners: _builtins.bool
+    """Optional. If true, tell the turns of all users of the caller's tenant. Needs the scope parley.observe.
+    Default: false, the caller's own.
+    """
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Tell only turns of conversations that have all of these labels, each written "KEY=VALUE": at most
+        16. Default: all turns.
+        """
+
+    def __init__(
+        self,
+        *,
+        after_cursor: _builtins.str = ...,
+        only_new: _builtins.bool = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        all_owners: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "all_owners", b"all_owners", "labels", b"labels", "only_new", b"only_new"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTurnsRequest: _TypeAlias = WatchTurnsRequest  # noqa: Y015
+
+@_typing.final
+class WatchTurnsResponse(_message.Message):
+    """One turn that ended, or how far the watch has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """The place behind this update, to continue from."""
+    user: _builtins.str
+    """The user whose turn it is, with all_owners. Else empty."""
+    @_builtins.property
+    def turn(self) -> _conversation_pb2.Turn:
+        """A turn that ended, as it is now."""
+
+    @_builtins.property
+    def progress(self) -> Global___WatchTurnsProgress:
+        """All turns that had ended have been told. Sent once after them, and then every 60 seconds."""
+
+    def __init__(
+        self,
+        *,
+        turn: _conversation_pb2.Turn | None = ...,
+        progress: Global___WatchTurnsProgress | None = ...,
+        cursor: _builtins.str = ...,
+        user: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "turn", b"turn", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "progress", b"progress", "turn", b"turn", "update", b"update", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["turn", "progress"]  # noqa: Y015
+    _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
+
+Global___WatchTurnsResponse: _TypeAlias = WatchTurnsResponse  # noqa: Y015
+
+@_typing.final
+class WatchTurnsProgress(_message.Message):
+    """The progress of a watch of turns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTurnsProgress: _TypeAlias = WatchTurnsProgress  # noqa: Y015

@@ -58,6 +58,11 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatResponse.FromString,
                 _registered_method=True)
+        self.StartTurn = channel.unary_unary(
+                '/parley.v1.ConversationService/StartTurn',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnResponse.FromString,
+                _registered_method=True)
         self.GetHistory = channel.unary_unary(
                 '/parley.v1.ConversationService/GetHistory',
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetHistoryRequest.SerializeToString,
@@ -133,6 +138,11 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
+        self.WatchTurns = channel.unary_stream(
+                '/parley.v1.ConversationService/WatchTurns',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
@@ -178,6 +188,28 @@ class ConversationServiceServicer:
 
         Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
         answer: send the call again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartTurn(self, request, context):
+        """Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+
+        The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+        were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+        happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+        request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+        request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+        again for another attempt, under the conditions under which Chat would run it again.
+
+        on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+        expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+        SEQUENCE_MISMATCH.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+        (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+        QUEUE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -377,6 +409,23 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchTurns(self, request, context):
+        """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+        Scope: parley.read; with all_owners parley.observe, which a token must name.
+
+        Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+        in which they ended. A turn that is run again after it failed is told each time that it ends. What
+        belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+        when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+        the last cursor received, on any worker.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+        (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -389,6 +438,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.StreamChat,
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.StreamChatResponse.SerializeToString,
+            ),
+            'StartTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartTurn,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnResponse.SerializeToString,
             ),
             'GetHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHistory,
@@ -465,6 +519,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.GetUsageResponse.SerializeToString,
             ),
+            'WatchTurns': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTurns,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'parley.v1.ConversationService', rpc_method_handlers)
@@ -534,6 +593,33 @@ class ConversationService:
             '/parley.v1.ConversationService/StreamChat',
             parley_dot_v1_dot_conversation__service__pb2.StreamChatRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.StreamChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/StartTurn',
+            parley_dot_v1_dot_conversation__service__pb2.StartTurnRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.StartTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -939,6 +1025,33 @@ class ConversationService:
             '/parley.v1.ConversationService/GetUsage',
             parley_dot_v1_dot_conversation__service__pb2.GetUsageRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTurns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.ConversationService/WatchTurns',
+            parley_dot_v1_dot_conversation__service__pb2.WatchTurnsRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.WatchTurnsResponse.FromString,
             options,
             channel_credentials,
             insecure,

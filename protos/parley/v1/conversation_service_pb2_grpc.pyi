@@ -70,6 +70,24 @@ class ConversationServiceStub:
     Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
     answer: send the call again.
     """
+    StartTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.StartTurnRequest, _conversation_service_pb2.StartTurnResponse]
+    """Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+
+    The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+    were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+    happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+    request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+    request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+    again for another attempt, under the conditions under which Chat would run it again.
+
+    on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+    expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+    SEQUENCE_MISMATCH.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+    (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+    QUEUE_FULL).
+    """
     GetHistory: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]
     """Returns the messages of one conversation, page by page. Scope: parley.read.
 
@@ -204,6 +222,19 @@ class ConversationServiceStub:
 
     Errors: none besides those of any call.
     """
+    WatchTurns: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.WatchTurnsRequest, _conversation_service_pb2.WatchTurnsResponse]
+    """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+    Scope: parley.read; with all_owners parley.observe, which a token must name.
+
+    Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+    in which they ended. A turn that is run again after it failed is told each time that it ends. What
+    belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+    when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+    the last cursor received, on any worker.
+
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+    (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
@@ -246,6 +277,24 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
 
     Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
     answer: send the call again.
+    """
+    StartTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.StartTurnRequest, _conversation_service_pb2.StartTurnResponse]  # type: ignore[assignment]
+    """Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+
+    The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+    were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+    happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+    request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+    request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+    again for another attempt, under the conditions under which Chat would run it again.
+
+    on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+    expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+    SEQUENCE_MISMATCH.
+
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+    (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+    QUEUE_FULL).
     """
     GetHistory: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """Returns the messages of one conversation, page by page. Scope: parley.read.
@@ -381,6 +430,19 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
 
     Errors: none besides those of any call.
     """
+    WatchTurns: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchTurnsRequest, _conversation_service_pb2.WatchTurnsResponse]  # type: ignore[assignment]
+    """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+    Scope: parley.read; with all_owners parley.observe, which a token must name.
+
+    Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+    in which they ended. A turn that is run again after it failed is told each time that it ends. What
+    belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+    when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+    the last cursor received, on any worker.
+
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+    (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+    """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores conversations between callers and agents, and runs their turns.
@@ -432,6 +494,30 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: those of Chat; DEADLINE_EXCEEDED (CALLER_LOST). Events that arrived before an error are not an
         answer: send the call again.
+        """
+
+    @_abc_1.abstractmethod
+    def StartTurn(
+        self,
+        request: _conversation_service_pb2.StartTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.StartTurnResponse, _abc.Awaitable[_conversation_service_pb2.StartTurnResponse]]:
+        """Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+
+        The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+        were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+        happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+        request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+        request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+        again for another attempt, under the conditions under which Chat would run it again.
+
+        on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+        expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+        SEQUENCE_MISMATCH.
+
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+        (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+        QUEUE_FULL).
         """
 
     @_abc_1.abstractmethod
@@ -656,6 +742,25 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         Every attempt counts, failed ones and those of deleted conversations included.
 
         Errors: none besides those of any call.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTurns(
+        self,
+        request: _conversation_service_pb2.WatchTurnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.WatchTurnsResponse], _abc.AsyncIterator[_conversation_service_pb2.WatchTurnsResponse]]:
+        """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+        Scope: parley.read; with all_owners parley.observe, which a token must name.
+
+        Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+        in which they ended. A turn that is run again after it failed is told each time that it ends. What
+        belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+        when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+        the last cursor received, on any worker.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+        (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

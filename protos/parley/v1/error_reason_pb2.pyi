@@ -168,6 +168,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: up_to_sequence, previous_boundary (0: there is none).
     What to do: fork up to previous_boundary, or without up_to_sequence.
     """
+    ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 32
+    """RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
+    stored. Metadata: max_queued_turns.
+    What to do: call again after RetryInfo's delay, when some have been run.
+    """
+    ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 33
+    """FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
+    behind it. Metadata: oldest_time (RFC 3339).
+    What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call or a turn failed.
@@ -322,5 +332,15 @@ ERROR_REASON_NOT_A_TURN_BOUNDARY: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
 Metadata: up_to_sequence, previous_boundary (0: there is none).
 What to do: fork up to previous_boundary, or without up_to_sequence.
+"""
+ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 32
+"""RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
+stored. Metadata: max_queued_turns.
+What to do: call again after RetryInfo's delay, when some have been run.
+"""
+ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 33
+"""FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
+behind it. Metadata: oldest_time (RFC 3339).
+What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from parley_server.core.model import Owner
+from parley_server.core.model import Owner, tenant_feed
 from parley_server.core.ports import Signals
 
 Bell = asyncio.Future[None]
@@ -65,6 +65,12 @@ class Bells:
         """Say that something has changed, here and everywhere."""
         self.heard(topic)
         self._signals.send(topic)
+
+    def ring_ended(self, owner: Owner, conversation_id: UUID) -> None:
+        """Say that a turn has ended: to those who wait for its conversation, and to feeds."""
+        self.ring(topic_of(owner, conversation_id))
+        self.ring(owner.id)
+        self.ring(tenant_feed(owner.tenant))
 
     def heard(self, topic: UUID) -> None:
         """Wake who listens on this worker."""

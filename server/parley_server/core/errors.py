@@ -6,13 +6,15 @@
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused, ConversationExists
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost
-    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
+    ├── TurnSuperseded ─ TurnNeverBegan
+    ├── AttemptsExhausted, SequenceNotReached, NotATurnBoundary
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
-    ├── Overloaded, TurnLimitReached, BudgetExhausted
+    ├── Overloaded, TurnLimitReached, BudgetExhausted, QueueFull
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
     ├── WatchExpired ─ ExportExpired
+    ├── CursorExpired
     ├── WorkerDrained
     ├── CallerLost
     └── InternalError
@@ -228,6 +230,16 @@ class TurnSuperseded(ParleyError):
         return {"turn_id": str(self.turn_id)}
 
 
+class TurnNeverBegan(TurnSuperseded):
+    """The turn was cancelled while it was queued. It has no answer, and is not run any more."""
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.turn_id} was cancelled before it began: "
+            "send the message with a new request id if it is still wanted"
+        )
+
+
 @dataclass(eq=False)
 class AttemptsExhausted(ParleyError):
     """The turn has failed as many times in a row as is allowed. It is not run again."""
@@ -378,6 +390,22 @@ class BudgetExhausted(ParleyError):
         }
 
 
+@dataclass(eq=False)
+class QueueFull(ParleyError):
+    """The owner has as many started turns that have not ended as it may. Nothing was stored."""
+
+    max_queued_turns: int
+
+    def __str__(self) -> str:
+        return (
+            f"at most {self.max_queued_turns} started turns may wait: call again when some have "
+            "been run"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"max_queued_turns": str(self.max_queued_turns)}
+
+
 class StoreUnavailable(ParleyError):
     """The database cannot be reached or did not answer in time. The statement changed nothing."""
 
@@ -408,6 +436,22 @@ class ExportExpired(WatchExpired):
         super().__init__(
             "the export has reached its time limit: continue with the last cursor received"
         )
+
+
+@dataclass(eq=False)
+class CursorExpired(ParleyError):
+    """Turns behind a cursor of the feed may have been removed."""
+
+    oldest_time: datetime
+
+    def __str__(self) -> str:
+        return (
+            "after_cursor is older than what is kept, so turns may be missing behind it: read what "
+            "you need with ListConversations and GetHistory, then watch without after_cursor"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"oldest_time": self.oldest_time.isoformat()}
 
 
 class WorkerDrained(ParleyError):

@@ -103,6 +103,13 @@ class Store(Protocol):
         """Note that a running turn is to be stopped. A turn that has ended stays as it is."""
         ...
 
+    async def cancel_queued(self, owner: Owner, turn: Turn) -> None:
+        """End a turn that has not begun as CANCELLED, without a message and without an answer.
+
+        Guarantees: a turn that has begun, or has ended, stays as it is.
+        """
+        ...
+
     async def events(
         self,
         owner: Owner,

@@ -53,6 +53,10 @@ class Tasks:
             return task.result()
         return await asyncio.shield(task)
 
+    def time(self) -> float:
+        """Return the time on the clock by which deadlines are given."""
+        return self._loop.time()
+
     async def wait(self, timeout_s: float | None = None) -> None:
         """Wait until all that has begun has ended, or the time is over."""
         if self._tasks:

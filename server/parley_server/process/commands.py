@@ -156,9 +156,9 @@ def token(
     scope: Annotated[
         str | None,
         typer.Option(
-            help='The scopes, of "parley.read parley.write parley.act parley.erase". Default: '
-            "the first two; parley.act lets a caller act for any user, and parley.erase lets it "
-            "erase one."
+            help='The scopes, of "parley.read parley.write parley.act parley.erase '
+            'parley.observe". Default: the first two; parley.act lets a caller act for any user, '
+            "parley.erase lets it erase one, and parley.observe lets it watch the turns of all."
         ),
     ] = None,
 ) -> None:

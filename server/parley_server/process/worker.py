@@ -28,8 +28,12 @@ from parley_server.core.owners.telling import Telling
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import NO_METER, Agent
 from parley_server.core.reading import Reads
+from parley_server.core.streams.feed import Feeds
+from parley_server.core.streams.trimming import Trimming
 from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.starting import Starting
 from parley_server.process.readiness import Readiness
 from parley_server.process.wiring import (
     agent_for,
@@ -42,8 +46,10 @@ from parley_server.process.wiring import (
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.server import Server
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
+from parley_server.storage.feed import PostgresFeed
 from parley_server.storage.histories import PostgresHistories
 from parley_server.storage.owners import PostgresErasures, PostgresRetention
+from parley_server.storage.queue import PostgresQueue
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 from parley_server.storage.usage import PostgresUsage
@@ -79,6 +85,7 @@ class Worker:
             max_attempts=settings.max_attempts,
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,
+            has_feed=settings.feed_days > 0,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)
@@ -97,8 +104,11 @@ class Worker:
             self.metrics or NO_METER,
         )
         self.watches = Watches(self.store, self.turns.events, self.bells)
+        self.feed_store = PostgresFeed(self.store.claiming, max_attempts=settings.max_attempts)
+        self.feeds = Feeds(self.feed_store, self.bells, self.metrics.fed if self.metrics else None)
+        self.trimming = Trimming(self.feed_store, timedelta(days=settings.feed_days))
         conversations = PostgresConversations(self.store.claiming)
-        histories = PostgresHistories(self.store.claiming)
+        histories = PostgresHistories(self.store.claiming, self.store.feed_of)
         telling = Telling(self.bells, self.turns.attempts.keeping.heard)
         meter = self.metrics or NO_METER
         self.purging = Purging(
@@ -125,8 +135,34 @@ class Worker:
             owner_share=settings.owner_share,
             left_behind=lambda: self.turns.left_behind,
         )
+        queue = PostgresQueue(
+            self.store,
+            lease_s=settings.lease_s,
+            max_attempts=settings.max_attempts,
+            max_queued_turns=settings.max_queued_turns,
+        )
+        self.starting = Starting(
+            queue,
+            self.store,
+            self.turns,
+            self.bells,
+            places=settings.max_open_chats,
+            calls=lambda: self.admission.open_chats.in_use,
+            owner_share=settings.owner_share,
+            count=self.metrics.begun if self.metrics is not None else lambda: None,
+        )
+        self.store.on_queue = self.starting.freed
         self.server = Server(
             self.turns,
+            Accepting(
+                self.store,
+                queue,
+                self.turns.attempts.ending,
+                self.bells,
+                uuid_utils.compat.uuid7,
+                settings.chat_timeout_s,
+                self.starting.wake,
+            ),
             Reads(self.store, conversations, settings.chat_timeout_s),
             Conversations(
                 conversations,
@@ -140,6 +176,7 @@ class Worker:
             Exports(self.store, histories),
             self.erasing,
             self.watches,
+            self.feeds if settings.feed_days > 0 else None,
             UsageReads(PostgresUsage(self.store.claiming)),
             self.verifier,
             self.admission,
@@ -162,6 +199,10 @@ class Worker:
         """Say where each gauge is read."""
         metrics.gauge("parley_open_turns", lambda: len(self.turns.attempts))
         metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
+        metrics.gauge("parley_started_turns", lambda: self.starting.running)
+        metrics.gauge("parley_queue_turns", lambda: self.starting.size.turns)
+        metrics.gauge("parley_queue_oldest_seconds", lambda: self.starting.size.oldest_age_s)
+        metrics.gauge("parley_feed_watches", lambda: self.feeds.open)
         for name, what in self.admission.limited().items():
             metrics.gauge("parley_limit_in_use", partial(attrgetter("in_use"), what), resource=name)
             metrics.gauge("parley_limit", partial(attrgetter("limit"), what), resource=name)
@@ -200,13 +241,18 @@ class Worker:
         self.signals.open(self._heard, self._missed)
         try:
             await self.readiness.warn_of_missing_limits()
+            await self.feed_store.adopt()
             await self.verifier.open()
             port = await self._listen()
             await self.readiness.open()
             for upkeep in self._upkeep:
                 upkeep.open()
+            self.trimming.open()
+            self.starting.open()
             yield port
         finally:
+            await self.starting.close()
+            await self.trimming.close()
             for upkeep in self._upkeep:
                 await upkeep.close()
             await self.readiness.close()
@@ -220,6 +266,7 @@ class Worker:
         """Pass on a signal from another worker."""
         self.bells.heard(topic)
         self.turns.attempts.keeping.heard(topic)
+        self.starting.heard(topic)
 
     def _missed(self) -> None:
         """Wake every waiter: signals may have been lost."""

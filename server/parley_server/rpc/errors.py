@@ -65,9 +65,11 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.Overloaded: Row(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retry_s=0.5),
     errors.TurnLimitReached: Row(Code.RESOURCE_EXHAUSTED, "TURN_LIMIT_REACHED"),
     errors.BudgetExhausted: Row(Code.RESOURCE_EXHAUSTED, "BUDGET_EXHAUSTED"),
+    errors.QueueFull: Row(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_s=1.0),
     errors.StoreUnavailable: Row(Code.UNAVAILABLE, "STORE_UNAVAILABLE", retry_s=0.5),
     errors.KeysUnavailable: Row(Code.UNAVAILABLE, "KEYS_UNAVAILABLE", retry_s=1.0),
     errors.WatchExpired: Row(Code.UNAVAILABLE, "WATCH_EXPIRED", retry_s=0.1),
+    errors.CursorExpired: Row(Code.FAILED_PRECONDITION, "CURSOR_EXPIRED"),
     errors.WorkerDrained: Row(Code.UNAVAILABLE, "WORKER_DRAINED", retry_s=0.1),
     errors.InternalError: _INTERNAL,
 }

@@ -61,6 +61,20 @@ def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: in
     return ask
 
 
+def start(
+    request: pb.StartTurnRequest, agents: Collection[str], max_message_bytes: int
+) -> TurnRequest:
+    """Read a StartTurnRequest.
+
+    Args: as `chat`.
+    Raises: InvalidRequest; alone: AgentUnknown.
+    """
+    violations = Violations("chat.")
+    ask = _ask(request.chat, agents, max_message_bytes, violations)
+    violations.raise_any()
+    return ask
+
+
 def stream(
     request: pb.StreamChatRequest, agents: Collection[str], max_message_bytes: int
 ) -> tuple[TurnRequest, Position]:

@@ -19,6 +19,9 @@ from parley_server.core.model import (
     ExportDone,
     ExportPart,
     FailureReason,
+    FedTurn,
+    FeedScope,
+    FeedUpdate,
     FinishReason,
     ForkedFrom,
     Gone,
@@ -120,6 +123,13 @@ def watch(update: WatchUpdate) -> pb.WatchConversationResponse:
         case Progress():
             progress = pb.WatchProgress(last_sequence=update.last_sequence)
             return pb.WatchConversationResponse(progress=progress)
+
+
+def fed(update: FeedUpdate, scope: FeedScope) -> pb.WatchTurnsResponse:
+    cursor = page_tokens.encode_feed(scope, update.cursor)
+    if isinstance(update, FedTurn):
+        return pb.WatchTurnsResponse(turn=turn(update.turn), user=update.user, cursor=cursor)
+    return pb.WatchTurnsResponse(progress=pb.WatchTurnsProgress(), cursor=cursor)
 
 
 def history(

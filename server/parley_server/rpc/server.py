@@ -15,7 +15,9 @@ from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import TokenVerifier
 from parley_server.core.reading import Reads
+from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.admission import Admission
@@ -37,12 +39,14 @@ class Server:
     def __init__(
         self,
         turns: Turns,
+        accepting: Accepting,
         reads: Reads,
         conversations: Conversations,
         appending: Appending,
         exports: Exports,
         erasing: Erasing,
         watches: Watches,
+        feeds: Feeds | None,
         usage: UsageReads,
         verifier: TokenVerifier,
         admission: Admission,
@@ -62,6 +66,7 @@ class Server:
         self._turns = turns
         self._watches = watches
         self._exports = exports
+        self._feeds = feeds
         self._certificate = certificate
         self._is_draining = False
         self._door = Door()
@@ -71,12 +76,14 @@ class Server:
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(
                 turns,
+                accepting,
                 reads,
                 conversations,
                 appending,
                 exports,
                 erasing,
                 watches,
+                feeds,
                 usage,
                 admission,
                 max_message_bytes=max_message_bytes,
@@ -122,6 +129,8 @@ class Server:
         self._door.hold()
         self._watches.drain()
         self._exports.drain()
+        if self._feeds is not None:
+            self._feeds.drain()
         draining = asyncio.create_task(self._turns.drain(grace_s))
         await self._door.until_quiet()
         stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))

@@ -13,22 +13,25 @@ from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.conversations.export import Exports
 from parley_server.core.errors import CallerLost, ExportExpired, WatchExpired
-from parley_server.core.model import ExportPage, Owner, Started
+from parley_server.core.model import ExportPage, FeedScope, Owner, Started
 from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
 from parley_server.core.reading import Reads
+from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
+from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
     append_requests,
     conversation_requests,
+    feed_requests,
     owner_requests,
     requests,
     responses,
 )
 from parley_server.rpc.layers.admission import Admission
-from parley_server.rpc.layers.call_record import ERASE, READ, WRITE, current_call
+from parley_server.rpc.layers.call_record import ERASE, OBSERVE, READ, WRITE, current_call
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
@@ -46,19 +49,28 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     def __init__(
         self,
         turns: Turns,
+        accepting: Accepting,
         reads: Reads,
         conversations: Conversations,
         appending: Appending,
         exports: Exports,
         erasing: Erasing,
         watches: Watches,
+        feeds: Feeds | None,
         usage: UsageReads,
         admission: Admission,
         *,
         max_message_bytes: int,
     ) -> None:
+        """Answer calls.
+
+        Args:
+            feeds: None: this server keeps no feed of turns.
+        """
         self._turns = turns
+        self._accepting = accepting
         self._watches = watches
+        self._feeds = feeds
         self._reads = reads
         self._conversations = conversations
         self._appending = appending
@@ -80,6 +92,18 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         answered = await self._turns.chat(owner, ask, context.time_remaining())
         call.turn_id = str(answered.turn_id)
         return responses.chat(answered)
+
+    async def StartTurn(  # noqa: N802
+        self, request: pb.StartTurnRequest, context: Context
+    ) -> pb.StartTurnResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        ask = requests.start(request, self._turns.agent_names, self._max_message_bytes)
+        call.request_id = request.chat.request_id
+        call.is_repeatable = bool(request.chat.request_id)
+        turn, is_replayed = await self._accepting.start(owner, ask, context.time_remaining())
+        call.turn_id = str(turn.id)
+        return pb.StartTurnResponse(turn=responses.turn(turn), replayed=is_replayed)
 
     async def GetHistory(  # noqa: N802
         self, request: pb.GetHistoryRequest, _context: Context
@@ -276,6 +300,25 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         """Return the next page of an export, in the owner's turn; None: there is none."""
         async with self._page_of(owner.id):
             return await anext(pages, None)
+
+    async def WatchTurns(  # type: ignore[override]  # noqa: N802
+        self, request: pb.WatchTurnsRequest, context: Context
+    ) -> None:
+        call = current_call.get()
+        is_tenant = request.all_owners
+        owner = call.owner_by_name(OBSERVE) if is_tenant else call.owner(READ)
+        scope = FeedScope(owner, is_tenant)
+        question = feed_requests.turns(request, scope, has_feed=self._feeds is not None)
+        if self._feeds is None:
+            return
+        updates = self._feeds.watch(question)
+        async with aclosing(updates):
+            async for update in updates:
+                await self._in_turn(owner)
+                message = responses.fed(update, scope)
+                if not await self._unsent.send(context, owner.id, message, TAKE_S):
+                    del update, message  # the error holds on to this frame while it is told
+                    raise WatchExpired
 
     async def _in_turn(self, owner: Owner) -> None:
         """Let others have their turn, however many streams of this owner have something to tell."""

@@ -1,5 +1,6 @@
 """The store of messages that are added without an agent, and of exports."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from psycopg import Rollback
@@ -9,21 +10,26 @@ from parley_server.core.errors import (
     ConversationNotFound,
     RequestIdReused,
     SequenceMismatch,
-    TurnInProgress,
 )
 from parley_server.core.model import Added, Conversation, NewMessages, Owner
 from parley_server.storage import rows
 from parley_server.storage.driver.connection import Connection, Parameters, Row
 from parley_server.storage.driver.connections import Connections
 from parley_server.storage.statements import sql
-from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS
+from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS, refuse_busy
 
 
 class PostgresHistories:
     """Messages in Postgres, as they are brought from elsewhere and taken out again."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, feed_of: Callable[[Owner], UUID | None]) -> None:
+        """Make the store.
+
+        Args:
+            feed_of: the feed of an owner's tenant; None: no feed is kept.
+        """
         self._connections = connections
+        self._feed_of = feed_of
 
     async def add(self, owner: Owner, new: NewMessages) -> Added | NotAdded:
         while True:
@@ -37,7 +43,9 @@ class PostgresHistories:
                 return known
             if held is None:
                 raise ConversationNotFound(new.conversation_id)
-            _refuse(new, held)
+            if new.expected_sequence not in (None, held.last_sequence):
+                raise SequenceMismatch(held.last_sequence)
+            await refuse_busy(self._connections, owner, new.conversation_id, held)
             if held.clash is not None or _is_late(new, held):
                 return NotAdded(held.clash, held.now)
             # What stood in the way is gone again: another call under this request id was undone.
@@ -56,6 +64,7 @@ class PostgresHistories:
             "count": len(new.messages),
             "title": new.messages[0].content[:TITLE_CHARACTERS],
             "preview": new.messages[-1].content[:PREVIEW_CHARACTERS],
+            "feed": self._feed_of(owner),
         }
         may_repeat = new.request_id is not None
         found = await self._connections.with_connection(
@@ -100,15 +109,6 @@ class PostgresHistories:
             sql.EXPORTED_CONVERSATIONS, {"owner": owner.id, "from_id": from_id, "limit": limit}
         )
         return [rows.conversation(row) for row in found]
-
-
-def _refuse(new: NewMessages, held: rows.AdditionRow) -> None:
-    """Raise why messages could not be added, from the conversation's row as it was locked."""
-    if new.expected_sequence not in (None, held.last_sequence):
-        raise SequenceMismatch(held.last_sequence)
-    turn_id, lease_end_time = held.open_turn_id, held.lease_expires_at
-    if not held.is_free and turn_id is not None and lease_end_time is not None:
-        raise TurnInProgress(new.conversation_id, turn_id, held.update_time, lease_end_time)
 
 
 def _is_late(new: NewMessages, held: rows.AdditionRow) -> bool:

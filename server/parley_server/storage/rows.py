@@ -63,7 +63,37 @@ class ClaimRow(NamedTuple):
     lease_expires_at: datetime | None
     update_time: datetime
     is_free: bool
+    """Whether a turn can be opened: none is open, and no started turn comes first."""
+    queue_length: int
     instructions: str | None
+
+
+class Accepted(NamedTuple):
+    """A row of ACCEPT; `Limited` follows."""
+
+    id: UUID | None
+    """None: a turn has the request id, or a limit is reached."""
+    queued: int
+    """How many started turns the owner had before."""
+
+
+class BeginRow(NamedTuple):
+    """A row of BEGIN."""
+
+    is_current: bool
+    """Whether the statement saw the queue as it is."""
+    is_free: bool
+    fence: int
+    open_turn_id: UUID | None
+    instructions: str | None
+    tenant: str
+    user: str
+    turn_id: UUID | None
+    message: str | None
+    user_sequence: int | None
+    """Of the turn that was opened; 0: it has failed instead; None: none was."""
+    agent: str | None
+    request_id: str | None
 
 
 class TurnRow(NamedTuple):
@@ -88,6 +118,7 @@ class TurnRow(NamedTuple):
     is_cancel_requested: bool
     spent_attempts: int
     abandoned_attempts: int
+    is_started: bool
     # Of its conversation
     last_sequence: int
     fence: int
@@ -227,12 +258,14 @@ def turn(row: Row, max_attempts: int) -> Turn:
     if state is TurnState.RUNNING and not found.is_leased:
         state, end_time = TurnState.FAILED, found.lease_expires_at
         reason, text = FailureReason.TURN_ABANDONED, TURN_ABANDONED_TEXT
-    if state is TurnState.FAILED:
+    if state is TurnState.FAILED or (state is TurnState.QUEUED and found.attempt):
         spent_attempts = max(0, spent_attempts + (reason not in UNCOUNTED))
         abandoned_attempts += reason is FailureReason.TURN_ABANDONED
-        if spent_attempts >= max_attempts and not found.is_cancel_requested:
-            reason = FailureReason.ATTEMPTS_EXHAUSTED
+        if spent_attempts >= max_attempts and not found.is_cancel_requested and found.attempt:
+            state, reason = TurnState.FAILED, FailureReason.ATTEMPTS_EXHAUSTED
             text = str(AttemptsExhausted(found.id, spent_attempts))
+        elif found.is_started:
+            state, reason, text, end_time = TurnState.QUEUED, None, "", None
     return Turn(
         id=found.id,
         conversation_id=found.conversation_id,
@@ -249,12 +282,13 @@ def turn(row: Row, max_attempts: int) -> Turn:
         end_time=end_time,
         context=_context(found),
         answer=_answer(found),
-        is_newest=found.last_sequence == (found.response_sequence or found.user_sequence),
+        is_newest=found.last_sequence == (found.response_sequence or found.user_sequence) > 0,
         fence=found.fence,
         is_cancel_requested=found.is_cancel_requested,
         spent_attempts=spent_attempts,
         abandoned_attempts=abandoned_attempts,
         instructions=found.instructions or "",
+        last_sequence=found.last_sequence,
     )
 
 

@@ -1,5 +1,6 @@
 """The store: one method a statement."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -16,6 +17,7 @@ from parley_server.core.errors import (
 )
 from parley_server.core.model import (
     DEFAULT_MAX_ATTEMPTS,
+    RUN_AGAIN,
     Answer,
     Context,
     ConversationState,
@@ -33,6 +35,7 @@ from parley_server.core.model import (
     TurnState,
     Usage,
     WindowMessage,
+    tenant_feed,
 )
 from parley_server.core.ports import MIB
 from parley_server.storage import rows
@@ -72,10 +75,12 @@ class PostgresStore:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
+        has_feed: bool = True,
     ) -> None:
         """Make the store.
 
         Args:
+            has_feed: whether it is written down in the feed that turns end.
             wait_s: how long a statement waits for the database, if its call's deadline allows it.
             owner_share: how much of each set of connections one owner may have at once.
         """
@@ -90,11 +95,14 @@ class PostgresStore:
             owner_share=owner_share,
         )
         self.url = url
+        self.on_queue: Callable[[Owner, UUID], None] = lambda _owner, _conversation: None
+        """Called when a conversation is free in which started turns wait."""
         self._lease = timedelta(seconds=lease_s)
         self._max_turns = max_turns_per_minute
         self._max_tokens = max_tokens_per_day
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
+        self._has_feed = has_feed
         self.claiming = connections(name="claims", size=max(1, pool_size - ending))
         self.ending = connections(name="ends", size=ending)
         self._lookout = Lookout(self.ending.connecting, [self.claiming.pool, self.ending.pool])
@@ -129,6 +137,10 @@ class PostgresStore:
         self.claiming.is_refusing = False
         return sight
 
+    def feed_of(self, owner: Owner) -> UUID | None:
+        """Return the feed of an owner's tenant; None: no feed is kept."""
+        return tenant_feed(owner.tenant) if self._has_feed else None
+
     # Turns
 
     async def claim(self, owner: Owner, new: NewTurn) -> Lease | Turn:
@@ -147,12 +159,28 @@ class PostgresStore:
                 known = await self.find(owner, new.request_id)
                 if known is not None:
                     return known
-                await self._check_not_deleted(owner, new.request_id)
-            _refuse(new, held)
-            self._refuse_limited(limited)
+                await self.check_not_deleted(owner, new.request_id)
+            await self._refuse(owner, new, held)
+            self.refuse_limited(limited)
             # What stood in the way is gone again: another claim under this request id was undone.
 
-    def _refuse_limited(self, limited: rows.Limited) -> None:
+    async def _refuse(self, owner: Owner, new: NewTurn, held: rows.ClaimRow | None) -> None:
+        """Raise why a turn could not be claimed, from its conversation's row as it was locked."""
+        if held is None:
+            if not new.is_new_conversation:
+                raise ConversationNotFound(new.conversation_id)
+            if new.expected_sequence:
+                raise SequenceMismatch(last_sequence=0)
+            return
+        if new.expected_sequence not in (None, held.last_sequence):
+            raise SequenceMismatch(held.last_sequence)
+        await refuse_busy(self.claiming, owner, new.conversation_id, held)
+
+    def limits(self) -> Parameters:
+        """Return what statements that open turns take for an owner's limits."""
+        return {"max_turns": self._max_turns, "max_tokens": self._max_tokens}
+
+    def refuse_limited(self, limited: rows.Limited) -> None:
         """Raise which limit the owner has reached; the one that lasts longer first."""
         wait, used_tokens, day_left = limited
         if used_tokens is not None and day_left is not None and self._max_tokens is not None:
@@ -160,7 +188,7 @@ class PostgresStore:
         if wait is not None and self._max_turns is not None:
             raise TurnLimitReached(self._max_turns, wait.total_seconds())
 
-    async def _check_not_deleted(self, owner: Owner, request_id: str) -> None:
+    async def check_not_deleted(self, owner: Owner, request_id: str) -> None:
         """Raise ConversationNotFound if a request id was one of a conversation that is deleted."""
         found = await self.claiming.repeat(
             sql.DELETED_BY_REQUEST, {"owner": owner.id, "request": request_id}
@@ -189,8 +217,8 @@ class PostgresStore:
             "title": new.message[:TITLE_CHARACTERS],
             "preview": new.message[:PREVIEW_CHARACTERS],
             "lease": self._lease,
-            "max_turns": self._max_turns,
-            "max_tokens": self._max_tokens,
+            **self.limits(),
+            "feed": self.feed_of(owner),
         }
         conversation = {"tenant": owner.tenant, "user": owner.user, "title": parameters["title"]}
         if new.is_new_conversation:
@@ -259,11 +287,12 @@ class PostgresStore:
             **_turn_keys(owner, turn),
             "lease": self._lease,
             "max_attempts": self._max_attempts,
+            "feed": self.feed_of(owner),
         }
         found = await self.claiming.run(statement, parameters)
         if not found:
             return None
-        attempt, fence, instructions = found[0]
+        attempt, fence, instructions, is_started = found[0]
         return Lease(
             turn.conversation_id,
             turn.id,
@@ -272,6 +301,7 @@ class PostgresStore:
             turn.user_sequence,
             is_taken_over=turn.error_reason is FailureReason.TURN_ABANDONED,
             instructions=instructions or "",
+            is_started=is_started,
         )
 
     async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
@@ -311,8 +341,9 @@ class PostgresStore:
         spent: Usage | None,
     ) -> int | None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
+        statement = sql.FINISH_WITH_EVENTS if has_more else sql.FINISH
         found = await self.ending.repeat(
-            sql.FINISH_WITH_EVENTS if has_more else sql.FINISH,
+            sql.FINISH_STARTED if lease.is_started else statement,
             {
                 **_lease_keys(owner, lease),
                 "state": (TurnState.CANCELLED if is_cancelled else TurnState.COMPLETED).value,
@@ -327,9 +358,14 @@ class PostgresStore:
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,
                 **(spent or NOTHING_SPENT)._asdict(),
+                "feed": self.feed_of(owner),
             },
         )
-        return found[0][0] if found else None
+        if not found:
+            return None
+        sequence, queue_length = found[0]
+        self._note_queue(owner, lease, queue_length)
+        return int(sequence)
 
     async def fail(
         self,
@@ -345,11 +381,24 @@ class PostgresStore:
             "reason": reason.value,
             "text": text,
             **(spent or NOTHING_SPENT)._asdict(),
+            "feed": self.feed_of(owner),
         }
-        found = await self.ending.repeat(sql.FAIL, parameters)
+        statement = sql.FAIL
+        if lease.is_started:
+            statement = sql.FAIL_FOR_NOW if reason in RUN_AGAIN else sql.FAIL_STARTED
+        found = await self.ending.repeat(statement, parameters)
         if not found:
             return Failing.LEASE_LOST
-        return Failing.CANCEL_REQUESTED if found[0][0] else Failing.FAILED
+        is_to_stop, queue_length = found[0]
+        if is_to_stop:
+            return Failing.CANCEL_REQUESTED
+        self._note_queue(owner, lease, queue_length)
+        return Failing.FAILED
+
+    def _note_queue(self, owner: Owner, lease: Lease, queue_length: int) -> None:
+        """Tell of started turns that waited for this one, unless the statement has seen to them."""
+        if queue_length and not lease.is_started:
+            self.on_queue(owner, lease.conversation_id)
 
     async def forget_events(self, owner: Owner, lease: Lease) -> None:
         await self.ending.repeat(
@@ -364,6 +413,10 @@ class PostgresStore:
     async def request_cancel(self, owner: Owner, turn: Turn) -> None:
         parameters = {"owner": owner.id, "turn": turn.id}
         await self.ending.repeat(sql.REQUEST_CANCEL, parameters)
+
+    async def cancel_queued(self, owner: Owner, turn: Turn) -> None:
+        parameters = {**_turn_keys(owner, turn), "feed": self.feed_of(owner)}
+        await self.ending.repeat(sql.CANCEL_QUEUED, parameters)
 
     # Reads
 
@@ -485,18 +538,22 @@ def _lease_keys(owner: Owner, lease: Lease) -> Parameters:
     }
 
 
-def _refuse(new: NewTurn, held: rows.ClaimRow | None) -> None:
-    """Raise why a turn could not be claimed, from its conversation's row as it was locked."""
-    if held is None:
-        if not new.is_new_conversation:
-            raise ConversationNotFound(new.conversation_id)
-        if new.expected_sequence:
-            raise SequenceMismatch(last_sequence=0)
+async def refuse_busy(
+    connections: Connections,
+    owner: Owner,
+    conversation_id: UUID,
+    held: rows.ClaimRow | rows.AdditionRow,
+) -> None:
+    """Raise TurnInProgress if a turn is open, or a started turn comes first.
+
+    Args:
+        held: the conversation's row as it was locked.
+    """
+    if held.is_free:
         return
-    if new.expected_sequence not in (None, held.last_sequence):
-        raise SequenceMismatch(held.last_sequence)
     turn_id, lease_end_time = held.open_turn_id, held.lease_expires_at
-    if not held.is_free:
-        if turn_id is None or lease_end_time is None:
-            raise AssertionError("a conversation with an open turn and no lease")
-        raise TurnInProgress(new.conversation_id, turn_id, held.update_time, lease_end_time)
+    if turn_id is not None and lease_end_time is not None:
+        raise TurnInProgress(conversation_id, turn_id, held.update_time, lease_end_time)
+    keys = {"owner": owner.id, "conversation": conversation_id}
+    for first in await connections.repeat(sql.QUEUE_HEAD, keys):
+        raise TurnInProgress(conversation_id, *first)

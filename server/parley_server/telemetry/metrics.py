@@ -43,7 +43,17 @@ AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
 GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
     "parley_open_turns": ("livesum", "Turns whose agent is running now."),
-    "parley_watches": ("livesum", "Watches and exports of conversations that are open now."),
+    "parley_started_turns": ("livesum", "Turns of StartTurn that workers run now."),
+    "parley_queue_turns": (
+        "livemax",
+        "Turns of StartTurn that have not ended, in the database, of 10,000 conversations at most.",
+    ),
+    "parley_queue_oldest_seconds": (
+        "livemax",
+        "Seconds since the first of those turns was accepted; 0: there is none.",
+    ),
+    "parley_watches": ("livesum", "Watches, of all kinds, and exports that are open now."),
+    "parley_feed_watches": ("livesum", "WatchTurns calls that are open now."),
     "parley_limit_in_use": ("livesum", "How much of each limited resource is in use now."),
     "parley_limit": ("livesum", "The limit of each limited resource."),
     "parley_database_connections_in_use": (
@@ -141,6 +151,10 @@ class Metrics:
             "cause",
         )
         self._removed = _Children(removed.labels)
+        self._begun = self._counter(
+            "parley_turns_begun", "Turns of StartTurn that began on this worker."
+        )
+        self._fed = self._counter("parley_feed_turns", "Turns that WatchTurns has told.")
         self._turns = _Children(
             lambda agent: _Children(lambda outcome: turns.labels(agent, outcome))
         )
@@ -192,6 +206,13 @@ class Metrics:
 
     def taken_over(self) -> None:
         self._taken_over.inc()
+
+    def fed(self) -> None:
+        """Count a turn that was told in a feed."""
+        self._fed.inc()
+
+    def begun(self) -> None:
+        self._begun.inc()
 
     # Upkeep
 

@@ -493,7 +493,7 @@ async def test_page_token_made_up_by_somebody_who_knows_how_is_harmless(paged: P
     owner = Owner.of("", "ada")
     for microseconds in (2**63 - 1, -(2**63), 2**60, -(2**60), 253_402_300_800 * 10**6, -1, 0):
         cursor = struct.pack(">q16s", microseconds, b"\xff" * 16)
-        forged = page_tokens._encode(owner, "ListConversations", cursor)  # noqa: SLF001 - as they do
+        forged = page_tokens._encode(owner.id, "ListConversations", cursor)  # noqa: SLF001 - as they do
         paged.listing.page_token = forged
         await paged.is_refused("ListConversations", paged.listing)  # or answered
     arguments = f"GetHistory {paged.history.conversation_id} False 0 0"

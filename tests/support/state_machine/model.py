@@ -133,8 +133,7 @@ class Turn:
     def is_stopped_when_found(self) -> bool:
         """Whether a call with its request id closes it, because CancelTurn was recorded."""
         has_failed = self.state == "FAILED" or self.is_abandoned
-        is_found = self.is_newest and not self.conversation.is_deleted
-        return is_found and has_failed and self.is_to_stop
+        return self.is_newest and has_failed and self.is_to_stop
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.attempts.window import Windows
-from parley_server.core.bells import Bells, topic_of
+from parley_server.core.bells import Bells
 from parley_server.core.errors import ConversationNotFound, LeaseLost, ParleyError, StoreUnavailable
 from parley_server.core.failures import reason_of
 from parley_server.core.model import (
@@ -136,7 +136,7 @@ class Ending:
         except ParleyError:
             return None  # another attempt has the turn, or it is gone
         finally:
-            self._bells.ring(topic_of(owner, lease.conversation_id))
+            self._bells.ring_ended(owner, lease.conversation_id)
 
     async def end_cancelled(self, owner: Owner, turn: Turn) -> None:
         """Close a turn that is to be stopped and that no worker runs, with what it had said.
@@ -157,7 +157,7 @@ class Ending:
         window = await self._windows.read(owner, lease, own.messages[0].content)
         answer = max(told, key=lambda transcript: transcript.size).answer(is_cancelled=True)
         await self._store.finish(owner, lease, answer, window.context, has_more=True, spent=None)
-        self._bells.ring(topic_of(owner, turn.conversation_id))
+        self._bells.ring_ended(owner, turn.conversation_id)
 
     async def _told_by_events(self, owner: Owner, turn: Turn) -> Transcript:
         transcript = Transcript(model="")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,14 +14,34 @@ from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.window import Windows, WindowSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
-from parley_server.core.errors import InternalError, ParleyError
+from parley_server.core.errors import AgentUnavailable, InternalError, ParleyError
 from parley_server.core.failures import Stop, error_of, raised_at
-from parley_server.core.model import AgentRun, Answer, Lease, Owner, TurnRequest, TurnResult
+from parley_server.core.model import (
+    AgentEvent,
+    AgentRun,
+    Answer,
+    Lease,
+    Owner,
+    TurnRequest,
+    TurnResult,
+)
 from parley_server.core.patience import wait_until
 from parley_server.core.ports import NO_METER, Agent, Meter, Store
 from parley_server.core.tasks import Tasks
 
 log = logging.getLogger("parley.turns")
+
+
+class NoAgent:
+    """In the place of an agent that was configured where the turn was accepted, and is not here."""
+
+    model = ""
+    context_tokens = None
+
+    async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:  # noqa: ARG002 - the port's
+        """Raise AgentUnavailable."""
+        raise AgentUnavailable
+        yield  # makes it a generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +128,13 @@ class Attempts:
             # A worker may have taken its own turn over: then the entry is the newer attempt's.
             if self._attempts.get(lease.turn_id) is attempt:
                 del self._attempts[lease.turn_id]
-            self._bells.ring(topic_of(owner, lease.conversation_id))
+            self._bells.ring_ended(owner, lease.conversation_id)
         self._meter.answered(ask.agent, answered.answer)
         return answered
 
     def _begin(self, owner: Owner, ask: TurnRequest, lease: Lease, has_events: bool) -> Attempt:
-        attempt = Attempt(owner, ask, lease, self._agents[ask.agent], self._loop)
+        agent = self._agents.get(ask.agent) or NoAgent()
+        attempt = Attempt(owner, ask, lease, agent, self._loop)
         if has_events:
             attempt.events = EventLog(
                 lambda events: self._store.append(owner, lease, events),
@@ -123,7 +144,9 @@ class Attempts:
         self._attempts[lease.turn_id] = attempt
         if lease.is_taken_over:
             self._meter.taken_over()
-        self._bells.ring(topic_of(owner, lease.conversation_id))
+            self._bells.ring_ended(owner, lease.conversation_id)
+        else:
+            self._bells.ring(topic_of(owner, lease.conversation_id))
         return attempt
 
     async def _run(self, attempt: Attempt, call: Call) -> TurnResult:

@@ -8,9 +8,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from parley_server.core.model.conversations import Context, FinishReason, ToolCall, Usage
+from parley_server.core.model.owners import Owner
 
 
 class TurnState(StrEnum):
+    QUEUED = "QUEUED"
+    """Accepted by StartTurn, and to be run by any worker."""
     RUNNING = "RUNNING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -28,6 +31,8 @@ class FailureReason(StrEnum):
     TURN_ABANDONED = "TURN_ABANDONED"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
+    SEQUENCE_MISMATCH = "SEQUENCE_MISMATCH"
+    """Of a turn that was started: its expected_sequence did not hold when it was to begin."""
     ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
     """No attempt is left. Never stored, because the release before does not know it."""
 
@@ -35,7 +40,15 @@ class FailureReason(StrEnum):
 UNCOUNTED = (FailureReason.CALLER_LOST, FailureReason.WORKER_DRAINED)
 """How an attempt may end without counting: neither the message nor the agent had a part in it."""
 
+RUN_AGAIN = (
+    FailureReason.CALLER_LOST,
+    FailureReason.WORKER_DRAINED,
+    FailureReason.STORE_UNAVAILABLE,
+)
+"""How an attempt at a started turn may end so that the turn is queued again: not by its agent."""
+
 DEFAULT_MAX_ATTEMPTS = 5
+DEFAULT_MAX_QUEUED_TURNS = 10_000
 
 
 class Failing(Enum):
@@ -65,8 +78,8 @@ class Answer:
 class Turn:
     """A turn as stored.
 
-    An overrun lease is already reported as FAILED, TURN_ABANDONED, and a turn that has no attempt
-    left as FAILED, ATTEMPTS_EXHAUSTED.
+    An overrun lease is already reported as FAILED, TURN_ABANDONED, or as QUEUED if the turn was
+    started; and a turn that has no attempt left as FAILED, ATTEMPTS_EXHAUSTED.
     """
 
     id: UUID
@@ -84,7 +97,7 @@ class Turn:
     end_time: datetime | None
     context: Context | None
     answer: Answer | None
-    """Set exactly when the state is COMPLETED or CANCELLED."""
+    """Set exactly when the state is COMPLETED or CANCELLED, unless it never began."""
     is_newest: bool
     """No turn of the conversation began after it."""
     fence: int
@@ -96,6 +109,13 @@ class Turn:
     """How many attempts in a row, up to the last one, have ended with their worker."""
     instructions: str = field(default="", repr=False)
     """Of its conversation, while it is the open turn."""
+    last_sequence: int = 0
+    """Of its conversation."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its message is in the conversation."""
+        return self.user_sequence > 0
 
 
 class OnBusy(Enum):
@@ -189,6 +209,52 @@ class Lease:
     """It was taken from a worker that had let it pass."""
     instructions: str = ""
     """What the agent is told in this conversation."""
+    is_started: bool = False
+    """Its turn was started: once it has ended, it leaves its conversation's queue."""
+
+
+class QueueKey(NamedTuple):
+    """A conversation with started turns, in which one may begin."""
+
+    owner_id: UUID
+    conversation_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A started turn of which an attempt was just opened."""
+
+    owner: Owner
+    lease: Lease
+    ask: TurnRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The first turn of a queue, if an attempt at it has ended or was abandoned."""
+
+    owner: Owner
+    conversation_id: UUID
+    turn_id: UUID
+    message: str
+
+
+class NotBegun(Enum):
+    """Why no turn of a queue was begun."""
+
+    BUSY = "BUSY"
+    """A turn is open; or there is none to begin."""
+    REFUSED = "REFUSED"
+    """The first turn's expected_sequence did not hold: it has failed, and the next one is due."""
+    CONTENDED = "CONTENDED"
+    """Another statement is at the conversation, or has just been. Nothing was done."""
+
+
+class QueueSize(NamedTuple):
+    """How many started turns have not ended, of all owners, and since when the oldest waits."""
+
+    turns: int
+    oldest_age_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,16 +188,18 @@ class Claims:
         return await self.reclaim(owner, turn, call)
 
     async def wait_for_end(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
-        """Wait until a turn does not run any more, and return how it stands then.
+        """Wait until a turn does not run or wait any more, and return how it stands then.
+
+        The same for one that begins, or of which another attempt does.
 
         Raises: CallerLost, AgentTimeout, WorkerDrained: the call is over before.
         """
         while True:
             with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
                 current = await self._find(owner, turn.request_id or "")
-                if current is None or current.state is not TurnState.RUNNING:
+                if current is None or current.state not in (TurnState.RUNNING, TurnState.QUEUED):
                     return current
-                if current.attempt != turn.attempt:
+                if (current.state, current.attempt) != (turn.state, turn.attempt):
                     return current
                 await self._waiting.wait(bell, call)
 

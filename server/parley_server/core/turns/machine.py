@@ -5,7 +5,7 @@
               └► the turn of this request id│
                    answered ─► replayed     │
                    failed, newest ─► reclaim┘  abandoned: once this worker's place for it is free
-                   running ─► wait for its end, look again
+                   queued, running ─► wait for its end, look again
 
 Each call's work is a task that is never cancelled, because a statement that was sent cannot
 be taken back: a lost caller is a signal to it (`Call.lose`), and so is a worker that drains. A
@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Hashable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from parley_server.core.attempts.running import Attempts, TurnSettings
@@ -28,8 +28,10 @@ from parley_server.core.errors import (
     TurnNotFound,
 )
 from parley_server.core.model import (
+    Begun,
     Completed,
     Lease,
+    OnDisconnect,
     Owner,
     Position,
     StreamEvent,
@@ -83,12 +85,13 @@ class Turns:
         self._bells = bells
         self.waiting = Waiting(bells)
         self._claims = Claims(store, bells, self.waiting, ids, settings.lease_s)
-        self._suspects = Suspects()
+        self.suspects = Suspects()
         self._meter = meter
         self.attempts = Attempts(store, agents, settings, bells, meter)
         self.events = Events(store, bells, self.attempts)
         self._loop = asyncio.get_running_loop()
-        self._tasks = Tasks(_log_defect)
+        self.tasks = Tasks(_log_defect)
+        """What is under way for callers, and the attempts at started turns."""
         self.left_behind: Counter[Hashable] = Counter()
         """By owner, how many calls have ended before the work for them has: their turns go on."""
         self.agent_names = frozenset(agents)
@@ -101,7 +104,7 @@ class Turns:
     @property
     def open_calls(self) -> int:
         """How many calls this worker has work under way for, those that were left included."""
-        return len(self._tasks)
+        return len(self.tasks)
 
     async def chat(
         self, owner: Owner, ask: TurnRequest, time_left_s: float | None = None
@@ -117,7 +120,7 @@ class Turns:
         Guarantees: promises 1 to 6 of the design. Cancelling it means that the caller is lost.
         """
         call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
-        work = self._tasks.start(self._answer(owner, ask, call, None))
+        work = self.tasks.start(self._answer(owner, ask, call, None))
         try:
             await wait_done(work, self._loop, call.ends_at + OVERTIME_S)
             if not work.done():
@@ -139,7 +142,7 @@ class Turns:
         """
         call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
         following = Following(owner, self.events, self._bells)
-        work = self._tasks.start(self._answer(owner, ask, call, following))
+        work = self.tasks.start(self._answer(owner, ask, call, following))
         try:
             seen = following.until(work, after, call.ends_at + OVERTIME_S)
             async with aclosing(seen):
@@ -156,11 +159,17 @@ class Turns:
         Raises: TurnNotFound, StoreUnavailable.
         Guarantees: a turn that ended stays as it is; against a finish, the first commit wins.
         """
-        work = self._tasks.start(self._cancelled(owner, name))
+        work = self.tasks.start(self._cancelled(owner, name))
         await wait_done(work, self._loop, self._loop.time() + self._settings.chat_timeout_s)
         if not work.done():
             raise StoreUnavailable
         return work.result()
+
+    async def run_started(self, begun: Begun) -> None:
+        """Run an attempt at a started turn, without a caller. Whatever comes of it is stored."""
+        call = Call(self._loop, None, self._settings.chat_timeout_s, OnDisconnect.CONTINUE)
+        with suppress(ParleyError):  # written down, and nobody is left to tell
+            await self.attempts.run_turn(begun.owner, begun.ask, begun.lease, call, has_events=True)
 
     async def drain(self, grace_s: float) -> None:
         """Take no new turns, let open ones end for a while, then end them as WORKER_DRAINED.
@@ -168,10 +177,10 @@ class Turns:
         Returns once everything that this worker has begun is written down, or cannot be.
         """
         self.waiting.drain()
-        await self._tasks.wait(grace_s)
+        await self.tasks.wait(grace_s)
         self.attempts.end_all()
         self.attempts.close()
-        for rest in (self._tasks, self.attempts.tasks):
+        for rest in (self.tasks, self.attempts.tasks):
             await rest.wait(OVERTIME_S)
 
     def _leave(self, owner: Owner, call: Call, work: asyncio.Task[TurnResult]) -> None:
@@ -200,7 +209,7 @@ class Turns:
                     return _replayed(found)
                 case Step.WAIT:
                     has_waited = True
-                    if following is not None:
+                    if following is not None and found.state is TurnState.RUNNING:
                         following.follow(found)
                     found = await self._claims.wait_for_end(owner, found, call)
                 case Step.END_CANCELLED:
@@ -209,7 +218,7 @@ class Turns:
                 case Step.RETAKE:
                     found = await self._claims.reclaim(owner, found, call)
                 case Step.RETAKE_ALONE:
-                    with self._suspects.place(found.abandoned_attempts) as place:
+                    with self.suspects.place(found.abandoned_attempts) as place:
                         found = await self._claims.reclaim_in_place(owner, found, call, place)
                         if isinstance(found, Lease):
                             return await self._run(owner, ask, found, call, following)
@@ -227,18 +236,24 @@ class Turns:
         turn = await find_turn(self._store, owner, name)
         loop = self._loop
         deadline = loop.time() + CANCEL_WAIT_S
-        if turn.state is TurnState.RUNNING:
-            await self._store.request_cancel(owner, turn)
-            self.attempts.keeping.heard(turn.id)
-            self._bells.ring(turn.id)
+        is_requested = False
         while True:
             with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
                 current = await self._store.turn(owner, turn.conversation_id, turn.id)
                 if current is None:
                     raise TurnNotFound(name.turn_id, name.request_id)
                 step = next_cancel_step(current)
+                if step is CancelStep.WAIT and not is_requested:
+                    is_requested = True
+                    await self._store.request_cancel(owner, current)
+                    self.attempts.keeping.heard(current.id)
+                    self._bells.ring(current.id)
                 if step is CancelStep.DONE or loop.time() >= deadline:
                     return current
+                if step is CancelStep.UNQUEUE:
+                    await self._store.cancel_queued(owner, current)
+                    self._bells.ring_ended(owner, current.conversation_id)
+                    continue
                 if step is CancelStep.END_CANCELLED:
                     await self.attempts.ending.end_cancelled(owner, current)
                     continue

@@ -4,7 +4,9 @@
 |---|---|---|
 | of another message | | RequestIdReused |
 | COMPLETED, CANCELLED | | REPLAY |
-| RUNNING | | WAIT |
+| CANCELLED | never began | TurnNeverBegan |
+| QUEUED, RUNNING | | WAIT |
+| FAILED | never began | SequenceMismatch |
 | FAILED | newest, to be stopped | END_CANCELLED |
 | FAILED | the call has waited for it, and the failure is the turn's own | that failure |
 | FAILED | not newest | TurnSuperseded |
@@ -15,7 +17,13 @@
 
 from enum import Enum, auto
 
-from parley_server.core.errors import AttemptsExhausted, RequestIdReused, TurnSuperseded
+from parley_server.core.errors import (
+    AttemptsExhausted,
+    RequestIdReused,
+    SequenceMismatch,
+    TurnNeverBegan,
+    TurnSuperseded,
+)
 from parley_server.core.failures import error_for
 from parley_server.core.model import FailureReason, Turn, TurnState
 
@@ -26,7 +34,7 @@ class Step(Enum):
     REPLAY = auto()
     """Give the turn's answer again."""
     WAIT = auto()
-    """Wait for the attempt that runs, and look again."""
+    """Wait for the attempt that runs, or for the turn to begin, and look again."""
     END_CANCELLED = auto()
     """Close the turn with what was said: CancelTurn was recorded, and no worker runs it."""
     RETAKE = auto()
@@ -42,16 +50,20 @@ def next_step(turn: Turn, fingerprint: bytes, *, has_waited: bool) -> Step:
         turn: the one that has the call's request id.
         fingerprint: of what the call asks for.
         has_waited: whether the call has waited for an attempt to end.
-    Raises: RequestIdReused, TurnSuperseded, AttemptsExhausted, and the failure of an attempt that
-        the call has waited for.
+    Raises: RequestIdReused, TurnSuperseded, TurnNeverBegan, SequenceMismatch, AttemptsExhausted,
+        and the failure of an attempt that the call has waited for.
     """
     if turn.fingerprint != fingerprint:
         raise RequestIdReused(turn.request_id or "")
     match turn.state:
+        case TurnState.CANCELLED if not turn.has_begun:
+            raise TurnNeverBegan(turn.id)
         case TurnState.COMPLETED | TurnState.CANCELLED:
             return Step.REPLAY
-        case TurnState.RUNNING:
+        case TurnState.RUNNING | TurnState.QUEUED:
             return Step.WAIT
+    if not turn.has_begun:
+        raise SequenceMismatch(turn.last_sequence)
     if turn.is_newest and turn.is_cancel_requested:
         return Step.END_CANCELLED
     if has_waited and (error := error_for(turn.error_reason)):
@@ -63,6 +75,19 @@ def next_step(turn: Turn, fingerprint: bytes, *, has_waited: bool) -> Step:
     return Step.RETAKE_ALONE if turn.abandoned_attempts else Step.RETAKE
 
 
+def is_to_queue(turn: Turn, fingerprint: bytes) -> bool:
+    """Decide whether StartTurn queues a turn that is there already for another attempt.
+
+    Args: as `next_step`.
+    Returns: False: it is returned as it stands, or is to be closed first.
+    Raises: RequestIdReused, TurnSuperseded, SequenceMismatch, AttemptsExhausted.
+    """
+    if turn.state is TurnState.CANCELLED and turn.fingerprint == fingerprint:
+        return False
+    step = next_step(turn, fingerprint, has_waited=False)
+    return step in (Step.RETAKE, Step.RETAKE_ALONE)
+
+
 class CancelStep(Enum):
     """What a call of CancelTurn does next."""
 
@@ -70,14 +95,18 @@ class CancelStep(Enum):
     """Return the turn as it stands."""
     WAIT = auto()
     """Wait for the worker that runs it."""
+    UNQUEUE = auto()
+    """Take the turn, which has not begun, out of its queue."""
     END_CANCELLED = auto()
     """Close the turn with what was said: no worker runs it."""
 
 
 def next_cancel_step(turn: Turn) -> CancelStep:
-    """Decide what CancelTurn does next, once the cancel is recorded."""
+    """Decide what CancelTurn does next, once the cancel of a running turn is recorded."""
     if turn.state is TurnState.RUNNING:
         return CancelStep.WAIT
+    if turn.state is TurnState.QUEUED:
+        return CancelStep.END_CANCELLED if turn.has_begun else CancelStep.UNQUEUE
     is_abandoned = turn.error_reason is FailureReason.TURN_ABANDONED
     is_to_stop = turn.state is TurnState.FAILED and turn.is_cancel_requested
     if turn.is_newest and (is_abandoned or is_to_stop):

@@ -4,6 +4,7 @@
     AppendMessages       PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
     WatchConversation,
+    WatchTurns,
     ExportConversations  PARLEY_MAX_WATCHES
     all others           PARLEY_MAX_READS
     answers not taken    PARLEY_MAX_UNSENT_BYTES
@@ -216,6 +217,7 @@ class Admission:
             "AppendMessages": self.open_chats,
             "CancelTurn": self.cancels,
             "WatchConversation": self.watches,
+            "WatchTurns": self.watches,
             "ExportConversations": self.watches,
         }
         self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)

@@ -11,6 +11,7 @@ from parley_server.core.model import Owner, Principal
 READ = "parley.read"
 WRITE = "parley.write"
 ERASE = "parley.erase"
+OBSERVE = "parley.observe"
 
 
 @dataclass(slots=True)

@@ -86,7 +86,9 @@ RULES = (
     ),
     Rule(
         "a turn without its user's message",
-        f"""SELECT owner_id, id FROM turn WHERE NOT EXISTS (
+        f"""SELECT owner_id, id FROM turn WHERE NOT (user_sequence = 0
+                AND (state IN ('QUEUED', 'CANCELLED') OR error_reason = 'SEQUENCE_MISMATCH'))
+            AND NOT EXISTS (
             SELECT FROM message WHERE message.owner_id = turn.owner_id
                 AND message.conversation_id = turn.conversation_id
                 AND sequence = user_sequence AND turn_id = turn.id AND role = 'USER')
@@ -94,7 +96,8 @@ RULES = (
     ),
     Rule(
         "an answered turn without its answer",
-        f"""SELECT owner_id, id FROM turn WHERE state IN ('COMPLETED', 'CANCELLED') AND NOT EXISTS (
+        f"""SELECT owner_id, id FROM turn WHERE state IN ('COMPLETED', 'CANCELLED')
+            AND (state, user_sequence) <> ('CANCELLED', 0) AND NOT EXISTS (
             SELECT FROM message WHERE message.owner_id = turn.owner_id
                 AND message.conversation_id = turn.conversation_id
                 AND sequence = response_sequence AND turn_id = turn.id AND role = 'ASSISTANT')
@@ -160,6 +163,35 @@ RULES = (
             AND (open_turn_id IS NOT NULL OR update_time > 'epoch' OR NOT EXISTS (
                 SELECT FROM deletion WHERE deletion.owner_id = conversation.owner_id
                     AND deletion.conversation_id = conversation.id))""",
+    ),
+    Rule(
+        "a conversation that does not know how many started turns it has, or is not looked at",
+        """SELECT owner_id, id FROM conversation
+        LEFT JOIN (SELECT owner_id, conversation_id AS id, count(*) AS queued
+            FROM turn_queue GROUP BY 1, 2) AS queue USING (owner_id, id)
+        LEFT JOIN (SELECT owner_id, conversation_id AS id, turns FROM queue_due) AS due
+            USING (owner_id, id)
+        WHERE (queue_length, queue_length)
+            <> (coalesce(queued, 0), coalesce(turns, 0)) OR turns = 0""",
+    ),
+    Rule(
+        "a started turn that is in no queue, or one in a queue that has ended",
+        """SELECT owner_id, id FROM turn
+        LEFT JOIN (SELECT owner_id, turn_id AS id, conversation_id AS queued_in FROM turn_queue)
+            AS queue USING (owner_id, id)
+        WHERE is_started <> (queued_in IS NOT NULL) OR queued_in <> conversation_id
+            OR (state = 'QUEUED') > is_started
+            OR is_started AND state NOT IN ('QUEUED', 'RUNNING')""",
+    ),
+    Rule(
+        "a place in a queue without its turn or its conversation",
+        """SELECT owner_id, id FROM (
+            SELECT owner_id, turn_id AS id, conversation_id FROM turn_queue
+            UNION SELECT owner_id, NULL, conversation_id FROM queue_due) AS part
+        WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM turn
+                WHERE turn.owner_id = part.owner_id AND turn.id = part.id)
+            OR NOT EXISTS (SELECT FROM conversation WHERE conversation.owner_id = part.owner_id
+                AND conversation.id = conversation_id)""",
     ),
     Rule(
         "a conversation that is to be removed and is not deleted",

@@ -26,13 +26,16 @@ OWNED_TABLES = (
     "usage_day",
     "erasure",
     "owner",
+    "turn_queue",
+    "queue_due",
+    "turn_feed",
 )
 POLICY = "parley_owner"
 
 # Once a transaction has set it, a connection has it empty for ever after, and not null.
 _OWNER = f"nullif(current_setting('{OWNER_SETTING}', true), '')::uuid"
 
-_BACKGROUND = frozenset({"deletion", "erasure", "owner"})
+_BACKGROUND = frozenset({"deletion", "erasure", "owner", "queue_due", "turn_feed"})
 """Workers look through these tables for every owner, in statements that name none."""
 
 _SWITCH_ON = (

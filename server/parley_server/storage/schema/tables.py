@@ -73,6 +73,9 @@ conversation = Table(
     Column("forked_from_sequence", BigInteger),
     # Up to which message some were appended; behind it each has its turn.
     Column("appended_sequence", BigInteger, nullable=False, server_default=text("0")),
+    # How many rows of `turn_queue` it has, and a number that rises with each change to them.
+    Column("queue_length", Integer, nullable=False, server_default=text("0")),
+    Column("queue_number", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("owner_id", "id"),
     postgresql_with={"fillfactor": 80},
 )
@@ -108,6 +111,8 @@ turn = Table(
     # The present attempt is in `usage_day` already: it had failed, and was taken over to be ended
     # as cancelled.
     Column("is_counted", Boolean, nullable=False, server_default=text("false")),
+    # It has a row in `turn_queue`: workers run it without a caller until it has ended.
+    Column("is_started", Boolean, nullable=False, server_default=text("false")),
     Column("error_reason", Text),
     Column("error_text", Text),
     _time("create_time"),
@@ -231,6 +236,41 @@ deletion = Table(
 )
 
 
+# Turns that StartTurn has accepted, until they have ended.
+turn_queue = Table(
+    "turn_queue",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    # The conversation's `queue_number` when it was accepted; 0: in front of all others.
+    Column("position", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("expected_sequence", BigInteger),
+    # A digest of the owner's tenant, for the feed. Null: no feed is kept.
+    Column("tenant", Uuid),
+    _time("accept_time"),
+    PrimaryKeyConstraint("owner_id", "turn_id"),
+    Index(None, "owner_id", "conversation_id", "position"),
+)
+
+# Conversations with rows in `turn_queue`, and when to look at each. Workers look through it for
+# every owner; it holds ids, numbers and times.
+queue_due = Table(
+    "queue_due",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    _time("due_time"),
+    Column("turns", Integer, nullable=False),
+    # When the first of them was accepted.
+    _time("accept_time"),
+    PrimaryKeyConstraint("owner_id", "conversation_id"),
+    Index(None, "due_time"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+)
+
+
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
@@ -289,6 +329,43 @@ owner = Table(
     _time("look_time"),
     PrimaryKeyConstraint("owner_id"),
     Index(None, "look_time"),
+)
+
+# Attempts that ended, in the order in which a cursor misses none (decision 0030): ids and times.
+turn_feed = Table(
+    "turn_feed",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    # Of the transaction that ended it.
+    Column("xid", BigInteger, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    # A digest of the owner's tenant.
+    Column("tenant", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # Null: the turn was answered.
+    Column("error_reason", Text),
+    _time("end_time"),
+    # When it was written down, which is later if its worker had died.
+    _time("create_time"),
+    PrimaryKeyConstraint("owner_id", "xid", "turn_id"),
+    Index(None, "tenant", "xid", "turn_id"),
+    # Rows are only added and removed: without this they would wait long for their first vacuum.
+    postgresql_with={"autovacuum_vacuum_insert_scale_factor": 0.05},
+)
+
+# What cursors are checked with: one row.
+feed_state = Table(
+    "feed_state",
+    metadata,
+    Column("is_only", Boolean, nullable=False, server_default=text("true")),
+    # Another one once the database was restored elsewhere: transaction ids begin anew there.
+    Column("epoch", Uuid, nullable=False),
+    Column("system_identifier", BigInteger),
+    # Rows written before are of an earlier epoch.
+    _time("begin_time"),
+    # Nothing behind this was removed.
+    Column("removed_xid", BigInteger, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("is_only"),
 )
 
 schema_version = Table(

@@ -27,13 +27,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from parley_server.core.model import FailureReason
 from parley_server.storage.schema.tables import turn, usage_day
+from parley_server.storage.statements.feeding import FEED, fed
 from parley_server.storage.statements.parts import (
     CONVERSATION,
     ONE,
     OWNER,
     ZERO,
     abandoned,
+    literal,
 )
 
 TODAY: ColumnElement[Any] = literal_column("(now() AT TIME ZONE 'UTC')::date", Date)
@@ -125,12 +128,13 @@ def _counted(rows: Select[Any], counts: Iterable[str]) -> CTE:
     ).cte("counted")
 
 
-def overrun(held: CTE, *where: Any) -> tuple[CTE, CTE]:
+def overrun(held: CTE, *where: Any, feed: Any = FEED) -> tuple[CTE, CTE, CTE]:
     """Write down that the turn whose lease passed was abandoned, if another part takes its place.
 
     Args:
         where: what holds only then, of that part's row.
-    Returns: the parts that say so and that count its attempt.
+        feed: of the owner's tenant.
+    Returns: the parts that say so, that count its attempt, and that leave it in the feed.
     """
     overran = (
         update(turn)
@@ -139,7 +143,14 @@ def overrun(held: CTE, *where: Any) -> tuple[CTE, CTE]:
         .where(turn.c.owner_id == OWNER)
         .where(turn.c.id == select(held.c.open_turn_id).scalar_subquery())
         .where(*where)
-        .returning(*of_attempt(held.c.labels))
+        .returning(turn.c.id, turn.c.attempt, turn.c.end_time, *of_attempt(held.c.labels))
         .cte("overrun")
     )
-    return overran, ended_attempt(overran)
+    told = fed(
+        overran,
+        attempt=overran.c.attempt,
+        error_reason=literal(FailureReason.TURN_ABANDONED),
+        end_time=overran.c.end_time,
+        feed=feed,
+    )
+    return overran, ended_attempt(overran), told

@@ -8,10 +8,12 @@ from sqlalchemy import (
     Executable,
     Integer,
     LargeBinary,
+    Select,
     Text,
     bindparam,
     cast,
     delete,
+    false,
     func,
     insert,
     null,
@@ -21,8 +23,16 @@ from sqlalchemy import (
 )
 
 from parley_server.core.model import Role, TurnState
-from parley_server.storage.schema.tables import conversation, message, turn, turn_event, turn_step
+from parley_server.storage.schema.tables import (
+    conversation,
+    message,
+    queue_due,
+    turn,
+    turn_event,
+    turn_step,
+)
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
+from parley_server.storage.statements.feeding import fed
 from parley_server.storage.statements.parts import (
     CONTENT,
     CONVERSATION,
@@ -38,6 +48,7 @@ from parley_server.storage.statements.parts import (
     literal,
     steps_gone,
 )
+from parley_server.storage.statements.queueing import out_of_queue, unqueued
 
 
 def _renew() -> Executable:
@@ -63,9 +74,13 @@ def _ended(held: CTE, *where: Any, **values: Any) -> CTE:
         .values(end_time=func.now(), **values)
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
         .where(held.c.fence == FENCE, held.c.open_turn_id == turn.c.id, *where)
-        .returning(turn.c.id, turn.c.response_sequence, *of_attempt(held.c.labels))
+        .returning(turn.c.id, turn.c.response_sequence, turn.c.attempt, *of_attempt(held.c.labels))
         .cte("ended")
     )
+
+
+def _left(held: CTE, ended: CTE, *, is_started: bool) -> tuple[CTE, ...]:
+    return unqueued(held, ended) if is_started else ()
 
 
 def _freed(ended: CTE, **values: Any) -> CTE:
@@ -79,15 +94,19 @@ def _freed(ended: CTE, **values: Any) -> CTE:
     )
 
 
-def _finish(*, has_more: bool) -> Executable:
-    """Store the answer, close the turn, drop the lease. One row, its sequence, if it was ours.
+def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
+    """Store the answer, close the turn, drop the lease.
+
+    One row if it was ours: the answer's sequence, and how many started turns there are.
 
     Args:
         has_more: whether events or steps were stored for it, which go.
+        is_started: the turn leaves its conversation's queue.
     """
     held = held_conversation()
     ended = _ended(
         held,
+        **_no_longer_started(is_started),
         state=bindparam("state", type_=Text),
         response_sequence=held.c.last_sequence + ONE,
         context_first_sequence=bindparam("context_first", type_=BigInteger),
@@ -126,32 +145,76 @@ def _finish(*, has_more: bool) -> Executable:
         )
         .cte("answered")
     )
-    freed = _freed(ended, last_sequence=ended.c.response_sequence, preview=PREVIEW)
+    freed = _freed(
+        ended,
+        last_sequence=ended.c.response_sequence,
+        preview=PREVIEW,
+        **(out_of_queue() if is_started else {}),
+    )
     counted = ended_attempt(ended, is_answered=True, has_usage=True)
-    found = select(ended.c.response_sequence).add_cte(answered, freed, counted)
+    found = (
+        select(ended.c.response_sequence, held.c.queue_length)
+        .select_from(ended.join(held, true()))
+        .add_cte(answered, freed, counted, fed(ended, attempt=ended.c.attempt))
+        .add_cte(*_left(held, ended, is_started=is_started))
+    )
     return found.add_cte(events_gone(ended), steps_gone(ended)) if has_more else found
 
 
-def _fail() -> Executable:
+def _fail(*, is_started: bool = False) -> Executable:
     """Close the turn as failed and drop the lease, unless the turn is to be stopped.
 
     One row if the lease is ours: whether the turn is to be stopped. Then nothing was changed: what
     was said has to be stored as its answer. The turn's row decides, once it is locked.
     """
     held = held_conversation()
+    reason = bindparam("reason", type_=Text)
     ended = _ended(
         held,
         turn.c.cancel_requested_time.is_(None),
+        **_no_longer_started(is_started),
         state=literal(TurnState.FAILED),
+        error_reason=reason,
+        error_text=bindparam("text", type_=Text),
+    )
+    freed = _freed(ended, **(out_of_queue() if is_started else {}))
+    left = _left(held, ended, is_started=is_started)
+    told = fed(ended, attempt=ended.c.attempt, error_reason=reason)
+    return _failing(held, ended).add_cte(freed, ended_attempt(ended, has_usage=True), told, *left)
+
+
+def _fail_for_now() -> Executable:
+    """End the attempt at a started turn, which is to be run again; else as `_fail`."""
+    held = held_conversation()
+    ended = _ended(
+        held,
+        turn.c.cancel_requested_time.is_(None),
+        state=literal(TurnState.QUEUED),
         error_reason=bindparam("reason", type_=Text),
         error_text=bindparam("text", type_=Text),
     )
+    due = (
+        update(queue_due)
+        .values(due_time=func.now())
+        .where(queue_due.c.owner_id == OWNER, queue_due.c.conversation_id == CONVERSATION)
+        .where(ended.c.id == TURN)
+        .cte("due")
+    )
+    counted = ended_attempt(ended, has_usage=True)
+    return _failing(held, ended).add_cte(_freed(ended), counted, due)
+
+
+def _failing(held: CTE, ended: CTE) -> Select[Any]:
+    """Return whether the turn is to be stopped, and how many started turns there are."""
     return (
-        select(ended.c.id.is_(None))
+        select(ended.c.id.is_(None), held.c.queue_length)
         .select_from(held.outerjoin(ended, true()))
         .where(held.c.fence == FENCE, held.c.open_turn_id == TURN)
-        .add_cte(_freed(ended), ended_attempt(ended, has_usage=True))
     )
+
+
+def _no_longer_started(is_started: bool) -> dict[str, Any]:
+    return {"is_started": false()} if is_started else {}
 
 
 def _request_cancel() -> Executable:
@@ -190,8 +253,14 @@ FINISH = compiled(_finish(has_more=False))
 """Write the answer, end the turn, and free the conversation, under the fence."""
 FINISH_WITH_EVENTS = compiled(_finish(has_more=True))
 """The same, and remove its steps, and the pieces stored for those who followed it."""
+FINISH_STARTED = compiled(_finish(has_more=True, is_started=True))
+"""The same for a turn that was started: it leaves its queue, and the next one is due."""
 FAIL = compiled(_fail())
 """End the attempt as failed, unless the turn is to be stopped; return which of the two."""
+FAIL_STARTED = compiled(_fail(is_started=True))
+"""The same for a turn that was started: it leaves its queue, and the next one is due."""
+FAIL_FOR_NOW = compiled(_fail_for_now())
+"""End an attempt at a started turn that is to be run again, unless the turn is to be stopped."""
 REQUEST_CANCEL = compiled(_request_cancel())
 """Record that a turn is to be stopped."""
 FORGET_EVENTS = compiled(_forget_events())

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    and_,
     bindparam,
     cast,
     column,
@@ -42,8 +43,11 @@ from parley_server.storage.schema.tables import (
     erasure,
     message,
     owner,
+    queue_due,
     turn,
     turn_event,
+    turn_feed,
+    turn_queue,
     turn_step,
     usage_day,
 )
@@ -64,13 +68,17 @@ OF_CONVERSATION: dict[Table, Any] = {
     conversation_label: conversation_label.c.conversation_id,
     creation: creation.c.conversation_id,
     addition: addition.c.conversation_id,
+    turn_queue: turn_queue.c.conversation_id,
+    queue_due: queue_due.c.conversation_id,
     # A worker of the release before may have gone on with the conversation.
     message: message.c.conversation_id,
     conversation: conversation.c.id,
     deletion: deletion.c.conversation_id,
 }
 """What goes with a conversation, once its messages and turns are gone."""
-ERASED_TABLES = frozenset({*OF_CONVERSATION, turn, turn_event, turn_step, usage_day, owner})
+ERASED_TABLES = frozenset(
+    {*OF_CONVERSATION, turn, turn_event, turn_step, turn_feed, usage_day, owner}
+)
 """All that an erasure removes. A test looks for tables with an owner that are missing here."""
 
 _UP_TO = bindparam("up_to", type_=Uuid)
@@ -149,8 +157,28 @@ def _note_hidden() -> Executable:
     """Note that all is hidden, and remove the usage up to the day on which the erasure began.
 
     Not earlier: open turns are counted when they are closed. What was used since, on that day, goes
-    with it. One row, the receipt.
+    with it. So does the feed of turns, but for those of conversations that came later. One row, the
+    receipt.
     """
+    start = (
+        select(erasure.c.start_time).where(*_IS_IT, erasure.c.hide_time.is_(None)).scalar_subquery()
+    )
+    is_later = (
+        select(ONE)
+        .select_from(turn)
+        .join(
+            conversation,
+            and_(conversation.c.owner_id == OWNER, conversation.c.id == turn.c.conversation_id),
+        )
+        .where(turn.c.owner_id == OWNER, turn.c.id == turn_feed.c.turn_id)
+        .where(conversation.c.create_time > start)
+        .exists()
+    )
+    feed_gone = (
+        delete(turn_feed)
+        .where(turn_feed.c.owner_id == OWNER, start.is_not(None), not_(is_later))
+        .cte("feed_gone")
+    )
     first_day = (
         select(cast(func.timezone(literal_column("'UTC'"), erasure.c.start_time), Date))
         .where(*_IS_IT, erasure.c.hide_time.is_(None))
@@ -166,7 +194,7 @@ def _note_hidden() -> Executable:
         .values(hide_time=func.coalesce(erasure.c.hide_time, func.now()))
         .where(*_IS_IT)
         .returning(*_RECEIPT)
-        .add_cte(usage_gone)
+        .add_cte(usage_gone, feed_gone)
     )
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    false,
     func,
     literal_column,
     null,
@@ -23,13 +24,15 @@ from sqlalchemy import (
 )
 from sqlalchemy import insert as plain_insert
 
-from parley_server.core.model import DeletionStage
+from parley_server.core.model import DeletionStage, TurnState
 from parley_server.storage.schema.tables import (
     conversation,
     conversation_label,
     deletion,
+    queue_due,
     turn,
     turn_event,
+    turn_queue,
 )
 from parley_server.storage.statements.counting import failed_attempts
 from parley_server.storage.statements.parts import (
@@ -37,6 +40,7 @@ from parley_server.storage.statements.parts import (
     LIMIT,
     ONE,
     OWNER,
+    ZERO,
     abandoned,
     compiled,
     literal,
@@ -74,7 +78,8 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
         held: the ids, open turns, update times and labels of conversations that are there, which
             the transaction has locked before.
     Returns: a row for each, the turn that was open and when it goes for good. Open turns are
-        closed, so that they can be tried again if the conversation is brought back.
+        closed, so that they can be tried again if the conversation is brought back. Started
+        turns that have not begun are cancelled, and what they would say is gone.
     """
     ids, open_turns = select(held.c.id), select(held.c.open_turn_id)
     gone = (
@@ -86,13 +91,15 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
             fence=conversation.c.fence + ONE,
             open_turn_id=null(),
             lease_expires_at=null(),
+            queue_length=literal_column("0"),
+            queue_number=conversation.c.queue_number + ONE,
         )
         .where(conversation.c.owner_id == OWNER, is_any(conversation.c.id, ids))
         .cte("gone")
     )
     closed = (
         update(turn)
-        .values(abandoned(func.now()))
+        .values({**abandoned(func.now()), "is_started": false()})
         .where(turn.c.owner_id == OWNER, is_any(turn.c.id, open_turns))
         .returning(turn.c.agent, turn.c.is_counted, turn.c.conversation_id)
         .cte("closed")
@@ -121,7 +128,41 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
         select(held.c.id, held.c.open_turn_id, due.c.due_time)
         .select_from(held.join(due, held.c.id == due.c.conversation_id))
         .add_cte(gone, closed, failed_attempts(closed, held), events_gone, unlisted)
+        .add_cte(*_queues_gone(ids))
     )
+
+
+def _queues_gone(conversations: Select[Any]) -> tuple[CTE, CTE]:
+    """End the started turns of some conversations that no worker runs, and remove their queues."""
+    waiting = (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER)
+        .where(is_any(turn_queue.c.conversation_id, conversations))
+        .returning(turn_queue.c.turn_id)
+        .cte("waiting")
+    )
+    none_due = (
+        delete(queue_due)
+        .where(queue_due.c.owner_id == OWNER)
+        .where(is_any(queue_due.c.conversation_id, conversations))
+        .cte("none_due")
+    )
+    # One that had begun before has failed, as it was left.
+    never_began = turn.c.user_sequence == ZERO
+    never_run = (
+        update(turn)
+        .values(
+            state=case(
+                (never_began, literal(TurnState.CANCELLED)), else_=literal(TurnState.FAILED)
+            ),
+            end_time=func.coalesce(turn.c.end_time, func.now()),
+            is_started=false(),
+        )
+        .where(turn.c.owner_id == OWNER, turn.c.state == literal(TurnState.QUEUED))
+        .where(is_any(turn.c.id, select(waiting.c.turn_id)))
+        .cte("never_run")
+    )
+    return none_due, never_run
 
 
 def held_columns() -> Select[Any]:

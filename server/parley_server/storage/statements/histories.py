@@ -57,7 +57,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     compiled,
     held_conversation,
-    is_free,
+    is_next,
     labelled,
     literal,
     noted_owner,
@@ -110,7 +110,7 @@ def _add_messages() -> Executable:
             (held.c.last_sequence + ONE).label("first"),
             (held.c.last_sequence + bindparam("count", type_=BigInteger)).label("last"),
         )
-        .where(is_free(held), or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED))
+        .where(is_next(held), or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED))
         .where(clash.is_(None), or_(latest.is_(None), latest <= func.now() + _TOLERANCE))
         .cte("place")
     )
@@ -198,7 +198,7 @@ def _add_messages() -> Executable:
             held.c.open_turn_id,
             held.c.lease_expires_at,
             held.c.update_time,
-            is_free(held).label("is_free"),
+            is_next(held).label("is_free"),
             clash.label("clash"),
             func.now().label("now"),
         )

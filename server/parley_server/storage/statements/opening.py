@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import insert
 from parley_server.core.model import FailureReason, Role, TurnState
 from parley_server.storage.schema.tables import conversation, message, turn
 from parley_server.storage.statements.counting import ended_attempt, of_attempt, overrun
+from parley_server.storage.statements.feeding import fed
 from parley_server.storage.statements.limiting import limits
 from parley_server.storage.statements.parts import (
     AGENT,
@@ -50,6 +51,7 @@ from parley_server.storage.statements.parts import (
     events_gone,
     held_conversation,
     is_free,
+    is_next,
     labelled,
     literal,
     noted_owner,
@@ -118,7 +120,7 @@ def _claim(*, is_limited: bool) -> Executable:
             _new_turn(held.c.last_sequence + ONE)
             .select_from(held)
             .where(
-                is_free(held),
+                is_next(held),
                 or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED),
                 *([] if limit is None else [limit.are_kept()]),
             ),
@@ -154,7 +156,8 @@ def _claim(*, is_limited: bool) -> Executable:
             held.c.open_turn_id,
             held.c.lease_expires_at,
             held.c.update_time,
-            is_free(held).label("is_free"),
+            is_next(held).label("is_free"),
+            held.c.queue_length,
             held.c.instructions,
             *(() if limit is None else limit.columns()),
         )
@@ -256,6 +259,8 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     }
     is_abandoned = turn.c.state == literal(TurnState.RUNNING)
     is_failed = turn.c.state == literal(TurnState.FAILED)
+    # Its attempt has ended, and it is to be run again.
+    is_queued = and_(turn.c.state == literal(TurnState.QUEUED), turn.c.user_sequence > ZERO)
     is_to_stop = turn.c.cancel_requested_time.is_not(None)
     if is_new_attempt:
         changes |= {
@@ -266,17 +271,17 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
             ),
         }
         is_right = and_(
-            or_(is_abandoned, is_failed),
+            or_(is_abandoned, is_failed, is_queued),
             not_(is_to_stop),
             spent_attempts() < bindparam("max_attempts", type_=Integer),
         )
     else:
         # From here on it is to be stopped, even if this worker does not get to ending it.
         changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, func.now())
-        changes["is_counted"] = or_(turn.c.is_counted, is_failed)
+        changes["is_counted"] = or_(turn.c.is_counted, is_failed, is_queued)
         # Its conversation was deleted while it ran, and brought back.
         was_abandoned = turn.c.error_reason == literal(FailureReason.TURN_ABANDONED)
-        is_right = or_(is_abandoned, and_(is_failed, or_(is_to_stop, was_abandoned)))
+        is_right = or_(is_abandoned, is_queued, and_(is_failed, or_(is_to_stop, was_abandoned)))
     retaken = (
         update(turn)
         .values(changes)
@@ -286,6 +291,8 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
             turn.c.id,
             turn.c.attempt,
             turn.c.abandoned_attempts,
+            turn.c.is_started,
+            held.c.lease_expires_at,
             *of_attempt(held.c.labels),
         )
         .cte("retaken")
@@ -304,9 +311,9 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
         .returning(conversation.c.labels)
         .cte("taken")
     )
-    found = select(retaken.c.attempt, held.c.fence + ONE, held.c.instructions).select_from(
-        held, retaken
-    )
+    found = select(
+        retaken.c.attempt, held.c.fence + ONE, held.c.instructions, retaken.c.is_started
+    ).select_from(held, retaken)
     if not is_new_attempt:
         return found.add_cte(taken)
     # The attempt before was counted when it failed, unless nothing but its lease has ended it.
@@ -315,6 +322,15 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
         labelled(taken, taken.c.labels, func.now()),
         events_gone(retaken),
         ended_attempt(retaken, was_abandoned),
+        fed(
+            retaken,
+            was_abandoned,
+            # That of a started turn is to be run again: it has not ended.
+            not_(retaken.c.is_started),
+            attempt=retaken.c.attempt - ONE_SMALL,
+            error_reason=literal(FailureReason.TURN_ABANDONED),
+            end_time=func.coalesce(retaken.c.lease_expires_at, func.now()),
+        ),
     )
 
 

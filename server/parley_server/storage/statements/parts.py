@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     cast,
@@ -125,10 +126,13 @@ def spent_attempts() -> ColumnElement[int]:
     return func.greatest(turn.c.spent_attempts + last, ZERO_SMALL, type_=Integer)
 
 
-def held_conversation() -> CTE:
+def held_conversation(*, skip_locked: bool = False) -> CTE:
     """Lock the conversation and read it as it is once the lock is had; no row: there is none.
 
     Its WHERE names keys only, and that it is not deleted, which is asked again under the lock.
+
+    Args:
+        skip_locked: no row either if another statement holds it.
     """
     return (
         select(
@@ -139,9 +143,11 @@ def held_conversation() -> CTE:
             conversation.c.update_time,
             conversation.c.instructions,
             conversation.c.labels,
+            conversation.c.queue_length,
+            conversation.c.queue_number,
         )
         .where(*IS_IT, IS_THERE)
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=True, skip_locked=skip_locked)
         .cte("held")
     )
 
@@ -207,7 +213,13 @@ def abandoned(end_time: Any) -> dict[str, Any]:
 
 
 def is_free(held: CTE) -> Any:
+    """No turn of it holds a valid lease."""
     return or_(held.c.open_turn_id.is_(None), held.c.lease_expires_at <= func.now())
+
+
+def is_next(held: CTE) -> Any:
+    """Say whether it is free, and no started turn waits for it or is to be run again."""
+    return and_(is_free(held), held.c.queue_length == ZERO_SMALL)
 
 
 def byte_size(of: Any) -> ColumnElement[int]:

@@ -33,8 +33,10 @@ from parley_server.storage.schema.tables import (
     creation,
     deletion,
     message,
+    queue_due,
     turn,
     turn_event,
+    turn_queue,
     turn_step,
 )
 from parley_server.storage.statements.parts import (
@@ -99,6 +101,11 @@ def _purge() -> Executable:
     def is_in_part(sequence: Any) -> Any:
         return and_(sequence > reached, sequence <= up_to)
 
+    is_first = select(job.c.stage).scalar_subquery() == literal(DeletionStage.TRASHED)
+    # Turns that never began have no message: they go with the first part.
+    is_turn_in_part = or_(
+        is_in_part(turn.c.user_sequence), and_(turn.c.user_sequence == ZERO, is_first)
+    )
     of_turn = (turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
     messages_gone = (
         delete(message)
@@ -116,18 +123,13 @@ def _purge() -> Executable:
     ]
     # What may still count against the owner's turns of a minute stays as well.
     is_kept = or_(turn.c.request_id.is_not(None), turn.c.create_time > func.now() - _A_WHILE)
-    turns_gone = (
-        delete(turn)
-        .where(*of_turn, is_in_part(turn.c.user_sequence), not_(is_kept))
-        .cte("turns_gone")
-    )
+    turns_gone = delete(turn).where(*of_turn, is_turn_in_part, not_(is_kept)).cte("turns_gone")
     turns_blanked = (
         update(turn)
         .values(fingerprint=_NO_BYTES, error_text=null())
-        .where(*of_turn, is_in_part(turn.c.user_sequence), is_kept)
+        .where(*of_turn, is_turn_in_part, is_kept)
         .cte("turns_blanked")
     )
-    is_first = select(job.c.stage).scalar_subquery() == literal(DeletionStage.TRASHED)
     creations_blanked = (
         update(creation)
         .values(fingerprint=_NO_BYTES)
@@ -206,6 +208,8 @@ def _forget() -> Executable:
         conversation_label: conversation_label.c.conversation_id,
         creation: creation.c.conversation_id,
         addition: addition.c.conversation_id,
+        turn_queue: turn_queue.c.conversation_id,
+        queue_due: queue_due.c.conversation_id,
         deletion: deletion.c.conversation_id,
     }
     gone = [

@@ -59,10 +59,11 @@ TURN_COLUMNS = (
     turn.c.cancel_requested_time.is_not(None).label("is_cancel_requested"),
     turn.c.spent_attempts,
     turn.c.abandoned_attempts,
+    turn.c.is_started,
 )
 
 
-def _turn(*where: Any, with_text: bool = True) -> Select[Any]:
+def turn_as_read(*where: Any, with_text: bool = True) -> Select[Any]:
     """Read a turn together with its conversation and its answer: `rows.TurnRow`.
 
     Args:
@@ -274,13 +275,15 @@ def _turns_since() -> Select[Any]:
             begun.c.owner_id == OWNER,
             begun.c.conversation_id == CONVERSATION,
             begun.c.user_sequence <= since,
+            begun.c.user_sequence > ZERO,
         )
         .scalar_subquery()
     )
     return (
-        _turn(
+        turn_as_read(
             turn.c.conversation_id == CONVERSATION,
             turn.c.user_sequence >= func.coalesce(newest, since),
+            turn.c.user_sequence > ZERO,
             with_text=False,
         )
         .order_by(turn.c.user_sequence)
@@ -288,9 +291,9 @@ def _turns_since() -> Select[Any]:
     )
 
 
-TURN_BY_REQUEST = compiled(_turn(turn.c.request_id == REQUEST))
+TURN_BY_REQUEST = compiled(turn_as_read(turn.c.request_id == REQUEST))
 """Read the turn of a request id, as it stands now."""
-TURN_BY_ID = compiled(_turn(turn.c.id == TURN, turn.c.conversation_id == CONVERSATION))
+TURN_BY_ID = compiled(turn_as_read(turn.c.id == TURN, turn.c.conversation_id == CONVERSATION))
 """Read a turn by its id, as it stands now."""
 DELETED_BY_REQUEST = compiled(
     select(turn.c.conversation_id)

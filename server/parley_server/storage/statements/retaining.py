@@ -22,16 +22,18 @@ from parley_server.storage.statements.parts import (
     IS_THERE,
     LIMIT,
     OWNER,
+    ZERO_SMALL,
     compiled,
 )
 
 _EVERY = cast(bindparam("every", type_=Interval), Interval)
 _AGE = cast(bindparam("age", type_=Interval), Interval)
 _IS_DUE = owner.c.look_time <= func.now() - _EVERY
-_IS_UNUSED = or_(
-    conversation.c.open_turn_id.is_(None), conversation.c.lease_expires_at <= func.now()
+_IS_UNUSED = and_(
+    or_(conversation.c.open_turn_id.is_(None), conversation.c.lease_expires_at <= func.now()),
+    conversation.c.queue_length == ZERO_SMALL,
 )
-"""A turn that runs is left to end."""
+"""A turn that runs is left to end, and so are started turns that wait."""
 
 
 def _due_owners() -> Executable:

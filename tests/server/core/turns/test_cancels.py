@@ -265,7 +265,7 @@ def test_failure_and_cancel_at_the_same_moment_are_told_apart_on_the_locked_row(
         canceller.commit()
         failing.join(20)
 
-    assert [(True,)] == found
+    assert [(True, 0)] == found
     states = twins.execute("SELECT DISTINCT state FROM turn WHERE id = %s", [OPEN_TURN])
     assert [("RUNNING",)] == states.fetchall()
 

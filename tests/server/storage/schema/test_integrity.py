@@ -44,6 +44,9 @@ BREACHES = {
     "a deleted conversation that is not to be removed": "DELETE FROM deletion",
     "a conversation that an erasure has left": "UPDATE deletion SET stage = 'PURGING'"
     " WHERE stage = 'ERASING'",
+    "a conversation that does not know how many started turns it has": "DELETE FROM queue_due",
+    "a started turn that is in no queue": "UPDATE turn SET is_started = false",
+    "a place in a queue without its turn": f"UPDATE turn_queue SET turn_id = {LOST}",
     "a conversation that is to be removed and is not deleted": "UPDATE conversation"
     " SET delete_time = NULL",
     "a day of usage that counts below zero": "UPDATE usage_day SET failed_attempts = 9",
@@ -64,7 +67,7 @@ def stored_url(database_url: str) -> str:
 
 
 def test_whole_data_breaks_no_rule(stored_url: str) -> None:
-    assert integrity.Report(10, 12, 14, ()) == integrity.examine(stored_url)
+    assert integrity.Report(14, 18, 18, ()) == integrity.examine(stored_url)
 
 
 def test_every_rule_has_its_breach() -> None:
@@ -124,7 +127,7 @@ def test_hidden_rows_are_not_taken_for_whole_ones(
     """Fails when policies hide all rows and the answer is that all is well."""
     with pytest.raises(UnsafeDatabase, match="BYPASSRLS"):
         integrity.examine(walled_url)
-    assert 10 == integrity.examine(as_superuser(stored_url)).conversations
+    assert 14 == integrity.examine(as_superuser(stored_url)).conversations
     row_security.switch(stored_url, is_on=False, may_drop=True)
 
 
@@ -135,7 +138,7 @@ def test_command_says_that_all_is_whole(stored_url: str) -> None:
     done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
 
     assert (0, "") == (done.returncode, done.stdout)
-    assert "No problems: 10 conversations, 12 turns, 14 messages checked." in done.stderr
+    assert "No problems: 14 conversations, 18 turns, 18 messages checked." in done.stderr
 
 
 def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
@@ -146,7 +149,7 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
     assert 1 == done.returncode
     assert 2 == len(done.stdout.splitlines()), done.stdout
     assert [
-        "PROBLEMS: 10 conversations, 12 turns, 12 messages checked."
+        "PROBLEMS: 14 conversations, 18 turns, 16 messages checked."
     ] == done.stderr.splitlines()
 
 

@@ -31,13 +31,17 @@ OWNED_TABLES = {
     "erasure",
     "owner",
     "message",
+    "queue_due",
     "turn",
     "turn_event",
+    "turn_feed",
+    "turn_queue",
     "turn_step",
     "usage_day",
 }
 NOT_OWNED = {
     "parley_schema": "says what the whole database is for",
+    "feed_state": "says what cursors of any feed are checked with",
     "alembic_version": "is Alembic's, about the whole database",
 }
 
@@ -227,7 +231,8 @@ def test_every_key_begins_with_the_owner(database_url: str) -> None:
 def test_every_index_begins_with_the_owner(database_url: str) -> None:
     """Every statement filters on the owner, so an index that begins otherwise is for none.
 
-    But for some, in which workers look for what is to be removed, whoever's it is.
+    But for some, in which workers look for what is to be done, whoever's it is; and a tenant's feed
+    is read for all its owners.
     """
     found = rows(
         database_url,
@@ -238,8 +243,18 @@ def test_every_index_begins_with_the_owner(database_url: str) -> None:
     )
     others = {index for index, first in found if first != "owner_id"}
 
-    looked_through = {"deletion_due_time_idx", "erasure_running_idx", "owner_look_time_idx"}
-    assert {"parley_schema_pkey", "alembic_version_pkc"} | looked_through == others
+    looked_through = {
+        "deletion_due_time_idx",
+        "erasure_running_idx",
+        "owner_look_time_idx",
+        "queue_due_due_time_idx",
+        "turn_feed_tenant_xid_turn_id_idx",
+    }
+    assert {
+        "parley_schema_pkey",
+        "feed_state_pkey",
+        "alembic_version_pkc",
+    } | looked_through == others
 
 
 def test_there_are_no_foreign_keys(database_url: str) -> None:
@@ -256,7 +271,7 @@ def test_nothing_is_in_the_schema_that_cannot_be_distributed(database_url: str) 
     assert [] == rows(database_url, triggers)
     assert [] == rows(database_url, made)
     defaults = {expression for *_, expression in catalog(database_url)["columns"]}
-    assert defaults <= {None, "now()", "0", "1", "false"}
+    assert defaults <= {None, "now()", "0", "1", "false", "true"}
 
 
 def test_what_a_model_wrote_is_kept_byte_for_byte(database_url: str) -> None:

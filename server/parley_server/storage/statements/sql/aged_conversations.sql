@@ -27,6 +27,7 @@ WITH part AS (
       conversation.open_turn_id IS NULL
       OR conversation.lease_expires_at <= CURRENT_TIMESTAMP
     )
+    AND conversation.queue_length = 0
     AND conversation.id = ANY(
       ARRAY((
         SELECT

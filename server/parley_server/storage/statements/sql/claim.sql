@@ -8,6 +8,7 @@
 -- :fingerprint bytea
 -- :agent text
 -- :expected bigint
+-- :feed uuid
 -- :content text
 -- :title text
 -- :preview text
@@ -21,7 +22,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -55,6 +58,7 @@ WITH held AS (
     (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
+    AND held.queue_length = 0
     AND (
       :expected IS NULL OR held.last_sequence = :expected
     )
@@ -71,7 +75,7 @@ WITH held AS (
       FROM held
     )
     AND opened.id <> turn.id
-  RETURNING turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.end_time, turn.agent, turn.is_counted, held.labels AS labels
 ), counted AS (
   INSERT INTO usage_day (
     owner_id,
@@ -100,6 +104,27 @@ WITH held AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    overrun.id AS id,
+    :feed,
+    overrun.attempt AS attempt,
+    'TURN_ABANDONED',
+    overrun.end_time AS end_time
+  FROM overrun
+  WHERE
+    :feed IS NOT NULL
 ), said AS (
   INSERT INTO message (
     owner_id,
@@ -161,7 +186,11 @@ SELECT
   held.open_turn_id,
   held.lease_expires_at,
   held.update_time,
-  held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP AS is_free,
+  (
+    held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
+  )
+  AND held.queue_length = 0 AS is_free,
+  held.queue_length,
   held.instructions
 FROM held
 LEFT OUTER JOIN opened

@@ -111,6 +111,40 @@ WITH job AS (
       ))
     )
   RETURNING addition.conversation_id
+), turn_queue_gone AS (
+  DELETE FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND turn_queue.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING turn_queue.conversation_id
+), queue_due_gone AS (
+  DELETE FROM queue_due
+  WHERE
+    queue_due.owner_id = :owner
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM some_turns
+    ) < :limit
+    AND queue_due.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          chosen.conversation_id
+        FROM chosen
+      ))
+    )
+  RETURNING queue_due.conversation_id
 ), message_gone AS (
   DELETE FROM message
   WHERE

@@ -11,6 +11,7 @@
 -- :output_tokens bigint
 -- :cached_input_tokens bigint
 -- :model_requests bigint
+-- :feed uuid
 
 WITH held AS (
   SELECT
@@ -20,7 +21,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -36,7 +39,7 @@ WITH held AS (
     AND held.fence = :fence
     AND held.open_turn_id = turn.id
     AND turn.cancel_requested_time IS NULL
-  RETURNING turn.id, turn.response_sequence, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, held.labels AS labels
 ), freed AS (
   UPDATE conversation SET open_turn_id = NULL, lease_expires_at = NULL
   FROM ended
@@ -88,9 +91,31 @@ WITH held AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    ended.id AS id,
+    :feed,
+    ended.attempt AS attempt,
+    :reason,
+    CURRENT_TIMESTAMP AS now_1
+  FROM ended
+  WHERE
+    :feed IS NOT NULL
 )
 SELECT
-  ended.id IS NULL
+  ended.id IS NULL,
+  held.queue_length
 FROM held
 LEFT OUTER JOIN ended
   ON TRUE

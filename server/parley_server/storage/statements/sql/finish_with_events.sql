@@ -20,6 +20,7 @@
 -- :output_tokens bigint
 -- :cached_input_tokens bigint
 -- :model_requests bigint
+-- :feed uuid
 
 WITH held AS (
   SELECT
@@ -29,7 +30,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -46,7 +49,7 @@ WITH held AS (
     AND turn.id = :turn
     AND held.fence = :fence
     AND held.open_turn_id = turn.id
-  RETURNING turn.id, turn.response_sequence, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, held.labels AS labels
 ), answered AS (
   INSERT INTO message (
     owner_id,
@@ -125,6 +128,27 @@ WITH held AS (
   ), attempts = (
     usage_day.attempts + excluded.attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    ended.id AS id,
+    :feed,
+    ended.attempt AS attempt,
+    NULL,
+    CURRENT_TIMESTAMP AS now_1
+  FROM ended
+  WHERE
+    :feed IS NOT NULL
 ), events_gone AS (
   DELETE FROM turn_event USING   ended
   WHERE
@@ -139,5 +163,8 @@ WITH held AS (
     AND ended.id = turn_step.turn_id
 )
 SELECT
-  ended.response_sequence
+  ended.response_sequence,
+  held.queue_length
 FROM ended
+JOIN held
+  ON TRUE

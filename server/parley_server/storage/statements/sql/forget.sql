@@ -111,6 +111,36 @@ WITH job AS (
         COUNT(*) AS count_1
       FROM turns_gone
     ) < :limit
+), turn_queue_gone AS (
+  DELETE FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND turn_queue.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
+), queue_due_gone AS (
+  DELETE FROM queue_due
+  WHERE
+    queue_due.owner_id = :owner
+    AND queue_due.conversation_id = :conversation
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND (
+      SELECT
+        COUNT(*) AS count_1
+      FROM turns_gone
+    ) < :limit
 ), deletion_gone AS (
   DELETE FROM deletion
   WHERE

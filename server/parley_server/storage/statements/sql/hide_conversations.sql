@@ -25,7 +25,9 @@ WITH held AS (
 ), gone AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
-  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('epoch' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP
+  ), open_turn_id = NULL, lease_expires_at = NULL, update_time = CAST('epoch' AS TIMESTAMPTZ), delete_time = CURRENT_TIMESTAMP, queue_length = 0, queue_number = (
+    conversation.queue_number + 1
+  )
   WHERE
     conversation.owner_id = :owner
     AND conversation.id = ANY(
@@ -36,7 +38,7 @@ WITH held AS (
       ))
     )
 ), closed AS (
-  UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = CURRENT_TIMESTAMP
+  UPDATE turn SET state = 'FAILED', is_started = FALSE, error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = CURRENT_TIMESTAMP
   WHERE
     turn.owner_id = :owner
     AND turn.id = ANY(
@@ -106,6 +108,43 @@ WITH held AS (
         SELECT
           held.id
         FROM held
+      ))
+    )
+), none_due AS (
+  DELETE FROM queue_due
+  WHERE
+    queue_due.owner_id = :owner
+    AND queue_due.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
+    )
+), waiting AS (
+  DELETE FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND turn_queue.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
+    )
+  RETURNING turn_queue.turn_id
+), never_run AS (
+  UPDATE turn SET state = CASE WHEN (
+    turn.user_sequence = 0
+  ) THEN 'CANCELLED' ELSE 'FAILED' END, is_started = FALSE, end_time = COALESCE(turn.end_time, CURRENT_TIMESTAMP)
+  WHERE
+    turn.owner_id = :owner
+    AND turn.state = 'QUEUED'
+    AND turn.id = ANY(
+      ARRAY((
+        SELECT
+          waiting.turn_id
+        FROM waiting
       ))
     )
 ), due AS (

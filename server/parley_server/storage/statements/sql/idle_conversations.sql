@@ -15,6 +15,7 @@ WHERE
     conversation.open_turn_id IS NULL
     OR conversation.lease_expires_at <= CURRENT_TIMESTAMP
   )
+  AND conversation.queue_length = 0
   AND conversation.update_time > CAST('epoch' AS TIMESTAMPTZ)
   AND conversation.update_time <= CURRENT_TIMESTAMP - :age
 ORDER BY

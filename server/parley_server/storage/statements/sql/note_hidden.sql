@@ -17,6 +17,40 @@ WITH usage_gone AS (
         AND erasure.request_id = :request
         AND erasure.hide_time IS NULL
     )
+), feed_gone AS (
+  DELETE FROM turn_feed
+  WHERE
+    turn_feed.owner_id = :owner
+    AND (
+      SELECT
+        erasure.start_time
+      FROM erasure
+      WHERE
+        erasure.owner_id = :owner
+        AND erasure.request_id = :request
+        AND erasure.hide_time IS NULL
+    ) IS NOT NULL
+    AND NOT (
+      EXISTS(
+        SELECT
+          1
+        FROM turn
+        JOIN conversation
+          ON conversation.owner_id = :owner AND conversation.id = turn.conversation_id
+        WHERE
+          turn.owner_id = :owner
+          AND turn.id = turn_feed.turn_id
+          AND conversation.create_time > (
+            SELECT
+              erasure.start_time
+            FROM erasure
+            WHERE
+              erasure.owner_id = :owner
+              AND erasure.request_id = :request
+              AND erasure.hide_time IS NULL
+          )
+      )
+    )
 )
 UPDATE erasure SET hide_time = COALESCE(erasure.hide_time, CURRENT_TIMESTAMP)
 WHERE

@@ -92,15 +92,23 @@ WITH job AS (
   WHERE
     turn.owner_id = :owner
     AND turn.conversation_id = :conversation
-    AND turn.user_sequence > (
-      SELECT
-        job.reached
-      FROM job
-    )
-    AND turn.user_sequence <= (
-      SELECT
-        part.up_to
-      FROM part
+    AND (
+      turn.user_sequence > (
+        SELECT
+          job.reached
+        FROM job
+      )
+      AND turn.user_sequence <= (
+        SELECT
+          part.up_to
+        FROM part
+      )
+      OR turn.user_sequence = 0
+      AND (
+        SELECT
+          job.stage
+        FROM job
+      ) = 'TRASHED'
     )
     AND NOT (
       turn.request_id IS NOT NULL
@@ -111,15 +119,23 @@ WITH job AS (
   WHERE
     turn.owner_id = :owner
     AND turn.conversation_id = :conversation
-    AND turn.user_sequence > (
-      SELECT
-        job.reached
-      FROM job
-    )
-    AND turn.user_sequence <= (
-      SELECT
-        part.up_to
-      FROM part
+    AND (
+      turn.user_sequence > (
+        SELECT
+          job.reached
+        FROM job
+      )
+      AND turn.user_sequence <= (
+        SELECT
+          part.up_to
+        FROM part
+      )
+      OR turn.user_sequence = 0
+      AND (
+        SELECT
+          job.stage
+        FROM job
+      ) = 'TRASHED'
     )
     AND (
       turn.request_id IS NOT NULL

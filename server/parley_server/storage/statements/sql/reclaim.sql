@@ -6,6 +6,7 @@
 -- :turn uuid
 -- :max_attempts integer
 -- :lease interval
+-- :feed uuid
 
 WITH held AS (
   SELECT
@@ -15,7 +16,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -42,7 +45,10 @@ WITH held AS (
     turn.owner_id = :owner
     AND turn.id = :turn
     AND (
-      turn.state = 'RUNNING' OR turn.state = 'FAILED'
+      turn.state = 'RUNNING'
+      OR turn.state = 'FAILED'
+      OR turn.state = 'QUEUED'
+      AND turn.user_sequence > 0
     )
     AND turn.cancel_requested_time IS NULL
     AND GREATEST(
@@ -59,7 +65,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.is_started, held.lease_expires_at, turn.agent, turn.is_counted, held.labels AS labels
 ), taken AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
@@ -126,9 +132,31 @@ WITH held AS (
   ), failed_attempts = (
     usage_day.failed_attempts + excluded.failed_attempts
   )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    retaken.id AS id,
+    :feed,
+    retaken.attempt - 1,
+    'TURN_ABANDONED',
+    COALESCE(retaken.lease_expires_at, CURRENT_TIMESTAMP) AS coalesce_1
+  FROM retaken
+  WHERE
+    :feed IS NOT NULL AND retaken.abandoned_attempts > 0 AND NOT retaken.is_started
 )
 SELECT
   retaken.attempt,
   held.fence + 1,
-  held.instructions
+  held.instructions,
+  retaken.is_started
 FROM held, retaken

@@ -14,7 +14,9 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -23,7 +25,10 @@ WITH held AS (
   FOR NO KEY UPDATE
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP), is_counted = (
-    turn.is_counted OR turn.state = 'FAILED'
+    turn.is_counted
+    OR turn.state = 'FAILED'
+    OR turn.state = 'QUEUED'
+    AND turn.user_sequence > 0
   ), error_reason = NULL, error_text = NULL, end_time = NULL
   FROM held
   WHERE
@@ -31,6 +36,8 @@ WITH held AS (
     AND turn.id = :turn
     AND (
       turn.state = 'RUNNING'
+      OR turn.state = 'QUEUED'
+      AND turn.user_sequence > 0
       OR turn.state = 'FAILED'
       AND (
         turn.cancel_requested_time IS NOT NULL OR turn.error_reason = 'TURN_ABANDONED'
@@ -40,7 +47,7 @@ WITH held AS (
     AND (
       held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
     )
-  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.agent, turn.is_counted, held.labels AS labels
+  RETURNING turn.id, turn.attempt, turn.abandoned_attempts, turn.is_started, held.lease_expires_at, turn.agent, turn.is_counted, held.labels AS labels
 ), taken AS (
   UPDATE conversation SET fence = (
     conversation.fence + 1
@@ -57,5 +64,6 @@ WITH held AS (
 SELECT
   retaken.attempt,
   held.fence + 1,
-  held.instructions
+  held.instructions,
+  retaken.is_started
 FROM held, retaken

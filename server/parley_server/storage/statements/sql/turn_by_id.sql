@@ -25,6 +25,7 @@ SELECT
   turn.cancel_requested_time IS NOT NULL AS is_cancel_requested,
   turn.spent_attempts,
   turn.abandoned_attempts,
+  turn.is_started,
   conversation.last_sequence,
   conversation.fence,
   conversation.lease_expires_at,

@@ -26,6 +26,7 @@ SELECT
   turn.cancel_requested_time IS NOT NULL AS is_cancel_requested,
   turn.spent_attempts,
   turn.abandoned_attempts,
+  turn.is_started,
   conversation.last_sequence,
   conversation.fence,
   conversation.lease_expires_at,
@@ -65,9 +66,11 @@ WHERE
         begun.owner_id = :owner
         AND begun.conversation_id = :conversation
         AND begun.user_sequence <= :since
+        AND begun.user_sequence > 0
     ),
     :since
   )
+  AND turn.user_sequence > 0
 ORDER BY
   turn.user_sequence
 LIMIT :limit

@@ -153,6 +153,12 @@ export const TurnState = {
   FAILED: "TURN_STATE_FAILED",
   /** CANCELLED - The turn was stopped on request. Final. The answer is the text written until then. */
   CANCELLED: "TURN_STATE_CANCELLED",
+  /**
+   * QUEUED - The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
+   * user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+   * is set then.
+   */
+  QUEUED: "TURN_STATE_QUEUED",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -164,6 +170,7 @@ export namespace TurnState {
   export type COMPLETED = typeof TurnState.COMPLETED;
   export type FAILED = typeof TurnState.FAILED;
   export type CANCELLED = typeof TurnState.CANCELLED;
+  export type QUEUED = typeof TurnState.QUEUED;
   export type UNRECOGNIZED = typeof TurnState.UNRECOGNIZED;
 }
 
@@ -184,6 +191,9 @@ export function turnStateFromJSON(object: any): TurnState {
     case 4:
     case "TURN_STATE_CANCELLED":
       return TurnState.CANCELLED;
+    case 5:
+    case "TURN_STATE_QUEUED":
+      return TurnState.QUEUED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -203,6 +213,8 @@ export function turnStateToNumber(object: TurnState): number {
       return 3;
     case TurnState.CANCELLED:
       return 4;
+    case TurnState.QUEUED:
+      return 5;
     case TurnState.UNRECOGNIZED:
     default:
       return -1;

@@ -839,6 +839,61 @@ export interface UsageRow {
   failedAttempts: number;
 }
 
+/** Stores a turn that is to be run without a caller. */
+export interface StartTurnRequest {
+  /** Required. The turn. */
+  chat: ChatRequest | undefined;
+}
+
+/** The accepted turn. */
+export interface StartTurnResponse {
+  /** The turn: TURN_STATE_QUEUED, or the state in which an earlier call's turn is. */
+  turn:
+    | Turn
+    | undefined;
+  /** True if an earlier call had stored the turn. */
+  replayed: boolean;
+}
+
+/** Asks to watch turns. */
+export interface WatchTurnsRequest {
+  /** Optional. The last cursor received, to continue behind it. Default: from the oldest turn that is kept. */
+  afterCursor: string;
+  /** Optional. If true and after_cursor is empty, start with what ends from now on. Default: false. */
+  onlyNew: boolean;
+  /**
+   * Optional. Tell only turns of conversations that have all of these labels, each written "KEY=VALUE": at most
+   * 16. Default: all turns.
+   */
+  labels: string[];
+  /**
+   * Optional. If true, tell the turns of all users of the caller's tenant. Needs the scope parley.observe.
+   * Default: false, the caller's own.
+   */
+  allOwners: boolean;
+}
+
+/** One turn that ended, or how far the watch has come. */
+export interface WatchTurnsResponse {
+  /** What is told. */
+  update:
+    | //
+    /** A turn that ended, as it is now. */
+    { $case: "turn"; value: Turn }
+    | //
+    /** All turns that had ended have been told. Sent once after them, and then every 60 seconds. */
+    { $case: "progress"; value: WatchTurnsProgress }
+    | undefined;
+  /** The place behind this update, to continue from. */
+  cursor: string;
+  /** The user whose turn it is, with all_owners. Else empty. */
+  user: string;
+}
+
+/** The progress of a watch of turns. */
+export interface WatchTurnsProgress {
+}
+
 function createBaseChatRequest(): ChatRequest {
   return {
     conversationId: "",
@@ -4367,6 +4422,369 @@ export const UsageRow: MessageFns<UsageRow> = {
   },
 };
 
+function createBaseStartTurnRequest(): StartTurnRequest {
+  return { chat: undefined };
+}
+
+export const StartTurnRequest: MessageFns<StartTurnRequest> = {
+  encode(message: StartTurnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chat !== undefined) {
+      ChatRequest.encode(message.chat, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartTurnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartTurnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chat = ChatRequest.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StartTurnRequest>): StartTurnRequest {
+    return StartTurnRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartTurnRequest>): StartTurnRequest {
+    const message = createBaseStartTurnRequest();
+    message.chat = (object.chat !== undefined && object.chat !== null)
+      ? ChatRequest.fromPartial(object.chat)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseStartTurnResponse(): StartTurnResponse {
+  return { turn: undefined, replayed: false };
+}
+
+export const StartTurnResponse: MessageFns<StartTurnResponse> = {
+  encode(message: StartTurnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.turn !== undefined) {
+      Turn.encode(message.turn, writer.uint32(10).fork()).join();
+    }
+    if (message.replayed !== false) {
+      writer.uint32(16).bool(message.replayed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartTurnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartTurnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.turn = Turn.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.replayed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StartTurnResponse>): StartTurnResponse {
+    return StartTurnResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartTurnResponse>): StartTurnResponse {
+    const message = createBaseStartTurnResponse();
+    message.turn = (object.turn !== undefined && object.turn !== null) ? Turn.fromPartial(object.turn) : undefined;
+    message.replayed = object.replayed ?? false;
+    return message;
+  },
+};
+
+function createBaseWatchTurnsRequest(): WatchTurnsRequest {
+  return { afterCursor: "", onlyNew: false, labels: [], allOwners: false };
+}
+
+export const WatchTurnsRequest: MessageFns<WatchTurnsRequest> = {
+  encode(message: WatchTurnsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.afterCursor !== "") {
+      writer.uint32(10).string(message.afterCursor);
+    }
+    if (message.onlyNew !== false) {
+      writer.uint32(16).bool(message.onlyNew);
+    }
+    for (const v of message.labels) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.allOwners !== false) {
+      writer.uint32(32).bool(message.allOwners);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchTurnsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchTurnsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.afterCursor = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.onlyNew = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.labels.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.allOwners = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<WatchTurnsRequest>): WatchTurnsRequest {
+    return WatchTurnsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchTurnsRequest>): WatchTurnsRequest {
+    const message = createBaseWatchTurnsRequest();
+    message.afterCursor = object.afterCursor ?? "";
+    message.onlyNew = object.onlyNew ?? false;
+    message.labels = object.labels?.map((e) => e) || [];
+    message.allOwners = object.allOwners ?? false;
+    return message;
+  },
+};
+
+function createBaseWatchTurnsResponse(): WatchTurnsResponse {
+  return { update: undefined, cursor: "", user: "" };
+}
+
+export const WatchTurnsResponse: MessageFns<WatchTurnsResponse> = {
+  encode(message: WatchTurnsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.update?.$case) {
+      case "turn":
+        Turn.encode(message.update.value, writer.uint32(10).fork()).join();
+        break;
+      case "progress":
+        WatchTurnsProgress.encode(message.update.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    if (message.cursor !== "") {
+      writer.uint32(26).string(message.cursor);
+    }
+    if (message.user !== "") {
+      writer.uint32(34).string(message.user);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchTurnsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchTurnsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.update = { $case: "turn", value: Turn.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.update = { $case: "progress", value: WatchTurnsProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<WatchTurnsResponse>): WatchTurnsResponse {
+    return WatchTurnsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchTurnsResponse>): WatchTurnsResponse {
+    const message = createBaseWatchTurnsResponse();
+    switch (object.update?.$case) {
+      case "turn": {
+        if (object.update?.value !== undefined && object.update?.value !== null) {
+          message.update = { $case: "turn", value: Turn.fromPartial(object.update.value) };
+        }
+        break;
+      }
+      case "progress": {
+        if (object.update?.value !== undefined && object.update?.value !== null) {
+          message.update = { $case: "progress", value: WatchTurnsProgress.fromPartial(object.update.value) };
+        }
+        break;
+      }
+    }
+    message.cursor = object.cursor ?? "";
+    message.user = object.user ?? "";
+    return message;
+  },
+};
+
+function createBaseWatchTurnsProgress(): WatchTurnsProgress {
+  return {};
+}
+
+export const WatchTurnsProgress: MessageFns<WatchTurnsProgress> = {
+  encode(_: WatchTurnsProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchTurnsProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchTurnsProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<WatchTurnsProgress>): WatchTurnsProgress {
+    return WatchTurnsProgress.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<WatchTurnsProgress>): WatchTurnsProgress {
+    const message = createBaseWatchTurnsProgress();
+    return message;
+  },
+};
+
 /**
  * Stores conversations between callers and agents, and runs their turns.
  *
@@ -4425,6 +4843,33 @@ export const ConversationServiceService = {
     requestDeserialize: (value: Buffer): StreamChatRequest => StreamChatRequest.decode(value),
     responseSerialize: (value: StreamChatResponse): Buffer => Buffer.from(StreamChatResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): StreamChatResponse => StreamChatResponse.decode(value),
+  },
+  /**
+   * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+   *
+   * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+   * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+   * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+   * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+   * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+   * again for another attempt, under the conditions under which Chat would run it again.
+   *
+   * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+   * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+   * SEQUENCE_MISMATCH.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+   * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+   * QUEUE_FULL).
+   */
+  startTurn: {
+    path: "/parley.v1.ConversationService/StartTurn" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartTurnRequest): Buffer => Buffer.from(StartTurnRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartTurnRequest => StartTurnRequest.decode(value),
+    responseSerialize: (value: StartTurnResponse): Buffer => Buffer.from(StartTurnResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): StartTurnResponse => StartTurnResponse.decode(value),
   },
   /**
    * Returns the messages of one conversation, page by page. Scope: parley.read.
@@ -4715,6 +5160,28 @@ export const ConversationServiceService = {
     responseSerialize: (value: GetUsageResponse): Buffer => Buffer.from(GetUsageResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetUsageResponse => GetUsageResponse.decode(value),
   },
+  /**
+   * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+   * Scope: parley.read; with all_owners parley.observe, which a token must name.
+   *
+   * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+   * in which they ended. A turn that is run again after it failed is told each time that it ends. What
+   * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+   * when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+   * the last cursor received, on any worker.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+   * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+   */
+  watchTurns: {
+    path: "/parley.v1.ConversationService/WatchTurns" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchTurnsRequest): Buffer => Buffer.from(WatchTurnsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchTurnsRequest => WatchTurnsRequest.decode(value),
+    responseSerialize: (value: WatchTurnsResponse): Buffer => Buffer.from(WatchTurnsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchTurnsResponse => WatchTurnsResponse.decode(value),
+  },
 } as const;
 
 export interface ConversationServiceServer extends UntypedServiceImplementation {
@@ -4743,6 +5210,25 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * answer: send the call again.
    */
   streamChat: handleServerStreamingCall<StreamChatRequest, StreamChatResponse>;
+  /**
+   * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+   *
+   * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+   * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+   * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+   * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+   * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+   * again for another attempt, under the conditions under which Chat would run it again.
+   *
+   * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+   * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+   * SEQUENCE_MISMATCH.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+   * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+   * QUEUE_FULL).
+   */
+  startTurn: handleUnaryCall<StartTurnRequest, StartTurnResponse>;
   /**
    * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
@@ -4892,6 +5378,20 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * Errors: none besides those of any call.
    */
   getUsage: handleUnaryCall<GetUsageRequest, GetUsageResponse>;
+  /**
+   * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+   * Scope: parley.read; with all_owners parley.observe, which a token must name.
+   *
+   * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+   * in which they ended. A turn that is run again after it failed is told each time that it ends. What
+   * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+   * when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+   * the last cursor received, on any worker.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+   * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+   */
+  watchTurns: handleServerStreamingCall<WatchTurnsRequest, WatchTurnsResponse>;
 }
 
 export interface ConversationServiceClient extends Client {
@@ -4936,6 +5436,39 @@ export interface ConversationServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<StreamChatResponse>;
+  /**
+   * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+   *
+   * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+   * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+   * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+   * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+   * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+   * again for another attempt, under the conditions under which Chat would run it again.
+   *
+   * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+   * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+   * SEQUENCE_MISMATCH.
+   *
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+   * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+   * QUEUE_FULL).
+   */
+  startTurn(
+    request: StartTurnRequest,
+    callback: (error: ServiceError | null, response: StartTurnResponse) => void,
+  ): ClientUnaryCall;
+  startTurn(
+    request: StartTurnRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: StartTurnResponse) => void,
+  ): ClientUnaryCall;
+  startTurn(
+    request: StartTurnRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: StartTurnResponse) => void,
+  ): ClientUnaryCall;
   /**
    * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
@@ -5283,6 +5816,25 @@ export interface ConversationServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetUsageResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+   * Scope: parley.read; with all_owners parley.observe, which a token must name.
+   *
+   * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+   * in which they ended. A turn that is run again after it failed is told each time that it ends. What
+   * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+   * when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+   * the last cursor received, on any worker.
+   *
+   * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+   * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+   */
+  watchTurns(request: WatchTurnsRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchTurnsResponse>;
+  watchTurns(
+    request: WatchTurnsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchTurnsResponse>;
 }
 
 export const ConversationServiceClient = makeGenericClientConstructor(

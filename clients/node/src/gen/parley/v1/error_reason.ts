@@ -192,6 +192,18 @@ export const ErrorReason = {
    * What to do: fork up to previous_boundary, or without up_to_sequence.
    */
   NOT_A_TURN_BOUNDARY: "ERROR_REASON_NOT_A_TURN_BOUNDARY",
+  /**
+   * QUEUE_FULL - RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
+   * stored. Metadata: max_queued_turns.
+   * What to do: call again after RetryInfo's delay, when some have been run.
+   */
+  QUEUE_FULL: "ERROR_REASON_QUEUE_FULL",
+  /**
+   * CURSOR_EXPIRED - FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
+   * behind it. Metadata: oldest_time (RFC 3339).
+   * What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
+   */
+  CURSOR_EXPIRED: "ERROR_REASON_CURSOR_EXPIRED",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -230,6 +242,8 @@ export namespace ErrorReason {
   export type REVISION_MISMATCH = typeof ErrorReason.REVISION_MISMATCH;
   export type BUDGET_EXHAUSTED = typeof ErrorReason.BUDGET_EXHAUSTED;
   export type NOT_A_TURN_BOUNDARY = typeof ErrorReason.NOT_A_TURN_BOUNDARY;
+  export type QUEUE_FULL = typeof ErrorReason.QUEUE_FULL;
+  export type CURSOR_EXPIRED = typeof ErrorReason.CURSOR_EXPIRED;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -331,6 +345,12 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 31:
     case "ERROR_REASON_NOT_A_TURN_BOUNDARY":
       return ErrorReason.NOT_A_TURN_BOUNDARY;
+    case 32:
+    case "ERROR_REASON_QUEUE_FULL":
+      return ErrorReason.QUEUE_FULL;
+    case 33:
+    case "ERROR_REASON_CURSOR_EXPIRED":
+      return ErrorReason.CURSOR_EXPIRED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -404,6 +424,10 @@ export function errorReasonToNumber(object: ErrorReason): number {
       return 30;
     case ErrorReason.NOT_A_TURN_BOUNDARY:
       return 31;
+    case ErrorReason.QUEUE_FULL:
+      return 32;
+    case ErrorReason.CURSOR_EXPIRED:
+      return 33;
     case ErrorReason.UNRECOGNIZED:
     default:
       return -1;

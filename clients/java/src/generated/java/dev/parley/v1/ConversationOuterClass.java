@@ -109,12 +109,13 @@ public final class ConversationOuterClass {
       "hReason\022\035\n\031FINISH_REASON_UNSPECIFIED\020\000\022\026" +
       "\n\022FINISH_REASON_STOP\020\001\022\030\n\024FINISH_REASON_" +
       "LENGTH\020\002\022\033\n\027FINISH_REASON_CANCELLED\020\003\022 \n" +
-      "\034FINISH_REASON_CONTENT_FILTER\020\004*\212\001\n\tTurn" +
+      "\034FINISH_REASON_CONTENT_FILTER\020\004*\241\001\n\tTurn" +
       "State\022\032\n\026TURN_STATE_UNSPECIFIED\020\000\022\026\n\022TUR" +
       "N_STATE_RUNNING\020\001\022\030\n\024TURN_STATE_COMPLETE" +
       "D\020\002\022\025\n\021TURN_STATE_FAILED\020\003\022\030\n\024TURN_STATE" +
-      "_CANCELLED\020\004B2\n\rdev.parley.v1P\001Z\037parley." +
-      "dev/go/parleyv1;parleyv1b\006proto3"
+      "_CANCELLED\020\004\022\025\n\021TURN_STATE_QUEUED\020\005B2\n\rd" +
+      "ev.parley.v1P\001Z\037parley.dev/go/parleyv1;p" +
+      "arleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -87,6 +87,37 @@ public final class ConversationServiceGrpc {
     return getStreamChatMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.StartTurnRequest,
+      dev.parley.v1.StartTurnResponse> getStartTurnMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "StartTurn",
+      requestType = dev.parley.v1.StartTurnRequest.class,
+      responseType = dev.parley.v1.StartTurnResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.StartTurnRequest,
+      dev.parley.v1.StartTurnResponse> getStartTurnMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.StartTurnRequest, dev.parley.v1.StartTurnResponse> getStartTurnMethod;
+    if ((getStartTurnMethod = ConversationServiceGrpc.getStartTurnMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getStartTurnMethod = ConversationServiceGrpc.getStartTurnMethod) == null) {
+          ConversationServiceGrpc.getStartTurnMethod = getStartTurnMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.StartTurnRequest, dev.parley.v1.StartTurnResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "StartTurn"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.StartTurnRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.StartTurnResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("StartTurn"))
+              .build();
+        }
+      }
+    }
+    return getStartTurnMethod;
+  }
+
   private static volatile io.grpc.MethodDescriptor<dev.parley.v1.GetHistoryRequest,
       dev.parley.v1.GetHistoryResponse> getGetHistoryMethod;
 
@@ -552,6 +583,37 @@ public final class ConversationServiceGrpc {
     return getGetUsageMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.WatchTurnsRequest,
+      dev.parley.v1.WatchTurnsResponse> getWatchTurnsMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "WatchTurns",
+      requestType = dev.parley.v1.WatchTurnsRequest.class,
+      responseType = dev.parley.v1.WatchTurnsResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.WatchTurnsRequest,
+      dev.parley.v1.WatchTurnsResponse> getWatchTurnsMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.WatchTurnsRequest, dev.parley.v1.WatchTurnsResponse> getWatchTurnsMethod;
+    if ((getWatchTurnsMethod = ConversationServiceGrpc.getWatchTurnsMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getWatchTurnsMethod = ConversationServiceGrpc.getWatchTurnsMethod) == null) {
+          ConversationServiceGrpc.getWatchTurnsMethod = getWatchTurnsMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.WatchTurnsRequest, dev.parley.v1.WatchTurnsResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "WatchTurns"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.WatchTurnsRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.WatchTurnsResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("WatchTurns"))
+              .build();
+        }
+      }
+    }
+    return getWatchTurnsMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -658,6 +720,28 @@ public final class ConversationServiceGrpc {
     default void streamChat(dev.parley.v1.StreamChatRequest request,
         io.grpc.stub.StreamObserver<dev.parley.v1.StreamChatResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getStreamChatMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+     * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+     * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+     * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+     * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+     * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+     * again for another attempt, under the conditions under which Chat would run it again.
+     * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+     * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+     * SEQUENCE_MISMATCH.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * QUEUE_FULL).
+     * </pre>
+     */
+    default void startTurn(dev.parley.v1.StartTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.StartTurnResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getStartTurnMethod(), responseObserver);
     }
 
     /**
@@ -871,6 +955,24 @@ public final class ConversationServiceGrpc {
         io.grpc.stub.StreamObserver<dev.parley.v1.GetUsageResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetUsageMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+     * in which they ended. A turn that is run again after it failed is told each time that it ends. What
+     * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+     * when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+     * the last cursor received, on any worker.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+     * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    default void watchTurns(dev.parley.v1.WatchTurnsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.WatchTurnsResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getWatchTurnsMethod(), responseObserver);
+    }
   }
 
   /**
@@ -958,6 +1060,29 @@ public final class ConversationServiceGrpc {
         io.grpc.stub.StreamObserver<dev.parley.v1.StreamChatResponse> responseObserver) {
       io.grpc.stub.ClientCalls.asyncServerStreamingCall(
           getChannel().newCall(getStreamChatMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+     * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+     * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+     * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+     * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+     * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+     * again for another attempt, under the conditions under which Chat would run it again.
+     * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+     * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+     * SEQUENCE_MISMATCH.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * QUEUE_FULL).
+     * </pre>
+     */
+    public void startTurn(dev.parley.v1.StartTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.StartTurnResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getStartTurnMethod(), getCallOptions()), request, responseObserver);
     }
 
     /**
@@ -1186,6 +1311,25 @@ public final class ConversationServiceGrpc {
       io.grpc.stub.ClientCalls.asyncUnaryCall(
           getChannel().newCall(getGetUsageMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+     * in which they ended. A turn that is run again after it failed is told each time that it ends. What
+     * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+     * when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+     * the last cursor received, on any worker.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+     * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    public void watchTurns(dev.parley.v1.WatchTurnsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.WatchTurnsResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getWatchTurnsMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -1249,6 +1393,28 @@ public final class ConversationServiceGrpc {
         streamChat(dev.parley.v1.StreamChatRequest request) {
       return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
           getChannel(), getStreamChatMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+     * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+     * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+     * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+     * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+     * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+     * again for another attempt, under the conditions under which Chat would run it again.
+     * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+     * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+     * SEQUENCE_MISMATCH.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * QUEUE_FULL).
+     * </pre>
+     */
+    public dev.parley.v1.StartTurnResponse startTurn(dev.parley.v1.StartTurnRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getStartTurnMethod(), getCallOptions(), request);
     }
 
     /**
@@ -1466,6 +1632,26 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
           getChannel(), getGetUsageMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+     * in which they ended. A turn that is run again after it failed is told each time that it ends. What
+     * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+     * when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+     * the last cursor received, on any worker.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+     * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, dev.parley.v1.WatchTurnsResponse>
+        watchTurns(dev.parley.v1.WatchTurnsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getWatchTurnsMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -1528,6 +1714,28 @@ public final class ConversationServiceGrpc {
         dev.parley.v1.StreamChatRequest request) {
       return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
           getChannel(), getStreamChatMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+     * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+     * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+     * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+     * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+     * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+     * again for another attempt, under the conditions under which Chat would run it again.
+     * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+     * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+     * SEQUENCE_MISMATCH.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * QUEUE_FULL).
+     * </pre>
+     */
+    public dev.parley.v1.StartTurnResponse startTurn(dev.parley.v1.StartTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getStartTurnMethod(), getCallOptions(), request);
     }
 
     /**
@@ -1743,6 +1951,25 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingUnaryCall(
           getChannel(), getGetUsageMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
+     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
+     * in which they ended. A turn that is run again after it failed is told each time that it ends. What
+     * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
+     * when the caller reads nothing for 30 seconds, and when the worker shuts down. To continue, call again with
+     * the last cursor received, on any worker.
+     * Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
+     * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+     * </pre>
+     */
+    public java.util.Iterator<dev.parley.v1.WatchTurnsResponse> watchTurns(
+        dev.parley.v1.WatchTurnsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getWatchTurnsMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -1789,6 +2016,29 @@ public final class ConversationServiceGrpc {
         dev.parley.v1.ChatRequest request) {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getChatMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Stores a turn and returns at once; a worker runs it without a caller. Scope: parley.write.
+     * The turn is TURN_STATE_QUEUED until it begins. Turns of one conversation begin in the order in which they
+     * were accepted, one after the other. OK means that the turn is stored permanently and will be run, whatever
+     * happens to workers and connections. GetTurn, WatchConversation, WatchTurns and StreamChat with its
+     * request_id tell what became of it; CancelTurn before it begins leaves no message behind. A call with a
+     * request_id can be repeated safely: it returns the turn as it is then; a turn that has failed is queued
+     * again for another attempt, under the conditions under which Chat would run it again.
+     * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
+     * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
+     * SEQUENCE_MISMATCH.
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
+     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * QUEUE_FULL).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.StartTurnResponse> startTurn(
+        dev.parley.v1.StartTurnRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getStartTurnMethod(), getCallOptions()), request);
     }
 
     /**
@@ -1987,21 +2237,23 @@ public final class ConversationServiceGrpc {
 
   private static final int METHODID_CHAT = 0;
   private static final int METHODID_STREAM_CHAT = 1;
-  private static final int METHODID_GET_HISTORY = 2;
-  private static final int METHODID_CREATE_CONVERSATION = 3;
-  private static final int METHODID_GET_CONVERSATION = 4;
-  private static final int METHODID_UPDATE_CONVERSATION = 5;
-  private static final int METHODID_DELETE_CONVERSATION = 6;
-  private static final int METHODID_UNDELETE_CONVERSATION = 7;
-  private static final int METHODID_LIST_CONVERSATIONS = 8;
-  private static final int METHODID_GET_TURN = 9;
-  private static final int METHODID_CANCEL_TURN = 10;
-  private static final int METHODID_WATCH_CONVERSATION = 11;
-  private static final int METHODID_APPEND_MESSAGES = 12;
-  private static final int METHODID_FORK_CONVERSATION = 13;
-  private static final int METHODID_EXPORT_CONVERSATIONS = 14;
-  private static final int METHODID_ERASE_OWNER = 15;
-  private static final int METHODID_GET_USAGE = 16;
+  private static final int METHODID_START_TURN = 2;
+  private static final int METHODID_GET_HISTORY = 3;
+  private static final int METHODID_CREATE_CONVERSATION = 4;
+  private static final int METHODID_GET_CONVERSATION = 5;
+  private static final int METHODID_UPDATE_CONVERSATION = 6;
+  private static final int METHODID_DELETE_CONVERSATION = 7;
+  private static final int METHODID_UNDELETE_CONVERSATION = 8;
+  private static final int METHODID_LIST_CONVERSATIONS = 9;
+  private static final int METHODID_GET_TURN = 10;
+  private static final int METHODID_CANCEL_TURN = 11;
+  private static final int METHODID_WATCH_CONVERSATION = 12;
+  private static final int METHODID_APPEND_MESSAGES = 13;
+  private static final int METHODID_FORK_CONVERSATION = 14;
+  private static final int METHODID_EXPORT_CONVERSATIONS = 15;
+  private static final int METHODID_ERASE_OWNER = 16;
+  private static final int METHODID_GET_USAGE = 17;
+  private static final int METHODID_WATCH_TURNS = 18;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -2027,6 +2279,10 @@ public final class ConversationServiceGrpc {
         case METHODID_STREAM_CHAT:
           serviceImpl.streamChat((dev.parley.v1.StreamChatRequest) request,
               (io.grpc.stub.StreamObserver<dev.parley.v1.StreamChatResponse>) responseObserver);
+          break;
+        case METHODID_START_TURN:
+          serviceImpl.startTurn((dev.parley.v1.StartTurnRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.StartTurnResponse>) responseObserver);
           break;
         case METHODID_GET_HISTORY:
           serviceImpl.getHistory((dev.parley.v1.GetHistoryRequest) request,
@@ -2088,6 +2344,10 @@ public final class ConversationServiceGrpc {
           serviceImpl.getUsage((dev.parley.v1.GetUsageRequest) request,
               (io.grpc.stub.StreamObserver<dev.parley.v1.GetUsageResponse>) responseObserver);
           break;
+        case METHODID_WATCH_TURNS:
+          serviceImpl.watchTurns((dev.parley.v1.WatchTurnsRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.WatchTurnsResponse>) responseObserver);
+          break;
         default:
           throw new AssertionError();
       }
@@ -2120,6 +2380,13 @@ public final class ConversationServiceGrpc {
               dev.parley.v1.StreamChatRequest,
               dev.parley.v1.StreamChatResponse>(
                 service, METHODID_STREAM_CHAT)))
+        .addMethod(
+          getStartTurnMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.StartTurnRequest,
+              dev.parley.v1.StartTurnResponse>(
+                service, METHODID_START_TURN)))
         .addMethod(
           getGetHistoryMethod(),
           io.grpc.stub.ServerCalls.asyncUnaryCall(
@@ -2225,6 +2492,13 @@ public final class ConversationServiceGrpc {
               dev.parley.v1.GetUsageRequest,
               dev.parley.v1.GetUsageResponse>(
                 service, METHODID_GET_USAGE)))
+        .addMethod(
+          getWatchTurnsMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              dev.parley.v1.WatchTurnsRequest,
+              dev.parley.v1.WatchTurnsResponse>(
+                service, METHODID_WATCH_TURNS)))
         .build();
   }
 
@@ -2275,6 +2549,7 @@ public final class ConversationServiceGrpc {
               .setSchemaDescriptor(new ConversationServiceFileDescriptorSupplier())
               .addMethod(getChatMethod())
               .addMethod(getStreamChatMethod())
+              .addMethod(getStartTurnMethod())
               .addMethod(getGetHistoryMethod())
               .addMethod(getCreateConversationMethod())
               .addMethod(getGetConversationMethod())
@@ -2290,6 +2565,7 @@ public final class ConversationServiceGrpc {
               .addMethod(getExportConversationsMethod())
               .addMethod(getEraseOwnerMethod())
               .addMethod(getGetUsageMethod())
+              .addMethod(getWatchTurnsMethod())
               .build();
         }
       }

@@ -225,6 +225,31 @@ public final class ConversationServiceOuterClass {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_UsageRow_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_StartTurnRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_StartTurnRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_StartTurnResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_StartTurnResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_WatchTurnsRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_WatchTurnsRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_WatchTurnsResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_WatchTurnsResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_WatchTurnsProgress_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_WatchTurnsProgress_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -357,67 +382,81 @@ public final class ConversationServiceOuterClass {
       "\t\022\r\n\005agent\030\002 \001(\t\022\023\n\013label_value\030\003 \001(\t\022\037\n" +
       "\005usage\030\004 \001(\0132\020.parley.v1.Usage\022\r\n\005turns\030" +
       "\005 \001(\003\022\020\n\010attempts\030\006 \001(\003\022\027\n\017failed_attemp" +
-      "ts\030\007 \001(\003*G\n\006OnBusy\022\027\n\023ON_BUSY_UNSPECIFIE" +
-      "D\020\000\022\022\n\016ON_BUSY_REJECT\020\001\022\020\n\014ON_BUSY_WAIT\020" +
-      "\002*c\n\014OnDisconnect\022\035\n\031ON_DISCONNECT_UNSPE" +
-      "CIFIED\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001\022\032\n\026ON" +
-      "_DISCONNECT_CONTINUE\020\002*N\n\005Order\022\025\n\021ORDER" +
-      "_UNSPECIFIED\020\000\022\026\n\022ORDER_OLDEST_FIRST\020\001\022\026" +
-      "\n\022ORDER_NEWEST_FIRST\020\002*`\n\014ErasureState\022\035" +
-      "\n\031ERASURE_STATE_UNSPECIFIED\020\000\022\031\n\025ERASURE" +
-      "_STATE_RUNNING\020\001\022\026\n\022ERASURE_STATE_DONE\020\002" +
-      "2\314\017\n\023ConversationService\022Z\n\004Chat\022\026.parle" +
-      "y.v1.ChatRequest\032\027.parley.v1.ChatRespons" +
-      "e\"!\202\323\344\223\002\033\"\026/v1/conversations:chat:\001*\022K\n\n" +
-      "StreamChat\022\034.parley.v1.StreamChatRequest" +
-      "\032\035.parley.v1.StreamChatResponse0\001\022\177\n\nGet" +
-      "History\022\034.parley.v1.GetHistoryRequest\032\035." +
-      "parley.v1.GetHistoryResponse\"4\202\323\344\223\002.\022,/v" +
-      "1/conversations/{conversation_id}/messag" +
-      "es\022\177\n\022CreateConversation\022$.parley.v1.Cre" +
-      "ateConversationRequest\032%.parley.v1.Creat" +
-      "eConversationResponse\"\034\202\323\344\223\002\026\"\021/v1/conve" +
-      "rsations:\001*\022\205\001\n\017GetConversation\022!.parley" +
-      ".v1.GetConversationRequest\032\".parley.v1.G" +
-      "etConversationResponse\"+\202\323\344\223\002%\022#/v1/conv" +
-      "ersations/{conversation_id}\022\221\001\n\022UpdateCo" +
-      "nversation\022$.parley.v1.UpdateConversatio" +
-      "nRequest\032%.parley.v1.UpdateConversationR" +
-      "esponse\".\202\323\344\223\002(2#/v1/conversations/{conv" +
-      "ersation_id}:\001*\022\216\001\n\022DeleteConversation\022$" +
-      ".parley.v1.DeleteConversationRequest\032%.p" +
-      "arley.v1.DeleteConversationResponse\"+\202\323\344" +
-      "\223\002%*#/v1/conversations/{conversation_id}" +
-      "\022\240\001\n\024UndeleteConversation\022&.parley.v1.Un" +
-      "deleteConversationRequest\032\'.parley.v1.Un" +
-      "deleteConversationResponse\"7\202\323\344\223\0021\",/v1/" +
-      "conversations/{conversation_id}:undelete" +
-      ":\001*\022y\n\021ListConversations\022#.parley.v1.Lis" +
-      "tConversationsRequest\032$.parley.v1.ListCo" +
-      "nversationsResponse\"\031\202\323\344\223\002\023\022\021/v1/convers" +
-      "ations\022@\n\007GetTurn\022\031.parley.v1.GetTurnReq" +
-      "uest\032\032.parley.v1.GetTurnResponse\022I\n\nCanc" +
-      "elTurn\022\034.parley.v1.CancelTurnRequest\032\035.p" +
-      "arley.v1.CancelTurnResponse\022`\n\021WatchConv" +
-      "ersation\022#.parley.v1.WatchConversationRe" +
-      "quest\032$.parley.v1.WatchConversationRespo" +
-      "nse0\001\022\225\001\n\016AppendMessages\022 .parley.v1.App" +
-      "endMessagesRequest\032!.parley.v1.AppendMes" +
-      "sagesResponse\">\202\323\344\223\0028\"3/v1/conversations" +
-      "/{conversation_id}/messages:append:\001*\022\220\001" +
-      "\n\020ForkConversation\022\".parley.v1.ForkConve" +
-      "rsationRequest\032#.parley.v1.ForkConversat" +
-      "ionResponse\"3\202\323\344\223\002-\"(/v1/conversations/{" +
-      "conversation_id}:fork:\001*\022f\n\023ExportConver" +
-      "sations\022%.parley.v1.ExportConversationsR" +
-      "equest\032&.parley.v1.ExportConversationsRe" +
-      "sponse0\001\022e\n\nEraseOwner\022\034.parley.v1.Erase" +
-      "OwnerRequest\032\035.parley.v1.EraseOwnerRespo" +
-      "nse\"\032\202\323\344\223\002\024\"\017/v1/owner:erase:\001*\022V\n\010GetUs" +
-      "age\022\032.parley.v1.GetUsageRequest\032\033.parley" +
-      ".v1.GetUsageResponse\"\021\202\323\344\223\002\013\022\t/v1/usageB" +
-      "2\n\rdev.parley.v1P\001Z\037parley.dev/go/parley" +
-      "v1;parleyv1b\006proto3"
+      "ts\030\007 \001(\003\"8\n\020StartTurnRequest\022$\n\004chat\030\001 \001" +
+      "(\0132\026.parley.v1.ChatRequest\"D\n\021StartTurnR" +
+      "esponse\022\035\n\004turn\030\001 \001(\0132\017.parley.v1.Turn\022\020" +
+      "\n\010replayed\030\002 \001(\010\"_\n\021WatchTurnsRequest\022\024\n" +
+      "\014after_cursor\030\001 \001(\t\022\020\n\010only_new\030\002 \001(\010\022\016\n" +
+      "\006labels\030\003 \003(\t\022\022\n\nall_owners\030\004 \001(\010\"\220\001\n\022Wa" +
+      "tchTurnsResponse\022\037\n\004turn\030\001 \001(\0132\017.parley." +
+      "v1.TurnH\000\0221\n\010progress\030\002 \001(\0132\035.parley.v1." +
+      "WatchTurnsProgressH\000\022\016\n\006cursor\030\003 \001(\t\022\014\n\004" +
+      "user\030\004 \001(\tB\010\n\006update\"\024\n\022WatchTurnsProgre" +
+      "ss*G\n\006OnBusy\022\027\n\023ON_BUSY_UNSPECIFIED\020\000\022\022\n" +
+      "\016ON_BUSY_REJECT\020\001\022\020\n\014ON_BUSY_WAIT\020\002*c\n\014O" +
+      "nDisconnect\022\035\n\031ON_DISCONNECT_UNSPECIFIED" +
+      "\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001\022\032\n\026ON_DISCO" +
+      "NNECT_CONTINUE\020\002*N\n\005Order\022\025\n\021ORDER_UNSPE" +
+      "CIFIED\020\000\022\026\n\022ORDER_OLDEST_FIRST\020\001\022\026\n\022ORDE" +
+      "R_NEWEST_FIRST\020\002*`\n\014ErasureState\022\035\n\031ERAS" +
+      "URE_STATE_UNSPECIFIED\020\000\022\031\n\025ERASURE_STATE" +
+      "_RUNNING\020\001\022\026\n\022ERASURE_STATE_DONE\020\0022\200\021\n\023C" +
+      "onversationService\022Z\n\004Chat\022\026.parley.v1.C" +
+      "hatRequest\032\027.parley.v1.ChatResponse\"!\202\323\344" +
+      "\223\002\033\"\026/v1/conversations:chat:\001*\022K\n\nStream" +
+      "Chat\022\034.parley.v1.StreamChatRequest\032\035.par" +
+      "ley.v1.StreamChatResponse0\001\022e\n\tStartTurn" +
+      "\022\033.parley.v1.StartTurnRequest\032\034.parley.v" +
+      "1.StartTurnResponse\"\035\202\323\344\223\002\027\"\017/v1/turns:s" +
+      "tart:\004chat\022\177\n\nGetHistory\022\034.parley.v1.Get" +
+      "HistoryRequest\032\035.parley.v1.GetHistoryRes" +
+      "ponse\"4\202\323\344\223\002.\022,/v1/conversations/{conver" +
+      "sation_id}/messages\022\177\n\022CreateConversatio" +
+      "n\022$.parley.v1.CreateConversationRequest\032" +
+      "%.parley.v1.CreateConversationResponse\"\034" +
+      "\202\323\344\223\002\026\"\021/v1/conversations:\001*\022\205\001\n\017GetConv" +
+      "ersation\022!.parley.v1.GetConversationRequ" +
+      "est\032\".parley.v1.GetConversationResponse\"" +
+      "+\202\323\344\223\002%\022#/v1/conversations/{conversation" +
+      "_id}\022\221\001\n\022UpdateConversation\022$.parley.v1." +
+      "UpdateConversationRequest\032%.parley.v1.Up" +
+      "dateConversationResponse\".\202\323\344\223\002(2#/v1/co" +
+      "nversations/{conversation_id}:\001*\022\216\001\n\022Del" +
+      "eteConversation\022$.parley.v1.DeleteConver" +
+      "sationRequest\032%.parley.v1.DeleteConversa" +
+      "tionResponse\"+\202\323\344\223\002%*#/v1/conversations/" +
+      "{conversation_id}\022\240\001\n\024UndeleteConversati" +
+      "on\022&.parley.v1.UndeleteConversationReque" +
+      "st\032\'.parley.v1.UndeleteConversationRespo" +
+      "nse\"7\202\323\344\223\0021\",/v1/conversations/{conversa" +
+      "tion_id}:undelete:\001*\022y\n\021ListConversation" +
+      "s\022#.parley.v1.ListConversationsRequest\032$" +
+      ".parley.v1.ListConversationsResponse\"\031\202\323" +
+      "\344\223\002\023\022\021/v1/conversations\022@\n\007GetTurn\022\031.par" +
+      "ley.v1.GetTurnRequest\032\032.parley.v1.GetTur" +
+      "nResponse\022I\n\nCancelTurn\022\034.parley.v1.Canc" +
+      "elTurnRequest\032\035.parley.v1.CancelTurnResp" +
+      "onse\022`\n\021WatchConversation\022#.parley.v1.Wa" +
+      "tchConversationRequest\032$.parley.v1.Watch" +
+      "ConversationResponse0\001\022\225\001\n\016AppendMessage" +
+      "s\022 .parley.v1.AppendMessagesRequest\032!.pa" +
+      "rley.v1.AppendMessagesResponse\">\202\323\344\223\0028\"3" +
+      "/v1/conversations/{conversation_id}/mess" +
+      "ages:append:\001*\022\220\001\n\020ForkConversation\022\".pa" +
+      "rley.v1.ForkConversationRequest\032#.parley" +
+      ".v1.ForkConversationResponse\"3\202\323\344\223\002-\"(/v" +
+      "1/conversations/{conversation_id}:fork:\001" +
+      "*\022f\n\023ExportConversations\022%.parley.v1.Exp" +
+      "ortConversationsRequest\032&.parley.v1.Expo" +
+      "rtConversationsResponse0\001\022e\n\nEraseOwner\022" +
+      "\034.parley.v1.EraseOwnerRequest\032\035.parley.v" +
+      "1.EraseOwnerResponse\"\032\202\323\344\223\002\024\"\017/v1/owner:" +
+      "erase:\001*\022V\n\010GetUsage\022\032.parley.v1.GetUsag" +
+      "eRequest\032\033.parley.v1.GetUsageResponse\"\021\202" +
+      "\323\344\223\002\013\022\t/v1/usage\022K\n\nWatchTurns\022\034.parley." +
+      "v1.WatchTurnsRequest\032\035.parley.v1.WatchTu" +
+      "rnsResponse0\001B2\n\rdev.parley.v1P\001Z\037parley" +
+      ".dev/go/parleyv1;parleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -679,6 +718,36 @@ public final class ConversationServiceOuterClass {
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_UsageRow_descriptor,
         new java.lang.String[] { "Date", "Agent", "LabelValue", "Usage", "Turns", "Attempts", "FailedAttempts", });
+    internal_static_parley_v1_StartTurnRequest_descriptor =
+      getDescriptor().getMessageTypes().get(40);
+    internal_static_parley_v1_StartTurnRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_StartTurnRequest_descriptor,
+        new java.lang.String[] { "Chat", });
+    internal_static_parley_v1_StartTurnResponse_descriptor =
+      getDescriptor().getMessageTypes().get(41);
+    internal_static_parley_v1_StartTurnResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_StartTurnResponse_descriptor,
+        new java.lang.String[] { "Turn", "Replayed", });
+    internal_static_parley_v1_WatchTurnsRequest_descriptor =
+      getDescriptor().getMessageTypes().get(42);
+    internal_static_parley_v1_WatchTurnsRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_WatchTurnsRequest_descriptor,
+        new java.lang.String[] { "AfterCursor", "OnlyNew", "Labels", "AllOwners", });
+    internal_static_parley_v1_WatchTurnsResponse_descriptor =
+      getDescriptor().getMessageTypes().get(43);
+    internal_static_parley_v1_WatchTurnsResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_WatchTurnsResponse_descriptor,
+        new java.lang.String[] { "Turn", "Progress", "Cursor", "User", "Update", });
+    internal_static_parley_v1_WatchTurnsProgress_descriptor =
+      getDescriptor().getMessageTypes().get(44);
+    internal_static_parley_v1_WatchTurnsProgress_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_WatchTurnsProgress_descriptor,
+        new java.lang.String[] { });
     com.google.protobuf.ExtensionRegistry registry =
         com.google.protobuf.ExtensionRegistry.newInstance();
     registry.add(com.google.api.AnnotationsProto.http);

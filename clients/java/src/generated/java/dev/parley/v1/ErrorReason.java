@@ -324,6 +324,26 @@ public enum ErrorReason
    * <code>ERROR_REASON_NOT_A_TURN_BOUNDARY = 31;</code>
    */
   ERROR_REASON_NOT_A_TURN_BOUNDARY(31),
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
+   * stored. Metadata: max_queued_turns.
+   * What to do: call again after RetryInfo's delay, when some have been run.
+   * </pre>
+   *
+   * <code>ERROR_REASON_QUEUE_FULL = 32;</code>
+   */
+  ERROR_REASON_QUEUE_FULL(32),
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
+   * behind it. Metadata: oldest_time (RFC 3339).
+   * What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CURSOR_EXPIRED = 33;</code>
+   */
+  ERROR_REASON_CURSOR_EXPIRED(33),
   UNRECOGNIZED(-1),
   ;
 
@@ -634,6 +654,26 @@ public enum ErrorReason
    * <code>ERROR_REASON_NOT_A_TURN_BOUNDARY = 31;</code>
    */
   public static final int ERROR_REASON_NOT_A_TURN_BOUNDARY_VALUE = 31;
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
+   * stored. Metadata: max_queued_turns.
+   * What to do: call again after RetryInfo's delay, when some have been run.
+   * </pre>
+   *
+   * <code>ERROR_REASON_QUEUE_FULL = 32;</code>
+   */
+  public static final int ERROR_REASON_QUEUE_FULL_VALUE = 32;
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
+   * behind it. Metadata: oldest_time (RFC 3339).
+   * What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CURSOR_EXPIRED = 33;</code>
+   */
+  public static final int ERROR_REASON_CURSOR_EXPIRED_VALUE = 33;
 
 
   public final int getNumber() {
@@ -692,6 +732,8 @@ public enum ErrorReason
       case 29: return ERROR_REASON_REVISION_MISMATCH;
       case 30: return ERROR_REASON_BUDGET_EXHAUSTED;
       case 31: return ERROR_REASON_NOT_A_TURN_BOUNDARY;
+      case 32: return ERROR_REASON_QUEUE_FULL;
+      case 33: return ERROR_REASON_CURSOR_EXPIRED;
       default: return null;
     }
   }

@@ -54,6 +54,16 @@ public enum TurnState
    * <code>TURN_STATE_CANCELLED = 4;</code>
    */
   TURN_STATE_CANCELLED(4),
+  /**
+   * <pre>
+   * The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
+   * user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+   * is set then.
+   * </pre>
+   *
+   * <code>TURN_STATE_QUEUED = 5;</code>
+   */
+  TURN_STATE_QUEUED(5),
   UNRECOGNIZED(-1),
   ;
 
@@ -98,6 +108,16 @@ public enum TurnState
    * <code>TURN_STATE_CANCELLED = 4;</code>
    */
   public static final int TURN_STATE_CANCELLED_VALUE = 4;
+  /**
+   * <pre>
+   * The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
+   * user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
+   * is set then.
+   * </pre>
+   *
+   * <code>TURN_STATE_QUEUED = 5;</code>
+   */
+  public static final int TURN_STATE_QUEUED_VALUE = 5;
 
 
   public final int getNumber() {
@@ -129,6 +149,7 @@ public enum TurnState
       case 2: return TURN_STATE_COMPLETED;
       case 3: return TURN_STATE_FAILED;
       case 4: return TURN_STATE_CANCELLED;
+      case 5: return TURN_STATE_QUEUED;
       default: return null;
     }
   }

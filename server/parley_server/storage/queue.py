@@ -1,0 +1,193 @@
+"""The store of started turns: accepted, found by workers, begun."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from psycopg import Rollback
+
+from parley_server.core.errors import ConversationNotFound, QueueFull
+from parley_server.core.model import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_MAX_QUEUED_TURNS,
+    Begun,
+    Interrupted,
+    Lease,
+    NewTurn,
+    NotBegun,
+    Owner,
+    QueueKey,
+    QueueSize,
+    Turn,
+    TurnRequest,
+)
+from parley_server.storage import rows
+from parley_server.storage.driver.connection import Connection, Parameters, Row
+from parley_server.storage.driver.connections import Connections
+from parley_server.storage.statements import sql
+from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS, PostgresStore
+
+SIZE_LIMIT = 10_000
+"""How many conversations are looked at to tell how long the queue is."""
+
+
+class PostgresQueue:
+    """Started turns in Postgres."""
+
+    def __init__(
+        self,
+        store: PostgresStore,
+        *,
+        lease_s: float,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        max_queued_turns: int = DEFAULT_MAX_QUEUED_TURNS,
+    ) -> None:
+        """Make the store.
+
+        Args:
+            store: where turns are read, and whose connections and limits are used.
+        """
+        self._store = store
+        self._connections: Connections = store.claiming
+        self._lease = timedelta(seconds=lease_s)
+        self._max_attempts = max_attempts
+        self._max_queued = max_queued_turns
+
+    async def accept(self, owner: Owner, new: NewTurn) -> Turn:
+        while True:
+            row, limited = await self._try_accept(owner, new)
+            known = await self._stored(owner, new)
+            if known is not None:
+                return known
+            if new.request_id is not None:
+                await self._store.check_not_deleted(owner, new.request_id)
+            if row is None and not new.is_new_conversation:
+                raise ConversationNotFound(new.conversation_id)
+            self._store.refuse_limited(limited)
+            if row is not None and row.queued >= self._max_queued:
+                raise QueueFull(self._max_queued)
+            # What stood in the way is gone again.
+
+    async def _stored(self, owner: Owner, new: NewTurn) -> Turn | None:
+        """Return the turn that was accepted, by this call or an earlier one."""
+        if new.request_id is not None:
+            return await self._store.find(owner, new.request_id)
+        return await self._store.turn(owner, new.conversation_id, new.id)
+
+    async def _try_accept(
+        self, owner: Owner, new: NewTurn
+    ) -> tuple[rows.Accepted | None, rows.Limited]:
+        """Try to accept. Returns: None: there is no such conversation."""
+        parameters: Parameters = {
+            "owner": owner.id,
+            "conversation": new.conversation_id,
+            "turn": new.id,
+            "request": new.request_id,
+            "fingerprint": new.fingerprint,
+            "agent": new.agent,
+            "content": new.message,
+            "expected": new.expected_sequence,
+            "max_queued": self._max_queued,
+            **self._store.limits(),
+            "tenant": owner.tenant,
+            "user": owner.user,
+            "title": "",
+            "feed": self._store.feed_of(owner),
+        }
+        statement = sql.ACCEPT_NEW if new.is_new_conversation else sql.ACCEPT
+        found = await self._connections.repeat(statement, parameters)
+        if not found and new.allow_missing:
+            found = await self._accepted_under_new_id(owner, parameters)
+        if not found:
+            return None, rows.Limited()
+        columns = len(rows.Accepted._fields)
+        return rows.Accepted(*found[0][:columns]), rows.Limited(*found[0][columns:])
+
+    async def _accepted_under_new_id(self, owner: Owner, parameters: Parameters) -> list[Row]:
+        """Make the conversation and accept, both or neither."""
+
+        async def work(connection: Connection) -> list[Row]:
+            found: list[Row] = []
+            async with connection.transaction() as transaction:
+                await connection.run(sql.CREATE, parameters)
+                found = await connection.run(sql.ACCEPT, parameters)
+                if not found or found[0][0] is None:  # deleted, or over a limit
+                    raise Rollback(transaction)
+            return found
+
+        return await self._connections.with_connection(work, owner.id, may_repeat=True)
+
+    async def requeue(self, owner: Owner, turn: Turn, message: str) -> bool:
+        found = await self._connections.run(
+            sql.REQUEUE,
+            {
+                "owner": owner.id,
+                "conversation": turn.conversation_id,
+                "turn": turn.id,
+                "content": message,
+                "expected": None,
+                "max_attempts": self._max_attempts,
+                "feed": self._store.feed_of(owner),
+            },
+        )
+        return bool(found)
+
+    async def due(self, *, limit: int) -> list[QueueKey]:
+        found = await self._connections.repeat(sql.DUE_QUEUES, {"limit": limit})
+        return [QueueKey(*row) for row in found]
+
+    async def begin(self, key: QueueKey) -> Begun | Interrupted | NotBegun:
+        found = await self._connections.run(
+            sql.BEGIN,
+            {
+                "owner": key.owner_id,
+                "conversation": key.conversation_id,
+                "lease": self._lease,
+                "title_characters": TITLE_CHARACTERS,
+                "preview_characters": PREVIEW_CHARACTERS,
+            },
+        )
+        if not found:
+            return NotBegun.CONTENDED
+        row = rows.BeginRow(*found[0])
+        if not row.is_current:
+            return NotBegun.CONTENDED
+        if row.user_sequence is not None and not row.user_sequence:
+            return NotBegun.REFUSED
+        if not row.is_free or row.turn_id is None or row.message is None:
+            return NotBegun.BUSY
+        owner = Owner(row.tenant, row.user, key.owner_id)
+        if row.user_sequence is None:
+            return Interrupted(owner, key.conversation_id, row.turn_id, row.message)
+        lease = Lease(
+            key.conversation_id,
+            row.turn_id,
+            attempt=1,
+            fence=row.fence + 1,
+            user_sequence=row.user_sequence,
+            is_taken_over=row.open_turn_id is not None,
+            instructions=row.instructions or "",
+            is_started=True,
+        )
+        ask = TurnRequest(
+            key.conversation_id, row.message, request_id=row.request_id, agent=row.agent or ""
+        )
+        return Begun(owner, lease, ask)
+
+    async def give_up(self, of: Interrupted) -> None:
+        await self._connections.repeat(
+            sql.GIVE_UP,
+            {
+                "owner": of.owner.id,
+                "conversation": of.conversation_id,
+                "turn": of.turn_id,
+                "feed": self._store.feed_of(of.owner),
+            },
+        )
+
+    async def wake(self, owner: Owner, conversation_id: UUID) -> None:
+        parameters = {"owner": owner.id, "conversation": conversation_id}
+        await self._connections.repeat(sql.WAKE_QUEUE, parameters)
+
+    async def size(self) -> QueueSize:
+        ((turns, age_s),) = await self._connections.repeat(sql.QUEUE_SIZE, {"limit": SIZE_LIMIT})
+        return QueueSize(int(turns), float(age_s))

@@ -1,0 +1,108 @@
+-- End an attempt at a started turn that is to be run again, unless the turn is to be stopped.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :reason text
+-- :text text
+-- :turn uuid
+-- :fence bigint
+-- :input_tokens bigint
+-- :output_tokens bigint
+-- :cached_input_tokens bigint
+-- :model_requests bigint
+
+WITH held AS (
+  SELECT
+    conversation.last_sequence AS last_sequence,
+    conversation.fence AS fence,
+    conversation.open_turn_id AS open_turn_id,
+    conversation.lease_expires_at AS lease_expires_at,
+    conversation.update_time AS update_time,
+    conversation.instructions AS instructions,
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND conversation.delete_time IS NULL
+  FOR NO KEY UPDATE
+), ended AS (
+  UPDATE turn SET state = 'QUEUED', error_reason = :reason, error_text = :text, end_time = CURRENT_TIMESTAMP
+  FROM held
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id = :turn
+    AND held.fence = :fence
+    AND held.open_turn_id = turn.id
+    AND turn.cancel_requested_time IS NULL
+  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, held.labels AS labels
+), freed AS (
+  UPDATE conversation SET open_turn_id = NULL, lease_expires_at = NULL
+  FROM ended
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND ended.id = conversation.open_turn_id
+), counted AS (
+  INSERT INTO usage_day (
+    owner_id,
+    day,
+    agent,
+    labels_digest,
+    slot,
+    labels,
+    attempts,
+    failed_attempts,
+    input_tokens,
+    output_tokens,
+    cached_input_tokens,
+    model_requests
+  )
+  SELECT
+    :owner,
+    CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE),
+    ended.agent AS agent,
+    CAST(MD5(COALESCE(ended.labels, '')) AS UUID) AS md5_1,
+    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
+    ended.labels AS labels,
+    CASE WHEN ended.is_counted THEN 0 ELSE 1 END,
+    CASE WHEN ended.is_counted THEN 0 ELSE 1 END,
+    :input_tokens,
+    :output_tokens,
+    :cached_input_tokens,
+    :model_requests
+  FROM ended
+  ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET input_tokens = (
+    usage_day.input_tokens + excluded.input_tokens
+  ), output_tokens = (
+    usage_day.output_tokens + excluded.output_tokens
+  ), cached_input_tokens = (
+    usage_day.cached_input_tokens + excluded.cached_input_tokens
+  ), model_requests = (
+    usage_day.model_requests + excluded.model_requests
+  ), attempts = (
+    usage_day.attempts + excluded.attempts
+  ), failed_attempts = (
+    usage_day.failed_attempts + excluded.failed_attempts
+  )
+), due AS (
+  UPDATE queue_due SET due_time = CURRENT_TIMESTAMP
+  FROM ended
+  WHERE
+    queue_due.owner_id = :owner
+    AND queue_due.conversation_id = :conversation
+    AND ended.id = :turn
+)
+SELECT
+  ended.id IS NULL,
+  held.queue_length
+FROM held
+LEFT OUTER JOIN ended
+  ON TRUE
+WHERE
+  held.fence = :fence AND held.open_turn_id = :turn

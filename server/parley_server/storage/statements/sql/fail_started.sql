@@ -1,0 +1,186 @@
+-- The same for a turn that was started: it leaves its queue, and the next one is due.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :reason text
+-- :text text
+-- :turn uuid
+-- :fence bigint
+-- :input_tokens bigint
+-- :output_tokens bigint
+-- :cached_input_tokens bigint
+-- :model_requests bigint
+-- :feed uuid
+
+WITH held AS (
+  SELECT
+    conversation.last_sequence AS last_sequence,
+    conversation.fence AS fence,
+    conversation.open_turn_id AS open_turn_id,
+    conversation.lease_expires_at AS lease_expires_at,
+    conversation.update_time AS update_time,
+    conversation.instructions AS instructions,
+    conversation.labels AS labels,
+    conversation.queue_length AS queue_length,
+    conversation.queue_number AS queue_number
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND conversation.delete_time IS NULL
+  FOR NO KEY UPDATE
+), ended AS (
+  UPDATE turn SET state = 'FAILED', is_started = FALSE, error_reason = :reason, error_text = :text, end_time = CURRENT_TIMESTAMP
+  FROM held
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id = :turn
+    AND held.fence = :fence
+    AND held.open_turn_id = turn.id
+    AND turn.cancel_requested_time IS NULL
+  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, held.labels AS labels
+), freed AS (
+  UPDATE conversation SET open_turn_id = NULL, lease_expires_at = NULL, queue_length = (
+    conversation.queue_length - 1
+  ), queue_number = (
+    conversation.queue_number + 1
+  )
+  FROM ended
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = :conversation
+    AND ended.id = conversation.open_turn_id
+), counted AS (
+  INSERT INTO usage_day (
+    owner_id,
+    day,
+    agent,
+    labels_digest,
+    slot,
+    labels,
+    attempts,
+    failed_attempts,
+    input_tokens,
+    output_tokens,
+    cached_input_tokens,
+    model_requests
+  )
+  SELECT
+    :owner,
+    CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE),
+    ended.agent AS agent,
+    CAST(MD5(COALESCE(ended.labels, '')) AS UUID) AS md5_1,
+    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
+    ended.labels AS labels,
+    CASE WHEN ended.is_counted THEN 0 ELSE 1 END,
+    CASE WHEN ended.is_counted THEN 0 ELSE 1 END,
+    :input_tokens,
+    :output_tokens,
+    :cached_input_tokens,
+    :model_requests
+  FROM ended
+  ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET input_tokens = (
+    usage_day.input_tokens + excluded.input_tokens
+  ), output_tokens = (
+    usage_day.output_tokens + excluded.output_tokens
+  ), cached_input_tokens = (
+    usage_day.cached_input_tokens + excluded.cached_input_tokens
+  ), model_requests = (
+    usage_day.model_requests + excluded.model_requests
+  ), attempts = (
+    usage_day.attempts + excluded.attempts
+  ), failed_attempts = (
+    usage_day.failed_attempts + excluded.failed_attempts
+  )
+), fed AS (
+  INSERT INTO turn_feed (
+    owner_id,
+    xid,
+    turn_id,
+    tenant,
+    attempt,
+    error_reason,
+    end_time
+  )
+  SELECT
+    :owner,
+    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
+    ended.id AS id,
+    :feed,
+    ended.attempt AS attempt,
+    :reason,
+    CURRENT_TIMESTAMP AS now_1
+  FROM ended
+  WHERE
+    :feed IS NOT NULL
+), removed AS (
+  DELETE FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND turn_queue.turn_id = (
+      SELECT
+        ended.id
+      FROM ended
+    )
+), next_due AS (
+  UPDATE queue_due SET due_time = CURRENT_TIMESTAMP, turns = (
+    queue_due.turns - 1
+  ), accept_time = COALESCE(
+    (
+      SELECT
+        turn_queue.accept_time
+      FROM turn_queue
+      WHERE
+        turn_queue.owner_id = :owner
+        AND turn_queue.conversation_id = :conversation
+        AND turn_queue.turn_id <> (
+          SELECT
+            ended.id
+          FROM ended
+        )
+      ORDER BY
+        turn_queue.position
+      LIMIT 1
+    ),
+    CURRENT_TIMESTAMP
+  )
+  WHERE
+    queue_due.owner_id = :owner
+    AND queue_due.conversation_id = :conversation
+    AND (
+      SELECT
+        ended.id
+      FROM ended
+    ) IS NOT NULL
+    AND (
+      SELECT
+        held.queue_length
+      FROM held
+    ) > 1
+), none_due AS (
+  DELETE FROM queue_due
+  WHERE
+    queue_due.owner_id = :owner
+    AND queue_due.conversation_id = :conversation
+    AND (
+      SELECT
+        ended.id
+      FROM ended
+    ) IS NOT NULL
+    AND (
+      SELECT
+        held.queue_length
+      FROM held
+    ) <= 1
+)
+SELECT
+  ended.id IS NULL,
+  held.queue_length
+FROM held
+LEFT OUTER JOIN ended
+  ON TRUE
+WHERE
+  held.fence = :fence AND held.open_turn_id = :turn

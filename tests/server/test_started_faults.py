@@ -1,0 +1,180 @@
+"""Started turns under faults, with real processes: workers killed, drained and replaced."""
+
+import asyncio
+import random
+import signal
+from typing import Any
+
+import grpc
+import psycopg
+
+from parley.v1 import conversation_pb2 as messages
+from parley.v1 import conversation_service_pb2 as pb
+from parley_server.storage.schema import integrity
+from support.databases import as_superuser
+from support.processes import ServerProcess
+from support.services import Service, StartService, an_id, metadata
+
+LEASE_S = 1.5
+
+
+async def start(worker: ServerProcess, message: str, **fields: Any) -> messages.Turn:
+    request = pb.StartTurnRequest(chat=pb.ChatRequest(message=message, **fields))
+    answer = await worker.stub.StartTurn(request, timeout=20, metadata=metadata("ada"))
+    return answer.turn
+
+
+async def until_running(service: Service, turn: messages.Turn) -> None:
+    await service.until_turn(turn, "RUNNING")
+
+
+async def test_killed_workers_started_turn_is_taken_over_without_anybody_asking(
+    start_service: StartService, database_url: str
+) -> None:
+    """Promise 5. Fails when a turn leaves the queue as it begins.
+
+    Another one waits behind it, and runs after it.
+    """
+    with ServerProcess(database_url, agent="echo:30", lease_s=LEASE_S) as doomed:
+        conversation_id = an_id()
+        fields = {"conversation_id": conversation_id, "allow_missing": True}
+        turn = await start(doomed, "hello", **fields)
+        behind = await start(doomed, "next", **fields)
+        service = await start_service(lease_s=LEASE_S)
+        await until_running(service, turn)
+        doomed.process.kill()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        ended = await service.until_turn(turn, "COMPLETED", "FAILED")
+        took_s = loop.time() - began
+        await service.until_turn(behind, "COMPLETED")
+
+    assert (messages.TURN_STATE_COMPLETED, 2) == (ended.state, ended.attempt)
+    assert took_s < LEASE_S + 5
+    history = (await service.history(conversation_id)).messages
+    assert ["hello", "HELLO", "next", "NEXT"] == [m.content for m in history]
+
+
+async def test_queued_turns_of_a_killed_worker_are_run_by_another_one(
+    start_service: StartService, database_url: str
+) -> None:
+    with ServerProcess(database_url, agent="echo:30", max_open_chats=1) as doomed:
+        await start(doomed, "first")
+        turns = [await start(doomed, f"m{n}") for n in range(5)]
+        doomed.process.kill()
+    service = await start_service()
+    for turn in turns:
+        await service.until_turn(turn, "COMPLETED")
+
+
+async def test_drained_workers_started_turn_is_run_again_by_another_one(
+    start_service: StartService, database_url: str
+) -> None:
+    """At once: it does not wait for the end of the lease."""
+    with ServerProcess(database_url, agent="echo:30", lease_s=60, drain_s=0) as drained:
+        turn = await start(drained, "hello")
+        service = await start_service(max_attempts=1)
+        await until_running(service, turn)
+        drained.signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            ended = await service.until_turn(turn, "COMPLETED", "FAILED")
+        assert 0 == await asyncio.to_thread(drained.process.wait)
+
+    assert (messages.TURN_STATE_COMPLETED, 2) == (ended.state, ended.attempt)
+
+
+async def test_started_turn_that_kills_its_workers_is_given_up(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when attempts at a started turn are not bounded; the next turn waits for its end."""
+    service = None
+    fields = {"conversation_id": an_id(), "allow_missing": True}
+    turn = behind = None
+    for _ in range(2):
+        with ServerProcess(database_url, agent="echo:30", lease_s=1, max_attempts=2) as doomed:
+            if turn is None:
+                turn = await start(doomed, "hello", **fields)
+                behind = await start(doomed, "next", **fields)
+            while True:
+                request = pb.GetTurnRequest(
+                    conversation_id=turn.conversation_id, turn_id=turn.turn_id
+                )
+                found = await doomed.stub.GetTurn(request, timeout=5, metadata=metadata("ada"))
+                if found.turn.state == messages.TURN_STATE_RUNNING:
+                    break
+                await asyncio.sleep(0.05)
+            doomed.process.kill()
+    service = await start_service(lease_s=1, max_attempts=2)
+    assert turn is not None
+    assert behind is not None
+    ended = await service.until_turn(turn, "COMPLETED", "FAILED")
+    await service.until_turn(behind, "COMPLETED")
+
+    assert (messages.TURN_STATE_FAILED, 2) == (ended.state, ended.attempt)
+
+
+async def test_every_started_turn_is_answered_once_while_workers_are_killed(
+    database_url: str,
+) -> None:
+    """1,000 turns in 100 conversations, two workers, one of them killed again and again.
+
+    Fails when a turn is run by two, forgotten with its worker, or begun before an earlier one.
+    """
+    conversations = [an_id() for _ in range(100)]
+    settings = {"agent": "echo:0.02", "lease_s": LEASE_S}
+    workers = [ServerProcess(database_url, **settings) for _ in range(2)]
+    try:
+        for first in range(0, 1000, 50):
+            await asyncio.gather(
+                *(accepted(workers, conversations[n % 100], n) for n in range(first, first + 50))
+            )
+            if first % 200 == 0:
+                await replace_one(workers, database_url, settings)
+        while queued(database_url):
+            await replace_one(workers, database_url, settings)
+            await asyncio.sleep(4)
+    finally:
+        for worker in workers:
+            worker.kill()
+
+    for number, conversation_id in enumerate(conversations):
+        said = said_in(database_url, conversation_id)
+        expected = [f"m{n}" for n in range(number, 1000, 100)]
+        assert expected == said[::2], conversation_id
+        assert expected == said[1::2]
+    assert () == integrity.examine(as_superuser(database_url)).problems
+
+
+async def accepted(workers: list[ServerProcess], conversation_id: str, n: int) -> None:
+    """Start a turn; again, by its request id, where the worker is killed meanwhile."""
+    fields = {"conversation_id": conversation_id, "allow_missing": True, "request_id": f"r{n}"}
+    while True:
+        try:
+            await start(random.choice(workers), f"m{n}", **fields)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+async def replace_one(
+    workers: list[ServerProcess], database_url: str, settings: dict[str, Any]
+) -> None:
+    number = random.randrange(len(workers))
+    workers[number].kill()
+    workers[number] = await asyncio.to_thread(ServerProcess, database_url, **settings)
+
+
+def queued(database_url: str) -> int:
+    with psycopg.connect(as_superuser(database_url)) as connection:
+        return connection.execute("SELECT count(*) FROM turn_queue").fetchall()[0][0]
+
+
+def said_in(database_url: str, conversation_id: str) -> list[str]:
+    with psycopg.connect(as_superuser(database_url)) as connection:
+        found = connection.execute(
+            "SELECT content FROM message WHERE conversation_id = %s ORDER BY sequence",
+            [conversation_id],
+        )
+        return [row[0] for row in found]
