@@ -17,6 +17,7 @@ import type {
   ListOptions,
   NewMessage,
   PageToken,
+  StartOptions,
   TurnName,
   UpdateOptions,
   UsageOptions,
@@ -82,6 +83,30 @@ export function chat(message: string, options: ChatOptions): ChatCall {
     agent: text("agent", options.agent),
   };
   return { method: rpcs.chat, request, timeoutMs: options.timeoutMs ?? CHAT_TIMEOUT_MS, requestId };
+}
+
+/**
+ * Build a StartTurn call. It always has a request id: without, a retry could make a second turn.
+ *
+ * @throws TypeError an argument cannot be sent.
+ */
+export function startTurn(
+  message: string,
+  options: StartOptions,
+): Call<gen.StartTurnRequest, gen.StartTurnResponse> {
+  const requestId = text("requestId", options.requestId) || newRequestId();
+  const chat: gen.ChatRequest = {
+    conversationId: text("conversationId", options.conversationId),
+    message: text("message", message),
+    requestId,
+    allowMissing: options.allowMissing ?? false,
+    expectedSequence: expectedSequence(options),
+    onBusy: gen.OnBusy.UNSPECIFIED,
+    onDisconnect: gen.OnDisconnect.UNSPECIFIED,
+    agent: text("agent", options.agent),
+  };
+  const timeoutMs = options.timeoutMs ?? READ_TIMEOUT_MS;
+  return { method: rpcs.startTurn, request: { chat }, timeoutMs, requestId };
 }
 
 /**

@@ -3,9 +3,9 @@
 import * as calls from "./calls.js";
 import { Changes } from "./changes.js";
 import { type ClientOptions, Connection, Line } from "./connection.js";
-import type { Answer, TurnEvent } from "./events.js";
+import type { Accepted, Answer, TurnEvent } from "./events.js";
 import type { Turn } from "./gen/parley/v1/conversation.js";
-import type { CallOptions, ChatOptions, StreamOptions, TurnName } from "./options.js";
+import type { CallOptions, ChatOptions, StartOptions, StreamOptions, TurnName } from "./options.js";
 import { held } from "./reads.js";
 import { TextOnly, TurnProgress } from "./streams.js";
 
@@ -108,6 +108,25 @@ export class ParleyClient extends Changes {
   streamText(message: string, options: StreamOptions = {}): OfTurn<string> {
     const events = this.stream(message, options);
     return Object.assign(textOf(events), { requestId: events.requestId });
+  }
+
+  /**
+   * Store a turn and return at once: the server runs it without a caller.
+   *
+   * When this returns, the turn is stored and will be run, whatever happens to workers and connections.
+   * Turns of one conversation begin in the order in which they were accepted. There is one turn for one
+   * request id, however often it is sent; `replayed` is true if an earlier call had stored it, and `turn`
+   * is as it is then. A turn that failed is queued again. `watchTurns` tells when it has ended, `turn` where
+   * it stands; `chat` and `stream` with the same arguments and request id get its answer.
+   *
+   * @param message as for `chat`.
+   * @throws QueueFull, TurnLimitReached, BudgetExhausted, ConversationNotFound, RequestIdReused,
+   *   TurnSuperseded, AttemptsExhausted, InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async startTurn(message: string, options: StartOptions = {}): Promise<Accepted> {
+    const call = calls.startTurn(message, options);
+    const response = await this.connection.made(call, options.signal);
+    return { ...response, turn: held(response.turn, "turn") };
   }
 
   /**

@@ -7,9 +7,9 @@
  *     ├── ConversationNotFound, TurnNotFound
  *     ├── RequestIdReused, ConversationExists
  *     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
- *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
+ *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
  *     ├── AgentRefused
- *     ├── Overloaded ─ TurnLimitReached
+ *     ├── Overloaded ─ TurnLimitReached, QueueFull
  *     ├── BudgetExhausted
  *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
  *     │                 TurnAbandoned, WatchExpired
@@ -197,6 +197,18 @@ export class NotATurnBoundary extends ParleyError {
   }
 }
 
+/**
+ * The cursor is older than what the feed keeps, so that turns may be missing behind it: read what you need with
+ * `conversations` and `history`, then watch without a cursor.
+ */
+export class CursorExpired extends ParleyError {
+  /** When the oldest turn ended that is kept. Undefined: the server did not say. */
+  get oldestTime(): Date | undefined {
+    const time = new Date(this.metadata.oldest_time ?? "");
+    return Number.isNaN(time.getTime()) ? undefined : time;
+  }
+}
+
 /** The model's provider refused the request. */
 export class AgentRefused extends ParleyError {}
 
@@ -205,6 +217,13 @@ export class Overloaded extends Retryable {}
 
 /** The caller has reached its limit of new turns per minute: wait `retryAfterMs`. */
 export class TurnLimitReached extends Overloaded {}
+
+/** The caller has as many turns that have not ended as it may: start more after `retryAfterMs`. */
+export class QueueFull extends Overloaded {
+  get maxQueuedTurns(): number {
+    return Number(this.metadata.max_queued_turns ?? 0);
+  }
+}
 
 /** The caller's turns have used as many tokens today as the server allows: wait `retryAfterMs`, until midnight UTC. */
 export class BudgetExhausted extends Retryable {
@@ -235,7 +254,7 @@ export class WorkerDrained extends Unavailable {}
 /** The worker that ran the turn died. */
 export class TurnAbandoned extends Unavailable {}
 
-/** A watch or an export reached its time limit. The client continues by itself. */
+/** A watch, of a conversation or of the feed, or an export reached its time limit. The client continues by itself. */
 export class WatchExpired extends Unavailable {}
 
 /** No answer within `timeoutMs`. The same request id gets the answer, or runs the turn again. */

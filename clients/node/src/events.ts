@@ -81,6 +81,19 @@ export type Exported = { cursor: string; conversationId: string } & (
   | { type: "done" }
 );
 
+/** A turn that was stored, now or by an earlier call: then `replayed` is true. `turn.requestId` names it. */
+export interface Accepted extends gen.StartTurnResponse {
+  turn: Turn;
+}
+
+/** What the feed tells. `cursor` continues behind it. */
+export type FeedUpdate = { cursor: string } & (
+  | /** A turn that ended. `user` says whose it is, with `allOwners`; else it is empty. */
+  { type: "turn"; turn: Turn; user: string }
+  /** All turns that had ended have come; also every minute. */
+  | { type: "progress" }
+);
+
 /** Return a turn's event; undefined: one that this client does not know. */
 export function turnEvent(
   response: gen.StreamChatResponse,
@@ -124,6 +137,22 @@ export function exportedOf(part: gen.ExportConversationsResponse): Exported | un
       return { type: "message", message: item.value, ...place };
     case "done":
       return { type: "done", ...place };
+    default:
+      return undefined;
+  }
+}
+
+/** Return an update of the feed; undefined: one that this client does not know. */
+export function feedUpdateOf({
+  update,
+  cursor,
+  user,
+}: gen.WatchTurnsResponse): FeedUpdate | undefined {
+  switch (update?.$case) {
+    case "turn":
+      return { type: "turn", turn: update.value, user, cursor };
+    case "progress":
+      return { type: "progress", cursor };
     default:
       return undefined;
   }

@@ -5,11 +5,13 @@ export { type OfTurn, ParleyClient } from "./client.js";
 export type { ClientOptions } from "./connection.js";
 export * from "./errors.js";
 export type {
+  Accepted,
   Answer,
   Chunk,
   Completed,
   Created,
   Exported,
+  FeedUpdate,
   Forked,
   Started,
   ToolCalled,
@@ -49,6 +51,7 @@ export type {
   DeleteOptions,
   EraseOptions,
   ExportOptions,
+  FeedOptions,
   ForkOptions,
   HistoryOptions,
   Labels,
@@ -57,6 +60,7 @@ export type {
   NewToolCall,
   OnRetry,
   PageToken,
+  StartOptions,
   StreamOptions,
   TurnName,
   UpdateOptions,

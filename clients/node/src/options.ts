@@ -35,6 +35,26 @@ export interface ChatOptions extends CallOptions {
   agent?: string | undefined;
 }
 
+/** For a turn without a caller. */
+export interface StartOptions extends CallOptions {
+  /** The conversation that it belongs to, a UUID. Undefined: a new one. */
+  conversationId?: string | undefined;
+  /**
+   * The turn's key, 1 to 128 of [A-Za-z0-9._:-]. Undefined: a new UUID, which the turn and every error
+   * show. Pass one that is stored to repeat the call after a crash of the caller.
+   */
+  requestId?: string | undefined;
+  /** Create the conversation under `conversationId` if there is none. */
+  allowMissing?: boolean | undefined;
+  /**
+   * When the turn begins, this has to be the conversation's last sequence; 0: new or empty. If it is not,
+   * the turn fails with SEQUENCE_MISMATCH.
+   */
+  expectedSequence?: number | undefined;
+  /** A configured agent's name. Undefined: the default one. */
+  agent?: string | undefined;
+}
+
 /** Told of every failure that is about to be retried, such as to log it. */
 export type OnRetry = (error: ParleyError) => void;
 
@@ -224,6 +244,25 @@ export interface WatchOptions {
   afterSequence?: number | undefined;
   /** Also text and tool calls of the open turn, from its first one. Only streamed turns have them. */
   includeEvents?: boolean | undefined;
+  /** Told of every error after which the watch is begun again. */
+  onRetry?: OnRetry | undefined;
+  /** Aborting ends the watch, which then fails with the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** For a watch of the feed. */
+export interface FeedOptions {
+  /** The last cursor received, to continue behind it. Undefined: from the oldest turn that is kept. */
+  afterCursor?: string | undefined;
+  /** Without `afterCursor`: only turns that end from now on. Default: all that are kept. */
+  onlyNew?: boolean | undefined;
+  /** Only turns of conversations that have all of these labels. */
+  labels?: Labels | undefined;
+  /**
+   * The turns of all users of the caller's tenant; the token has to name the scope `parley.observe`.
+   * Default: the caller's own.
+   */
+  allOwners?: boolean | undefined;
   /** Told of every error after which the watch is begun again. */
   onRetry?: OnRetry | undefined;
   /** Aborting ends the watch, which then fails with the signal's reason. */

@@ -3,7 +3,7 @@
 import * as calls from "./calls.js";
 import type { Connection } from "./connection.js";
 import { ParleyError } from "./errors.js";
-import type { Exported, Update } from "./events.js";
+import type { Exported, FeedUpdate, Update } from "./events.js";
 import type { Conversation, Message, Turn } from "./gen/parley/v1/conversation.js";
 import type {
   GetHistoryResponse,
@@ -13,6 +13,7 @@ import type {
 import type {
   CallOptions,
   ExportOptions,
+  FeedOptions,
   HistoryOptions,
   ListOptions,
   PageToken,
@@ -20,7 +21,7 @@ import type {
   UsageOptions,
   WatchOptions,
 } from "./options.js";
-import { ExportProgress, WatchProgress } from "./streams.js";
+import { ExportProgress, FeedProgress, WatchProgress } from "./streams.js";
 
 /** The calls that change nothing. */
 export class Reads {
@@ -126,6 +127,25 @@ export class Reads {
     options: WatchOptions = {},
   ): AsyncGenerator<Update, void, undefined> {
     return this.connection.followed(new WatchProgress(conversationId, options), options);
+  }
+
+  /**
+   * Iterate over the feed: every turn that ended, those of the last days first, then each that ends.
+   *
+   * Every end comes once, in an order in which a cursor misses none, through restarts of the server and
+   * lost connections: the client goes on behind the last cursor by itself, for ever once the feed has begun,
+   * and each new call waits longer than the one before, at most 3 seconds unless the server asks for more.
+   * A turn that failed and is run again is told each time that it ends, with its `attempt`.
+   *
+   * To go on after a crash of the caller, handle an update, then store its `cursor`, and pass the last one as
+   * `afterCursor`. Leaving the loop ends the watch.
+   *
+   * @throws while iterating: CursorExpired (turns may be missing behind the cursor), InvalidPageToken (it is
+   *   not one of this feed's), Unavailable (only as long as nothing has come), Overloaded, Unauthenticated,
+   *   ScopeMissing.
+   */
+  watchTurns(options: FeedOptions = {}): AsyncGenerator<FeedUpdate, void, undefined> {
+    return this.connection.followed(new FeedProgress(options), options);
   }
 
   /**

@@ -2,16 +2,19 @@
  * How far a stream has come: what to ask for next, and whether to ask again.
  *
  * Nothing here does I/O. A stream that was lost is asked for again, from where it was lost: a turn
- * behind the last text or tool call seen, a watch behind the last message, an export behind the last part.
+ * behind the last text or tool call seen, a watch behind the last message, the feed and an export behind their
+ * last cursor.
  */
 
 import type { MethodDefinition } from "@grpc/grpc-js";
-import { text, whole } from "./arguments.js";
+import { labelFilters, text, whole } from "./arguments.js";
 import type { ChatCall } from "./calls.js";
 import { AttemptLost, ConversationNotFound, type ParleyError } from "./errors.js";
 import {
   type Exported,
   exportedOf,
+  type FeedUpdate,
+  feedUpdateOf,
   type TurnEvent,
   turnEvent,
   type Update,
@@ -19,7 +22,7 @@ import {
 } from "./events.js";
 import type { TurnState } from "./gen/parley/v1/conversation.js";
 import * as gen from "./gen/parley/v1/conversation_service.js";
-import type { ExportOptions, WatchOptions } from "./options.js";
+import type { ExportOptions, FeedOptions, WatchOptions } from "./options.js";
 import { ExportTries, StreamTries, WatchTries } from "./retries.js";
 
 /** How long one call of a watch or an export may last: the server ends it sooner, unless it is lost. */
@@ -161,6 +164,36 @@ export class WatchProgress
     if (turnId === told.turnId && isBehind) return false;
     this.#event = { turnId, attempt, index };
     return true;
+  }
+}
+
+/** The feed of turns that ended, watched. */
+export class FeedProgress
+  implements Stream<gen.WatchTurnsRequest, gen.WatchTurnsResponse, FeedUpdate>
+{
+  readonly method = gen.ConversationServiceService.watchTurns;
+  readonly request: gen.WatchTurnsRequest;
+  readonly timeLeftMs = WATCH_CALL_MS;
+  readonly isOver = false;
+  readonly #tries = new WatchTries();
+
+  constructor(options: FeedOptions) {
+    this.request = {
+      afterCursor: text("afterCursor", options.afterCursor),
+      onlyNew: options.onlyNew ?? false,
+      labels: labelFilters(options.labels),
+      allOwners: options.allOwners ?? false,
+    };
+  }
+
+  takes(response: gen.WatchTurnsResponse): FeedUpdate | undefined {
+    this.#tries.cameFurther();
+    this.request.afterCursor = response.cursor;
+    return feedUpdateOf(response);
+  }
+
+  pauseMs(error: ParleyError): number | undefined {
+    return this.#tries.pauseMs(error);
   }
 }
 

@@ -64,6 +64,7 @@ export class ScriptedServer {
     this.#server.addService(gen.ConversationServiceService, {
       chat: unary,
       streamChat: stream,
+      startTurn: unary,
       getHistory: unary,
       createConversation: unary,
       getConversation: unary,
@@ -79,6 +80,7 @@ export class ScriptedServer {
       exportConversations: stream,
       eraseOwner: unary,
       getUsage: unary,
+      watchTurns: stream,
     });
   }
 
