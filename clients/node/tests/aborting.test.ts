@@ -26,6 +26,7 @@ async function aborted(
 /** Fails when abort only leaves the promise and not the call. */
 test("an aborted chat cancels the call and throws the signal's reason", async () => {
   await aborted(["never"], (client, signal) => client.chat("hello", { signal }));
+  await aborted(["never"], (client, signal) => client.startTurn("hello", { signal }));
 });
 
 test("reads are aborted as well", async () => {
@@ -47,6 +48,7 @@ test("an aborted stream or watch cancels the call", async () => {
   await aborted(["never"], (client, signal) => collected(client.stream("hello", { signal })));
   await aborted(["never"], (client, signal) => collected(client.streamText("hello", { signal })));
   await aborted(["never"], (client, signal) => collected(client.watch("c", { signal })));
+  await aborted(["never"], (client, signal) => collected(client.watchTurns({ signal })));
 });
 
 test("a stream under way is aborted", async () => {

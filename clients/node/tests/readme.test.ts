@@ -48,19 +48,19 @@ test("the quick start runs as it is", async () => {
 /** Fails when a snippet uses what the library does not have. */
 test("the other snippets are of the right types", () => {
   const codes = snippets("ts");
-  assert.ok(codes.length >= 9);
+  assert.ok(codes.length >= 11);
   const named = [...new Set(codes.join("").match(/\b(tokenFile|[A-Z]\w+)\b/g))].filter((name) =>
     /^(tokenFile|ParleyClient|ParleyError|TurnInProgress|SequenceMismatch)$/.test(name),
   );
   const given =
     "conversationId: string, requestId: string, text: string, seen: number, " +
-    "signal: AbortSignal, order: { id: string }, yesterday: Date";
+    "signal: AbortSignal, order: { id: string }, yesterday: Date, afterCursor: string";
   for (const [n, code] of codes.entries()) {
     const own = code.includes("new ParleyClient(") ? "" : "const parley = new ParleyClient();";
     const wrapped = `import { ${named.join(", ")} } from "parley-client";
       export const all = [${named.join(", ")}];
       export async function snippet(${given}): Promise<unknown> {
-        void [conversationId, requestId, text, seen, signal, order, yesterday];
+        void [conversationId, requestId, text, seen, signal, order, yesterday, afterCursor];
         ${own}\n${code}\nreturn parley;\n}`;
     writeFileSync(join(FOLDER, `snippet${n}.ts`), wrapped);
   }
