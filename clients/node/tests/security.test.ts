@@ -124,7 +124,7 @@ test("gRPC retries single calls that end UNAVAILABLE, and no streams and deletes
   assert.deepEqual(methods.name, [{ service: "parley.v1.ConversationService" }]);
   assert.deepEqual(methods.retryPolicy.retryableStatusCodes, ["UNAVAILABLE"]);
   const names = streams.name.map((name: { method: string }) => name.method);
-  assert.deepEqual(names, ["StreamChat", "WatchConversation", "WatchTurns", "ExportConversations"]);
+  assert.deepEqual(names, ["StreamChat", "WatchConversation", "ExportConversations", "WatchTurns"]);
   assert.equal(streams.retryPolicy, undefined);
   const method = "DeleteConversation";
   assert.deepEqual(deletes, { name: [{ service: "parley.v1.ConversationService", method }] });
