@@ -6,12 +6,15 @@ import {
   type DeleteOptions,
   type Exported,
   type ExportOptions,
+  type FeedOptions,
+  type FeedUpdate,
   type ForkOptions,
   type HistoryOptions,
   type ListOptions,
   type NewMessage,
   type ParleyClient,
   ParleyError,
+  type StartOptions,
   type TurnEvent,
   type TurnName,
   type Update,
@@ -38,6 +41,8 @@ type Options = ChatOptions &
   ForkOptions &
   ExportOptions &
   UsageOptions &
+  StartOptions &
+  FeedOptions &
   WatchOptions;
 
 const NUMBERS = new Set([
@@ -85,6 +90,8 @@ async function called(
     case "stream":
       await streamed(client.stream(message as string, chat), following, result);
       return result;
+    case "start_turn":
+      return json(await client.startTurn(message as string, chat));
     case "history":
       return { messages: await all(client.history(id, options)) };
     case "history_page":
@@ -120,6 +127,9 @@ async function called(
       return json(await client.cancelTurn(name, { signal }));
     case "watch":
       await watched(client.watch(id, options), following, result);
+      return result;
+    case "watch_turns":
+      await fed(client.watchTurns(options), following, result);
       return result;
     default:
       throw new Error(`there is no call ${call}`);
@@ -172,6 +182,27 @@ async function watched(
       hasBegun();
     }
     if (count !== undefined && told[kind]?.length === count) return;
+  }
+}
+
+async function fed(
+  updates: AsyncIterable<FeedUpdate>,
+  { until, hasBegun }: Following,
+  result: Fields,
+): Promise<void> {
+  const told = { turns: [] as Json[], cursors: [] as string[], users: [] as string[] };
+  const progress: string[] = [];
+  Object.assign(result, told, { progress });
+  for await (const update of updates) {
+    if (update.type === "turn") {
+      told.turns.push(json(update.turn));
+      told.cursors.push(update.cursor);
+      told.users.push(update.user);
+    } else {
+      progress.push(update.cursor);
+      hasBegun();
+    }
+    if (told.turns.length === until.turns || progress.length === until.progress) return;
   }
 }
 
