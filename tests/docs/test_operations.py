@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from support.databases import as_superuser
+from support.guides import as_pattern, free_ports
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations.md"
@@ -76,11 +76,6 @@ def sections() -> Iterator[Section]:
         yield section
 
 
-def as_pattern(text: str) -> re.Pattern[str]:
-    """Return what a text of the page stands for: `…` is anything."""
-    return re.compile(".*?".join(map(re.escape, text.strip().split("…"))), re.DOTALL)
-
-
 def series_to_watch() -> set[str]:
     """Return what the page and the alerts name, a histogram's parts by the histogram's name."""
     rules = [
@@ -129,14 +124,6 @@ class Bash:
             self.paste("kill $(jobs -p) 2> /dev/null; wait")
             assert self._process.stdin is not None
             self._process.stdin.close()
-
-
-def free_ports(count: int) -> list[str]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [str(one.getsockname()[1]) for one in sockets]
 
 
 class Here:
