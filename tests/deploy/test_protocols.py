@@ -164,6 +164,42 @@ async def test_json_with_a_request_id_makes_one_turn(deployed: Deployment) -> No
     assert first == {**second, "replayed": False}
 
 
+async def test_json_starts_a_turn_that_is_run_without_its_caller(deployed: Deployment) -> None:
+    identity = an_id()
+    body = {"conversation_id": identity, "allow_missing": True, "message": "hello"}
+    path, body = "/v1/turns:start", {**body, "request_id": identity, "expectedSequence": "0"}
+    started = await deployed.json("POST", path, json=body)
+    assert 200 == started.status_code
+    turn = started.json()["turn"]
+    assert (identity, identity, "TURN_STATE_QUEUED", "0", False) == (
+        turn["conversation_id"],
+        turn["request_id"],
+        turn["state"],
+        turn["user_sequence"],
+        started.json()["replayed"],
+    )
+
+    answer = (await deployed.json("POST", "/v1/conversations:chat", json=body)).json()
+    assert (turn["turn_id"], "hello", "2") == (
+        answer["turn_id"],
+        answer["response"],
+        answer["response_sequence"],
+    )
+    again = (await deployed.json("POST", path, json=body)).json()
+    assert (turn["turn_id"], "TURN_STATE_COMPLETED", True) == (
+        again["turn"]["turn_id"],
+        again["turn"]["state"],
+        again["replayed"],
+    )
+    history = (await deployed.json("GET", f"/v1/conversations/{identity}/messages")).json()
+    assert ["hello", "hello"] == [message["content"] for message in history["messages"]]
+    refused = await deployed.json("POST", path, json={**body, "message": "another"})
+    assert (409, "REQUEST_ID_REUSED") == (
+        refused.status_code,
+        refused.json()["details"][0]["reason"],
+    )
+
+
 async def test_json_creates_labels_and_lists_conversations(deployed: Deployment) -> None:
     ids = [an_id(), an_id()]
     body = {"request_id": "one", "title": "Plans", "labels": {"team": "blue", "state": "ö=1"}}

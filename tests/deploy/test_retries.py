@@ -193,6 +193,8 @@ async def test_read_is_sent_again_without_asking(tmp_path: Path) -> None:
         ("CreateConversation", True, 3),
         ("StartTurn", False, 1),
         ("StartTurn", True, 3),
+        ("AppendMessages", False, 1),
+        ("AppendMessages", True, 3),
         ("UpdateConversation", False, 1),
         ("DeleteConversation", False, 1),
         ("UndeleteConversation", False, 3),

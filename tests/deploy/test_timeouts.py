@@ -22,6 +22,11 @@ from support.services import StartService, metadata
 
 OURS = "max_stream_duration: 135s"
 SHORT: Change = (OURS, "max_stream_duration: 2s")
+BRIEF: Change = (
+    "max_stream_duration: 30s, grpc_timeout_header_max: 30s",
+    "max_stream_duration: 1s, grpc_timeout_header_max: 1s",
+)
+"""A second for what is no turn and no stream."""
 LEFT_OUT: tuple[Change, ...] = (
     ("timeout: 0s", "timeout: 1s"),
     ("max_stream_duration: *turn", "retry_policy: *again"),
@@ -189,6 +194,26 @@ async def test_stream_outlives_the_timeout_of_turns(
             asyncio.get_running_loop().call_later(2.5, gate.opened.set)
             events = [event async for event in call]
     assert "HELLO" == events[-1].completed.response
+
+
+async def test_feed_outlives_the_timeouts_of_turns_and_of_other_calls(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    """Fails where WatchTurns has no route of its own: that of changes ends it."""
+    service = await start_service()
+    async with Envoy(tmp_path, [service.port], SHORT, BRIEF) as envoy:
+        await envoy.until_healthy(service.port)
+        async with Caller(envoy.address) as caller:
+            watch = caller.stub.WatchTurns(
+                pb.WatchTurnsRequest(only_new=True), metadata=metadata("ada"), timeout=60
+            )
+            assert (await watch.read()).HasField("progress")
+            await asyncio.sleep(2.5)
+            request = pb.StartTurnRequest(chat=pb.ChatRequest(message="hello"))
+            started = await caller.stub.StartTurn(request, metadata=metadata("ada"))
+            told = await watch.read()
+            watch.cancel()
+    assert started.turn.turn_id == told.turn.turn_id
 
 
 @asynccontextmanager
