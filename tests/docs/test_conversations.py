@@ -10,7 +10,7 @@ from support.services import StartService, an_id
 PAGE = ROOT / "docs" / "conversations.md"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_the_guide_does_and_says_what_the_page_says(tmp_path: Path) -> None:
     """Everything that is printed is compared, and every command has to succeed."""
     _, proxy = follow(PAGE.read_text("utf-8"), tmp_path)

@@ -27,7 +27,7 @@ def pages_with_curl() -> set[str]:
     }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", FOLLOWED_HERE)
 def test_the_page_does_and_says_what_it_says(page: str, tmp_path: Path) -> None:
     follow((ROOT / page).read_text("utf-8"), tmp_path)
