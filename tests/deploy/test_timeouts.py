@@ -205,7 +205,7 @@ async def test_feed_outlives_the_timeouts_of_turns_and_of_other_calls(
     async with Envoy(tmp_path, [service.port], SHORT, BRIEF) as envoy:
         await envoy.until_healthy(service.port)
         async with Caller(envoy.address) as caller:
-            watch = caller.stub.WatchTurns(
+            watch: Any = caller.stub.WatchTurns(
                 pb.WatchTurnsRequest(only_new=True), metadata=metadata("ada"), timeout=60
             )
             assert (await watch.read()).HasField("progress")

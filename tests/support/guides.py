@@ -176,8 +176,9 @@ class Here:
         """Wait until something takes connections on a port of the pages'."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(
-                ("127.0.0.1", int(self._ports[page_port])), timeout=5
+            with (
+                suppress(OSError),
+                socket.create_connection(("127.0.0.1", int(self._ports[page_port])), timeout=5),
             ):
                 return
             time.sleep(0.05)
