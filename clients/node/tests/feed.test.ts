@@ -262,12 +262,15 @@ test("the feed goes on when its server was stopped, and is not that of another d
   const again = async () => {
     await server.end();
     await server.serve();
-    return client.startTurn("after");
+    // The watch's own channel may still be waiting before it connects again.
+    using direct = new ParleyClient({ address: server.address, token: aToken("reader") });
+    return await direct.startTurn("after");
   };
   let starting: ReturnType<typeof again> | undefined;
   const told: string[] = [];
   let afterCursor = "";
-  for await (const update of client.watchTurns()) {
+  const signal = AbortSignal.timeout(120_000);
+  for await (const update of client.watchTurns({ signal })) {
     afterCursor = update.cursor;
     if (update.type === "progress") starting ??= again();
     if (update.type === "turn") told.push(update.turn.turnId);
