@@ -292,7 +292,7 @@ async def test_feed_of_new_turns_begins_at_once_and_then_misses_none(
 
 
 async def test_feed_that_is_killed_loses_no_turn(service: Service, tmp_path: Path) -> None:
-    """Fails when a cursor is stored before its turn is printed, or only now and then.
+    """Fails when cursors are stored now and then only, or at the end.
 
     Each time, at most the last turn is printed again.
     """
@@ -325,6 +325,26 @@ async def test_feed_that_is_killed_loses_no_turn(service: Service, tmp_path: Pat
     assert expected == list(dict.fromkeys(found))
     assert len(found) <= 12 + kills
     assert 3 <= kills
+
+
+async def test_feed_stores_no_cursor_of_a_turn_that_it_could_not_print(tmp_path: Path) -> None:
+    """Fails when a cursor is stored before its turn is printed."""
+    file = tmp_path / "cursor"
+
+    def follow(address: str) -> int:
+        with Path("/dev/full").open("w") as full:
+            return subprocess.run(
+                [*PARLEY, "feed", "--cursor-file", str(file), "--address", address],
+                stdout=full,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+                timeout=60,
+                check=False,
+            ).returncode
+
+    async with streaming([COMPLETED, PROGRESS]) as server:
+        assert await asyncio.to_thread(follow, server.address)
+    assert CursorFile(file).read() is None
 
 
 async def test_feed_with_an_expired_cursor_says_what_may_be_missing() -> None:
