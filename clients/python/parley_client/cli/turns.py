@@ -153,7 +153,7 @@ def feed(
         raise typer.BadParameter("--after excludes --cursor-file, which has the cursor in it")
     wanted_labels = labels_from(labels)
     file = CursorFile(cursor_file) if cursor_file else None
-    lines = FeedLines(screen, has_users=all_owners)
+    lines = FeedLines(screen, has_users=all_owners, goes_on=not once)
     show = screen.print_json if as_json else lines.take
     with exit_codes(screen, server.address), server.client() as client:
         stored = file.read() if file else after or None

@@ -86,14 +86,16 @@ class Watching:
 class FeedLines:
     """Shows a line for each turn that ended: words to a person, fields to a program."""
 
-    def __init__(self, screen: Screen, *, has_users: bool) -> None:
+    def __init__(self, screen: Screen, *, has_users: bool, goes_on: bool) -> None:
         """Show nothing yet.
 
         Args:
             has_users: the turns are those of several users: say whose each is.
+            goes_on: it does not end with what has ended: say when that has come.
         """
         self._screen = screen
         self._has_users = has_users
+        self._goes_on = goes_on
         self._losses = Losses(screen)
         self._is_up_to_date = False
 
@@ -103,7 +105,7 @@ class FeedLines:
         if update.HasField("turn"):
             show = self._tell if self._screen.is_terminal else self._print
             show(update.turn, one_line(update.user))
-        elif not self._is_up_to_date:
+        elif self._goes_on and not self._is_up_to_date:
             self._is_up_to_date = True
             self._screen.notice("(up to date; Ctrl-C ends)")
 
