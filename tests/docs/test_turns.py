@@ -29,7 +29,7 @@ async def test_the_guide_does_and_says_what_the_page_says(name: str, database_ur
 async def test_the_consumer_on_the_page_handles_each_turn_once_when_it_is_killed(
     service: Service, tmp_path: Path
 ) -> None:
-    """Fails when the cursor is not stored with its turn: a turn that comes again gets another row."""
+    """Fails when no cursor is stored: a turn that comes again gets another row."""
     [program] = re.findall(r"```python\n(.*?)```", FEED.read_text("utf-8"), re.DOTALL)
     program = program.replace("127.0.0.1:50051", f"127.0.0.1:{service.port}")
 
