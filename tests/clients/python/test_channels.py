@@ -64,7 +64,7 @@ def test_the_service_config_covers_the_contracts_service_and_nothing_but_unavail
     assert [{"service": service}] == methods["name"]
     assert ["UNAVAILABLE"] == methods["retryPolicy"]["retryableStatusCodes"]
     # A stream is asked for again by the client, which knows where it was lost: not by both.
-    assert {"StreamChat", "WatchConversation", "ExportConversations"} == {
+    assert {"StreamChat", "WatchConversation", "ExportConversations", "WatchTurns"} == {
         name["method"] for name in streams["name"]
     }
     assert "retryPolicy" not in streams

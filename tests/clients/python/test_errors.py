@@ -144,6 +144,7 @@ def test_what_is_retryable_is_what_time_alone_may_mend() -> None:
         "KEYS_UNAVAILABLE",
         "LEASE_LOST",
         "OVERLOADED",
+        "QUEUE_FULL",
         "STORE_UNAVAILABLE",
         "TURN_ABANDONED",
         "TURN_IN_PROGRESS",

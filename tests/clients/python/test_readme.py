@@ -78,6 +78,17 @@ async def test_the_snippets_about_streams_run_as_they_are(service: Service) -> N
     assert "TELL ME MORE.4 TELL ME MORE.\n4 2\n" == printed
 
 
+async def test_the_snippets_about_turns_without_a_caller_run_as_they_are(service: Service) -> None:
+    printed = await run_snippets(
+        "Turns without a caller",
+        2,
+        f"127.0.0.1:{service.port}",
+        given="seen=''",
+        last="print(len(seen) > 40)",
+    )
+    assert ["5 False", "2 True", "report-48 2 1", "True"] == printed.splitlines()
+
+
 async def test_the_snippets_about_histories_run_as_they_are(service: Service) -> None:
     printed = await run_snippets(
         "Histories",

@@ -45,10 +45,27 @@ def ask(
 ) -> Answer:
     """Ask, and show the answer as it comes. Ctrl-C cancels the turn and keeps its text so far.
 
-    The agent continues while a lost connection is made again, and so does the text.
-
     Raises: ParleyError. KeyboardInterrupt: no part of the answer was kept, or a second Ctrl-C ended
         the wait for it.
+    """
+    with CancelOnInterrupt(client, question.request_id) as interrupt:
+        response = follow(client, screen, question, timeout_s=timeout_s, is_shown=is_shown)
+    return Answer(response, interrupt.was_pressed)
+
+
+def follow(
+    client: ParleyClient,
+    screen: Screen,
+    question: Question,
+    *,
+    timeout_s: float,
+    is_shown: bool = True,
+) -> pb.ChatResponse:
+    """Ask, and show the answer as it comes. Ctrl-C leaves, and the turn goes on.
+
+    The agent continues while a lost connection is made again, and so does the text.
+
+    Raises: ParleyError. KeyboardInterrupt.
     """
     telling = Telling(screen)
     events = client.stream(
@@ -63,17 +80,12 @@ def ask(
         on_retry=telling.note_loss,
     )
     response = pb.ChatResponse()
-    with (
-        closing(events),
-        keys_held_back(),
-        screen.waiting(),
-        CancelOnInterrupt(client, question.request_id) as interrupt,
-    ):
+    with closing(events), keys_held_back(), screen.waiting():
         for event in events:
             if is_shown:
                 telling.take(event)
             response = event.completed
-    return Answer(response, interrupt.was_pressed)
+    return response
 
 
 class Telling:

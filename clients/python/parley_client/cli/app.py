@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import os
 import sys
 from contextlib import closing
 from typing import Annotated
@@ -12,7 +11,7 @@ from typer import Argument, Option
 
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
 from parley_client.cli import conversations as of_conversations
-from parley_client.cli import histories, owner, transfers
+from parley_client.cli import histories, owner, transfers, turns
 from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question, ask
 from parley_client.cli.commands import Commands, CurrentConversation
@@ -30,6 +29,7 @@ from parley_client.cli.parameters import (
     ToContinue,
     Wait,
     labels_from,
+    message_from,
 )
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
@@ -237,6 +237,8 @@ for command in (
     histories.append,
     histories.fork,
     transfers.export,
+    turns.start,
+    turns.feed,
 ):
     app.command()(command)
 app.command("import")(transfers.import_)
@@ -270,15 +272,6 @@ def _ask_once(screen: Screen, server: Server, question: Question, *, as_json: bo
 def _read_question(
     argument: str | None, conversation_id: str, request_id: str, agent: str, *, waits: bool
 ) -> Question:
-    """Return the question: the argument, or standard input without its last line break.
-
-    Raises: BadParameter: the message is not UTF-8.
-    """
-    is_piped = argument is None or argument == "-"
-    given = sys.stdin.buffer.read() if is_piped else os.fsencode(argument or "")
-    try:
-        text = given.decode("utf-8")
-    except UnicodeError:
-        raise typer.BadParameter("the message is not UTF-8") from None
-    message = text.removesuffix("\n") if is_piped else text
+    """Return the question. Raises: BadParameter: the message is not UTF-8."""
+    message = message_from(argument)
     return Question(message, conversation_id, request_id or new_request_id(), agent, waits=waits)

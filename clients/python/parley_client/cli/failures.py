@@ -62,6 +62,11 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.NotATurnBoundary: Row(
         1, "Leave out --up-to to copy everything up to the newest turn that has ended."
     ),
+    errors.CursorExpired: Row(
+        1,
+        "Read what you need with `parley list` and `parley history`, then leave out --after, or "
+        "remove the cursor file.",
+    ),
     errors.Overloaded: Row(6, _LATER),
     errors.BudgetExhausted: Row(
         6, "The day ends at midnight UTC. The server's operator sets how many tokens it has."
@@ -93,6 +98,9 @@ def sentences(error: ParleyError, address: str) -> list[str]:
     lines = [f"{error.reason or error.code.name}: {error.message}"]
     if error.call_id:
         lines.append(f"Call id: {error.call_id}")
+    if isinstance(error, errors.CursorExpired) and error.oldest_time:
+        oldest = error.oldest_time.isoformat(timespec="seconds")
+        lines.append(f"The oldest turn that is kept ended at {oldest}.")
     is_unreachable = isinstance(error, errors.Unavailable) and not error.reason
     advice = _UNREACHABLE.format(address=address) if is_unreachable else row_of(error).advice
     if advice == _LATER and error.retry_after_s:

@@ -1,5 +1,7 @@
 """Parameters that several commands have."""
 
+import os
+import sys
 from typing import Annotated, TypeAlias
 
 import typer
@@ -40,6 +42,22 @@ Pages: TypeAlias = Annotated[
     bool, Option("--pager/--no-pager", help="Show output longer than the screen with $PAGER.")
 ]
 Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON, one object a line.")]
+
+
+def message_from(argument: str | None) -> str:
+    """Return a message: the argument, or standard input without its last line break.
+
+    Args:
+        argument: as given. None or "-": standard input has the message.
+    Raises: BadParameter: the message is not UTF-8.
+    """
+    is_piped = argument is None or argument == "-"
+    given = sys.stdin.buffer.read() if is_piped else os.fsencode(argument or "")
+    try:
+        text = given.decode("utf-8")
+    except UnicodeError:
+        raise typer.BadParameter("the message is not UTF-8") from None
+    return text.removesuffix("\n") if is_piped else text
 
 
 def labels_from(given: list[str] | None) -> dict[str, str]:

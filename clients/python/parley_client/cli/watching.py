@@ -1,10 +1,33 @@
-"""Shows a conversation live."""
+"""Shows a conversation live, or the turns that end."""
+
+from rich.text import Text
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
+from parley.v1 import error_reason_pb2
 from parley_client.cli.answers import Telling
 from parley_client.cli.screen import Screen
+from parley_client.cli.text import ago, moment_of, one_line
 from parley_client.errors import ParleyError, WatchExpired
+
+
+class Losses:
+    """Says that a watch is resumed: once for a loss, and not when it only expired."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._is_lost = False
+
+    def note(self, error: ParleyError) -> None:
+        """Say so, unless it was said since something came."""
+        if not (self._is_lost or isinstance(error, WatchExpired)):
+            what = error.reason.replace("_", " ").lower() or "connection lost"
+            self._screen.notice(f"({what}: reconnecting)")
+        self._is_lost = True
+
+    def end(self) -> None:
+        """Take note that something has come."""
+        self._is_lost = False
 
 
 class Watching:
@@ -14,12 +37,12 @@ class Watching:
         self._screen = screen
         self._telling: Telling | None = None
         """The answer under way, if any of it was shown."""
-        self._is_lost = False
+        self._losses = Losses(screen)
         self._is_up_to_date = False
 
     def take(self, update: pb.WatchConversationResponse) -> None:
         """Show one update."""
-        self._is_lost = False
+        self._losses.end()
         match update.WhichOneof("update"):
             case "message":
                 self._message(update.message)
@@ -34,11 +57,8 @@ class Watching:
                 self._screen.notice("(the conversation was deleted)")
 
     def note_loss(self, error: ParleyError) -> None:
-        """Say that the watch is resumed: once for a loss, and not when it only expired."""
-        if not (self._is_lost or isinstance(error, WatchExpired)):
-            what = error.reason.replace("_", " ").lower() or "connection lost"
-            self._screen.notice(f"({what}: reconnecting)")
-        self._is_lost = True
+        """Say that the watch is resumed."""
+        self._losses.note(error)
 
     def _message(self, message: parts.Message) -> None:
         telling, self._telling = self._telling, None
@@ -61,3 +81,66 @@ class Watching:
             self._telling = Telling(self._screen)
             self._screen.begin_message("agent")
         self._telling.take(event)
+
+
+class FeedLines:
+    """Shows a line for each turn that ended: words to a person, fields to a program."""
+
+    def __init__(self, screen: Screen, *, has_users: bool, goes_on: bool) -> None:
+        """Show nothing yet.
+
+        Args:
+            has_users: the turns are those of several users: say whose each is.
+            goes_on: it does not end with what has ended: say when that has come.
+        """
+        self._screen = screen
+        self._has_users = has_users
+        self._goes_on = goes_on
+        self._losses = Losses(screen)
+        self._is_up_to_date = False
+
+    def take(self, update: pb.WatchTurnsResponse) -> None:
+        """Show one update."""
+        self._losses.end()
+        if update.HasField("turn"):
+            show = self._tell if self._screen.is_terminal else self._print
+            show(update.turn, one_line(update.user))
+        elif self._goes_on and not self._is_up_to_date:
+            self._is_up_to_date = True
+            self._screen.notice("(up to date; Ctrl-C ends)")
+
+    def note_loss(self, error: ParleyError) -> None:
+        """Say that the watch is resumed."""
+        self._losses.note(error)
+
+    def _tell(self, turn: parts.Turn, user: str) -> None:
+        texts = [user] if self._has_users else []
+        texts += [state_of(turn), ago(moment_of(turn.end_time))]
+        texts += [f"conversation {turn.conversation_id}", f"turn {turn.turn_id}"]
+        texts += [f"attempt {turn.attempt}"] if turn.attempt > 1 else []
+        self._screen.show(Text(" · ".join(texts)))
+        if turn.state == parts.TURN_STATE_FAILED:
+            self._screen.show(Text(f"  {one_line(turn.error_text)}", style="dim"))
+
+    def _print(self, turn: parts.Turn, user: str) -> None:
+        moment = moment_of(turn.end_time).isoformat(timespec="seconds")
+        fields = [moment, state_of(turn), turn.conversation_id, turn.turn_id, str(turn.attempt)]
+        fields += [_reason_of(turn)]
+        fields += [user] if self._has_users else []
+        self._screen.print_line("\t".join(fields))
+
+
+def state_of(turn: parts.Turn) -> str:
+    """Return a turn's state as a word; of a state that is newer than this program, its number."""
+    if turn.state not in parts.TurnState.values():
+        return str(turn.state)
+    return parts.TurnState.Name(turn.state).removeprefix("TURN_STATE_").lower()
+
+
+def _reason_of(turn: parts.Turn) -> str:
+    """Return why a turn failed, as the contract calls it; empty: it has not."""
+    if not turn.error_reason:
+        return ""
+    if turn.error_reason not in error_reason_pb2.ErrorReason.values():
+        return str(turn.error_reason)
+    return error_reason_pb2.ErrorReason.Name(turn.error_reason).removeprefix("ERROR_REASON_")
