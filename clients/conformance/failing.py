@@ -30,6 +30,7 @@ NO_RETRIES_MS = -1
 _REQUESTS: dict[str, Any] = {
     "Chat": pb.ChatRequest,
     "StreamChat": pb.StreamChatRequest,
+    "StartTurn": pb.StartTurnRequest,
     "GetHistory": pb.GetHistoryRequest,
     "CreateConversation": pb.CreateConversationRequest,
     "GetConversation": pb.GetConversationRequest,
@@ -45,8 +46,9 @@ _REQUESTS: dict[str, Any] = {
     "ExportConversations": pb.ExportConversationsRequest,
     "EraseOwner": pb.EraseOwnerRequest,
     "GetUsage": pb.GetUsageRequest,
+    "WatchTurns": pb.WatchTurnsRequest,
 }
-_STREAMS = frozenset({"StreamChat", "WatchConversation", "ExportConversations"})
+_STREAMS = frozenset({"StreamChat", "WatchConversation", "ExportConversations", "WatchTurns"})
 
 
 @asynccontextmanager
@@ -122,7 +124,7 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
     def _counted(self, method: str, request: bytes, context: Any) -> int:
         """Return how often this call has been made by now."""
         parsed = _REQUESTS[method].FromString(request)
-        asked = parsed.chat if method == "StreamChat" else parsed
+        asked = parsed.chat if method in ("StreamChat", "StartTurn") else parsed
         name = getattr(asked, "request_id", "") or getattr(asked, "conversation_id", "")
         name = name or dict(context.invocation_metadata()).get("authorization", "")
         key = f"{method} {name}"
@@ -173,6 +175,8 @@ class CuttingServer(PassingServer):
             is_far_enough = pb.StreamChatResponse.FromString(event).index == 1
         elif method == "ExportConversations":
             is_far_enough = pb.ExportConversationsResponse.FromString(event).message.sequence == 1
+        elif method == "WatchTurns":
+            is_far_enough = pb.WatchTurnsResponse.FromString(event).turn.user_sequence == 1
         else:
             is_far_enough = pb.WatchConversationResponse.FromString(event).message.sequence == 1
         if is_far_enough:

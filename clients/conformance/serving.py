@@ -37,6 +37,7 @@ def server(folder: Path) -> Iterator[str]:
         "PARLEY_AUTH_AUDIENCE": AUDIENCE,
         "PARLEY_CONTEXT_TOKENS": "100000",  # the longest message is told to the agent whole
         "PARLEY_DRAIN_S": "1",
+        "PARLEY_MAX_QUEUED_TURNS": "10",
         "PARLEY_TRASH_DAYS": "1",
         "PARLEY_LOG_FORMAT": "json",
     }

@@ -3322,7 +3322,7 @@ type isWatchTurnsResponse_Update interface {
 }
 
 type WatchTurnsResponse_Turn struct {
-	// A turn that ended, as it is now.
+	// A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
 	Turn *Turn `protobuf:"bytes,1,opt,name=turn,proto3,oneof"`
 }
 

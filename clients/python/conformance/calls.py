@@ -42,6 +42,8 @@ def make_call(
                 _read_stream(client.stream(**options), until, has_begun, result)
             case "watch":
                 _read_watch(client.watch(**options), until, has_begun, result)
+            case "watch_turns":
+                _read_turns(client.watch_turns(**options), until, has_begun, result)
             case "export":
                 _read_export(client.export(**options), result)
             case "history":
@@ -122,6 +124,24 @@ def _read_watch(
             came = update.WhichOneof("update")
             result[lists[came]].append(_json(getattr(update, came)))
             if came == "progress":
+                has_begun()
+            if len(result[kind]) == count:
+                return
+
+
+def _read_turns(
+    updates: Any, until: dict[str, int], has_begun: Callable[[], None], result: Result
+) -> None:
+    [(kind, count)] = until.items()
+    result |= {name: [] for name in ("turns", "cursors", "users", "progress")}
+    with closing(updates):
+        for update in updates:
+            if update.HasField("turn"):
+                result["turns"].append(_json(update.turn))
+                result["cursors"].append(update.cursor)
+                result["users"].append(update.user)
+            else:
+                result["progress"].append(update.cursor)
                 has_begun()
             if len(result[kind]) == count:
                 return

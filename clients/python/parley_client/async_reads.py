@@ -10,7 +10,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_client import calls, conversation_calls
 from parley_client.async_connection import AsyncConnection
 from parley_client.calls import READ_TIMEOUT_S, Day, Id, Labels, Moment
-from parley_client.streams import ExportStream, OnRetry, WatchStream
+from parley_client.streams import ExportStream, FeedStream, OnRetry, WatchStream
 
 
 class AsyncReads(AsyncConnection):
@@ -241,6 +241,43 @@ class AsyncReads(AsyncConnection):
             the server asks for more. Closing the iterator ends the watch.
         """
         stream = WatchStream(conversation_id, after_sequence, include_events=include_events)
+        return self._stream(stream, on_retry)
+
+    def watch_turns(
+        self,
+        *,
+        after_cursor: str = "",
+        only_new: bool = False,
+        labels: Labels | None = None,
+        all_owners: bool = False,
+        on_retry: OnRetry | None = None,
+    ) -> AsyncGenerator[pb.WatchTurnsResponse, None]:
+        """Iterate over the turns that end: those that ended behind a cursor, then live, for good.
+
+        Handle an update, then store its `cursor`, in one transaction if possible.
+
+        Args:
+            after_cursor: the `cursor` of the last update that was handled, to continue behind it.
+                Empty: from the oldest turn that the server keeps, of the last 7 days as a rule.
+            only_new: without a cursor, only turns that end from now on.
+            labels: only turns of conversations that have all of these labels, at most 16.
+            all_owners: the turns of all users of the caller's tenant; the token has to name the
+                scope `parley.observe`.
+            on_retry: called with every error after which the watch is resumed, such as to log it.
+        Returns: updates: `turn` (as the attempt that ended left it; with `all_owners`, the update's
+            `user` is whose it is) and `progress` (everything up to now has come; also every
+            minute). Each has its `cursor`. A turn that is run again comes each time that it ends.
+        Raises:
+            ParleyError, while iterating: CursorExpired (turns may be missing: read what is needed,
+                then watch without a cursor), InvalidPageToken (the cursor is not one of this feed),
+                Overloaded, Unavailable (only as long as nothing has come), InvalidRequest,
+                Unauthenticated, ScopeMissing, InternalError.
+            ValueError, at once: an argument cannot be sent.
+        Guarantees: every end of a turn once, in the same order for every watch, through restarts of
+            the server and lost connections; each new call waits longer than the one before, at most
+            3 seconds unless the server asks for more. Closing the iterator ends the watch.
+        """
+        stream = FeedStream(after_cursor, labels, only_new=only_new, all_owners=all_owners)
         return self._stream(stream, on_retry)
 
     def export(

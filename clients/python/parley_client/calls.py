@@ -82,6 +82,32 @@ def chat(
     return Call("Chat", request, timeout_s, key, RETRY_IS_SAFE)
 
 
+def start_turn(
+    message: str,
+    *,
+    conversation_id: Id | None,
+    request_id: Id | None,
+    allow_missing: bool,
+    expected_sequence: int | None,
+    agent: str | None,
+    timeout_s: float,
+) -> Call[pb.StartTurnResponse]:
+    """Build a StartTurn call. It always has a request id: a retry starts no second turn.
+
+    Raises: ValueError: the text cannot be written as UTF-8.
+    """
+    key = text_of(request_id) or new_request_id()
+    turn = pb.ChatRequest(
+        conversation_id=text_of(conversation_id),
+        message=message,
+        request_id=key,
+        allow_missing=allow_missing,
+        expected_sequence=expected_sequence,
+        agent=agent or "",
+    )
+    return Call("StartTurn", pb.StartTurnRequest(chat=turn), timeout_s, key, RETRY_IS_SAFE)
+
+
 def history_page(
     conversation_id: Id,
     *,
@@ -129,6 +155,17 @@ def cancel_turn(
         request_id=text_of(request_id),
     )
     return Call("CancelTurn", request, timeout_s, request.request_id)
+
+
+def pairs_of(labels: Labels | None) -> list[str]:
+    """Return labels to search for, as the contract has them.
+
+    Raises: ValueError: a key has a "=", with which another label would be searched for.
+    """
+    for key in labels or ():
+        if "=" in key:
+            raise ValueError(f'the label {key} has a "=" in its key')
+    return [f"{key}={value}" for key, value in (labels or {}).items()]
 
 
 def text_of(value: Id | None) -> str:

@@ -18,6 +18,7 @@ from parley_client.calls import (
     OnBusy,
     choice_of,
     new_request_id,
+    pairs_of,
     text_of,
     timestamp_of,
 )
@@ -46,7 +47,7 @@ def conversations_page(
     request = pb.ListConversationsRequest(
         page_size=page_size,
         page_token=page_token,
-        labels=_pairs(labels),
+        labels=pairs_of(labels),
         updated_after=timestamp_of(updated_after),
     )
     return Call("ListConversations", request, timeout_s)
@@ -191,7 +192,7 @@ def usage(
         end_date=_day(end_date),
         by_agent=by_agent,
         by_label=by_label,
-        labels=_pairs(labels),
+        labels=pairs_of(labels),
     )
     return Call("GetUsage", request, timeout_s)
 
@@ -208,14 +209,3 @@ def _day(day: Day | None) -> str:
     if isinstance(day, datetime):
         day = day.date()
     return day.isoformat() if isinstance(day, date) else day or ""
-
-
-def _pairs(labels: Labels | None) -> list[str]:
-    """Return labels to search for, as the contract has them.
-
-    Raises: ValueError: a key has a "=", with which another label would be searched for.
-    """
-    for key in labels or ():
-        if "=" in key:
-            raise ValueError(f'the label {key} has a "=" in its key')
-    return [f"{key}={value}" for key, value in (labels or {}).items()]

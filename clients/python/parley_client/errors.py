@@ -6,9 +6,9 @@
     ├── ConversationNotFound, TurnNotFound
     ├── RequestIdReused, ConversationExists
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
-    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
+    ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
     ├── AgentRefused
-    ├── Overloaded ─ TurnLimitReached
+    ├── Overloaded ─ TurnLimitReached, QueueFull
     ├── BudgetExhausted
     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
     │                 TurnAbandoned, WatchExpired
@@ -21,6 +21,7 @@ reason is newer than this client.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import ClassVar, NamedTuple
 
 import grpc
@@ -201,6 +202,16 @@ class NotATurnBoundary(ParleyError):
         return int(self.metadata.get("previous_boundary", 0))
 
 
+class CursorExpired(ParleyError):
+    """Turns behind the cursor may be gone: read what you need, then watch without a cursor."""
+
+    @property
+    def oldest_time(self) -> datetime | None:
+        """When the oldest turn ended that the feed still has. None: the server did not say."""
+        text = self.metadata.get("oldest_time")
+        return None if text is None else datetime.fromisoformat(text)
+
+
 class AgentRefused(ParleyError):
     """The model's provider refused the request as it is."""
 
@@ -213,6 +224,14 @@ class Overloaded(ParleyError):
 
 class TurnLimitReached(Overloaded):
     """The caller started too many turns within a minute: wait `retry_after_s`."""
+
+
+class QueueFull(Overloaded):
+    """Too many of the caller's started turns have not ended: wait until some have been run."""
+
+    @property
+    def max_queued_turns(self) -> int:
+        return int(self.metadata.get("max_queued_turns", 0))
 
 
 class BudgetExhausted(ParleyError):
@@ -256,7 +275,7 @@ class TurnAbandoned(Unavailable):
 
 
 class WatchExpired(Unavailable):
-    """A watch reached its longest time: watch again from the last sequence delivered."""
+    """A watch reached its longest time: watch again from where it was."""
 
 
 class DeadlineExceeded(ParleyError):
@@ -313,6 +332,8 @@ BY_REASON: dict[str, type[ParleyError]] = {
     "REVISION_MISMATCH": RevisionMismatch,
     "BUDGET_EXHAUSTED": BudgetExhausted,
     "NOT_A_TURN_BOUNDARY": NotATurnBoundary,
+    "QUEUE_FULL": QueueFull,
+    "CURSOR_EXPIRED": CursorExpired,
 }
 
 BY_CODE: dict[grpc.StatusCode, type[ParleyError]] = {

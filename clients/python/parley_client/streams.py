@@ -1,8 +1,8 @@
 """Follows a stream's progress: what the next call asks for, and whether there is one.
 
 Both clients use it; nothing here does I/O. A lost stream is resumed where it was lost: a turn
-behind the last text or tool call seen, a watch behind the last message, an export behind the last
-part.
+behind the last text or tool call seen, a watch behind the last message or turn, an export behind
+the last part.
 """
 
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_client.calls import Call, Id
+from parley_client.calls import Call, Id, Labels, pairs_of
 from parley_client.errors import AttemptLost, ParleyError, Unavailable
 from parley_client.retries import ExportTries, StreamTries, WatchTries
 
@@ -128,6 +128,37 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
                 self._event = event
             case "deleted":
                 self.is_over = True
+        return True
+
+    def pause_s(self, error: ParleyError) -> float | None:
+        return self._tries.pause_s(error)
+
+
+class FeedStream(Stream[pb.WatchTurnsResponse]):
+    """The turns that end, watched."""
+
+    method = "WatchTurns"
+    request: pb.WatchTurnsRequest
+
+    def __init__(
+        self, after_cursor: str, labels: Labels | None, *, only_new: bool, all_owners: bool
+    ) -> None:
+        """Watch nothing yet. Raises: ValueError: a label cannot be told from another."""
+        self.request = pb.WatchTurnsRequest(
+            after_cursor=after_cursor,
+            only_new=only_new,
+            labels=pairs_of(labels),
+            all_owners=all_owners,
+        )
+        self._tries = WatchTries()
+
+    @property
+    def time_left_s(self) -> float:
+        return WATCH_CALL_S
+
+    def take(self, update: pb.WatchTurnsResponse) -> bool:
+        self._tries.note_progress()
+        self.request.after_cursor = update.cursor
         return True
 
     def pause_s(self, error: ParleyError) -> float | None:

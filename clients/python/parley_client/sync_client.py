@@ -208,6 +208,58 @@ class ParleyClient(Changes):
         )
         return _text_of(events, TextOnly(key))
 
+    def start_turn(
+        self,
+        message: str,
+        *,
+        conversation_id: Id | None = None,
+        request_id: Id | None = None,
+        allow_missing: bool = False,
+        expected_sequence: int | None = None,
+        agent: str | None = None,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> pb.StartTurnResponse:
+        """Store a turn that a worker runs later, and return at once.
+
+        `turn` tells what became of it, `chat` and `stream` with the same arguments and request id
+        wait for its answer, and `watch_turns` yields it when it ends.
+
+        Args:
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which `turn`
+                has in the response, and which errors show. Pass a stored one to repeat the call
+                after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: the turn fails with SEQUENCE_MISMATCH unless this is the
+                conversation's last sequence when it begins; 0: unless it is new or empty. None: do
+                not check.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for the call, retries included, in seconds. The turn has the server's limit.
+        Returns: `turn`, queued; `replayed` if an earlier call had stored it, then `turn` is as it
+            is now. A turn that has failed is queued for another attempt.
+        Raises:
+            ParleyError: ConversationNotFound, RequestIdReused, TurnSuperseded, SequenceMismatch,
+                AttemptsExhausted, QueueFull, TurnLimitReached, BudgetExhausted, Unavailable,
+                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
+                ScopeMissing, Overloaded, InternalError.
+            ValueError: an argument cannot be sent.
+        Guarantees: one turn for one request id, however often it is sent. When it returns, the turn
+            is stored and will be run, whatever happens to workers and connections. Turns of a
+            conversation begin in the order in which they were accepted.
+        """
+        call = calls.start_turn(
+            message,
+            conversation_id=conversation_id,
+            request_id=request_id,
+            allow_missing=allow_missing,
+            expected_sequence=expected_sequence,
+            agent=agent,
+            timeout_s=timeout_s,
+        )
+        return self._unary(call)
+
     def cancel_turn(
         self,
         *,

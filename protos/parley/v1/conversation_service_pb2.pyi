@@ -1679,7 +1679,7 @@ class WatchTurnsResponse(_message.Message):
     """The user whose turn it is, with all_owners. Else empty."""
     @_builtins.property
     def turn(self) -> _conversation_pb2.Turn:
-        """A turn that ended, as it is now."""
+        """A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now."""
 
     @_builtins.property
     def progress(self) -> Global___WatchTurnsProgress:

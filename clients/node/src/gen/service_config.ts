@@ -18,7 +18,8 @@ export const SERVICE_CONFIG = `{
       "name": [
         { "service": "parley.v1.ConversationService", "method": "StreamChat" },
         { "service": "parley.v1.ConversationService", "method": "WatchConversation" },
-        { "service": "parley.v1.ConversationService", "method": "ExportConversations" }
+        { "service": "parley.v1.ConversationService", "method": "ExportConversations" },
+        { "service": "parley.v1.ConversationService", "method": "WatchTurns" }
       ]
     }
   ]

@@ -878,7 +878,7 @@ export interface WatchTurnsResponse {
   /** What is told. */
   update:
     | //
-    /** A turn that ended, as it is now. */
+    /** A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now. */
     { $case: "turn"; value: Turn }
     | //
     /** All turns that had ended have been told. Sent once after them, and then every 60 seconds. */

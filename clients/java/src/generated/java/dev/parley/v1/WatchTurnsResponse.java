@@ -90,7 +90,7 @@ private static final long serialVersionUID = 0L;
   public static final int TURN_FIELD_NUMBER = 1;
   /**
    * <pre>
-   * A turn that ended, as it is now.
+   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn that ended, as it is now.
+   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn that ended, as it is now.
+   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -728,7 +728,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Turn, dev.parley.v1.Turn.Builder, dev.parley.v1.TurnOrBuilder> turnBuilder_;
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -740,7 +740,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -762,7 +762,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -782,7 +782,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -800,7 +800,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -827,7 +827,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -850,7 +850,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -860,7 +860,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -878,7 +878,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as it is now.
+     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>

@@ -10,7 +10,7 @@ public interface WatchTurnsResponseOrBuilder extends
 
   /**
    * <pre>
-   * A turn that ended, as it is now.
+   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -19,7 +19,7 @@ public interface WatchTurnsResponseOrBuilder extends
   boolean hasTurn();
   /**
    * <pre>
-   * A turn that ended, as it is now.
+   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -28,7 +28,7 @@ public interface WatchTurnsResponseOrBuilder extends
   dev.parley.v1.Turn getTurn();
   /**
    * <pre>
-   * A turn that ended, as it is now.
+   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
