@@ -95,7 +95,7 @@ func (e *Error) GRPCStatus() *status.Status { return e.status }
 func (e *Error) Retryable() bool {
 	switch e.Reason {
 	case ReasonTurnInProgress, ReasonLeaseLost, ReasonAttemptLost, ReasonOverloaded, ReasonTurnLimitReached,
-		ReasonBudgetExhausted:
+		ReasonBudgetExhausted, ReasonQueueFull:
 		return true
 	}
 	return e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded
@@ -111,6 +111,15 @@ func (e *Error) Revision() int64 { return e.number("revision") }
 // PreviousBoundary returns the sequence up to which the conversation can be forked, with ReasonNotATurnBoundary;
 // otherwise, or if there is none, 0.
 func (e *Error) PreviousBoundary() int64 { return e.number("previous_boundary") }
+
+// OldestTime returns since when the feed keeps turns, with ReasonCursorExpired; otherwise the zero time.
+func (e *Error) OldestTime() time.Time {
+	oldest, err := time.Parse(time.RFC3339, e.Metadata["oldest_time"])
+	if err != nil {
+		return time.Time{} // the reason has none
+	}
+	return oldest
+}
 
 func (e *Error) number(name string) int64 {
 	number, err := strconv.ParseInt(e.Metadata[name], 10, 64)

@@ -114,6 +114,60 @@ func ExampleClient_Watch() {
 	// Output: 2 Hello!
 }
 
+func ExampleClient_StartTurn() {
+	client := exampleClient()
+	defer client.Close()
+	ctx := context.Background()
+
+	request := &parley.ChatRequest{Message: "Sum up the day.", RequestId: "job-4711"}
+	started, err := client.StartTurn(ctx, request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(started.GetTurn().GetRequestId(), started.GetReplayed())
+
+	// The same request gets the answer, from anywhere and at any time.
+	answer, err := client.Chat(ctx, request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.GetResponse())
+	// Output:
+	// job-4711 false
+	// Sum up the day.
+}
+
+func ExampleClient_WatchTurns() {
+	token := parley.WithToken(tokenOf(uuid.NewString(), nil)) // a user who has no turns yet
+	client, err := parley.New(os.Getenv("PARLEY_ADDRESS"), token)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	ctx := context.Background()
+	for _, name := range []string{"job-1", "job-2"} {
+		if _, err := client.Chat(ctx, &parley.ChatRequest{Message: "Hello!", RequestId: name}); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	cursor := "" // as it was stored last
+	for update, err := range client.WatchTurns(ctx, &parley.WatchTurnsRequest{AfterCursor: cursor}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if turn := update.GetTurn(); turn != nil {
+			fmt.Println(turn.GetRequestId(), turn.GetState())
+		}
+		if cursor = update.GetCursor(); update.GetProgress() != nil {
+			break // all that had ended has been told; a watch goes on for ever
+		}
+	}
+	// Output:
+	// job-1 TURN_STATE_COMPLETED
+	// job-2 TURN_STATE_COMPLETED
+}
+
 func ExampleClient_AppendMessages() {
 	client := exampleClient()
 	defer client.Close()

@@ -23,10 +23,13 @@ type (
 	UndeleteConversationRequest = parleyv1.UndeleteConversationRequest
 	ListConversationsRequest    = parleyv1.ListConversationsRequest
 	ListConversationsResponse   = parleyv1.ListConversationsResponse
+	StartTurnResponse           = parleyv1.StartTurnResponse
 	GetTurnRequest              = parleyv1.GetTurnRequest
 	CancelTurnRequest           = parleyv1.CancelTurnRequest
 	WatchConversationRequest    = parleyv1.WatchConversationRequest
 	WatchConversationResponse   = parleyv1.WatchConversationResponse
+	WatchTurnsRequest           = parleyv1.WatchTurnsRequest
+	WatchTurnsResponse          = parleyv1.WatchTurnsResponse
 	AppendMessagesRequest       = parleyv1.AppendMessagesRequest
 	AppendMessagesResponse      = parleyv1.AppendMessagesResponse
 	ForkConversationRequest     = parleyv1.ForkConversationRequest
@@ -61,6 +64,7 @@ const (
 
 // The state of a turn: [Turn].State.
 const (
+	TurnQueued    = parleyv1.TurnState_TURN_STATE_QUEUED // StartTurn has stored it, and it has not begun.
 	TurnRunning   = parleyv1.TurnState_TURN_STATE_RUNNING
 	TurnCompleted = parleyv1.TurnState_TURN_STATE_COMPLETED
 	TurnFailed    = parleyv1.TurnState_TURN_STATE_FAILED

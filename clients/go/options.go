@@ -15,7 +15,8 @@ import (
 // What holds for a call whose context has no deadline.
 const (
 	DefaultChatTimeout = 120 * time.Second // A turn: waits and retries included.
-	DefaultReadTimeout = 10 * time.Second  // A read, each page of a list, CancelTurn, a change of a conversation.
+	// A read, each page of a list, StartTurn, CancelTurn, a change of a conversation.
+	DefaultReadTimeout = 10 * time.Second
 	// What may write much at once: AppendMessages, ForkConversation, EraseOwner.
 	DefaultChangeTimeout = 60 * time.Second
 )
@@ -62,8 +63,8 @@ func WithChatTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithReadTimeout sets what holds for reads, CancelTurn and changes of a conversation when the context has no deadline,
-// instead of [DefaultReadTimeout].
+// WithReadTimeout sets what holds for reads, StartTurn, CancelTurn and changes of a conversation when the context has no
+// deadline, instead of [DefaultReadTimeout].
 func WithReadTimeout(timeout time.Duration) Option {
 	return func(s *settings) error {
 		s.readTimeout = timeout

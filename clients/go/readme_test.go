@@ -43,6 +43,7 @@ func TestTheReadmesQuickStartRuns(t *testing.T) {
 var surroundings = []string{
 	"func _(ctx context.Context, client *parley.Client, id string, answer *parley.ChatResponse) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, id string, seen int64) error {%\nreturn nil\n}",
+	"func _(ctx context.Context, client *parley.Client, id, jobID, cursor string) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, yesterday time.Time) error {%\nreturn err\n}",
 	"func _(ctx context.Context, client *parley.Client, id, cursor string) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, request *parley.ChatRequest) *parley.Answer {%\nreturn answer\n}",

@@ -14,6 +14,10 @@ const (
 	ReasonInvalidRequest Reason = "INVALID_REQUEST"
 	// ReasonInvalidPageToken: the page token was changed, or belongs to another request. Start without one.
 	ReasonInvalidPageToken Reason = "INVALID_PAGE_TOKEN"
+	// ReasonCursorExpired: the cursor is older than what the feed keeps, so that turns may be missing: read what you need
+	// with [Client.ListConversations] and [Client.GetHistory], then watch without a cursor. [Error.OldestTime] says since
+	// when turns are kept.
+	ReasonCursorExpired Reason = "CURSOR_EXPIRED"
 	// ReasonAgentUnknown: no agent has that name. Leave it empty for the default agent.
 	ReasonAgentUnknown Reason = "AGENT_UNKNOWN"
 
@@ -71,14 +75,17 @@ const (
 	// ReasonBudgetExhausted: the caller's turns have used as many tokens today, Metadata["used_tokens"], as the server
 	// allows. The next one may start after RetryAfter, at midnight UTC.
 	ReasonBudgetExhausted Reason = "BUDGET_EXHAUSTED"
+	// ReasonQueueFull: the caller has Metadata["max_queued_turns"] turns of [Client.StartTurn] that have not ended, as many
+	// as the server allows. Start it after RetryAfter, when some have been run.
+	ReasonQueueFull Reason = "QUEUE_FULL"
 	// ReasonStoreUnavailable: the server's database cannot be reached, or was too slow.
 	ReasonStoreUnavailable Reason = "STORE_UNAVAILABLE"
 	// ReasonKeysUnavailable: the server cannot fetch the keys for checking tokens.
 	ReasonKeysUnavailable Reason = "KEYS_UNAVAILABLE"
 	// ReasonWorkerDrained: the worker is shutting down. Another worker answers the next call.
 	ReasonWorkerDrained Reason = "WORKER_DRAINED"
-	// ReasonWatchExpired: a watch or an export reached its time limit. [Client.Watch] and [Client.ExportConversations]
-	// continue by themselves.
+	// ReasonWatchExpired: a watch or an export reached its time limit. [Client.Watch], [Client.WatchTurns] and
+	// [Client.ExportConversations] continue by themselves.
 	ReasonWatchExpired Reason = "WATCH_EXPIRED"
 
 	// ReasonCallerLost: the deadline passed, or the caller disconnected, before the answer was complete.

@@ -212,6 +212,14 @@ func (s *script) ExportConversations(request *parleyv1.ExportConversationsReques
 	return s.take(stream.Context(), request, func(part proto.Message) error { return stream.SendMsg(part) })
 }
 
+func (s *script) StartTurn(ctx context.Context, request *parleyv1.StartTurnRequest) (*parleyv1.StartTurnResponse, error) {
+	return answered[*parleyv1.StartTurnResponse](ctx, s, request)
+}
+
+func (s *script) WatchTurns(request *parleyv1.WatchTurnsRequest, stream grpc.ServerStreamingServer[parleyv1.WatchTurnsResponse]) error {
+	return s.take(stream.Context(), request, func(update proto.Message) error { return stream.SendMsg(update) })
+}
+
 // answered takes a step that sends one message.
 func answered[Response proto.Message](ctx context.Context, s *script, request proto.Message) (response Response, err error) {
 	err = s.take(ctx, request, func(sent proto.Message) error {

@@ -52,6 +52,9 @@ func (c *call) dispatch(ctx context.Context, name string, arguments map[string]a
 	case "chat":
 		answer, err := c.client.Chat(ctx, a(&parley.ChatRequest{}, arguments))
 		return c.keep(whole(answer), err)
+	case "start_turn":
+		started, err := c.client.StartTurn(ctx, a(&parley.ChatRequest{}, arguments))
+		return c.keep(started, err)
 	case "stream":
 		return c.stream(c.client.Stream(ctx, a(&parley.ChatRequest{}, arguments)))
 	case "history":
@@ -104,6 +107,8 @@ func (c *call) dispatch(ctx context.Context, name string, arguments map[string]a
 		return c.keep(turn, err)
 	case "watch":
 		return c.watch(c.client.Watch(ctx, a(&parley.WatchConversationRequest{}, arguments)))
+	case "watch_turns":
+		return c.watchTurns(c.client.WatchTurns(ctx, a(&parley.WatchTurnsRequest{}, arguments)))
 	default:
 		return errors.New("there is no such call: " + name)
 	}
@@ -168,6 +173,35 @@ func (c *call) watch(updates iter.Seq2[*parley.WatchConversationResponse, error]
 		}
 		for list, count := range c.until {
 			if len(c.result[list].([]any)) == count {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// watchTurns keeps the turns of a feed, of each its cursor and its user, and the cursors of progress.
+func (c *call) watchTurns(updates iter.Seq2[*parley.WatchTurnsResponse, error]) error {
+	kept := map[string][]any{"turns": {}, "cursors": {}, "users": {}, "progress": {}}
+	defer func() {
+		for name, list := range kept {
+			c.result[name] = list
+		}
+	}()
+	for update, err := range updates {
+		if err != nil {
+			return err
+		}
+		if turn := update.GetTurn(); turn != nil {
+			kept["turns"] = append(kept["turns"], asJSON(turn))
+			kept["cursors"] = append(kept["cursors"], update.GetCursor())
+			kept["users"] = append(kept["users"], update.GetUser())
+		} else {
+			kept["progress"] = append(kept["progress"], update.GetCursor())
+			c.hasBegun()
+		}
+		for list, count := range c.until {
+			if len(kept[list]) == count {
 				return nil
 			}
 		}

@@ -101,6 +101,26 @@ func (conversations) GetUsage(_ context.Context, asked *parleyv1.GetUsageRequest
 	return &parleyv1.GetUsageResponse{Rows: []*parley.UsageRow{row}}, nil
 }
 
+func (conversations) StartTurn(_ context.Context, asked *parleyv1.StartTurnRequest) (*parleyv1.StartTurnResponse, error) {
+	turn := &parley.Turn{RequestId: asked.GetChat().GetRequestId(), Agent: asked.GetChat().GetAgent(), State: parley.TurnQueued}
+	return &parleyv1.StartTurnResponse{Turn: turn, Replayed: true}, nil
+}
+
+func (conversations) WatchTurns(asked *parleyv1.WatchTurnsRequest, stream grpc.ServerStreamingServer[parleyv1.WatchTurnsResponse]) error {
+	turn := &parleyv1.WatchTurnsResponse_Turn{Turn: &parley.Turn{TurnId: asked.GetAfterCursor(), State: parley.TurnFailed}}
+	progress := &parleyv1.WatchTurnsResponse_Progress{Progress: &parleyv1.WatchTurnsProgress{}}
+	for _, update := range []*parleyv1.WatchTurnsResponse{
+		{Update: turn, Cursor: "1", User: asked.GetLabels()[0]},
+		{Update: progress, Cursor: "2"},
+		{Update: turn, Cursor: "3"},
+	} {
+		if err := stream.Send(update); err != nil {
+			return err
+		}
+	}
+	return status.Error(codes.FailedPrecondition, "too old")
+}
+
 // Fails when an argument does not reach the server, or a result is not the contract's JSON.
 func TestCallsAboutConversationsArePlayed(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -167,6 +187,17 @@ func TestCallsAboutConversationsArePlayed(t *testing.T) {
 		{Call: "usage",
 			With:   map[string]any{"start_date": "2026-11-28", "labels": []any{"a=b"}},
 			Expect: map[string]any{"rows.0.date": "2026-11-28", "rows.0.label_value": "a=b"}},
+		{Call: "start_turn",
+			With:   map[string]any{"message": "m", "request_id": "r", "agent": "quick"},
+			Expect: map[string]any{"turn.request_id": "r", "turn.agent": "quick", "turn.state": "TURN_STATE_QUEUED", "replayed": true}},
+		{Call: "watch_turns", Until: map[string]int{"progress": 1},
+			With: map[string]any{"after_cursor": "0", "labels": []any{"a=b"}},
+			Expect: map[string]any{"turns.*.turn_id": []any{"0"}, "cursors": []any{"1"}, "users": []any{"a=b"},
+				"progress": []any{"2"}, "error": map[string]any{"present": false}}},
+		{Call: "watch_turns", Until: map[string]int{"turns": 3},
+			With: map[string]any{"labels": []any{"a=b"}},
+			Expect: map[string]any{"cursors": []any{"1", "3"}, "users": []any{"a=b", ""},
+				"error.code": "FAILED_PRECONDITION"}},
 		{Call: "watch",
 			Expect: map[string]any{"deleted": map[string]any{"length": 1.0}, "error": map[string]any{"present": false}}},
 		{Call: "watch", Until: map[string]int{"deleted": 1},

@@ -8,6 +8,7 @@ import dev.parley.client.ChatOptions;
 import dev.parley.client.CreateOptions;
 import dev.parley.client.DeleteOptions;
 import dev.parley.client.ExportOptions;
+import dev.parley.client.FeedOptions;
 import dev.parley.client.ForkOptions;
 import dev.parley.client.HistoryOptions;
 import dev.parley.client.ListOptions;
@@ -92,6 +93,14 @@ record Arguments(Map<String, Object> given) {
         WatchOptions options = WatchOptions.defaults();
         options = with(options, "after_sequence", (all, n) -> all.afterSequence(Long.parseLong(n)));
         return with(options, "include_events", (all, is) -> is.equals("true") ? all.includeEvents() : all);
+    }
+
+    FeedOptions feed() {
+        FeedOptions options = FeedOptions.defaults();
+        options = with(options, "after_cursor", (all, cursor) -> all.afterCursor(cursor));
+        options = with(options, "only_new", (all, is) -> is.equals("true") ? all.onlyNew() : all);
+        options = with(options, "all_owners", (all, is) -> is.equals("true") ? all.allOwners() : all);
+        return given.containsKey("labels") ? options.labels(labels()) : options;
     }
 
     AppendOptions append() {

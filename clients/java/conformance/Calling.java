@@ -16,6 +16,7 @@ import dev.parley.conformance.Runner.Step;
 import dev.parley.v1.ExportConversationsResponse;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.WatchConversationResponse;
+import dev.parley.v1.WatchTurnsResponse;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -90,6 +91,7 @@ final class Calling {
     private void make(String call) {
         switch (call) {
             case "chat" -> keep(client.chat(with.text("message"), with.chat()).response());
+            case "start_turn" -> keep(client.startTurn(with.text("message"), with.chat()));
             case "stream" -> {
                 try (TurnStream events = client.stream(with.text("message"), with.chat())) {
                     keepAll(events);
@@ -121,6 +123,11 @@ final class Calling {
             case "watch" -> {
                 try (var updates = client.watch(with.text("conversation_id"), with.watch())) {
                     keepUpdates(updates);
+                }
+            }
+            case "watch_turns" -> {
+                try (var updates = client.watchTurns(with.feed())) {
+                    keepTurns(updates);
                 }
             }
             default -> throw new IllegalArgumentException("this runner cannot call " + call);
@@ -165,6 +172,26 @@ final class Calling {
         }
     }
 
+    private void keepTurns(EventStream<WatchTurnsResponse> updates) {
+        List<Object> turns = list("turns");
+        List<Object> cursors = list("cursors");
+        List<Object> users = list("users");
+        List<Object> progress = list("progress");
+        for (WatchTurnsResponse update : updates) {
+            if (update.hasTurn()) {
+                turns.add(asJson(update.getTurn()));
+                cursors.add(update.getCursor());
+                users.add(update.getUser());
+            } else {
+                progress.add(update.getCursor());
+                begun.complete(null);
+            }
+            if (isEnough()) {
+                return;
+            }
+        }
+    }
+
     private void keepUpdates(EventStream<WatchConversationResponse> updates) {
         LISTS.values().forEach(this::list);
         for (WatchConversationResponse update : updates) {
@@ -172,8 +199,7 @@ final class Calling {
             if (update.hasProgress()) {
                 begun.complete(null);
             }
-            if (until.entrySet().stream()
-                    .anyMatch(each -> castList(result.get(each.getKey())).size() == each.getValue())) {
+            if (isEnough()) {
                 return;
             }
         }
@@ -193,6 +219,12 @@ final class Calling {
             cursors.add(part.getCursor());
             ids.add(part.getConversationId());
         }
+    }
+
+    /** Whether as much has come as the step wants. */
+    private boolean isEnough() {
+        return until.entrySet().stream()
+                .anyMatch(each -> castList(result.get(each.getKey())).size() == each.getValue());
     }
 
     private List<Object> list(String name) {

@@ -23,12 +23,15 @@ import dev.parley.v1.GetTurnResponse;
 import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.Message;
+import dev.parley.v1.StartTurnRequest;
+import dev.parley.v1.StartTurnResponse;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.Turn;
 import dev.parley.v1.UndeleteConversationRequest;
 import dev.parley.v1.UndeleteConversationResponse;
 import dev.parley.v1.UpdateConversationResponse;
 import dev.parley.v1.WatchConversationResponse;
+import dev.parley.v1.WatchTurnsResponse;
 import io.grpc.MethodDescriptor;
 import java.time.Duration;
 import java.util.List;
@@ -96,6 +99,24 @@ public final class AsyncParleyClient implements AutoCloseable {
         return Following.publisher(
                 connection, () -> new TurnProgress(request, options.timeoutOr(connection.chatTimeout())),
                 options.onRetry());
+    }
+
+    /** Has a turn of a new conversation run without a caller. */
+    public CompletableFuture<StartTurnResponse> startTurn(String message) {
+        return startTurn(message, ChatOptions.defaults());
+    }
+
+    /** Has a turn run without a caller; see {@link ParleyClient#startTurn(String, ChatOptions)}. */
+    public CompletableFuture<StartTurnResponse> startTurn(String message, ChatOptions options) {
+        return startTurn(options.request(message), options);
+    }
+
+    CompletableFuture<StartTurnResponse> startTurn(ChatRequest chat, ChatOptions options) {
+        return UnaryCall.start(
+                connection, ConversationServiceGrpc.getStartTurnMethod(),
+                StartTurnRequest.newBuilder().setChat(chat).build(), chat.getRequestId(),
+                options.timeoutOr(connection.readTimeout()), Headers.RETRY_IS_SAFE, options.onRetry(),
+                response -> response);
     }
 
     /** Stops a turn; see {@link ParleyClient#cancelTurn}. */
@@ -179,6 +200,11 @@ public final class AsyncParleyClient implements AutoCloseable {
     public Flow.Publisher<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
         return Following.publisher(
                 connection, () -> new ConversationProgress(options.request(conversationId)), options.onRetry());
+    }
+
+    /** Publishes every turn that ends; see {@link ParleyClient#watchTurns(FeedOptions)}. */
+    public Flow.Publisher<WatchTurnsResponse> watchTurns(FeedOptions options) {
+        return Following.publisher(connection, () -> new FeedProgress(options.request()), options.onRetry());
     }
 
     /** Adds messages to a conversation that exists. */

@@ -77,7 +77,7 @@ public final class ChatOptions {
         return with(builder -> builder.setAgent(agent));
     }
 
-    /** For everything, waits and retries included. Default: the client's, 120 seconds. */
+    /** For everything, waits and retries included. Default: the client's, 120 seconds; for {@code startTurn} 10. */
     public ChatOptions timeout(Duration timeout) {
         return new ChatOptions(request, ClientBuilder.positive(timeout), onRetry);
     }

@@ -16,8 +16,10 @@ import dev.parley.v1.GetHistoryResponse;
 import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.Message;
+import dev.parley.v1.StartTurnResponse;
 import dev.parley.v1.Turn;
 import dev.parley.v1.WatchConversationResponse;
+import dev.parley.v1.WatchTurnsResponse;
 import java.time.Duration;
 import java.util.List;
 
@@ -105,6 +107,35 @@ public final class ParleyClient implements AutoCloseable {
     public TurnStream stream(String message, ChatOptions options) {
         ChatRequest request = options.request(message);
         return new TurnStream(async.stream(request, options), request.getRequestId());
+    }
+
+    /** Has a turn of a new conversation run without a caller. */
+    public StartTurnResponse startTurn(String message) {
+        return startTurn(message, ChatOptions.defaults());
+    }
+
+    /**
+     * Stores a turn and returns at once. A worker of the server runs it later, without a caller: no connection has to
+     * stay open. Turns of one conversation begin in the order in which they were accepted, one after the other. There
+     * is one turn for one request id, however often it is sent; one that has failed is queued again, where
+     * {@code chat} would run it again.
+     *
+     * <p>{@link #turn} says where the turn stands, {@link #watchTurns(FeedOptions)} when it has ended. {@code stream}
+     * and {@code chat} with the same request id and arguments get its answer. {@link #cancelTurn} before it begins
+     * leaves no message behind.
+     *
+     * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white space
+     * @param options {@code onBusy} and {@code onDisconnect} mean nothing here; the timeout is that of a read, 10
+     *     seconds, unless one is given
+     * @return the turn, queued, with the request id that was given or made; replayed if an earlier call had stored it,
+     *     and then as it is now. When this returns, the turn is stored and will be run
+     * @throws ParleyException ConversationNotFound, RequestIdReused, TurnSuperseded, AttemptsExhausted, QueueFull,
+     *     TurnLimitReached, BudgetExhausted, and what any call may throw
+     * @throws IllegalArgumentException the message cannot be sent
+     */
+    public StartTurnResponse startTurn(String message, ChatOptions options) {
+        ChatRequest request = options.request(message);
+        return Waiting.forResult(async.startTurn(request, options), request.getRequestId());
     }
 
     /**
@@ -257,6 +288,28 @@ public final class ParleyClient implements AutoCloseable {
      */
     public EventStream<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
         return new EventStream<>(async.watch(conversationId, options), "");
+    }
+
+    /** Returns every turn of the caller that ends, from the oldest one that is kept. */
+    public EventStream<WatchTurnsResponse> watchTurns() {
+        return watchTurns(FeedOptions.defaults());
+    }
+
+    /**
+     * Returns every turn that ends: first those that have ended behind a cursor, then new ones, without an end.
+     *
+     * <p>Every end comes once, in order; a turn that is run again after it failed has one for each attempt. A watch
+     * continues behind the last update by itself when it expires, when a worker or a connection is lost, and while the
+     * server is full; it waits up to 3 seconds between tries, or as long as the server asks.
+     *
+     * @return updates: {@code turn}, and {@code progress} (all that had ended have been told; also every minute). Each
+     *     has a {@code cursor}: store it once the update is handled, to continue after a crash of the caller. Its
+     *     iteration throws errors that retrying cannot fix, or that prevent the watch from starting: CursorExpired
+     *     (turns behind the cursor may be gone), InvalidPageToken (it is not one of this feed's), ScopeMissing, and
+     *     what any call may throw
+     */
+    public EventStream<WatchTurnsResponse> watchTurns(FeedOptions options) {
+        return new EventStream<>(async.watchTurns(options), "");
     }
 
     /** Adds messages to a conversation that exists. */

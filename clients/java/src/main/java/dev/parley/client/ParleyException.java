@@ -2,6 +2,9 @@ package dev.parley.client;
 
 import io.grpc.Status;
 import java.time.Duration;
+import java.time.Instant;
+import java.time.OffsetDateTime;
+import java.time.format.DateTimeParseException;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -16,9 +19,9 @@ import java.util.Optional;
  * ├── ConversationNotFound, TurnNotFound
  * ├── RequestIdReused, ConversationExists
  * ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
- * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary
+ * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
  * ├── AgentRefused
- * ├── Overloaded ─ TurnLimitReached
+ * ├── Overloaded ─ TurnLimitReached, QueueFull
  * ├── BudgetExhausted
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
  * │                 TurnAbandoned, WatchExpired
@@ -226,6 +229,20 @@ public class ParleyException extends RuntimeException {
         public long previousBoundary() { return Long.parseLong(metadata().getOrDefault("previous_boundary", "0")); }
     }
 
+    /** Turns behind the cursor may be gone: read what you need, then watch without a cursor. */
+    public static final class CursorExpired extends ParleyException {
+        CursorExpired(Failure failure) { super(failure); }
+
+        /** Returns since when turns are kept. Empty: the server did not say. */
+        public Optional<Instant> oldestTime() {
+            try {
+                return Optional.of(OffsetDateTime.parse(metadata().getOrDefault("oldest_time", "")).toInstant());
+            } catch (DateTimeParseException unknown) {
+                return Optional.empty();
+            }
+        }
+    }
+
     /** The model's provider refused the request. */
     public static final class AgentRefused extends ParleyException {
         AgentRefused(Failure failure) { super(failure); }
@@ -239,6 +256,14 @@ public class ParleyException extends RuntimeException {
     /** The caller has reached its limit of new turns per minute: wait as long as {@link #retryAfter} says. */
     public static final class TurnLimitReached extends Overloaded {
         TurnLimitReached(Failure failure) { super(failure); }
+    }
+
+    /** Too many of the caller's started turns have not ended: wait until some have been run. */
+    public static final class QueueFull extends Overloaded {
+        QueueFull(Failure failure) { super(failure); }
+
+        /** Returns how many may not have ended at a time; 0: the server did not say. */
+        public int maxQueuedTurns() { return Integer.parseInt(metadata().getOrDefault("max_queued_turns", "0")); }
     }
 
     /** The caller's turns used today's tokens: wait as long as {@link #retryAfter} says, until midnight UTC. */

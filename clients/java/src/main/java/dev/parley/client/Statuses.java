@@ -51,6 +51,7 @@ final class Statuses {
             entry("OVERLOADED", ParleyException.Overloaded::new),
             entry("TURN_LIMIT_REACHED", ParleyException.TurnLimitReached::new),
             entry("BUDGET_EXHAUSTED", ParleyException.BudgetExhausted::new),
+            entry("QUEUE_FULL", ParleyException.QueueFull::new),
             entry("STORE_UNAVAILABLE", ParleyException.StoreUnavailable::new),
             entry("KEYS_UNAVAILABLE", ParleyException.KeysUnavailable::new),
             entry("WORKER_DRAINED", ParleyException.WorkerDrained::new),
@@ -58,6 +59,7 @@ final class Statuses {
             entry("TURN_ABANDONED", ParleyException.TurnAbandoned::new),
             entry("INTERNAL", ParleyException.InternalError::new),
             entry("WATCH_EXPIRED", ParleyException.WatchExpired::new),
+            entry("CURSOR_EXPIRED", ParleyException.CursorExpired::new),
             entry("CONVERSATION_EXISTS", ParleyException.ConversationExists::new),
             entry("REVISION_MISMATCH", ParleyException.RevisionMismatch::new));
 

@@ -55,11 +55,11 @@ class ReadmeTest {
                 import java.util.Map;
                 abstract class Blocks {
                     ParleyClient parley; String text; String conversationId; String orderId; String cursor;
-                    String requestId; long seen;
+                    String requestId; String jobId; long seen;
                     abstract void keep(ChatResponse answer);
                 """);
         List<String> blocks = blocks().subList(1, blocks().size());
-        assertEquals(8, blocks.size());
+        assertEquals(9, blocks.size());
         for (int n = 0; n < blocks.size(); n++) {
             String kind = blocks.get(n).contains("return ") ? "Answer" : "void";
             source.append("%s block%d() {%n%s%n}%n".formatted(kind, n, blocks.get(n)));

@@ -26,6 +26,8 @@ import dev.parley.v1.GetUsageRequest;
 import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsRequest;
 import dev.parley.v1.ListConversationsResponse;
+import dev.parley.v1.StartTurnRequest;
+import dev.parley.v1.StartTurnResponse;
 import dev.parley.v1.StreamChatRequest;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.UndeleteConversationRequest;
@@ -34,6 +36,8 @@ import dev.parley.v1.UpdateConversationRequest;
 import dev.parley.v1.UpdateConversationResponse;
 import dev.parley.v1.WatchConversationRequest;
 import dev.parley.v1.WatchConversationResponse;
+import dev.parley.v1.WatchTurnsRequest;
+import dev.parley.v1.WatchTurnsResponse;
 import io.grpc.Context;
 import io.grpc.Contexts;
 import io.grpc.Deadline;
@@ -240,6 +244,16 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
 
     @Override
     public void getUsage(GetUsageRequest request, StreamObserver<GetUsageResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void startTurn(StartTurnRequest request, StreamObserver<StartTurnResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void watchTurns(WatchTurnsRequest request, StreamObserver<WatchTurnsResponse> responses) {
         take(request, responses);
     }
 
