@@ -127,8 +127,9 @@ class Starting:
     def wake(self) -> None:
         """Look at once: a turn was accepted, or there is room. Without room, others are told."""
         if self._is_closing or self._room() <= 0:
-            self._bells.ring(QUEUE_TOPIC)
-        self._woken.set()
+            self._bells.ring(QUEUE_TOPIC)  # the end of a turn wakes this worker
+        else:
+            self._woken.set()
 
     def heard(self, topic: UUID) -> None:
         """Take note of a signal of another worker."""

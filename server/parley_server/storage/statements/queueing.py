@@ -70,6 +70,7 @@ from parley_server.storage.statements.parts import (
     is_free,
     labelled,
     literal,
+    noted_owner,
     one_row,
     spent_attempts,
 )
@@ -186,20 +187,29 @@ _NEW_TURN_COLUMNS = [
 ]
 
 
-def _accept(*, is_new: bool) -> Executable:
+def _accept(*, is_new: bool, is_limited: bool) -> Executable:
     """Store a turn to be begun later. One row: `rows.Accepted`; none: no such conversation.
 
     Args:
         is_new: the conversation is made for it. It has no title, which says what was said, until
             a turn begins.
+        is_limited: whether the owner's limits are looked at; `rows.Limited` follows.
+
+    `max_queued` is null where the owner's queue is known to have room: it is not counted then.
     """
-    limit = limits()
+    max_queued = bindparam("max_queued", type_=Integer)
     queued = (
-        select(func.coalesce(func.sum(queue_due.c.turns), ZERO))
-        .where(queue_due.c.owner_id == OWNER)
+        select(func.sum(queue_due.c.turns).label("length"))
+        .where(queue_due.c.owner_id == OWNER, max_queued.is_not(None))
         .cte("queued_turns")
     )
     length = select(queued).scalar_subquery()
+    has_room = [func.coalesce(length < max_queued, true())]
+    columns: tuple[Any, ...] = ()
+    if is_limited:
+        limit = limits()
+        has_room.append(limit.are_kept())
+        columns = limit.columns()
     source: FromClause = one_row() if is_new else held_conversation()
     opened = (
         insert(turn)
@@ -218,7 +228,7 @@ def _accept(*, is_new: bool) -> Executable:
                 true(),
             )
             .select_from(source)
-            .where(length < bindparam("max_queued", type_=Integer), limit.are_kept()),
+            .where(*has_room),
         )
         # Its id as well: the statement may be sent twice.
         .on_conflict_do_nothing()
@@ -226,7 +236,12 @@ def _accept(*, is_new: bool) -> Executable:
         .cte("opened")
     )
     found = select(
-        select(opened.c.id).scalar_subquery().label("id"), length.label("queued"), *limit.columns()
+        select(opened.c.id).scalar_subquery().label("id"),
+        length.label("queued"),
+        func.now().label("create_time"),
+        (ZERO if is_new else source.c.last_sequence).label("last_sequence"),
+        (ZERO if is_new else source.c.fence).label("fence"),
+        *columns,
     )
     if is_new:
         created = (
@@ -259,7 +274,7 @@ def _accept(*, is_new: bool) -> Executable:
             )
             .cte("created")
         )
-        return found.add_cte(created, *_waiting(opened, ONE))
+        return found.add_cte(created, noted_owner(opened), *_waiting(opened, ONE))
     noted = update(conversation).values(_in_queue()).where(*IS_IT, opened.c.id == TURN).cte("noted")
     position = select(source.c.queue_number + ONE).scalar_subquery()
     return found.select_from(source).add_cte(noted, *_waiting(opened, position))
@@ -547,10 +562,14 @@ def _cancel_queued() -> Executable:
     )[1]
 
 
-ACCEPT = compiled(_accept(is_new=False))
-"""Store a turn to be run later, in a conversation that is there, unless a limit is reached."""
-ACCEPT_NEW = compiled(_accept(is_new=True))
-"""The same, in a conversation that this statement creates."""
+ACCEPT = compiled(_accept(is_new=False, is_limited=False))
+"""Store a turn to be run later, in a conversation that is there, unless the queue is full."""
+ACCEPT_LIMITED = compiled(_accept(is_new=False, is_limited=True))
+"""The same, if the owner has not reached a limit."""
+ACCEPT_NEW = compiled(_accept(is_new=True, is_limited=False))
+"""Store a turn to be run later, in a conversation that this statement creates."""
+ACCEPT_NEW_LIMITED = compiled(_accept(is_new=True, is_limited=True))
+"""The same, if the owner has not reached a limit."""
 REQUEUE = compiled(_requeue())
 """Queue a turn that failed for another attempt, if it is the newest and has one left."""
 DUE_QUEUES = compiled(_due())
