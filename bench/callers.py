@@ -37,6 +37,8 @@ class Job:
     channels: int = 1
     ca_file: str = ""
     """Whom to trust, PEM. Empty: no TLS."""
+    is_started: bool = False
+    """Whether turns are started instead of waited for, of Parley."""
 
     # Against what; filled in when it is run.
     kind: str = ""
@@ -99,7 +101,19 @@ async def _parley(job: Job) -> AsyncIterator[Turn]:
             if answered.response != TEXT:
                 raise AssertionError("not what was to be answered")
 
-        yield turn
+        async def start(caller: int, token: str, conversation_id: str) -> None:
+            request = pb.ChatRequest(
+                conversation_id=conversation_id, message=TEXT, request_id=str(uuid.uuid4())
+            )
+            accepted = await stubs[caller % len(stubs)].StartTurn(
+                pb.StartTurnRequest(chat=request),
+                timeout=TIMEOUT_S,
+                metadata=(("authorization", f"Bearer {token}"),),
+            )
+            if accepted.replayed:
+                raise AssertionError("not what was to be accepted")
+
+        yield start if job.is_started else turn
 
 
 @asynccontextmanager

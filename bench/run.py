@@ -12,6 +12,7 @@ overload three times as many turns as the worker takes
 row-security  a statement with row security, and without
 removal  turns while what deleted conversations held is removed
 edge     a turn with TLS, an issuer's keys and metrics, and without
+accepting  a turn that StartTurn stores, against one that Chat answers
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round. A part
 begins with copies of the same two databases: what another one did, or failed to do, is not in them.
@@ -31,6 +32,7 @@ from statistics import median
 
 import processes
 import row_security
+from accepting import Accepting
 from callers import Job, Result
 from edge import Edge
 from overload import ALL_OVERLOAD, QUICK_OVERLOAD, SMOKE_OVERLOAD, Overload, OverloadSize
@@ -57,6 +59,7 @@ PARTS = (
     "row-security",
     "removal",
     "edge",
+    "accepting",
 )
 AGENT_S = 1.0
 MANY_CHANNELS = 24
@@ -279,6 +282,12 @@ class Bench:
         part = Edge(self._folder, files[USUAL], say, rounds=size.rounds, turns=size.turns)
         self._measured(part, made)
 
+    def accepting(self, made: Databases, files: Files) -> None:
+        """Compare the acceptance of a turn with a turn of Chat."""
+        size = self._size
+        part = Accepting(self._folder, files[USUAL], say, rounds=size.rounds, turns=size.turns)
+        self._measured(part, made)
+
     def row_security(self, made: Databases, files: Files) -> None:
         """Compare statements with row security and without."""
         row_security.measure(made, rounds=self._size.rounds, times=self._size.walled, say=say)
@@ -293,7 +302,9 @@ class Bench:
             say(f"{part}: died\n{traceback.format_exc()}")
             self.died.append(part)
 
-    def _measured(self, part: Streams | Overload | Removal | Edge, made: Databases) -> None:
+    def _measured(
+        self, part: Streams | Overload | Removal | Edge | Accepting, made: Databases
+    ) -> None:
         part.measure(made)
         self.bars += part.bars
         self.failed += part.failed

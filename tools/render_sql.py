@@ -16,19 +16,21 @@ from types import ModuleType
 from sqlglot.dialects.postgres import Postgres
 
 from parley_server.storage.statements import (
+    accepting,
     appending,
     ending,
     erasing,
     feeding,
     hiding,
     histories,
+    leaving,
     listing,
     living,
     opening,
     purging,
-    queueing,
     reading,
     retaining,
+    starting,
     stepping,
     using,
 )
@@ -46,7 +48,9 @@ MODULES = (
     histories,
     hiding,
     purging,
-    queueing,
+    accepting,
+    starting,
+    leaving,
     erasing,
     retaining,
     using,

@@ -1,21 +1,17 @@
 """Started turns under faults, with real processes: workers killed, drained and replaced."""
 
 import asyncio
-import random
 import signal
 from typing import Any
 
-import grpc
-import psycopg
-
 from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.storage.schema import integrity
-from support.databases import as_superuser
 from support.processes import ServerProcess
 from support.services import Service, StartService, an_id, metadata
+from support.started_at_size import Size, prove
 
 LEASE_S = 1.5
+SMALL = Size(turns=300, conversations=30, kill_s=(0.5, 1.5), within_s=100)
 
 
 async def start(worker: ServerProcess, message: str, **fields: Any) -> messages.Turn:
@@ -113,68 +109,16 @@ async def test_started_turn_that_kills_its_workers_is_given_up(
     assert (messages.TURN_STATE_FAILED, 2) == (ended.state, ended.attempt)
 
 
-async def test_every_started_turn_is_answered_once_while_workers_are_killed(
-    database_url: str,
+async def test_every_started_turn_is_answered_and_told_once_while_workers_are_killed(
+    database_url: str, record_property: Any
 ) -> None:
-    """1,000 turns in 100 conversations, two workers, one of them killed again and again.
+    """Promise 5, and the feed's. At full size: `make torture`.
 
-    Fails when a turn is run by two, forgotten with its worker, or begun before an earlier one.
+    Fails when a turn is run by two, forgotten with its worker, or begun before an earlier one; and
+    when the feed leaves one out that was committed late.
     """
-    conversations = [an_id() for _ in range(100)]
-    settings = {"agent": "echo:0.02", "lease_s": LEASE_S}
-    workers = [ServerProcess(database_url, **settings) for _ in range(2)]
-    try:
-        for first in range(0, 1000, 50):
-            await asyncio.gather(
-                *(accepted(workers, conversations[n % 100], n) for n in range(first, first + 50))
-            )
-            if first % 200 == 0:
-                await replace_one(workers, database_url, settings)
-        while queued(database_url):
-            await replace_one(workers, database_url, settings)
-            await asyncio.sleep(4)
-    finally:
-        for worker in workers:
-            worker.kill()
+    outcome = await prove(database_url, SMALL)
 
-    for number, conversation_id in enumerate(conversations):
-        said = said_in(database_url, conversation_id)
-        expected = [f"m{n}" for n in range(number, 1000, 100)]
-        assert expected == said[::2], conversation_id
-        assert expected == said[1::2]
-    assert () == integrity.examine(as_superuser(database_url)).problems
-
-
-async def accepted(workers: list[ServerProcess], conversation_id: str, n: int) -> None:
-    """Start a turn; again, by its request id, where the worker is killed meanwhile."""
-    fields = {"conversation_id": conversation_id, "allow_missing": True, "request_id": f"r{n}"}
-    while True:
-        try:
-            await start(random.choice(workers), f"m{n}", **fields)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-            await asyncio.sleep(0.1)
-        else:
-            return
-
-
-async def replace_one(
-    workers: list[ServerProcess], database_url: str, settings: dict[str, Any]
-) -> None:
-    number = random.randrange(len(workers))
-    workers[number].kill()
-    workers[number] = await asyncio.to_thread(ServerProcess, database_url, **settings)
-
-
-def queued(database_url: str) -> int:
-    with psycopg.connect(as_superuser(database_url)) as connection:
-        return connection.execute("SELECT count(*) FROM turn_queue").fetchall()[0][0]
-
-
-def said_in(database_url: str, conversation_id: str) -> list[str]:
-    with psycopg.connect(as_superuser(database_url)) as connection:
-        found = connection.execute(
-            "SELECT content FROM message WHERE conversation_id = %s ORDER BY sequence",
-            [conversation_id],
-        )
-        return [row[0] for row in found]
+    record_property("outcome", f"{outcome.kills} kills, {outcome.took_s:.1f} s")
+    assert outcome.kills
+    assert outcome.taken_over, "no turn was under way when a worker was killed"

@@ -1,6 +1,6 @@
 """Answers of the core to protos."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -60,6 +60,7 @@ _ERROR_REASONS: dict[FailureReason | None, error_reason_pb2.ErrorReason.ValueTyp
         for reason in FailureReason
     },
 }
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATES = {
     state: conversation_pb2.TurnState.Value(f"TURN_STATE_{state.value}") for state in TurnState
 }
@@ -300,6 +301,5 @@ def _usage(usage: Usage | None) -> conversation_pb2.Usage | None:
 
 
 def _time(moment: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)

@@ -19,10 +19,12 @@ from parley_server.core.model import (
     QueueSize,
     Turn,
     TurnRequest,
+    TurnState,
 )
 from parley_server.storage import rows
-from parley_server.storage.driver.connection import Connection, Parameters, Row
+from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
 from parley_server.storage.driver.connections import Connections
+from parley_server.storage.queue_lengths import QueueLengths
 from parley_server.storage.statements import sql
 from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS, PostgresStore
 
@@ -51,10 +53,15 @@ class PostgresQueue:
         self._lease = timedelta(seconds=lease_s)
         self._max_attempts = max_attempts
         self._max_queued = max_queued_turns
+        self._lengths = QueueLengths(max_queued_turns)
 
     async def accept(self, owner: Owner, new: NewTurn) -> Turn:
         while True:
-            row, limited = await self._try_accept(owner, new)
+            is_counted = self._lengths.is_to_count(owner.id)
+            row, limited = await self._try_accept(owner, new, is_counted=is_counted)
+            if row is not None and row.id is not None:
+                self._lengths.accepted(owner.id, (row.queued or 0) if is_counted else None)
+                return _accepted(new, row)
             known = await self._stored(owner, new)
             if known is not None:
                 return known
@@ -63,20 +70,26 @@ class PostgresQueue:
             if row is None and not new.is_new_conversation:
                 raise ConversationNotFound(new.conversation_id)
             self._store.refuse_limited(limited)
-            if row is not None and row.queued >= self._max_queued:
+            if row is not None and (row.queued or 0) >= self._max_queued:
                 raise QueueFull(self._max_queued)
             # What stood in the way is gone again.
 
     async def _stored(self, owner: Owner, new: NewTurn) -> Turn | None:
-        """Return the turn that was accepted, by this call or an earlier one."""
+        """Return the turn that was accepted, by an earlier call or an earlier try of this one."""
         if new.request_id is not None:
             return await self._store.find(owner, new.request_id)
         return await self._store.turn(owner, new.conversation_id, new.id)
 
     async def _try_accept(
-        self, owner: Owner, new: NewTurn
+        self, owner: Owner, new: NewTurn, *, is_counted: bool
     ) -> tuple[rows.Accepted | None, rows.Limited]:
-        """Try to accept. Returns: None: there is no such conversation."""
+        """Try to accept.
+
+        Args:
+            is_counted: whether the owner's queue is counted, and the turn refused if it is full.
+        Returns: None: there is no such conversation.
+        """
+        is_limited = self._store.is_limited
         parameters: Parameters = {
             "owner": owner.id,
             "conversation": new.conversation_id,
@@ -86,30 +99,35 @@ class PostgresQueue:
             "agent": new.agent,
             "content": new.message,
             "expected": new.expected_sequence,
-            "max_queued": self._max_queued,
+            "max_queued": self._max_queued if is_counted else None,
             **self._store.limits(),
             "tenant": owner.tenant,
             "user": owner.user,
             "title": "",
             "feed": self._store.feed_of(owner),
         }
-        statement = sql.ACCEPT_NEW if new.is_new_conversation else sql.ACCEPT
+        if new.is_new_conversation:
+            statement = sql.ACCEPT_NEW_LIMITED if is_limited else sql.ACCEPT_NEW
+        else:
+            statement = sql.ACCEPT_LIMITED if is_limited else sql.ACCEPT
         found = await self._connections.repeat(statement, parameters)
         if not found and new.allow_missing:
-            found = await self._accepted_under_new_id(owner, parameters)
+            found = await self._accepted_under_new_id(owner, statement, parameters)
         if not found:
             return None, rows.Limited()
         columns = len(rows.Accepted._fields)
         return rows.Accepted(*found[0][:columns]), rows.Limited(*found[0][columns:])
 
-    async def _accepted_under_new_id(self, owner: Owner, parameters: Parameters) -> list[Row]:
+    async def _accepted_under_new_id(
+        self, owner: Owner, accept: Statement, parameters: Parameters
+    ) -> list[Row]:
         """Make the conversation and accept, both or neither."""
 
         async def work(connection: Connection) -> list[Row]:
             found: list[Row] = []
             async with connection.transaction() as transaction:
                 await connection.run(sql.CREATE, parameters)
-                found = await connection.run(sql.ACCEPT, parameters)
+                found = await connection.run(accept, parameters)
                 if not found or found[0][0] is None:  # deleted, or over a limit
                     raise Rollback(transaction)
             return found
@@ -191,3 +209,28 @@ class PostgresQueue:
     async def size(self) -> QueueSize:
         ((turns, age_s),) = await self._connections.repeat(sql.QUEUE_SIZE, {"limit": SIZE_LIMIT})
         return QueueSize(int(turns), float(age_s))
+
+
+def _accepted(new: NewTurn, row: rows.Accepted) -> Turn:
+    """Return a turn that was just stored, as reading it would."""
+    return Turn(
+        id=new.id,
+        conversation_id=new.conversation_id,
+        request_id=new.request_id,
+        fingerprint=new.fingerprint,
+        agent=new.agent,
+        state=TurnState.QUEUED,
+        attempt=0,
+        user_sequence=0,
+        response_sequence=None,
+        error_reason=None,
+        error_text="",
+        create_time=row.create_time,
+        end_time=None,
+        context=None,
+        answer=None,
+        is_newest=False,
+        fence=row.fence,
+        is_cancel_requested=False,
+        last_sequence=row.last_sequence,
+    )

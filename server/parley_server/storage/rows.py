@@ -69,12 +69,16 @@ class ClaimRow(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A row of ACCEPT; `Limited` follows."""
+    """A row of ACCEPT, and the first part of one of ACCEPT_LIMITED."""
 
     id: UUID | None
     """None: a turn has the request id, or a limit is reached."""
-    queued: int
-    """How many started turns the owner had before."""
+    queued: int | None
+    """How many started turns the owner had before; None: none, or they were not counted."""
+    create_time: datetime
+    # Of its conversation
+    last_sequence: int
+    fence: int
 
 
 class BeginRow(NamedTuple):

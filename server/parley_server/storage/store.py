@@ -176,6 +176,11 @@ class PostgresStore:
             raise SequenceMismatch(held.last_sequence)
         await refuse_busy(self.claiming, owner, new.conversation_id, held)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether statements that open turns have to look at an owner's limits."""
+        return self._max_turns is not None or self._max_tokens is not None
+
     def limits(self) -> Parameters:
         """Return what statements that open turns take for an owner's limits."""
         return {"max_turns": self._max_turns, "max_tokens": self._max_tokens}
@@ -204,7 +209,7 @@ class PostgresStore:
         Returns: the lease; or the conversation's row as it was found, if any, and which limits the
             owner has reached.
         """
-        is_limited = self._max_turns is not None or self._max_tokens is not None
+        is_limited = self.is_limited
         no_limit = rows.Limited()
         parameters: Parameters = {
             "owner": owner.id,

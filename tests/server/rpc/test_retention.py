@@ -155,11 +155,13 @@ async def test_owner_is_noted_however_its_first_conversation_is_made(
     await service.chat(user="named", conversation_id=an_id(), allow_missing=True)
     source = (await service.create(user="created")).conversation.conversation_id
     await service.append(an_id(), system("hello"), user="appended", allow_missing=True)
+    await service.start("hello", user="started")
+    await service.start("hello", user="kept", conversation_id=an_id(), allow_missing=True)
 
     def noted() -> set[Any]:
         return {owner for (owner,) in run(database_url, "SELECT owner_id FROM owner")}
 
-    users = ("chat", "named", "created", "appended")
+    users = ("chat", "named", "created", "appended", "started", "kept")
     assert {Owner.of("", user).id for user in users} == noted()
     run(database_url, "DELETE FROM owner")
     await service.fork(source, user="created")

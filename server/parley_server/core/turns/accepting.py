@@ -74,7 +74,7 @@ class Accepting:
         )
         turn = await self._queue.accept(owner, new)
         if turn.id == new.id:
-            self._tell(owner, turn)
+            self._on_accepted()  # no call can be waiting for it yet
             return turn, False
         return await self._known(owner, turn, new), True
 
@@ -84,7 +84,8 @@ class Accepting:
             is_to_stop = turn.state is TurnState.FAILED and turn.is_cancel_requested
             if is_to_queue(turn, new.fingerprint):
                 await self._queue.requeue(owner, turn, new.message)
-                self._tell(owner, turn)
+                self._bells.ring(topic_of(owner, turn.conversation_id))
+                self._on_accepted()
             elif is_to_stop and turn.is_newest:
                 await self._ending.end_cancelled(owner, turn)
             else:
@@ -94,7 +95,3 @@ class Accepting:
                 raise ConversationNotFound(turn.conversation_id)
             turn = current
         return turn
-
-    def _tell(self, owner: Owner, turn: Turn) -> None:
-        self._bells.ring(topic_of(owner, turn.conversation_id))
-        self._on_accepted()

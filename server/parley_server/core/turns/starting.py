@@ -42,6 +42,12 @@ LOOK_S = 2.0
 """How often a worker looks for turns to begin. Lease + 5 s (promise 5) leaves room for it."""
 AGAIN_S = 0.05
 """How soon it looks again where there may be more, or where another statement was in the way."""
+REST = 2
+"""How long it rests after a look, in times of what reading where turns are due has taken.
+
+That reads a row for each conversation that is due, 10,000 of them in 8 ms of Postgres' CPU.
+"""
+LONGEST_REST_S = 0.5
 BEGINS = 4
 """How many turns it begins at once: calls want the connections too."""
 AT_ONCE = 100
@@ -97,6 +103,8 @@ class Starting:
         self._served: dict[UUID, int] = {}
         """When each owner's last one began, in looks."""
         self._looks = 0
+        self._rest_s = 0.0
+        """How long to rest before the next look."""
         self._woken = asyncio.Event()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._looking: asyncio.Task[None] | None = None
@@ -127,8 +135,9 @@ class Starting:
     def wake(self) -> None:
         """Look at once: a turn was accepted, or there is room. Without room, others are told."""
         if self._is_closing or self._room() <= 0:
-            self._bells.ring(QUEUE_TOPIC)
-        self._woken.set()
+            self._bells.ring(QUEUE_TOPIC)  # the end of a turn wakes this worker
+        else:
+            self._woken.set()
 
     def heard(self, topic: UUID) -> None:
         """Take note of a signal of another worker."""
@@ -156,9 +165,10 @@ class Starting:
             except Exception as error:
                 log.exception("starting turns failed", extra={"place": raised_at(error)})
                 has_more = False
-            if has_more:
-                await asyncio.sleep(AGAIN_S)
-            else:
+            rest_s = max(self._rest_s, AGAIN_S) if has_more else self._rest_s
+            if rest_s:
+                await wait_any(self._closing, timeout_s=rest_s)
+            if not has_more:
                 await self._wait(LOOK_S * random.uniform(0.8, 1.0))  # noqa: S311 - spreads load
 
     async def _wait(self, seconds: float) -> None:
@@ -170,11 +180,12 @@ class Starting:
 
     async def _look(self) -> bool:
         """Begin what there is room for. Returns: whether to look again soon."""
+        self._rest_s = 0.0
         await self._measure()
         if self._room() <= 0:
             return False  # the end of a turn wakes it
         self._looks += 1
-        due = await self._queue.due(limit=AT_ONCE)
+        due = await self._due()
         chosen = self._chosen(due)
         is_more = False
         for first in range(0, len(chosen), BEGINS):
@@ -182,6 +193,14 @@ class Starting:
             outcomes = await asyncio.gather(*(self._begin(key) for key in part))
             is_more |= any(is_again for is_again in outcomes)
         return is_more or len(chosen) < len(due) == AT_ONCE
+
+    async def _due(self) -> list[QueueKey]:
+        """Read where turns are due, and note how long to rest for that."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        due = await self._queue.due(limit=AT_ONCE)
+        self._rest_s = min(REST * (loop.time() - began), LONGEST_REST_S)
+        return due
 
     def _chosen(self, due: Iterable[QueueKey]) -> list[QueueKey]:
         """Return where to begin now: owners in turn, those first that were served least lately."""

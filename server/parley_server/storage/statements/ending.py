@@ -33,6 +33,7 @@ from parley_server.storage.schema.tables import (
 )
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
 from parley_server.storage.statements.feeding import fed
+from parley_server.storage.statements.leaving import out_of_queue, unqueued
 from parley_server.storage.statements.parts import (
     CONTENT,
     CONVERSATION,
@@ -48,7 +49,6 @@ from parley_server.storage.statements.parts import (
     literal,
     steps_gone,
 )
-from parley_server.storage.statements.queueing import out_of_queue, unqueued
 
 
 def _renew() -> Executable:

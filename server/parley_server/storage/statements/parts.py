@@ -39,8 +39,10 @@ from parley_server.storage.schema.tables import (
     conversation,
     conversation_label,
     owner,
+    queue_due,
     turn,
     turn_event,
+    turn_queue,
     turn_step,
 )
 
@@ -99,6 +101,11 @@ IS_IT = (conversation.c.owner_id == OWNER, conversation.c.id == CONVERSATION)
 IS_THERE = conversation.c.delete_time.is_(None)
 """Of a conversation, that it is not deleted."""
 
+IN_QUEUE = (turn_queue.c.owner_id == OWNER, turn_queue.c.conversation_id == CONVERSATION)
+"""Of started turns, that they are the conversation's."""
+IS_DUE_ROW = (queue_due.c.owner_id == OWNER, queue_due.c.conversation_id == CONVERSATION)
+"""Of where to look for started turns, that it is the conversation."""
+
 LEASE_END = func.now() + cast(bindparam("lease", type_=Interval), Interval)
 
 # Constants are written into the statement: a parameter each would be sent with every call.
@@ -113,6 +120,10 @@ ZERO_SMALL = literal_column("0", Integer)
 def literal(of: StrEnum) -> ColumnElement[str]:
     """Return a value of an enum as a constant in the statement."""
     return literal_column(f"'{of.value}'::text", Text)
+
+
+QUEUED = literal(TurnState.QUEUED)
+EMPTY = literal_column("''", Text)
 
 
 def spent_attempts() -> ColumnElement[int]:

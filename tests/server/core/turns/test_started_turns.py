@@ -460,6 +460,29 @@ async def test_queue_of_an_owner_is_bounded(start_service: StartService) -> None
     assert "3" == info.metadata["max_queued_turns"]
 
 
+async def test_queue_is_bounded_although_it_is_not_counted_each_time(
+    start_service: StartService,
+) -> None:
+    """Fails when a worker counts once, and then no more: two workers get past the limit."""
+    script = Held()
+    limit = 80
+    workers = [await start_service(ScriptedAgent(script), max_queued_turns=limit) for _ in range(2)]
+    turn = await held(workers[0], script)
+    fields = {"conversation_id": turn.conversation_id}
+    accepted = 1
+    for n in range(2 * limit):
+        try:
+            await workers[n % 2].start(f"m{n}", **fields)
+        except grpc.aio.AioRpcError as error:
+            assert "QUEUE_FULL" == info_of(error).reason
+            break
+        accepted += 1
+    script.opened.set()
+    await workers[0].until_turn(turn, "COMPLETED")
+
+    assert limit == accepted
+
+
 async def test_limits_of_turns_hold_at_the_acceptance(start_service: StartService) -> None:
     service = await start_service(max_turns_per_minute=2)
     turns = [(await service.start("hello", request_id=f"r{n}")).turn for n in range(2)]

@@ -23,7 +23,9 @@ def _read(name: str) -> Statement:
 
 
 ACCEPT = _read("accept")
+ACCEPT_LIMITED = _read("accept_limited")
 ACCEPT_NEW = _read("accept_new")
+ACCEPT_NEW_LIMITED = _read("accept_new_limited")
 ADDED = _read("added")
 ADD_MESSAGES = _read("add_messages")
 ADOPT_DELETIONS = _read("adopt_deletions")

@@ -1,15 +1,13 @@
--- Store a turn to be run later, in a conversation that is there, unless a limit is reached.
+-- Store a turn to be run later, in a conversation that is there, unless the queue is full.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
 -- :conversation uuid
--- :max_turns integer
--- :max_tokens bigint
+-- :max_queued integer
 -- :turn uuid
 -- :request text
 -- :fingerprint bytea
 -- :agent text
--- :max_queued integer
 -- :content text
 -- :expected bigint
 -- :feed uuid
@@ -33,53 +31,10 @@ WITH held AS (
   FOR NO KEY UPDATE
 ), queued_turns AS (
   SELECT
-    COALESCE(SUM(queue_due.turns), 0) AS coalesce_1
+    SUM(queue_due.turns) AS length
   FROM queue_due
   WHERE
-    queue_due.owner_id = :owner
-), crowd AS (
-  SELECT
-    turn.create_time + INTERVAL '1 MINUTE' AS until
-  FROM turn
-  WHERE
-    turn.owner_id = :owner
-    AND turn.id >= CAST(RPAD(
-      LPAD(
-        TO_HEX(
-          CAST((
-            EXTRACT(EPOCH FROM CURRENT_TIMESTAMP - INTERVAL '2 MINUTES') * 1000
-          ) AS BIGINT)
-        ),
-        12,
-        '0'
-      ),
-      32,
-      '0'
-    ) AS UUID)
-    AND turn.create_time > CURRENT_TIMESTAMP - INTERVAL '1 MINUTE'
-    AND :max_turns IS NOT NULL
-  ORDER BY
-    turn.id DESC
-  LIMIT 1
-  OFFSET :max_turns - 1
-), budget AS (
-  SELECT
-    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
-    TIMEZONE(
-      'UTC',
-      CAST(CAST((
-        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
-      ) AS DATE) + 1 AS TIMESTAMP)
-    ) AS until
-  FROM usage_day
-  WHERE
-    usage_day.owner_id = :owner
-    AND usage_day.day = CAST((
-      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
-    ) AS DATE)
-    AND :max_tokens IS NOT NULL
-  HAVING
-    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
+    queue_due.owner_id = :owner AND :max_queued IS NOT NULL
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -106,21 +61,11 @@ WITH held AS (
     TRUE
   FROM held
   WHERE
-    (
+    COALESCE((
       SELECT
-        queued_turns.coalesce_1
+        queued_turns.length
       FROM queued_turns
-    ) < :max_queued
-    AND (
-      SELECT
-        crowd.until
-      FROM crowd
-    ) IS NULL
-    AND (
-      SELECT
-        budget.used
-      FROM budget
-    ) IS NULL ON CONFLICT DO NOTHING
+    ) < :max_queued, TRUE) ON CONFLICT DO NOTHING
   RETURNING turn.id
 ), noted AS (
   UPDATE conversation SET queue_length = (
@@ -179,22 +124,10 @@ SELECT
   ) AS id,
   (
     SELECT
-      queued_turns.coalesce_1
+      queued_turns.length
     FROM queued_turns
   ) AS queued,
-  (
-    SELECT
-      crowd.until
-    FROM crowd
-  ) - CURRENT_TIMESTAMP AS wait,
-  (
-    SELECT
-      budget.used
-    FROM budget
-  ) AS used_tokens,
-  (
-    SELECT
-      budget.until
-    FROM budget
-  ) - CURRENT_TIMESTAMP AS day_left
+  CURRENT_TIMESTAMP AS create_time,
+  held.last_sequence AS last_sequence,
+  held.fence AS fence
 FROM held

@@ -1,15 +1,13 @@
--- The same, in a conversation that this statement creates.
+-- Store a turn to be run later, in a conversation that this statement creates.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
--- :max_turns integer
--- :max_tokens bigint
+-- :max_queued integer
 -- :turn uuid
 -- :conversation uuid
 -- :request text
 -- :fingerprint bytea
 -- :agent text
--- :max_queued integer
 -- :tenant text
 -- :user text
 -- :content text
@@ -18,53 +16,10 @@
 
 WITH queued_turns AS (
   SELECT
-    COALESCE(SUM(queue_due.turns), 0) AS coalesce_1
+    SUM(queue_due.turns) AS length
   FROM queue_due
   WHERE
-    queue_due.owner_id = :owner
-), crowd AS (
-  SELECT
-    turn.create_time + INTERVAL '1 MINUTE' AS until
-  FROM turn
-  WHERE
-    turn.owner_id = :owner
-    AND turn.id >= CAST(RPAD(
-      LPAD(
-        TO_HEX(
-          CAST((
-            EXTRACT(EPOCH FROM CURRENT_TIMESTAMP - INTERVAL '2 MINUTES') * 1000
-          ) AS BIGINT)
-        ),
-        12,
-        '0'
-      ),
-      32,
-      '0'
-    ) AS UUID)
-    AND turn.create_time > CURRENT_TIMESTAMP - INTERVAL '1 MINUTE'
-    AND :max_turns IS NOT NULL
-  ORDER BY
-    turn.id DESC
-  LIMIT 1
-  OFFSET :max_turns - 1
-), budget AS (
-  SELECT
-    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
-    TIMEZONE(
-      'UTC',
-      CAST(CAST((
-        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
-      ) AS DATE) + 1 AS TIMESTAMP)
-    ) AS until
-  FROM usage_day
-  WHERE
-    usage_day.owner_id = :owner
-    AND usage_day.day = CAST((
-      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
-    ) AS DATE)
-    AND :max_tokens IS NOT NULL
-  HAVING
-    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
+    queue_due.owner_id = :owner AND :max_queued IS NOT NULL
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -97,21 +52,11 @@ WITH queued_turns AS (
       conversation.owner_id = :owner AND conversation.id = :conversation
   ) AS one_row
   WHERE
-    (
+    COALESCE((
       SELECT
-        queued_turns.coalesce_1
+        queued_turns.length
       FROM queued_turns
-    ) < :max_queued
-    AND (
-      SELECT
-        crowd.until
-      FROM crowd
-    ) IS NULL
-    AND (
-      SELECT
-        budget.used
-      FROM budget
-    ) IS NULL ON CONFLICT DO NOTHING
+    ) < :max_queued, TRUE) ON CONFLICT DO NOTHING
   RETURNING turn.id
 ), created AS (
   INSERT INTO conversation (
@@ -138,6 +83,14 @@ WITH queued_turns AS (
     1,
     1
   FROM opened
+), noted AS (
+  INSERT INTO owner (
+    owner_id
+  )
+  SELECT
+    :owner
+  FROM opened
+  ON CONFLICT (owner_id) DO NOTHING
 ), queued AS (
   INSERT INTO turn_queue (
     owner_id,
@@ -180,21 +133,9 @@ SELECT
   ) AS id,
   (
     SELECT
-      queued_turns.coalesce_1
+      queued_turns.length
     FROM queued_turns
   ) AS queued,
-  (
-    SELECT
-      crowd.until
-    FROM crowd
-  ) - CURRENT_TIMESTAMP AS wait,
-  (
-    SELECT
-      budget.used
-    FROM budget
-  ) AS used_tokens,
-  (
-    SELECT
-      budget.until
-    FROM budget
-  ) - CURRENT_TIMESTAMP AS day_left
+  CURRENT_TIMESTAMP AS create_time,
+  0 AS last_sequence,
+  0 AS fence
