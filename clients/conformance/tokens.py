@@ -26,6 +26,7 @@ def tokens_of(language: str) -> Mapping[str, str]:
         "exporter": _token(f"exporter of {language}"),
         "cut_exporter": _token(f"cut exporter of {language}"),
         "eraser": _token(f"eraser of {language}", scope="parley.read parley.write parley.erase"),
+        "spender": _token(f"spender of {language}"),
         "no_token": "",
         "not_a_token": "secret",
         "expired": _token(ada, life_s=LONG_AGO_S),
