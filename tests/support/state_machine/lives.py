@@ -196,7 +196,11 @@ class Lives(Driver):
         found = (deleted or known)[index % len(deleted or known)]
 
         async def undelete() -> None:
-            shown = await self.world.services[worker].undelete(found.id, user=found.owner)
+            called = self.world.services[worker].undelete(found.id, user=found.owner)
+            if found.is_expired:
+                assert GONE == await refused(called)
+                return
+            shown = await called
             found.is_deleted = False
             self._is_it(found, shown)
 
@@ -223,7 +227,7 @@ class Lives(Driver):
                 await pause("the erasure goes on and on")
                 erased = await self.world.services[worker].erase(owner, request_id)
             said = sum(c.last_sequence for c in mine)
-            turns = sum(len(c.turns) for c in mine)
+            turns = sum(len(c.all_turns) for c in mine)
             assert (len(mine), said, turns) == (erased.conversations, erased.messages, erased.turns)
             self.model.erased(owner)
             await self._is_quiet()
