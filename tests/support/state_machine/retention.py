@@ -22,6 +22,10 @@ WHERE owner_id = %(owner)s AND id = %(conversation)s;
 UPDATE conversation_label SET update_time = conversation.update_time FROM conversation
 WHERE conversation.owner_id = %(owner)s AND conversation_label.owner_id = %(owner)s
     AND id = conversation_id AND id = %(conversation)s;
+-- What was made after an erasure stays after it.
+UPDATE erasure SET start_time = start_time - %(long)s, hide_time = hide_time - %(long)s,
+    end_time = end_time - %(long)s
+WHERE owner_id = %(owner)s;
 UPDATE owner SET look_time = 'epoch' WHERE owner_id = %(owner)s;
 """
 
@@ -61,6 +65,7 @@ class Retention(Lives):
             "conversation": conversation.id,
             "created": timedelta(days=max(age_days, idle_days)),
             "idle": timedelta(days=idle_days),
+            "long": timedelta(days=2 * AGE_DAYS),
         }
         with psycopg.connect(
             as_superuser(self.world.database_url), cursor_factory=psycopg.ClientCursor

@@ -87,6 +87,9 @@ class Started(Driver):
     def start_again(self, worker: int, index: int, is_altered: bool) -> None:
         """StartTurn with the request id of a turn that is there, of whichever call it was."""
         known = list(self.model.requests.items())
+        failed = [(name, turn) for name, turn in known if turn.state == "FAILED" and turn.is_newest]
+        if failed and index % 4:
+            known = failed
         if not known:
             return
         (owner, request_id), turn = known[-1 - index % min(4, len(known))]
@@ -97,8 +100,6 @@ class Started(Driver):
             agent=agent,
             request_id=request_id,
         )
-        if turn.conversation.is_held and turn.conversation.open_turn is not turn and index % 2:
-            return
         self.world.do(self._accept_again(owner, worker, turn, request))
 
     async def _accept_again(
