@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.agents import ScriptedAgent
-from support.services import Service, StartService, an_id, gathered, refused
-
-NOT_THERE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
+from support.services import GONE, Service, StartService, an_id, gathered, refused
 
 
 async def listed(service: Service, user: str = "ada", **fields: object) -> list[str]:
@@ -110,10 +108,10 @@ async def test_creations_at_once_make_one_conversation(service: Service) -> None
 async def test_another_owner_sees_and_changes_nothing(service: Service) -> None:
     identity = (await service.create(labels={"a": "b"})).conversation.conversation_id
 
-    assert NOT_THERE == await refused(service.conversation(identity, user="bob"))
-    assert NOT_THERE == await refused(service.update(identity, user="bob", title="x"))
-    assert NOT_THERE == await refused(service.delete(identity, user="bob"))
-    assert NOT_THERE == await refused(service.undelete(identity, user="bob"))
+    assert GONE == await refused(service.conversation(identity, user="bob"))
+    assert GONE == await refused(service.update(identity, user="bob", title="x"))
+    assert GONE == await refused(service.delete(identity, user="bob"))
+    assert GONE == await refused(service.undelete(identity, user="bob"))
     assert [] == await listed(service, "bob", labels=["a=b"])
     # Ids are each owner's own.
     assert not (await service.create(conversation_id=identity, user="bob")).replayed

@@ -4,12 +4,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from parley.v1 import conversation_service_pb2 as pb
-from support.services import an_id, refused
+from support.services import GONE, an_id, refused
 from support.state_machine.driver import Driver, standing_of
 from support.state_machine.model import Call, Turn
 from support.state_machine.turns import indices, owners, workers
-
-GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 
 
 class Started(Driver):
