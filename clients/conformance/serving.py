@@ -39,6 +39,7 @@ def server(folder: Path) -> Iterator[str]:
         "PARLEY_DRAIN_S": "1",
         "PARLEY_MAX_QUEUED_TURNS": "10",
         "PARLEY_TRASH_DAYS": "1",
+        "PARLEY_MAX_TOKENS_PER_DAY": "75000",  # no scenario uses so many, except the one about it
         "PARLEY_LOG_FORMAT": "json",
     }
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}

@@ -29,6 +29,7 @@ def tokens_of(language: str) -> Mapping[str, str]:
         "queuer": _token(f"queuer of {language}"),
         "feeder": _token(f"feeder of {language}"),
         "observer": _token(f"observer of {language}", scope="parley.read parley.observe"),
+        "spender": _token(f"spender of {language}"),
         "no_token": "",
         "not_a_token": "secret",
         "expired": _token(ada, life_s=LONG_AGO_S),

@@ -167,7 +167,9 @@ func TestDeletionIsTriedAgainOnAnyConnection(t *testing.T) {
 
 func TestConversationsAreListedByLabelsAndTimeOnEveryPage(t *testing.T) {
 	first := &parley.ListConversationsResponse{Conversations: []*parley.Conversation{rome}, NextPageToken: "more"}
-	server := aScript(t, sends(first), sends(&parley.ListConversationsResponse{Conversations: []*parley.Conversation{rome}}))
+	empty := &parley.ListConversationsResponse{NextPageToken: "still more"}
+	last := &parley.ListConversationsResponse{Conversations: []*parley.Conversation{rome}}
+	server := aScript(t, sends(first), sends(empty), sends(last))
 	request := &parley.ListConversationsRequest{
 		Labels: []string{"project=trip", "stage=draft"}, UpdatedAfter: timestamppb.New(time.Unix(1700000000, 0)),
 	}
@@ -177,6 +179,8 @@ func TestConversationsAreListedByLabelsAndTimeOnEveryPage(t *testing.T) {
 	want(t, true, proto.Equal(request, server.asked()[0]))
 	request.PageToken = "more"
 	want(t, true, proto.Equal(request, server.asked()[1]))
+	request.PageToken = "still more"
+	want(t, true, proto.Equal(request, server.asked()[2]))
 }
 
 func TestTextsOfAConversationAreUTF8(t *testing.T) {

@@ -42,7 +42,8 @@ func (c *Client) ListConversations(
 	})
 }
 
-// ListConversationsPage returns one page of the caller's conversations.
+// ListConversationsPage returns one page of the caller's conversations. With Labels, it may have fewer than PageSize,
+// even none, and a NextPageToken: only an empty one says that the list has ended.
 func (c *Client) ListConversationsPage(
 	ctx context.Context, request *ListConversationsRequest,
 ) (*ListConversationsResponse, error) {

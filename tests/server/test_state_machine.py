@@ -19,9 +19,11 @@ from hypothesis.stateful import run_state_machine_as_test
 from parley_server.storage.schema import integrity
 from support.databases import as_superuser
 from support.services import WITH_AND_WITHOUT_ROW_SECURITY
+from support.state_machine.feed import Feed
 from support.state_machine.histories import Histories
-from support.state_machine.lives import Lives
 from support.state_machine.reads import Reads
+from support.state_machine.retention import Retention
+from support.state_machine.started import Started
 from support.state_machine.turns import Turns
 from support.state_machine.world import WORKERS, World
 
@@ -29,7 +31,7 @@ EXAMPLES = int(os.environ.get("PARLEY_TEST_EXAMPLES", "50"))
 STEPS = 40
 
 
-class Machine(Turns, Lives, Histories, Reads):
+class Machine(Turns, Started, Retention, Histories, Reads, Feed):
     """All the rules."""
 
     def teardown(self) -> None:
@@ -45,6 +47,7 @@ class Machine(Turns, Lives, Histories, Reads):
         assert {True} >= {call.done() for call in self.world.calls}
         for worker, owner in itertools.product(WORKERS, self._owners()):
             await self.read_all(owner, worker, newest_first=False, after=0)
+            await self.feed_is_whole(owner, worker)
 
 
 @pytest.mark.timeout(300 if EXAMPLES <= 60 else 0)

@@ -25,6 +25,8 @@ from support.streams import Stream
 
 SECRET = "a secret of this test run, thirty-two bytes and more"
 ISSUER = AUDIENCE = "parley-test"
+GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
+"""How calls about a conversation end that is not there, or no longer."""
 PATIENCE_S = 30
 """How long something may take that is done in the background."""
 
@@ -164,13 +166,29 @@ class Service:
         return await self.stub.ForkConversation(request, timeout=20, metadata=metadata(user))
 
     async def erase(
-        self, user: str, request_id: str, *, scope: str | None = "parley.erase"
+        self,
+        request_id: str = "erase",
+        *,
+        user: str = "ada",
+        scope: str | None = "parley.erase",
+        timeout: float = 20,
     ) -> pb.EraseOwnerResponse:
         request = pb.EraseOwnerRequest(request_id=request_id)
         token = a_token(user, scope=scope)
         return await self.stub.EraseOwner(
-            request, timeout=20, metadata=(("authorization", f"Bearer {token}"),)
+            request, timeout=timeout, metadata=(("authorization", f"Bearer {token}"),)
         )
+
+    async def erased(
+        self, request_id: str = "erase", *, user: str = "ada"
+    ) -> pb.EraseOwnerResponse:
+        """Erase an owner, and return the receipt once it is done."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                receipt = await self.erase(request_id, user=user)
+                if receipt.state == pb.ERASURE_STATE_DONE:
+                    return receipt
+                await asyncio.sleep(0.05)
 
     def export(self, *, user: str = "ada", timeout: float = 20, cursor: str = "") -> Stream:
         request = pb.ExportConversationsRequest(cursor=cursor)

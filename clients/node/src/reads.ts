@@ -103,6 +103,9 @@ export class Reads {
   /**
    * Return one page of the caller's conversations, the most recently active first.
    *
+   * With labels, it may have fewer than `pageSize`, even none, and a `nextPageToken`: only an empty one says
+   * that the list has ended.
+   *
    * @throws InvalidPageToken, Unavailable, DeadlineExceeded.
    */
   async conversationsPage(

@@ -196,13 +196,15 @@ test("every page of a list is asked for with the same labels and time", async ()
   });
   const updatedAfter = new Date("2026-01-02T03:04:05.678Z");
   const labels = { team: "billing", kind: "a=b" };
-  const { result, requests } = await made([page("more"), page("")], (parley) =>
+  const empty = { answer: { conversations: [], nextPageToken: "still more" } };
+  const { result, requests } = await made([page("more"), empty, page("")], (parley) =>
     collected(parley.conversations({ labels, updatedAfter, pageSize: 1 })),
   );
   const asked = { labels: ["team=billing", "kind=a=b"], updatedAfter, pageSize: 1 };
   assert.deepEqual(requests, [
     { ...asked, pageToken: "" },
     { ...asked, pageToken: "more" },
+    { ...asked, pageToken: "still more" },
   ]);
   assert.deepEqual(result, [aConversation(), aConversation()]);
 });

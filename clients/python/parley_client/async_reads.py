@@ -145,6 +145,9 @@ class AsyncReads(AsyncConnection):
     ) -> pb.ListConversationsResponse:
         """Return one page of the caller's conversations, the most recently active first.
 
+        With labels, it may have fewer than `page_size`, even none, and a `next_page_token`: only an
+        empty one says that the list has ended.
+
         Args:
             labels: only conversations that have all of these labels, at most 16.
             updated_after: only conversations whose `update_time` is later: a datetime with its time

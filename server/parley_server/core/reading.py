@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from parley_server.core.conversations.ports import ConversationStore
 from parley_server.core.errors import SequenceNotReached, TurnNotFound
 from parley_server.core.model import (
     Conversation,
@@ -14,7 +13,7 @@ from parley_server.core.model import (
     Turn,
     TurnRef,
 )
-from parley_server.core.ports import Store
+from parley_server.core.ports import ConversationStore, Store
 from parley_server.core.tasks import Tasks
 
 

@@ -11,7 +11,6 @@ from parley_server.core.model import (
     Added,
     Completed,
     Conversation,
-    ConversationCursor,
     ConversationPage,
     DayUsage,
     Deleted,
@@ -157,10 +156,8 @@ def conversations(
     owner: Owner,
 ) -> pb.ListConversationsResponse:
     token = ""
-    if page.has_more:
-        last = page.conversations[-1]
-        cursor = ConversationCursor(last.update_time, last.id)
-        token = page_tokens.encode_conversation(owner, question.arguments, cursor)
+    if page.next is not None:
+        token = page_tokens.encode_conversation(owner, question.arguments, page.next)
     return pb.ListConversationsResponse(
         conversations=found,
         next_page_token=token,

@@ -17,6 +17,7 @@ from parley_server.core.errors import (
 from parley_server.core.model import (
     Conversation,
     ConversationChange,
+    ConversationCursor,
     ConversationPage,
     ConversationQuery,
     Deleted,
@@ -143,20 +144,30 @@ class PostgresConversations:
         return rows.conversation(found[0])
 
     async def list(self, owner: Owner, query: ConversationQuery) -> ConversationPage:
-        statement = sql.CONVERSATIONS_BY_LABELS if query.labels else sql.CONVERSATIONS
-        found = await self._connections.read(
-            statement,
-            {
-                "owner": owner.id,
-                "labels": rows.labels_text(query.labels),
-                "updated_after": query.updated_after,
-                "after_time": query.after.update_time if query.after else None,
-                "after_id": query.after.id if query.after else None,
-                "limit": query.limit + 1,
-            },
-        )
-        conversations = await rows.in_slices(found, rows.conversation)
-        return ConversationPage(conversations[: query.limit], has_more=len(found) > query.limit)
+        parameters: Parameters = {
+            "owner": owner.id,
+            "labels": rows.labels_text(query.labels),
+            "updated_after": query.updated_after,
+            "after_time": query.after.update_time if query.after else None,
+            "after_id": query.after.id if query.after else None,
+            "limit": query.limit + 1,
+        }
+        if query.labels:
+            return await self._listed_by_labels(parameters, query.limit)
+        found = await self._connections.read(sql.CONVERSATIONS, parameters)
+        conversations = await rows.in_slices(found[: query.limit], rows.conversation)
+        last = conversations[-1] if len(found) > query.limit else None
+        cursor = ConversationCursor(last.update_time, last.id) if last else None
+        return ConversationPage(conversations, cursor)
+
+    async def _listed_by_labels(self, parameters: Parameters, limit: int) -> ConversationPage:
+        found = await self._connections.read(sql.CONVERSATIONS_BY_LABELS, parameters)
+        page = [rows.ListedRow(row[0], row[1], row[2], row[3:]) for row in found[:limit]]
+        matching = [row.conversation for row in page if row.conversation[0] is not None]
+        conversations = await rows.in_slices(matching, rows.conversation)
+        has_more = len(found) > limit or any(row.is_last for row in page)
+        cursor = ConversationCursor(page[-1].update_time, page[-1].id) if has_more else None
+        return ConversationPage(conversations, cursor)
 
     async def update(self, owner: Owner, change: ConversationChange) -> Conversation:
         parameters: Parameters = {

@@ -5,13 +5,13 @@ from uuid import UUID
 
 from psycopg import Rollback
 
-from parley_server.core.conversations.ports import NotAdded
 from parley_server.core.errors import (
     ConversationNotFound,
     RequestIdReused,
     SequenceMismatch,
 )
 from parley_server.core.model import Added, Conversation, NewMessages, Owner
+from parley_server.core.ports import NotAdded
 from parley_server.storage import rows
 from parley_server.storage.driver.connection import Connection, Parameters, Row
 from parley_server.storage.driver.connections import Connections

@@ -100,6 +100,17 @@ class BeginRow(NamedTuple):
     request_id: str | None
 
 
+class ListedRow(NamedTuple):
+    """A row of CONVERSATIONS_BY_LABELS."""
+
+    update_time: datetime
+    id: UUID
+    is_last: bool
+    """Whether the page ends here, although more conversations may match."""
+    conversation: Row
+    """What `conversation` reads; of one that does not match, nulls."""
+
+
 class TurnRow(NamedTuple):
     """A row of the statements that read turns."""
 

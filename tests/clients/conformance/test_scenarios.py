@@ -5,13 +5,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from parley_server.core.model import AgentEvent, AgentRun, Finish
+from support.agents import ScriptedAgent, say_back
 from support.services import StartService, a_token
 
 CLIENTS = Path(__file__).parents[3] / "clients"
@@ -173,8 +175,16 @@ async def test_runner_passes_what_is_as_expected_and_fails_each_wrong_expectatio
         assert line["why"].startswith(f"step 1 (chat), {path}: expected ")
 
 
+async def say_and_hold(run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+    """Answer as usual; what is streamed comes before the end, and so as a piece, not with it."""
+    async for event in say_back(run):
+        if isinstance(event, Finish) and run.window.messages[-1].content == "hold":
+            await asyncio.Event().wait()  # until the caller goes
+        yield event
+
+
 READ = {"conversation_id": "${a.conversation_id}"}
-STARTED: dict[str, Any] = {"call": "stream", "with": {"message": "hello"}, "until": {"events": 1}}
+STARTED: dict[str, Any] = {"call": "stream", "with": {"message": "hold"}, "until": {"events": 1}}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +220,7 @@ STARTED: dict[str, Any] = {"call": "stream", "with": {"message": "hello"}, "unti
         ),
         pytest.param(
             [{**STARTED, "expect": {"text": {"prefix_of": "HELP"}}}],
-            "step 1 (stream), text: expected {'prefix_of': 'HELP'}, found 'HELLO'",
+            "step 1 (stream), text: expected {'prefix_of': 'HELP'}, found 'HOLD'",
             id="no prefix",
         ),
         pytest.param(
@@ -243,7 +253,7 @@ STARTED: dict[str, Any] = {"call": "stream", "with": {"message": "hello"}, "unti
 async def test_runner_says_what_is_not_as_expected(
     start_service: StartService, tmp_path: Path, steps: list[dict[str, Any]], why: str
 ) -> None:
-    address = f"127.0.0.1:{(await start_service()).port}"
+    address = f"127.0.0.1:{(await start_service(ScriptedAgent(say_and_hold))).port}"
     scenario = a_scenario(*steps)
     [told] = await played(address, scenario, folder=tmp_path)
 

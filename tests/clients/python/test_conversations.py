@@ -178,8 +178,10 @@ async def test_an_undeletion_returns_the_conversation(ask: Ask) -> None:
 async def test_a_list_asks_for_labels_and_times_on_every_page(
     ask: Ask, updated_after: datetime | Timestamp
 ) -> None:
+    """Also behind a page that has none."""
     pages = (
         pb.ListConversationsResponse(conversations=[CONVERSATION], next_page_token="more"),
+        pb.ListConversationsResponse(next_page_token="still more"),
         pb.ListConversationsResponse(conversations=[CONVERSATION]),
     )
     async with scripted(*pages) as server:
@@ -191,10 +193,11 @@ async def test_a_list_asks_for_labels_and_times_on_every_page(
         )
     assert [CONVERSATION] * 2 == listed
     expected = pb.ListConversationsRequest(labels=["case=42", "url=a=b"], updated_after=TIME)
-    second = pb.ListConversationsRequest()
-    second.CopyFrom(expected)
-    second.page_token = "more"
-    assert [expected, second] == [asked.request for asked in server.asked]
+    requests = [asked.request for asked in server.asked]
+    assert ["", "more", "still more"] == [request.page_token for request in requests]
+    for request in requests:
+        request.ClearField("page_token")
+    assert [expected] * 3 == requests
 
 
 async def test_a_list_of_everything_asks_for_nothing_special(ask: Ask) -> None:

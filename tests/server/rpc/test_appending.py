@@ -13,6 +13,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from support.agents import Gate, ScriptedAgent
 from support.messages import a_time, assistant, system, tool_call, user
 from support.services import (
+    GONE,
     Service,
     StartService,
     an_id,
@@ -199,16 +200,15 @@ async def test_expected_sequence_is_asked_of_the_conversation(service: Service) 
 
 
 async def test_nothing_is_appended_to_what_is_not_there(service: Service) -> None:
-    not_found = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
-    assert not_found == await refused(service.append(an_id(), user("One")))
+    assert GONE == await refused(service.append(an_id(), user("One")))
     conversation_id = an_id()
     ask: dict[str, Any] = {"request_id": "r", "allow_missing": True}
     await service.append(conversation_id, user("One"), **ask)
-    assert not_found == await refused(service.append(conversation_id, user("x"), user="bob"))
+    assert GONE == await refused(service.append(conversation_id, user("x"), user="bob"))
     await service.delete(conversation_id)
-    assert not_found == await refused(service.append(conversation_id, user("One"), **ask))
+    assert GONE == await refused(service.append(conversation_id, user("One"), **ask))
     new = service.append(conversation_id, user("One"), allow_missing=True)
-    assert not_found == await refused(new)
+    assert GONE == await refused(new)
 
 
 async def test_watches_deliver_what_is_appended(service: Service) -> None:

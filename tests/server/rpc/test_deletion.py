@@ -14,6 +14,7 @@ from support.agents import Gate, ScriptedAgent, Speaker
 from support.databases import as_superuser
 from support.messages import system, user
 from support.services import (
+    GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
     StartService,
@@ -24,7 +25,6 @@ from support.services import (
     until_true,
 )
 
-GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 NO_TURN = ("NOT_FOUND", "TURN_NOT_FOUND")
 PATIENCE_S = 30
 

@@ -17,6 +17,7 @@ from parley_server.storage.statements.erasing import ERASED_TABLES
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.services import (
+    GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
     StartService,
@@ -27,34 +28,8 @@ from support.services import (
     until_true,
 )
 
-GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 ADA, BOB = Owner.of("", "ada").id, Owner.of("", "bob").id
 PATIENCE_S = 30
-
-
-def erase(
-    service: Service,
-    request_id: str = "erase",
-    *,
-    user: str = "ada",
-    scope: str | None = "parley.erase",
-    timeout: float = 20,
-) -> Any:
-    return service.stub.EraseOwner(
-        pb.EraseOwnerRequest(request_id=request_id),
-        timeout=timeout,
-        metadata=(("authorization", f"Bearer {a_token(user, scope=scope)}"),),
-    )
-
-
-async def erased(service: Service, request_id: str = "erase", **fields: Any) -> Any:
-    """Return the receipt once it is done."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            receipt = await erase(service, request_id, **fields)
-            if receipt.state == pb.ERASURE_STATE_DONE:
-                return receipt
-            await asyncio.sleep(0.05)
 
 
 def counts(receipt: pb.EraseOwnerResponse) -> tuple[int, int, int]:
@@ -119,13 +94,13 @@ async def test_nothing_is_left_of_an_owner_but_the_receipt(
         await service.chat("alone", user=user)
     before = rows_of(database_url, BOB)
 
-    receipt = await erased(service)
+    receipt = await service.erased()
 
     assert {"erasure": 1} == rows_of(database_url, ADA)
     assert before == rows_of(database_url, BOB)
     assert (4, 7) == (receipt.conversations, receipt.turns)
     assert receipt.start_time.ToDatetime() < receipt.end_time.ToDatetime()
-    assert receipt == await erase(service)
+    assert receipt == await service.erase()
     assert not (await service.conversations()).conversations
     assert not (await service.create(request_id="c0", labels={"a": "b"})).replayed
 
@@ -140,7 +115,7 @@ async def test_erased_owner_is_found_by_no_call_from_the_moment_of_ok(
     ids = [(await service.chat(request_id=f"r{n}")).conversation_id for n in range(10)]
     await service.delete(ids[4])
 
-    receipt = await erase(service)
+    receipt = await service.erase()
 
     assert pb.ERASURE_STATE_RUNNING == receipt.state
     assert not receipt.HasField("end_time")
@@ -156,18 +131,18 @@ async def test_what_is_created_afterwards_stays(start_service: StartService) -> 
     """Fails when rows are told apart by their owner alone."""
     service = await start_service()
     await service.chat("old", request_id="r")
-    began = await erase(service)
+    began = await service.erase()
     await service.chat("new", request_id="s")
 
-    receipt = await erased(service)
+    receipt = await service.erased()
 
     assert began.start_time == receipt.start_time
     assert (1, 2, 1) == counts(receipt)
     assert (await service.chat("new", request_id="s")).replayed
     assert 1 == len((await service.conversations()).conversations)
     assert not (await service.chat("newer", request_id="r")).replayed
-    assert (2, 4, 2) == counts(await erased(service, "again"))
-    assert (1, 2, 1) == counts(await erase(service))
+    assert (2, 4, 2) == counts(await service.erased("again"))
+    assert (1, 2, 1) == counts(await service.erase())
     assert not (await service.conversations()).conversations
 
 
@@ -193,25 +168,25 @@ async def test_erasure_ends_what_is_under_way_on_every_worker(
     await speaker.entered.wait()
     watch = asyncio.ensure_future(read(there.watch(identity)))
 
-    await erase(here)
+    await here.erase()
 
     for call in (chat, streamed, watch):
         assert GONE == await refused(call)
     await gate.closed.wait()
     await speaker.closed.wait()
-    assert (2, 2, 2) == counts(await erased(here))
+    assert (2, 2, 2) == counts(await here.erased())
 
 
 async def test_token_must_name_the_scope(service: Service) -> None:
     """Fails when a token without scopes may erase, as it may do everything else but act."""
     lacks = ("PERMISSION_DENIED", "SCOPE_MISSING")
     for scope in (None, "", "parley.read parley.write", "parley.act", "parley.erased"):
-        assert lacks == await refused(erase(service, scope=scope)), scope
-    assert (await erase(service, scope="parley.read parley.erase")).HasField("start_time")
+        assert lacks == await refused(service.erase(scope=scope)), scope
+    assert (await service.erase(scope="parley.read parley.erase")).HasField("start_time")
 
 
 async def test_owner_with_nothing_is_erased_too(service: Service, database_url: str) -> None:
-    assert (0, 0, 0) == counts(await erased(service))
+    assert (0, 0, 0) == counts(await service.erased())
     assert {"erasure": 1} == rows_of(database_url, ADA)
 
 
@@ -227,12 +202,12 @@ async def test_two_erasures_at_once_on_two_workers_count_each_thing_once(
     await workers[0].chat("theirs", user="bob")
 
     came = await gathered(
-        *(erase(workers[n % 2], f"e{n % 4}") for n in range(8)),
+        *(workers[n % 2].erase(f"e{n % 4}") for n in range(8)),
         *(workers[n % 2].chat("y", request_id=f"s{n}") for n in range(10)),
     )
     assert [] == [one for one in came if isinstance(one, BaseException)]
-    last = await erased(workers[0], "last")
-    receipts = [await erased(workers[1], f"e{n}") for n in range(4)]
+    last = await workers[0].erased("last")
+    receipts = [await workers[1].erased(f"e{n}") for n in range(4)]
 
     total = [sum(column) for column in zip(*map(counts, [*receipts, last]), strict=True)]
     assert [22, 44, 22] == total
@@ -257,7 +232,7 @@ async def test_conversation_that_is_being_created_is_waited_for(
                    preview, fence) VALUES (%s, %s, '', 'ada', '', 0, '', 0)""",
             [ADA, identity],
         )
-        call = asyncio.ensure_future(erase(service))
+        call = asyncio.ensure_future(service.erase())
         await asyncio.wait([call], timeout=1)
         assert (name == "psql") == call.done()
     receipt = await call
@@ -266,18 +241,18 @@ async def test_conversation_that_is_being_created_is_waited_for(
         assert pb.ERASURE_STATE_UNSPECIFIED != receipt.state
     else:
         assert GONE == await refused(service.conversation(identity))
-        assert (1, 0, 0) == counts(await erased(service))
+        assert (1, 0, 0) == counts(await service.erased())
 
 
 async def test_call_whose_time_is_over_is_carried_on(start_service: StartService) -> None:
     service = await start_service()
     identity = (await service.chat()).conversation_id
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await erase(service, timeout=0.001)
+        await service.erase(timeout=0.001)
     assert grpc.StatusCode.DEADLINE_EXCEEDED == caught.value.code()
-    await erase(service)
+    await service.erase()
 
-    await erased(service)
+    await service.erased()
 
     assert GONE == await refused(service.conversation(identity))
 
@@ -302,7 +277,7 @@ async def test_turns_of_many_attempts_leave_no_events(
         turn.turn_id,
     )
 
-    assert (1, 1, 1) == counts(await erased(service))
+    assert (1, 1, 1) == counts(await service.erased())
     assert {"erasure": 1} == rows_of(database_url, ADA)
 
 
@@ -310,9 +285,9 @@ async def test_request_id_is_required_and_checked(service: Service) -> None:
     """Before anything is stored, and after the scope."""
     wrong = ("INVALID_ARGUMENT", "INVALID_REQUEST")
     for request_id in ("", "x" * 129, "a b", "ä", "a/b"):
-        assert wrong == await refused(erase(service, request_id)), request_id
+        assert wrong == await refused(service.erase(request_id)), request_id
         lacks = ("PERMISSION_DENIED", "SCOPE_MISSING")
-        assert lacks == await refused(erase(service, request_id, scope=None))
+        assert lacks == await refused(service.erase(request_id, scope=None))
     identity = (await service.chat()).conversation_id
     assert (await service.conversation(identity)).last_sequence
 
@@ -340,7 +315,7 @@ async def test_erasure_is_logged_and_counted(
     monkeypatch.setattr(service.worker.erasing, "_count", counted.append)
     await service.chat("a secret")
 
-    await erased(service)
+    await service.erased()
 
     assert 2 == sum(counted)
     (record,) = [one for one in caplog.records if one.message == "owner erased"]

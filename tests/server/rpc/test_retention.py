@@ -14,6 +14,7 @@ from support.databases import as_superuser
 from support.many_conversations import store_conversations
 from support.messages import system
 from support.services import (
+    GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
     StartService,
@@ -22,7 +23,6 @@ from support.services import (
     until_true,
 )
 
-GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 ADA = Owner.of("", "ada").id
 
 

@@ -15,6 +15,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage import rows
 from parley_server.storage.schema.row_security import OWNED_TABLES
 from parley_server.storage.statements import sql
+from parley_server.storage.statements.listing import LOOKED_AT
 from support.agents import Gate, ScriptedAgent
 from support.postgres_wire import PostgresWire, a_turns
 from support.services import StartService, an_id
@@ -400,8 +401,9 @@ def test_page_of_conversations_is_read_from_the_index(
     with psycopg.connect(long_url, autocommit=True) as connection:
         connection.execute(
             """INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence,
-                   preview, fence, update_time)
-               SELECT %s, gen_random_uuid(), '', 'u', 't', 1, 'p', 1, now() - n * interval '1 s'
+                   preview, fence, update_time, labels)
+               SELECT %s, gen_random_uuid(), '', 'u', 't', 1, 'p', 1, now() - n * interval '1 s',
+                   '{"team": "blue"}'
                FROM generate_series(1, 3000) n""",
             [owner],
         )
@@ -424,6 +426,50 @@ def test_page_of_conversations_is_read_from_the_index(
         assert [] == [n for n in nodes(plan) if "Sort" in n["Node Type"]]
         assert read <= 52
     else:
-        walks = [n for n in nodes(plan) if n.get("Alias") == "walked"]
+        walks = [n for n in nodes(plan) if n.get("Alias") == "listed"]
         assert ["conversation_label_recent_idx"] == [n.get("Index Name") for n in walks]
         assert walks[0]["Actual Rows"] <= 52
+        assert ["conversation_pkey"] == [n.get("Index Name") for n in scans]
+        assert read <= 52
+
+
+@pytest.mark.parametrize("is_generic", [False, True], ids=["custom", "generic"])
+@pytest.mark.parametrize("together", ["never", "seldom"])
+def test_page_by_labels_looks_at_no_more_than_it_may(
+    long_url: str, together: str, is_generic: bool
+) -> None:
+    """Two labels of half of the conversations each, which none has both of, or very few."""
+    owner = uuid.uuid4()
+    with psycopg.connect(long_url, autocommit=True) as connection:
+        connection.execute(
+            """INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence,
+                   preview, fence, update_time, labels)
+               SELECT %s, gen_random_uuid(), '', 'u', 't', 1, 'p', 1, now() - n * interval '1 s',
+                   CASE WHEN %s AND n %% 900 = 0 THEN '{"team": "blue", "state": "open"}'
+                       WHEN n %% 2 = 0 THEN '{"team": "blue"}' ELSE '{"state": "open"}' END
+               FROM generate_series(1, 6000) n""",
+            [owner, together == "seldom"],
+        )
+        connection.execute(
+            """INSERT INTO conversation_label (owner_id, conversation_id, key, value, update_time)
+               SELECT owner_id, id, key, value, update_time
+               FROM conversation, json_each_text(labels::json) WHERE owner_id = %s""",
+            [owner],
+        )
+        connection.execute("ANALYZE conversation, conversation_label")
+    plan = plan_of(
+        long_url,
+        "CONVERSATIONS_BY_LABELS",
+        is_generic=is_generic,
+        owner=owner,
+        labels='{"team": "blue", "state": "open"}',
+        limit=51,
+        updated_after=datetime.min.replace(tzinfo=UTC),
+    )
+    walks = [n for n in nodes(plan) if n.get("Alias") == "listed"]
+    read, scans = read_from(plan, "conversation")
+
+    assert {"never": 1, "seldom": 3}[together] == plan["Actual Rows"]
+    assert [LOOKED_AT] == [n["Actual Rows"] for n in walks]
+    assert ["conversation_pkey"] == [n.get("Index Name") for n in scans]
+    assert read <= LOOKED_AT

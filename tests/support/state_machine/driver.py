@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 import grpc
@@ -131,10 +132,12 @@ class Driver(RuleBasedStateMachine):
         """A conversation was freed: who waits for it starts a turn, or is answered."""
         calls = conversation.calls
         before = {call: self.model.outcome(call) for call in calls}
+        await self._begins(conversation)
+        now = {call: self.model.outcome(call) for call in calls}
         firsts = [*conversation.following]
         for line in conversation.waiting.values():
-            firsts += [c for c in line if isinstance(before[c], Starts)][:1]
-        starters = {c: o for c in firsts if isinstance(o := before[c], Starts)}
+            firsts += [c for c in line if isinstance(now[c], Starts)][:1]
+        starters = {c: o for c in firsts if isinstance(o := now[c], Starts)}
         if starters:
             await self._starts(starters)
         await self._lines_move_up(conversation, before)
@@ -147,6 +150,29 @@ class Driver(RuleBasedStateMachine):
                 gone_on = Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED")
                 others = [] if turn.is_newest else [gone_on]
                 await self._ends(call, [before.get(call, outcome), outcome, *others])
+
+    async def _begins(self, conversation: Conversation) -> None:
+        """The first started turn that can begin does; those before it that do not fit are refused.
+
+        A call that waits begins none: started turns go first.
+        """
+        while conversation.queue and not conversation.is_held:
+            turn = conversation.queue[0]
+            if turn.expected_sequence not in (None, conversation.last_sequence):
+                self.model.never_begins(turn, "FAILED", "SEQUENCE_MISMATCH")
+                await self._is_shown(turn, 0)
+            else:
+                await self._runs_by_itself(turn, partial(self.model.begun, turn))
+
+    async def _runs_by_itself(self, turn: Turn, begun: Callable[[Run], None]) -> None:
+        """Some worker runs a started turn, without a caller."""
+        run = await soon(self.world.entered.get())
+        run.is_started = True
+        begun(run)
+        conversation = turn.conversation
+        assert conversation.owner == run.seen.owner.user
+        assert conversation.id == str(run.seen.conversation_id)
+        self._is_shown_window(run)
 
     async def _lines_move_up(self, conversation: Conversation, before: dict[Call, Outcome]) -> None:
         """The first call of each line tries: it may have nothing to wait for any more."""
@@ -178,14 +204,19 @@ class Driver(RuleBasedStateMachine):
         assert callers, f"an attempt that nobody may begin: {message}"
         call, outcome = callers[0], starters[callers[0]]
         self.model.started(outcome, call, run)
-        turn, conversation = run.turn, run.turn.conversation
-        assert (turn.id, turn.attempt) == (str(run.seen.turn_id), run.seen.attempt)
+        conversation = run.turn.conversation
         assert conversation.id == str(run.seen.conversation_id)
         run.callers = callers
         if len(callers) == 1:
             for line in (conversation.following, *conversation.waiting.values()):
                 if call in line:
                     line.remove(call)
+        self._is_shown_window(run)
+
+    def _is_shown_window(self, run: Run) -> None:
+        """The agent of an attempt is shown what was said."""
+        turn, conversation = run.turn, run.turn.conversation
+        assert (turn.id, turn.attempt) == (str(run.seen.turn_id), run.seen.attempt)
         shown = [(m.sequence, m.role.value, m.content) for m in run.seen.window.messages]
         assert conversation.window() == shown
         omitted = sum(1 for s in range(1, turn.user_sequence) if s not in {m[0] for m in shown})

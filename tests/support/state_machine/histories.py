@@ -5,12 +5,11 @@ from hypothesis.stateful import rule
 
 from parley.v1 import conversation_pb2 as cpb
 from support.messages import assistant, system, user
-from support.services import an_id, refused
+from support.services import GONE, an_id, refused
 from support.state_machine.driver import Driver
 from support.state_machine.model import Conversation
 from support.state_machine.turns import indices, owners, workers
 
-GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 KINDS = {"USER": user, "ASSISTANT": assistant, "SYSTEM": system}
 
 

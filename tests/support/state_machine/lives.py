@@ -7,14 +7,13 @@ from hypothesis.stateful import rule
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from support.services import Service, an_id, refused
+from support.services import GONE, Service, an_id, refused
 from support.state_machine.driver import Driver
 from support.state_machine.model import Call, Conversation, Creation, not_found
 from support.state_machine.turns import indices, owners, workers
 from support.state_machine.world import now_and_then
 
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
-GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 
 
 class Lives(Driver):
@@ -196,7 +195,11 @@ class Lives(Driver):
         found = (deleted or known)[index % len(deleted or known)]
 
         async def undelete() -> None:
-            shown = await self.world.services[worker].undelete(found.id, user=found.owner)
+            called = self.world.services[worker].undelete(found.id, user=found.owner)
+            if found.is_expired:
+                assert GONE == await refused(called)
+                return
+            shown = await called
             found.is_deleted = False
             self._is_it(found, shown)
 
@@ -215,15 +218,15 @@ class Lives(Driver):
 
         async def erase() -> None:
             request_id = f"e{next(self.request_ids)}"
-            erased = await self.world.services[worker].erase(owner, request_id)
+            erased = await self.world.services[worker].erase(request_id, user=owner)
             for conversation in mine:
                 await self._ends_all(conversation)
             pause = now_and_then()
             while erased.state != pb.ERASURE_STATE_DONE:
                 await pause("the erasure goes on and on")
-                erased = await self.world.services[worker].erase(owner, request_id)
+                erased = await self.world.services[worker].erase(request_id, user=owner)
             said = sum(c.last_sequence for c in mine)
-            turns = sum(len(c.turns) for c in mine)
+            turns = sum(len(c.all_turns) for c in mine)
             assert (len(mine), said, turns) == (erased.conversations, erased.messages, erased.turns)
             self.model.erased(owner)
             await self._is_quiet()

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import AgentRun
@@ -38,6 +39,17 @@ class Conversation:
     revision: int = 1
     is_deleted: bool = False
     was_deleted: bool = False
+    is_expired: bool = False
+    """Retention has deleted it, for good."""
+    idle_days: int = 0
+    """For how long nothing has happened in it, as far as the database's rows say."""
+    age_days: int = 0
+    queue: list["Turn"] = field(default_factory=list)
+    """Started turns that have not begun, first come first."""
+    never_begun: list["Turn"] = field(default_factory=list)
+    """Started turns that were cancelled, or refused, before they began."""
+    ends: list["End"] = field(default_factory=list)
+    """What the feed tells of it, in order."""
 
     @property
     def last_sequence(self) -> int:
@@ -51,6 +63,16 @@ class Conversation:
     @property
     def is_held(self) -> bool:
         return self.holder is not None and self.is_lease_valid
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a new turn is refused, or has to wait."""
+        return self.is_held or bool(self.queue)
+
+    @property
+    def all_turns(self) -> list["Turn"]:
+        """Every turn, those included that have not begun or never will."""
+        return [*self.turns, *self.queue, *self.never_begun]
 
     @property
     def open_turn(self) -> "Turn | None":
@@ -76,6 +98,15 @@ class Conversation:
         return not (turn_id and role == "ASSISTANT" and answered == turn_id)
 
 
+class End(NamedTuple):
+    """The end of an attempt, or of a turn without one, as the feed tells it."""
+
+    turn_id: str
+    attempt: int
+    state: str
+    reason: str
+
+
 @dataclass(eq=False)
 class Turn:
     id: str
@@ -95,6 +126,8 @@ class Turn:
     """Attempts in a row, before the present one, that count."""
     is_to_stop: bool = False
     """CancelTurn was recorded for it, and its worker does not know."""
+    expected_sequence: int | None = None
+    """Of a started turn: what has to hold when it begins."""
 
     @property
     def spent_attempts(self) -> int:
@@ -114,9 +147,13 @@ class Turn:
         return ("FAILED", "TURN_ABANDONED") if self.is_abandoned else (self.state, self.reason)
 
     @property
+    def has_begun(self) -> bool:
+        return bool(self.user_sequence)
+
+    @property
     def is_newest(self) -> bool:
         last = self.response_sequence or self.user_sequence
-        return self.conversation.last_sequence == last
+        return self.has_begun and self.conversation.last_sequence == last
 
     @property
     def is_answered(self) -> bool:
@@ -166,6 +203,8 @@ class Run:
     turn: Turn = None  # type: ignore[assignment]  # set when the model knows of it
     callers: list[Call] = field(default_factory=list)
     """Who may have started it: one, or several that cannot be told apart."""
+    is_started: bool = False
+    """It has no caller: a worker runs it by itself."""
 
     @property
     def is_holder(self) -> bool:
@@ -259,10 +298,12 @@ class Model:
         last = conversation.last_sequence if conversation else 0
         if call.expected_sequence not in (None, last):
             return Refused("ABORTED", "SEQUENCE_MISMATCH", (("last_sequence", str(last)),))
-        if conversation is not None and conversation.open_turn and conversation.is_held:
+        if conversation is not None and conversation.is_busy:
             if request.on_busy == pb.ON_BUSY_WAIT:
                 return Waits()
-            held = (("conversation_id", conversation.id), ("turn_id", conversation.open_turn.id))
+            # Only for a moment, in which no call is looked at, nothing but a queue makes it busy.
+            busy = conversation.open_turn or conversation.queue[0]
+            held = (("conversation_id", conversation.id), ("turn_id", busy.id))
             return Refused("ABORTED", "TURN_IN_PROGRESS", held)
         return Starts(None)
 
@@ -272,6 +313,12 @@ class Model:
         if turn.sent != call.sent:
             named = (("request_id", turn.request_id),)
             return Refused("ALREADY_EXISTS", "REQUEST_ID_REUSED", named)
+        if turn.state == "QUEUED":
+            return Follows()
+        if not turn.has_begun:
+            if turn.state == "FAILED":
+                return Refused("ABORTED", "SEQUENCE_MISMATCH")
+            return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", (("turn_id", turn.id),))
         if turn.is_answered:
             return Replayed(turn)
         if turn.state == "RUNNING" and not turn.is_abandoned:
@@ -288,22 +335,78 @@ class Model:
 
     def started(self, outcome: Starts, call: Call, run: Run) -> None:
         """Write down that a call began an attempt."""
-        turn = outcome.turn
-        if turn is None:
-            turn = self._opened(call, run)
+        if outcome.turn is None:
+            self._runs(self._opened(call, run), run)
         else:
-            assert not turn.is_to_stop
-            assert not turn.is_exhausted
-            if turn.state == "RUNNING":
-                self._lost(turn)
-            turn.spent = turn.spent_attempts
-            turn.attempt += 1
-            turn.state, turn.reason = "RUNNING", ""
+            self.started_again(outcome.turn, run)
+
+    def started_again(self, turn: Turn, run: Run) -> None:
+        """Write down that another attempt of a turn began."""
+        assert not turn.is_to_stop
+        assert not turn.is_exhausted
+        if turn.state == "RUNNING":
+            self._lost(turn)
+            self._ends(turn, "FAILED", "TURN_ABANDONED")
+        turn.spent = turn.spent_attempts
+        turn.attempt += 1
+        turn.state, turn.reason = "RUNNING", ""
+        self._runs(turn, run)
+
+    def _runs(self, turn: Turn, run: Run) -> None:
         conversation = turn.conversation
         conversation.holder, conversation.is_lease_valid = run, True
-        conversation.activity = next(self.clock)
+        self.is_active(conversation)
         run.turn = turn
         self.runs.append(run)
+
+    def is_active(self, conversation: Conversation) -> None:
+        """Write down that something happens in a conversation: it is the first in lists."""
+        conversation.activity = next(self.clock)
+        conversation.idle_days = 0
+
+    # Turns that are started
+
+    def accepted(self, call: Call, turn_id: str, conversation_id: str) -> Turn:
+        """Write down that a turn is in its conversation's queue, which may be a new one."""
+        conversation = self.conversations.get((call.owner, conversation_id))
+        if conversation is None:
+            conversation = Conversation(call.owner, conversation_id, activity=next(self.clock))
+            self.conversations[call.owner, conversation_id] = conversation
+        request = call.request
+        turn = Turn(
+            turn_id,
+            conversation,
+            request.request_id,
+            request.message,
+            call.sent,
+            user_sequence=0,
+            state="QUEUED",
+            attempt=0,
+            expected_sequence=call.expected_sequence,
+        )
+        conversation.queue.append(turn)
+        if request.request_id:
+            self.requests[call.owner, request.request_id] = turn
+        return turn
+
+    def begun(self, turn: Turn, run: Run) -> None:
+        """Write down that the first turn of a queue has begun."""
+        conversation = turn.conversation
+        assert turn is conversation.queue.pop(0)
+        self.overrun(conversation)
+        self._said(turn)
+        turn.state, turn.attempt = "RUNNING", 1
+        self._runs(turn, run)
+
+    def never_begins(self, turn: Turn, state: str, reason: str = "") -> None:
+        """Write down that a turn of a queue was cancelled, or that it did not fit."""
+        turn.conversation.queue.remove(turn)
+        turn.conversation.never_begun.append(turn)
+        turn.state, turn.reason = state, reason
+        self._ends(turn, state, reason)
+
+    def _ends(self, turn: Turn, state: str, reason: str = "") -> None:
+        turn.conversation.ends.append(End(turn.id, turn.attempt, state, reason))
 
     def _opened(self, call: Call, run: Run) -> Turn:
         owner, conversation_id = call.owner, str(run.seen.conversation_id)
@@ -313,21 +416,27 @@ class Model:
             self.conversations[owner, conversation_id] = conversation
         self.overrun(conversation)
         request, turn_id = call.request, str(run.seen.turn_id)
-        if not conversation.said and not conversation.title:
-            conversation.title = request.message
-        conversation.said.append(("USER", request.message, turn_id))
         turn = Turn(
             turn_id,
             conversation,
             request.request_id,
             request.message,
             call.sent,
-            conversation.last_sequence,
+            user_sequence=0,
         )
-        conversation.turns.append(turn)
+        self._said(turn)
         if request.request_id:
             self.requests[owner, request.request_id] = turn
         return turn
+
+    def _said(self, turn: Turn) -> None:
+        """Write down that a turn has begun: its message is in the conversation."""
+        conversation = turn.conversation
+        if not conversation.said and not conversation.title:
+            conversation.title = turn.message
+        conversation.said.append(("USER", turn.message, turn.id))
+        turn.user_sequence = conversation.last_sequence
+        conversation.turns.append(turn)
 
     def failed(self, turn: Turn, reason: str) -> None:
         if turn.is_to_stop:
@@ -336,6 +445,7 @@ class Model:
         turn.conversation.holder = None
         self._lost(turn)
         turn.state, turn.reason = "FAILED", reason
+        self._ends(turn, "FAILED", reason)
 
     def _lost(self, turn: Turn) -> None:
         """Count an attempt that ends without an answer."""
@@ -346,9 +456,13 @@ class Model:
     def overrun(self, conversation: Conversation) -> None:
         """Write down that the open turn is abandoned, if there is one."""
         if (turn := conversation.open_turn) is not None:
-            self._lost(turn)
-            turn.state, turn.reason = "FAILED", "TURN_ABANDONED"
+            self._abandoned(turn)
+            self._ends(turn, "FAILED", "TURN_ABANDONED")
         conversation.holder = None
+
+    def _abandoned(self, turn: Turn) -> None:
+        self._lost(turn)
+        turn.state, turn.reason = "FAILED", "TURN_ABANDONED"
 
     def appended(self, conversation: Conversation, texts: list[tuple[str, str]]) -> None:
         """Write down what is appended. A turn whose lease has passed is abandoned."""
@@ -356,11 +470,20 @@ class Model:
         if not conversation.said and not conversation.title:
             conversation.title = texts[0][1]
         conversation.said += [(role, text, "") for role, text in texts]
-        conversation.activity = next(self.clock)
+        self.is_active(conversation)
 
     def deleted(self, conversation: Conversation) -> None:
-        """Write down that a conversation is deleted: its open turn is closed."""
-        self.overrun(conversation)
+        """Write down that a conversation is deleted: its open turn is closed, its queue emptied.
+
+        The feed does not tell of these ends.
+        """
+        if (turn := conversation.open_turn) is not None:
+            self._abandoned(turn)
+        conversation.holder = None
+        for queued in conversation.queue:
+            queued.state = "CANCELLED"
+        conversation.never_begun += conversation.queue
+        conversation.queue.clear()
         conversation.is_deleted = conversation.was_deleted = True
 
     def erased(self, owner: str) -> None:
@@ -377,5 +500,6 @@ class Model:
         used.turns += 1
         used.attempts += turn.state == "RUNNING"  # else it is counted already
         turn.state, turn.reason, turn.answer = state, "", answer
+        self._ends(turn, state)
         conversation.said.append(("ASSISTANT", answer, turn.id))
         turn.response_sequence = conversation.last_sequence

@@ -148,6 +148,8 @@ class Turns(Driver):
             return
         call = calls[index % len(calls)]
         run = next((r for r in self.model.runs if call in r.callers), None)
+        if run is not None and self._is_raced_by_queue(run):
+            return
 
         async def lose() -> None:
             assert call.task is not None
@@ -252,7 +254,9 @@ class Turns(Driver):
 
     def _can_be_abandoned(self) -> list[Run]:
         return [
-            run for run in self._held() if not (run.turn.is_to_stop and self._is_raced_for(run))
+            run
+            for run in self._are_of_calls(self._held())
+            if not (run.turn.is_to_stop and self._is_raced_for(run))
         ]
 
     def _held(self) -> list[Run]:
@@ -261,6 +265,17 @@ class Turns(Driver):
             for run in self.model.runs
             if run.is_holder and run.turn.conversation.is_held and len(run.callers) <= 1
         ]
+
+    def _are_of_calls(self, runs: list[Run]) -> list[Run]:
+        """Return those runs that no worker goes on with by itself."""
+        return [r for r in runs if not r.is_started and not r.turn.conversation.queue]
+
+    @staticmethod
+    def _is_raced_by_queue(run: Run) -> bool:
+        """Whether a call would take the turn again while a started turn is about to begin."""
+        conversation = run.turn.conversation
+        same = [c for c in conversation.calls if c.request.request_id == run.turn.request_id != ""]
+        return bool(conversation.queue and same)
 
     @staticmethod
     def _is_raced_for(run: Run) -> bool:

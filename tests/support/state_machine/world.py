@@ -20,6 +20,8 @@ from support.state_machine.model import BEGINNING, MAX_ATTEMPTS, Run
 SETTLED_S = 10.0
 """How long anything may take that has to happen; it takes milliseconds."""
 WORKERS = (0, 1)
+IDLE_DAYS, AGE_DAYS = 30, 90
+"""After how long retention deletes a conversation."""
 
 T = TypeVar("T")
 
@@ -53,7 +55,12 @@ class World:
         for number in WORKERS:
             # The lease ends when a rule says so, and never by itself.
             settings = settings_for(
-                **self.usual, lease_s=3600, max_attempts=MAX_ATTEMPTS, trash_days=1
+                **self.usual,
+                lease_s=3600,
+                max_attempts=MAX_ATTEMPTS,
+                trash_days=1,
+                retention_idle_days=IDLE_DAYS,
+                retention_age_days=AGE_DAYS,
             )
             worker = Worker(settings, agent=ScriptedAgent(self._script(number)))
             port = await self._started.enter_async_context(worker.serving())
@@ -61,6 +68,9 @@ class World:
                 grpc.aio.insecure_channel(f"127.0.0.1:{port}")
             )
             self.services.append(Service(worker, port, channel))
+            # It looks for what is too old when a rule says so, and never by itself.
+            await worker.retention.close()
+            worker.retention.is_closing = False
         pause = now_and_then()
         while not all(service.worker.signals.are_live for service in self.services):
             await pause("the workers do not hear each other")

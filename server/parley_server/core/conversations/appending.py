@@ -5,7 +5,6 @@ from uuid import UUID
 
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
-from parley_server.core.conversations.ports import HistoryStore, NotAdded
 from parley_server.core.errors import (
     DeadlineTooShort,
     InvalidRequest,
@@ -14,6 +13,7 @@ from parley_server.core.errors import (
 )
 from parley_server.core.model import Added, NewMessages, OnBusy, OnDisconnect, Owner
 from parley_server.core.patience import wait_until
+from parley_server.core.ports import HistoryStore, NotAdded
 from parley_server.core.tasks import Tasks
 from parley_server.core.turns.waiting import Waiting
 

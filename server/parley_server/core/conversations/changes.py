@@ -5,7 +5,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from parley_server.core.bells import Bells, topic_of
-from parley_server.core.conversations.ports import ConversationStore
 from parley_server.core.errors import ConversationNotFound
 from parley_server.core.model import (
     Conversation,
@@ -15,7 +14,7 @@ from parley_server.core.model import (
     NewFork,
     Owner,
 )
-from parley_server.core.ports import Ids
+from parley_server.core.ports import ConversationStore, Ids
 from parley_server.core.tasks import Tasks
 
 

@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncGenerator
 from uuid import UUID
 
-from parley_server.core.conversations.ports import HistoryStore
 from parley_server.core.errors import ConversationNotFound, ExportExpired, WorkerDrained
 from parley_server.core.model import (
     ExportCursor,
@@ -15,7 +14,7 @@ from parley_server.core.model import (
     HistoryQuery,
     Owner,
 )
-from parley_server.core.ports import Store
+from parley_server.core.ports import HistoryStore, Store
 from parley_server.core.streams.watches import WATCH_S
 from parley_server.core.tasks import Tasks
 

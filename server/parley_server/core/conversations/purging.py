@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 
-from parley_server.core.conversations.ports import DeletionStore
 from parley_server.core.model import Deletion, DeletionStage
+from parley_server.core.ports import DeletionStore
 from parley_server.core.upkeep import Upkeep, rested
 
 JOBS = 20

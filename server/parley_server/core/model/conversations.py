@@ -222,7 +222,9 @@ class ConversationPage:
     """A page of conversations, the most recently active first."""
 
     conversations: list[Conversation]
-    has_more: bool
+    """As many as were asked for, or fewer, even none: `next` alone says whether more may follow."""
+    next: "ConversationCursor | None"
+    """Where the next page begins. None: this is the last one."""
 
 
 class ConversationCursor(NamedTuple):

@@ -15,8 +15,8 @@ from functools import partial
 from uuid import UUID
 
 from parley_server.core.model import Erasure, Owner, Removed
-from parley_server.core.owners.ports import ErasureStore
 from parley_server.core.owners.telling import Telling
+from parley_server.core.ports import ErasureStore
 from parley_server.core.tasks import Tasks
 from parley_server.core.upkeep import Upkeep, rested
 

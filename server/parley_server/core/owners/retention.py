@@ -6,8 +6,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from parley_server.core.model import Hidden
-from parley_server.core.owners.ports import RetentionStore
 from parley_server.core.owners.telling import Telling
+from parley_server.core.ports import RetentionStore
 from parley_server.core.upkeep import Upkeep, rested
 
 log = logging.getLogger("parley.upkeep")

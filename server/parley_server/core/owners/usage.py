@@ -2,7 +2,7 @@
 
 from parley_server.core.errors import InvalidRequest, Violation
 from parley_server.core.model import DayUsage, Owner, UsageQuery
-from parley_server.core.owners.ports import UsageStore
+from parley_server.core.ports import UsageStore
 from parley_server.core.tasks import Tasks
 
 MAX_ROWS = 10_000

@@ -24,8 +24,8 @@ from parley_server.core.model import (
     Turn,
     TurnState,
 )
+from parley_server.core.ports import FeedStore
 from parley_server.core.sharing import Shared
-from parley_server.core.streams.ports import FeedStore
 from parley_server.core.streams.watches import PROGRESS_S, WATCH_S
 from parley_server.core.tasks import wait_any
 

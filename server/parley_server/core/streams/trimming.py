@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.failures import raised_at
-from parley_server.core.streams.ports import FeedUpkeep
+from parley_server.core.ports import FeedUpkeep
 
 log = logging.getLogger("parley.upkeep")
 

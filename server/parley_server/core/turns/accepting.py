@@ -7,9 +7,8 @@ from parley_server.core.bells import Bells, topic_of
 from parley_server.core.errors import ConversationNotFound
 from parley_server.core.model import NewTurn, Owner, Turn, TurnRequest, TurnState
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import Ids, Store
+from parley_server.core.ports import Ids, QueueStore, Store
 from parley_server.core.tasks import Tasks
-from parley_server.core.turns.ports import QueueStore
 from parley_server.core.turns.rules import is_to_queue
 
 TRIES = 5

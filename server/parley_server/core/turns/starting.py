@@ -30,10 +30,9 @@ from parley_server.core.model import (
     TurnRequest,
     TurnState,
 )
-from parley_server.core.ports import Store
+from parley_server.core.ports import QueueStore, Store
 from parley_server.core.tasks import wait_any
 from parley_server.core.turns.machine import Turns
-from parley_server.core.turns.ports import QueueStore
 from parley_server.core.turnstile import subtract
 
 log = logging.getLogger("parley.turns")

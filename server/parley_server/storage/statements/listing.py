@@ -10,7 +10,6 @@ from sqlalchemy import (
     Integer,
     Text,
     Uuid,
-    and_,
     bindparam,
     case,
     cast,
@@ -18,17 +17,21 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
+    true,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from parley_server.storage.schema.tables import conversation, conversation_label
 from parley_server.storage.statements.parts import IS_IT, IS_THERE, LIMIT, OWNER, compiled
 
-MANY = 1000
-"""How many conversations make a label a common one."""
+LOOKED_AT = 1001
+"""How many conversations with a label one page looks at. One with fewer is listed on one walk."""
 
 _ONE = literal_column("1", Integer)
+_LABELS = bindparam("labels", type_=Text)
 _AFTER = tuple_(
     func.coalesce(
         bindparam("after_time", type_=DateTime(timezone=True)),
@@ -85,11 +88,11 @@ def _conversations() -> Executable:
 def _conversations_by_labels() -> Executable:
     """Walk the index of a label that few conversations have, if one is; look for the others.
 
-    Of a rare label all conversations are soon seen. A common one fills a page soon, unless the
-    labels asked for are common each and rare together.
+    The walk ends with the page, or after LOOKED_AT conversations, of which the last one is returned
+    whether it matches or not, so that the next page begins there.
     """
     wanted = (
-        func.json_each_text(cast(bindparam("labels", type_=Text), JSON))
+        func.json_each_text(cast(_LABELS, JSON))
         .table_valued(column("key", Text), column("value", Text))
         .render_derived(name="wanted")
     )
@@ -98,7 +101,7 @@ def _conversations_by_labels() -> Executable:
         select(_ONE)
         .where(some.c.owner_id == OWNER)
         .where(some.c.key == wanted.c.key, some.c.value == wanted.c.value)
-        .offset(literal_column(str(MANY), Integer))
+        .offset(literal_column(str(LOOKED_AT - 1), Integer))
         .limit(_ONE)
         .scalar_subquery()
     )
@@ -109,47 +112,38 @@ def _conversations_by_labels() -> Executable:
         .cte("rarest")
     )
 
-    walked, other = conversation_label.alias("walked"), conversation_label.alias("other")
-    lacking = (
-        select(_ONE)
-        .select_from(
-            wanted.outerjoin(
-                other,
-                and_(
-                    other.c.owner_id == OWNER,
-                    other.c.conversation_id == walked.c.conversation_id,
-                    other.c.key == wanted.c.key,
-                    other.c.value == wanted.c.value,
-                ),
-            )
+    listed = conversation_label.alias("listed")
+    order = listed.c.update_time.desc(), listed.c.conversation_id.desc()
+    walked = (
+        select(
+            listed.c.update_time,
+            listed.c.conversation_id,
+            func.row_number().over(order_by=order).label("number"),
         )
-        .where(other.c.key.is_(None))
-        .correlate(walked)
-        .exists()
+        .where(listed.c.owner_id == OWNER)
+        .where(listed.c.key == select(rarest.c.key).scalar_subquery())
+        .where(listed.c.value == select(rarest.c.value).scalar_subquery())
+        .where(*_in_list(listed.c.update_time, listed.c.conversation_id))
+        .order_by(*order)
+        .limit(literal_column(str(LOOKED_AT), Integer))
+        .subquery("walked")
     )
-    page = (
-        select(walked.c.conversation_id, walked.c.update_time)
-        .where(walked.c.owner_id == OWNER)
-        .where(walked.c.key == select(rarest.c.key).scalar_subquery())
-        .where(walked.c.value == select(rarest.c.value).scalar_subquery())
-        .where(*_in_list(walked.c.update_time, walked.c.conversation_id), ~lacking)
-        .order_by(walked.c.update_time.desc(), walked.c.conversation_id.desc())
-        .limit(LIMIT)
-        .subquery("page")
+    is_last = walked.c.number == literal_column(str(LOOKED_AT), Integer)
+    found = (
+        select(*conversation_columns(with_instructions=False))
+        .where(conversation.c.owner_id == OWNER, conversation.c.id == walked.c.conversation_id)
+        .where(IS_THERE)
+        .where(cast(conversation.c.labels, JSONB).contains(cast(_LABELS, JSONB)))
+        # One at a time, in the order of the walk, which may end early: never all of the table.
+        .limit(_ONE)
+        .lateral("found")
     )
     return (
-        select(*conversation_columns(with_instructions=False))
-        .select_from(
-            page.join(
-                conversation,
-                and_(
-                    conversation.c.owner_id == OWNER,
-                    conversation.c.id == page.c.conversation_id,
-                    IS_THERE,
-                ),
-            )
-        )
-        .order_by(page.c.update_time.desc(), page.c.conversation_id.desc())
+        select(walked.c.update_time, walked.c.conversation_id, is_last.label("is_last"), *found.c)
+        .select_from(walked.outerjoin(found, true()))
+        .where(or_(found.c.id.is_not(None), is_last))
+        .order_by(walked.c.update_time.desc(), walked.c.conversation_id.desc())
+        .limit(LIMIT)
     )
 
 
@@ -160,4 +154,4 @@ GET_CONVERSATION = compiled(
 CONVERSATIONS = compiled(_conversations())
 """Read a page of an owner's conversations, most recently active first."""
 CONVERSATIONS_BY_LABELS = compiled(_conversations_by_labels())
-"""Read a page of those of an owner's conversations that have all of some labels."""
+"""Read a page of an owner's conversations that have all of some labels, and where it ends."""

@@ -63,10 +63,7 @@ async def test_erasure_ends_started_turns_and_leaves_nothing_of_them(
     gate = Gate()
     service = await start_service(ScriptedAgent(gate))
     turns = await running_and_queued(service, gate)
-    await service.erase("ada", "erase")
-    async with asyncio.timeout(20):
-        while (await service.erase("ada", "erase")).state != pb.ERASURE_STATE_DONE:
-            await asyncio.sleep(0.05)
+    await service.erased()
 
     gone = ("NOT_FOUND", "TURN_NOT_FOUND")
     for turn in turns:

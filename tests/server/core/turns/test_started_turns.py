@@ -13,6 +13,7 @@ from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun
 from support.agents import ScriptedAgent, Speaker, say_back
 from support.services import (
+    GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
     StartService,
@@ -339,8 +340,7 @@ async def test_expected_sequence_is_checked_when_the_turn_begins(
 
 
 async def test_conversation_that_is_not_there_is_not_found(service: Service) -> None:
-    missing = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
-    assert missing == await refused(service.start("hello", conversation_id=an_id()))
+    assert GONE == await refused(service.start("hello", conversation_id=an_id()))
     wrong = await refused(service.start(""))
     assert ("INVALID_ARGUMENT", "INVALID_REQUEST") == wrong
 

@@ -1,4 +1,4 @@
--- Read a page of those of an owner's conversations that have all of some labels.
+-- Read a page of an owner's conversations that have all of some labels, and where it ends.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :labels text
@@ -28,68 +28,80 @@ WITH rarest AS (
   LIMIT 1
 )
 SELECT
-  conversation.id,
-  conversation.title,
-  conversation.create_time,
-  conversation.update_time,
-  conversation.last_sequence,
-  conversation.preview,
-  CASE
-    WHEN (
-      conversation.lease_expires_at > CURRENT_TIMESTAMP
-    )
-    THEN conversation.open_turn_id
-  END AS open_turn_id,
-  conversation.labels,
-  NULL AS instructions,
-  conversation.revision,
-  conversation.forked_from_id,
-  conversation.forked_from_sequence
+  walked.update_time,
+  walked.conversation_id,
+  walked.number = 1001 AS is_last,
+  found.id,
+  found.title,
+  found.create_time,
+  found.update_time AS update_time_1,
+  found.last_sequence,
+  found.preview,
+  found.open_turn_id,
+  found.labels,
+  found.instructions,
+  found.revision,
+  found.forked_from_id,
+  found.forked_from_sequence
 FROM (
   SELECT
-    walked.conversation_id AS conversation_id,
-    walked.update_time AS update_time
-  FROM conversation_label AS walked
+    listed.update_time AS update_time,
+    listed.conversation_id AS conversation_id,
+    ROW_NUMBER() OVER (ORDER BY listed.update_time DESC, listed.conversation_id DESC) AS number
+  FROM conversation_label AS listed
   WHERE
-    walked.owner_id = :owner
-    AND walked.key = (
+    listed.owner_id = :owner
+    AND listed.key = (
       SELECT
         rarest.key
       FROM rarest
     )
-    AND walked.value = (
+    AND listed.value = (
       SELECT
         rarest.value
       FROM rarest
     )
-    AND walked.update_time > COALESCE(:updated_after, CAST('epoch' AS TIMESTAMPTZ))
-    AND (walked.update_time, walked.conversation_id) < (
+    AND listed.update_time > COALESCE(:updated_after, CAST('epoch' AS TIMESTAMPTZ))
+    AND (listed.update_time, listed.conversation_id) < (
       COALESCE(:after_time, CAST('infinity' AS TIMESTAMPTZ)),
       COALESCE(:after_id, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS UUID))
     )
-    AND NOT (
-      EXISTS(
-        SELECT
-          1
-        FROM JSON_EACH_TEXT(CAST(:labels AS JSON)) AS wanted(key, value)
-        LEFT OUTER JOIN conversation_label AS other
-          ON other.owner_id = :owner
-          AND other.conversation_id = walked.conversation_id
-          AND other.key = wanted.key
-          AND other.value = wanted.value
-        WHERE
-          other.key IS NULL
-      )
-    )
   ORDER BY
-    walked.update_time DESC,
-    walked.conversation_id DESC
-  LIMIT :limit
-) AS page
-JOIN conversation
-  ON conversation.owner_id = :owner
-  AND conversation.id = page.conversation_id
-  AND conversation.delete_time IS NULL
+    listed.update_time DESC,
+    listed.conversation_id DESC
+  LIMIT 1001
+) AS walked
+LEFT OUTER JOIN LATERAL (
+  SELECT
+    conversation.id AS id,
+    conversation.title AS title,
+    conversation.create_time AS create_time,
+    conversation.update_time AS update_time,
+    conversation.last_sequence AS last_sequence,
+    conversation.preview AS preview,
+    CASE
+      WHEN (
+        conversation.lease_expires_at > CURRENT_TIMESTAMP
+      )
+      THEN conversation.open_turn_id
+    END AS open_turn_id,
+    conversation.labels AS labels,
+    NULL AS instructions,
+    conversation.revision AS revision,
+    conversation.forked_from_id AS forked_from_id,
+    conversation.forked_from_sequence AS forked_from_sequence
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner
+    AND conversation.id = walked.conversation_id
+    AND conversation.delete_time IS NULL
+    AND CAST(conversation.labels AS JSONB) @> CAST(:labels AS JSONB)
+  LIMIT 1
+) AS found
+  ON TRUE
+WHERE
+  found.id IS NOT NULL OR walked.number = 1001
 ORDER BY
-  page.update_time DESC,
-  page.conversation_id DESC
+  walked.update_time DESC,
+  walked.conversation_id DESC
+LIMIT :limit

@@ -50,7 +50,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.parley.v1.Conversation> conversations_;
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -61,7 +62,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -73,7 +75,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -84,7 +87,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -95,7 +99,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -111,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * The page_token for the next page. Empty on the last page.
+   * The page_token for the next page. Empty on the last page, and only there.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -132,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The page_token for the next page. Empty on the last page.
+   * The page_token for the next page. Empty on the last page, and only there.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -569,7 +574,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -583,7 +589,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -597,7 +604,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -611,7 +619,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -632,7 +641,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -650,7 +660,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -670,7 +681,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -691,7 +703,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -709,7 +722,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -727,7 +741,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -746,7 +761,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -763,7 +779,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -780,7 +797,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -791,7 +809,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -805,7 +824,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -820,7 +840,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -831,7 +852,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -843,7 +865,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The conversations, the most recently active first.
+     * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+     * there are more: a page looks at 1,001 conversations at most.
      * </pre>
      *
      * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -870,7 +893,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * The page_token for the next page. Empty on the last page.
+     * The page_token for the next page. Empty on the last page, and only there.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -890,7 +913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The page_token for the next page. Empty on the last page.
+     * The page_token for the next page. Empty on the last page, and only there.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -911,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The page_token for the next page. Empty on the last page.
+     * The page_token for the next page. Empty on the last page, and only there.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -928,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The page_token for the next page. Empty on the last page.
+     * The page_token for the next page. Empty on the last page, and only there.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -942,7 +965,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The page_token for the next page. Empty on the last page.
+     * The page_token for the next page. Empty on the last page, and only there.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>

@@ -10,7 +10,8 @@ public interface ListConversationsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -19,7 +20,8 @@ public interface ListConversationsResponseOrBuilder extends
       getConversationsList();
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -27,7 +29,8 @@ public interface ListConversationsResponseOrBuilder extends
   dev.parley.v1.Conversation getConversations(int index);
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -35,7 +38,8 @@ public interface ListConversationsResponseOrBuilder extends
   int getConversationsCount();
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -44,7 +48,8 @@ public interface ListConversationsResponseOrBuilder extends
       getConversationsOrBuilderList();
   /**
    * <pre>
-   * The conversations, the most recently active first.
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
    * </pre>
    *
    * <code>repeated .parley.v1.Conversation conversations = 1;</code>
@@ -54,7 +59,7 @@ public interface ListConversationsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The page_token for the next page. Empty on the last page.
+   * The page_token for the next page. Empty on the last page, and only there.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -63,7 +68,7 @@ public interface ListConversationsResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * The page_token for the next page. Empty on the last page.
+   * The page_token for the next page. Empty on the last page, and only there.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>

@@ -259,7 +259,8 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Returns one page of the caller's conversations; its token is empty if it was the last one.
+     * Returns one page of the caller's conversations; its token is empty if it was the last one, and only then: with
+     * labels, a page may have fewer conversations than its size, even none, although there are more.
      *
      * @throws ParleyException InvalidPageToken, and what any call may throw
      */

@@ -211,6 +211,7 @@ class ConversationsTest {
         try (var server = ScriptedServer.start(
                         sends(ListConversationsResponse.newBuilder()
                                 .addConversations(aConversation("one")).setNextPageToken("p2").build()),
+                        sends(ListConversationsResponse.newBuilder().setNextPageToken("p3").build()),
                         sends(ListConversationsResponse.newBuilder().addConversations(aConversation("two")).build()));
                 var client = clientOf(server)) {
             var options = ListOptions.defaults()
@@ -222,7 +223,9 @@ class ConversationsTest {
             var first = ListConversationsRequest.newBuilder()
                     .addLabels("app=x").addLabels("team=a=b").addLabels("vip=")
                     .setUpdatedAfter(Timestamp.newBuilder().setSeconds(1_767_323_045).setNanos(6_000));
-            assertEquals(List.of(first.build(), first.setPageToken("p2").build()), requests(server));
+            assertEquals(
+                    List.of(first.build(), first.setPageToken("p2").build(), first.setPageToken("p3").build()),
+                    requests(server));
         }
     }
 

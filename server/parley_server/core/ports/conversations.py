@@ -1,4 +1,4 @@
-"""What changing conversations asks of the world."""
+"""Where conversations themselves, and what is added to them, are kept."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol

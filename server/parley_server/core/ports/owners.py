@@ -1,4 +1,4 @@
-"""What usage, erasure and retention ask of the world."""
+"""Where it is kept what owners used, and what of theirs is to go."""
 
 from datetime import datetime, timedelta
 from typing import Protocol

@@ -1,13 +1,10 @@
-"""What the core asks of the world: a store, agents, and a check of tokens."""
+"""Where turns and messages are kept."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Protocol
 from uuid import UUID
 
-from parley_server.core.errors import ParleyError
 from parley_server.core.model import (
-    AgentEvent,
-    AgentRun,
     Answer,
     Context,
     ConversationState,
@@ -18,7 +15,6 @@ from parley_server.core.model import (
     Lease,
     NewTurn,
     Owner,
-    Principal,
     Step,
     StoredEvent,
     Turn,
@@ -224,150 +220,3 @@ class Store(Protocol):
             any is left.
         """
         ...
-
-
-class Signals(Protocol):
-    """How workers tell each other that something has changed, without saying what.
-
-    Signals may be lost, merged and repeated: a worker that hears one looks for itself.
-    """
-
-    @property
-    def are_live(self) -> bool:
-        """Whether this worker hears the others at the moment. If not, it has to look by itself."""
-        ...
-
-    def send(self, topic: UUID) -> None:
-        """Tell the other workers, soon. Does not wait, and does not fail."""
-        ...
-
-
-class Agent(Protocol):
-    """The agent that produces a turn's answer."""
-
-    @property
-    def model(self) -> str:
-        """The model it asks, as far as it is known before it answers."""
-        ...
-
-    @property
-    def context_tokens(self) -> int | None:
-        """How many tokens its model can read and write at once. None: unknown."""
-        ...
-
-    def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        """Answer one turn, piece by piece; the last event is a Finish.
-
-        Raises: AgentRefused, AgentUnavailable, AgentTimeout. Anything else that it raises counts as
-            AgentUnavailable.
-        Guarantees: closing the generator, or cancelling the task that iterates it, stops the run.
-        """
-        ...
-
-
-@runtime_checkable
-class SteppingAgent(Agent, Protocol):
-    """An agent that goes on from steps."""
-
-    def retold(self, steps: Sequence[Step]) -> Sequence[AgentEvent]:
-        """Return what steps say: each text, and each call of a tool that has a result, in order.
-
-        Returns: empty as well: they cannot be read any more.
-        """
-        ...
-
-
-class TokenVerifier(Protocol):
-    """Checks tokens."""
-
-    async def open(self) -> None:
-        """Begin to look for keys, if they have to be fetched."""
-        ...
-
-    async def close(self) -> None:
-        """Stop looking."""
-        ...
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether it can check any token now."""
-        ...
-
-    @property
-    def keys_age_s(self) -> float | None:
-        """How long ago its keys were fetched, in seconds. None: they do not age, or never were."""
-        ...
-
-    async def verify(self, token: str) -> Principal:
-        """Return whose token this is.
-
-        Raises:
-            Unauthenticated: whatever is wrong with it.
-            KeysUnavailable: there is no key to check it with.
-        Guarantees: waits for nothing but new keys, and then no longer than a fetch of them may
-            take. Cancelling it stops nothing that others wait for.
-        """
-        ...
-
-
-class Meter(Protocol):
-    """Counts what becomes of turns. Its methods do not wait, and do not fail.
-
-    `agent` is the name that the turn was asked for with; empty: the default one.
-    """
-
-    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
-        """Count a run of an agent, which ended by itself or was stopped, and what it has used."""
-        ...
-
-    def answered(self, agent: str, answer: Answer) -> None:
-        """Count a turn whose answer was stored."""
-        ...
-
-    def failed(self, agent: str, error: ParleyError) -> None:
-        """Count an attempt that ended without an answer, and why."""
-        ...
-
-    def replayed(self, agent: str) -> None:
-        """Count an answer that was given again."""
-        ...
-
-    def taken_over(self) -> None:
-        """Count a lease that had passed and was taken from its worker."""
-        ...
-
-    def removed(self, cause: str, messages: int) -> None:
-        """Count messages that were removed for good: by a "deletion" or an "erasure"."""
-        ...
-
-    def expired(self, conversations: int) -> None:
-        """Count conversations that were deleted because they had become too old."""
-        ...
-
-
-class NoMeter:
-    """Counts nothing."""
-
-    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
-        """Count nothing."""
-
-    def answered(self, agent: str, answer: Answer) -> None:
-        """Count nothing."""
-
-    def failed(self, agent: str, error: ParleyError) -> None:
-        """Count nothing."""
-
-    def replayed(self, agent: str) -> None:
-        """Count nothing."""
-
-    def taken_over(self) -> None:
-        """Count nothing."""
-
-    def removed(self, cause: str, messages: int) -> None:
-        """Count nothing."""
-
-    def expired(self, conversations: int) -> None:
-        """Count nothing."""
-
-
-NO_METER = NoMeter()

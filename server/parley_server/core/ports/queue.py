@@ -1,4 +1,4 @@
-"""What turns that are started ask of the world."""
+"""Where turns that are started wait."""
 
 from typing import Protocol
 from uuid import UUID

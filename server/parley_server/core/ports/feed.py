@@ -1,4 +1,4 @@
-"""What the feed of turns asks of the world."""
+"""Where the feed of turns is kept."""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta

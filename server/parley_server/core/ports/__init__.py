@@ -1,0 +1,39 @@
+"""What the core asks of the world: a store for each subject, agents, tokens, signals, a meter."""
+
+from parley_server.core.ports.agents import Agent, SteppingAgent
+from parley_server.core.ports.conversations import (
+    ConversationStore,
+    DeletionStore,
+    HistoryStore,
+    NotAdded,
+)
+from parley_server.core.ports.feed import FeedStore, FeedUpkeep
+from parley_server.core.ports.metering import NO_METER, Meter, NoMeter
+from parley_server.core.ports.notifications import Signals
+from parley_server.core.ports.owners import ErasureStore, RetentionStore, UsageStore
+from parley_server.core.ports.queue import QueueStore
+from parley_server.core.ports.tokens import TokenVerifier
+from parley_server.core.ports.turns import MIB, Ids, Store
+
+__all__ = [
+    "MIB",
+    "NO_METER",
+    "Agent",
+    "ConversationStore",
+    "DeletionStore",
+    "ErasureStore",
+    "FeedStore",
+    "FeedUpkeep",
+    "HistoryStore",
+    "Ids",
+    "Meter",
+    "NoMeter",
+    "NotAdded",
+    "QueueStore",
+    "RetentionStore",
+    "Signals",
+    "SteppingAgent",
+    "Store",
+    "TokenVerifier",
+    "UsageStore",
+]

@@ -1,0 +1,69 @@
+"""What is counted."""
+
+from typing import Protocol
+
+from parley_server.core.errors import ParleyError
+from parley_server.core.model import Answer, Usage
+
+
+class Meter(Protocol):
+    """Counts what becomes of turns. Its methods do not wait, and do not fail.
+
+    `agent` is the name that the turn was asked for with; empty: the default one.
+    """
+
+    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
+        """Count a run of an agent, which ended by itself or was stopped, and what it has used."""
+        ...
+
+    def answered(self, agent: str, answer: Answer) -> None:
+        """Count a turn whose answer was stored."""
+        ...
+
+    def failed(self, agent: str, error: ParleyError) -> None:
+        """Count an attempt that ended without an answer, and why."""
+        ...
+
+    def replayed(self, agent: str) -> None:
+        """Count an answer that was given again."""
+        ...
+
+    def taken_over(self) -> None:
+        """Count a lease that had passed and was taken from its worker."""
+        ...
+
+    def removed(self, cause: str, messages: int) -> None:
+        """Count messages that were removed for good: by a "deletion" or an "erasure"."""
+        ...
+
+    def expired(self, conversations: int) -> None:
+        """Count conversations that were deleted because they had become too old."""
+        ...
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
+        """Count nothing."""
+
+    def answered(self, agent: str, answer: Answer) -> None:
+        """Count nothing."""
+
+    def failed(self, agent: str, error: ParleyError) -> None:
+        """Count nothing."""
+
+    def replayed(self, agent: str) -> None:
+        """Count nothing."""
+
+    def taken_over(self) -> None:
+        """Count nothing."""
+
+    def removed(self, cause: str, messages: int) -> None:
+        """Count nothing."""
+
+    def expired(self, conversations: int) -> None:
+        """Count nothing."""
+
+
+NO_METER = NoMeter()
