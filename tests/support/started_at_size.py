@@ -89,12 +89,12 @@ class Workers:
         doomed = self._workers[number]
         await asyncio.to_thread(doomed.kill)
         self._workers[number] = await self._started()
-        await doomed.channel.close()
+        await doomed.channel.close(None)
 
     async def end(self) -> None:
         for worker in self._workers:
             await asyncio.to_thread(worker.kill)
-            await worker.channel.close()
+            await worker.channel.close(None)
 
     async def _started(self) -> ServerProcess:
         return await asyncio.to_thread(ServerProcess, self._database_url, **SETTINGS)
