@@ -157,7 +157,7 @@ func TestAnExpiredCursorIsTheCallersToKnow(t *testing.T) {
 		metadata: map[string]string{"oldest_time": "2026-11-28T04:05:06.789000+00:00"},
 	}}
 	for expected, steps := range map[int][]step{0: {gone}, 1: {drained.after(aTurnThatEnded("c1")), gone}} {
-		server := aScript(t, steps...)
+		server := aScript(t, append(steps, denied)...)
 		updates, err := gathered(aClient(t, server.address).WatchTurns(t.Context(), nil))
 		failure := wantFailure(t, parley.ReasonCursorExpired, err)
 		want(t, true, oldest.Equal(failure.OldestTime()))

@@ -182,7 +182,7 @@ class FeedTest {
         var told = Refusal.of(Status.Code.FAILED_PRECONDITION, "CURSOR_EXPIRED")
                 .metadata("oldest_time", "2026-11-28T04:05:06.789000+00:00");
         try (var server = ScriptedServer.start(
-                        refuses(untold), sends(aTurn("c1")).thenRefuses(DRAINED), refuses(told));
+                        refuses(untold), sends(aTurn("c1")).thenRefuses(DRAINED), refuses(told), refuses(STOP));
                 var client = clientAt(server.address())) {
             try (var feed = client.watchTurns(FeedOptions.defaults().afterCursor("old"))) {
                 var error = assertThrows(ParleyException.CursorExpired.class, feed::hasNext);
