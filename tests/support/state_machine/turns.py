@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 import pytest
@@ -14,8 +15,8 @@ from parley_server.core.model import Owner
 from support.databases import as_superuser
 from support.services import an_id, refused
 from support.state_machine.driver import Driver, standing_of
-from support.state_machine.model import AGENT_ERRORS, BEGINNING, OWNERS, Call, Run
-from support.state_machine.world import WORKERS
+from support.state_machine.model import AGENT_ERRORS, BEGINNING, OWNERS, Call, Run, Turn
+from support.state_machine.world import WORKERS, now_and_then
 
 indices = st.integers(0, 1000)
 workers = st.sampled_from(WORKERS)
@@ -225,8 +226,8 @@ class Turns(Driver):
 
         self.world.do(cancel())
 
-    @rule(index=indices)
-    def lease_passes(self, index: int) -> None:
+    @rule(index=indices, worker=workers)
+    def lease_passes(self, index: int, worker: int) -> None:
         """A worker stands still for longer than its lease."""
         runs = self._can_be_abandoned()
         if not runs:
@@ -244,19 +245,54 @@ class Turns(Driver):
                     [conversation.id, Owner.of("", conversation.owner).id],
                 )
                 assert 1 == changed.rowcount
+                # It would be due when the lease was to end.
+                connection.execute(
+                    "UPDATE queue_due SET due_time = now() WHERE conversation_id = %s",
+                    [conversation.id],
+                )
             conversation.is_lease_valid = False
-            if conversation.following:
-                self._is_stopped_late(run.turn)
+            if run.is_started:
+                self.world.services[worker].worker.starting.wake()
+                await self._is_run_again(run.turn)
+            else:
+                if conversation.queue:
+                    self.world.services[worker].worker.starting.wake()
+                if conversation.following:
+                    self._is_stopped_late(run.turn)
             await self._goes_on(conversation)
             await self._is_quiet()
 
         self.world.do(abandon())
 
+    async def _is_run_again(self, turn: Turn) -> None:
+        """A worker finds an abandoned turn that was started, and nobody has to ask for it."""
+        if turn.is_stopped_when_found:
+            self.model.answered(turn, await self._kept(turn), "CANCELLED")
+        elif turn.is_exhausted:
+            self.model.overrun(turn.conversation)
+            await self._is_shown(turn, turn.attempt)
+        else:
+            await self._runs_by_itself(turn, partial(self.model.started_again, turn))
+
+    async def _kept(self, turn: Turn) -> str:
+        """Return what a cancelled turn had said: all of it, or nothing if it was not stored yet."""
+        service, owner = self.world.services[0], turn.conversation.owner
+        named = {"conversation_id": turn.conversation.id, "turn_id": turn.id}
+        pause = now_and_then()
+        while (shown := await service.turn(user=owner, **named)).response_sequence == 0:
+            await pause(f"the turn stays {standing_of(shown)}, and is to be cancelled")
+        last = await service.history(
+            turn.conversation.id, user=owner, after_sequence=shown.response_sequence - 1
+        )
+        assert last.messages[0].content in ("", BEGINNING)
+        return last.messages[0].content
+
     def _can_be_abandoned(self) -> list[Run]:
         return [
             run
-            for run in self._are_of_calls(self._held())
+            for run in self._held()
             if not (run.turn.is_to_stop and self._is_raced_for(run))
+            and not self._is_raced_by_queue(run)
         ]
 
     def _held(self) -> list[Run]:
@@ -266,16 +302,12 @@ class Turns(Driver):
             if run.is_holder and run.turn.conversation.is_held and len(run.callers) <= 1
         ]
 
-    def _are_of_calls(self, runs: list[Run]) -> list[Run]:
-        """Return those runs that no worker goes on with by itself."""
-        return [r for r in runs if not r.is_started and not r.turn.conversation.queue]
-
     @staticmethod
     def _is_raced_by_queue(run: Run) -> bool:
-        """Whether a call would take the turn again while a started turn is about to begin."""
+        """Whether a call would take the turn again while a worker is about to begin one."""
         conversation = run.turn.conversation
         same = [c for c in conversation.calls if c.request.request_id == run.turn.request_id != ""]
-        return bool(conversation.queue and same)
+        return bool(same) and (run.is_started or bool(conversation.queue))
 
     @staticmethod
     def _is_raced_for(run: Run) -> bool:
