@@ -67,7 +67,7 @@ class Outcome:
     """How many watches of the feed were begun."""
     accepted_s: float = 0
     took_s: float = 0
-    told: list[messages.Turn] = field(default_factory=list)
+    told: list[messages.Turn] = field(default_factory=list, repr=False)
 
 
 class Workers:
