@@ -125,6 +125,6 @@ async def test_every_started_turn_is_answered_and_told_once_while_workers_are_ki
     outcome = await prove(database_url, SIZE)
 
     record_property("outcome", str(outcome))
-    print(outcome)
+    print(outcome)  # noqa: T201 - shown by -rP
     assert outcome.kills
     assert outcome.taken_over, "no turn was under way when a worker was killed"

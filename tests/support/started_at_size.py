@@ -8,7 +8,6 @@ with each turn that it is told, ends its call at random, and goes on from the cu
 import asyncio
 import random
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -76,6 +75,7 @@ class Workers:
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._workers: list[ServerProcess] = []
+        self._killed: list[ServerProcess] = []
 
     def any(self) -> ServerProcess:
         return random.choice(self._workers)
@@ -88,12 +88,13 @@ class Workers:
         number = random.randrange(WORKERS)
         doomed = self._workers[number]
         await asyncio.to_thread(doomed.kill)
+        self._killed.append(doomed)
         self._workers[number] = await self._started()
-        await doomed.channel.close()
 
     async def end(self) -> None:
         for worker in self._workers:
             await asyncio.to_thread(worker.kill)
+        for worker in (*self._workers, *self._killed):
             await worker.channel.close()
 
     async def _started(self) -> ServerProcess:
@@ -107,14 +108,14 @@ async def prove(database_url: str, size: Size) -> Outcome:
     feed told each attempt once, and each turn's answer once, in that order.
     """
     ids = [an_id() for _ in range(size.conversations)]
-    outcome, began = Outcome(), monotonic()
+    outcome = Outcome()
     workers = Workers(database_url)
+    await workers.begin()
+    consuming = asyncio.create_task(_consume(workers, size.turns, outcome))
+    killing = asyncio.create_task(_kill(workers, size.kill_s, outcome))
     try:
         async with asyncio.timeout(size.within_s):
-            await workers.begin()
             began = monotonic()
-            consuming = asyncio.create_task(_consume(workers, size.turns, outcome))
-            killing = asyncio.create_task(_kill(workers, size.kill_s, outcome))
             await _accept_all(workers, ids, size.turns)
             outcome.accepted_s = monotonic() - began
             while _queued(database_url):
@@ -122,10 +123,10 @@ async def prove(database_url: str, size: Size) -> Outcome:
                 await asyncio.sleep(0.2)
             outcome.took_s = monotonic() - began
             await consuming
-            killing.cancel()
-            with suppress(asyncio.CancelledError):
-                await killing
     finally:
+        for task in (killing, consuming):
+            task.cancel()
+        await asyncio.gather(killing, consuming, return_exceptions=True)
         await workers.end()
     _check_messages(database_url, ids, size.turns)
     _check_feed(outcome, ids, size.turns)
@@ -137,7 +138,7 @@ async def prove(database_url: str, size: Size) -> Outcome:
 async def _kill(workers: Workers, kill_s: tuple[float, float], outcome: Outcome) -> None:
     while True:
         await asyncio.sleep(random.uniform(*kill_s))
-        await asyncio.shield(workers.replace_one())
+        await workers.replace_one()
         outcome.kills += 1
 
 
