@@ -8,6 +8,7 @@ with each turn that it is told, ends its call at random, and goes on from the cu
 import asyncio
 import random
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -112,7 +113,8 @@ async def prove(database_url: str, size: Size) -> Outcome:
     workers = Workers(database_url)
     await workers.begin()
     consuming = asyncio.create_task(_consume(workers, size.turns, outcome))
-    killing = asyncio.create_task(_kill(workers, size.kill_s, outcome))
+    over = asyncio.Event()
+    killing = asyncio.create_task(_kill(workers, size.kill_s, outcome, over))
     try:
         async with asyncio.timeout(size.within_s):
             began = monotonic()
@@ -124,8 +126,8 @@ async def prove(database_url: str, size: Size) -> Outcome:
             outcome.took_s = monotonic() - began
             await consuming
     finally:
-        for task in (killing, consuming):
-            task.cancel()
+        over.set()  # cancelled, it would leave a worker behind that is just being started
+        consuming.cancel()
         await asyncio.gather(killing, consuming, return_exceptions=True)
         await workers.end()
     _check_messages(database_url, ids, size.turns)
@@ -135,9 +137,14 @@ async def prove(database_url: str, size: Size) -> Outcome:
     return outcome
 
 
-async def _kill(workers: Workers, kill_s: tuple[float, float], outcome: Outcome) -> None:
-    while True:
-        await asyncio.sleep(random.uniform(*kill_s))
+async def _kill(
+    workers: Workers, kill_s: tuple[float, float], outcome: Outcome, over: asyncio.Event
+) -> None:
+    while not over.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(random.uniform(*kill_s)):
+                await over.wait()
+                return
         await workers.replace_one()
         outcome.kills += 1
 
