@@ -67,7 +67,7 @@ class Outcome:
     """How many watches of the feed were begun."""
     accepted_s: float = 0
     took_s: float = 0
-    told: list[messages.Turn] = field(default_factory=list)
+    told: list[messages.Turn] = field(default_factory=list, repr=False)
 
 
 class Workers:
@@ -76,6 +76,7 @@ class Workers:
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._workers: list[ServerProcess] = []
+        self._killed: list[ServerProcess] = []
 
     def any(self) -> ServerProcess:
         return random.choice(self._workers)
@@ -88,13 +89,14 @@ class Workers:
         number = random.randrange(WORKERS)
         doomed = self._workers[number]
         await asyncio.to_thread(doomed.kill)
+        self._killed.append(doomed)
         self._workers[number] = await self._started()
-        await doomed.channel.close(None)
 
     async def end(self) -> None:
         for worker in self._workers:
             await asyncio.to_thread(worker.kill)
-            await worker.channel.close(None)
+        for worker in (*self._workers, *self._killed):
+            await worker.channel.close()
 
     async def _started(self) -> ServerProcess:
         return await asyncio.to_thread(ServerProcess, self._database_url, **SETTINGS)
@@ -107,14 +109,15 @@ async def prove(database_url: str, size: Size) -> Outcome:
     feed told each attempt once, and each turn's answer once, in that order.
     """
     ids = [an_id() for _ in range(size.conversations)]
-    outcome, began = Outcome(), monotonic()
+    outcome = Outcome()
     workers = Workers(database_url)
+    await workers.begin()
+    consuming = asyncio.create_task(_consume(workers, size.turns, outcome))
+    over = asyncio.Event()
+    killing = asyncio.create_task(_kill(workers, size.kill_s, outcome, over))
     try:
         async with asyncio.timeout(size.within_s):
-            await workers.begin()
             began = monotonic()
-            consuming = asyncio.create_task(_consume(workers, size.turns, outcome))
-            killing = asyncio.create_task(_kill(workers, size.kill_s, outcome))
             await _accept_all(workers, ids, size.turns)
             outcome.accepted_s = monotonic() - began
             while _queued(database_url):
@@ -122,10 +125,10 @@ async def prove(database_url: str, size: Size) -> Outcome:
                 await asyncio.sleep(0.2)
             outcome.took_s = monotonic() - began
             await consuming
-            killing.cancel()
-            with suppress(asyncio.CancelledError):
-                await killing
     finally:
+        over.set()  # cancelled, it would leave a worker behind that is just being started
+        consuming.cancel()
+        await asyncio.gather(killing, consuming, return_exceptions=True)
         await workers.end()
     _check_messages(database_url, ids, size.turns)
     _check_feed(outcome, ids, size.turns)
@@ -134,10 +137,15 @@ async def prove(database_url: str, size: Size) -> Outcome:
     return outcome
 
 
-async def _kill(workers: Workers, kill_s: tuple[float, float], outcome: Outcome) -> None:
-    while True:
-        await asyncio.sleep(random.uniform(*kill_s))
-        await asyncio.shield(workers.replace_one())
+async def _kill(
+    workers: Workers, kill_s: tuple[float, float], outcome: Outcome, over: asyncio.Event
+) -> None:
+    while not over.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(random.uniform(*kill_s)):
+                await over.wait()
+                return
+        await workers.replace_one()
         outcome.kills += 1
 
 

@@ -119,6 +119,28 @@ async def test_turns_accepted_at_once_are_each_run_once(start_service: StartServ
     assert 40 == len(said)
 
 
+@pytest.mark.parametrize("limits", [{}, {"max_turns_per_minute": 100}])
+async def test_accepted_turn_is_returned_as_it_is_read(
+    start_service: StartService, limits: dict[str, int]
+) -> None:
+    """It is not read again. In a new conversation, one that is there, and one under a new id."""
+    script = Held()
+    service = await start_service(ScriptedAgent(script), max_open_chats=1, **limits)
+    turn = await held(service, script)
+    accepted = [
+        await service.start("one", request_id="r"),
+        await service.start("two", conversation_id=turn.conversation_id),
+        await service.start("three", conversation_id=an_id(), allow_missing=True),
+    ]
+    for one in accepted:
+        named = {"conversation_id": one.turn.conversation_id, "turn_id": one.turn.turn_id}
+        assert (await service.turn(**named)) == one.turn
+        assert not one.replayed
+    script.opened.set()
+    for one in accepted:
+        await service.until_turn(one.turn, "COMPLETED")
+
+
 async def test_chat_waits_for_started_turns_that_were_first(start_service: StartService) -> None:
     """Fails when a claim does not look whether turns are queued: "last" comes before "second"."""
     script = Held()
