@@ -42,7 +42,13 @@ from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolDef
 from pydantic_ai.toolsets import AbstractToolset
 
 from parley_server.agents.steps import WAITS_AGAIN, KeyedToolset, RunSteps
-from parley_server.agents.waiting import CallersTools, definition, refuse_taken, settled
+from parley_server.agents.waiting import (
+    NO_APPROVAL,
+    CallersTools,
+    definition,
+    refuse_taken,
+    settled,
+)
 from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
 from parley_server.core.failures import raised_at
 
@@ -105,6 +111,8 @@ class ToolGuard(AbstractCapability[Any]):
             raise ToolFailed(text) from None
         except Exception as error:
             if type(error).__module__.startswith("pydantic_ai."):
+                if (complaint := _unheard(ctx, tool_def, error)) is not None:
+                    raise ToolFailed(complaint) from None
                 raise  # one of its private signals
             raise _failed(call, error) from None
 
@@ -150,6 +158,17 @@ async def _executed(
         raise _failed(call, cause or error) from None
     except (Exception, SystemExit) as error:
         raise _failed(call, error) from None
+
+
+def _unheard(ctx: RunContext[Any], tool_def: ToolDefinition, error: Exception) -> str | None:
+    """Return what is wrong with a call that a validator lets wait where it cannot; else None."""
+    signal = getattr(error, "deferral", None)
+    if signal is None:
+        return None
+    if ctx.tool_call_approved:
+        return WAITS_AGAIN
+    is_external = tool_def.kind == "external"
+    return NO_APPROVAL if is_external and isinstance(signal, ApprovalRequired) else None
 
 
 def _failed(call: ToolCallPart, error: BaseException) -> ToolFailed:

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pydantic_ai
-from pydantic_ai import Agent, UsageLimits
+from pydantic_ai import Agent, AgentRunResultEvent, UsageLimits
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.exceptions import (
     ContentFilterError,
@@ -23,10 +23,12 @@ from parley_server.agents.history import conversation_of, plainer, shorter
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.opaque_state import Provider
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
-from parley_server.agents.step_bodies import Past, Shown
+from parley_server.agents.past import Past
+from parley_server.agents.step_bodies import Shown
 from parley_server.agents.steps import RunSteps
 from parley_server.agents.system_prompt import OwnSystemPrompt
 from parley_server.agents.tracing import TracedRequests
+from parley_server.agents.waiting import LastResort, TurnWaits
 from parley_server.core.attempts.step_log import StepsTooLarge
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
 from parley_server.core.errors import AgentUnavailable
@@ -163,6 +165,7 @@ class PydanticAgent:
         reason = None
         trace = current_trace.get()
         tracing = [TracedRequests(trace)] if trace is not None else []
+        steps = RunSteps(run, past, shown)
         async with self._agent.run_stream_events(
             prompt,
             message_history=history,
@@ -173,7 +176,8 @@ class PydanticAgent:
             retries={"tools": MAX_TOOL_CALLS},  # so that only the limit on calls ends a run
             usage_limits=UsageLimits(request_limit=None),
             capabilities=[
-                ToolGuard(RunSteps(run, past, shown)),
+                ToolGuard(steps),
+                LastResort(steps),
                 OwnSystemPrompt(),
                 *tracing,
             ],
@@ -182,11 +186,15 @@ class PydanticAgent:
             reader = RunReader(events, past)
             try:
                 async for event in events:
+                    if steps.pending and isinstance(event, AgentRunResultEvent):
+                        break  # a user's own code has made an answer out of TurnWaits
                     for piece in reader.read(event):
                         yield piece
                     if reader.is_full:
                         reason = FinishReason.LENGTH
                         break
+            except TurnWaits:
+                pass
             except ContentFilterError:
                 reason = FinishReason.CONTENT_FILTER
             except (OutputTokenLimitExceeded, StepsTooLarge):
@@ -195,9 +203,14 @@ class PydanticAgent:
                 for spent in reader.spent():
                     yield spent
                 raise
+            for held_back in reader.rest():
+                yield held_back
             for state in reader.opaque_state():
                 yield state
-            yield reader.finish(self.model, reason)
+            if steps.pending and reason is None:
+                yield reader.awaiting(self.model, steps.pending)
+            else:
+                yield reader.finish(self.model, reason)
 
 
 def _halved(messages: Sequence[WindowMessage], times: int) -> Sequence[WindowMessage]:
