@@ -75,6 +75,8 @@ class RunReader:
     """What earlier attempts did, and has been told already."""
     is_full: bool = False
     """The run has reached a limit: it is to be stopped."""
+    cut_by: FinishReason | None = None
+    """What cut the run short, if the limit did not."""
     _result: AgentRunResult[Any] | None = None
     _is_shown: bool = False
     """What the newest response says has been passed on as text."""
@@ -111,10 +113,6 @@ class RunReader:
 
     def _with_state(self, calls: list[ToolCall]) -> list[OpaqueState | ToolCall]:
         return [*self.opaque_state(), *calls] if calls else []
-
-    def rest(self) -> list[ToolCall]:
-        """Return the calls that have a result and were held back by one that has none."""
-        return self._calls.rest()
 
     def _piece(self, event: PartStartEvent | PartDeltaEvent | PartEndEvent) -> list[Text]:
         if isinstance(event, PartStartEvent) and not self._is_in_response:
@@ -160,14 +158,22 @@ class RunReader:
             return [Text(output)]
         return [Text(pydantic_core.to_json(output, serialize_unknown=True).decode())]
 
-    def finish(self, model: str, reason: FinishReason | None = None) -> Finish:
-        """Return how the run ended.
+    def end(
+        self, model: str, pending: tuple[PendingCall, ...] = ()
+    ) -> list[ToolCall | OpaqueState | Finish | Awaiting]:
+        """Return what is left to say: calls that were held back, the state, and how the run ended.
 
         Args:
             model: the model's name, if the provider gave none.
-            reason: set: what cut the run short.
+            pending: what the run waits for, if it does.
         Raises: AgentUnavailable: the provider says that the response failed.
         """
+        is_cut = self.is_full or self.cut_by is not None
+        last = self._awaiting(model, pending) if pending and not is_cut else self._finish(model)
+        return [*self._calls.rest(), *self.opaque_state(), last]
+
+    def _finish(self, model: str) -> Finish:
+        reason = FinishReason.LENGTH if self.is_full else self.cut_by
         response = self._result.response if self._result else None
         if response is not None:
             if response.finish_reason == "error":
@@ -176,15 +182,10 @@ class RunReader:
             reason = reason or _FINISH.get(response.finish_reason)
         return Finish(reason or FinishReason.STOP, model, *self._used())
 
-    def awaiting(self, model: str, calls: tuple[PendingCall, ...]) -> Awaiting:
-        """Return that the run waits for these calls.
-
-        Args:
-            model: the model's name, if the provider gave none.
-        """
+    def _awaiting(self, model: str, pending: tuple[PendingCall, ...]) -> Awaiting:
         responses = [m for m in self._messages() if isinstance(m, ModelResponse)]
         model = (responses[-1].model_name if responses else None) or model
-        return Awaiting(calls, model, *self._used())
+        return Awaiting(pending, model, *self._used())
 
     def _used(self) -> tuple[Usage | None, Usage | None]:
         """Return what the whole answer has used, and this run, if that is less."""

@@ -11,13 +11,11 @@ Nothing but a step's own agent reads them. The messages are pydantic-ai's, in it
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pydantic_core
-from pydantic import ValidationError
 from pydantic_ai.exceptions import (
     ApprovalRequired,
     CallDeferred,
@@ -28,8 +26,6 @@ from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
-    ModelResponse,
-    TextPart,
     ToolCallPart,
     ToolReturn,
     ToolReturnPart,
@@ -37,13 +33,10 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.tools import DeferredToolKind
-from pydantic_ai.usage import RunUsage
 
 from parley_server.agents.history import Form
-from parley_server.core.attempts.given import read_given
 from parley_server.core.attempts.transcript import storable
-from parley_server.core.errors import AgentUnavailable
-from parley_server.core.model import Given, GivenKind, Step, StepKind, Text, ToolCall
+from parley_server.core.model import Given, GivenKind, ToolCall
 
 log = logging.getLogger("parley.agents")
 

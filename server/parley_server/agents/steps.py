@@ -122,29 +122,39 @@ class RunSteps:
         await self._store_response(ctx, place[0])
         if not ctx.tool_call_approved and (wait := self.past.waits.get(place)):
             raise wait.signal()
+        result: Any = None
         if (tool.metadata or {}).get(ONCE) and await self._may_have_begun(ctx, place):
-            return (await self._store_result(place, Outcome.failed(MAY_HAVE_RUN))).again(call)
+            outcome = Outcome.failed(MAY_HAVE_RUN)
+        else:
+            result, outcome = await self._executed(ctx, place, execute)
+        stored = await self._store_result(place, outcome)
+        is_result = stored is outcome and outcome.returned.outcome == "success"
+        return result if is_result else stored.again(call)
+
+    async def _executed(
+        self, ctx: RunContext[Any], place: Place, execute: Callable[[], Awaitable[Any]]
+    ) -> tuple[Any, Outcome]:
+        """Return what a tool returned, and what came of the call.
+
+        Raises: signals of `execute` that are no outcome.
+        """
         try:
             result = await execute()
         except (ApprovalRequired, CallDeferred) as signal:
-            if not ctx.tool_call_approved:
-                kind = signal.kind if isinstance(signal, CallDeferred) else "approval"
-                await self._store_wait(place, kind)
-                raise
-            outcome = Outcome.failed(WAITS_AGAIN)
+            if ctx.tool_call_approved:
+                return None, Outcome.failed(WAITS_AGAIN)
+            kind = signal.kind if isinstance(signal, CallDeferred) else "approval"
+            await self._store_wait(place, kind)
+            raise
         except ToolFailed as error:
-            outcome = Outcome.failed(error.message)
+            return None, Outcome.failed(error.message)
         except ToolFailedError as error:
-            outcome = Outcome(error.tool_failed)
+            return None, Outcome(error.tool_failed)
         except ToolRetryError as error:
             if not isinstance(error.tool_retry, ToolReturnPart):
                 raise
-            outcome = Outcome(error.tool_retry)
-        else:
-            outcome = Outcome.of(result)
-            stored = await self._store_result(place, outcome)
-            return result if stored is outcome else stored.again(call)
-        return (await self._store_result(place, outcome)).again(call)
+            return None, Outcome(error.tool_retry)
+        return result, Outcome.of(result)
 
     async def wait(
         self, ctx: RunContext[Any], calls: Sequence[tuple[Place, ToolCallPart, DeferredToolKind]]

@@ -1,19 +1,20 @@
 """Calls that wait for the turn's caller: those of tools that it runs, and those that need approval.
 
-    what the caller gave already   → is what the call returns; what it approved is run
-    anything else                  → the turn's run ends here, and its last event says what is missing
-    arguments that no one can use  → a failed result, at once: the model may try again
+    what the caller gave already  → is what the call returns; what it approved is run
+    anything else                 → the turn's run ends here, its last event says what is missing
+    arguments that no one can use → a failed result, at once: the model may try again
 
 By then every other call of the same response is done, and its result is stored.
 """
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
-from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.exceptions import ToolFailed, UserError
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.tools import (
     DeferredToolKind,
@@ -23,10 +24,10 @@ from pydantic_ai.tools import (
     ToolDefinition,
     ToolDenied,
 )
-from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
+from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
 from pydantic_core import SchemaValidator, core_schema
 
-from parley_server.agents.errors import ToolNameTaken
+from parley_server.agents.errors import ToolNameTaken, ToolSchemaRefused
 from parley_server.agents.step_bodies import DENIED, Place, arguments_of
 from parley_server.agents.steps import RunSteps
 from parley_server.core.attempts.transcript import (
@@ -44,6 +45,7 @@ NO_OBJECT = "The arguments must be a JSON object."
 TOO_LONG = f"The arguments are longer than {MAX_ARGUMENTS_BYTES} bytes."
 OTHER_KIND = "What was given for this call does not fit the tool."
 
+NO_ARGUMENTS = '{"type":"object","properties":{}}'
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
 
 
@@ -75,16 +77,23 @@ def definition(tool: CallerTool) -> ToolDefinition:
     return ToolDefinition(
         name=tool.name,
         description=tool.description or None,
-        parameters_json_schema=json.loads(tool.parameters_schema or '{"type":"object"}'),
+        parameters_json_schema=json.loads(tool.parameters_schema or NO_ARGUMENTS),
+        strict=False,  # the schema goes to the model as the caller wrote it
         kind="external",
     )
 
 
-def refuse_taken(tools: list[ToolDefinition], own: Any) -> None:
+def schema_error(error: Exception, tools: Sequence[CallerTool]) -> ToolSchemaRefused | None:
+    """Return an error of the library's about a schema of the caller's; None: it is another one."""
+    if not isinstance(error, UserError):
+        return None
+    names = [tool.name for tool in tools if str(error).startswith(f"Tool {tool.name!r}:")]
+    return ToolSchemaRefused(names[0]) if names else None
+
+
+def refuse_taken(tools: Sequence[ToolDefinition], own: Collection[str]) -> None:
     """Check that none of the caller's tools has the name of one of the agent's own.
 
-    Args:
-        own: a collection of the agent's names.
     Raises: ToolNameTaken.
     """
     for tool in tools:
@@ -104,7 +113,7 @@ class LastResort(AbstractCapability[Any]):
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests
     ) -> DeferredToolResults:
-        """Raises: TurnWaits."""
+        """Store what is missing. Raises: TurnWaits: something is."""
         results = DeferredToolResults()
         missing: list[tuple[Place, ToolCallPart, DeferredToolKind]] = []
         for call in [*requests.calls, *requests.approvals]:

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, CallDeferred, ModelRetry, ToolReturn
 from pydantic_ai.capabilities import AbstractCapability, Hooks
 
-from parley_server.agents.waiting import NO_APPROVAL, NOT_HERE
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
+from parley_server.agents.waiting import NO_APPROVAL, NOT_HERE
 from parley_server.core.attempts.transcript import MARK, MAX_RESULT_BYTES
 from parley_server.core.model import FinishReason, Text, ToolCall, Usage
 from support.agent_runs import Told, a_run, told_by
