@@ -17,9 +17,10 @@ from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.threaded import ROOM, ThreadedAgent
 from parley_server.core.errors import AgentRefused, AgentUnavailable
-from parley_server.core.model import AgentEvent, Text
+from parley_server.core.model import AgentEvent, GivenKind, PendingKind, Text
 from support.agent_runs import a_run, told_by
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
+from support.waiting_turns import WaitingTurn
 
 START = """
 import asyncio, threading, time
@@ -69,6 +70,29 @@ async def test_it_answers_with_tools_and_names_its_model(make_agent: MakeAgent) 
     assert call.result.startswith("agent users_module_")
     assert told.finish is not None
     assert told.finish.usage is not None
+
+
+async def test_it_waits_for_its_caller_and_goes_on(make_agent: MakeAgent) -> None:
+    with FakeOpenAI([Say("", [Call("pay"), Call("mine")]), Say("Done.")]) as fake:
+        agent = make_agent(
+            """
+            @agent.tool_plain(requires_approval=True)
+            async def pay() -> str:
+                return threading.current_thread().name
+            """,
+            fake,
+        )
+        turn = WaitingTurn(agent)
+        first, second = await turn.waits()
+        turn.give(first, GivenKind.APPROVAL)
+        turn.give(second, GivenKind.RESULT, "3")
+        told = await turn.attempt()
+
+    assert (PendingKind.APPROVAL, PendingKind.RESULT) == (first.kind, second.kind)
+    paid, mine = told.calls
+    assert paid.result.startswith("agent users_module_")
+    assert ("3", "Done.") == (mine.result, told.text)
+    assert [paid, mine] == agent.retold(turn.steps.stored)
 
 
 async def test_errors_of_the_provider_and_of_the_users_code_come_over(

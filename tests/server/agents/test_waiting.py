@@ -16,6 +16,7 @@ from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.agents.step_bodies import DENIED
 from parley_server.agents.steps import WAITS_AGAIN, call_key
 from parley_server.agents.waiting import OTHER_KIND
+from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
     FinishReason,
     GivenKind,
@@ -25,7 +26,7 @@ from parley_server.core.model import (
     ToolCall,
     Usage,
 )
-from support.fake_openai import Call, FakeOpenAI, Say
+from support.fake_openai import Call, Fail, FakeOpenAI, Say
 from support.waiting_turns import WaitingTurn, a_caller_tool
 
 RESULT, ERROR, APPROVAL, DENIAL = GivenKind
@@ -454,6 +455,26 @@ async def test_agents_own_handler_decides_first() -> None:
     key = call_key(turn.run.turn_id, 1, 0)
     assert [("c1", f"paid 5 for {key}", False), ("c2", "No.", True)] == results(told.calls)
     assert [["pay", "pay"], ["pay"]] == asked, "what was given is asked of no one again"
+
+
+async def test_call_that_has_run_is_not_denied_by_the_agents_own_handler_later() -> None:
+    """Fails when the handler is asked again: what has happened would be told as denied."""
+    answers = [True, False]
+
+    def decide(ctx: RunContext[Any], requests: DeferredToolRequests) -> DeferredToolResults:
+        answer = answers.pop(0)
+        return requests.build_results(
+            approvals={c.tool_call_id: answer for c in requests.approvals}
+        )
+
+    with FakeOpenAI([Say("", [Call("pay", id="c1")]), Fail(503), Say("Done.")]) as fake:
+        turn = a_turn(fake, pay, capabilities=[HandleDeferredToolCalls(handler=decide)])
+        with pytest.raises(AgentUnavailable):
+            await turn.attempt()
+        told = await turn.attempt()
+
+    key = call_key(turn.run.turn_id, 1, 0)
+    assert [("c1", f"paid 0 for {key}", False)] == results(told.calls)
 
 
 class Recovering(AbstractCapability[Any]):

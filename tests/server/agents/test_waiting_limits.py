@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, ApprovalRequired, RunContext
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.capabilities import Hooks
+from pydantic_ai.messages import ModelMessage, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset, FunctionToolset
@@ -98,7 +99,8 @@ async def test_arguments_that_a_caller_could_not_read_do_not_wait(
 
 
 async def test_call_that_cannot_wait_keeps_no_other_from_waiting() -> None:
-    with FakeOpenAI([Say("", [Call("mine", "[1]"), Call("mine", '{"x":1}')]), Say("Done.")]) as fake:
+    calls = [Call("mine", "[1]"), Call("mine", '{"x":1}')]
+    with FakeOpenAI([Say("", calls), Say("Done.")]) as fake:
         turn = WaitingTurn(an_agent(fake))
         (call,) = await turn.waits()
         turn.give(call, GivenKind.RESULT, "2")
@@ -128,8 +130,6 @@ async def test_arguments_that_are_no_text_are_shown_as_json() -> None:
 
 
 async def test_callers_tool_cannot_be_made_to_need_an_approval() -> None:
-    from pydantic_ai.capabilities import Hooks
-
     hooks = Hooks[None]()
 
     @hooks.on.after_tool_validate
@@ -139,6 +139,22 @@ async def test_callers_tool_cannot_be_made_to_need_an_approval() -> None:
     told, _ = await told_with(Call("mine"), capabilities=[hooks])
 
     assert [(NO_APPROVAL, True)] == [(call.result, call.is_error) for call in told.calls]
+
+
+async def test_call_that_a_tool_makes_itself_cannot_wait() -> None:
+    """Nothing would find it again: it stands in no response."""
+
+    async def look(ctx: RunContext[Any]) -> str:
+        assert ctx.tool_manager is not None
+        return str(await ctx.tool_manager.handle_call(ToolCallPart("pay", {})))
+
+    def pay() -> str:
+        raise ApprovalRequired
+
+    told, _ = await told_with(Call("look"), toolsets=[FunctionToolset[Any]([look, pay])])
+
+    assert (None, "Done.") == (told.awaiting, told.text)
+    assert NO_APPROVAL in told.calls[0].result
 
 
 # How many, and how much
