@@ -382,3 +382,37 @@ def test_a_module_of_the_working_directory_is_found(
     (tmp_path / "here_module.py").write_text("from pydantic_ai import Agent\nagent = Agent('test')")
 
     assert "test" == create_agent("python:here_module:agent").model
+
+
+async def test_module_for_turns_that_wait_does_what_its_message_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path))
+    agent = create_agent("python:support.approving_module:agent")
+    try:
+        run = a_run("mine+pay+look send+order spend")
+        turn = WaitingTurn(agent, run=run)
+        asked = []
+        for _ in range(3):
+            pending = await turn.waits()
+            asked.append([call.name for call in pending])
+            for call in pending:
+                is_approval = call.kind is PendingKind.APPROVAL
+                kind = GivenKind.APPROVAL if is_approval else GivenKind.RESULT
+                turn.give(call, kind, "" if is_approval else f"{call.name}: given")
+        told = await turn.attempt()
+    finally:
+        await close_agent(agent)
+
+    assert [["mine", "pay"], ["send", "order"], ["spend"]] == asked
+    assert told.text.startswith("Step 1. Step 2. Step 3. Done: ")
+    assert [
+        "mine: given",
+        "pay: done",
+        "look: done",
+        "send: done",
+        "order: given",
+        "spend: done",
+    ] == [call.result for call in told.calls]
+    noted = [line.split()[0] for line in (tmp_path / "notes").read_text().splitlines()]
+    assert ["look", "pay", "send", "spend"] == noted
