@@ -1,4 +1,4 @@
-"""The examples in docs/tools.md: they run, and a payment is made once."""
+"""The examples in docs/tools.md: they run, a payment is made once, and none without approval."""
 
 import asyncio
 import json
@@ -18,11 +18,12 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.agents.steps import MAY_HAVE_RUN
-from parley_server.core.model import AgentRun, Step, StepKind
+from parley_server.core.model import AgentRun, GivenKind, PendingKind, Step, StepKind
 from support.agent_runs import Told, a_run, told_by
+from support.waiting_turns import WaitingTurn
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
-IDEMPOTENT, ONCE = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+IDEMPOTENT, ONCE, APPROVALS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 
 
 class Payments(ThreadingHTTPServer):
@@ -134,3 +135,32 @@ async def test_letter_that_may_have_been_sent_is_not_sent_again() -> None:
 
     assert ["The letter is on its way."] == [call.result for call in sent.calls]
     assert [MAY_HAVE_RUN] == [call.result for call in told.calls]
+
+
+async def test_refunds_and_large_vouchers_wait_for_approval() -> None:
+    calls = [
+        DeltaToolCall("refund", json.dumps({"order": "7", "cents": 5}), tool_call_id="c1"),
+        *(
+            DeltaToolCall("give_voucher", json.dumps(arguments), tool_call_id=arguments["customer"])
+            for arguments in ({"customer": "Ann", "cents": 5}, {"customer": "Bob", "cents": 2000})
+        ),
+    ]
+    turn = WaitingTurn(an_agent(APPROVALS, *calls))
+    refund, voucher = await turn.waits()
+    turn.give(refund, GivenKind.APPROVAL)
+    turn.give(voucher, GivenKind.DENIAL, "Too much.")
+    told = await turn.attempt()
+
+    assert PendingKind.APPROVAL is refund.kind is voucher.kind
+    assert [
+        f"5 cents of order 7 are paid back under {refund.call_key}.",
+        "Ann has a voucher of 5 cents.",
+        "Too much.",
+    ] == [call.result for call in told.calls]
+
+
+def test_schema_of_the_callers_tool_is_one() -> None:
+    (request,) = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
+    (tool,) = json.loads(request)["tools"]
+
+    assert ["order"] == json.loads(tool["parameters_schema"])["required"]

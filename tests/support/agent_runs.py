@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from parley_server.core.model import (
     AgentRun,
+    Awaiting,
     Context,
     Finish,
     OpaqueState,
@@ -61,6 +62,8 @@ class Told:
     calls: list[ToolCall] = field(default_factory=list)
     states: list[OpaqueState] = field(default_factory=list)
     finish: Finish | None = None
+    awaiting: Awaiting | None = None
+    """What it waits for, in the place of a Finish."""
 
     @property
     def text(self) -> str:
@@ -73,6 +76,7 @@ async def told_by(agent: Agent, run: AgentRun | None = None, into: Told | None =
     async with aclosing(agent.run(run or a_run())) as events:
         async for event in events:
             assert told.finish is None, "an event after Finish"
+            assert told.awaiting is None, "an event after Awaiting"
             match event:
                 case Text(text):
                     told.pieces.append(text)
@@ -82,4 +86,6 @@ async def told_by(agent: Agent, run: AgentRun | None = None, into: Told | None =
                     told.states.append(event)
                 case Finish():
                     told.finish = event
+                case Awaiting():
+                    told.awaiting = event
     return told

@@ -79,6 +79,59 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{0}
 }
 
+// What a pending call waits for.
+type PendingCallKind int32
+
+const (
+	// Not set. The server never returns it.
+	PendingCallKind_PENDING_CALL_KIND_UNSPECIFIED PendingCallKind = 0
+	// The caller runs the tool, and gives its result or an error.
+	PendingCallKind_PENDING_CALL_KIND_RESULT PendingCallKind = 1
+	// The caller approves or denies the call; the server runs the tool.
+	PendingCallKind_PENDING_CALL_KIND_APPROVAL PendingCallKind = 2
+)
+
+// Enum value maps for PendingCallKind.
+var (
+	PendingCallKind_name = map[int32]string{
+		0: "PENDING_CALL_KIND_UNSPECIFIED",
+		1: "PENDING_CALL_KIND_RESULT",
+		2: "PENDING_CALL_KIND_APPROVAL",
+	}
+	PendingCallKind_value = map[string]int32{
+		"PENDING_CALL_KIND_UNSPECIFIED": 0,
+		"PENDING_CALL_KIND_RESULT":      1,
+		"PENDING_CALL_KIND_APPROVAL":    2,
+	}
+)
+
+func (x PendingCallKind) Enum() *PendingCallKind {
+	p := new(PendingCallKind)
+	*p = x
+	return p
+}
+
+func (x PendingCallKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PendingCallKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_parley_v1_conversation_proto_enumTypes[1].Descriptor()
+}
+
+func (PendingCallKind) Type() protoreflect.EnumType {
+	return &file_parley_v1_conversation_proto_enumTypes[1]
+}
+
+func (x PendingCallKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PendingCallKind.Descriptor instead.
+func (PendingCallKind) EnumDescriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{1}
+}
+
 // Why an answer ended.
 type FinishReason int32
 
@@ -93,6 +146,8 @@ const (
 	FinishReason_FINISH_REASON_CANCELLED FinishReason = 3
 	// The provider's content filter withheld text.
 	FinishReason_FINISH_REASON_CONTENT_FILTER FinishReason = 4
+	// The turn waits for its caller: pending_calls says for what. Only in responses, never in a stored message.
+	FinishReason_FINISH_REASON_ACTION_REQUIRED FinishReason = 5
 )
 
 // Enum value maps for FinishReason.
@@ -103,13 +158,15 @@ var (
 		2: "FINISH_REASON_LENGTH",
 		3: "FINISH_REASON_CANCELLED",
 		4: "FINISH_REASON_CONTENT_FILTER",
+		5: "FINISH_REASON_ACTION_REQUIRED",
 	}
 	FinishReason_value = map[string]int32{
-		"FINISH_REASON_UNSPECIFIED":    0,
-		"FINISH_REASON_STOP":           1,
-		"FINISH_REASON_LENGTH":         2,
-		"FINISH_REASON_CANCELLED":      3,
-		"FINISH_REASON_CONTENT_FILTER": 4,
+		"FINISH_REASON_UNSPECIFIED":     0,
+		"FINISH_REASON_STOP":            1,
+		"FINISH_REASON_LENGTH":          2,
+		"FINISH_REASON_CANCELLED":       3,
+		"FINISH_REASON_CONTENT_FILTER":  4,
+		"FINISH_REASON_ACTION_REQUIRED": 5,
 	}
 )
 
@@ -124,11 +181,11 @@ func (x FinishReason) String() string {
 }
 
 func (FinishReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_parley_v1_conversation_proto_enumTypes[1].Descriptor()
+	return file_parley_v1_conversation_proto_enumTypes[2].Descriptor()
 }
 
 func (FinishReason) Type() protoreflect.EnumType {
-	return &file_parley_v1_conversation_proto_enumTypes[1]
+	return &file_parley_v1_conversation_proto_enumTypes[2]
 }
 
 func (x FinishReason) Number() protoreflect.EnumNumber {
@@ -137,7 +194,7 @@ func (x FinishReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FinishReason.Descriptor instead.
 func (FinishReason) EnumDescriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{1}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{2}
 }
 
 // The state of a turn.
@@ -153,12 +210,15 @@ const (
 	// The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
 	// newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
 	TurnState_TURN_STATE_FAILED TurnState = 3
-	// The turn was stopped on request. Final. The answer is the text written until then.
+	// The turn was stopped on request, or waited too long. Final. The answer is the text written until then.
 	TurnState_TURN_STATE_CANCELLED TurnState = 4
 	// The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
 	// user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
 	// is set then.
 	TurnState_TURN_STATE_QUEUED TurnState = 5
+	// The turn waits for its caller, who runs tools or approves calls; ResumeTurn lets it go on. The conversation
+	// is busy meanwhile.
+	TurnState_TURN_STATE_WAITING TurnState = 6
 )
 
 // Enum value maps for TurnState.
@@ -170,6 +230,7 @@ var (
 		3: "TURN_STATE_FAILED",
 		4: "TURN_STATE_CANCELLED",
 		5: "TURN_STATE_QUEUED",
+		6: "TURN_STATE_WAITING",
 	}
 	TurnState_value = map[string]int32{
 		"TURN_STATE_UNSPECIFIED": 0,
@@ -178,6 +239,7 @@ var (
 		"TURN_STATE_FAILED":      3,
 		"TURN_STATE_CANCELLED":   4,
 		"TURN_STATE_QUEUED":      5,
+		"TURN_STATE_WAITING":     6,
 	}
 )
 
@@ -192,11 +254,11 @@ func (x TurnState) String() string {
 }
 
 func (TurnState) Descriptor() protoreflect.EnumDescriptor {
-	return file_parley_v1_conversation_proto_enumTypes[2].Descriptor()
+	return file_parley_v1_conversation_proto_enumTypes[3].Descriptor()
 }
 
 func (TurnState) Type() protoreflect.EnumType {
-	return &file_parley_v1_conversation_proto_enumTypes[2]
+	return &file_parley_v1_conversation_proto_enumTypes[3]
 }
 
 func (x TurnState) Number() protoreflect.EnumNumber {
@@ -205,7 +267,7 @@ func (x TurnState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TurnState.Descriptor instead.
 func (TurnState) EnumDescriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{2}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{3}
 }
 
 // One immutable record of a conversation.
@@ -423,6 +485,162 @@ func (x *ToolCall) GetStep() int32 {
 	return 0
 }
 
+// A tool that the caller runs itself.
+type Tool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The tool's name for the model: 1 to 64 of [A-Za-z0-9_-], unique within the request.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Optional. What the tool does and when to use it, told to the model.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// Optional. The arguments, as a JSON Schema of type object, as JSON text. Default: no arguments.
+	ParametersSchema string `protobuf:"bytes,3,opt,name=parameters_schema,json=parametersSchema,proto3" json:"parameters_schema,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Tool) Reset() {
+	*x = Tool{}
+	mi := &file_parley_v1_conversation_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tool) ProtoMessage() {}
+
+func (x *Tool) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tool.ProtoReflect.Descriptor instead.
+func (*Tool) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Tool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Tool) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Tool) GetParametersSchema() string {
+	if x != nil {
+		return x.ParametersSchema
+	}
+	return ""
+}
+
+// A tool call that waits for the caller.
+type PendingCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What names the call in ResumeTurn, a UUID: the same in every attempt at the turn, and another one for every
+	// other call. A tool should use it as its idempotency key.
+	CallKey string `protobuf:"bytes,1,opt,name=call_key,json=callKey,proto3" json:"call_key,omitempty"`
+	// The model's name for this call, as in ToolCall.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// The tool's name.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The arguments as the model wrote them: JSON text, at most 32 KiB. They may not fit the tool's schema.
+	Arguments string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	// The number of the model response that requested the call, from 1, as in ToolCall.
+	Step int32 `protobuf:"varint,5,opt,name=step,proto3" json:"step,omitempty"`
+	// What the call waits for.
+	Kind          PendingCallKind `protobuf:"varint,6,opt,name=kind,proto3,enum=parley.v1.PendingCallKind" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PendingCall) Reset() {
+	*x = PendingCall{}
+	mi := &file_parley_v1_conversation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PendingCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PendingCall) ProtoMessage() {}
+
+func (x *PendingCall) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PendingCall.ProtoReflect.Descriptor instead.
+func (*PendingCall) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PendingCall) GetCallKey() string {
+	if x != nil {
+		return x.CallKey
+	}
+	return ""
+}
+
+func (x *PendingCall) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PendingCall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PendingCall) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
+func (x *PendingCall) GetStep() int32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *PendingCall) GetKind() PendingCallKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PendingCallKind_PENDING_CALL_KIND_UNSPECIFIED
+}
+
 // The tokens that a turn used, as the provider counted them.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -440,7 +658,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_parley_v1_conversation_proto_msgTypes[2]
+	mi := &file_parley_v1_conversation_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +670,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_proto_msgTypes[2]
+	mi := &file_parley_v1_conversation_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +683,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{2}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Usage) GetInputTokens() int64 {
@@ -511,7 +729,7 @@ type Context struct {
 
 func (x *Context) Reset() {
 	*x = Context{}
-	mi := &file_parley_v1_conversation_proto_msgTypes[3]
+	mi := &file_parley_v1_conversation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +741,7 @@ func (x *Context) String() string {
 func (*Context) ProtoMessage() {}
 
 func (x *Context) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_proto_msgTypes[3]
+	mi := &file_parley_v1_conversation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +754,7 @@ func (x *Context) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Context.ProtoReflect.Descriptor instead.
 func (*Context) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{3}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Context) GetFirstSequence() int64 {
@@ -594,7 +812,7 @@ type Conversation struct {
 
 func (x *Conversation) Reset() {
 	*x = Conversation{}
-	mi := &file_parley_v1_conversation_proto_msgTypes[4]
+	mi := &file_parley_v1_conversation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +824,7 @@ func (x *Conversation) String() string {
 func (*Conversation) ProtoMessage() {}
 
 func (x *Conversation) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_proto_msgTypes[4]
+	mi := &file_parley_v1_conversation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +837,7 @@ func (x *Conversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
 func (*Conversation) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{4}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Conversation) GetConversationId() string {
@@ -712,7 +930,7 @@ type ForkedFrom struct {
 
 func (x *ForkedFrom) Reset() {
 	*x = ForkedFrom{}
-	mi := &file_parley_v1_conversation_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +942,7 @@ func (x *ForkedFrom) String() string {
 func (*ForkedFrom) ProtoMessage() {}
 
 func (x *ForkedFrom) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +955,7 @@ func (x *ForkedFrom) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkedFrom.ProtoReflect.Descriptor instead.
 func (*ForkedFrom) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{5}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ForkedFrom) GetConversationId() string {
@@ -783,17 +1001,22 @@ type Turn struct {
 	ErrorText string `protobuf:"bytes,12,opt,name=error_text,json=errorText,proto3" json:"error_text,omitempty"`
 	// When its user message was stored.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When the turn ended. Absent while it runs.
+	// When the turn ended. Absent while it runs or waits.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// The tokens that the answer used. Absent if unknown.
-	Usage         *Usage `protobuf:"bytes,15,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,15,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+	PendingCalls []*PendingCall `protobuf:"bytes,16,rep,name=pending_calls,json=pendingCalls,proto3" json:"pending_calls,omitempty"`
+	// When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+	// Absent unless state is TURN_STATE_WAITING.
+	WaitEndTime   *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=wait_end_time,json=waitEndTime,proto3" json:"wait_end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Turn) Reset() {
 	*x = Turn{}
-	mi := &file_parley_v1_conversation_proto_msgTypes[6]
+	mi := &file_parley_v1_conversation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +1028,7 @@ func (x *Turn) String() string {
 func (*Turn) ProtoMessage() {}
 
 func (x *Turn) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_proto_msgTypes[6]
+	mi := &file_parley_v1_conversation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +1041,7 @@ func (x *Turn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Turn.ProtoReflect.Descriptor instead.
 func (*Turn) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{6}
+	return file_parley_v1_conversation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Turn) GetTurnId() string {
@@ -926,6 +1149,20 @@ func (x *Turn) GetUsage() *Usage {
 	return nil
 }
 
+func (x *Turn) GetPendingCalls() []*PendingCall {
+	if x != nil {
+		return x.PendingCalls
+	}
+	return nil
+}
+
+func (x *Turn) GetWaitEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitEndTime
+	}
+	return nil
+}
+
 var File_parley_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_parley_v1_conversation_proto_rawDesc = "" +
@@ -949,7 +1186,18 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\targuments\x18\x03 \x01(\tR\targuments\x12\x16\n" +
 	"\x06result\x18\x04 \x01(\tR\x06result\x12\x19\n" +
 	"\bis_error\x18\x05 \x01(\bR\aisError\x12\x12\n" +
-	"\x04step\x18\x06 \x01(\x05R\x04step\"\xa6\x01\n" +
+	"\x04step\x18\x06 \x01(\x05R\x04step\"i\n" +
+	"\x04Tool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12+\n" +
+	"\x11parameters_schema\x18\x03 \x01(\tR\x10parametersSchema\"\xae\x01\n" +
+	"\vPendingCall\x12\x19\n" +
+	"\bcall_key\x18\x01 \x01(\tR\acallKey\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\targuments\x18\x04 \x01(\tR\targuments\x12\x12\n" +
+	"\x04step\x18\x05 \x01(\x05R\x04step\x12.\n" +
+	"\x04kind\x18\x06 \x01(\x0e2\x1a.parley.v1.PendingCallKindR\x04kind\"\xa6\x01\n" +
 	"\x05Usage\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x12.\n" +
@@ -982,7 +1230,7 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\n" +
 	"ForkedFrom\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12#\n" +
-	"\rlast_sequence\x18\x02 \x01(\x03R\flastSequence\"\xdf\x04\n" +
+	"\rlast_sequence\x18\x02 \x01(\x03R\flastSequence\"\xdc\x05\n" +
 	"\x04Turn\x12\x17\n" +
 	"\aturn_id\x18\x01 \x01(\tR\x06turnId\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x1d\n" +
@@ -1002,25 +1250,33 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\vcreate_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x125\n" +
 	"\bend_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12&\n" +
-	"\x05usage\x18\x0f \x01(\v2\x10.parley.v1.UsageR\x05usage*P\n" +
+	"\x05usage\x18\x0f \x01(\v2\x10.parley.v1.UsageR\x05usage\x12;\n" +
+	"\rpending_calls\x18\x10 \x03(\v2\x16.parley.v1.PendingCallR\fpendingCalls\x12>\n" +
+	"\rwait_end_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vwaitEndTime*P\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tROLE_USER\x10\x01\x12\x12\n" +
 	"\x0eROLE_ASSISTANT\x10\x02\x12\x0f\n" +
-	"\vROLE_SYSTEM\x10\x03*\x9e\x01\n" +
+	"\vROLE_SYSTEM\x10\x03*r\n" +
+	"\x0fPendingCallKind\x12!\n" +
+	"\x1dPENDING_CALL_KIND_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18PENDING_CALL_KIND_RESULT\x10\x01\x12\x1e\n" +
+	"\x1aPENDING_CALL_KIND_APPROVAL\x10\x02*\xc1\x01\n" +
 	"\fFinishReason\x12\x1d\n" +
 	"\x19FINISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FINISH_REASON_STOP\x10\x01\x12\x18\n" +
 	"\x14FINISH_REASON_LENGTH\x10\x02\x12\x1b\n" +
 	"\x17FINISH_REASON_CANCELLED\x10\x03\x12 \n" +
-	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04*\xa1\x01\n" +
+	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04\x12!\n" +
+	"\x1dFINISH_REASON_ACTION_REQUIRED\x10\x05*\xb9\x01\n" +
 	"\tTurnState\x12\x1a\n" +
 	"\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12TURN_STATE_RUNNING\x10\x01\x12\x18\n" +
 	"\x14TURN_STATE_COMPLETED\x10\x02\x12\x15\n" +
 	"\x11TURN_STATE_FAILED\x10\x03\x12\x18\n" +
 	"\x14TURN_STATE_CANCELLED\x10\x04\x12\x15\n" +
-	"\x11TURN_STATE_QUEUED\x10\x05B2\n" +
+	"\x11TURN_STATE_QUEUED\x10\x05\x12\x16\n" +
+	"\x12TURN_STATE_WAITING\x10\x06B2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (
@@ -1035,44 +1291,50 @@ func file_parley_v1_conversation_proto_rawDescGZIP() []byte {
 	return file_parley_v1_conversation_proto_rawDescData
 }
 
-var file_parley_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_parley_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_parley_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_parley_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_parley_v1_conversation_proto_goTypes = []any{
 	(Role)(0),                     // 0: parley.v1.Role
-	(FinishReason)(0),             // 1: parley.v1.FinishReason
-	(TurnState)(0),                // 2: parley.v1.TurnState
-	(*Message)(nil),               // 3: parley.v1.Message
-	(*ToolCall)(nil),              // 4: parley.v1.ToolCall
-	(*Usage)(nil),                 // 5: parley.v1.Usage
-	(*Context)(nil),               // 6: parley.v1.Context
-	(*Conversation)(nil),          // 7: parley.v1.Conversation
-	(*ForkedFrom)(nil),            // 8: parley.v1.ForkedFrom
-	(*Turn)(nil),                  // 9: parley.v1.Turn
-	nil,                           // 10: parley.v1.Conversation.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(ErrorReason)(0),              // 12: parley.v1.ErrorReason
+	(PendingCallKind)(0),          // 1: parley.v1.PendingCallKind
+	(FinishReason)(0),             // 2: parley.v1.FinishReason
+	(TurnState)(0),                // 3: parley.v1.TurnState
+	(*Message)(nil),               // 4: parley.v1.Message
+	(*ToolCall)(nil),              // 5: parley.v1.ToolCall
+	(*Tool)(nil),                  // 6: parley.v1.Tool
+	(*PendingCall)(nil),           // 7: parley.v1.PendingCall
+	(*Usage)(nil),                 // 8: parley.v1.Usage
+	(*Context)(nil),               // 9: parley.v1.Context
+	(*Conversation)(nil),          // 10: parley.v1.Conversation
+	(*ForkedFrom)(nil),            // 11: parley.v1.ForkedFrom
+	(*Turn)(nil),                  // 12: parley.v1.Turn
+	nil,                           // 13: parley.v1.Conversation.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(ErrorReason)(0),              // 15: parley.v1.ErrorReason
 }
 var file_parley_v1_conversation_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.Message.role:type_name -> parley.v1.Role
-	4,  // 1: parley.v1.Message.tool_calls:type_name -> parley.v1.ToolCall
-	11, // 2: parley.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	5,  // 3: parley.v1.Message.usage:type_name -> parley.v1.Usage
-	1,  // 4: parley.v1.Message.finish_reason:type_name -> parley.v1.FinishReason
-	11, // 5: parley.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
-	11, // 6: parley.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
-	10, // 7: parley.v1.Conversation.labels:type_name -> parley.v1.Conversation.LabelsEntry
-	8,  // 8: parley.v1.Conversation.forked_from:type_name -> parley.v1.ForkedFrom
-	2,  // 9: parley.v1.Turn.state:type_name -> parley.v1.TurnState
-	1,  // 10: parley.v1.Turn.finish_reason:type_name -> parley.v1.FinishReason
-	12, // 11: parley.v1.Turn.error_reason:type_name -> parley.v1.ErrorReason
-	11, // 12: parley.v1.Turn.create_time:type_name -> google.protobuf.Timestamp
-	11, // 13: parley.v1.Turn.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 14: parley.v1.Turn.usage:type_name -> parley.v1.Usage
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	5,  // 1: parley.v1.Message.tool_calls:type_name -> parley.v1.ToolCall
+	14, // 2: parley.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 3: parley.v1.Message.usage:type_name -> parley.v1.Usage
+	2,  // 4: parley.v1.Message.finish_reason:type_name -> parley.v1.FinishReason
+	1,  // 5: parley.v1.PendingCall.kind:type_name -> parley.v1.PendingCallKind
+	14, // 6: parley.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
+	14, // 7: parley.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
+	13, // 8: parley.v1.Conversation.labels:type_name -> parley.v1.Conversation.LabelsEntry
+	11, // 9: parley.v1.Conversation.forked_from:type_name -> parley.v1.ForkedFrom
+	3,  // 10: parley.v1.Turn.state:type_name -> parley.v1.TurnState
+	2,  // 11: parley.v1.Turn.finish_reason:type_name -> parley.v1.FinishReason
+	15, // 12: parley.v1.Turn.error_reason:type_name -> parley.v1.ErrorReason
+	14, // 13: parley.v1.Turn.create_time:type_name -> google.protobuf.Timestamp
+	14, // 14: parley.v1.Turn.end_time:type_name -> google.protobuf.Timestamp
+	8,  // 15: parley.v1.Turn.usage:type_name -> parley.v1.Usage
+	7,  // 16: parley.v1.Turn.pending_calls:type_name -> parley.v1.PendingCall
+	14, // 17: parley.v1.Turn.wait_end_time:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_proto_init() }
@@ -1086,8 +1348,8 @@ func file_parley_v1_conversation_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_proto_rawDesc), len(file_parley_v1_conversation_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   8,
+			NumEnums:      4,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -35,6 +35,9 @@ const (
 	// Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
 	// the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
 	OnBusy_ON_BUSY_WAIT OnBusy = 2
+	// If the open turn waits for its caller, cancel it, with a result for each pending call that says so, and take
+	// its place. Else as ON_BUSY_REJECT. Only for Chat and StreamChat.
+	OnBusy_ON_BUSY_REPLACE OnBusy = 3
 )
 
 // Enum value maps for OnBusy.
@@ -43,11 +46,13 @@ var (
 		0: "ON_BUSY_UNSPECIFIED",
 		1: "ON_BUSY_REJECT",
 		2: "ON_BUSY_WAIT",
+		3: "ON_BUSY_REPLACE",
 	}
 	OnBusy_value = map[string]int32{
 		"ON_BUSY_UNSPECIFIED": 0,
 		"ON_BUSY_REJECT":      1,
 		"ON_BUSY_WAIT":        2,
+		"ON_BUSY_REPLACE":     3,
 	}
 )
 
@@ -261,7 +266,10 @@ type ChatRequest struct {
 	// Default: ON_DISCONNECT_CANCEL.
 	OnDisconnect OnDisconnect `protobuf:"varint,7,opt,name=on_disconnect,json=onDisconnect,proto3,enum=parley.v1.OnDisconnect" json:"on_disconnect,omitempty"`
 	// Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
-	Agent         string `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
+	Agent string `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+	// the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+	Tools         []*Tool `protobuf:"bytes,9,rep,name=tools,proto3" json:"tools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -352,7 +360,14 @@ func (x *ChatRequest) GetAgent() string {
 	return ""
 }
 
-// An answered turn.
+func (x *ChatRequest) GetTools() []*Tool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+// An answered turn, or one that waits for its caller.
 type ChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The conversation, a UUID. The server chooses it for a new conversation, unless the request named one.
@@ -376,8 +391,11 @@ type ChatResponse struct {
 	// True if the turn had been answered before and no agent ran. All other fields equal those of the first
 	// response.
 	Replayed bool `protobuf:"varint,10,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// The part of the conversation that the agent was shown.
-	Context       *Context `protobuf:"bytes,11,opt,name=context,proto3" json:"context,omitempty"`
+	// The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
+	Context *Context `protobuf:"bytes,11,opt,name=context,proto3" json:"context,omitempty"`
+	// With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+	// those so far, and response_sequence is 0. Continue with ResumeTurn.
+	PendingCalls  []*PendingCall `protobuf:"bytes,12,rep,name=pending_calls,json=pendingCalls,proto3" json:"pending_calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -489,6 +507,478 @@ func (x *ChatResponse) GetContext() *Context {
 	return nil
 }
 
+func (x *ChatResponse) GetPendingCalls() []*PendingCall {
+	if x != nil {
+		return x.PendingCalls
+	}
+	return nil
+}
+
+// What a waiting turn is given.
+type ResumeTurnRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The turn's conversation, a UUID. Required with turn_id.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. The turn, a UUID. Required unless request_id is set.
+	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
+	// Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+	// with conversation_id and turn_id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Required. One for each pending call, or for some of them: 1 to 64, each call_key once.
+	Results []*CallResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
+	// Optional. What happens to the turn when the caller disconnects or the deadline passes.
+	// Default: ON_DISCONNECT_CANCEL.
+	OnDisconnect  OnDisconnect `protobuf:"varint,5,opt,name=on_disconnect,json=onDisconnect,proto3,enum=parley.v1.OnDisconnect" json:"on_disconnect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTurnRequest) Reset() {
+	*x = ResumeTurnRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTurnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTurnRequest) ProtoMessage() {}
+
+func (x *ResumeTurnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTurnRequest.ProtoReflect.Descriptor instead.
+func (*ResumeTurnRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ResumeTurnRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *ResumeTurnRequest) GetTurnId() string {
+	if x != nil {
+		return x.TurnId
+	}
+	return ""
+}
+
+func (x *ResumeTurnRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ResumeTurnRequest) GetResults() []*CallResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *ResumeTurnRequest) GetOnDisconnect() OnDisconnect {
+	if x != nil {
+		return x.OnDisconnect
+	}
+	return OnDisconnect_ON_DISCONNECT_UNSPECIFIED
+}
+
+// What a pending call is given.
+type CallResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The pending call, a UUID.
+	CallKey string `protobuf:"bytes,1,opt,name=call_key,json=callKey,proto3" json:"call_key,omitempty"`
+	// Required. The outcome. A call of PENDING_CALL_KIND_RESULT gets a result or an error, one of
+	// PENDING_CALL_KIND_APPROVAL an approval or a denial.
+	//
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*CallResult_Result
+	//	*CallResult_Error
+	//	*CallResult_Approval
+	//	*CallResult_Denial
+	Outcome       isCallResult_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallResult) Reset() {
+	*x = CallResult{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallResult) ProtoMessage() {}
+
+func (x *CallResult) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
+func (*CallResult) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CallResult) GetCallKey() string {
+	if x != nil {
+		return x.CallKey
+	}
+	return ""
+}
+
+func (x *CallResult) GetOutcome() isCallResult_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *CallResult) GetResult() string {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Result); ok {
+			return x.Result
+		}
+	}
+	return ""
+}
+
+func (x *CallResult) GetError() string {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Error); ok {
+			return x.Error
+		}
+	}
+	return ""
+}
+
+func (x *CallResult) GetApproval() *Approval {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Approval); ok {
+			return x.Approval
+		}
+	}
+	return nil
+}
+
+func (x *CallResult) GetDenial() *Denial {
+	if x != nil {
+		if x, ok := x.Outcome.(*CallResult_Denial); ok {
+			return x.Denial
+		}
+	}
+	return nil
+}
+
+type isCallResult_Outcome interface {
+	isCallResult_Outcome()
+}
+
+type CallResult_Result struct {
+	// What the tool returned, as text or JSON, told to the model: at most 65,536 bytes.
+	Result string `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
+}
+
+type CallResult_Error struct {
+	// How the tool failed, told to the model: 1 to 65,536 bytes.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+type CallResult_Approval struct {
+	// The call may be run.
+	Approval *Approval `protobuf:"bytes,4,opt,name=approval,proto3,oneof"`
+}
+
+type CallResult_Denial struct {
+	// The call is not run.
+	Denial *Denial `protobuf:"bytes,5,opt,name=denial,proto3,oneof"`
+}
+
+func (*CallResult_Result) isCallResult_Outcome() {}
+
+func (*CallResult_Error) isCallResult_Outcome() {}
+
+func (*CallResult_Approval) isCallResult_Outcome() {}
+
+func (*CallResult_Denial) isCallResult_Outcome() {}
+
+// Lets the server run a pending call, once, with the arguments that it waits with.
+type Approval struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The arguments that were approved: if they are not exactly those of the pending call, the request is
+	// invalid. Default: not checked.
+	Arguments     string `protobuf:"bytes,1,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Approval) Reset() {
+	*x = Approval{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Approval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Approval) ProtoMessage() {}
+
+func (x *Approval) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Approval.ProtoReflect.Descriptor instead.
+func (*Approval) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Approval) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
+// Keeps a pending call from being run.
+type Denial struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. Why, told to the model: at most 8,192 bytes.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Denial) Reset() {
+	*x = Denial{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Denial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Denial) ProtoMessage() {}
+
+func (x *Denial) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Denial.ProtoReflect.Descriptor instead.
+func (*Denial) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Denial) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// What became of a turn that was resumed.
+type ResumeTurnResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The answer, or what the turn still waits for.
+	Chat          *ChatResponse `protobuf:"bytes,1,opt,name=chat,proto3" json:"chat,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTurnResponse) Reset() {
+	*x = ResumeTurnResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTurnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTurnResponse) ProtoMessage() {}
+
+func (x *ResumeTurnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTurnResponse.ProtoReflect.Descriptor instead.
+func (*ResumeTurnResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ResumeTurnResponse) GetChat() *ChatResponse {
+	if x != nil {
+		return x.Chat
+	}
+	return nil
+}
+
+// Resumes a turn and follows it.
+type StreamResumeTurnRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. What the turn is given.
+	Resume *ResumeTurnRequest `protobuf:"bytes,1,opt,name=resume,proto3" json:"resume,omitempty"`
+	// Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+	// received. If another attempt is running, the stream starts with that attempt's first event.
+	AfterAttempt int32 `protobuf:"varint,2,opt,name=after_attempt,json=afterAttempt,proto3" json:"after_attempt,omitempty"`
+	// Optional. The index of the last text or tool-call event received, at least 0. Default: none was received.
+	AfterIndex    *int64 `protobuf:"varint,3,opt,name=after_index,json=afterIndex,proto3,oneof" json:"after_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamResumeTurnRequest) Reset() {
+	*x = StreamResumeTurnRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamResumeTurnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamResumeTurnRequest) ProtoMessage() {}
+
+func (x *StreamResumeTurnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamResumeTurnRequest.ProtoReflect.Descriptor instead.
+func (*StreamResumeTurnRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StreamResumeTurnRequest) GetResume() *ResumeTurnRequest {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
+func (x *StreamResumeTurnRequest) GetAfterAttempt() int32 {
+	if x != nil {
+		return x.AfterAttempt
+	}
+	return 0
+}
+
+func (x *StreamResumeTurnRequest) GetAfterIndex() int64 {
+	if x != nil && x.AfterIndex != nil {
+		return *x.AfterIndex
+	}
+	return 0
+}
+
+// One event of a turn that was resumed.
+type StreamResumeTurnResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event, as StreamChat's.
+	Event         *StreamChatResponse `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamResumeTurnResponse) Reset() {
+	*x = StreamResumeTurnResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamResumeTurnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamResumeTurnResponse) ProtoMessage() {}
+
+func (x *StreamResumeTurnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamResumeTurnResponse.ProtoReflect.Descriptor instead.
+func (*StreamResumeTurnResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StreamResumeTurnResponse) GetEvent() *StreamChatResponse {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 // Asks for messages of one conversation.
 type GetHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -515,7 +1005,7 @@ type GetHistoryRequest struct {
 
 func (x *GetHistoryRequest) Reset() {
 	*x = GetHistoryRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[2]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +1017,7 @@ func (x *GetHistoryRequest) String() string {
 func (*GetHistoryRequest) ProtoMessage() {}
 
 func (x *GetHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[2]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +1030,7 @@ func (x *GetHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{2}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetHistoryRequest) GetConversationId() string {
@@ -600,7 +1090,7 @@ type GetHistoryResponse struct {
 
 func (x *GetHistoryResponse) Reset() {
 	*x = GetHistoryResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[3]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +1102,7 @@ func (x *GetHistoryResponse) String() string {
 func (*GetHistoryResponse) ProtoMessage() {}
 
 func (x *GetHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[3]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +1115,7 @@ func (x *GetHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{3}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetHistoryResponse) GetMessages() []*Message {
@@ -669,7 +1159,7 @@ type ListConversationsRequest struct {
 
 func (x *ListConversationsRequest) Reset() {
 	*x = ListConversationsRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[4]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +1171,7 @@ func (x *ListConversationsRequest) String() string {
 func (*ListConversationsRequest) ProtoMessage() {}
 
 func (x *ListConversationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[4]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +1184,7 @@ func (x *ListConversationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConversationsRequest.ProtoReflect.Descriptor instead.
 func (*ListConversationsRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{4}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListConversationsRequest) GetPageSize() int32 {
@@ -747,7 +1237,7 @@ type CreateConversationRequest struct {
 
 func (x *CreateConversationRequest) Reset() {
 	*x = CreateConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1249,7 @@ func (x *CreateConversationRequest) String() string {
 func (*CreateConversationRequest) ProtoMessage() {}
 
 func (x *CreateConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[5]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1262,7 @@ func (x *CreateConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateConversationRequest.ProtoReflect.Descriptor instead.
 func (*CreateConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{5}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateConversationRequest) GetConversationId() string {
@@ -823,7 +1313,7 @@ type CreateConversationResponse struct {
 
 func (x *CreateConversationResponse) Reset() {
 	*x = CreateConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1325,7 @@ func (x *CreateConversationResponse) String() string {
 func (*CreateConversationResponse) ProtoMessage() {}
 
 func (x *CreateConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[6]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1338,7 @@ func (x *CreateConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateConversationResponse.ProtoReflect.Descriptor instead.
 func (*CreateConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{6}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CreateConversationResponse) GetConversation() *Conversation {
@@ -876,7 +1366,7 @@ type GetConversationRequest struct {
 
 func (x *GetConversationRequest) Reset() {
 	*x = GetConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1378,7 @@ func (x *GetConversationRequest) String() string {
 func (*GetConversationRequest) ProtoMessage() {}
 
 func (x *GetConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[7]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1391,7 @@ func (x *GetConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConversationRequest.ProtoReflect.Descriptor instead.
 func (*GetConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{7}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetConversationRequest) GetConversationId() string {
@@ -922,7 +1412,7 @@ type GetConversationResponse struct {
 
 func (x *GetConversationResponse) Reset() {
 	*x = GetConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1424,7 @@ func (x *GetConversationResponse) String() string {
 func (*GetConversationResponse) ProtoMessage() {}
 
 func (x *GetConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[8]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1437,7 @@ func (x *GetConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConversationResponse.ProtoReflect.Descriptor instead.
 func (*GetConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{8}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetConversationResponse) GetConversation() *Conversation {
@@ -981,7 +1471,7 @@ type UpdateConversationRequest struct {
 
 func (x *UpdateConversationRequest) Reset() {
 	*x = UpdateConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1483,7 @@ func (x *UpdateConversationRequest) String() string {
 func (*UpdateConversationRequest) ProtoMessage() {}
 
 func (x *UpdateConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[9]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1496,7 @@ func (x *UpdateConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConversationRequest.ProtoReflect.Descriptor instead.
 func (*UpdateConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{9}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateConversationRequest) GetConversationId() string {
@@ -1062,7 +1552,7 @@ type UpdateConversationResponse struct {
 
 func (x *UpdateConversationResponse) Reset() {
 	*x = UpdateConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1564,7 @@ func (x *UpdateConversationResponse) String() string {
 func (*UpdateConversationResponse) ProtoMessage() {}
 
 func (x *UpdateConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[10]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1577,7 @@ func (x *UpdateConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateConversationResponse.ProtoReflect.Descriptor instead.
 func (*UpdateConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{10}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpdateConversationResponse) GetConversation() *Conversation {
@@ -1111,7 +1601,7 @@ type DeleteConversationRequest struct {
 
 func (x *DeleteConversationRequest) Reset() {
 	*x = DeleteConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1613,7 @@ func (x *DeleteConversationRequest) String() string {
 func (*DeleteConversationRequest) ProtoMessage() {}
 
 func (x *DeleteConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[11]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1626,7 @@ func (x *DeleteConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConversationRequest.ProtoReflect.Descriptor instead.
 func (*DeleteConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{11}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteConversationRequest) GetConversationId() string {
@@ -1164,7 +1654,7 @@ type DeleteConversationResponse struct {
 
 func (x *DeleteConversationResponse) Reset() {
 	*x = DeleteConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1666,7 @@ func (x *DeleteConversationResponse) String() string {
 func (*DeleteConversationResponse) ProtoMessage() {}
 
 func (x *DeleteConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[12]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1679,7 @@ func (x *DeleteConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConversationResponse.ProtoReflect.Descriptor instead.
 func (*DeleteConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{12}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteConversationResponse) GetPurgeTime() *timestamppb.Timestamp {
@@ -1210,7 +1700,7 @@ type UndeleteConversationRequest struct {
 
 func (x *UndeleteConversationRequest) Reset() {
 	*x = UndeleteConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1712,7 @@ func (x *UndeleteConversationRequest) String() string {
 func (*UndeleteConversationRequest) ProtoMessage() {}
 
 func (x *UndeleteConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[13]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1725,7 @@ func (x *UndeleteConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteConversationRequest.ProtoReflect.Descriptor instead.
 func (*UndeleteConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{13}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UndeleteConversationRequest) GetConversationId() string {
@@ -1256,7 +1746,7 @@ type UndeleteConversationResponse struct {
 
 func (x *UndeleteConversationResponse) Reset() {
 	*x = UndeleteConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1758,7 @@ func (x *UndeleteConversationResponse) String() string {
 func (*UndeleteConversationResponse) ProtoMessage() {}
 
 func (x *UndeleteConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[14]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1771,7 @@ func (x *UndeleteConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteConversationResponse.ProtoReflect.Descriptor instead.
 func (*UndeleteConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{14}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UndeleteConversationResponse) GetConversation() *Conversation {
@@ -1294,10 +1784,9 @@ func (x *UndeleteConversationResponse) GetConversation() *Conversation {
 // A page of conversations.
 type ListConversationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
-	// there are more: a page looks at 1,001 conversations at most.
+	// The conversations, the most recently active first.
 	Conversations []*Conversation `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
-	// The page_token for the next page. Empty on the last page, and only there.
+	// The page_token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1305,7 +1794,7 @@ type ListConversationsResponse struct {
 
 func (x *ListConversationsResponse) Reset() {
 	*x = ListConversationsResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1806,7 @@ func (x *ListConversationsResponse) String() string {
 func (*ListConversationsResponse) ProtoMessage() {}
 
 func (x *ListConversationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[15]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1819,7 @@ func (x *ListConversationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConversationsResponse.ProtoReflect.Descriptor instead.
 func (*ListConversationsResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{15}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListConversationsResponse) GetConversations() []*Conversation {
@@ -1363,7 +1852,7 @@ type GetTurnRequest struct {
 
 func (x *GetTurnRequest) Reset() {
 	*x = GetTurnRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1864,7 @@ func (x *GetTurnRequest) String() string {
 func (*GetTurnRequest) ProtoMessage() {}
 
 func (x *GetTurnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[16]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1877,7 @@ func (x *GetTurnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTurnRequest.ProtoReflect.Descriptor instead.
 func (*GetTurnRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{16}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetTurnRequest) GetConversationId() string {
@@ -1423,7 +1912,7 @@ type GetTurnResponse struct {
 
 func (x *GetTurnResponse) Reset() {
 	*x = GetTurnResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[17]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1924,7 @@ func (x *GetTurnResponse) String() string {
 func (*GetTurnResponse) ProtoMessage() {}
 
 func (x *GetTurnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[17]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1937,7 @@ func (x *GetTurnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTurnResponse.ProtoReflect.Descriptor instead.
 func (*GetTurnResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{17}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetTurnResponse) GetTurn() *Turn {
@@ -1474,7 +1963,7 @@ type CancelTurnRequest struct {
 
 func (x *CancelTurnRequest) Reset() {
 	*x = CancelTurnRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[18]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1975,7 @@ func (x *CancelTurnRequest) String() string {
 func (*CancelTurnRequest) ProtoMessage() {}
 
 func (x *CancelTurnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[18]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1988,7 @@ func (x *CancelTurnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTurnRequest.ProtoReflect.Descriptor instead.
 func (*CancelTurnRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{18}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CancelTurnRequest) GetConversationId() string {
@@ -1535,7 +2024,7 @@ type CancelTurnResponse struct {
 
 func (x *CancelTurnResponse) Reset() {
 	*x = CancelTurnResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[19]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +2036,7 @@ func (x *CancelTurnResponse) String() string {
 func (*CancelTurnResponse) ProtoMessage() {}
 
 func (x *CancelTurnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[19]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +2049,7 @@ func (x *CancelTurnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTurnResponse.ProtoReflect.Descriptor instead.
 func (*CancelTurnResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{19}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CancelTurnResponse) GetTurn() *Turn {
@@ -1586,7 +2075,7 @@ type StreamChatRequest struct {
 
 func (x *StreamChatRequest) Reset() {
 	*x = StreamChatRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[20]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +2087,7 @@ func (x *StreamChatRequest) String() string {
 func (*StreamChatRequest) ProtoMessage() {}
 
 func (x *StreamChatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[20]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +2100,7 @@ func (x *StreamChatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChatRequest.ProtoReflect.Descriptor instead.
 func (*StreamChatRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{20}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamChatRequest) GetChat() *ChatRequest {
@@ -1657,7 +2146,7 @@ type StreamChatResponse struct {
 
 func (x *StreamChatResponse) Reset() {
 	*x = StreamChatResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[21]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +2158,7 @@ func (x *StreamChatResponse) String() string {
 func (*StreamChatResponse) ProtoMessage() {}
 
 func (x *StreamChatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[21]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +2171,7 @@ func (x *StreamChatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChatResponse.ProtoReflect.Descriptor instead.
 func (*StreamChatResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{21}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StreamChatResponse) GetAttempt() int32 {
@@ -1790,7 +2279,7 @@ type TurnStarted struct {
 
 func (x *TurnStarted) Reset() {
 	*x = TurnStarted{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[22]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +2291,7 @@ func (x *TurnStarted) String() string {
 func (*TurnStarted) ProtoMessage() {}
 
 func (x *TurnStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[22]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +2304,7 @@ func (x *TurnStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TurnStarted.ProtoReflect.Descriptor instead.
 func (*TurnStarted) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{22}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TurnStarted) GetConversationId() string {
@@ -1850,7 +2339,7 @@ type TextChunk struct {
 
 func (x *TextChunk) Reset() {
 	*x = TextChunk{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[23]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +2351,7 @@ func (x *TextChunk) String() string {
 func (*TextChunk) ProtoMessage() {}
 
 func (x *TextChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[23]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2364,7 @@ func (x *TextChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextChunk.ProtoReflect.Descriptor instead.
 func (*TextChunk) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{23}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TextChunk) GetText() string {
@@ -1901,7 +2390,7 @@ type WatchConversationRequest struct {
 
 func (x *WatchConversationRequest) Reset() {
 	*x = WatchConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[24]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1913,7 +2402,7 @@ func (x *WatchConversationRequest) String() string {
 func (*WatchConversationRequest) ProtoMessage() {}
 
 func (x *WatchConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[24]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,7 +2415,7 @@ func (x *WatchConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConversationRequest.ProtoReflect.Descriptor instead.
 func (*WatchConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{24}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchConversationRequest) GetConversationId() string {
@@ -1969,7 +2458,7 @@ type WatchConversationResponse struct {
 
 func (x *WatchConversationResponse) Reset() {
 	*x = WatchConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[25]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2470,7 @@ func (x *WatchConversationResponse) String() string {
 func (*WatchConversationResponse) ProtoMessage() {}
 
 func (x *WatchConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[25]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2483,7 @@ func (x *WatchConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConversationResponse.ProtoReflect.Descriptor instead.
 func (*WatchConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{25}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchConversationResponse) GetUpdate() isWatchConversationResponse_Update {
@@ -2098,7 +2587,7 @@ type WatchDeleted struct {
 
 func (x *WatchDeleted) Reset() {
 	*x = WatchDeleted{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[26]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2599,7 @@ func (x *WatchDeleted) String() string {
 func (*WatchDeleted) ProtoMessage() {}
 
 func (x *WatchDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[26]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2612,7 @@ func (x *WatchDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchDeleted.ProtoReflect.Descriptor instead.
 func (*WatchDeleted) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{26}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{33}
 }
 
 // The progress of a watch.
@@ -2137,7 +2626,7 @@ type WatchProgress struct {
 
 func (x *WatchProgress) Reset() {
 	*x = WatchProgress{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[27]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2638,7 @@ func (x *WatchProgress) String() string {
 func (*WatchProgress) ProtoMessage() {}
 
 func (x *WatchProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[27]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2651,7 @@ func (x *WatchProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchProgress.ProtoReflect.Descriptor instead.
 func (*WatchProgress) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{27}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WatchProgress) GetLastSequence() int64 {
@@ -2204,7 +2693,7 @@ type AppendMessagesRequest struct {
 
 func (x *AppendMessagesRequest) Reset() {
 	*x = AppendMessagesRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[28]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2705,7 @@ func (x *AppendMessagesRequest) String() string {
 func (*AppendMessagesRequest) ProtoMessage() {}
 
 func (x *AppendMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[28]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2718,7 @@ func (x *AppendMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendMessagesRequest.ProtoReflect.Descriptor instead.
 func (*AppendMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{28}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AppendMessagesRequest) GetConversationId() string {
@@ -2291,7 +2780,7 @@ type AppendMessagesResponse struct {
 
 func (x *AppendMessagesResponse) Reset() {
 	*x = AppendMessagesResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[29]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2792,7 @@ func (x *AppendMessagesResponse) String() string {
 func (*AppendMessagesResponse) ProtoMessage() {}
 
 func (x *AppendMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[29]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2805,7 @@ func (x *AppendMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendMessagesResponse.ProtoReflect.Descriptor instead.
 func (*AppendMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{29}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AppendMessagesResponse) GetConversationId() string {
@@ -2370,7 +2859,7 @@ type ForkConversationRequest struct {
 
 func (x *ForkConversationRequest) Reset() {
 	*x = ForkConversationRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[30]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2871,7 @@ func (x *ForkConversationRequest) String() string {
 func (*ForkConversationRequest) ProtoMessage() {}
 
 func (x *ForkConversationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[30]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2884,7 @@ func (x *ForkConversationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkConversationRequest.ProtoReflect.Descriptor instead.
 func (*ForkConversationRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{30}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ForkConversationRequest) GetConversationId() string {
@@ -2439,7 +2928,7 @@ type ForkConversationResponse struct {
 
 func (x *ForkConversationResponse) Reset() {
 	*x = ForkConversationResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[31]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2940,7 @@ func (x *ForkConversationResponse) String() string {
 func (*ForkConversationResponse) ProtoMessage() {}
 
 func (x *ForkConversationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[31]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2953,7 @@ func (x *ForkConversationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkConversationResponse.ProtoReflect.Descriptor instead.
 func (*ForkConversationResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{31}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ForkConversationResponse) GetConversation() *Conversation {
@@ -2492,7 +2981,7 @@ type ExportConversationsRequest struct {
 
 func (x *ExportConversationsRequest) Reset() {
 	*x = ExportConversationsRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[32]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2993,7 @@ func (x *ExportConversationsRequest) String() string {
 func (*ExportConversationsRequest) ProtoMessage() {}
 
 func (x *ExportConversationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[32]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +3006,7 @@ func (x *ExportConversationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConversationsRequest.ProtoReflect.Descriptor instead.
 func (*ExportConversationsRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{32}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExportConversationsRequest) GetCursor() string {
@@ -2548,7 +3037,7 @@ type ExportConversationsResponse struct {
 
 func (x *ExportConversationsResponse) Reset() {
 	*x = ExportConversationsResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[33]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +3049,7 @@ func (x *ExportConversationsResponse) String() string {
 func (*ExportConversationsResponse) ProtoMessage() {}
 
 func (x *ExportConversationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[33]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +3062,7 @@ func (x *ExportConversationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConversationsResponse.ProtoReflect.Descriptor instead.
 func (*ExportConversationsResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{33}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExportConversationsResponse) GetItem() isExportConversationsResponse_Item {
@@ -2658,7 +3147,7 @@ type ExportDone struct {
 
 func (x *ExportDone) Reset() {
 	*x = ExportDone{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[34]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +3159,7 @@ func (x *ExportDone) String() string {
 func (*ExportDone) ProtoMessage() {}
 
 func (x *ExportDone) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[34]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +3172,7 @@ func (x *ExportDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportDone.ProtoReflect.Descriptor instead.
 func (*ExportDone) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{34}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{41}
 }
 
 // Erases everything that the caller has stored.
@@ -2698,7 +3187,7 @@ type EraseOwnerRequest struct {
 
 func (x *EraseOwnerRequest) Reset() {
 	*x = EraseOwnerRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[35]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +3199,7 @@ func (x *EraseOwnerRequest) String() string {
 func (*EraseOwnerRequest) ProtoMessage() {}
 
 func (x *EraseOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[35]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +3212,7 @@ func (x *EraseOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseOwnerRequest.ProtoReflect.Descriptor instead.
 func (*EraseOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{35}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EraseOwnerRequest) GetRequestId() string {
@@ -2754,7 +3243,7 @@ type EraseOwnerResponse struct {
 
 func (x *EraseOwnerResponse) Reset() {
 	*x = EraseOwnerResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[36]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2766,7 +3255,7 @@ func (x *EraseOwnerResponse) String() string {
 func (*EraseOwnerResponse) ProtoMessage() {}
 
 func (x *EraseOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[36]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2779,7 +3268,7 @@ func (x *EraseOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseOwnerResponse.ProtoReflect.Descriptor instead.
 func (*EraseOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{36}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *EraseOwnerResponse) GetState() ErasureState {
@@ -2845,7 +3334,7 @@ type GetUsageRequest struct {
 
 func (x *GetUsageRequest) Reset() {
 	*x = GetUsageRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[37]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3346,7 @@ func (x *GetUsageRequest) String() string {
 func (*GetUsageRequest) ProtoMessage() {}
 
 func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[37]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +3359,7 @@ func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{37}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetUsageRequest) GetStartDate() string {
@@ -2920,7 +3409,7 @@ type GetUsageResponse struct {
 
 func (x *GetUsageResponse) Reset() {
 	*x = GetUsageResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[38]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3421,7 @@ func (x *GetUsageResponse) String() string {
 func (*GetUsageResponse) ProtoMessage() {}
 
 func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[38]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3434,7 @@ func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetUsageResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{38}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetUsageResponse) GetRows() []*UsageRow {
@@ -2978,7 +3467,7 @@ type UsageRow struct {
 
 func (x *UsageRow) Reset() {
 	*x = UsageRow{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[39]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3479,7 @@ func (x *UsageRow) String() string {
 func (*UsageRow) ProtoMessage() {}
 
 func (x *UsageRow) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[39]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3492,7 @@ func (x *UsageRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRow.ProtoReflect.Descriptor instead.
 func (*UsageRow) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{39}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *UsageRow) GetDate() string {
@@ -3066,7 +3555,7 @@ type StartTurnRequest struct {
 
 func (x *StartTurnRequest) Reset() {
 	*x = StartTurnRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[40]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3567,7 @@ func (x *StartTurnRequest) String() string {
 func (*StartTurnRequest) ProtoMessage() {}
 
 func (x *StartTurnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[40]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3580,7 @@ func (x *StartTurnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartTurnRequest.ProtoReflect.Descriptor instead.
 func (*StartTurnRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{40}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StartTurnRequest) GetChat() *ChatRequest {
@@ -3114,7 +3603,7 @@ type StartTurnResponse struct {
 
 func (x *StartTurnResponse) Reset() {
 	*x = StartTurnResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[41]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +3615,7 @@ func (x *StartTurnResponse) String() string {
 func (*StartTurnResponse) ProtoMessage() {}
 
 func (x *StartTurnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[41]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3628,7 @@ func (x *StartTurnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartTurnResponse.ProtoReflect.Descriptor instead.
 func (*StartTurnResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{41}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StartTurnResponse) GetTurn() *Turn {
@@ -3175,7 +3664,7 @@ type WatchTurnsRequest struct {
 
 func (x *WatchTurnsRequest) Reset() {
 	*x = WatchTurnsRequest{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[42]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3676,7 @@ func (x *WatchTurnsRequest) String() string {
 func (*WatchTurnsRequest) ProtoMessage() {}
 
 func (x *WatchTurnsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[42]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3689,7 @@ func (x *WatchTurnsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTurnsRequest.ProtoReflect.Descriptor instead.
 func (*WatchTurnsRequest) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{42}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WatchTurnsRequest) GetAfterCursor() string {
@@ -3251,7 +3740,7 @@ type WatchTurnsResponse struct {
 
 func (x *WatchTurnsResponse) Reset() {
 	*x = WatchTurnsResponse{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[43]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3752,7 @@ func (x *WatchTurnsResponse) String() string {
 func (*WatchTurnsResponse) ProtoMessage() {}
 
 func (x *WatchTurnsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[43]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3765,7 @@ func (x *WatchTurnsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTurnsResponse.ProtoReflect.Descriptor instead.
 func (*WatchTurnsResponse) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{43}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WatchTurnsResponse) GetUpdate() isWatchTurnsResponse_Update {
@@ -3323,7 +3812,8 @@ type isWatchTurnsResponse_Update interface {
 }
 
 type WatchTurnsResponse_Turn struct {
-	// A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+	// A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+	// long as they are not given.
 	Turn *Turn `protobuf:"bytes,1,opt,name=turn,proto3,oneof"`
 }
 
@@ -3345,7 +3835,7 @@ type WatchTurnsProgress struct {
 
 func (x *WatchTurnsProgress) Reset() {
 	*x = WatchTurnsProgress{}
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[44]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3357,7 +3847,7 @@ func (x *WatchTurnsProgress) String() string {
 func (*WatchTurnsProgress) ProtoMessage() {}
 
 func (x *WatchTurnsProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_conversation_service_proto_msgTypes[44]
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3370,14 +3860,14 @@ func (x *WatchTurnsProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTurnsProgress.ProtoReflect.Descriptor instead.
 func (*WatchTurnsProgress) Descriptor() ([]byte, []int) {
-	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{44}
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{51}
 }
 
 var File_parley_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\n" +
-	"$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cparley/v1/conversation.proto\"\xdc\x02\n" +
+	"$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cparley/v1/conversation.proto\"\x83\x03\n" +
 	"\vChatRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1d\n" +
@@ -3387,8 +3877,9 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x11expected_sequence\x18\x05 \x01(\x03H\x00R\x10expectedSequence\x88\x01\x01\x12*\n" +
 	"\aon_busy\x18\x06 \x01(\x0e2\x11.parley.v1.OnBusyR\x06onBusy\x12<\n" +
 	"\ron_disconnect\x18\a \x01(\x0e2\x17.parley.v1.OnDisconnectR\fonDisconnect\x12\x14\n" +
-	"\x05agent\x18\b \x01(\tR\x05agentB\x14\n" +
-	"\x12_expected_sequence\"\xb8\x03\n" +
+	"\x05agent\x18\b \x01(\tR\x05agent\x12%\n" +
+	"\x05tools\x18\t \x03(\v2\x0f.parley.v1.ToolR\x05toolsB\x14\n" +
+	"\x12_expected_sequence\"\xf5\x03\n" +
 	"\fChatResponse\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x17\n" +
 	"\aturn_id\x18\x02 \x01(\tR\x06turnId\x12\x1a\n" +
@@ -3402,7 +3893,37 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\rfinish_reason\x18\t \x01(\x0e2\x17.parley.v1.FinishReasonR\ffinishReason\x12\x1a\n" +
 	"\breplayed\x18\n" +
 	" \x01(\bR\breplayed\x12,\n" +
-	"\acontext\x18\v \x01(\v2\x12.parley.v1.ContextR\acontext\"\xea\x01\n" +
+	"\acontext\x18\v \x01(\v2\x12.parley.v1.ContextR\acontext\x12;\n" +
+	"\rpending_calls\x18\f \x03(\v2\x16.parley.v1.PendingCallR\fpendingCalls\"\xe3\x01\n" +
+	"\x11ResumeTurnRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x17\n" +
+	"\aturn_id\x18\x02 \x01(\tR\x06turnId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12/\n" +
+	"\aresults\x18\x04 \x03(\v2\x15.parley.v1.CallResultR\aresults\x12<\n" +
+	"\ron_disconnect\x18\x05 \x01(\x0e2\x17.parley.v1.OnDisconnectR\fonDisconnect\"\xc4\x01\n" +
+	"\n" +
+	"CallResult\x12\x19\n" +
+	"\bcall_key\x18\x01 \x01(\tR\acallKey\x12\x18\n" +
+	"\x06result\x18\x02 \x01(\tH\x00R\x06result\x12\x16\n" +
+	"\x05error\x18\x03 \x01(\tH\x00R\x05error\x121\n" +
+	"\bapproval\x18\x04 \x01(\v2\x13.parley.v1.ApprovalH\x00R\bapproval\x12+\n" +
+	"\x06denial\x18\x05 \x01(\v2\x11.parley.v1.DenialH\x00R\x06denialB\t\n" +
+	"\aoutcome\"(\n" +
+	"\bApproval\x12\x1c\n" +
+	"\targuments\x18\x01 \x01(\tR\targuments\" \n" +
+	"\x06Denial\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"A\n" +
+	"\x12ResumeTurnResponse\x12+\n" +
+	"\x04chat\x18\x01 \x01(\v2\x17.parley.v1.ChatResponseR\x04chat\"\xaa\x01\n" +
+	"\x17StreamResumeTurnRequest\x124\n" +
+	"\x06resume\x18\x01 \x01(\v2\x1c.parley.v1.ResumeTurnRequestR\x06resume\x12#\n" +
+	"\rafter_attempt\x18\x02 \x01(\x05R\fafterAttempt\x12$\n" +
+	"\vafter_index\x18\x03 \x01(\x03H\x00R\n" +
+	"afterIndex\x88\x01\x01B\x0e\n" +
+	"\f_after_index\"O\n" +
+	"\x18StreamResumeTurnResponse\x123\n" +
+	"\x05event\x18\x01 \x01(\v2\x1d.parley.v1.StreamChatResponseR\x05event\"\xea\x01\n" +
 	"\x11GetHistoryRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -3594,11 +4115,12 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12\x12\n" +
 	"\x04user\x18\x04 \x01(\tR\x04userB\b\n" +
 	"\x06update\"\x14\n" +
-	"\x12WatchTurnsProgress*G\n" +
+	"\x12WatchTurnsProgress*\\\n" +
 	"\x06OnBusy\x12\x17\n" +
 	"\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_BUSY_REJECT\x10\x01\x12\x10\n" +
-	"\fON_BUSY_WAIT\x10\x02*c\n" +
+	"\fON_BUSY_WAIT\x10\x02\x12\x13\n" +
+	"\x0fON_BUSY_REPLACE\x10\x03*c\n" +
 	"\fOnDisconnect\x12\x1d\n" +
 	"\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x1a\n" +
@@ -3610,12 +4132,15 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\fErasureState\x12\x1d\n" +
 	"\x19ERASURE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERASURE_STATE_RUNNING\x10\x01\x12\x16\n" +
-	"\x12ERASURE_STATE_DONE\x10\x022\x80\x11\n" +
+	"\x12ERASURE_STATE_DONE\x10\x022\xc7\x12\n" +
 	"\x13ConversationService\x12Z\n" +
 	"\x04Chat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/conversations:chat\x12K\n" +
 	"\n" +
 	"StreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12e\n" +
-	"\tStartTurn\x12\x1b.parley.v1.StartTurnRequest\x1a\x1c.parley.v1.StartTurnResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x04chat\"\x0f/v1/turns:start\x12\x7f\n" +
+	"\tStartTurn\x12\x1b.parley.v1.StartTurnRequest\x1a\x1c.parley.v1.StartTurnResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x04chat\"\x0f/v1/turns:start\x12f\n" +
+	"\n" +
+	"ResumeTurn\x12\x1c.parley.v1.ResumeTurnRequest\x1a\x1d.parley.v1.ResumeTurnResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/turns:resume\x12]\n" +
+	"\x10StreamResumeTurn\x12\".parley.v1.StreamResumeTurnRequest\x1a#.parley.v1.StreamResumeTurnResponse0\x01\x12\x7f\n" +
 	"\n" +
 	"GetHistory\x12\x1c.parley.v1.GetHistoryRequest\x1a\x1d.parley.v1.GetHistoryResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\x7f\n" +
 	"\x12CreateConversation\x12$.parley.v1.CreateConversationRequest\x1a%.parley.v1.CreateConversationResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x12\x85\x01\n" +
@@ -3651,7 +4176,7 @@ func file_parley_v1_conversation_service_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_parley_v1_conversation_service_proto_goTypes = []any{
 	(OnBusy)(0),                          // 0: parley.v1.OnBusy
 	(OnDisconnect)(0),                    // 1: parley.v1.OnDisconnect
@@ -3659,150 +4184,172 @@ var file_parley_v1_conversation_service_proto_goTypes = []any{
 	(ErasureState)(0),                    // 3: parley.v1.ErasureState
 	(*ChatRequest)(nil),                  // 4: parley.v1.ChatRequest
 	(*ChatResponse)(nil),                 // 5: parley.v1.ChatResponse
-	(*GetHistoryRequest)(nil),            // 6: parley.v1.GetHistoryRequest
-	(*GetHistoryResponse)(nil),           // 7: parley.v1.GetHistoryResponse
-	(*ListConversationsRequest)(nil),     // 8: parley.v1.ListConversationsRequest
-	(*CreateConversationRequest)(nil),    // 9: parley.v1.CreateConversationRequest
-	(*CreateConversationResponse)(nil),   // 10: parley.v1.CreateConversationResponse
-	(*GetConversationRequest)(nil),       // 11: parley.v1.GetConversationRequest
-	(*GetConversationResponse)(nil),      // 12: parley.v1.GetConversationResponse
-	(*UpdateConversationRequest)(nil),    // 13: parley.v1.UpdateConversationRequest
-	(*UpdateConversationResponse)(nil),   // 14: parley.v1.UpdateConversationResponse
-	(*DeleteConversationRequest)(nil),    // 15: parley.v1.DeleteConversationRequest
-	(*DeleteConversationResponse)(nil),   // 16: parley.v1.DeleteConversationResponse
-	(*UndeleteConversationRequest)(nil),  // 17: parley.v1.UndeleteConversationRequest
-	(*UndeleteConversationResponse)(nil), // 18: parley.v1.UndeleteConversationResponse
-	(*ListConversationsResponse)(nil),    // 19: parley.v1.ListConversationsResponse
-	(*GetTurnRequest)(nil),               // 20: parley.v1.GetTurnRequest
-	(*GetTurnResponse)(nil),              // 21: parley.v1.GetTurnResponse
-	(*CancelTurnRequest)(nil),            // 22: parley.v1.CancelTurnRequest
-	(*CancelTurnResponse)(nil),           // 23: parley.v1.CancelTurnResponse
-	(*StreamChatRequest)(nil),            // 24: parley.v1.StreamChatRequest
-	(*StreamChatResponse)(nil),           // 25: parley.v1.StreamChatResponse
-	(*TurnStarted)(nil),                  // 26: parley.v1.TurnStarted
-	(*TextChunk)(nil),                    // 27: parley.v1.TextChunk
-	(*WatchConversationRequest)(nil),     // 28: parley.v1.WatchConversationRequest
-	(*WatchConversationResponse)(nil),    // 29: parley.v1.WatchConversationResponse
-	(*WatchDeleted)(nil),                 // 30: parley.v1.WatchDeleted
-	(*WatchProgress)(nil),                // 31: parley.v1.WatchProgress
-	(*AppendMessagesRequest)(nil),        // 32: parley.v1.AppendMessagesRequest
-	(*AppendMessagesResponse)(nil),       // 33: parley.v1.AppendMessagesResponse
-	(*ForkConversationRequest)(nil),      // 34: parley.v1.ForkConversationRequest
-	(*ForkConversationResponse)(nil),     // 35: parley.v1.ForkConversationResponse
-	(*ExportConversationsRequest)(nil),   // 36: parley.v1.ExportConversationsRequest
-	(*ExportConversationsResponse)(nil),  // 37: parley.v1.ExportConversationsResponse
-	(*ExportDone)(nil),                   // 38: parley.v1.ExportDone
-	(*EraseOwnerRequest)(nil),            // 39: parley.v1.EraseOwnerRequest
-	(*EraseOwnerResponse)(nil),           // 40: parley.v1.EraseOwnerResponse
-	(*GetUsageRequest)(nil),              // 41: parley.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),             // 42: parley.v1.GetUsageResponse
-	(*UsageRow)(nil),                     // 43: parley.v1.UsageRow
-	(*StartTurnRequest)(nil),             // 44: parley.v1.StartTurnRequest
-	(*StartTurnResponse)(nil),            // 45: parley.v1.StartTurnResponse
-	(*WatchTurnsRequest)(nil),            // 46: parley.v1.WatchTurnsRequest
-	(*WatchTurnsResponse)(nil),           // 47: parley.v1.WatchTurnsResponse
-	(*WatchTurnsProgress)(nil),           // 48: parley.v1.WatchTurnsProgress
-	nil,                                  // 49: parley.v1.CreateConversationRequest.LabelsEntry
-	nil,                                  // 50: parley.v1.UpdateConversationRequest.LabelsEntry
-	(*ToolCall)(nil),                     // 51: parley.v1.ToolCall
-	(*Usage)(nil),                        // 52: parley.v1.Usage
-	(FinishReason)(0),                    // 53: parley.v1.FinishReason
-	(*Context)(nil),                      // 54: parley.v1.Context
-	(*Message)(nil),                      // 55: parley.v1.Message
-	(*timestamppb.Timestamp)(nil),        // 56: google.protobuf.Timestamp
-	(*Conversation)(nil),                 // 57: parley.v1.Conversation
-	(*fieldmaskpb.FieldMask)(nil),        // 58: google.protobuf.FieldMask
-	(*Turn)(nil),                         // 59: parley.v1.Turn
+	(*ResumeTurnRequest)(nil),            // 6: parley.v1.ResumeTurnRequest
+	(*CallResult)(nil),                   // 7: parley.v1.CallResult
+	(*Approval)(nil),                     // 8: parley.v1.Approval
+	(*Denial)(nil),                       // 9: parley.v1.Denial
+	(*ResumeTurnResponse)(nil),           // 10: parley.v1.ResumeTurnResponse
+	(*StreamResumeTurnRequest)(nil),      // 11: parley.v1.StreamResumeTurnRequest
+	(*StreamResumeTurnResponse)(nil),     // 12: parley.v1.StreamResumeTurnResponse
+	(*GetHistoryRequest)(nil),            // 13: parley.v1.GetHistoryRequest
+	(*GetHistoryResponse)(nil),           // 14: parley.v1.GetHistoryResponse
+	(*ListConversationsRequest)(nil),     // 15: parley.v1.ListConversationsRequest
+	(*CreateConversationRequest)(nil),    // 16: parley.v1.CreateConversationRequest
+	(*CreateConversationResponse)(nil),   // 17: parley.v1.CreateConversationResponse
+	(*GetConversationRequest)(nil),       // 18: parley.v1.GetConversationRequest
+	(*GetConversationResponse)(nil),      // 19: parley.v1.GetConversationResponse
+	(*UpdateConversationRequest)(nil),    // 20: parley.v1.UpdateConversationRequest
+	(*UpdateConversationResponse)(nil),   // 21: parley.v1.UpdateConversationResponse
+	(*DeleteConversationRequest)(nil),    // 22: parley.v1.DeleteConversationRequest
+	(*DeleteConversationResponse)(nil),   // 23: parley.v1.DeleteConversationResponse
+	(*UndeleteConversationRequest)(nil),  // 24: parley.v1.UndeleteConversationRequest
+	(*UndeleteConversationResponse)(nil), // 25: parley.v1.UndeleteConversationResponse
+	(*ListConversationsResponse)(nil),    // 26: parley.v1.ListConversationsResponse
+	(*GetTurnRequest)(nil),               // 27: parley.v1.GetTurnRequest
+	(*GetTurnResponse)(nil),              // 28: parley.v1.GetTurnResponse
+	(*CancelTurnRequest)(nil),            // 29: parley.v1.CancelTurnRequest
+	(*CancelTurnResponse)(nil),           // 30: parley.v1.CancelTurnResponse
+	(*StreamChatRequest)(nil),            // 31: parley.v1.StreamChatRequest
+	(*StreamChatResponse)(nil),           // 32: parley.v1.StreamChatResponse
+	(*TurnStarted)(nil),                  // 33: parley.v1.TurnStarted
+	(*TextChunk)(nil),                    // 34: parley.v1.TextChunk
+	(*WatchConversationRequest)(nil),     // 35: parley.v1.WatchConversationRequest
+	(*WatchConversationResponse)(nil),    // 36: parley.v1.WatchConversationResponse
+	(*WatchDeleted)(nil),                 // 37: parley.v1.WatchDeleted
+	(*WatchProgress)(nil),                // 38: parley.v1.WatchProgress
+	(*AppendMessagesRequest)(nil),        // 39: parley.v1.AppendMessagesRequest
+	(*AppendMessagesResponse)(nil),       // 40: parley.v1.AppendMessagesResponse
+	(*ForkConversationRequest)(nil),      // 41: parley.v1.ForkConversationRequest
+	(*ForkConversationResponse)(nil),     // 42: parley.v1.ForkConversationResponse
+	(*ExportConversationsRequest)(nil),   // 43: parley.v1.ExportConversationsRequest
+	(*ExportConversationsResponse)(nil),  // 44: parley.v1.ExportConversationsResponse
+	(*ExportDone)(nil),                   // 45: parley.v1.ExportDone
+	(*EraseOwnerRequest)(nil),            // 46: parley.v1.EraseOwnerRequest
+	(*EraseOwnerResponse)(nil),           // 47: parley.v1.EraseOwnerResponse
+	(*GetUsageRequest)(nil),              // 48: parley.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),             // 49: parley.v1.GetUsageResponse
+	(*UsageRow)(nil),                     // 50: parley.v1.UsageRow
+	(*StartTurnRequest)(nil),             // 51: parley.v1.StartTurnRequest
+	(*StartTurnResponse)(nil),            // 52: parley.v1.StartTurnResponse
+	(*WatchTurnsRequest)(nil),            // 53: parley.v1.WatchTurnsRequest
+	(*WatchTurnsResponse)(nil),           // 54: parley.v1.WatchTurnsResponse
+	(*WatchTurnsProgress)(nil),           // 55: parley.v1.WatchTurnsProgress
+	nil,                                  // 56: parley.v1.CreateConversationRequest.LabelsEntry
+	nil,                                  // 57: parley.v1.UpdateConversationRequest.LabelsEntry
+	(*Tool)(nil),                         // 58: parley.v1.Tool
+	(*ToolCall)(nil),                     // 59: parley.v1.ToolCall
+	(*Usage)(nil),                        // 60: parley.v1.Usage
+	(FinishReason)(0),                    // 61: parley.v1.FinishReason
+	(*Context)(nil),                      // 62: parley.v1.Context
+	(*PendingCall)(nil),                  // 63: parley.v1.PendingCall
+	(*Message)(nil),                      // 64: parley.v1.Message
+	(*timestamppb.Timestamp)(nil),        // 65: google.protobuf.Timestamp
+	(*Conversation)(nil),                 // 66: parley.v1.Conversation
+	(*fieldmaskpb.FieldMask)(nil),        // 67: google.protobuf.FieldMask
+	(*Turn)(nil),                         // 68: parley.v1.Turn
 }
 var file_parley_v1_conversation_service_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.ChatRequest.on_busy:type_name -> parley.v1.OnBusy
 	1,  // 1: parley.v1.ChatRequest.on_disconnect:type_name -> parley.v1.OnDisconnect
-	51, // 2: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
-	52, // 3: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
-	53, // 4: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
-	54, // 5: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
-	2,  // 6: parley.v1.GetHistoryRequest.order:type_name -> parley.v1.Order
-	55, // 7: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
-	56, // 8: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
-	49, // 9: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
-	57, // 10: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	57, // 11: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
-	58, // 12: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
-	50, // 13: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
-	57, // 14: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	56, // 15: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
-	57, // 16: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
-	57, // 17: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
-	59, // 18: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
-	59, // 19: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
-	4,  // 20: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
-	26, // 21: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
-	27, // 22: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
-	51, // 23: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
-	5,  // 24: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
-	55, // 25: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
-	59, // 26: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
-	25, // 27: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
-	31, // 28: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
-	30, // 29: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
-	55, // 30: parley.v1.AppendMessagesRequest.messages:type_name -> parley.v1.Message
-	0,  // 31: parley.v1.AppendMessagesRequest.on_busy:type_name -> parley.v1.OnBusy
-	57, // 32: parley.v1.ForkConversationResponse.conversation:type_name -> parley.v1.Conversation
-	57, // 33: parley.v1.ExportConversationsResponse.conversation:type_name -> parley.v1.Conversation
-	55, // 34: parley.v1.ExportConversationsResponse.message:type_name -> parley.v1.Message
-	38, // 35: parley.v1.ExportConversationsResponse.done:type_name -> parley.v1.ExportDone
-	3,  // 36: parley.v1.EraseOwnerResponse.state:type_name -> parley.v1.ErasureState
-	56, // 37: parley.v1.EraseOwnerResponse.start_time:type_name -> google.protobuf.Timestamp
-	56, // 38: parley.v1.EraseOwnerResponse.end_time:type_name -> google.protobuf.Timestamp
-	43, // 39: parley.v1.GetUsageResponse.rows:type_name -> parley.v1.UsageRow
-	52, // 40: parley.v1.UsageRow.usage:type_name -> parley.v1.Usage
-	4,  // 41: parley.v1.StartTurnRequest.chat:type_name -> parley.v1.ChatRequest
-	59, // 42: parley.v1.StartTurnResponse.turn:type_name -> parley.v1.Turn
-	59, // 43: parley.v1.WatchTurnsResponse.turn:type_name -> parley.v1.Turn
-	48, // 44: parley.v1.WatchTurnsResponse.progress:type_name -> parley.v1.WatchTurnsProgress
-	4,  // 45: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
-	24, // 46: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
-	44, // 47: parley.v1.ConversationService.StartTurn:input_type -> parley.v1.StartTurnRequest
-	6,  // 48: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
-	9,  // 49: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
-	11, // 50: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
-	13, // 51: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
-	15, // 52: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
-	17, // 53: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
-	8,  // 54: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
-	20, // 55: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
-	22, // 56: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
-	28, // 57: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
-	32, // 58: parley.v1.ConversationService.AppendMessages:input_type -> parley.v1.AppendMessagesRequest
-	34, // 59: parley.v1.ConversationService.ForkConversation:input_type -> parley.v1.ForkConversationRequest
-	36, // 60: parley.v1.ConversationService.ExportConversations:input_type -> parley.v1.ExportConversationsRequest
-	39, // 61: parley.v1.ConversationService.EraseOwner:input_type -> parley.v1.EraseOwnerRequest
-	41, // 62: parley.v1.ConversationService.GetUsage:input_type -> parley.v1.GetUsageRequest
-	46, // 63: parley.v1.ConversationService.WatchTurns:input_type -> parley.v1.WatchTurnsRequest
-	5,  // 64: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
-	25, // 65: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
-	45, // 66: parley.v1.ConversationService.StartTurn:output_type -> parley.v1.StartTurnResponse
-	7,  // 67: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
-	10, // 68: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
-	12, // 69: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
-	14, // 70: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
-	16, // 71: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
-	18, // 72: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
-	19, // 73: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
-	21, // 74: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
-	23, // 75: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
-	29, // 76: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
-	33, // 77: parley.v1.ConversationService.AppendMessages:output_type -> parley.v1.AppendMessagesResponse
-	35, // 78: parley.v1.ConversationService.ForkConversation:output_type -> parley.v1.ForkConversationResponse
-	37, // 79: parley.v1.ConversationService.ExportConversations:output_type -> parley.v1.ExportConversationsResponse
-	40, // 80: parley.v1.ConversationService.EraseOwner:output_type -> parley.v1.EraseOwnerResponse
-	42, // 81: parley.v1.ConversationService.GetUsage:output_type -> parley.v1.GetUsageResponse
-	47, // 82: parley.v1.ConversationService.WatchTurns:output_type -> parley.v1.WatchTurnsResponse
-	64, // [64:83] is the sub-list for method output_type
-	45, // [45:64] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	58, // 2: parley.v1.ChatRequest.tools:type_name -> parley.v1.Tool
+	59, // 3: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
+	60, // 4: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
+	61, // 5: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
+	62, // 6: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
+	63, // 7: parley.v1.ChatResponse.pending_calls:type_name -> parley.v1.PendingCall
+	7,  // 8: parley.v1.ResumeTurnRequest.results:type_name -> parley.v1.CallResult
+	1,  // 9: parley.v1.ResumeTurnRequest.on_disconnect:type_name -> parley.v1.OnDisconnect
+	8,  // 10: parley.v1.CallResult.approval:type_name -> parley.v1.Approval
+	9,  // 11: parley.v1.CallResult.denial:type_name -> parley.v1.Denial
+	5,  // 12: parley.v1.ResumeTurnResponse.chat:type_name -> parley.v1.ChatResponse
+	6,  // 13: parley.v1.StreamResumeTurnRequest.resume:type_name -> parley.v1.ResumeTurnRequest
+	32, // 14: parley.v1.StreamResumeTurnResponse.event:type_name -> parley.v1.StreamChatResponse
+	2,  // 15: parley.v1.GetHistoryRequest.order:type_name -> parley.v1.Order
+	64, // 16: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
+	65, // 17: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
+	56, // 18: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
+	66, // 19: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	66, // 20: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
+	67, // 21: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
+	57, // 22: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
+	66, // 23: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	65, // 24: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
+	66, // 25: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
+	66, // 26: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
+	68, // 27: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
+	68, // 28: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
+	4,  // 29: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
+	33, // 30: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
+	34, // 31: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
+	59, // 32: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
+	5,  // 33: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
+	64, // 34: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
+	68, // 35: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
+	32, // 36: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
+	38, // 37: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
+	37, // 38: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
+	64, // 39: parley.v1.AppendMessagesRequest.messages:type_name -> parley.v1.Message
+	0,  // 40: parley.v1.AppendMessagesRequest.on_busy:type_name -> parley.v1.OnBusy
+	66, // 41: parley.v1.ForkConversationResponse.conversation:type_name -> parley.v1.Conversation
+	66, // 42: parley.v1.ExportConversationsResponse.conversation:type_name -> parley.v1.Conversation
+	64, // 43: parley.v1.ExportConversationsResponse.message:type_name -> parley.v1.Message
+	45, // 44: parley.v1.ExportConversationsResponse.done:type_name -> parley.v1.ExportDone
+	3,  // 45: parley.v1.EraseOwnerResponse.state:type_name -> parley.v1.ErasureState
+	65, // 46: parley.v1.EraseOwnerResponse.start_time:type_name -> google.protobuf.Timestamp
+	65, // 47: parley.v1.EraseOwnerResponse.end_time:type_name -> google.protobuf.Timestamp
+	50, // 48: parley.v1.GetUsageResponse.rows:type_name -> parley.v1.UsageRow
+	60, // 49: parley.v1.UsageRow.usage:type_name -> parley.v1.Usage
+	4,  // 50: parley.v1.StartTurnRequest.chat:type_name -> parley.v1.ChatRequest
+	68, // 51: parley.v1.StartTurnResponse.turn:type_name -> parley.v1.Turn
+	68, // 52: parley.v1.WatchTurnsResponse.turn:type_name -> parley.v1.Turn
+	55, // 53: parley.v1.WatchTurnsResponse.progress:type_name -> parley.v1.WatchTurnsProgress
+	4,  // 54: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
+	31, // 55: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
+	51, // 56: parley.v1.ConversationService.StartTurn:input_type -> parley.v1.StartTurnRequest
+	6,  // 57: parley.v1.ConversationService.ResumeTurn:input_type -> parley.v1.ResumeTurnRequest
+	11, // 58: parley.v1.ConversationService.StreamResumeTurn:input_type -> parley.v1.StreamResumeTurnRequest
+	13, // 59: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
+	16, // 60: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
+	18, // 61: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
+	20, // 62: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
+	22, // 63: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
+	24, // 64: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
+	15, // 65: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
+	27, // 66: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
+	29, // 67: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
+	35, // 68: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
+	39, // 69: parley.v1.ConversationService.AppendMessages:input_type -> parley.v1.AppendMessagesRequest
+	41, // 70: parley.v1.ConversationService.ForkConversation:input_type -> parley.v1.ForkConversationRequest
+	43, // 71: parley.v1.ConversationService.ExportConversations:input_type -> parley.v1.ExportConversationsRequest
+	46, // 72: parley.v1.ConversationService.EraseOwner:input_type -> parley.v1.EraseOwnerRequest
+	48, // 73: parley.v1.ConversationService.GetUsage:input_type -> parley.v1.GetUsageRequest
+	53, // 74: parley.v1.ConversationService.WatchTurns:input_type -> parley.v1.WatchTurnsRequest
+	5,  // 75: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
+	32, // 76: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
+	52, // 77: parley.v1.ConversationService.StartTurn:output_type -> parley.v1.StartTurnResponse
+	10, // 78: parley.v1.ConversationService.ResumeTurn:output_type -> parley.v1.ResumeTurnResponse
+	12, // 79: parley.v1.ConversationService.StreamResumeTurn:output_type -> parley.v1.StreamResumeTurnResponse
+	14, // 80: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
+	17, // 81: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
+	19, // 82: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
+	21, // 83: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
+	23, // 84: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
+	25, // 85: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
+	26, // 86: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
+	28, // 87: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
+	30, // 88: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
+	36, // 89: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
+	40, // 90: parley.v1.ConversationService.AppendMessages:output_type -> parley.v1.AppendMessagesResponse
+	42, // 91: parley.v1.ConversationService.ForkConversation:output_type -> parley.v1.ForkConversationResponse
+	44, // 92: parley.v1.ConversationService.ExportConversations:output_type -> parley.v1.ExportConversationsResponse
+	47, // 93: parley.v1.ConversationService.EraseOwner:output_type -> parley.v1.EraseOwnerResponse
+	49, // 94: parley.v1.ConversationService.GetUsage:output_type -> parley.v1.GetUsageResponse
+	54, // 95: parley.v1.ConversationService.WatchTurns:output_type -> parley.v1.WatchTurnsResponse
+	75, // [75:96] is the sub-list for method output_type
+	54, // [54:75] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_service_proto_init() }
@@ -3812,28 +4359,35 @@ func file_parley_v1_conversation_service_proto_init() {
 	}
 	file_parley_v1_conversation_proto_init()
 	file_parley_v1_conversation_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_parley_v1_conversation_service_proto_msgTypes[9].OneofWrappers = []any{}
-	file_parley_v1_conversation_service_proto_msgTypes[20].OneofWrappers = []any{}
-	file_parley_v1_conversation_service_proto_msgTypes[21].OneofWrappers = []any{
+	file_parley_v1_conversation_service_proto_msgTypes[3].OneofWrappers = []any{
+		(*CallResult_Result)(nil),
+		(*CallResult_Error)(nil),
+		(*CallResult_Approval)(nil),
+		(*CallResult_Denial)(nil),
+	}
+	file_parley_v1_conversation_service_proto_msgTypes[7].OneofWrappers = []any{}
+	file_parley_v1_conversation_service_proto_msgTypes[16].OneofWrappers = []any{}
+	file_parley_v1_conversation_service_proto_msgTypes[27].OneofWrappers = []any{}
+	file_parley_v1_conversation_service_proto_msgTypes[28].OneofWrappers = []any{
 		(*StreamChatResponse_Started)(nil),
 		(*StreamChatResponse_Chunk)(nil),
 		(*StreamChatResponse_ToolCall)(nil),
 		(*StreamChatResponse_Completed)(nil),
 	}
-	file_parley_v1_conversation_service_proto_msgTypes[25].OneofWrappers = []any{
+	file_parley_v1_conversation_service_proto_msgTypes[32].OneofWrappers = []any{
 		(*WatchConversationResponse_Message)(nil),
 		(*WatchConversationResponse_Turn)(nil),
 		(*WatchConversationResponse_Event)(nil),
 		(*WatchConversationResponse_Progress)(nil),
 		(*WatchConversationResponse_Deleted)(nil),
 	}
-	file_parley_v1_conversation_service_proto_msgTypes[28].OneofWrappers = []any{}
-	file_parley_v1_conversation_service_proto_msgTypes[33].OneofWrappers = []any{
+	file_parley_v1_conversation_service_proto_msgTypes[35].OneofWrappers = []any{}
+	file_parley_v1_conversation_service_proto_msgTypes[40].OneofWrappers = []any{
 		(*ExportConversationsResponse_Conversation)(nil),
 		(*ExportConversationsResponse_Message)(nil),
 		(*ExportConversationsResponse_Done)(nil),
 	}
-	file_parley_v1_conversation_service_proto_msgTypes[43].OneofWrappers = []any{
+	file_parley_v1_conversation_service_proto_msgTypes[50].OneofWrappers = []any{
 		(*WatchTurnsResponse_Turn)(nil),
 		(*WatchTurnsResponse_Progress)(nil),
 	}
@@ -3843,7 +4397,7 @@ func file_parley_v1_conversation_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_service_proto_rawDesc), len(file_parley_v1_conversation_service_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   47,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

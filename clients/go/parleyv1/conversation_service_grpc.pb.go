@@ -22,6 +22,8 @@ const (
 	ConversationService_Chat_FullMethodName                 = "/parley.v1.ConversationService/Chat"
 	ConversationService_StreamChat_FullMethodName           = "/parley.v1.ConversationService/StreamChat"
 	ConversationService_StartTurn_FullMethodName            = "/parley.v1.ConversationService/StartTurn"
+	ConversationService_ResumeTurn_FullMethodName           = "/parley.v1.ConversationService/ResumeTurn"
+	ConversationService_StreamResumeTurn_FullMethodName     = "/parley.v1.ConversationService/StreamResumeTurn"
 	ConversationService_GetHistory_FullMethodName           = "/parley.v1.ConversationService/GetHistory"
 	ConversationService_CreateConversation_FullMethodName   = "/parley.v1.ConversationService/CreateConversation"
 	ConversationService_GetConversation_FullMethodName      = "/parley.v1.ConversationService/GetConversation"
@@ -97,6 +99,25 @@ type ConversationServiceClient interface {
 	// (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
 	// QUEUE_FULL).
 	StartTurn(ctx context.Context, in *StartTurnRequest, opts ...grpc.CallOption) (*StartTurnResponse, error)
+	// Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+	//
+	// Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+	// returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+	// its answer, or that it waits again.
+	//
+	// A call can be repeated safely: results that were given before are taken note of again, and the call returns
+	// what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+	// its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+	// request_id; no tool whose result was stored runs again.
+	//
+	// Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+	// FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+	ResumeTurn(ctx context.Context, in *ResumeTurnRequest, opts ...grpc.CallOption) (*ResumeTurnResponse, error)
+	// ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+	// Scope: parley.write.
+	//
+	// Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+	StreamResumeTurn(ctx context.Context, in *StreamResumeTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamResumeTurnResponse], error)
 	// Returns the messages of one conversation, page by page. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
@@ -216,8 +237,8 @@ type ConversationServiceClient interface {
 	//
 	// Errors: none besides those of any call.
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
-	// Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-	// Scope: parley.read; with all_owners parley.observe, which a token must name.
+	// Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+	// then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
 	//
 	// Turns come in an order in which a cursor misses none, however many end at the same time: close to that
 	// in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -276,6 +297,35 @@ func (c *conversationServiceClient) StartTurn(ctx context.Context, in *StartTurn
 	}
 	return out, nil
 }
+
+func (c *conversationServiceClient) ResumeTurn(ctx context.Context, in *ResumeTurnRequest, opts ...grpc.CallOption) (*ResumeTurnResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeTurnResponse)
+	err := c.cc.Invoke(ctx, ConversationService_ResumeTurn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) StreamResumeTurn(ctx context.Context, in *StreamResumeTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamResumeTurnResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[1], ConversationService_StreamResumeTurn_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamResumeTurnRequest, StreamResumeTurnResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_StreamResumeTurnClient = grpc.ServerStreamingClient[StreamResumeTurnResponse]
 
 func (c *conversationServiceClient) GetHistory(ctx context.Context, in *GetHistoryRequest, opts ...grpc.CallOption) (*GetHistoryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -369,7 +419,7 @@ func (c *conversationServiceClient) CancelTurn(ctx context.Context, in *CancelTu
 
 func (c *conversationServiceClient) WatchConversation(ctx context.Context, in *WatchConversationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchConversationResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[1], ConversationService_WatchConversation_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[2], ConversationService_WatchConversation_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -408,7 +458,7 @@ func (c *conversationServiceClient) ForkConversation(ctx context.Context, in *Fo
 
 func (c *conversationServiceClient) ExportConversations(ctx context.Context, in *ExportConversationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportConversationsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[2], ConversationService_ExportConversations_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[3], ConversationService_ExportConversations_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -447,7 +497,7 @@ func (c *conversationServiceClient) GetUsage(ctx context.Context, in *GetUsageRe
 
 func (c *conversationServiceClient) WatchTurns(ctx context.Context, in *WatchTurnsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTurnsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[3], ConversationService_WatchTurns_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[4], ConversationService_WatchTurns_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -521,6 +571,25 @@ type ConversationServiceServer interface {
 	// (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
 	// QUEUE_FULL).
 	StartTurn(context.Context, *StartTurnRequest) (*StartTurnResponse, error)
+	// Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+	//
+	// Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+	// returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+	// its answer, or that it waits again.
+	//
+	// A call can be repeated safely: results that were given before are taken note of again, and the call returns
+	// what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+	// its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+	// request_id; no tool whose result was stored runs again.
+	//
+	// Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+	// FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+	ResumeTurn(context.Context, *ResumeTurnRequest) (*ResumeTurnResponse, error)
+	// ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+	// Scope: parley.write.
+	//
+	// Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+	StreamResumeTurn(*StreamResumeTurnRequest, grpc.ServerStreamingServer[StreamResumeTurnResponse]) error
 	// Returns the messages of one conversation, page by page. Scope: parley.read.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
@@ -640,8 +709,8 @@ type ConversationServiceServer interface {
 	//
 	// Errors: none besides those of any call.
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
-	// Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-	// Scope: parley.read; with all_owners parley.observe, which a token must name.
+	// Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+	// then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
 	//
 	// Turns come in an order in which a cursor misses none, however many end at the same time: close to that
 	// in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -670,6 +739,12 @@ func (UnimplementedConversationServiceServer) StreamChat(*StreamChatRequest, grp
 }
 func (UnimplementedConversationServiceServer) StartTurn(context.Context, *StartTurnRequest) (*StartTurnResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StartTurn not implemented")
+}
+func (UnimplementedConversationServiceServer) ResumeTurn(context.Context, *ResumeTurnRequest) (*ResumeTurnResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeTurn not implemented")
+}
+func (UnimplementedConversationServiceServer) StreamResumeTurn(*StreamResumeTurnRequest, grpc.ServerStreamingServer[StreamResumeTurnResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamResumeTurn not implemented")
 }
 func (UnimplementedConversationServiceServer) GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHistory not implemented")
@@ -786,6 +861,35 @@ func _ConversationService_StartTurn_Handler(srv interface{}, ctx context.Context
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _ConversationService_ResumeTurn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeTurnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).ResumeTurn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_ResumeTurn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).ResumeTurn(ctx, req.(*ResumeTurnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_StreamResumeTurn_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamResumeTurnRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).StreamResumeTurn(m, &grpc.GenericServerStream[StreamResumeTurnRequest, StreamResumeTurnResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_StreamResumeTurnServer = grpc.ServerStreamingServer[StreamResumeTurnResponse]
 
 func _ConversationService_GetHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetHistoryRequest)
@@ -1070,6 +1174,10 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ConversationService_StartTurn_Handler,
 		},
 		{
+			MethodName: "ResumeTurn",
+			Handler:    _ConversationService_ResumeTurn_Handler,
+		},
+		{
 			MethodName: "GetHistory",
 			Handler:    _ConversationService_GetHistory_Handler,
 		},
@@ -1126,6 +1234,11 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "StreamChat",
 			Handler:       _ConversationService_StreamChat_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamResumeTurn",
+			Handler:       _ConversationService_StreamResumeTurn_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -152,6 +152,13 @@ const (
 	// behind it. Metadata: oldest_time (RFC 3339).
 	// What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
 	ErrorReason_ERROR_REASON_CURSOR_EXPIRED ErrorReason = 33
+	// ALREADY_EXISTS. Another result was given for this call before. Metadata: call_key.
+	// What to do: nothing, if that result was the right one; a result cannot be changed.
+	ErrorReason_ERROR_REASON_RESULT_ALREADY_GIVEN ErrorReason = 34
+	// FAILED_PRECONDITION. The turn does not wait for this call: the call_key is not one of its, or the call was
+	// ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
+	// What to do: read the turn with GetTurn; its pending_calls say what it waits for.
+	ErrorReason_ERROR_REASON_CALL_NOT_PENDING ErrorReason = 35
 )
 
 // Enum value maps for ErrorReason.
@@ -191,6 +198,8 @@ var (
 		31: "ERROR_REASON_NOT_A_TURN_BOUNDARY",
 		32: "ERROR_REASON_QUEUE_FULL",
 		33: "ERROR_REASON_CURSOR_EXPIRED",
+		34: "ERROR_REASON_RESULT_ALREADY_GIVEN",
+		35: "ERROR_REASON_CALL_NOT_PENDING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -227,6 +236,8 @@ var (
 		"ERROR_REASON_NOT_A_TURN_BOUNDARY":    31,
 		"ERROR_REASON_QUEUE_FULL":             32,
 		"ERROR_REASON_CURSOR_EXPIRED":         33,
+		"ERROR_REASON_RESULT_ALREADY_GIVEN":   34,
+		"ERROR_REASON_CALL_NOT_PENDING":       35,
 	}
 )
 
@@ -261,7 +272,7 @@ var File_parley_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\x92\t\n" +
+	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\xdc\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -297,7 +308,9 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x1dERROR_REASON_BUDGET_EXHAUSTED\x10\x1e\x12$\n" +
 	" ERROR_REASON_NOT_A_TURN_BOUNDARY\x10\x1f\x12\x1b\n" +
 	"\x17ERROR_REASON_QUEUE_FULL\x10 \x12\x1f\n" +
-	"\x1bERROR_REASON_CURSOR_EXPIRED\x10!B2\n" +
+	"\x1bERROR_REASON_CURSOR_EXPIRED\x10!\x12%\n" +
+	"!ERROR_REASON_RESULT_ALREADY_GIVEN\x10\"\x12!\n" +
+	"\x1dERROR_REASON_CALL_NOT_PENDING\x10#B2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

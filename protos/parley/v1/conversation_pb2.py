@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.v1 import error_reason_pb2 as parley_dot_v1_dot_error__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cparley/v1/conversation.proto\x12\tparley.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cparley/v1/error_reason.proto\"\x96\x02\n\x07Message\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x1d\n\x04role\x18\x02 \x01(\x0e\x32\x0f.parley.v1.Role\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\'\n\ntool_calls\x18\x04 \x03(\x0b\x32\x13.parley.v1.ToolCall\x12\x0f\n\x07turn_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.parley.v1.Usage\x12\r\n\x05model\x18\x08 \x01(\t\x12.\n\rfinish_reason\x18\t \x01(\x0e\x32\x17.parley.v1.FinishReason\"g\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\x10\n\x08is_error\x18\x05 \x01(\x08\x12\x0c\n\x04step\x18\x06 \x01(\x05\"i\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x16\n\x0emodel_requests\x18\x04 \x01(\x05\"O\n\x07\x43ontext\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x05\x12\x15\n\romitted_count\x18\x03 \x01(\x03\"\x8e\x03\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\x05 \x01(\x03\x12\x0f\n\x07preview\x18\x06 \x01(\t\x12\x14\n\x0copen_turn_id\x18\x07 \x01(\t\x12\x33\n\x06labels\x18\x08 \x03(\x0b\x32#.parley.v1.Conversation.LabelsEntry\x12\x14\n\x0cinstructions\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12*\n\x0b\x66orked_from\x18\x0b \x01(\x0b\x32\x15.parley.v1.ForkedFrom\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\nForkedFrom\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\"\xbc\x03\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12#\n\x05state\x18\x04 \x01(\x0e\x32\x14.parley.v1.TurnState\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\r\n\x05\x61gent\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x15\n\ruser_sequence\x18\x08 \x01(\x03\x12\x19\n\x11response_sequence\x18\t \x01(\x03\x12.\n\rfinish_reason\x18\n \x01(\x0e\x32\x17.parley.v1.FinishReason\x12,\n\x0c\x65rror_reason\x18\x0b \x01(\x0e\x32\x16.parley.v1.ErrorReason\x12\x12\n\nerror_text\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05usage\x18\x0f \x01(\x0b\x32\x10.parley.v1.Usage*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\x0f\n\x0bROLE_SYSTEM\x10\x03*\x9e\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04*\xa1\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TURN_STATE_RUNNING\x10\x01\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x02\x12\x15\n\x11TURN_STATE_FAILED\x10\x03\x12\x18\n\x14TURN_STATE_CANCELLED\x10\x04\x12\x15\n\x11TURN_STATE_QUEUED\x10\x05\x42\x32\n\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cparley/v1/conversation.proto\x12\tparley.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cparley/v1/error_reason.proto\"\x96\x02\n\x07Message\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x1d\n\x04role\x18\x02 \x01(\x0e\x32\x0f.parley.v1.Role\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\'\n\ntool_calls\x18\x04 \x03(\x0b\x32\x13.parley.v1.ToolCall\x12\x0f\n\x07turn_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05usage\x18\x07 \x01(\x0b\x32\x10.parley.v1.Usage\x12\r\n\x05model\x18\x08 \x01(\t\x12.\n\rfinish_reason\x18\t \x01(\x0e\x32\x17.parley.v1.FinishReason\"g\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\x10\n\x08is_error\x18\x05 \x01(\x08\x12\x0c\n\x04step\x18\x06 \x01(\x05\"D\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11parameters_schema\x18\x03 \x01(\t\"\x84\x01\n\x0bPendingCall\x12\x10\n\x08\x63\x61ll_key\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\x05\x12(\n\x04kind\x18\x06 \x01(\x0e\x32\x1a.parley.v1.PendingCallKind\"i\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03\x12\x16\n\x0emodel_requests\x18\x04 \x01(\x05\"O\n\x07\x43ontext\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x03\x12\x15\n\rmessage_count\x18\x02 \x01(\x05\x12\x15\n\romitted_count\x18\x03 \x01(\x03\"\x8e\x03\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\x05 \x01(\x03\x12\x0f\n\x07preview\x18\x06 \x01(\t\x12\x14\n\x0copen_turn_id\x18\x07 \x01(\t\x12\x33\n\x06labels\x18\x08 \x03(\x0b\x32#.parley.v1.Conversation.LabelsEntry\x12\x14\n\x0cinstructions\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12*\n\x0b\x66orked_from\x18\x0b \x01(\x0b\x32\x15.parley.v1.ForkedFrom\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\nForkedFrom\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\"\x9e\x04\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12#\n\x05state\x18\x04 \x01(\x0e\x32\x14.parley.v1.TurnState\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\r\n\x05\x61gent\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x15\n\ruser_sequence\x18\x08 \x01(\x03\x12\x19\n\x11response_sequence\x18\t \x01(\x03\x12.\n\rfinish_reason\x18\n \x01(\x0e\x32\x17.parley.v1.FinishReason\x12,\n\x0c\x65rror_reason\x18\x0b \x01(\x0e\x32\x16.parley.v1.ErrorReason\x12\x12\n\nerror_text\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05usage\x18\x0f \x01(\x0b\x32\x10.parley.v1.Usage\x12-\n\rpending_calls\x18\x10 \x03(\x0b\x32\x16.parley.v1.PendingCall\x12\x31\n\rwait_end_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x12\x0f\n\x0bROLE_SYSTEM\x10\x03*r\n\x0fPendingCallKind\x12!\n\x1dPENDING_CALL_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18PENDING_CALL_KIND_RESULT\x10\x01\x12\x1e\n\x1aPENDING_CALL_KIND_APPROVAL\x10\x02*\xc1\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12!\n\x1d\x46INISH_REASON_ACTION_REQUIRED\x10\x05*\xb9\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TURN_STATE_RUNNING\x10\x01\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x02\x12\x15\n\x11TURN_STATE_FAILED\x10\x03\x12\x18\n\x14TURN_STATE_CANCELLED\x10\x04\x12\x15\n\x11TURN_STATE_QUEUED\x10\x05\x12\x16\n\x12TURN_STATE_WAITING\x10\x06\x42\x32\n\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\rdev.parley.v1P\001Z\037parley.dev/go/parleyv1;parleyv1'
   _globals['_CONVERSATION_LABELSENTRY']._loaded_options = None
   _globals['_CONVERSATION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=1590
-  _globals['_ROLE']._serialized_end=1670
-  _globals['_FINISHREASON']._serialized_start=1673
-  _globals['_FINISHREASON']._serialized_end=1831
-  _globals['_TURNSTATE']._serialized_start=1834
-  _globals['_TURNSTATE']._serialized_end=1995
+  _globals['_ROLE']._serialized_start=1893
+  _globals['_ROLE']._serialized_end=1973
+  _globals['_PENDINGCALLKIND']._serialized_start=1975
+  _globals['_PENDINGCALLKIND']._serialized_end=2089
+  _globals['_FINISHREASON']._serialized_start=2092
+  _globals['_FINISHREASON']._serialized_end=2285
+  _globals['_TURNSTATE']._serialized_start=2288
+  _globals['_TURNSTATE']._serialized_end=2473
   _globals['_MESSAGE']._serialized_start=107
   _globals['_MESSAGE']._serialized_end=385
   _globals['_TOOLCALL']._serialized_start=387
   _globals['_TOOLCALL']._serialized_end=490
-  _globals['_USAGE']._serialized_start=492
-  _globals['_USAGE']._serialized_end=597
-  _globals['_CONTEXT']._serialized_start=599
-  _globals['_CONTEXT']._serialized_end=678
-  _globals['_CONVERSATION']._serialized_start=681
-  _globals['_CONVERSATION']._serialized_end=1079
-  _globals['_CONVERSATION_LABELSENTRY']._serialized_start=1034
-  _globals['_CONVERSATION_LABELSENTRY']._serialized_end=1079
-  _globals['_FORKEDFROM']._serialized_start=1081
-  _globals['_FORKEDFROM']._serialized_end=1141
-  _globals['_TURN']._serialized_start=1144
-  _globals['_TURN']._serialized_end=1588
+  _globals['_TOOL']._serialized_start=492
+  _globals['_TOOL']._serialized_end=560
+  _globals['_PENDINGCALL']._serialized_start=563
+  _globals['_PENDINGCALL']._serialized_end=695
+  _globals['_USAGE']._serialized_start=697
+  _globals['_USAGE']._serialized_end=802
+  _globals['_CONTEXT']._serialized_start=804
+  _globals['_CONTEXT']._serialized_end=883
+  _globals['_CONVERSATION']._serialized_start=886
+  _globals['_CONVERSATION']._serialized_end=1284
+  _globals['_CONVERSATION_LABELSENTRY']._serialized_start=1239
+  _globals['_CONVERSATION_LABELSENTRY']._serialized_end=1284
+  _globals['_FORKEDFROM']._serialized_start=1286
+  _globals['_FORKEDFROM']._serialized_end=1346
+  _globals['_TURN']._serialized_start=1349
+  _globals['_TURN']._serialized_end=1891
 # @@protoc_insertion_point(module_scope)

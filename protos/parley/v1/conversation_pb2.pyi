@@ -49,6 +49,30 @@ ROLE_SYSTEM: Role.ValueType  # 3
 """The application. Only AppendMessages writes such messages."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _PendingCallKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PendingCallKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PendingCallKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PENDING_CALL_KIND_UNSPECIFIED: _PendingCallKind.ValueType  # 0
+    """Not set. The server never returns it."""
+    PENDING_CALL_KIND_RESULT: _PendingCallKind.ValueType  # 1
+    """The caller runs the tool, and gives its result or an error."""
+    PENDING_CALL_KIND_APPROVAL: _PendingCallKind.ValueType  # 2
+    """The caller approves or denies the call; the server runs the tool."""
+
+class PendingCallKind(_PendingCallKind, metaclass=_PendingCallKindEnumTypeWrapper):
+    """What a pending call waits for."""
+
+PENDING_CALL_KIND_UNSPECIFIED: PendingCallKind.ValueType  # 0
+"""Not set. The server never returns it."""
+PENDING_CALL_KIND_RESULT: PendingCallKind.ValueType  # 1
+"""The caller runs the tool, and gives its result or an error."""
+PENDING_CALL_KIND_APPROVAL: PendingCallKind.ValueType  # 2
+"""The caller approves or denies the call; the server runs the tool."""
+Global___PendingCallKind: _TypeAlias = PendingCallKind  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -65,6 +89,8 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """The turn was cancelled. The answer is the text written until then and may be empty."""
     FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 4
     """The provider's content filter withheld text."""
+    FINISH_REASON_ACTION_REQUIRED: _FinishReason.ValueType  # 5
+    """The turn waits for its caller: pending_calls says for what. Only in responses, never in a stored message."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why an answer ended."""
@@ -79,6 +105,8 @@ FINISH_REASON_CANCELLED: FinishReason.ValueType  # 3
 """The turn was cancelled. The answer is the text written until then and may be empty."""
 FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 4
 """The provider's content filter withheld text."""
+FINISH_REASON_ACTION_REQUIRED: FinishReason.ValueType  # 5
+"""The turn waits for its caller: pending_calls says for what. Only in responses, never in a stored message."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 class _TurnState:
@@ -98,11 +126,15 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
     """
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 4
-    """The turn was stopped on request. Final. The answer is the text written until then."""
+    """The turn was stopped on request, or waited too long. Final. The answer is the text written until then."""
     TURN_STATE_QUEUED: _TurnState.ValueType  # 5
     """The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
     user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
     is set then.
+    """
+    TURN_STATE_WAITING: _TurnState.ValueType  # 6
+    """The turn waits for its caller, who runs tools or approves calls; ResumeTurn lets it go on. The conversation
+    is busy meanwhile.
     """
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
@@ -119,11 +151,15 @@ TURN_STATE_FAILED: TurnState.ValueType  # 3
 newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
 """
 TURN_STATE_CANCELLED: TurnState.ValueType  # 4
-"""The turn was stopped on request. Final. The answer is the text written until then."""
+"""The turn was stopped on request, or waited too long. Final. The answer is the text written until then."""
 TURN_STATE_QUEUED: TurnState.ValueType  # 5
 """The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
 user_sequence is 0. Or an attempt at such a turn was interrupted and another one follows; its user_sequence
 is set then.
+"""
+TURN_STATE_WAITING: TurnState.ValueType  # 6
+"""The turn waits for its caller, who runs tools or approves calls; ResumeTurn lets it go on. The conversation
+is busy meanwhile.
 """
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 
@@ -238,6 +274,80 @@ class ToolCall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
+
+@_typing.final
+class Tool(_message.Message):
+    """A tool that the caller runs itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARAMETERS_SCHEMA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. The tool's name for the model: 1 to 64 of [A-Za-z0-9_-], unique within the request."""
+    description: _builtins.str
+    """Optional. What the tool does and when to use it, told to the model."""
+    parameters_schema: _builtins.str
+    """Optional. The arguments, as a JSON Schema of type object, as JSON text. Default: no arguments."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        parameters_schema: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_schema", b"parameters_schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tool: _TypeAlias = Tool  # noqa: Y015
+
+@_typing.final
+class PendingCall(_message.Message):
+    """A tool call that waits for the caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_KEY_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    call_key: _builtins.str
+    """What names the call in ResumeTurn, a UUID: the same in every attempt at the turn, and another one for every
+    other call. A tool should use it as its idempotency key.
+    """
+    id: _builtins.str
+    """The model's name for this call, as in ToolCall."""
+    name: _builtins.str
+    """The tool's name."""
+    arguments: _builtins.str
+    """The arguments as the model wrote them: JSON text, at most 32 KiB. They may not fit the tool's schema."""
+    step: _builtins.int
+    """The number of the model response that requested the call, from 1, as in ToolCall."""
+    kind: Global___PendingCallKind.ValueType
+    """What the call waits for."""
+    def __init__(
+        self,
+        *,
+        call_key: _builtins.str = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+        step: _builtins.int = ...,
+        kind: Global___PendingCallKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call_key", b"call_key", "id", b"id", "kind", b"kind", "name", b"name", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingCall: _TypeAlias = PendingCall  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
@@ -446,6 +556,8 @@ class Turn(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    PENDING_CALLS_FIELD_NUMBER: _builtins.int
+    WAIT_END_TIME_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn's id, a UUID."""
     conversation_id: _builtins.str
@@ -476,11 +588,21 @@ class Turn(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When the turn ended. Absent while it runs."""
+        """When the turn ended. Absent while it runs or waits."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:
         """The tokens that the answer used. Absent if unknown."""
+
+    @_builtins.property
+    def pending_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingCall]:
+        """The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING."""
+
+    @_builtins.property
+    def wait_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+        Absent unless state is TURN_STATE_WAITING.
+        """
 
     def __init__(
         self,
@@ -500,10 +622,12 @@ class Turn(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         usage: Global___Usage | None = ...,
+        pending_calls: _abc.Iterable[Global___PendingCall] | None = ...,
+        wait_end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "usage", b"usage", "wait_end_time", b"wait_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "conversation_id", b"conversation_id", "create_time", b"create_time", "end_time", b"end_time", "error_reason", b"error_reason", "error_text", b"error_text", "finish_reason", b"finish_reason", "model", b"model", "request_id", b"request_id", "response_sequence", b"response_sequence", "state", b"state", "turn_id", b"turn_id", "usage", b"usage", "user_sequence", b"user_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "conversation_id", b"conversation_id", "create_time", b"create_time", "end_time", b"end_time", "error_reason", b"error_reason", "error_text", b"error_text", "finish_reason", b"finish_reason", "model", b"model", "pending_calls", b"pending_calls", "request_id", b"request_id", "response_sequence", b"response_sequence", "state", b"state", "turn_id", b"turn_id", "usage", b"usage", "user_sequence", b"user_sequence", "wait_end_time", b"wait_end_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,10 @@ class _OnBusyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnBusy.ValueTy
     """Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
     the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
     """
+    ON_BUSY_REPLACE: _OnBusy.ValueType  # 3
+    """If the open turn waits for its caller, cancel it, with a result for each pending call that says so, and take
+    its place. Else as ON_BUSY_REJECT. Only for Chat and StreamChat.
+    """
 
 class OnBusy(_OnBusy, metaclass=_OnBusyEnumTypeWrapper):
     """What to do while another turn of the conversation is open."""
@@ -47,6 +51,10 @@ ON_BUSY_REJECT: OnBusy.ValueType  # 1
 ON_BUSY_WAIT: OnBusy.ValueType  # 2
 """Wait until the open turn ends. If the call has less than a second left by then, nothing is stored, and
 the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
+"""
+ON_BUSY_REPLACE: OnBusy.ValueType  # 3
+"""If the open turn waits for its caller, cancel it, with a result for each pending call that says so, and take
+its place. Else as ON_BUSY_REJECT. Only for Chat and StreamChat.
 """
 Global___OnBusy: _TypeAlias = OnBusy  # noqa: Y015
 
@@ -140,6 +148,7 @@ class ChatRequest(_message.Message):
     ON_BUSY_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation."""
     message: _builtins.str
@@ -166,6 +175,12 @@ class ChatRequest(_message.Message):
     """
     agent: _builtins.str
     """Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent."""
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Tool]:
+        """Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+        the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+        """
+
     def __init__(
         self,
         *,
@@ -177,10 +192,11 @@ class ChatRequest(_message.Message):
         on_busy: Global___OnBusy.ValueType = ...,
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         agent: _builtins.str = ...,
+        tools: _abc.Iterable[_conversation_pb2.Tool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_sequence", b"_expected_sequence", "expected_sequence", b"expected_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_sequence", b"_expected_sequence", "agent", b"agent", "allow_missing", b"allow_missing", "conversation_id", b"conversation_id", "expected_sequence", b"expected_sequence", "message", b"message", "on_busy", b"on_busy", "on_disconnect", b"on_disconnect", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_sequence", b"_expected_sequence", "agent", b"agent", "allow_missing", b"allow_missing", "conversation_id", b"conversation_id", "expected_sequence", b"expected_sequence", "message", b"message", "on_busy", b"on_busy", "on_disconnect", b"on_disconnect", "request_id", b"request_id", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_sequence: _TypeAlias = _typing.Literal["expected_sequence"]  # noqa: Y015
     _WhichOneofArgType__expected_sequence: _TypeAlias = _typing.Literal["_expected_sequence", b"_expected_sequence"]  # noqa: Y015
@@ -190,7 +206,7 @@ Global___ChatRequest: _TypeAlias = ChatRequest  # noqa: Y015
 
 @_typing.final
 class ChatResponse(_message.Message):
-    """An answered turn."""
+    """An answered turn, or one that waits for its caller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -205,6 +221,7 @@ class ChatResponse(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    PENDING_CALLS_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation, a UUID. The server chooses it for a new conversation, unless the request named one."""
     turn_id: _builtins.str
@@ -233,7 +250,13 @@ class ChatResponse(_message.Message):
 
     @_builtins.property
     def context(self) -> _conversation_pb2.Context:
-        """The part of the conversation that the agent was shown."""
+        """The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED."""
+
+    @_builtins.property
+    def pending_calls(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.PendingCall]:
+        """With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+        those so far, and response_sequence is 0. Continue with ResumeTurn.
+        """
 
     def __init__(
         self,
@@ -249,14 +272,233 @@ class ChatResponse(_message.Message):
         finish_reason: _conversation_pb2.FinishReason.ValueType = ...,
         replayed: _builtins.bool = ...,
         context: _conversation_pb2.Context | None = ...,
+        pending_calls: _abc.Iterable[_conversation_pb2.PendingCall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "conversation_id", b"conversation_id", "finish_reason", b"finish_reason", "model", b"model", "replayed", b"replayed", "response", b"response", "response_sequence", b"response_sequence", "tool_calls", b"tool_calls", "turn_id", b"turn_id", "usage", b"usage", "user_sequence", b"user_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "conversation_id", b"conversation_id", "finish_reason", b"finish_reason", "model", b"model", "pending_calls", b"pending_calls", "replayed", b"replayed", "response", b"response", "response_sequence", b"response_sequence", "tool_calls", b"tool_calls", "turn_id", b"turn_id", "usage", b"usage", "user_sequence", b"user_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChatResponse: _TypeAlias = ChatResponse  # noqa: Y015
+
+@_typing.final
+class ResumeTurnRequest(_message.Message):
+    """What a waiting turn is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """Optional. The turn's conversation, a UUID. Required with turn_id."""
+    turn_id: _builtins.str
+    """Optional. The turn, a UUID. Required unless request_id is set."""
+    request_id: _builtins.str
+    """Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+    with conversation_id and turn_id.
+    """
+    on_disconnect: Global___OnDisconnect.ValueType
+    """Optional. What happens to the turn when the caller disconnects or the deadline passes.
+    Default: ON_DISCONNECT_CANCEL.
+    """
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallResult]:
+        """Required. One for each pending call, or for some of them: 1 to 64, each call_key once."""
+
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        results: _abc.Iterable[Global___CallResult] | None = ...,
+        on_disconnect: Global___OnDisconnect.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "on_disconnect", b"on_disconnect", "request_id", b"request_id", "results", b"results", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTurnRequest: _TypeAlias = ResumeTurnRequest  # noqa: Y015
+
+@_typing.final
+class CallResult(_message.Message):
+    """What a pending call is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_KEY_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    DENIAL_FIELD_NUMBER: _builtins.int
+    call_key: _builtins.str
+    """Required. The pending call, a UUID."""
+    result: _builtins.str
+    """What the tool returned, as text or JSON, told to the model: at most 65,536 bytes."""
+    error: _builtins.str
+    """How the tool failed, told to the model: 1 to 65,536 bytes."""
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """The call may be run."""
+
+    @_builtins.property
+    def denial(self) -> Global___Denial:
+        """The call is not run."""
+
+    def __init__(
+        self,
+        *,
+        call_key: _builtins.str = ...,
+        result: _builtins.str = ...,
+        error: _builtins.str = ...,
+        approval: Global___Approval | None = ...,
+        denial: Global___Denial | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "denial", b"denial", "error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "call_key", b"call_key", "denial", b"denial", "error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error", "approval", "denial"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___CallResult: _TypeAlias = CallResult  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """Lets the server run a pending call, once, with the arguments that it waits with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    arguments: _builtins.str
+    """Optional. The arguments that were approved: if they are not exactly those of the pending call, the request is
+    invalid. Default: not checked.
+    """
+    def __init__(
+        self,
+        *,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
+
+@_typing.final
+class Denial(_message.Message):
+    """Keeps a pending call from being run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Optional. Why, told to the model: at most 8,192 bytes."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Denial: _TypeAlias = Denial  # noqa: Y015
+
+@_typing.final
+class ResumeTurnResponse(_message.Message):
+    """What became of a turn that was resumed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chat(self) -> Global___ChatResponse:
+        """The answer, or what the turn still waits for."""
+
+    def __init__(
+        self,
+        *,
+        chat: Global___ChatResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeTurnResponse: _TypeAlias = ResumeTurnResponse  # noqa: Y015
+
+@_typing.final
+class StreamResumeTurnRequest(_message.Message):
+    """Resumes a turn and follows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_FIELD_NUMBER: _builtins.int
+    AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
+    AFTER_INDEX_FIELD_NUMBER: _builtins.int
+    after_attempt: _builtins.int
+    """Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+    received. If another attempt is running, the stream starts with that attempt's first event.
+    """
+    after_index: _builtins.int
+    """Optional. The index of the last text or tool-call event received, at least 0. Default: none was received."""
+    @_builtins.property
+    def resume(self) -> Global___ResumeTurnRequest:
+        """Required. What the turn is given."""
+
+    def __init__(
+        self,
+        *,
+        resume: Global___ResumeTurnRequest | None = ...,
+        after_attempt: _builtins.int = ...,
+        after_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_index", b"_after_index", "after_index", b"after_index", "resume", b"resume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_index", b"_after_index", "after_attempt", b"after_attempt", "after_index", b"after_index", "resume", b"resume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_index: _TypeAlias = _typing.Literal["after_index"]  # noqa: Y015
+    _WhichOneofArgType__after_index: _TypeAlias = _typing.Literal["_after_index", b"_after_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_index) -> _WhichOneofReturnType__after_index | None: ...
+
+Global___StreamResumeTurnRequest: _TypeAlias = StreamResumeTurnRequest  # noqa: Y015
+
+@_typing.final
+class StreamResumeTurnResponse(_message.Message):
+    """One event of a turn that was resumed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___StreamChatResponse:
+        """The event, as StreamChat's."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___StreamChatResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamResumeTurnResponse: _TypeAlias = StreamResumeTurnResponse  # noqa: Y015
 
 @_typing.final
 class GetHistoryRequest(_message.Message):
@@ -730,12 +972,10 @@ class ListConversationsResponse(_message.Message):
     CONVERSATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The page_token for the next page. Empty on the last page, and only there."""
+    """The page_token for the next page. Empty on the last page."""
     @_builtins.property
     def conversations(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Conversation]:
-        """The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
-        there are more: a page looks at 1,001 conversations at most.
-        """
+        """The conversations, the most recently active first."""
 
     def __init__(
         self,
@@ -1681,7 +1921,9 @@ class WatchTurnsResponse(_message.Message):
     """The user whose turn it is, with all_owners. Else empty."""
     @_builtins.property
     def turn(self) -> _conversation_pb2.Turn:
-        """A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now."""
+        """A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+        long as they are not given.
+        """
 
     @_builtins.property
     def progress(self) -> Global___WatchTurnsProgress:

@@ -63,6 +63,16 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnResponse.FromString,
                 _registered_method=True)
+        self.ResumeTurn = channel.unary_unary(
+                '/parley.v1.ConversationService/ResumeTurn',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.ResumeTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.ResumeTurnResponse.FromString,
+                _registered_method=True)
+        self.StreamResumeTurn = channel.unary_stream(
+                '/parley.v1.ConversationService/StreamResumeTurn',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.StreamResumeTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.StreamResumeTurnResponse.FromString,
+                _registered_method=True)
         self.GetHistory = channel.unary_unary(
                 '/parley.v1.ConversationService/GetHistory',
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.GetHistoryRequest.SerializeToString,
@@ -210,6 +220,35 @@ class ConversationServiceServicer:
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
         (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
         QUEUE_FULL).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTurn(self, request, context):
+        """Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+
+        Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+        returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+        its answer, or that it waits again.
+
+        A call can be repeated safely: results that were given before are taken note of again, and the call returns
+        what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+        its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+        request_id; no tool whose result was stored runs again.
+
+        Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+        FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamResumeTurn(self, request, context):
+        """ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+        Scope: parley.write.
+
+        Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -410,8 +449,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTurns(self, request, context):
-        """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-        Scope: parley.read; with all_owners parley.observe, which a token must name.
+        """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+        then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
 
         Turns come in an order in which a cursor misses none, however many end at the same time: close to that
         in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -443,6 +482,16 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.StartTurn,
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.StartTurnResponse.SerializeToString,
+            ),
+            'ResumeTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTurn,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.ResumeTurnRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.ResumeTurnResponse.SerializeToString,
+            ),
+            'StreamResumeTurn': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamResumeTurn,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.StreamResumeTurnRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.StreamResumeTurnResponse.SerializeToString,
             ),
             'GetHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHistory,
@@ -620,6 +669,60 @@ class ConversationService:
             '/parley.v1.ConversationService/StartTurn',
             parley_dot_v1_dot_conversation__service__pb2.StartTurnRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.StartTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/ResumeTurn',
+            parley_dot_v1_dot_conversation__service__pb2.ResumeTurnRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.ResumeTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamResumeTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.ConversationService/StreamResumeTurn',
+            parley_dot_v1_dot_conversation__service__pb2.StreamResumeTurnRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.StreamResumeTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

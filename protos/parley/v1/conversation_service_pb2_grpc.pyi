@@ -88,6 +88,27 @@ class ConversationServiceStub:
     (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
     QUEUE_FULL).
     """
+    ResumeTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ResumeTurnRequest, _conversation_service_pb2.ResumeTurnResponse]
+    """Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+
+    Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+    returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+    its answer, or that it waits again.
+
+    A call can be repeated safely: results that were given before are taken note of again, and the call returns
+    what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+    its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+    request_id; no tool whose result was stored runs again.
+
+    Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+    FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+    """
+    StreamResumeTurn: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.StreamResumeTurnRequest, _conversation_service_pb2.StreamResumeTurnResponse]
+    """ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+    Scope: parley.write.
+
+    Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+    """
     GetHistory: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]
     """Returns the messages of one conversation, page by page. Scope: parley.read.
 
@@ -223,8 +244,8 @@ class ConversationServiceStub:
     Errors: none besides those of any call.
     """
     WatchTurns: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.WatchTurnsRequest, _conversation_service_pb2.WatchTurnsResponse]
-    """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-    Scope: parley.read; with all_owners parley.observe, which a token must name.
+    """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+    then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
 
     Turns come in an order in which a cursor misses none, however many end at the same time: close to that
     in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -295,6 +316,27 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
     (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
     QUEUE_FULL).
+    """
+    ResumeTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ResumeTurnRequest, _conversation_service_pb2.ResumeTurnResponse]  # type: ignore[assignment]
+    """Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+
+    Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+    returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+    its answer, or that it waits again.
+
+    A call can be repeated safely: results that were given before are taken note of again, and the call returns
+    what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+    its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+    request_id; no tool whose result was stored runs again.
+
+    Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+    FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+    """
+    StreamResumeTurn: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.StreamResumeTurnRequest, _conversation_service_pb2.StreamResumeTurnResponse]  # type: ignore[assignment]
+    """ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+    Scope: parley.write.
+
+    Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
     """
     GetHistory: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetHistoryRequest, _conversation_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """Returns the messages of one conversation, page by page. Scope: parley.read.
@@ -431,8 +473,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Errors: none besides those of any call.
     """
     WatchTurns: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchTurnsRequest, _conversation_service_pb2.WatchTurnsResponse]  # type: ignore[assignment]
-    """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-    Scope: parley.read; with all_owners parley.observe, which a token must name.
+    """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+    then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
 
     Turns come in an order in which a cursor misses none, however many end at the same time: close to that
     in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -518,6 +560,39 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
         (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
         QUEUE_FULL).
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeTurn(
+        self,
+        request: _conversation_service_pb2.ResumeTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.ResumeTurnResponse, _abc.Awaitable[_conversation_service_pb2.ResumeTurnResponse]]:
+        """Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+
+        Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+        returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+        its answer, or that it waits again.
+
+        A call can be repeated safely: results that were given before are taken note of again, and the call returns
+        what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+        its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+        request_id; no tool whose result was stored runs again.
+
+        Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+        FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+        """
+
+    @_abc_1.abstractmethod
+    def StreamResumeTurn(
+        self,
+        request: _conversation_service_pb2.StreamResumeTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.StreamResumeTurnResponse], _abc.AsyncIterator[_conversation_service_pb2.StreamResumeTurnResponse]]:
+        """ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+        Scope: parley.write.
+
+        Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
         """
 
     @_abc_1.abstractmethod
@@ -750,8 +825,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.WatchTurnsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.WatchTurnsResponse], _abc.AsyncIterator[_conversation_service_pb2.WatchTurnsResponse]]:
-        """Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-        Scope: parley.read; with all_owners parley.observe, which a token must name.
+        """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+        then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
 
         Turns come in an order in which a cursor misses none, however many end at the same time: close to that
         in which they ended. A turn that is run again after it failed is told each time that it ends. What

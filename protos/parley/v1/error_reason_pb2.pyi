@@ -178,6 +178,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     behind it. Metadata: oldest_time (RFC 3339).
     What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
     """
+    ERROR_REASON_RESULT_ALREADY_GIVEN: _ErrorReason.ValueType  # 34
+    """ALREADY_EXISTS. Another result was given for this call before. Metadata: call_key.
+    What to do: nothing, if that result was the right one; a result cannot be changed.
+    """
+    ERROR_REASON_CALL_NOT_PENDING: _ErrorReason.ValueType  # 35
+    """FAILED_PRECONDITION. The turn does not wait for this call: the call_key is not one of its, or the call was
+    ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
+    What to do: read the turn with GetTurn; its pending_calls say what it waits for.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call or a turn failed.
@@ -342,5 +351,14 @@ ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 33
 """FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
 behind it. Metadata: oldest_time (RFC 3339).
 What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
+"""
+ERROR_REASON_RESULT_ALREADY_GIVEN: ErrorReason.ValueType  # 34
+"""ALREADY_EXISTS. Another result was given for this call before. Metadata: call_key.
+What to do: nothing, if that result was the right one; a result cannot be changed.
+"""
+ERROR_REASON_CALL_NOT_PENDING: ErrorReason.ValueType  # 35
+"""FAILED_PRECONDITION. The turn does not wait for this call: the call_key is not one of its, or the call was
+ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
+What to do: read the turn with GetTurn; its pending_calls say what it waits for.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -5,6 +5,8 @@
     pydantic_agent     PydanticAgent, one run of any `pydantic_ai.Agent`, by way of
         history            a window becomes pydantic-ai's messages
         guard              a tool that fails becomes a result, never the end of the run
+        steps, past        what a run does is stored, and an attempt goes on from it
+        waiting            calls that wait for the turn's caller end the run, and go on later
         events             pydantic-ai's events become Parley's, in order
         provider_errors    THE table: what a provider does wrong becomes an AgentError
     model_strings      `openai:MODEL` and the like become a model

@@ -1,7 +1,8 @@
 """The events of one run of pydantic-ai, as Parley's.
 
 Text goes on at once. A tool call goes on when its result is there and every earlier call of the
-run has gone on: results come in the order in which tools are done. What ends a run is a Finish.
+run has gone on: results come in the order in which tools are done, those of calls that wait last.
+What ends a run is a Finish, or an Awaiting.
 """
 
 from collections.abc import Sequence
@@ -36,13 +37,16 @@ from pydantic_ai.messages import (
 from pydantic_ai.usage import RunUsage
 
 from parley_server.agents.opaque_state import state_of
-from parley_server.agents.step_bodies import Past, tool_call
+from parley_server.agents.past import Past
+from parley_server.agents.step_bodies import tool_call
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, believable
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
+    Awaiting,
     Finish,
     FinishReason,
     OpaqueState,
+    PendingCall,
     Spent,
     Text,
     ToolCall,
@@ -71,6 +75,8 @@ class RunReader:
     """What earlier attempts did, and has been told already."""
     is_full: bool = False
     """The run has reached a limit: it is to be stopped."""
+    cut_by: FinishReason | None = None
+    """What cut the run short, if the limit did not."""
     _result: AgentRunResult[Any] | None = None
     _is_shown: bool = False
     """What the newest response says has been passed on as text."""
@@ -96,16 +102,17 @@ class RunReader:
         self._is_in_response = False
         match event:
             case FunctionToolCallEvent():
-                self._ask(event)
-                return self.spent()
+                return [*self._with_state(self._ask(event)), *self.spent()]
             case FunctionToolResultEvent(part=returned):
-                calls = self._calls.answer(returned)
-                return [*self.opaque_state(), *calls] if calls else []
+                return self._with_state(self._calls.answer(returned))
             case OutputToolCallEvent():
                 self._is_shown = False
-            case OutputToolResultEvent():
-                pass
+            case OutputToolResultEvent(part=returned):
+                return self._with_state(self._calls.leave_out(returned.tool_call_id))
         return []
+
+    def _with_state(self, calls: list[ToolCall]) -> list[OpaqueState | ToolCall]:
+        return [*self.opaque_state(), *calls] if calls else []
 
     def _piece(self, event: PartStartEvent | PartDeltaEvent | PartEndEvent) -> list[Text]:
         if isinstance(event, PartStartEvent) and not self._is_in_response:
@@ -134,12 +141,14 @@ class RunReader:
             self._unseen_chars += len(unseen)
             self._is_cut = self.is_full = self._unseen_chars > MAX_UNSEEN_CHARS
 
-    def _ask(self, event: FunctionToolCallEvent) -> None:
+    def _ask(self, event: FunctionToolCallEvent) -> list[ToolCall]:
         responses = [m for m in self._messages() if isinstance(m, ModelResponse)]
-        self._calls.ask(event.part, step=len(responses))
+        ids = [call.tool_call_id for call in responses[-1].tool_calls]
+        held_back = self._calls.ask(event.part, len(responses), ids)
         # Asked again, the model would run into its limit again, as often as tools may be retried.
         is_cut_off = event.args_valid is False and responses[-1].finish_reason == "length"
         self.is_full = is_cut_off or self._calls.asked > MAX_TOOL_CALLS
+        return held_back
 
     def _output(self, output: object) -> list[Text]:
         """Return an output that is no text, as JSON; nothing if it was text and has been shown."""
@@ -149,25 +158,41 @@ class RunReader:
             return [Text(output)]
         return [Text(pydantic_core.to_json(output, serialize_unknown=True).decode())]
 
-    def finish(self, model: str, reason: FinishReason | None = None) -> Finish:
-        """Return how the run ended.
+    def end(
+        self, model: str, pending: tuple[PendingCall, ...] = ()
+    ) -> list[ToolCall | OpaqueState | Finish | Awaiting]:
+        """Return what is left to say: calls that were held back, the state, and how the run ended.
 
         Args:
             model: the model's name, if the provider gave none.
-            reason: set: what cut the run short.
+            pending: what the run waits for, if it does.
         Raises: AgentUnavailable: the provider says that the response failed.
         """
+        is_cut = self.is_full or self.cut_by is not None
+        last = self._awaiting(model, pending) if pending and not is_cut else self._finish(model)
+        return [*self._calls.rest(), *self.opaque_state(), last]
+
+    def _finish(self, model: str) -> Finish:
+        reason = FinishReason.LENGTH if self.is_full else self.cut_by
         response = self._result.response if self._result else None
         if response is not None:
             if response.finish_reason == "error":
                 raise AgentUnavailable
             model = response.model_name or model
             reason = reason or _FINISH.get(response.finish_reason)
+        return Finish(reason or FinishReason.STOP, model, *self._used())
+
+    def _awaiting(self, model: str, pending: tuple[PendingCall, ...]) -> Awaiting:
+        responses = [m for m in self._messages() if isinstance(m, ModelResponse)]
+        model = (responses[-1].model_name if responses else None) or model
+        return Awaiting(pending, model, *self._used())
+
+    def _used(self) -> tuple[Usage | None, Usage | None]:
+        """Return what the whole answer has used, and this run, if that is less."""
         spent = self._usage(self.events.usage)
         if not self.past.messages:
-            return Finish(reason or FinishReason.STOP, model, spent)
-        usage = self._usage(self.events.usage + self.past.usage)
-        return Finish(reason or FinishReason.STOP, model, usage, spent)
+            return spent, None
+        return self._usage(self.events.usage + self.past.usage), spent
 
     def opaque_state(self) -> list[OpaqueState]:
         """Return what the provider wants back of the responses so far, if it wants anything."""
@@ -204,21 +229,64 @@ def _measured(used: RunUsage) -> Usage:
 
 @dataclass(slots=True)
 class _Calls:
-    """Tool calls under way, in the order in which they were asked for."""
+    """Tool calls under way, in the order in which their response asks for them.
+
+    They are not announced in that order: those that wait for the caller come last.
+    """
 
     asked: int = 0
-    _open: dict[str, tuple[ToolCallPart, int]] = field(default_factory=dict)
+    _step: int = 0
+    _order: list[str] = field(default_factory=list)
+    """The newest response's calls that have not gone on."""
+    _open: dict[str, ToolCallPart] = field(default_factory=dict)
     _results: dict[str, ToolReturnPart] = field(default_factory=dict)
+    _left_out: set[str] = field(default_factory=set)
 
-    def ask(self, call: ToolCallPart, step: int) -> None:
+    def ask(self, call: ToolCallPart, step: int, ids: list[str]) -> list[ToolCall]:
+        """Take a call.
+
+        Args:
+            ids: of all calls of its response.
+        Returns: calls of the response before that were held back.
+        """
+        held_back: list[ToolCall] = []
+        if step != self._step:
+            held_back = self.rest()
+            self._step, self._order = step, ids
+            self._left_out.clear()
+        if call.tool_call_id not in self._order:
+            self._order.append(call.tool_call_id)
         self.asked += 1
-        self._open[call.tool_call_id] = (call, step)
+        self._open[call.tool_call_id] = call
+        return held_back
 
     def answer(self, result: ToolReturnPart) -> list[ToolCall]:
         """Take a result. Returns: the calls that can go on now."""
-        self._results[result.tool_call_id] = result
-        done: list[ToolCall] = []
-        while self._open and (first := next(iter(self._open))) in self._results:
-            call, step = self._open.pop(first)
-            done.append(tool_call(call, self._results.pop(first), step))
+        if result.tool_call_id in self._open:
+            self._results[result.tool_call_id] = result
+        return self._ready()
+
+    def leave_out(self, call_id: str) -> list[ToolCall]:
+        """Take that a call is the run's output, and no tool's. Returns: as `answer`."""
+        self._left_out.add(call_id)
+        return self._ready()
+
+    def rest(self) -> list[ToolCall]:
+        """Give up waiting for results. Returns: the calls that have one and have not gone on."""
+        done = [self._done(call_id) for call_id in self._order if call_id in self._results]
+        self._order.clear()
         return done
+
+    def _ready(self) -> list[ToolCall]:
+        done: list[ToolCall] = []
+        while self._order:
+            first = self._order[0]
+            if first in self._results:
+                done.append(self._done(first))
+            elif first not in self._left_out:
+                break
+            self._order.pop(0)
+        return done
+
+    def _done(self, call_id: str) -> ToolCall:
+        return tool_call(self._open.pop(call_id), self._results.pop(call_id), self._step)

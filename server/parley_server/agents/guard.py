@@ -4,7 +4,7 @@
     ModelRetry                 → its text, is_error: the tool's author wrote it for the model
     wrong arguments            → what is wrong with them, is_error; the model may try again
     needs an approval, or is
-    run outside the server     → a fixed sentence, is_error: there is no one to ask
+    run outside the server     → the turn waits for its caller: see `agents.waiting`
     a result without JSON form → as if it had raised
     a result that is too long  → cut here already, so that the model sees what is stored
 
@@ -13,7 +13,7 @@ An exception's own text stays out of all of them: it may hold private text.
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,22 +38,22 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 from pydantic_ai.messages import ToolCallPart, ToolReturn, ToolReturnPart
-from pydantic_ai.tools import (
-    DeferredToolRequests,
-    DeferredToolResults,
-    ToolDefinition,
-    ToolDenied,
-)
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset
 
-from parley_server.agents.steps import KeyedToolset, RunSteps
+from parley_server.agents.steps import WAITS_AGAIN, KeyedToolset, RunSteps
+from parley_server.agents.waiting import (
+    NO_APPROVAL,
+    CallersTools,
+    definition,
+    refuse_taken,
+    settled,
+)
 from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
 from parley_server.core.failures import raised_at
 
 log = logging.getLogger("parley.agents")
 
-NO_APPROVAL = "This call needs approval, which no user can give here."
-NOT_HERE = "This tool cannot be run here."
 WRONG_ARGUMENTS = "The arguments do not fit the tool."
 
 _SIGNALS = (
@@ -73,12 +73,23 @@ class ToolGuard(AbstractCapability[Any]):
     """Given to every run, outside of all hooks, so that what those raise is caught as well."""
 
     steps: RunSteps
+    tools: list[ToolDefinition] = field(init=False)
+    """Those that the turn's caller runs."""
+
+    def __post_init__(self) -> None:
+        self.tools = [definition(tool) for tool in self.steps.run.tools]
 
     def get_ordering(self) -> CapabilityOrdering:
         return CapabilityOrdering(position="outermost")
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
-        return KeyedToolset(toolset, self.steps)
+        return KeyedToolset(CallersTools(toolset, self.tools), self.steps)
+
+    async def prepare_output_tools(
+        self, ctx: RunContext[Any], tool_defs: list[ToolDefinition]
+    ) -> list[ToolDefinition]:
+        refuse_taken(self.tools, [tool.name for tool in tool_defs])
+        return tool_defs
 
     async def wrap_tool_validate(
         self,
@@ -100,6 +111,8 @@ class ToolGuard(AbstractCapability[Any]):
             raise ToolFailed(text) from None
         except Exception as error:
             if type(error).__module__.startswith("pydantic_ai."):
+                if (complaint := _unheard(ctx, tool_def, error)) is not None:
+                    raise ToolFailed(complaint) from None
                 raise  # one of its private signals
             raise _failed(call, error) from None
 
@@ -117,10 +130,7 @@ class ToolGuard(AbstractCapability[Any]):
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests
     ) -> DeferredToolResults:
-        return DeferredToolResults(
-            approvals={call.tool_call_id: ToolDenied(NO_APPROVAL) for call in requests.approvals},
-            calls={call.tool_call_id: ToolFailed(NOT_HERE) for call in requests.calls},
-        )
+        return settled(self.steps, ctx, requests)
 
 
 async def _executed(
@@ -148,6 +158,17 @@ async def _executed(
         raise _failed(call, cause or error) from None
     except (Exception, SystemExit) as error:
         raise _failed(call, error) from None
+
+
+def _unheard(ctx: RunContext[Any], tool_def: ToolDefinition, error: Exception) -> str | None:
+    """Return what is wrong with a call that a validator lets wait where it cannot; else None."""
+    signal = getattr(error, "deferral", None)
+    if signal is None:
+        return None
+    if ctx.tool_call_approved:
+        return WAITS_AGAIN
+    is_external = tool_def.kind == "external"
+    return NO_APPROVAL if is_external and isinstance(signal, ApprovalRequired) else None
 
 
 def _failed(call: ToolCallPart, error: BaseException) -> ToolFailed:

@@ -7,8 +7,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pydantic_ai
-from pydantic_ai import Agent, UsageLimits
-from pydantic_ai.agent import AbstractAgent
+from pydantic_ai import Agent, AgentRunResultEvent, UsageLimits
+from pydantic_ai.agent import AbstractAgent, AgentRunEvents
 from pydantic_ai.exceptions import (
     ContentFilterError,
     OutputTokenLimitExceeded,
@@ -22,11 +22,13 @@ from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, plainer, shorter
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.opaque_state import Provider
+from parley_server.agents.past import Past
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
-from parley_server.agents.step_bodies import Past, Shown
+from parley_server.agents.step_bodies import Shown
 from parley_server.agents.steps import RunSteps
 from parley_server.agents.system_prompt import OwnSystemPrompt
 from parley_server.agents.tracing import TracedRequests
+from parley_server.agents.waiting import LastResort, TurnWaits, schema_error
 from parley_server.core.attempts.step_log import StepsTooLarge
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
 from parley_server.core.errors import AgentUnavailable
@@ -58,7 +60,8 @@ class PydanticAgent:
 
     so that a user's agent needs no import of Parley, and can be tested without it. What a tool has
     returned is stored (`agents.steps`): a turn that failed goes on from there. A call that was cut
-    short runs again, under the same key.
+    short runs again, under the same key. A run that needs its caller ends with Awaiting
+    (`agents.waiting`), and the next attempt goes on with what was given.
 
     A prompt that the model refuses for its length is sent again with half of the window, until it
     fits: how many tokens a text has is estimated, and a conversation must not end at an estimate.
@@ -139,7 +142,7 @@ class PydanticAgent:
                         yield event
                 return
             except Exception as error:
-                failure = error
+                failure = schema_error(error, run.tools) or error
             turn_id = str(run.turn_id)
             if has_spoken:
                 raise agent_error(failure, run.turn_id) or failure
@@ -160,9 +163,9 @@ class PydanticAgent:
         if past.messages:  # the run goes on with the calls of the last of them
             asked = ModelRequest(parts=[UserPromptPart(message)])
             prompt, history = None, [*history, asked, *past.messages]
-        reason = None
         trace = current_trace.get()
         tracing = [TracedRequests(trace)] if trace is not None else []
+        steps = RunSteps(run, past, shown)
         async with self._agent.run_stream_events(
             prompt,
             message_history=history,
@@ -173,31 +176,43 @@ class PydanticAgent:
             retries={"tools": MAX_TOOL_CALLS},  # so that only the limit on calls ends a run
             usage_limits=UsageLimits(request_limit=None),
             capabilities=[
-                ToolGuard(RunSteps(run, past, shown)),
+                ToolGuard(steps),
+                LastResort(steps),
                 OwnSystemPrompt(),
                 *tracing,
             ],
             infer_name=False,
         ) as events:
             reader = RunReader(events, past)
-            try:
-                async for event in events:
-                    for piece in reader.read(event):
-                        yield piece
-                    if reader.is_full:
-                        reason = FinishReason.LENGTH
-                        break
-            except ContentFilterError:
-                reason = FinishReason.CONTENT_FILTER
-            except (OutputTokenLimitExceeded, StepsTooLarge):
-                reason = FinishReason.LENGTH
-            except Exception:
-                for spent in reader.spent():
-                    yield spent
-                raise
-            for state in reader.opaque_state():
-                yield state
-            yield reader.finish(self.model, reason)
+            async with aclosing(_pieces(events, reader, steps)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            for said in reader.end(self.model, steps.pending):
+                yield said
+
+
+async def _pieces(
+    events: AgentRunEvents[Any], reader: RunReader, steps: RunSteps
+) -> AsyncGenerator[AgentEvent, None]:
+    """Yield what a run says until it ends, waits, or is cut short."""
+    try:
+        async for event in events:
+            if steps.pending and isinstance(event, AgentRunResultEvent):
+                break  # a user's own code has made an answer out of TurnWaits
+            for piece in reader.read(event):
+                yield piece
+            if reader.is_full:
+                break
+    except TurnWaits:
+        pass
+    except ContentFilterError:
+        reader.cut_by = FinishReason.CONTENT_FILTER
+    except (OutputTokenLimitExceeded, StepsTooLarge):
+        reader.cut_by = FinishReason.LENGTH
+    except Exception:
+        for spent in reader.spent():
+            yield spent
+        raise
 
 
 def _halved(messages: Sequence[WindowMessage], times: int) -> Sequence[WindowMessage]:

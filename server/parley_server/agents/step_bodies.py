@@ -1,40 +1,42 @@
-"""What a step holds, as JSON, and what the steps of earlier attempts say.
+"""What a step holds, as JSON; `agents.past` reads it.
 
     RESPONSE   the messages since the RESPONSE before it: results that the model was told, and its
                newest response, which asks for tools
-    RESULT     what came of one call of that response
+    RESULT     what came of one call of that response; or, before that, that it waits for the
+               turn's caller, or that it was begun after an approval and must not be begun again
+    GIVEN      what the caller gave for a call that waits (`core.attempts.given`)
 
 Nothing but a step's own agent reads them. The messages are pydantic-ai's, in its own form.
 """
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pydantic_core
-from pydantic import ValidationError
-from pydantic_ai.exceptions import ToolFailedError, ToolRetryError
+from pydantic_ai.exceptions import (
+    ApprovalRequired,
+    CallDeferred,
+    ToolFailedError,
+    ToolRetryError,
+)
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
     ModelRequest,
-    ModelResponse,
-    TextPart,
     ToolCallPart,
     ToolReturn,
     ToolReturnPart,
     UserContent,
     UserPromptPart,
 )
-from pydantic_ai.usage import RunUsage
+from pydantic_ai.tools import DeferredToolKind
 
 from parley_server.agents.history import Form
 from parley_server.core.attempts.transcript import storable
-from parley_server.core.errors import AgentUnavailable
-from parley_server.core.model import Step, StepKind, Text, ToolCall
+from parley_server.core.model import Given, GivenKind, ToolCall
 
 log = logging.getLogger("parley.agents")
 
@@ -51,6 +53,21 @@ class Shown(NamedTuple):
 
 
 AS_IT_IS = Shown()
+DENIED = "The call was denied."
+"""What a denial without a reason says."""
+
+
+class Wait(NamedTuple):
+    """That a call waits for the turn's caller."""
+
+    call_key: str
+    kind: DeferredToolKind
+
+    def signal(self) -> ApprovalRequired | CallDeferred:
+        """Return what the tool raised, or would have."""
+        if self.kind == "approval":
+            return ApprovalRequired()
+        return CallDeferred(kind=self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +84,20 @@ class Outcome:
     @classmethod
     def failed(cls, text: str) -> "Outcome":
         return cls(ToolReturnPart("", text, tool_call_id="", outcome="failed"))
+
+    @classmethod
+    def given(cls, given: Given) -> "Outcome | None":
+        """Return the outcome that a caller gave; None: it may be run, so there is none yet."""
+        match given.kind:
+            case GivenKind.RESULT:
+                return cls.of(given.text)
+            case GivenKind.ERROR:
+                return cls.failed(given.text)
+            case GivenKind.DENIAL:
+                text = given.text or DENIED
+                return cls(ToolReturnPart("", text, tool_call_id="", outcome="denied"))
+            case GivenKind.APPROVAL:
+                return None
 
     @classmethod
     def of(cls, result: Any) -> "Outcome":
@@ -113,6 +144,16 @@ def result_body(place: Place, outcome: Outcome) -> str:
     return _json({"place": place, "messages": _dumped(messages), "tools": outcome.tools})
 
 
+def wait_body(place: Place, wait: Wait) -> str:
+    """Return the body of a RESULT step of a call that waits."""
+    return _json({"place": place, "waits": wait.kind, "call_key": wait.call_key})
+
+
+def begun_body(place: Place) -> str:
+    """Return the body of a RESULT step of an approved call that was begun."""
+    return _json({"place": place, "is_begun": True})
+
+
 def _dumped(messages: Sequence[ModelMessage]) -> Any:
     return ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
 
@@ -121,108 +162,15 @@ def _json(value: Any) -> str:
     return storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-@dataclass(frozen=True)
-class Past:
-    """What the steps of earlier attempts say."""
-
-    messages: Sequence[ModelMessage] = ()
-    """What was exchanged with the model behind the turn's own message, up to its last response."""
-    results: Mapping[Place, Outcome] = field(default_factory=dict)
-    shown: Shown = AS_IT_IS
-    outputs: frozenset[str] = frozenset()
-
-    @classmethod
-    def read(cls, steps: Sequence[Step]) -> "Past":
-        """Return what steps say.
-
-        Raises: AgentUnavailable: they cannot be read. To begin again would run tools again.
-        """
-        messages: list[ModelMessage] = []
-        results: dict[Place, Outcome] = {}
-        shown, outputs = AS_IT_IS, set[str]()
-        try:
-            for step in steps:
-                body = json.loads(step.body)
-                said = ModelMessagesTypeAdapter.validate_python(body["messages"])
-                if step.kind is StepKind.RESPONSE:
-                    messages += said
-                    shown = Shown(body["halved"], Form[body["form"]])
-                    outputs.update(body["outputs"])
-                else:
-                    results[tuple(body["place"])] = _outcome(said[0], body["tools"])
-        except (ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
-            log.error("steps not readable", extra={"error": type(error).__name__})
-            raise AgentUnavailable from None
-        return cls(messages, results, shown, frozenset(outputs))
-
-    @cached_property
-    def responses(self) -> Sequence[ModelResponse]:
-        return [message for message in self.messages if isinstance(message, ModelResponse)]
-
-    @cached_property
-    def usage(self) -> RunUsage:
-        """What they have used."""
-        usage = RunUsage(requests=len(self.responses))
-        for response in self.responses:
-            usage.incr(response.usage)
-        return usage
-
-    def told(self) -> Iterator[Text | ToolCall]:
-        """Yield what was said and done, but for the last response's calls, which are to be run."""
-        step = 0
-        for number, message in enumerate(self.messages):
-            if isinstance(message, ModelResponse):
-                step += 1
-                yield from _texts(message)
-                if number + 1 < len(self.messages):
-                    yield from self._calls(message, self.messages[number + 1], step)
-
-    def told_in_full(self) -> Iterator[Text | ToolCall]:
-        """Yield the same, and the last response's calls that have a result."""
-        yield from self.told()
-        if not self.responses:
-            return
-        step, last = len(self.responses), self.responses[-1]
-        for position, call in enumerate(last.tool_calls):
-            if outcome := self.results.get((step, position)):
-                yield tool_call(call, outcome.returned, step)
-
-    def _calls(
-        self, response: ModelResponse, answered: ModelMessage, step: int
-    ) -> Iterator[ToolCall]:
-        results = {
-            part.tool_call_id: part for part in answered.parts if isinstance(part, ToolReturnPart)
-        }
-        for call in response.tool_calls:
-            if call.tool_call_id in results and call.tool_call_id not in self.outputs:
-                yield tool_call(call, results[call.tool_call_id], step)
-
-
-def _outcome(message: ModelMessage, tools: list[str] | None) -> Outcome:
-    """Return the outcome in a message of a RESULT step.
-
-    Raises: ValueError: there is none.
-    """
-    match message.parts:
-        case [ToolReturnPart() as returned]:
-            return Outcome(returned, None, tools)
-        case [ToolReturnPart() as returned, UserPromptPart() as beside]:
-            return Outcome(returned, beside.content, tools)
-        case _:
-            raise ValueError("no result")
-
-
-def _texts(response: ModelResponse) -> Iterator[Text]:
-    for part in response.parts:
-        if isinstance(part, TextPart) and part.content:
-            yield Text(part.content)
+def arguments_of(call: ToolCallPart) -> str:
+    """Return a call's arguments as the model wrote them; JSON, if the model wrote JSON."""
+    if isinstance(call.args, str):
+        return call.args
+    return pydantic_core.to_json(call.args or {}).decode()
 
 
 def tool_call(call: ToolCallPart, result: ToolReturnPart, step: int) -> ToolCall:
     """Return a call with its result, as it is part of an answer."""
-    arguments = call.args
-    if not isinstance(arguments, str):
-        arguments = pydantic_core.to_json(arguments or {}).decode()
     text = result.model_response_str(wrap_if_error=False)
     is_error = result.outcome != "success"
-    return ToolCall(call.tool_call_id, call.tool_name, arguments, text, is_error, step)
+    return ToolCall(call.tool_call_id, call.tool_name, arguments_of(call), text, is_error, step)

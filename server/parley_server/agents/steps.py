@@ -5,32 +5,45 @@
     a call has a RESULT                    → that is its result; the tool does not run
     a call of a tool that is `once` had begun in an earlier attempt
                                            → its result says that it may have run
+    a call waits for the turn's caller     → that is stored, once the tool has said so or before the
+                                             run ends; the tool's code does not run to say it again
 
 Each call has a key, which is the same in every attempt: a tool finds it in `ctx.metadata`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
 from pydantic_ai import RunContext
-from pydantic_ai.exceptions import ToolFailed, ToolFailedError, ToolRetryError
+from pydantic_ai.exceptions import (
+    ApprovalRequired,
+    CallDeferred,
+    ToolFailed,
+    ToolFailedError,
+    ToolRetryError,
+)
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart, ToolReturnPart
-from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.tools import DeferredToolKind, ToolDefinition
 from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
 
+from parley_server.agents.past import Past
 from parley_server.agents.step_bodies import (
     Outcome,
-    Past,
     Place,
     Shown,
+    Wait,
+    arguments_of,
+    begun_body,
     response_body,
     result_body,
+    wait_body,
 )
 from parley_server.core.attempts.step_log import StepsTooLarge
-from parley_server.core.model import AgentRun, StepKind
+from parley_server.core.attempts.transcript import storable
+from parley_server.core.model import AgentRun, PendingCall, PendingKind, StepKind
 
 CALL_KEY = "call_key"
 """Of `ctx.metadata`."""
@@ -39,6 +52,7 @@ ONCE = "once"
 MAY_HAVE_RUN = "This tool may have run already; its outcome is not known."
 NO_JSON = "The tool's result cannot be kept: part of it has no JSON form."
 TOO_LARGE = "The tool's result is too large to be kept."
+WAITS_AGAIN = "The call was approved, and then waited again, which it cannot."
 
 
 def call_key(turn_id: UUID, step: int, position: int) -> str:
@@ -62,8 +76,8 @@ class KeyedToolset(WrapperToolset[Any]):
     ) -> Any:
         place = self.steps.place(ctx, ctx.tool_call_id or "")
         if place is not None:
-            key = call_key(self.steps.run.turn_id, *place)
-            ctx = replace(ctx, metadata={**(ctx.metadata or {}), CALL_KEY: key})
+            metadata = {**(ctx.metadata or {}), CALL_KEY: self.steps.key(place)}
+            ctx = replace(ctx, metadata=metadata)
         return await super().call_tool(name, tool_args, ctx, tool)
 
 
@@ -76,12 +90,17 @@ class RunSteps:
     """What earlier attempts did."""
     shown: Shown
     """How its window is shown."""
+    pending: tuple[PendingCall, ...] = ()
+    """What the run waits for; empty: it does not wait."""
     _stored: int = field(init=False)
     """Up to which step responses are stored."""
     _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _waiting: set[Place] = field(init=False)
+    """Calls of which it is stored that they wait."""
 
     def __post_init__(self) -> None:
         self._stored = len(self.past.responses)
+        self._waiting = set(self.past.waits)
 
     async def call(
         self,
@@ -101,23 +120,67 @@ class RunSteps:
         if known := self.past.results.get(place):
             return known.again(call)
         await self._store_response(ctx, place[0])
-        if place[0] <= len(self.past.responses) and (tool.metadata or {}).get(ONCE):
-            return (await self._store_result(place, Outcome.failed(MAY_HAVE_RUN))).again(call)
+        if not ctx.tool_call_approved and (wait := self.past.waits.get(place)):
+            raise wait.signal()
+        result: Any = None
+        if (tool.metadata or {}).get(ONCE) and await self._may_have_begun(ctx, place):
+            outcome = Outcome.failed(MAY_HAVE_RUN)
+        else:
+            result, outcome = await self._executed(ctx, place, execute)
+        stored = await self._store_result(place, outcome)
+        is_result = stored is outcome and outcome.returned.outcome == "success"
+        return result if is_result else stored.again(call)
+
+    async def _executed(
+        self, ctx: RunContext[Any], place: Place, execute: Callable[[], Awaitable[Any]]
+    ) -> tuple[Any, Outcome]:
+        """Return what a tool returned, and what came of the call.
+
+        Raises: signals of `execute` that are no outcome.
+        """
         try:
             result = await execute()
+        except (ApprovalRequired, CallDeferred) as signal:
+            if ctx.tool_call_approved:
+                return None, Outcome.failed(WAITS_AGAIN)
+            kind = signal.kind if isinstance(signal, CallDeferred) else "approval"
+            await self._store_wait(place, kind)
+            raise
         except ToolFailed as error:
-            outcome = Outcome.failed(error.message)
+            return None, Outcome.failed(error.message)
         except ToolFailedError as error:
-            outcome = Outcome(error.tool_failed)
+            return None, Outcome(error.tool_failed)
         except ToolRetryError as error:
             if not isinstance(error.tool_retry, ToolReturnPart):
                 raise
-            outcome = Outcome(error.tool_retry)
-        else:
-            outcome = Outcome.of(result)
-            stored = await self._store_result(place, outcome)
-            return result if stored is outcome else stored.again(call)
-        return (await self._store_result(place, outcome)).again(call)
+            return None, Outcome(error.tool_retry)
+        return result, Outcome.of(result)
+
+    async def wait(
+        self, ctx: RunContext[Any], calls: Sequence[tuple[Place, ToolCallPart, DeferredToolKind]]
+    ) -> None:
+        """Store that these calls wait, and what asked for them; the run is to end then.
+
+        Raises: LeaseLost, StepsTooLarge, which end the run without waiting.
+        """
+        await self._store_response(ctx, calls[-1][0][0])
+        for place, _, kind in calls:
+            await self._store_wait(place, kind)
+        self.pending = tuple(self._pending(*waiting) for waiting in calls)
+
+    def _pending(self, place: Place, call: ToolCallPart, kind: DeferredToolKind) -> PendingCall:
+        return PendingCall(
+            call_key=self.key(place),
+            id=storable(call.tool_call_id),
+            name=storable(call.tool_name),
+            arguments=storable(arguments_of(call)) or "{}",
+            step=place[0],
+            kind=PendingKind.APPROVAL if kind == "approval" else PendingKind.RESULT,
+        )
+
+    def key(self, place: Place) -> str:
+        """Return the key of the call that stands there."""
+        return call_key(self.run.turn_id, *place)
 
     def place(self, ctx: RunContext[Any], call_id: str) -> Place | None:
         """Return where a call stands; None: no response of this run has asked for it."""
@@ -137,6 +200,26 @@ class RunSteps:
             body = response_body(messages, _outputs(ctx, messages), self.shown)
             await self.run.steps.store(StepKind.RESPONSE, body)
             self._stored = step
+
+    async def _store_wait(self, place: Place, kind: DeferredToolKind) -> None:
+        """Store that a call waits, unless it is stored."""
+        if place not in self._waiting:
+            self._waiting.add(place)
+            body = wait_body(place, Wait(self.key(place), kind))
+            await self.run.steps.store(StepKind.RESULT, body)
+
+    async def _may_have_begun(self, ctx: RunContext[Any], place: Place) -> bool:
+        """Return whether an earlier attempt may have begun a call of a tool that is `once`.
+
+        An approved call did not begin when its response was stored. So that it begins is stored by
+        itself.
+        """
+        if not ctx.tool_call_approved:
+            return place[0] <= len(self.past.responses)
+        if place in self.past.begun:
+            return True
+        await self.run.steps.store(StepKind.RESULT, begun_body(place))
+        return False
 
     async def _store_result(self, place: Place, outcome: Outcome) -> Outcome:
         """Store what came of a call. Returns: what was stored: that it failed, if it cannot be."""

@@ -17,9 +17,10 @@ from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.threaded import ROOM, ThreadedAgent
 from parley_server.core.errors import AgentRefused, AgentUnavailable
-from parley_server.core.model import AgentEvent, Text
+from parley_server.core.model import AgentEvent, GivenKind, PendingKind, Text
 from support.agent_runs import a_run, told_by
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
+from support.waiting_turns import WaitingTurn
 
 START = """
 import asyncio, threading, time
@@ -69,6 +70,29 @@ async def test_it_answers_with_tools_and_names_its_model(make_agent: MakeAgent) 
     assert call.result.startswith("agent users_module_")
     assert told.finish is not None
     assert told.finish.usage is not None
+
+
+async def test_it_waits_for_its_caller_and_goes_on(make_agent: MakeAgent) -> None:
+    with FakeOpenAI([Say("", [Call("pay"), Call("mine")]), Say("Done.")]) as fake:
+        agent = make_agent(
+            """
+            @agent.tool_plain(requires_approval=True)
+            async def pay() -> str:
+                return threading.current_thread().name
+            """,
+            fake,
+        )
+        turn = WaitingTurn(agent)
+        first, second = await turn.waits()
+        turn.give(first, GivenKind.APPROVAL)
+        turn.give(second, GivenKind.RESULT, "3")
+        told = await turn.attempt()
+
+    assert (PendingKind.APPROVAL, PendingKind.RESULT) == (first.kind, second.kind)
+    paid, mine = told.calls
+    assert paid.result.startswith("agent users_module_")
+    assert ("3", "Done.") == (mine.result, told.text)
+    assert [paid, mine] == agent.retold(turn.steps.stored)
 
 
 async def test_errors_of_the_provider_and_of_the_users_code_come_over(
@@ -358,3 +382,37 @@ def test_a_module_of_the_working_directory_is_found(
     (tmp_path / "here_module.py").write_text("from pydantic_ai import Agent\nagent = Agent('test')")
 
     assert "test" == create_agent("python:here_module:agent").model
+
+
+async def test_module_for_turns_that_wait_does_what_its_message_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path))
+    agent = create_agent("python:support.approving_module:agent")
+    try:
+        run = a_run("mine+pay+look send+order spend")
+        turn = WaitingTurn(agent, run=run)
+        asked = []
+        for _ in range(3):
+            pending = await turn.waits()
+            asked.append([call.name for call in pending])
+            for call in pending:
+                is_approval = call.kind is PendingKind.APPROVAL
+                kind = GivenKind.APPROVAL if is_approval else GivenKind.RESULT
+                turn.give(call, kind, "" if is_approval else f"{call.name}: given")
+        told = await turn.attempt()
+    finally:
+        await close_agent(agent)
+
+    assert [["mine", "pay"], ["send", "order"], ["spend"]] == asked
+    assert told.text.startswith("Step 1. Step 2. Step 3. Done: ")
+    assert [
+        "mine: given",
+        "pay: done",
+        "look: done",
+        "send: done",
+        "order: given",
+        "spend: done",
+    ] == [call.result for call in told.calls]
+    noted = [line.split()[0] for line in (tmp_path / "notes").read_text().splitlines()]
+    assert ["look", "pay", "send", "spend"] == noted

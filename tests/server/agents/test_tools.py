@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, CallDeferred, ModelRetry, ToolReturn
+from pydantic_ai import Agent, ModelRetry, ToolReturn
 from pydantic_ai.capabilities import AbstractCapability, Hooks
 
-from parley_server.agents.guard import NO_APPROVAL, NOT_HERE
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.attempts.transcript import MARK, MAX_RESULT_BYTES
@@ -106,7 +105,6 @@ def raising(error: BaseException) -> Any:
         (SystemExit(HIDDEN), "The tool failed (SystemExit)."),
         (TimeoutError(HIDDEN), "The tool failed (TimeoutError)."),
         (ModelRetry("Try a number."), "Try a number."),
-        (CallDeferred(), NOT_HERE),
     ],
     ids=lambda part: type(part).__name__,
 )
@@ -149,20 +147,6 @@ async def test_a_capability_around_the_tools_that_raises_is_a_failed_result() ->
     told = await told_with(Call("look"), tools=[look], capabilities=[Wrapping()])
 
     assert "The tool failed (KeyError)." == told.calls[0].result
-
-
-async def test_a_tool_that_needs_an_approval_is_denied() -> None:
-    with FakeOpenAI([Say("", [Call("pay")]), Say("Done.")]) as fake:
-        model = model_of("openai-chat:any", openai_base_url=fake.base_url)
-        agent = Agent(model)
-        agent.tool_plain(requires_approval=True)(pay)
-        told = await told_by(PydanticAgent(agent, model))
-
-    assert (NO_APPROVAL, True) == (told.calls[0].result, told.calls[0].is_error)
-
-
-def pay() -> str:
-    raise AssertionError("nobody approved it")
 
 
 async def test_a_result_without_a_json_form_is_a_failed_result() -> None:

@@ -39,6 +39,8 @@ class StepKind(StrEnum):
     """What the model has said up to the point at which it asks for tools."""
     RESULT = "RESULT"
     """What came of one call of a tool."""
+    GIVEN = "GIVEN"
+    """What the caller gave for a call that waited: see `core.attempts.given`."""
 
 
 class Step(NamedTuple):
@@ -84,6 +86,55 @@ class NoSteps:
 NO_STEPS = NoSteps()
 
 
+class CallerTool(NamedTuple):
+    """A tool that the caller runs."""
+
+    name: str
+    description: str
+    parameters_schema: str
+    """A JSON Schema of type object, as JSON text."""
+
+
+class PendingKind(StrEnum):
+    """What a pending call waits for. The names are PendingCallKind's."""
+
+    RESULT = "RESULT"
+    """The caller runs the tool."""
+    APPROVAL = "APPROVAL"
+    """The caller says whether the server may run it."""
+
+
+class PendingCall(NamedTuple):
+    """A call of a tool that waits for the caller."""
+
+    call_key: str
+    """The same in every attempt."""
+    id: str
+    name: str
+    arguments: str
+    """JSON text, as the model wrote it."""
+    step: int
+    kind: PendingKind
+
+
+class GivenKind(StrEnum):
+    """What a caller gave for a pending call."""
+
+    RESULT = "RESULT"
+    ERROR = "ERROR"
+    APPROVAL = "APPROVAL"
+    DENIAL = "DENIAL"
+
+
+class Given(NamedTuple):
+    """What a caller gave for a pending call."""
+
+    call_key: str
+    kind: GivenKind
+    text: str
+    """The result, the error, or why it was denied. Of an approval: empty."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentRun:
     """What an agent is given to answer one turn."""
@@ -99,6 +150,8 @@ class AgentRun:
     """How long it may take; it is stopped then."""
     steps: Steps = NO_STEPS
     """What the turn's earlier attempts did, and where this one writes down what it does."""
+    tools: Sequence[CallerTool] = ()
+    """Those that the caller runs, beside the agent's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +191,21 @@ class Finish:
     """Of this run alone, if it went on from steps; None: the same as `usage`."""
 
 
-AgentEvent: TypeAlias = Text | ToolCall | OpaqueState | Spent | Finish
+@dataclass(frozen=True, slots=True)
+class Awaiting:
+    """The last event of a run that cannot go on without the caller, in the place of a Finish.
+
+    The response that asks for the calls, and every result that is there already, were stored as
+    steps before. A later run gets what was given as steps of kind GIVEN, all of them or some: then
+    it ends with Awaiting again, with the rest.
+    """
+
+    calls: tuple[PendingCall, ...]
+    """At least one, in order."""
+    model: str
+    usage: Usage | None = None
+    """As of a Finish: of the answer so far."""
+    spent: Usage | None = None
+
+
+AgentEvent: TypeAlias = Text | ToolCall | OpaqueState | Spent | Finish | Awaiting

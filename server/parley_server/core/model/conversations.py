@@ -23,6 +23,8 @@ class FinishReason(StrEnum):
     LENGTH = "LENGTH"
     CANCELLED = "CANCELLED"
     CONTENT_FILTER = "CONTENT_FILTER"
+    ACTION_REQUIRED = "ACTION_REQUIRED"
+    """The turn waits for its caller. Never of a stored message."""
 
 
 class ToolCall(NamedTuple):

@@ -15,6 +15,8 @@ class TurnState(StrEnum):
     QUEUED = "QUEUED"
     """Accepted by StartTurn, and to be run by any worker."""
     RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    """For its caller, who runs tools or approves calls. It has no lease, and is open."""
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -123,6 +125,8 @@ class OnBusy(Enum):
 
     REJECT = "REJECT"
     WAIT = "WAIT"
+    REPLACE = "REPLACE"
+    """Cancel one that waits for its caller; else as REJECT."""
 
 
 class OnDisconnect(Enum):

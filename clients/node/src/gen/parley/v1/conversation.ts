@@ -70,6 +70,58 @@ export function roleToNumber(object: Role): number {
   }
 }
 
+/** What a pending call waits for. */
+export const PendingCallKind = {
+  /** UNSPECIFIED - Not set. The server never returns it. */
+  UNSPECIFIED: "PENDING_CALL_KIND_UNSPECIFIED",
+  /** RESULT - The caller runs the tool, and gives its result or an error. */
+  RESULT: "PENDING_CALL_KIND_RESULT",
+  /** APPROVAL - The caller approves or denies the call; the server runs the tool. */
+  APPROVAL: "PENDING_CALL_KIND_APPROVAL",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type PendingCallKind = typeof PendingCallKind[keyof typeof PendingCallKind];
+
+export namespace PendingCallKind {
+  export type UNSPECIFIED = typeof PendingCallKind.UNSPECIFIED;
+  export type RESULT = typeof PendingCallKind.RESULT;
+  export type APPROVAL = typeof PendingCallKind.APPROVAL;
+  export type UNRECOGNIZED = typeof PendingCallKind.UNRECOGNIZED;
+}
+
+export function pendingCallKindFromJSON(object: any): PendingCallKind {
+  switch (object) {
+    case 0:
+    case "PENDING_CALL_KIND_UNSPECIFIED":
+      return PendingCallKind.UNSPECIFIED;
+    case 1:
+    case "PENDING_CALL_KIND_RESULT":
+      return PendingCallKind.RESULT;
+    case 2:
+    case "PENDING_CALL_KIND_APPROVAL":
+      return PendingCallKind.APPROVAL;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return PendingCallKind.UNRECOGNIZED;
+  }
+}
+
+export function pendingCallKindToNumber(object: PendingCallKind): number {
+  switch (object) {
+    case PendingCallKind.UNSPECIFIED:
+      return 0;
+    case PendingCallKind.RESULT:
+      return 1;
+    case PendingCallKind.APPROVAL:
+      return 2;
+    case PendingCallKind.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
 /** Why an answer ended. */
 export const FinishReason = {
   /** UNSPECIFIED - Not set: a user's message, or a turn without an answer. */
@@ -82,6 +134,8 @@ export const FinishReason = {
   CANCELLED: "FINISH_REASON_CANCELLED",
   /** CONTENT_FILTER - The provider's content filter withheld text. */
   CONTENT_FILTER: "FINISH_REASON_CONTENT_FILTER",
+  /** ACTION_REQUIRED - The turn waits for its caller: pending_calls says for what. Only in responses, never in a stored message. */
+  ACTION_REQUIRED: "FINISH_REASON_ACTION_REQUIRED",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -93,6 +147,7 @@ export namespace FinishReason {
   export type LENGTH = typeof FinishReason.LENGTH;
   export type CANCELLED = typeof FinishReason.CANCELLED;
   export type CONTENT_FILTER = typeof FinishReason.CONTENT_FILTER;
+  export type ACTION_REQUIRED = typeof FinishReason.ACTION_REQUIRED;
   export type UNRECOGNIZED = typeof FinishReason.UNRECOGNIZED;
 }
 
@@ -113,6 +168,9 @@ export function finishReasonFromJSON(object: any): FinishReason {
     case 4:
     case "FINISH_REASON_CONTENT_FILTER":
       return FinishReason.CONTENT_FILTER;
+    case 5:
+    case "FINISH_REASON_ACTION_REQUIRED":
+      return FinishReason.ACTION_REQUIRED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -132,6 +190,8 @@ export function finishReasonToNumber(object: FinishReason): number {
       return 3;
     case FinishReason.CONTENT_FILTER:
       return 4;
+    case FinishReason.ACTION_REQUIRED:
+      return 5;
     case FinishReason.UNRECOGNIZED:
     default:
       return -1;
@@ -151,7 +211,7 @@ export const TurnState = {
    * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
    */
   FAILED: "TURN_STATE_FAILED",
-  /** CANCELLED - The turn was stopped on request. Final. The answer is the text written until then. */
+  /** CANCELLED - The turn was stopped on request, or waited too long. Final. The answer is the text written until then. */
   CANCELLED: "TURN_STATE_CANCELLED",
   /**
    * QUEUED - The turn is accepted by StartTurn and has not begun: its message is not in the conversation yet, and its
@@ -159,6 +219,11 @@ export const TurnState = {
    * is set then.
    */
   QUEUED: "TURN_STATE_QUEUED",
+  /**
+   * WAITING - The turn waits for its caller, who runs tools or approves calls; ResumeTurn lets it go on. The conversation
+   * is busy meanwhile.
+   */
+  WAITING: "TURN_STATE_WAITING",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -171,6 +236,7 @@ export namespace TurnState {
   export type FAILED = typeof TurnState.FAILED;
   export type CANCELLED = typeof TurnState.CANCELLED;
   export type QUEUED = typeof TurnState.QUEUED;
+  export type WAITING = typeof TurnState.WAITING;
   export type UNRECOGNIZED = typeof TurnState.UNRECOGNIZED;
 }
 
@@ -194,6 +260,9 @@ export function turnStateFromJSON(object: any): TurnState {
     case 5:
     case "TURN_STATE_QUEUED":
       return TurnState.QUEUED;
+    case 6:
+    case "TURN_STATE_WAITING":
+      return TurnState.WAITING;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -215,6 +284,8 @@ export function turnStateToNumber(object: TurnState): number {
       return 4;
     case TurnState.QUEUED:
       return 5;
+    case TurnState.WAITING:
+      return 6;
     case TurnState.UNRECOGNIZED:
     default:
       return -1;
@@ -275,6 +346,35 @@ export interface ToolCall {
    * requested together.
    */
   step: number;
+}
+
+/** A tool that the caller runs itself. */
+export interface Tool {
+  /** Required. The tool's name for the model: 1 to 64 of [A-Za-z0-9_-], unique within the request. */
+  name: string;
+  /** Optional. What the tool does and when to use it, told to the model. */
+  description: string;
+  /** Optional. The arguments, as a JSON Schema of type object, as JSON text. Default: no arguments. */
+  parametersSchema: string;
+}
+
+/** A tool call that waits for the caller. */
+export interface PendingCall {
+  /**
+   * What names the call in ResumeTurn, a UUID: the same in every attempt at the turn, and another one for every
+   * other call. A tool should use it as its idempotency key.
+   */
+  callKey: string;
+  /** The model's name for this call, as in ToolCall. */
+  id: string;
+  /** The tool's name. */
+  name: string;
+  /** The arguments as the model wrote them: JSON text, at most 32 KiB. They may not fit the tool's schema. */
+  arguments: string;
+  /** The number of the model response that requested the call, from 1, as in ToolCall. */
+  step: number;
+  /** What the call waits for. */
+  kind: PendingCallKind;
 }
 
 /** The tokens that a turn used, as the provider counted them. */
@@ -381,12 +481,21 @@ export interface Turn {
   createTime:
     | Date
     | undefined;
-  /** When the turn ended. Absent while it runs. */
+  /** When the turn ended. Absent while it runs or waits. */
   endTime:
     | Date
     | undefined;
   /** The tokens that the answer used. Absent if unknown. */
-  usage: Usage | undefined;
+  usage:
+    | Usage
+    | undefined;
+  /** The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING. */
+  pendingCalls: PendingCall[];
+  /**
+   * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+   * Absent unless state is TURN_STATE_WAITING.
+   */
+  waitEndTime: Date | undefined;
 }
 
 function createBaseMessage(): Message {
@@ -661,6 +770,200 @@ export const ToolCall: MessageFns<ToolCall> = {
     message.result = object.result ?? "";
     message.isError = object.isError ?? false;
     message.step = object.step ?? 0;
+    return message;
+  },
+};
+
+function createBaseTool(): Tool {
+  return { name: "", description: "", parametersSchema: "" };
+}
+
+export const Tool: MessageFns<Tool> = {
+  encode(message: Tool, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.description !== "") {
+      writer.uint32(18).string(message.description);
+    }
+    if (message.parametersSchema !== "") {
+      writer.uint32(26).string(message.parametersSchema);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Tool {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTool();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.parametersSchema = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Tool>): Tool {
+    return Tool.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Tool>): Tool {
+    const message = createBaseTool();
+    message.name = object.name ?? "";
+    message.description = object.description ?? "";
+    message.parametersSchema = object.parametersSchema ?? "";
+    return message;
+  },
+};
+
+function createBasePendingCall(): PendingCall {
+  return { callKey: "", id: "", name: "", arguments: "", step: 0, kind: PendingCallKind.UNSPECIFIED };
+}
+
+export const PendingCall: MessageFns<PendingCall> = {
+  encode(message: PendingCall, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callKey !== "") {
+      writer.uint32(10).string(message.callKey);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.arguments !== "") {
+      writer.uint32(34).string(message.arguments);
+    }
+    if (message.step !== 0) {
+      writer.uint32(40).int32(message.step);
+    }
+    if (message.kind !== PendingCallKind.UNSPECIFIED) {
+      writer.uint32(48).int32(pendingCallKindToNumber(message.kind));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PendingCall {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePendingCall();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.callKey = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.arguments = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.step = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.kind = pendingCallKindFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PendingCall>): PendingCall {
+    return PendingCall.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PendingCall>): PendingCall {
+    const message = createBasePendingCall();
+    message.callKey = object.callKey ?? "";
+    message.id = object.id ?? "";
+    message.name = object.name ?? "";
+    message.arguments = object.arguments ?? "";
+    message.step = object.step ?? 0;
+    message.kind = object.kind ?? PendingCallKind.UNSPECIFIED;
     return message;
   },
 };
@@ -1186,6 +1489,8 @@ function createBaseTurn(): Turn {
     createTime: undefined,
     endTime: undefined,
     usage: undefined,
+    pendingCalls: [],
+    waitEndTime: undefined,
   };
 }
 
@@ -1235,6 +1540,12 @@ export const Turn: MessageFns<Turn> = {
     }
     if (message.usage !== undefined) {
       Usage.encode(message.usage, writer.uint32(122).fork()).join();
+    }
+    for (const v of message.pendingCalls) {
+      PendingCall.encode(v!, writer.uint32(130).fork()).join();
+    }
+    if (message.waitEndTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.waitEndTime), writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -1372,6 +1683,22 @@ export const Turn: MessageFns<Turn> = {
             message.usage = Usage.decode(reader, reader.uint32());
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.pendingCalls.push(PendingCall.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.waitEndTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1404,6 +1731,8 @@ export const Turn: MessageFns<Turn> = {
     message.createTime = object.createTime ?? undefined;
     message.endTime = object.endTime ?? undefined;
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
+    message.pendingCalls = object.pendingCalls?.map((e) => PendingCall.fromPartial(e)) || [];
+    message.waitEndTime = object.waitEndTime ?? undefined;
     return message;
   },
 };

@@ -26,6 +26,8 @@ import {
   finishReasonFromJSON,
   finishReasonToNumber,
   Message,
+  PendingCall,
+  Tool,
   ToolCall,
   Turn,
   Usage,
@@ -46,6 +48,11 @@ export const OnBusy = {
    * the call fails with ABORTED (TURN_IN_PROGRESS) or DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT, or gRPC's own).
    */
   WAIT: "ON_BUSY_WAIT",
+  /**
+   * REPLACE - If the open turn waits for its caller, cancel it, with a result for each pending call that says so, and take
+   * its place. Else as ON_BUSY_REJECT. Only for Chat and StreamChat.
+   */
+  REPLACE: "ON_BUSY_REPLACE",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -55,6 +62,7 @@ export namespace OnBusy {
   export type UNSPECIFIED = typeof OnBusy.UNSPECIFIED;
   export type REJECT = typeof OnBusy.REJECT;
   export type WAIT = typeof OnBusy.WAIT;
+  export type REPLACE = typeof OnBusy.REPLACE;
   export type UNRECOGNIZED = typeof OnBusy.UNRECOGNIZED;
 }
 
@@ -69,6 +77,9 @@ export function onBusyFromJSON(object: any): OnBusy {
     case 2:
     case "ON_BUSY_WAIT":
       return OnBusy.WAIT;
+    case 3:
+    case "ON_BUSY_REPLACE":
+      return OnBusy.REPLACE;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -84,6 +95,8 @@ export function onBusyToNumber(object: OnBusy): number {
       return 1;
     case OnBusy.WAIT:
       return 2;
+    case OnBusy.REPLACE:
+      return 3;
     case OnBusy.UNRECOGNIZED:
     default:
       return -1;
@@ -284,9 +297,14 @@ export interface ChatRequest {
   onDisconnect: OnDisconnect;
   /** Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent. */
   agent: string;
+  /**
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   */
+  tools: Tool[];
 }
 
-/** An answered turn. */
+/** An answered turn, or one that waits for its caller. */
 export interface ChatResponse {
   /** The conversation, a UUID. The server chooses it for a new conversation, unless the request named one. */
   conversationId: string;
@@ -313,8 +331,101 @@ export interface ChatResponse {
    * response.
    */
   replayed: boolean;
-  /** The part of the conversation that the agent was shown. */
-  context: Context | undefined;
+  /** The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED. */
+  context:
+    | Context
+    | undefined;
+  /**
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   */
+  pendingCalls: PendingCall[];
+}
+
+/** What a waiting turn is given. */
+export interface ResumeTurnRequest {
+  /** Optional. The turn's conversation, a UUID. Required with turn_id. */
+  conversationId: string;
+  /** Optional. The turn, a UUID. Required unless request_id is set. */
+  turnId: string;
+  /**
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
+   */
+  requestId: string;
+  /** Required. One for each pending call, or for some of them: 1 to 64, each call_key once. */
+  results: CallResult[];
+  /**
+   * Optional. What happens to the turn when the caller disconnects or the deadline passes.
+   * Default: ON_DISCONNECT_CANCEL.
+   */
+  onDisconnect: OnDisconnect;
+}
+
+/** What a pending call is given. */
+export interface CallResult {
+  /** Required. The pending call, a UUID. */
+  callKey: string;
+  /**
+   * Required. The outcome. A call of PENDING_CALL_KIND_RESULT gets a result or an error, one of
+   * PENDING_CALL_KIND_APPROVAL an approval or a denial.
+   */
+  outcome:
+    | //
+    /** What the tool returned, as text or JSON, told to the model: at most 65,536 bytes. */
+    { $case: "result"; value: string }
+    | //
+    /** How the tool failed, told to the model: 1 to 65,536 bytes. */
+    { $case: "error"; value: string }
+    | //
+    /** The call may be run. */
+    { $case: "approval"; value: Approval }
+    | //
+    /** The call is not run. */
+    { $case: "denial"; value: Denial }
+    | undefined;
+}
+
+/** Lets the server run a pending call, once, with the arguments that it waits with. */
+export interface Approval {
+  /**
+   * Optional. The arguments that were approved: if they are not exactly those of the pending call, the request is
+   * invalid. Default: not checked.
+   */
+  arguments: string;
+}
+
+/** Keeps a pending call from being run. */
+export interface Denial {
+  /** Optional. Why, told to the model: at most 8,192 bytes. */
+  reason: string;
+}
+
+/** What became of a turn that was resumed. */
+export interface ResumeTurnResponse {
+  /** The answer, or what the turn still waits for. */
+  chat: ChatResponse | undefined;
+}
+
+/** Resumes a turn and follows it. */
+export interface StreamResumeTurnRequest {
+  /** Required. What the turn is given. */
+  resume:
+    | ResumeTurnRequest
+    | undefined;
+  /**
+   * Optional. The attempt of the last text or tool-call event received, at least 0. Default: 0, none was
+   * received. If another attempt is running, the stream starts with that attempt's first event.
+   */
+  afterAttempt: number;
+  /** Optional. The index of the last text or tool-call event received, at least 0. Default: none was received. */
+  afterIndex?: number | undefined;
+}
+
+/** One event of a turn that was resumed. */
+export interface StreamResumeTurnResponse {
+  /** The event, as StreamChat's. */
+  event: StreamChatResponse | undefined;
 }
 
 /** Asks for messages of one conversation. */
@@ -496,12 +607,9 @@ export interface UndeleteConversationResponse {
 
 /** A page of conversations. */
 export interface ListConversationsResponse {
-  /**
-   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
-   * there are more: a page looks at 1,001 conversations at most.
-   */
+  /** The conversations, the most recently active first. */
   conversations: Conversation[];
-  /** The page_token for the next page. Empty on the last page, and only there. */
+  /** The page_token for the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -881,7 +989,10 @@ export interface WatchTurnsResponse {
   /** What is told. */
   update:
     | //
-    /** A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now. */
+    /**
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
+     */
     { $case: "turn"; value: Turn }
     | //
     /** All turns that had ended have been told. Sent once after them, and then every 60 seconds. */
@@ -907,6 +1018,7 @@ function createBaseChatRequest(): ChatRequest {
     onBusy: OnBusy.UNSPECIFIED,
     onDisconnect: OnDisconnect.UNSPECIFIED,
     agent: "",
+    tools: [],
   };
 }
 
@@ -935,6 +1047,9 @@ export const ChatRequest: MessageFns<ChatRequest> = {
     }
     if (message.agent !== "") {
       writer.uint32(66).string(message.agent);
+    }
+    for (const v of message.tools) {
+      Tool.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -1016,6 +1131,14 @@ export const ChatRequest: MessageFns<ChatRequest> = {
             message.agent = reader.string();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.tools.push(Tool.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1041,6 +1164,7 @@ export const ChatRequest: MessageFns<ChatRequest> = {
     message.onBusy = object.onBusy ?? OnBusy.UNSPECIFIED;
     message.onDisconnect = object.onDisconnect ?? OnDisconnect.UNSPECIFIED;
     message.agent = object.agent ?? "";
+    message.tools = object.tools?.map((e) => Tool.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1058,6 +1182,7 @@ function createBaseChatResponse(): ChatResponse {
     finishReason: FinishReason.UNSPECIFIED,
     replayed: false,
     context: undefined,
+    pendingCalls: [],
   };
 }
 
@@ -1095,6 +1220,9 @@ export const ChatResponse: MessageFns<ChatResponse> = {
     }
     if (message.context !== undefined) {
       Context.encode(message.context, writer.uint32(90).fork()).join();
+    }
+    for (const v of message.pendingCalls) {
+      PendingCall.encode(v!, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -1200,6 +1328,14 @@ export const ChatResponse: MessageFns<ChatResponse> = {
             message.context = Context.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.pendingCalls.push(PendingCall.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1229,6 +1365,542 @@ export const ChatResponse: MessageFns<ChatResponse> = {
     message.replayed = object.replayed ?? false;
     message.context = (object.context !== undefined && object.context !== null)
       ? Context.fromPartial(object.context)
+      : undefined;
+    message.pendingCalls = object.pendingCalls?.map((e) => PendingCall.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseResumeTurnRequest(): ResumeTurnRequest {
+  return { conversationId: "", turnId: "", requestId: "", results: [], onDisconnect: OnDisconnect.UNSPECIFIED };
+}
+
+export const ResumeTurnRequest: MessageFns<ResumeTurnRequest> = {
+  encode(message: ResumeTurnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.turnId !== "") {
+      writer.uint32(18).string(message.turnId);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(26).string(message.requestId);
+    }
+    for (const v of message.results) {
+      CallResult.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.onDisconnect !== OnDisconnect.UNSPECIFIED) {
+      writer.uint32(40).int32(onDisconnectToNumber(message.onDisconnect));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeTurnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeTurnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.turnId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.results.push(CallResult.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.onDisconnect = onDisconnectFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResumeTurnRequest>): ResumeTurnRequest {
+    return ResumeTurnRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeTurnRequest>): ResumeTurnRequest {
+    const message = createBaseResumeTurnRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.turnId = object.turnId ?? "";
+    message.requestId = object.requestId ?? "";
+    message.results = object.results?.map((e) => CallResult.fromPartial(e)) || [];
+    message.onDisconnect = object.onDisconnect ?? OnDisconnect.UNSPECIFIED;
+    return message;
+  },
+};
+
+function createBaseCallResult(): CallResult {
+  return { callKey: "", outcome: undefined };
+}
+
+export const CallResult: MessageFns<CallResult> = {
+  encode(message: CallResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.callKey !== "") {
+      writer.uint32(10).string(message.callKey);
+    }
+    switch (message.outcome?.$case) {
+      case "result":
+        writer.uint32(18).string(message.outcome.value);
+        break;
+      case "error":
+        writer.uint32(26).string(message.outcome.value);
+        break;
+      case "approval":
+        Approval.encode(message.outcome.value, writer.uint32(34).fork()).join();
+        break;
+      case "denial":
+        Denial.encode(message.outcome.value, writer.uint32(42).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallResult {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallResult();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.callKey = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.outcome = { $case: "result", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.outcome = { $case: "error", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.outcome = { $case: "approval", value: Approval.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.outcome = { $case: "denial", value: Denial.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CallResult>): CallResult {
+    return CallResult.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CallResult>): CallResult {
+    const message = createBaseCallResult();
+    message.callKey = object.callKey ?? "";
+    switch (object.outcome?.$case) {
+      case "result": {
+        if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
+          message.outcome = { $case: "result", value: object.outcome.value };
+        }
+        break;
+      }
+      case "error": {
+        if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
+          message.outcome = { $case: "error", value: object.outcome.value };
+        }
+        break;
+      }
+      case "approval": {
+        if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
+          message.outcome = { $case: "approval", value: Approval.fromPartial(object.outcome.value) };
+        }
+        break;
+      }
+      case "denial": {
+        if (object.outcome?.value !== undefined && object.outcome?.value !== null) {
+          message.outcome = { $case: "denial", value: Denial.fromPartial(object.outcome.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseApproval(): Approval {
+  return { arguments: "" };
+}
+
+export const Approval: MessageFns<Approval> = {
+  encode(message: Approval, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.arguments !== "") {
+      writer.uint32(10).string(message.arguments);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Approval {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseApproval();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.arguments = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Approval>): Approval {
+    return Approval.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Approval>): Approval {
+    const message = createBaseApproval();
+    message.arguments = object.arguments ?? "";
+    return message;
+  },
+};
+
+function createBaseDenial(): Denial {
+  return { reason: "" };
+}
+
+export const Denial: MessageFns<Denial> = {
+  encode(message: Denial, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reason !== "") {
+      writer.uint32(10).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Denial {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDenial();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Denial>): Denial {
+    return Denial.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Denial>): Denial {
+    const message = createBaseDenial();
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseResumeTurnResponse(): ResumeTurnResponse {
+  return { chat: undefined };
+}
+
+export const ResumeTurnResponse: MessageFns<ResumeTurnResponse> = {
+  encode(message: ResumeTurnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chat !== undefined) {
+      ChatResponse.encode(message.chat, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeTurnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeTurnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chat = ChatResponse.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResumeTurnResponse>): ResumeTurnResponse {
+    return ResumeTurnResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeTurnResponse>): ResumeTurnResponse {
+    const message = createBaseResumeTurnResponse();
+    message.chat = (object.chat !== undefined && object.chat !== null)
+      ? ChatResponse.fromPartial(object.chat)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseStreamResumeTurnRequest(): StreamResumeTurnRequest {
+  return { resume: undefined, afterAttempt: 0, afterIndex: undefined };
+}
+
+export const StreamResumeTurnRequest: MessageFns<StreamResumeTurnRequest> = {
+  encode(message: StreamResumeTurnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.resume !== undefined) {
+      ResumeTurnRequest.encode(message.resume, writer.uint32(10).fork()).join();
+    }
+    if (message.afterAttempt !== 0) {
+      writer.uint32(16).int32(message.afterAttempt);
+    }
+    if (message.afterIndex !== undefined) {
+      writer.uint32(24).int64(message.afterIndex);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamResumeTurnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamResumeTurnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.resume = ResumeTurnRequest.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.afterAttempt = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.afterIndex = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StreamResumeTurnRequest>): StreamResumeTurnRequest {
+    return StreamResumeTurnRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StreamResumeTurnRequest>): StreamResumeTurnRequest {
+    const message = createBaseStreamResumeTurnRequest();
+    message.resume = (object.resume !== undefined && object.resume !== null)
+      ? ResumeTurnRequest.fromPartial(object.resume)
+      : undefined;
+    message.afterAttempt = object.afterAttempt ?? 0;
+    message.afterIndex = object.afterIndex ?? undefined;
+    return message;
+  },
+};
+
+function createBaseStreamResumeTurnResponse(): StreamResumeTurnResponse {
+  return { event: undefined };
+}
+
+export const StreamResumeTurnResponse: MessageFns<StreamResumeTurnResponse> = {
+  encode(message: StreamResumeTurnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.event !== undefined) {
+      StreamChatResponse.encode(message.event, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamResumeTurnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamResumeTurnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = StreamChatResponse.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StreamResumeTurnResponse>): StreamResumeTurnResponse {
+    return StreamResumeTurnResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StreamResumeTurnResponse>): StreamResumeTurnResponse {
+    const message = createBaseStreamResumeTurnResponse();
+    message.event = (object.event !== undefined && object.event !== null)
+      ? StreamChatResponse.fromPartial(object.event)
       : undefined;
     return message;
   },
@@ -4875,6 +5547,47 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): StartTurnResponse => StartTurnResponse.decode(value),
   },
   /**
+   * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+   *
+   * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+   * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+   * its answer, or that it waits again.
+   *
+   * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+   * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+   * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+   * request_id; no tool whose result was stored runs again.
+   *
+   * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+   * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+   */
+  resumeTurn: {
+    path: "/parley.v1.ConversationService/ResumeTurn" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResumeTurnRequest): Buffer => Buffer.from(ResumeTurnRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResumeTurnRequest => ResumeTurnRequest.decode(value),
+    responseSerialize: (value: ResumeTurnResponse): Buffer => Buffer.from(ResumeTurnResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResumeTurnResponse => ResumeTurnResponse.decode(value),
+  },
+  /**
+   * ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+   * Scope: parley.write.
+   *
+   * Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+   */
+  streamResumeTurn: {
+    path: "/parley.v1.ConversationService/StreamResumeTurn" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: StreamResumeTurnRequest): Buffer =>
+      Buffer.from(StreamResumeTurnRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StreamResumeTurnRequest => StreamResumeTurnRequest.decode(value),
+    responseSerialize: (value: StreamResumeTurnResponse): Buffer =>
+      Buffer.from(StreamResumeTurnResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): StreamResumeTurnResponse => StreamResumeTurnResponse.decode(value),
+  },
+  /**
    * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
@@ -5164,8 +5877,8 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): GetUsageResponse => GetUsageResponse.decode(value),
   },
   /**
-   * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-   * Scope: parley.read; with all_owners parley.observe, which a token must name.
+   * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+   * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
    *
    * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
    * in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -5232,6 +5945,29 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * QUEUE_FULL).
    */
   startTurn: handleUnaryCall<StartTurnRequest, StartTurnResponse>;
+  /**
+   * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+   *
+   * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+   * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+   * its answer, or that it waits again.
+   *
+   * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+   * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+   * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+   * request_id; no tool whose result was stored runs again.
+   *
+   * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+   * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+   */
+  resumeTurn: handleUnaryCall<ResumeTurnRequest, ResumeTurnResponse>;
+  /**
+   * ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+   * Scope: parley.write.
+   *
+   * Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+   */
+  streamResumeTurn: handleServerStreamingCall<StreamResumeTurnRequest, StreamResumeTurnResponse>;
   /**
    * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
@@ -5382,8 +6118,8 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    */
   getUsage: handleUnaryCall<GetUsageRequest, GetUsageResponse>;
   /**
-   * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-   * Scope: parley.read; with all_owners parley.observe, which a token must name.
+   * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+   * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
    *
    * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
    * in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -5472,6 +6208,51 @@ export interface ConversationServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: StartTurnResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+   *
+   * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+   * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+   * its answer, or that it waits again.
+   *
+   * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+   * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+   * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+   * request_id; no tool whose result was stored runs again.
+   *
+   * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+   * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+   */
+  resumeTurn(
+    request: ResumeTurnRequest,
+    callback: (error: ServiceError | null, response: ResumeTurnResponse) => void,
+  ): ClientUnaryCall;
+  resumeTurn(
+    request: ResumeTurnRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResumeTurnResponse) => void,
+  ): ClientUnaryCall;
+  resumeTurn(
+    request: ResumeTurnRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResumeTurnResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+   * Scope: parley.write.
+   *
+   * Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+   */
+  streamResumeTurn(
+    request: StreamResumeTurnRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<StreamResumeTurnResponse>;
+  streamResumeTurn(
+    request: StreamResumeTurnRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<StreamResumeTurnResponse>;
   /**
    * Returns the messages of one conversation, page by page. Scope: parley.read.
    *
@@ -5820,8 +6601,8 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetUsageResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-   * Scope: parley.read; with all_owners parley.observe, which a token must name.
+   * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+   * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
    *
    * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
    * in which they ended. A turn that is run again after it failed is told each time that it ends. What

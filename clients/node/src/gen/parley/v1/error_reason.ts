@@ -204,6 +204,17 @@ export const ErrorReason = {
    * What to do: read what you need with ListConversations and GetHistory, then watch without after_cursor.
    */
   CURSOR_EXPIRED: "ERROR_REASON_CURSOR_EXPIRED",
+  /**
+   * RESULT_ALREADY_GIVEN - ALREADY_EXISTS. Another result was given for this call before. Metadata: call_key.
+   * What to do: nothing, if that result was the right one; a result cannot be changed.
+   */
+  RESULT_ALREADY_GIVEN: "ERROR_REASON_RESULT_ALREADY_GIVEN",
+  /**
+   * CALL_NOT_PENDING - FAILED_PRECONDITION. The turn does not wait for this call: the call_key is not one of its, or the call was
+   * ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
+   * What to do: read the turn with GetTurn; its pending_calls say what it waits for.
+   */
+  CALL_NOT_PENDING: "ERROR_REASON_CALL_NOT_PENDING",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -244,6 +255,8 @@ export namespace ErrorReason {
   export type NOT_A_TURN_BOUNDARY = typeof ErrorReason.NOT_A_TURN_BOUNDARY;
   export type QUEUE_FULL = typeof ErrorReason.QUEUE_FULL;
   export type CURSOR_EXPIRED = typeof ErrorReason.CURSOR_EXPIRED;
+  export type RESULT_ALREADY_GIVEN = typeof ErrorReason.RESULT_ALREADY_GIVEN;
+  export type CALL_NOT_PENDING = typeof ErrorReason.CALL_NOT_PENDING;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -351,6 +364,12 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 33:
     case "ERROR_REASON_CURSOR_EXPIRED":
       return ErrorReason.CURSOR_EXPIRED;
+    case 34:
+    case "ERROR_REASON_RESULT_ALREADY_GIVEN":
+      return ErrorReason.RESULT_ALREADY_GIVEN;
+    case 35:
+    case "ERROR_REASON_CALL_NOT_PENDING":
+      return ErrorReason.CALL_NOT_PENDING;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -428,6 +447,10 @@ export function errorReasonToNumber(object: ErrorReason): number {
       return 32;
     case ErrorReason.CURSOR_EXPIRED:
       return 33;
+    case ErrorReason.RESULT_ALREADY_GIVEN:
+      return 34;
+    case ErrorReason.CALL_NOT_PENDING:
+      return 35;
     case ErrorReason.UNRECOGNIZED:
     default:
       return -1;

@@ -27,6 +27,7 @@ private static final long serialVersionUID = 0L;
     onBusy_ = 0;
     onDisconnect_ = 0;
     agent_ = "";
+    tools_ = java.util.Collections.emptyList();
   }
 
   @java.lang.Override
@@ -341,6 +342,72 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int TOOLS_FIELD_NUMBER = 9;
+  @SuppressWarnings("serial")
+  private java.util.List<dev.parley.v1.Tool> tools_;
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  @java.lang.Override
+  public java.util.List<dev.parley.v1.Tool> getToolsList() {
+    return tools_;
+  }
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  @java.lang.Override
+  public java.util.List<? extends dev.parley.v1.ToolOrBuilder> 
+      getToolsOrBuilderList() {
+    return tools_;
+  }
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  @java.lang.Override
+  public int getToolsCount() {
+    return tools_.size();
+  }
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.Tool getTools(int index) {
+    return tools_.get(index);
+  }
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.ToolOrBuilder getToolsOrBuilder(
+      int index) {
+    return tools_.get(index);
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -379,6 +446,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 8, agent_);
     }
+    for (int i = 0; i < tools_.size(); i++) {
+      output.writeMessage(9, tools_.get(i));
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -416,6 +486,10 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(8, agent_);
     }
+    for (int i = 0; i < tools_.size(); i++) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(9, tools_.get(i));
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -448,6 +522,8 @@ private static final long serialVersionUID = 0L;
     if (onDisconnect_ != other.onDisconnect_) return false;
     if (!getAgent()
         .equals(other.getAgent())) return false;
+    if (!getToolsList()
+        .equals(other.getToolsList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -479,6 +555,10 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + onDisconnect_;
     hash = (37 * hash) + AGENT_FIELD_NUMBER;
     hash = (53 * hash) + getAgent().hashCode();
+    if (getToolsCount() > 0) {
+      hash = (37 * hash) + TOOLS_FIELD_NUMBER;
+      hash = (53 * hash) + getToolsList().hashCode();
+    }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -622,6 +702,13 @@ private static final long serialVersionUID = 0L;
       onBusy_ = 0;
       onDisconnect_ = 0;
       agent_ = "";
+      if (toolsBuilder_ == null) {
+        tools_ = java.util.Collections.emptyList();
+      } else {
+        tools_ = null;
+        toolsBuilder_.clear();
+      }
+      bitField0_ = (bitField0_ & ~0x00000100);
       return this;
     }
 
@@ -648,9 +735,22 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public dev.parley.v1.ChatRequest buildPartial() {
       dev.parley.v1.ChatRequest result = new dev.parley.v1.ChatRequest(this);
+      buildPartialRepeatedFields(result);
       if (bitField0_ != 0) { buildPartial0(result); }
       onBuilt();
       return result;
+    }
+
+    private void buildPartialRepeatedFields(dev.parley.v1.ChatRequest result) {
+      if (toolsBuilder_ == null) {
+        if (((bitField0_ & 0x00000100) != 0)) {
+          tools_ = java.util.Collections.unmodifiableList(tools_);
+          bitField0_ = (bitField0_ & ~0x00000100);
+        }
+        result.tools_ = tools_;
+      } else {
+        result.tools_ = toolsBuilder_.build();
+      }
     }
 
     private void buildPartial0(dev.parley.v1.ChatRequest result) {
@@ -760,6 +860,32 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000080;
         onChanged();
       }
+      if (toolsBuilder_ == null) {
+        if (!other.tools_.isEmpty()) {
+          if (tools_.isEmpty()) {
+            tools_ = other.tools_;
+            bitField0_ = (bitField0_ & ~0x00000100);
+          } else {
+            ensureToolsIsMutable();
+            tools_.addAll(other.tools_);
+          }
+          onChanged();
+        }
+      } else {
+        if (!other.tools_.isEmpty()) {
+          if (toolsBuilder_.isEmpty()) {
+            toolsBuilder_.dispose();
+            toolsBuilder_ = null;
+            tools_ = other.tools_;
+            bitField0_ = (bitField0_ & ~0x00000100);
+            toolsBuilder_ = 
+              com.google.protobuf.GeneratedMessageV3.alwaysUseFieldBuilders ?
+                 getToolsFieldBuilder() : null;
+          } else {
+            toolsBuilder_.addAllMessages(other.tools_);
+          }
+        }
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -826,6 +952,19 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000080;
               break;
             } // case 66
+            case 74: {
+              dev.parley.v1.Tool m =
+                  input.readMessage(
+                      dev.parley.v1.Tool.parser(),
+                      extensionRegistry);
+              if (toolsBuilder_ == null) {
+                ensureToolsIsMutable();
+                tools_.add(m);
+              } else {
+                toolsBuilder_.addMessage(m);
+              }
+              break;
+            } // case 74
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1477,6 +1616,336 @@ private static final long serialVersionUID = 0L;
       bitField0_ |= 0x00000080;
       onChanged();
       return this;
+    }
+
+    private java.util.List<dev.parley.v1.Tool> tools_ =
+      java.util.Collections.emptyList();
+    private void ensureToolsIsMutable() {
+      if (!((bitField0_ & 0x00000100) != 0)) {
+        tools_ = new java.util.ArrayList<dev.parley.v1.Tool>(tools_);
+        bitField0_ |= 0x00000100;
+       }
+    }
+
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.parley.v1.Tool, dev.parley.v1.Tool.Builder, dev.parley.v1.ToolOrBuilder> toolsBuilder_;
+
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public java.util.List<dev.parley.v1.Tool> getToolsList() {
+      if (toolsBuilder_ == null) {
+        return java.util.Collections.unmodifiableList(tools_);
+      } else {
+        return toolsBuilder_.getMessageList();
+      }
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public int getToolsCount() {
+      if (toolsBuilder_ == null) {
+        return tools_.size();
+      } else {
+        return toolsBuilder_.getCount();
+      }
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public dev.parley.v1.Tool getTools(int index) {
+      if (toolsBuilder_ == null) {
+        return tools_.get(index);
+      } else {
+        return toolsBuilder_.getMessage(index);
+      }
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder setTools(
+        int index, dev.parley.v1.Tool value) {
+      if (toolsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureToolsIsMutable();
+        tools_.set(index, value);
+        onChanged();
+      } else {
+        toolsBuilder_.setMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder setTools(
+        int index, dev.parley.v1.Tool.Builder builderForValue) {
+      if (toolsBuilder_ == null) {
+        ensureToolsIsMutable();
+        tools_.set(index, builderForValue.build());
+        onChanged();
+      } else {
+        toolsBuilder_.setMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder addTools(dev.parley.v1.Tool value) {
+      if (toolsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureToolsIsMutable();
+        tools_.add(value);
+        onChanged();
+      } else {
+        toolsBuilder_.addMessage(value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder addTools(
+        int index, dev.parley.v1.Tool value) {
+      if (toolsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureToolsIsMutable();
+        tools_.add(index, value);
+        onChanged();
+      } else {
+        toolsBuilder_.addMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder addTools(
+        dev.parley.v1.Tool.Builder builderForValue) {
+      if (toolsBuilder_ == null) {
+        ensureToolsIsMutable();
+        tools_.add(builderForValue.build());
+        onChanged();
+      } else {
+        toolsBuilder_.addMessage(builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder addTools(
+        int index, dev.parley.v1.Tool.Builder builderForValue) {
+      if (toolsBuilder_ == null) {
+        ensureToolsIsMutable();
+        tools_.add(index, builderForValue.build());
+        onChanged();
+      } else {
+        toolsBuilder_.addMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder addAllTools(
+        java.lang.Iterable<? extends dev.parley.v1.Tool> values) {
+      if (toolsBuilder_ == null) {
+        ensureToolsIsMutable();
+        com.google.protobuf.AbstractMessageLite.Builder.addAll(
+            values, tools_);
+        onChanged();
+      } else {
+        toolsBuilder_.addAllMessages(values);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder clearTools() {
+      if (toolsBuilder_ == null) {
+        tools_ = java.util.Collections.emptyList();
+        bitField0_ = (bitField0_ & ~0x00000100);
+        onChanged();
+      } else {
+        toolsBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public Builder removeTools(int index) {
+      if (toolsBuilder_ == null) {
+        ensureToolsIsMutable();
+        tools_.remove(index);
+        onChanged();
+      } else {
+        toolsBuilder_.remove(index);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public dev.parley.v1.Tool.Builder getToolsBuilder(
+        int index) {
+      return getToolsFieldBuilder().getBuilder(index);
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public dev.parley.v1.ToolOrBuilder getToolsOrBuilder(
+        int index) {
+      if (toolsBuilder_ == null) {
+        return tools_.get(index);  } else {
+        return toolsBuilder_.getMessageOrBuilder(index);
+      }
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public java.util.List<? extends dev.parley.v1.ToolOrBuilder> 
+         getToolsOrBuilderList() {
+      if (toolsBuilder_ != null) {
+        return toolsBuilder_.getMessageOrBuilderList();
+      } else {
+        return java.util.Collections.unmodifiableList(tools_);
+      }
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public dev.parley.v1.Tool.Builder addToolsBuilder() {
+      return getToolsFieldBuilder().addBuilder(
+          dev.parley.v1.Tool.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public dev.parley.v1.Tool.Builder addToolsBuilder(
+        int index) {
+      return getToolsFieldBuilder().addBuilder(
+          index, dev.parley.v1.Tool.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+     * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.Tool tools = 9;</code>
+     */
+    public java.util.List<dev.parley.v1.Tool.Builder> 
+         getToolsBuilderList() {
+      return getToolsFieldBuilder().getBuilderList();
+    }
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.parley.v1.Tool, dev.parley.v1.Tool.Builder, dev.parley.v1.ToolOrBuilder> 
+        getToolsFieldBuilder() {
+      if (toolsBuilder_ == null) {
+        toolsBuilder_ = new com.google.protobuf.RepeatedFieldBuilderV3<
+            dev.parley.v1.Tool, dev.parley.v1.Tool.Builder, dev.parley.v1.ToolOrBuilder>(
+                tools_,
+                ((bitField0_ & 0x00000100) != 0),
+                getParentForChildren(),
+                isClean());
+        tools_ = null;
+      }
+      return toolsBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

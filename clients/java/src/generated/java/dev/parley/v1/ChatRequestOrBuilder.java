@@ -163,4 +163,53 @@ public interface ChatRequestOrBuilder extends
    */
   com.google.protobuf.ByteString
       getAgentBytes();
+
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  java.util.List<dev.parley.v1.Tool> 
+      getToolsList();
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  dev.parley.v1.Tool getTools(int index);
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  int getToolsCount();
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  java.util.List<? extends dev.parley.v1.ToolOrBuilder> 
+      getToolsOrBuilderList();
+  /**
+   * <pre>
+   * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
+   * the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.Tool tools = 9;</code>
+   */
+  dev.parley.v1.ToolOrBuilder getToolsOrBuilder(
+      int index);
 }

@@ -6,7 +6,7 @@ package dev.parley.v1;
 
 /**
  * <pre>
- * An answered turn.
+ * An answered turn, or one that waits for its caller.
  * </pre>
  *
  * Protobuf type {@code parley.v1.ChatResponse}
@@ -27,6 +27,7 @@ private static final long serialVersionUID = 0L;
     toolCalls_ = java.util.Collections.emptyList();
     model_ = "";
     finishReason_ = 0;
+    pendingCalls_ = java.util.Collections.emptyList();
   }
 
   @java.lang.Override
@@ -413,7 +414,7 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.Context context_;
   /**
    * <pre>
-   * The part of the conversation that the agent was shown.
+   * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
    * </pre>
    *
    * <code>.parley.v1.Context context = 11;</code>
@@ -425,7 +426,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The part of the conversation that the agent was shown.
+   * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
    * </pre>
    *
    * <code>.parley.v1.Context context = 11;</code>
@@ -437,7 +438,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The part of the conversation that the agent was shown.
+   * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
    * </pre>
    *
    * <code>.parley.v1.Context context = 11;</code>
@@ -445,6 +446,72 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public dev.parley.v1.ContextOrBuilder getContextOrBuilder() {
     return context_ == null ? dev.parley.v1.Context.getDefaultInstance() : context_;
+  }
+
+  public static final int PENDING_CALLS_FIELD_NUMBER = 12;
+  @SuppressWarnings("serial")
+  private java.util.List<dev.parley.v1.PendingCall> pendingCalls_;
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  @java.lang.Override
+  public java.util.List<dev.parley.v1.PendingCall> getPendingCallsList() {
+    return pendingCalls_;
+  }
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  @java.lang.Override
+  public java.util.List<? extends dev.parley.v1.PendingCallOrBuilder> 
+      getPendingCallsOrBuilderList() {
+    return pendingCalls_;
+  }
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  @java.lang.Override
+  public int getPendingCallsCount() {
+    return pendingCalls_.size();
+  }
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.PendingCall getPendingCalls(int index) {
+    return pendingCalls_.get(index);
+  }
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.PendingCallOrBuilder getPendingCallsOrBuilder(
+      int index) {
+    return pendingCalls_.get(index);
   }
 
   private byte memoizedIsInitialized = -1;
@@ -493,6 +560,9 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000002) != 0)) {
       output.writeMessage(11, getContext());
+    }
+    for (int i = 0; i < pendingCalls_.size(); i++) {
+      output.writeMessage(12, pendingCalls_.get(i));
     }
     getUnknownFields().writeTo(output);
   }
@@ -543,6 +613,10 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(11, getContext());
     }
+    for (int i = 0; i < pendingCalls_.size(); i++) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(12, pendingCalls_.get(i));
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -585,6 +659,8 @@ private static final long serialVersionUID = 0L;
       if (!getContext()
           .equals(other.getContext())) return false;
     }
+    if (!getPendingCallsList()
+        .equals(other.getPendingCallsList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -626,6 +702,10 @@ private static final long serialVersionUID = 0L;
     if (hasContext()) {
       hash = (37 * hash) + CONTEXT_FIELD_NUMBER;
       hash = (53 * hash) + getContext().hashCode();
+    }
+    if (getPendingCallsCount() > 0) {
+      hash = (37 * hash) + PENDING_CALLS_FIELD_NUMBER;
+      hash = (53 * hash) + getPendingCallsList().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -726,7 +806,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An answered turn.
+   * An answered turn, or one that waits for its caller.
    * </pre>
    *
    * Protobuf type {@code parley.v1.ChatResponse}
@@ -764,6 +844,7 @@ private static final long serialVersionUID = 0L;
         getToolCallsFieldBuilder();
         getUsageFieldBuilder();
         getContextFieldBuilder();
+        getPendingCallsFieldBuilder();
       }
     }
     @java.lang.Override
@@ -795,6 +876,13 @@ private static final long serialVersionUID = 0L;
         contextBuilder_.dispose();
         contextBuilder_ = null;
       }
+      if (pendingCallsBuilder_ == null) {
+        pendingCalls_ = java.util.Collections.emptyList();
+      } else {
+        pendingCalls_ = null;
+        pendingCallsBuilder_.clear();
+      }
+      bitField0_ = (bitField0_ & ~0x00000800);
       return this;
     }
 
@@ -836,6 +924,15 @@ private static final long serialVersionUID = 0L;
         result.toolCalls_ = toolCalls_;
       } else {
         result.toolCalls_ = toolCallsBuilder_.build();
+      }
+      if (pendingCallsBuilder_ == null) {
+        if (((bitField0_ & 0x00000800) != 0)) {
+          pendingCalls_ = java.util.Collections.unmodifiableList(pendingCalls_);
+          bitField0_ = (bitField0_ & ~0x00000800);
+        }
+        result.pendingCalls_ = pendingCalls_;
+      } else {
+        result.pendingCalls_ = pendingCallsBuilder_.build();
       }
     }
 
@@ -989,6 +1086,32 @@ private static final long serialVersionUID = 0L;
       if (other.hasContext()) {
         mergeContext(other.getContext());
       }
+      if (pendingCallsBuilder_ == null) {
+        if (!other.pendingCalls_.isEmpty()) {
+          if (pendingCalls_.isEmpty()) {
+            pendingCalls_ = other.pendingCalls_;
+            bitField0_ = (bitField0_ & ~0x00000800);
+          } else {
+            ensurePendingCallsIsMutable();
+            pendingCalls_.addAll(other.pendingCalls_);
+          }
+          onChanged();
+        }
+      } else {
+        if (!other.pendingCalls_.isEmpty()) {
+          if (pendingCallsBuilder_.isEmpty()) {
+            pendingCallsBuilder_.dispose();
+            pendingCallsBuilder_ = null;
+            pendingCalls_ = other.pendingCalls_;
+            bitField0_ = (bitField0_ & ~0x00000800);
+            pendingCallsBuilder_ = 
+              com.google.protobuf.GeneratedMessageV3.alwaysUseFieldBuilders ?
+                 getPendingCallsFieldBuilder() : null;
+          } else {
+            pendingCallsBuilder_.addAllMessages(other.pendingCalls_);
+          }
+        }
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -1082,6 +1205,19 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000400;
               break;
             } // case 90
+            case 98: {
+              dev.parley.v1.PendingCall m =
+                  input.readMessage(
+                      dev.parley.v1.PendingCall.parser(),
+                      extensionRegistry);
+              if (pendingCallsBuilder_ == null) {
+                ensurePendingCallsIsMutable();
+                pendingCalls_.add(m);
+              } else {
+                pendingCallsBuilder_.addMessage(m);
+              }
+              break;
+            } // case 98
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2149,7 +2285,7 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Context, dev.parley.v1.Context.Builder, dev.parley.v1.ContextOrBuilder> contextBuilder_;
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2160,7 +2296,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2175,7 +2311,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2195,7 +2331,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2213,7 +2349,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2238,7 +2374,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2255,7 +2391,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2267,7 +2403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2282,7 +2418,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The part of the conversation that the agent was shown.
+     * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
      * </pre>
      *
      * <code>.parley.v1.Context context = 11;</code>
@@ -2299,6 +2435,336 @@ private static final long serialVersionUID = 0L;
         context_ = null;
       }
       return contextBuilder_;
+    }
+
+    private java.util.List<dev.parley.v1.PendingCall> pendingCalls_ =
+      java.util.Collections.emptyList();
+    private void ensurePendingCallsIsMutable() {
+      if (!((bitField0_ & 0x00000800) != 0)) {
+        pendingCalls_ = new java.util.ArrayList<dev.parley.v1.PendingCall>(pendingCalls_);
+        bitField0_ |= 0x00000800;
+       }
+    }
+
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.parley.v1.PendingCall, dev.parley.v1.PendingCall.Builder, dev.parley.v1.PendingCallOrBuilder> pendingCallsBuilder_;
+
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public java.util.List<dev.parley.v1.PendingCall> getPendingCallsList() {
+      if (pendingCallsBuilder_ == null) {
+        return java.util.Collections.unmodifiableList(pendingCalls_);
+      } else {
+        return pendingCallsBuilder_.getMessageList();
+      }
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public int getPendingCallsCount() {
+      if (pendingCallsBuilder_ == null) {
+        return pendingCalls_.size();
+      } else {
+        return pendingCallsBuilder_.getCount();
+      }
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public dev.parley.v1.PendingCall getPendingCalls(int index) {
+      if (pendingCallsBuilder_ == null) {
+        return pendingCalls_.get(index);
+      } else {
+        return pendingCallsBuilder_.getMessage(index);
+      }
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder setPendingCalls(
+        int index, dev.parley.v1.PendingCall value) {
+      if (pendingCallsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensurePendingCallsIsMutable();
+        pendingCalls_.set(index, value);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.setMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder setPendingCalls(
+        int index, dev.parley.v1.PendingCall.Builder builderForValue) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.set(index, builderForValue.build());
+        onChanged();
+      } else {
+        pendingCallsBuilder_.setMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder addPendingCalls(dev.parley.v1.PendingCall value) {
+      if (pendingCallsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(value);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder addPendingCalls(
+        int index, dev.parley.v1.PendingCall value) {
+      if (pendingCallsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(index, value);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder addPendingCalls(
+        dev.parley.v1.PendingCall.Builder builderForValue) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(builderForValue.build());
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder addPendingCalls(
+        int index, dev.parley.v1.PendingCall.Builder builderForValue) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(index, builderForValue.build());
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder addAllPendingCalls(
+        java.lang.Iterable<? extends dev.parley.v1.PendingCall> values) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        com.google.protobuf.AbstractMessageLite.Builder.addAll(
+            values, pendingCalls_);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addAllMessages(values);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder clearPendingCalls() {
+      if (pendingCallsBuilder_ == null) {
+        pendingCalls_ = java.util.Collections.emptyList();
+        bitField0_ = (bitField0_ & ~0x00000800);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public Builder removePendingCalls(int index) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.remove(index);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.remove(index);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public dev.parley.v1.PendingCall.Builder getPendingCallsBuilder(
+        int index) {
+      return getPendingCallsFieldBuilder().getBuilder(index);
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public dev.parley.v1.PendingCallOrBuilder getPendingCallsOrBuilder(
+        int index) {
+      if (pendingCallsBuilder_ == null) {
+        return pendingCalls_.get(index);  } else {
+        return pendingCallsBuilder_.getMessageOrBuilder(index);
+      }
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public java.util.List<? extends dev.parley.v1.PendingCallOrBuilder> 
+         getPendingCallsOrBuilderList() {
+      if (pendingCallsBuilder_ != null) {
+        return pendingCallsBuilder_.getMessageOrBuilderList();
+      } else {
+        return java.util.Collections.unmodifiableList(pendingCalls_);
+      }
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public dev.parley.v1.PendingCall.Builder addPendingCallsBuilder() {
+      return getPendingCallsFieldBuilder().addBuilder(
+          dev.parley.v1.PendingCall.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public dev.parley.v1.PendingCall.Builder addPendingCallsBuilder(
+        int index) {
+      return getPendingCallsFieldBuilder().addBuilder(
+          index, dev.parley.v1.PendingCall.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+     * those so far, and response_sequence is 0. Continue with ResumeTurn.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+     */
+    public java.util.List<dev.parley.v1.PendingCall.Builder> 
+         getPendingCallsBuilderList() {
+      return getPendingCallsFieldBuilder().getBuilderList();
+    }
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.parley.v1.PendingCall, dev.parley.v1.PendingCall.Builder, dev.parley.v1.PendingCallOrBuilder> 
+        getPendingCallsFieldBuilder() {
+      if (pendingCallsBuilder_ == null) {
+        pendingCallsBuilder_ = new com.google.protobuf.RepeatedFieldBuilderV3<
+            dev.parley.v1.PendingCall, dev.parley.v1.PendingCall.Builder, dev.parley.v1.PendingCallOrBuilder>(
+                pendingCalls_,
+                ((bitField0_ & 0x00000800) != 0),
+                getParentForChildren(),
+                isClean());
+        pendingCalls_ = null;
+      }
+      return pendingCallsBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -211,7 +211,7 @@ public interface ChatResponseOrBuilder extends
 
   /**
    * <pre>
-   * The part of the conversation that the agent was shown.
+   * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
    * </pre>
    *
    * <code>.parley.v1.Context context = 11;</code>
@@ -220,7 +220,7 @@ public interface ChatResponseOrBuilder extends
   boolean hasContext();
   /**
    * <pre>
-   * The part of the conversation that the agent was shown.
+   * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
    * </pre>
    *
    * <code>.parley.v1.Context context = 11;</code>
@@ -229,10 +229,59 @@ public interface ChatResponseOrBuilder extends
   dev.parley.v1.Context getContext();
   /**
    * <pre>
-   * The part of the conversation that the agent was shown.
+   * The part of the conversation that the agent was shown. Absent with FINISH_REASON_ACTION_REQUIRED.
    * </pre>
    *
    * <code>.parley.v1.Context context = 11;</code>
    */
   dev.parley.v1.ContextOrBuilder getContextOrBuilder();
+
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  java.util.List<dev.parley.v1.PendingCall> 
+      getPendingCallsList();
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  dev.parley.v1.PendingCall getPendingCalls(int index);
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  int getPendingCallsCount();
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  java.util.List<? extends dev.parley.v1.PendingCallOrBuilder> 
+      getPendingCallsOrBuilderList();
+  /**
+   * <pre>
+   * With FINISH_REASON_ACTION_REQUIRED: the calls that the turn waits for, in order. response and tool_calls are
+   * those so far, and response_sequence is 0. Continue with ResumeTurn.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 12;</code>
+   */
+  dev.parley.v1.PendingCallOrBuilder getPendingCallsOrBuilder(
+      int index);
 }

@@ -26,6 +26,16 @@ public final class ConversationOuterClass {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_ToolCall_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_Tool_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_Tool_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_PendingCall_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_PendingCall_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_parley_v1_Usage_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -76,46 +86,58 @@ public final class ConversationOuterClass {
       "2\027.parley.v1.FinishReason\"g\n\010ToolCall\022\n\n" +
       "\002id\030\001 \001(\t\022\014\n\004name\030\002 \001(\t\022\021\n\targuments\030\003 \001" +
       "(\t\022\016\n\006result\030\004 \001(\t\022\020\n\010is_error\030\005 \001(\010\022\014\n\004" +
-      "step\030\006 \001(\005\"i\n\005Usage\022\024\n\014input_tokens\030\001 \001(" +
-      "\003\022\025\n\routput_tokens\030\002 \001(\003\022\033\n\023cached_input" +
-      "_tokens\030\003 \001(\003\022\026\n\016model_requests\030\004 \001(\005\"O\n" +
-      "\007Context\022\026\n\016first_sequence\030\001 \001(\003\022\025\n\rmess" +
-      "age_count\030\002 \001(\005\022\025\n\romitted_count\030\003 \001(\003\"\216" +
-      "\003\n\014Conversation\022\027\n\017conversation_id\030\001 \001(\t" +
-      "\022\r\n\005title\030\002 \001(\t\022/\n\013create_time\030\003 \001(\0132\032.g" +
-      "oogle.protobuf.Timestamp\022/\n\013update_time\030" +
-      "\004 \001(\0132\032.google.protobuf.Timestamp\022\025\n\rlas" +
-      "t_sequence\030\005 \001(\003\022\017\n\007preview\030\006 \001(\t\022\024\n\014ope" +
-      "n_turn_id\030\007 \001(\t\0223\n\006labels\030\010 \003(\0132#.parley" +
-      ".v1.Conversation.LabelsEntry\022\024\n\014instruct" +
-      "ions\030\t \001(\t\022\020\n\010revision\030\n \001(\003\022*\n\013forked_f" +
-      "rom\030\013 \001(\0132\025.parley.v1.ForkedFrom\032-\n\013Labe" +
-      "lsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"" +
-      "<\n\nForkedFrom\022\027\n\017conversation_id\030\001 \001(\t\022\025" +
-      "\n\rlast_sequence\030\002 \001(\003\"\274\003\n\004Turn\022\017\n\007turn_i" +
-      "d\030\001 \001(\t\022\027\n\017conversation_id\030\002 \001(\t\022\022\n\nrequ" +
-      "est_id\030\003 \001(\t\022#\n\005state\030\004 \001(\0162\024.parley.v1." +
-      "TurnState\022\017\n\007attempt\030\005 \001(\005\022\r\n\005agent\030\006 \001(" +
-      "\t\022\r\n\005model\030\007 \001(\t\022\025\n\ruser_sequence\030\010 \001(\003\022" +
-      "\031\n\021response_sequence\030\t \001(\003\022.\n\rfinish_rea" +
-      "son\030\n \001(\0162\027.parley.v1.FinishReason\022,\n\014er" +
-      "ror_reason\030\013 \001(\0162\026.parley.v1.ErrorReason" +
-      "\022\022\n\nerror_text\030\014 \001(\t\022/\n\013create_time\030\r \001(" +
-      "\0132\032.google.protobuf.Timestamp\022,\n\010end_tim" +
-      "e\030\016 \001(\0132\032.google.protobuf.Timestamp\022\037\n\005u" +
-      "sage\030\017 \001(\0132\020.parley.v1.Usage*P\n\004Role\022\024\n\020" +
-      "ROLE_UNSPECIFIED\020\000\022\r\n\tROLE_USER\020\001\022\022\n\016ROL" +
-      "E_ASSISTANT\020\002\022\017\n\013ROLE_SYSTEM\020\003*\236\001\n\014Finis" +
-      "hReason\022\035\n\031FINISH_REASON_UNSPECIFIED\020\000\022\026" +
-      "\n\022FINISH_REASON_STOP\020\001\022\030\n\024FINISH_REASON_" +
-      "LENGTH\020\002\022\033\n\027FINISH_REASON_CANCELLED\020\003\022 \n" +
-      "\034FINISH_REASON_CONTENT_FILTER\020\004*\241\001\n\tTurn" +
-      "State\022\032\n\026TURN_STATE_UNSPECIFIED\020\000\022\026\n\022TUR" +
-      "N_STATE_RUNNING\020\001\022\030\n\024TURN_STATE_COMPLETE" +
-      "D\020\002\022\025\n\021TURN_STATE_FAILED\020\003\022\030\n\024TURN_STATE" +
-      "_CANCELLED\020\004\022\025\n\021TURN_STATE_QUEUED\020\005B2\n\rd" +
-      "ev.parley.v1P\001Z\037parley.dev/go/parleyv1;p" +
-      "arleyv1b\006proto3"
+      "step\030\006 \001(\005\"D\n\004Tool\022\014\n\004name\030\001 \001(\t\022\023\n\013desc" +
+      "ription\030\002 \001(\t\022\031\n\021parameters_schema\030\003 \001(\t" +
+      "\"\204\001\n\013PendingCall\022\020\n\010call_key\030\001 \001(\t\022\n\n\002id" +
+      "\030\002 \001(\t\022\014\n\004name\030\003 \001(\t\022\021\n\targuments\030\004 \001(\t\022" +
+      "\014\n\004step\030\005 \001(\005\022(\n\004kind\030\006 \001(\0162\032.parley.v1." +
+      "PendingCallKind\"i\n\005Usage\022\024\n\014input_tokens" +
+      "\030\001 \001(\003\022\025\n\routput_tokens\030\002 \001(\003\022\033\n\023cached_" +
+      "input_tokens\030\003 \001(\003\022\026\n\016model_requests\030\004 \001" +
+      "(\005\"O\n\007Context\022\026\n\016first_sequence\030\001 \001(\003\022\025\n" +
+      "\rmessage_count\030\002 \001(\005\022\025\n\romitted_count\030\003 " +
+      "\001(\003\"\216\003\n\014Conversation\022\027\n\017conversation_id\030" +
+      "\001 \001(\t\022\r\n\005title\030\002 \001(\t\022/\n\013create_time\030\003 \001(" +
+      "\0132\032.google.protobuf.Timestamp\022/\n\013update_" +
+      "time\030\004 \001(\0132\032.google.protobuf.Timestamp\022\025" +
+      "\n\rlast_sequence\030\005 \001(\003\022\017\n\007preview\030\006 \001(\t\022\024" +
+      "\n\014open_turn_id\030\007 \001(\t\0223\n\006labels\030\010 \003(\0132#.p" +
+      "arley.v1.Conversation.LabelsEntry\022\024\n\014ins" +
+      "tructions\030\t \001(\t\022\020\n\010revision\030\n \001(\003\022*\n\013for" +
+      "ked_from\030\013 \001(\0132\025.parley.v1.ForkedFrom\032-\n" +
+      "\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t" +
+      ":\0028\001\"<\n\nForkedFrom\022\027\n\017conversation_id\030\001 " +
+      "\001(\t\022\025\n\rlast_sequence\030\002 \001(\003\"\236\004\n\004Turn\022\017\n\007t" +
+      "urn_id\030\001 \001(\t\022\027\n\017conversation_id\030\002 \001(\t\022\022\n" +
+      "\nrequest_id\030\003 \001(\t\022#\n\005state\030\004 \001(\0162\024.parle" +
+      "y.v1.TurnState\022\017\n\007attempt\030\005 \001(\005\022\r\n\005agent" +
+      "\030\006 \001(\t\022\r\n\005model\030\007 \001(\t\022\025\n\ruser_sequence\030\010" +
+      " \001(\003\022\031\n\021response_sequence\030\t \001(\003\022.\n\rfinis" +
+      "h_reason\030\n \001(\0162\027.parley.v1.FinishReason\022" +
+      ",\n\014error_reason\030\013 \001(\0162\026.parley.v1.ErrorR" +
+      "eason\022\022\n\nerror_text\030\014 \001(\t\022/\n\013create_time" +
+      "\030\r \001(\0132\032.google.protobuf.Timestamp\022,\n\010en" +
+      "d_time\030\016 \001(\0132\032.google.protobuf.Timestamp" +
+      "\022\037\n\005usage\030\017 \001(\0132\020.parley.v1.Usage\022-\n\rpen" +
+      "ding_calls\030\020 \003(\0132\026.parley.v1.PendingCall" +
+      "\0221\n\rwait_end_time\030\021 \001(\0132\032.google.protobu" +
+      "f.Timestamp*P\n\004Role\022\024\n\020ROLE_UNSPECIFIED\020" +
+      "\000\022\r\n\tROLE_USER\020\001\022\022\n\016ROLE_ASSISTANT\020\002\022\017\n\013" +
+      "ROLE_SYSTEM\020\003*r\n\017PendingCallKind\022!\n\035PEND" +
+      "ING_CALL_KIND_UNSPECIFIED\020\000\022\034\n\030PENDING_C" +
+      "ALL_KIND_RESULT\020\001\022\036\n\032PENDING_CALL_KIND_A" +
+      "PPROVAL\020\002*\301\001\n\014FinishReason\022\035\n\031FINISH_REA" +
+      "SON_UNSPECIFIED\020\000\022\026\n\022FINISH_REASON_STOP\020" +
+      "\001\022\030\n\024FINISH_REASON_LENGTH\020\002\022\033\n\027FINISH_RE" +
+      "ASON_CANCELLED\020\003\022 \n\034FINISH_REASON_CONTEN" +
+      "T_FILTER\020\004\022!\n\035FINISH_REASON_ACTION_REQUI" +
+      "RED\020\005*\271\001\n\tTurnState\022\032\n\026TURN_STATE_UNSPEC" +
+      "IFIED\020\000\022\026\n\022TURN_STATE_RUNNING\020\001\022\030\n\024TURN_" +
+      "STATE_COMPLETED\020\002\022\025\n\021TURN_STATE_FAILED\020\003" +
+      "\022\030\n\024TURN_STATE_CANCELLED\020\004\022\025\n\021TURN_STATE" +
+      "_QUEUED\020\005\022\026\n\022TURN_STATE_WAITING\020\006B2\n\rdev" +
+      ".parley.v1P\001Z\037parley.dev/go/parleyv1;par" +
+      "leyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -135,20 +157,32 @@ public final class ConversationOuterClass {
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ToolCall_descriptor,
         new java.lang.String[] { "Id", "Name", "Arguments", "Result", "IsError", "Step", });
-    internal_static_parley_v1_Usage_descriptor =
+    internal_static_parley_v1_Tool_descriptor =
       getDescriptor().getMessageTypes().get(2);
+    internal_static_parley_v1_Tool_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_Tool_descriptor,
+        new java.lang.String[] { "Name", "Description", "ParametersSchema", });
+    internal_static_parley_v1_PendingCall_descriptor =
+      getDescriptor().getMessageTypes().get(3);
+    internal_static_parley_v1_PendingCall_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_PendingCall_descriptor,
+        new java.lang.String[] { "CallKey", "Id", "Name", "Arguments", "Step", "Kind", });
+    internal_static_parley_v1_Usage_descriptor =
+      getDescriptor().getMessageTypes().get(4);
     internal_static_parley_v1_Usage_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Usage_descriptor,
         new java.lang.String[] { "InputTokens", "OutputTokens", "CachedInputTokens", "ModelRequests", });
     internal_static_parley_v1_Context_descriptor =
-      getDescriptor().getMessageTypes().get(3);
+      getDescriptor().getMessageTypes().get(5);
     internal_static_parley_v1_Context_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Context_descriptor,
         new java.lang.String[] { "FirstSequence", "MessageCount", "OmittedCount", });
     internal_static_parley_v1_Conversation_descriptor =
-      getDescriptor().getMessageTypes().get(4);
+      getDescriptor().getMessageTypes().get(6);
     internal_static_parley_v1_Conversation_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Conversation_descriptor,
@@ -160,17 +194,17 @@ public final class ConversationOuterClass {
         internal_static_parley_v1_Conversation_LabelsEntry_descriptor,
         new java.lang.String[] { "Key", "Value", });
     internal_static_parley_v1_ForkedFrom_descriptor =
-      getDescriptor().getMessageTypes().get(5);
+      getDescriptor().getMessageTypes().get(7);
     internal_static_parley_v1_ForkedFrom_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ForkedFrom_descriptor,
         new java.lang.String[] { "ConversationId", "LastSequence", });
     internal_static_parley_v1_Turn_descriptor =
-      getDescriptor().getMessageTypes().get(6);
+      getDescriptor().getMessageTypes().get(8);
     internal_static_parley_v1_Turn_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Turn_descriptor,
-        new java.lang.String[] { "TurnId", "ConversationId", "RequestId", "State", "Attempt", "Agent", "Model", "UserSequence", "ResponseSequence", "FinishReason", "ErrorReason", "ErrorText", "CreateTime", "EndTime", "Usage", });
+        new java.lang.String[] { "TurnId", "ConversationId", "RequestId", "State", "Attempt", "Agent", "Model", "UserSequence", "ResponseSequence", "FinishReason", "ErrorReason", "ErrorText", "CreateTime", "EndTime", "Usage", "PendingCalls", "WaitEndTime", });
     com.google.protobuf.TimestampProto.getDescriptor();
     dev.parley.v1.ErrorReasonOuterClass.getDescriptor();
   }

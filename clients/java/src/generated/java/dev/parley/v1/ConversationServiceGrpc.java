@@ -118,6 +118,68 @@ public final class ConversationServiceGrpc {
     return getStartTurnMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ResumeTurnRequest,
+      dev.parley.v1.ResumeTurnResponse> getResumeTurnMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ResumeTurn",
+      requestType = dev.parley.v1.ResumeTurnRequest.class,
+      responseType = dev.parley.v1.ResumeTurnResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.ResumeTurnRequest,
+      dev.parley.v1.ResumeTurnResponse> getResumeTurnMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.ResumeTurnRequest, dev.parley.v1.ResumeTurnResponse> getResumeTurnMethod;
+    if ((getResumeTurnMethod = ConversationServiceGrpc.getResumeTurnMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getResumeTurnMethod = ConversationServiceGrpc.getResumeTurnMethod) == null) {
+          ConversationServiceGrpc.getResumeTurnMethod = getResumeTurnMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.ResumeTurnRequest, dev.parley.v1.ResumeTurnResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ResumeTurn"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ResumeTurnRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ResumeTurnResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("ResumeTurn"))
+              .build();
+        }
+      }
+    }
+    return getResumeTurnMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.StreamResumeTurnRequest,
+      dev.parley.v1.StreamResumeTurnResponse> getStreamResumeTurnMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "StreamResumeTurn",
+      requestType = dev.parley.v1.StreamResumeTurnRequest.class,
+      responseType = dev.parley.v1.StreamResumeTurnResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.StreamResumeTurnRequest,
+      dev.parley.v1.StreamResumeTurnResponse> getStreamResumeTurnMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.StreamResumeTurnRequest, dev.parley.v1.StreamResumeTurnResponse> getStreamResumeTurnMethod;
+    if ((getStreamResumeTurnMethod = ConversationServiceGrpc.getStreamResumeTurnMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getStreamResumeTurnMethod = ConversationServiceGrpc.getStreamResumeTurnMethod) == null) {
+          ConversationServiceGrpc.getStreamResumeTurnMethod = getStreamResumeTurnMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.StreamResumeTurnRequest, dev.parley.v1.StreamResumeTurnResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "StreamResumeTurn"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.StreamResumeTurnRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.StreamResumeTurnResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("StreamResumeTurn"))
+              .build();
+        }
+      }
+    }
+    return getStreamResumeTurnMethod;
+  }
+
   private static volatile io.grpc.MethodDescriptor<dev.parley.v1.GetHistoryRequest,
       dev.parley.v1.GetHistoryResponse> getGetHistoryMethod;
 
@@ -746,6 +808,37 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
+     * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+     * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+     * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+     * its answer, or that it waits again.
+     * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+     * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+     * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+     * request_id; no tool whose result was stored runs again.
+     * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+     * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+     * </pre>
+     */
+    default void resumeTurn(dev.parley.v1.ResumeTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ResumeTurnResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getResumeTurnMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+     * Scope: parley.write.
+     * Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+     * </pre>
+     */
+    default void streamResumeTurn(dev.parley.v1.StreamResumeTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.StreamResumeTurnResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getStreamResumeTurnMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
      * Returns the messages of one conversation, page by page. Scope: parley.read.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); FAILED_PRECONDITION (SEQUENCE_NOT_REACHED);
      * INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
@@ -958,8 +1051,8 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -1083,6 +1176,39 @@ public final class ConversationServiceGrpc {
         io.grpc.stub.StreamObserver<dev.parley.v1.StartTurnResponse> responseObserver) {
       io.grpc.stub.ClientCalls.asyncUnaryCall(
           getChannel().newCall(getStartTurnMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+     * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+     * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+     * its answer, or that it waits again.
+     * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+     * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+     * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+     * request_id; no tool whose result was stored runs again.
+     * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+     * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+     * </pre>
+     */
+    public void resumeTurn(dev.parley.v1.ResumeTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ResumeTurnResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getResumeTurnMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+     * Scope: parley.write.
+     * Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+     * </pre>
+     */
+    public void streamResumeTurn(dev.parley.v1.StreamResumeTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.StreamResumeTurnResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getStreamResumeTurnMethod(), getCallOptions()), request, responseObserver);
     }
 
     /**
@@ -1314,8 +1440,8 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -1415,6 +1541,39 @@ public final class ConversationServiceGrpc {
     public dev.parley.v1.StartTurnResponse startTurn(dev.parley.v1.StartTurnRequest request) throws io.grpc.StatusException {
       return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
           getChannel(), getStartTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+     * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+     * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+     * its answer, or that it waits again.
+     * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+     * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+     * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+     * request_id; no tool whose result was stored runs again.
+     * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+     * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+     * </pre>
+     */
+    public dev.parley.v1.ResumeTurnResponse resumeTurn(dev.parley.v1.ResumeTurnRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getResumeTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+     * Scope: parley.write.
+     * Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, dev.parley.v1.StreamResumeTurnResponse>
+        streamResumeTurn(dev.parley.v1.StreamResumeTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getStreamResumeTurnMethod(), getCallOptions(), request);
     }
 
     /**
@@ -1635,8 +1794,8 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -1736,6 +1895,38 @@ public final class ConversationServiceGrpc {
     public dev.parley.v1.StartTurnResponse startTurn(dev.parley.v1.StartTurnRequest request) {
       return io.grpc.stub.ClientCalls.blockingUnaryCall(
           getChannel(), getStartTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+     * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+     * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+     * its answer, or that it waits again.
+     * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+     * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+     * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+     * request_id; no tool whose result was stored runs again.
+     * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+     * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+     * </pre>
+     */
+    public dev.parley.v1.ResumeTurnResponse resumeTurn(dev.parley.v1.ResumeTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getResumeTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * ResumeTurn as a stream: the turn's text and tool calls from its beginning on, as the agent writes them.
+     * Scope: parley.write.
+     * Errors: those of ResumeTurn; DEADLINE_EXCEEDED (CALLER_LOST).
+     * </pre>
+     */
+    public java.util.Iterator<dev.parley.v1.StreamResumeTurnResponse> streamResumeTurn(
+        dev.parley.v1.StreamResumeTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getStreamResumeTurnMethod(), getCallOptions(), request);
     }
 
     /**
@@ -1954,8 +2145,8 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends, once each: those of the last 7 days first, then new ones as they end.
-     * Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
+     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -2039,6 +2230,26 @@ public final class ConversationServiceGrpc {
         dev.parley.v1.StartTurnRequest request) {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getStartTurnMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
+     * Each pending call gets a result or an error, or an approval or a denial. If some are still missing, the call
+     * returns at once with the rest in pending_calls. Otherwise the turn goes on as with Chat, and the call returns
+     * its answer, or that it waits again.
+     * A call can be repeated safely: results that were given before are taken note of again, and the call returns
+     * what became of the turn. Two calls may give results at the same time; one of them runs the turn, both return
+     * its answer. A turn that fails after it was resumed is run again by the same call, or by Chat with its
+     * request_id; no tool whose result was stored runs again.
+     * Errors: those of Chat; NOT_FOUND (TURN_NOT_FOUND); ALREADY_EXISTS (RESULT_ALREADY_GIVEN);
+     * FAILED_PRECONDITION (CALL_NOT_PENDING, TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ResumeTurnResponse> resumeTurn(
+        dev.parley.v1.ResumeTurnRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getResumeTurnMethod(), getCallOptions()), request);
     }
 
     /**
@@ -2238,22 +2449,24 @@ public final class ConversationServiceGrpc {
   private static final int METHODID_CHAT = 0;
   private static final int METHODID_STREAM_CHAT = 1;
   private static final int METHODID_START_TURN = 2;
-  private static final int METHODID_GET_HISTORY = 3;
-  private static final int METHODID_CREATE_CONVERSATION = 4;
-  private static final int METHODID_GET_CONVERSATION = 5;
-  private static final int METHODID_UPDATE_CONVERSATION = 6;
-  private static final int METHODID_DELETE_CONVERSATION = 7;
-  private static final int METHODID_UNDELETE_CONVERSATION = 8;
-  private static final int METHODID_LIST_CONVERSATIONS = 9;
-  private static final int METHODID_GET_TURN = 10;
-  private static final int METHODID_CANCEL_TURN = 11;
-  private static final int METHODID_WATCH_CONVERSATION = 12;
-  private static final int METHODID_APPEND_MESSAGES = 13;
-  private static final int METHODID_FORK_CONVERSATION = 14;
-  private static final int METHODID_EXPORT_CONVERSATIONS = 15;
-  private static final int METHODID_ERASE_OWNER = 16;
-  private static final int METHODID_GET_USAGE = 17;
-  private static final int METHODID_WATCH_TURNS = 18;
+  private static final int METHODID_RESUME_TURN = 3;
+  private static final int METHODID_STREAM_RESUME_TURN = 4;
+  private static final int METHODID_GET_HISTORY = 5;
+  private static final int METHODID_CREATE_CONVERSATION = 6;
+  private static final int METHODID_GET_CONVERSATION = 7;
+  private static final int METHODID_UPDATE_CONVERSATION = 8;
+  private static final int METHODID_DELETE_CONVERSATION = 9;
+  private static final int METHODID_UNDELETE_CONVERSATION = 10;
+  private static final int METHODID_LIST_CONVERSATIONS = 11;
+  private static final int METHODID_GET_TURN = 12;
+  private static final int METHODID_CANCEL_TURN = 13;
+  private static final int METHODID_WATCH_CONVERSATION = 14;
+  private static final int METHODID_APPEND_MESSAGES = 15;
+  private static final int METHODID_FORK_CONVERSATION = 16;
+  private static final int METHODID_EXPORT_CONVERSATIONS = 17;
+  private static final int METHODID_ERASE_OWNER = 18;
+  private static final int METHODID_GET_USAGE = 19;
+  private static final int METHODID_WATCH_TURNS = 20;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -2283,6 +2496,14 @@ public final class ConversationServiceGrpc {
         case METHODID_START_TURN:
           serviceImpl.startTurn((dev.parley.v1.StartTurnRequest) request,
               (io.grpc.stub.StreamObserver<dev.parley.v1.StartTurnResponse>) responseObserver);
+          break;
+        case METHODID_RESUME_TURN:
+          serviceImpl.resumeTurn((dev.parley.v1.ResumeTurnRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.ResumeTurnResponse>) responseObserver);
+          break;
+        case METHODID_STREAM_RESUME_TURN:
+          serviceImpl.streamResumeTurn((dev.parley.v1.StreamResumeTurnRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.StreamResumeTurnResponse>) responseObserver);
           break;
         case METHODID_GET_HISTORY:
           serviceImpl.getHistory((dev.parley.v1.GetHistoryRequest) request,
@@ -2387,6 +2608,20 @@ public final class ConversationServiceGrpc {
               dev.parley.v1.StartTurnRequest,
               dev.parley.v1.StartTurnResponse>(
                 service, METHODID_START_TURN)))
+        .addMethod(
+          getResumeTurnMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.ResumeTurnRequest,
+              dev.parley.v1.ResumeTurnResponse>(
+                service, METHODID_RESUME_TURN)))
+        .addMethod(
+          getStreamResumeTurnMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              dev.parley.v1.StreamResumeTurnRequest,
+              dev.parley.v1.StreamResumeTurnResponse>(
+                service, METHODID_STREAM_RESUME_TURN)))
         .addMethod(
           getGetHistoryMethod(),
           io.grpc.stub.ServerCalls.asyncUnaryCall(
@@ -2550,6 +2785,8 @@ public final class ConversationServiceGrpc {
               .addMethod(getChatMethod())
               .addMethod(getStreamChatMethod())
               .addMethod(getStartTurnMethod())
+              .addMethod(getResumeTurnMethod())
+              .addMethod(getStreamResumeTurnMethod())
               .addMethod(getGetHistoryMethod())
               .addMethod(getCreateConversationMethod())
               .addMethod(getGetConversationMethod())

@@ -26,6 +26,41 @@ public final class ConversationServiceOuterClass {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_ChatResponse_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ResumeTurnRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ResumeTurnRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_CallResult_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_CallResult_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_Approval_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_Approval_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_Denial_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_Denial_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ResumeTurnResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ResumeTurnResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_StreamResumeTurnRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_StreamResumeTurnRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_StreamResumeTurnResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_StreamResumeTurnResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_parley_v1_GetHistoryRequest_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -263,144 +298,163 @@ public final class ConversationServiceOuterClass {
       "parley.v1\032\034google/api/annotations.proto\032" +
       " google/protobuf/field_mask.proto\032\037googl" +
       "e/protobuf/timestamp.proto\032\034parley/v1/co" +
-      "nversation.proto\"\373\001\n\013ChatRequest\022\027\n\017conv" +
+      "nversation.proto\"\233\002\n\013ChatRequest\022\027\n\017conv" +
       "ersation_id\030\001 \001(\t\022\017\n\007message\030\002 \001(\t\022\022\n\nre" +
       "quest_id\030\003 \001(\t\022\025\n\rallow_missing\030\004 \001(\010\022\036\n" +
       "\021expected_sequence\030\005 \001(\003H\000\210\001\001\022\"\n\007on_busy" +
       "\030\006 \001(\0162\021.parley.v1.OnBusy\022.\n\ron_disconne" +
       "ct\030\007 \001(\0162\027.parley.v1.OnDisconnect\022\r\n\005age" +
-      "nt\030\010 \001(\tB\024\n\022_expected_sequence\"\274\002\n\014ChatR" +
-      "esponse\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007turn" +
-      "_id\030\002 \001(\t\022\020\n\010response\030\003 \001(\t\022\'\n\ntool_call" +
-      "s\030\004 \003(\0132\023.parley.v1.ToolCall\022\025\n\ruser_seq" +
-      "uence\030\005 \001(\003\022\031\n\021response_sequence\030\006 \001(\003\022\037" +
-      "\n\005usage\030\007 \001(\0132\020.parley.v1.Usage\022\r\n\005model" +
-      "\030\010 \001(\t\022.\n\rfinish_reason\030\t \001(\0162\027.parley.v" +
-      "1.FinishReason\022\020\n\010replayed\030\n \001(\010\022#\n\007cont" +
-      "ext\030\013 \001(\0132\022.parley.v1.Context\"\242\001\n\021GetHis" +
-      "toryRequest\022\027\n\017conversation_id\030\001 \001(\t\022\021\n\t" +
-      "page_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\022\037\n\005o" +
-      "rder\030\004 \001(\0162\020.parley.v1.Order\022\026\n\016after_se" +
-      "quence\030\005 \001(\003\022\024\n\014min_sequence\030\006 \001(\003\"j\n\022Ge" +
-      "tHistoryResponse\022$\n\010messages\030\001 \003(\0132\022.par" +
-      "ley.v1.Message\022\027\n\017next_page_token\030\002 \001(\t\022" +
-      "\025\n\rlast_sequence\030\003 \001(\003\"\204\001\n\030ListConversat" +
-      "ionsRequest\022\021\n\tpage_size\030\001 \001(\005\022\022\n\npage_t" +
-      "oken\030\002 \001(\t\022\016\n\006labels\030\003 \003(\t\0221\n\rupdated_af" +
-      "ter\030\004 \001(\0132\032.google.protobuf.Timestamp\"\336\001" +
-      "\n\031CreateConversationRequest\022\027\n\017conversat" +
-      "ion_id\030\001 \001(\t\022\022\n\nrequest_id\030\002 \001(\t\022\r\n\005titl" +
-      "e\030\003 \001(\t\022@\n\006labels\030\004 \003(\01320.parley.v1.Crea" +
-      "teConversationRequest.LabelsEntry\022\024\n\014ins" +
-      "tructions\030\005 \001(\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 " +
-      "\001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"]\n\032CreateConversa" +
-      "tionResponse\022-\n\014conversation\030\001 \001(\0132\027.par" +
-      "ley.v1.Conversation\022\020\n\010replayed\030\002 \001(\010\"1\n" +
-      "\026GetConversationRequest\022\027\n\017conversation_" +
-      "id\030\001 \001(\t\"H\n\027GetConversationResponse\022-\n\014c" +
-      "onversation\030\001 \001(\0132\027.parley.v1.Conversati" +
-      "on\"\261\002\n\031UpdateConversationRequest\022\027\n\017conv" +
-      "ersation_id\030\001 \001(\t\022/\n\013update_mask\030\002 \001(\0132\032" +
-      ".google.protobuf.FieldMask\022\r\n\005title\030\003 \001(" +
-      "\t\022@\n\006labels\030\004 \003(\01320.parley.v1.UpdateConv" +
-      "ersationRequest.LabelsEntry\022\024\n\014instructi" +
-      "ons\030\005 \001(\t\022\036\n\021expected_revision\030\006 \001(\003H\000\210\001" +
-      "\001\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002" +
-      " \001(\t:\0028\001B\024\n\022_expected_revision\"K\n\032Update" +
-      "ConversationResponse\022-\n\014conversation\030\001 \001" +
-      "(\0132\027.parley.v1.Conversation\"K\n\031DeleteCon" +
-      "versationRequest\022\027\n\017conversation_id\030\001 \001(" +
-      "\t\022\025\n\rallow_missing\030\002 \001(\010\"L\n\032DeleteConver" +
-      "sationResponse\022.\n\npurge_time\030\001 \001(\0132\032.goo" +
-      "gle.protobuf.Timestamp\"6\n\033UndeleteConver" +
-      "sationRequest\022\027\n\017conversation_id\030\001 \001(\t\"M" +
-      "\n\034UndeleteConversationResponse\022-\n\014conver" +
-      "sation\030\001 \001(\0132\027.parley.v1.Conversation\"d\n" +
-      "\031ListConversationsResponse\022.\n\rconversati" +
-      "ons\030\001 \003(\0132\027.parley.v1.Conversation\022\027\n\017ne" +
-      "xt_page_token\030\002 \001(\t\"N\n\016GetTurnRequest\022\027\n" +
-      "\017conversation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022" +
-      "\022\n\nrequest_id\030\003 \001(\t\"0\n\017GetTurnResponse\022\035" +
-      "\n\004turn\030\001 \001(\0132\017.parley.v1.Turn\"Q\n\021CancelT" +
+      "nt\030\010 \001(\t\022\036\n\005tools\030\t \003(\0132\017.parley.v1.Tool" +
+      "B\024\n\022_expected_sequence\"\353\002\n\014ChatResponse\022" +
+      "\027\n\017conversation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(" +
+      "\t\022\020\n\010response\030\003 \001(\t\022\'\n\ntool_calls\030\004 \003(\0132" +
+      "\023.parley.v1.ToolCall\022\025\n\ruser_sequence\030\005 " +
+      "\001(\003\022\031\n\021response_sequence\030\006 \001(\003\022\037\n\005usage\030" +
+      "\007 \001(\0132\020.parley.v1.Usage\022\r\n\005model\030\010 \001(\t\022." +
+      "\n\rfinish_reason\030\t \001(\0162\027.parley.v1.Finish" +
+      "Reason\022\020\n\010replayed\030\n \001(\010\022#\n\007context\030\013 \001(" +
+      "\0132\022.parley.v1.Context\022-\n\rpending_calls\030\014" +
+      " \003(\0132\026.parley.v1.PendingCall\"\251\001\n\021ResumeT" +
       "urnRequest\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007t" +
-      "urn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\"3\n\022Canc" +
-      "elTurnResponse\022\035\n\004turn\030\001 \001(\0132\017.parley.v1" +
-      ".Turn\"z\n\021StreamChatRequest\022$\n\004chat\030\001 \001(\013" +
-      "2\026.parley.v1.ChatRequest\022\025\n\rafter_attemp" +
-      "t\030\002 \001(\005\022\030\n\013after_index\030\003 \001(\003H\000\210\001\001B\016\n\014_af" +
-      "ter_index\"\366\001\n\022StreamChatResponse\022\017\n\007atte" +
-      "mpt\030\001 \001(\005\022\022\n\005index\030\002 \001(\003H\001\210\001\001\022)\n\007started" +
-      "\030\003 \001(\0132\026.parley.v1.TurnStartedH\000\022%\n\005chun" +
-      "k\030\004 \001(\0132\024.parley.v1.TextChunkH\000\022(\n\ttool_" +
-      "call\030\005 \001(\0132\023.parley.v1.ToolCallH\000\022,\n\tcom" +
-      "pleted\030\006 \001(\0132\027.parley.v1.ChatResponseH\000B" +
-      "\007\n\005eventB\010\n\006_index\"N\n\013TurnStarted\022\027\n\017con" +
-      "versation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\025\n\ru" +
-      "ser_sequence\030\003 \001(\003\"\031\n\tTextChunk\022\014\n\004text\030" +
-      "\001 \001(\t\"c\n\030WatchConversationRequest\022\027\n\017con" +
-      "versation_id\030\001 \001(\t\022\026\n\016after_sequence\030\002 \001" +
-      "(\003\022\026\n\016include_events\030\003 \001(\010\"\367\001\n\031WatchConv" +
-      "ersationResponse\022%\n\007message\030\001 \001(\0132\022.parl" +
-      "ey.v1.MessageH\000\022\037\n\004turn\030\002 \001(\0132\017.parley.v" +
-      "1.TurnH\000\022.\n\005event\030\003 \001(\0132\035.parley.v1.Stre" +
-      "amChatResponseH\000\022,\n\010progress\030\004 \001(\0132\030.par" +
-      "ley.v1.WatchProgressH\000\022*\n\007deleted\030\005 \001(\0132" +
-      "\027.parley.v1.WatchDeletedH\000B\010\n\006update\"\016\n\014" +
-      "WatchDeleted\"&\n\rWatchProgress\022\025\n\rlast_se" +
-      "quence\030\001 \001(\003\"\333\001\n\025AppendMessagesRequest\022\027" +
-      "\n\017conversation_id\030\001 \001(\t\022\022\n\nrequest_id\030\002 " +
-      "\001(\t\022$\n\010messages\030\003 \003(\0132\022.parley.v1.Messag" +
-      "e\022\025\n\rallow_missing\030\004 \001(\010\022\036\n\021expected_seq" +
-      "uence\030\005 \001(\003H\000\210\001\001\022\"\n\007on_busy\030\006 \001(\0162\021.parl" +
-      "ey.v1.OnBusyB\024\n\022_expected_sequence\"r\n\026Ap" +
-      "pendMessagesResponse\022\027\n\017conversation_id\030" +
-      "\001 \001(\t\022\026\n\016first_sequence\030\002 \001(\003\022\025\n\rlast_se" +
-      "quence\030\003 \001(\003\022\020\n\010replayed\030\004 \001(\010\"{\n\027ForkCo" +
-      "nversationRequest\022\027\n\017conversation_id\030\001 \001" +
-      "(\t\022\033\n\023new_conversation_id\030\002 \001(\t\022\022\n\nreque" +
-      "st_id\030\003 \001(\t\022\026\n\016up_to_sequence\030\004 \001(\003\"[\n\030F" +
-      "orkConversationResponse\022-\n\014conversation\030" +
-      "\001 \001(\0132\027.parley.v1.Conversation\022\020\n\010replay" +
-      "ed\030\002 \001(\010\",\n\032ExportConversationsRequest\022\016" +
-      "\n\006cursor\030\001 \001(\t\"\315\001\n\033ExportConversationsRe" +
-      "sponse\022/\n\014conversation\030\001 \001(\0132\027.parley.v1" +
-      ".ConversationH\000\022%\n\007message\030\002 \001(\0132\022.parle" +
-      "y.v1.MessageH\000\022%\n\004done\030\003 \001(\0132\025.parley.v1" +
-      ".ExportDoneH\000\022\016\n\006cursor\030\004 \001(\t\022\027\n\017convers" +
-      "ation_id\030\005 \001(\tB\006\n\004item\"\014\n\nExportDone\"\'\n\021" +
-      "EraseOwnerRequest\022\022\n\nrequest_id\030\001 \001(\t\"\322\001" +
-      "\n\022EraseOwnerResponse\022&\n\005state\030\001 \001(\0162\027.pa" +
-      "rley.v1.ErasureState\022.\n\nstart_time\030\002 \001(\013" +
-      "2\032.google.protobuf.Timestamp\022,\n\010end_time" +
-      "\030\003 \001(\0132\032.google.protobuf.Timestamp\022\025\n\rco" +
-      "nversations\030\004 \001(\003\022\020\n\010messages\030\005 \001(\003\022\r\n\005t" +
-      "urns\030\006 \001(\003\"k\n\017GetUsageRequest\022\022\n\nstart_d" +
-      "ate\030\001 \001(\t\022\020\n\010end_date\030\002 \001(\t\022\020\n\010by_agent\030" +
-      "\003 \001(\010\022\020\n\010by_label\030\004 \001(\t\022\016\n\006labels\030\005 \003(\t\"" +
-      "5\n\020GetUsageResponse\022!\n\004rows\030\001 \003(\0132\023.parl" +
-      "ey.v1.UsageRow\"\227\001\n\010UsageRow\022\014\n\004date\030\001 \001(" +
-      "\t\022\r\n\005agent\030\002 \001(\t\022\023\n\013label_value\030\003 \001(\t\022\037\n" +
-      "\005usage\030\004 \001(\0132\020.parley.v1.Usage\022\r\n\005turns\030" +
-      "\005 \001(\003\022\020\n\010attempts\030\006 \001(\003\022\027\n\017failed_attemp" +
-      "ts\030\007 \001(\003\"8\n\020StartTurnRequest\022$\n\004chat\030\001 \001" +
-      "(\0132\026.parley.v1.ChatRequest\"D\n\021StartTurnR" +
-      "esponse\022\035\n\004turn\030\001 \001(\0132\017.parley.v1.Turn\022\020" +
-      "\n\010replayed\030\002 \001(\010\"_\n\021WatchTurnsRequest\022\024\n" +
-      "\014after_cursor\030\001 \001(\t\022\020\n\010only_new\030\002 \001(\010\022\016\n" +
-      "\006labels\030\003 \003(\t\022\022\n\nall_owners\030\004 \001(\010\"\220\001\n\022Wa" +
-      "tchTurnsResponse\022\037\n\004turn\030\001 \001(\0132\017.parley." +
-      "v1.TurnH\000\0221\n\010progress\030\002 \001(\0132\035.parley.v1." +
-      "WatchTurnsProgressH\000\022\016\n\006cursor\030\003 \001(\t\022\014\n\004" +
-      "user\030\004 \001(\tB\010\n\006update\"\024\n\022WatchTurnsProgre" +
-      "ss*G\n\006OnBusy\022\027\n\023ON_BUSY_UNSPECIFIED\020\000\022\022\n" +
-      "\016ON_BUSY_REJECT\020\001\022\020\n\014ON_BUSY_WAIT\020\002*c\n\014O" +
+      "urn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022&\n\007resu" +
+      "lts\030\004 \003(\0132\025.parley.v1.CallResult\022.\n\ron_d" +
+      "isconnect\030\005 \001(\0162\027.parley.v1.OnDisconnect" +
+      "\"\232\001\n\nCallResult\022\020\n\010call_key\030\001 \001(\t\022\020\n\006res" +
+      "ult\030\002 \001(\tH\000\022\017\n\005error\030\003 \001(\tH\000\022\'\n\010approval" +
+      "\030\004 \001(\0132\023.parley.v1.ApprovalH\000\022#\n\006denial\030" +
+      "\005 \001(\0132\021.parley.v1.DenialH\000B\t\n\007outcome\"\035\n" +
+      "\010Approval\022\021\n\targuments\030\001 \001(\t\"\030\n\006Denial\022\016" +
+      "\n\006reason\030\001 \001(\t\";\n\022ResumeTurnResponse\022%\n\004" +
+      "chat\030\001 \001(\0132\027.parley.v1.ChatResponse\"\210\001\n\027" +
+      "StreamResumeTurnRequest\022,\n\006resume\030\001 \001(\0132" +
+      "\034.parley.v1.ResumeTurnRequest\022\025\n\rafter_a" +
+      "ttempt\030\002 \001(\005\022\030\n\013after_index\030\003 \001(\003H\000\210\001\001B\016" +
+      "\n\014_after_index\"H\n\030StreamResumeTurnRespon" +
+      "se\022,\n\005event\030\001 \001(\0132\035.parley.v1.StreamChat" +
+      "Response\"\242\001\n\021GetHistoryRequest\022\027\n\017conver" +
+      "sation_id\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\npa" +
+      "ge_token\030\003 \001(\t\022\037\n\005order\030\004 \001(\0162\020.parley.v" +
+      "1.Order\022\026\n\016after_sequence\030\005 \001(\003\022\024\n\014min_s" +
+      "equence\030\006 \001(\003\"j\n\022GetHistoryResponse\022$\n\010m" +
+      "essages\030\001 \003(\0132\022.parley.v1.Message\022\027\n\017nex" +
+      "t_page_token\030\002 \001(\t\022\025\n\rlast_sequence\030\003 \001(" +
+      "\003\"\204\001\n\030ListConversationsRequest\022\021\n\tpage_s" +
+      "ize\030\001 \001(\005\022\022\n\npage_token\030\002 \001(\t\022\016\n\006labels\030" +
+      "\003 \003(\t\0221\n\rupdated_after\030\004 \001(\0132\032.google.pr" +
+      "otobuf.Timestamp\"\336\001\n\031CreateConversationR" +
+      "equest\022\027\n\017conversation_id\030\001 \001(\t\022\022\n\nreque" +
+      "st_id\030\002 \001(\t\022\r\n\005title\030\003 \001(\t\022@\n\006labels\030\004 \003" +
+      "(\01320.parley.v1.CreateConversationRequest" +
+      ".LabelsEntry\022\024\n\014instructions\030\005 \001(\t\032-\n\013La" +
+      "belsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028" +
+      "\001\"]\n\032CreateConversationResponse\022-\n\014conve" +
+      "rsation\030\001 \001(\0132\027.parley.v1.Conversation\022\020" +
+      "\n\010replayed\030\002 \001(\010\"1\n\026GetConversationReque" +
+      "st\022\027\n\017conversation_id\030\001 \001(\t\"H\n\027GetConver" +
+      "sationResponse\022-\n\014conversation\030\001 \001(\0132\027.p" +
+      "arley.v1.Conversation\"\261\002\n\031UpdateConversa" +
+      "tionRequest\022\027\n\017conversation_id\030\001 \001(\t\022/\n\013" +
+      "update_mask\030\002 \001(\0132\032.google.protobuf.Fiel" +
+      "dMask\022\r\n\005title\030\003 \001(\t\022@\n\006labels\030\004 \003(\01320.p" +
+      "arley.v1.UpdateConversationRequest.Label" +
+      "sEntry\022\024\n\014instructions\030\005 \001(\t\022\036\n\021expected" +
+      "_revision\030\006 \001(\003H\000\210\001\001\032-\n\013LabelsEntry\022\013\n\003k" +
+      "ey\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\024\n\022_expected" +
+      "_revision\"K\n\032UpdateConversationResponse\022" +
+      "-\n\014conversation\030\001 \001(\0132\027.parley.v1.Conver" +
+      "sation\"K\n\031DeleteConversationRequest\022\027\n\017c" +
+      "onversation_id\030\001 \001(\t\022\025\n\rallow_missing\030\002 " +
+      "\001(\010\"L\n\032DeleteConversationResponse\022.\n\npur" +
+      "ge_time\030\001 \001(\0132\032.google.protobuf.Timestam" +
+      "p\"6\n\033UndeleteConversationRequest\022\027\n\017conv" +
+      "ersation_id\030\001 \001(\t\"M\n\034UndeleteConversatio" +
+      "nResponse\022-\n\014conversation\030\001 \001(\0132\027.parley" +
+      ".v1.Conversation\"d\n\031ListConversationsRes" +
+      "ponse\022.\n\rconversations\030\001 \003(\0132\027.parley.v1" +
+      ".Conversation\022\027\n\017next_page_token\030\002 \001(\t\"N" +
+      "\n\016GetTurnRequest\022\027\n\017conversation_id\030\001 \001(" +
+      "\t\022\017\n\007turn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\"0" +
+      "\n\017GetTurnResponse\022\035\n\004turn\030\001 \001(\0132\017.parley" +
+      ".v1.Turn\"Q\n\021CancelTurnRequest\022\027\n\017convers" +
+      "ation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\022\n\nreque" +
+      "st_id\030\003 \001(\t\"3\n\022CancelTurnResponse\022\035\n\004tur" +
+      "n\030\001 \001(\0132\017.parley.v1.Turn\"z\n\021StreamChatRe" +
+      "quest\022$\n\004chat\030\001 \001(\0132\026.parley.v1.ChatRequ" +
+      "est\022\025\n\rafter_attempt\030\002 \001(\005\022\030\n\013after_inde" +
+      "x\030\003 \001(\003H\000\210\001\001B\016\n\014_after_index\"\366\001\n\022StreamC" +
+      "hatResponse\022\017\n\007attempt\030\001 \001(\005\022\022\n\005index\030\002 " +
+      "\001(\003H\001\210\001\001\022)\n\007started\030\003 \001(\0132\026.parley.v1.Tu" +
+      "rnStartedH\000\022%\n\005chunk\030\004 \001(\0132\024.parley.v1.T" +
+      "extChunkH\000\022(\n\ttool_call\030\005 \001(\0132\023.parley.v" +
+      "1.ToolCallH\000\022,\n\tcompleted\030\006 \001(\0132\027.parley" +
+      ".v1.ChatResponseH\000B\007\n\005eventB\010\n\006_index\"N\n" +
+      "\013TurnStarted\022\027\n\017conversation_id\030\001 \001(\t\022\017\n" +
+      "\007turn_id\030\002 \001(\t\022\025\n\ruser_sequence\030\003 \001(\003\"\031\n" +
+      "\tTextChunk\022\014\n\004text\030\001 \001(\t\"c\n\030WatchConvers" +
+      "ationRequest\022\027\n\017conversation_id\030\001 \001(\t\022\026\n" +
+      "\016after_sequence\030\002 \001(\003\022\026\n\016include_events\030" +
+      "\003 \001(\010\"\367\001\n\031WatchConversationResponse\022%\n\007m" +
+      "essage\030\001 \001(\0132\022.parley.v1.MessageH\000\022\037\n\004tu" +
+      "rn\030\002 \001(\0132\017.parley.v1.TurnH\000\022.\n\005event\030\003 \001" +
+      "(\0132\035.parley.v1.StreamChatResponseH\000\022,\n\010p" +
+      "rogress\030\004 \001(\0132\030.parley.v1.WatchProgressH" +
+      "\000\022*\n\007deleted\030\005 \001(\0132\027.parley.v1.WatchDele" +
+      "tedH\000B\010\n\006update\"\016\n\014WatchDeleted\"&\n\rWatch" +
+      "Progress\022\025\n\rlast_sequence\030\001 \001(\003\"\333\001\n\025Appe" +
+      "ndMessagesRequest\022\027\n\017conversation_id\030\001 \001" +
+      "(\t\022\022\n\nrequest_id\030\002 \001(\t\022$\n\010messages\030\003 \003(\013" +
+      "2\022.parley.v1.Message\022\025\n\rallow_missing\030\004 " +
+      "\001(\010\022\036\n\021expected_sequence\030\005 \001(\003H\000\210\001\001\022\"\n\007o" +
+      "n_busy\030\006 \001(\0162\021.parley.v1.OnBusyB\024\n\022_expe" +
+      "cted_sequence\"r\n\026AppendMessagesResponse\022" +
+      "\027\n\017conversation_id\030\001 \001(\t\022\026\n\016first_sequen" +
+      "ce\030\002 \001(\003\022\025\n\rlast_sequence\030\003 \001(\003\022\020\n\010repla" +
+      "yed\030\004 \001(\010\"{\n\027ForkConversationRequest\022\027\n\017" +
+      "conversation_id\030\001 \001(\t\022\033\n\023new_conversatio" +
+      "n_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022\026\n\016up_to_" +
+      "sequence\030\004 \001(\003\"[\n\030ForkConversationRespon" +
+      "se\022-\n\014conversation\030\001 \001(\0132\027.parley.v1.Con" +
+      "versation\022\020\n\010replayed\030\002 \001(\010\",\n\032ExportCon" +
+      "versationsRequest\022\016\n\006cursor\030\001 \001(\t\"\315\001\n\033Ex" +
+      "portConversationsResponse\022/\n\014conversatio" +
+      "n\030\001 \001(\0132\027.parley.v1.ConversationH\000\022%\n\007me" +
+      "ssage\030\002 \001(\0132\022.parley.v1.MessageH\000\022%\n\004don" +
+      "e\030\003 \001(\0132\025.parley.v1.ExportDoneH\000\022\016\n\006curs" +
+      "or\030\004 \001(\t\022\027\n\017conversation_id\030\005 \001(\tB\006\n\004ite" +
+      "m\"\014\n\nExportDone\"\'\n\021EraseOwnerRequest\022\022\n\n" +
+      "request_id\030\001 \001(\t\"\322\001\n\022EraseOwnerResponse\022" +
+      "&\n\005state\030\001 \001(\0162\027.parley.v1.ErasureState\022" +
+      ".\n\nstart_time\030\002 \001(\0132\032.google.protobuf.Ti" +
+      "mestamp\022,\n\010end_time\030\003 \001(\0132\032.google.proto" +
+      "buf.Timestamp\022\025\n\rconversations\030\004 \001(\003\022\020\n\010" +
+      "messages\030\005 \001(\003\022\r\n\005turns\030\006 \001(\003\"k\n\017GetUsag" +
+      "eRequest\022\022\n\nstart_date\030\001 \001(\t\022\020\n\010end_date" +
+      "\030\002 \001(\t\022\020\n\010by_agent\030\003 \001(\010\022\020\n\010by_label\030\004 \001" +
+      "(\t\022\016\n\006labels\030\005 \003(\t\"5\n\020GetUsageResponse\022!" +
+      "\n\004rows\030\001 \003(\0132\023.parley.v1.UsageRow\"\227\001\n\010Us" +
+      "ageRow\022\014\n\004date\030\001 \001(\t\022\r\n\005agent\030\002 \001(\t\022\023\n\013l" +
+      "abel_value\030\003 \001(\t\022\037\n\005usage\030\004 \001(\0132\020.parley" +
+      ".v1.Usage\022\r\n\005turns\030\005 \001(\003\022\020\n\010attempts\030\006 \001" +
+      "(\003\022\027\n\017failed_attempts\030\007 \001(\003\"8\n\020StartTurn" +
+      "Request\022$\n\004chat\030\001 \001(\0132\026.parley.v1.ChatRe" +
+      "quest\"D\n\021StartTurnResponse\022\035\n\004turn\030\001 \001(\013" +
+      "2\017.parley.v1.Turn\022\020\n\010replayed\030\002 \001(\010\"_\n\021W" +
+      "atchTurnsRequest\022\024\n\014after_cursor\030\001 \001(\t\022\020" +
+      "\n\010only_new\030\002 \001(\010\022\016\n\006labels\030\003 \003(\t\022\022\n\nall_" +
+      "owners\030\004 \001(\010\"\220\001\n\022WatchTurnsResponse\022\037\n\004t" +
+      "urn\030\001 \001(\0132\017.parley.v1.TurnH\000\0221\n\010progress" +
+      "\030\002 \001(\0132\035.parley.v1.WatchTurnsProgressH\000\022" +
+      "\016\n\006cursor\030\003 \001(\t\022\014\n\004user\030\004 \001(\tB\010\n\006update\"" +
+      "\024\n\022WatchTurnsProgress*\\\n\006OnBusy\022\027\n\023ON_BU" +
+      "SY_UNSPECIFIED\020\000\022\022\n\016ON_BUSY_REJECT\020\001\022\020\n\014" +
+      "ON_BUSY_WAIT\020\002\022\023\n\017ON_BUSY_REPLACE\020\003*c\n\014O" +
       "nDisconnect\022\035\n\031ON_DISCONNECT_UNSPECIFIED" +
       "\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001\022\032\n\026ON_DISCO" +
       "NNECT_CONTINUE\020\002*N\n\005Order\022\025\n\021ORDER_UNSPE" +
       "CIFIED\020\000\022\026\n\022ORDER_OLDEST_FIRST\020\001\022\026\n\022ORDE" +
       "R_NEWEST_FIRST\020\002*`\n\014ErasureState\022\035\n\031ERAS" +
       "URE_STATE_UNSPECIFIED\020\000\022\031\n\025ERASURE_STATE" +
-      "_RUNNING\020\001\022\026\n\022ERASURE_STATE_DONE\020\0022\200\021\n\023C" +
+      "_RUNNING\020\001\022\026\n\022ERASURE_STATE_DONE\020\0022\307\022\n\023C" +
       "onversationService\022Z\n\004Chat\022\026.parley.v1.C" +
       "hatRequest\032\027.parley.v1.ChatResponse\"!\202\323\344" +
       "\223\002\033\"\026/v1/conversations:chat:\001*\022K\n\nStream" +
@@ -408,55 +462,60 @@ public final class ConversationServiceOuterClass {
       "ley.v1.StreamChatResponse0\001\022e\n\tStartTurn" +
       "\022\033.parley.v1.StartTurnRequest\032\034.parley.v" +
       "1.StartTurnResponse\"\035\202\323\344\223\002\027\"\017/v1/turns:s" +
-      "tart:\004chat\022\177\n\nGetHistory\022\034.parley.v1.Get" +
-      "HistoryRequest\032\035.parley.v1.GetHistoryRes" +
-      "ponse\"4\202\323\344\223\002.\022,/v1/conversations/{conver" +
-      "sation_id}/messages\022\177\n\022CreateConversatio" +
-      "n\022$.parley.v1.CreateConversationRequest\032" +
-      "%.parley.v1.CreateConversationResponse\"\034" +
-      "\202\323\344\223\002\026\"\021/v1/conversations:\001*\022\205\001\n\017GetConv" +
-      "ersation\022!.parley.v1.GetConversationRequ" +
-      "est\032\".parley.v1.GetConversationResponse\"" +
-      "+\202\323\344\223\002%\022#/v1/conversations/{conversation" +
-      "_id}\022\221\001\n\022UpdateConversation\022$.parley.v1." +
-      "UpdateConversationRequest\032%.parley.v1.Up" +
-      "dateConversationResponse\".\202\323\344\223\002(2#/v1/co" +
-      "nversations/{conversation_id}:\001*\022\216\001\n\022Del" +
-      "eteConversation\022$.parley.v1.DeleteConver" +
-      "sationRequest\032%.parley.v1.DeleteConversa" +
-      "tionResponse\"+\202\323\344\223\002%*#/v1/conversations/" +
-      "{conversation_id}\022\240\001\n\024UndeleteConversati" +
-      "on\022&.parley.v1.UndeleteConversationReque" +
-      "st\032\'.parley.v1.UndeleteConversationRespo" +
-      "nse\"7\202\323\344\223\0021\",/v1/conversations/{conversa" +
-      "tion_id}:undelete:\001*\022y\n\021ListConversation" +
-      "s\022#.parley.v1.ListConversationsRequest\032$" +
-      ".parley.v1.ListConversationsResponse\"\031\202\323" +
-      "\344\223\002\023\022\021/v1/conversations\022@\n\007GetTurn\022\031.par" +
-      "ley.v1.GetTurnRequest\032\032.parley.v1.GetTur" +
-      "nResponse\022I\n\nCancelTurn\022\034.parley.v1.Canc" +
-      "elTurnRequest\032\035.parley.v1.CancelTurnResp" +
-      "onse\022`\n\021WatchConversation\022#.parley.v1.Wa" +
-      "tchConversationRequest\032$.parley.v1.Watch" +
-      "ConversationResponse0\001\022\225\001\n\016AppendMessage" +
-      "s\022 .parley.v1.AppendMessagesRequest\032!.pa" +
-      "rley.v1.AppendMessagesResponse\">\202\323\344\223\0028\"3" +
-      "/v1/conversations/{conversation_id}/mess" +
-      "ages:append:\001*\022\220\001\n\020ForkConversation\022\".pa" +
-      "rley.v1.ForkConversationRequest\032#.parley" +
-      ".v1.ForkConversationResponse\"3\202\323\344\223\002-\"(/v" +
-      "1/conversations/{conversation_id}:fork:\001" +
-      "*\022f\n\023ExportConversations\022%.parley.v1.Exp" +
-      "ortConversationsRequest\032&.parley.v1.Expo" +
-      "rtConversationsResponse0\001\022e\n\nEraseOwner\022" +
-      "\034.parley.v1.EraseOwnerRequest\032\035.parley.v" +
-      "1.EraseOwnerResponse\"\032\202\323\344\223\002\024\"\017/v1/owner:" +
-      "erase:\001*\022V\n\010GetUsage\022\032.parley.v1.GetUsag" +
-      "eRequest\032\033.parley.v1.GetUsageResponse\"\021\202" +
-      "\323\344\223\002\013\022\t/v1/usage\022K\n\nWatchTurns\022\034.parley." +
-      "v1.WatchTurnsRequest\032\035.parley.v1.WatchTu" +
-      "rnsResponse0\001B2\n\rdev.parley.v1P\001Z\037parley" +
-      ".dev/go/parleyv1;parleyv1b\006proto3"
+      "tart:\004chat\022f\n\nResumeTurn\022\034.parley.v1.Res" +
+      "umeTurnRequest\032\035.parley.v1.ResumeTurnRes" +
+      "ponse\"\033\202\323\344\223\002\025\"\020/v1/turns:resume:\001*\022]\n\020St" +
+      "reamResumeTurn\022\".parley.v1.StreamResumeT" +
+      "urnRequest\032#.parley.v1.StreamResumeTurnR" +
+      "esponse0\001\022\177\n\nGetHistory\022\034.parley.v1.GetH" +
+      "istoryRequest\032\035.parley.v1.GetHistoryResp" +
+      "onse\"4\202\323\344\223\002.\022,/v1/conversations/{convers" +
+      "ation_id}/messages\022\177\n\022CreateConversation" +
+      "\022$.parley.v1.CreateConversationRequest\032%" +
+      ".parley.v1.CreateConversationResponse\"\034\202" +
+      "\323\344\223\002\026\"\021/v1/conversations:\001*\022\205\001\n\017GetConve" +
+      "rsation\022!.parley.v1.GetConversationReque" +
+      "st\032\".parley.v1.GetConversationResponse\"+" +
+      "\202\323\344\223\002%\022#/v1/conversations/{conversation_" +
+      "id}\022\221\001\n\022UpdateConversation\022$.parley.v1.U" +
+      "pdateConversationRequest\032%.parley.v1.Upd" +
+      "ateConversationResponse\".\202\323\344\223\002(2#/v1/con" +
+      "versations/{conversation_id}:\001*\022\216\001\n\022Dele" +
+      "teConversation\022$.parley.v1.DeleteConvers" +
+      "ationRequest\032%.parley.v1.DeleteConversat" +
+      "ionResponse\"+\202\323\344\223\002%*#/v1/conversations/{" +
+      "conversation_id}\022\240\001\n\024UndeleteConversatio" +
+      "n\022&.parley.v1.UndeleteConversationReques" +
+      "t\032\'.parley.v1.UndeleteConversationRespon" +
+      "se\"7\202\323\344\223\0021\",/v1/conversations/{conversat" +
+      "ion_id}:undelete:\001*\022y\n\021ListConversations" +
+      "\022#.parley.v1.ListConversationsRequest\032$." +
+      "parley.v1.ListConversationsResponse\"\031\202\323\344" +
+      "\223\002\023\022\021/v1/conversations\022@\n\007GetTurn\022\031.parl" +
+      "ey.v1.GetTurnRequest\032\032.parley.v1.GetTurn" +
+      "Response\022I\n\nCancelTurn\022\034.parley.v1.Cance" +
+      "lTurnRequest\032\035.parley.v1.CancelTurnRespo" +
+      "nse\022`\n\021WatchConversation\022#.parley.v1.Wat" +
+      "chConversationRequest\032$.parley.v1.WatchC" +
+      "onversationResponse0\001\022\225\001\n\016AppendMessages" +
+      "\022 .parley.v1.AppendMessagesRequest\032!.par" +
+      "ley.v1.AppendMessagesResponse\">\202\323\344\223\0028\"3/" +
+      "v1/conversations/{conversation_id}/messa" +
+      "ges:append:\001*\022\220\001\n\020ForkConversation\022\".par" +
+      "ley.v1.ForkConversationRequest\032#.parley." +
+      "v1.ForkConversationResponse\"3\202\323\344\223\002-\"(/v1" +
+      "/conversations/{conversation_id}:fork:\001*" +
+      "\022f\n\023ExportConversations\022%.parley.v1.Expo" +
+      "rtConversationsRequest\032&.parley.v1.Expor" +
+      "tConversationsResponse0\001\022e\n\nEraseOwner\022\034" +
+      ".parley.v1.EraseOwnerRequest\032\035.parley.v1" +
+      ".EraseOwnerResponse\"\032\202\323\344\223\002\024\"\017/v1/owner:e" +
+      "rase:\001*\022V\n\010GetUsage\022\032.parley.v1.GetUsage" +
+      "Request\032\033.parley.v1.GetUsageResponse\"\021\202\323" +
+      "\344\223\002\013\022\t/v1/usage\022K\n\nWatchTurns\022\034.parley.v" +
+      "1.WatchTurnsRequest\032\035.parley.v1.WatchTur" +
+      "nsResponse0\001B2\n\rdev.parley.v1P\001Z\037parley." +
+      "dev/go/parleyv1;parleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -471,33 +530,75 @@ public final class ConversationServiceOuterClass {
     internal_static_parley_v1_ChatRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ChatRequest_descriptor,
-        new java.lang.String[] { "ConversationId", "Message", "RequestId", "AllowMissing", "ExpectedSequence", "OnBusy", "OnDisconnect", "Agent", });
+        new java.lang.String[] { "ConversationId", "Message", "RequestId", "AllowMissing", "ExpectedSequence", "OnBusy", "OnDisconnect", "Agent", "Tools", });
     internal_static_parley_v1_ChatResponse_descriptor =
       getDescriptor().getMessageTypes().get(1);
     internal_static_parley_v1_ChatResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ChatResponse_descriptor,
-        new java.lang.String[] { "ConversationId", "TurnId", "Response", "ToolCalls", "UserSequence", "ResponseSequence", "Usage", "Model", "FinishReason", "Replayed", "Context", });
-    internal_static_parley_v1_GetHistoryRequest_descriptor =
+        new java.lang.String[] { "ConversationId", "TurnId", "Response", "ToolCalls", "UserSequence", "ResponseSequence", "Usage", "Model", "FinishReason", "Replayed", "Context", "PendingCalls", });
+    internal_static_parley_v1_ResumeTurnRequest_descriptor =
       getDescriptor().getMessageTypes().get(2);
+    internal_static_parley_v1_ResumeTurnRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ResumeTurnRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "TurnId", "RequestId", "Results", "OnDisconnect", });
+    internal_static_parley_v1_CallResult_descriptor =
+      getDescriptor().getMessageTypes().get(3);
+    internal_static_parley_v1_CallResult_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_CallResult_descriptor,
+        new java.lang.String[] { "CallKey", "Result", "Error", "Approval", "Denial", "Outcome", });
+    internal_static_parley_v1_Approval_descriptor =
+      getDescriptor().getMessageTypes().get(4);
+    internal_static_parley_v1_Approval_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_Approval_descriptor,
+        new java.lang.String[] { "Arguments", });
+    internal_static_parley_v1_Denial_descriptor =
+      getDescriptor().getMessageTypes().get(5);
+    internal_static_parley_v1_Denial_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_Denial_descriptor,
+        new java.lang.String[] { "Reason", });
+    internal_static_parley_v1_ResumeTurnResponse_descriptor =
+      getDescriptor().getMessageTypes().get(6);
+    internal_static_parley_v1_ResumeTurnResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ResumeTurnResponse_descriptor,
+        new java.lang.String[] { "Chat", });
+    internal_static_parley_v1_StreamResumeTurnRequest_descriptor =
+      getDescriptor().getMessageTypes().get(7);
+    internal_static_parley_v1_StreamResumeTurnRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_StreamResumeTurnRequest_descriptor,
+        new java.lang.String[] { "Resume", "AfterAttempt", "AfterIndex", });
+    internal_static_parley_v1_StreamResumeTurnResponse_descriptor =
+      getDescriptor().getMessageTypes().get(8);
+    internal_static_parley_v1_StreamResumeTurnResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_StreamResumeTurnResponse_descriptor,
+        new java.lang.String[] { "Event", });
+    internal_static_parley_v1_GetHistoryRequest_descriptor =
+      getDescriptor().getMessageTypes().get(9);
     internal_static_parley_v1_GetHistoryRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetHistoryRequest_descriptor,
         new java.lang.String[] { "ConversationId", "PageSize", "PageToken", "Order", "AfterSequence", "MinSequence", });
     internal_static_parley_v1_GetHistoryResponse_descriptor =
-      getDescriptor().getMessageTypes().get(3);
+      getDescriptor().getMessageTypes().get(10);
     internal_static_parley_v1_GetHistoryResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetHistoryResponse_descriptor,
         new java.lang.String[] { "Messages", "NextPageToken", "LastSequence", });
     internal_static_parley_v1_ListConversationsRequest_descriptor =
-      getDescriptor().getMessageTypes().get(4);
+      getDescriptor().getMessageTypes().get(11);
     internal_static_parley_v1_ListConversationsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ListConversationsRequest_descriptor,
         new java.lang.String[] { "PageSize", "PageToken", "Labels", "UpdatedAfter", });
     internal_static_parley_v1_CreateConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(5);
+      getDescriptor().getMessageTypes().get(12);
     internal_static_parley_v1_CreateConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_CreateConversationRequest_descriptor,
@@ -509,25 +610,25 @@ public final class ConversationServiceOuterClass {
         internal_static_parley_v1_CreateConversationRequest_LabelsEntry_descriptor,
         new java.lang.String[] { "Key", "Value", });
     internal_static_parley_v1_CreateConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(6);
+      getDescriptor().getMessageTypes().get(13);
     internal_static_parley_v1_CreateConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_CreateConversationResponse_descriptor,
         new java.lang.String[] { "Conversation", "Replayed", });
     internal_static_parley_v1_GetConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(7);
+      getDescriptor().getMessageTypes().get(14);
     internal_static_parley_v1_GetConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetConversationRequest_descriptor,
         new java.lang.String[] { "ConversationId", });
     internal_static_parley_v1_GetConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(8);
+      getDescriptor().getMessageTypes().get(15);
     internal_static_parley_v1_GetConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetConversationResponse_descriptor,
         new java.lang.String[] { "Conversation", });
     internal_static_parley_v1_UpdateConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(9);
+      getDescriptor().getMessageTypes().get(16);
     internal_static_parley_v1_UpdateConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_UpdateConversationRequest_descriptor,
@@ -539,211 +640,211 @@ public final class ConversationServiceOuterClass {
         internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_descriptor,
         new java.lang.String[] { "Key", "Value", });
     internal_static_parley_v1_UpdateConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(10);
+      getDescriptor().getMessageTypes().get(17);
     internal_static_parley_v1_UpdateConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_UpdateConversationResponse_descriptor,
         new java.lang.String[] { "Conversation", });
     internal_static_parley_v1_DeleteConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(11);
+      getDescriptor().getMessageTypes().get(18);
     internal_static_parley_v1_DeleteConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_DeleteConversationRequest_descriptor,
         new java.lang.String[] { "ConversationId", "AllowMissing", });
     internal_static_parley_v1_DeleteConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(12);
+      getDescriptor().getMessageTypes().get(19);
     internal_static_parley_v1_DeleteConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_DeleteConversationResponse_descriptor,
         new java.lang.String[] { "PurgeTime", });
     internal_static_parley_v1_UndeleteConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(13);
+      getDescriptor().getMessageTypes().get(20);
     internal_static_parley_v1_UndeleteConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_UndeleteConversationRequest_descriptor,
         new java.lang.String[] { "ConversationId", });
     internal_static_parley_v1_UndeleteConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(14);
+      getDescriptor().getMessageTypes().get(21);
     internal_static_parley_v1_UndeleteConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_UndeleteConversationResponse_descriptor,
         new java.lang.String[] { "Conversation", });
     internal_static_parley_v1_ListConversationsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(15);
+      getDescriptor().getMessageTypes().get(22);
     internal_static_parley_v1_ListConversationsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ListConversationsResponse_descriptor,
         new java.lang.String[] { "Conversations", "NextPageToken", });
     internal_static_parley_v1_GetTurnRequest_descriptor =
-      getDescriptor().getMessageTypes().get(16);
+      getDescriptor().getMessageTypes().get(23);
     internal_static_parley_v1_GetTurnRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetTurnRequest_descriptor,
         new java.lang.String[] { "ConversationId", "TurnId", "RequestId", });
     internal_static_parley_v1_GetTurnResponse_descriptor =
-      getDescriptor().getMessageTypes().get(17);
+      getDescriptor().getMessageTypes().get(24);
     internal_static_parley_v1_GetTurnResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetTurnResponse_descriptor,
         new java.lang.String[] { "Turn", });
     internal_static_parley_v1_CancelTurnRequest_descriptor =
-      getDescriptor().getMessageTypes().get(18);
+      getDescriptor().getMessageTypes().get(25);
     internal_static_parley_v1_CancelTurnRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_CancelTurnRequest_descriptor,
         new java.lang.String[] { "ConversationId", "TurnId", "RequestId", });
     internal_static_parley_v1_CancelTurnResponse_descriptor =
-      getDescriptor().getMessageTypes().get(19);
+      getDescriptor().getMessageTypes().get(26);
     internal_static_parley_v1_CancelTurnResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_CancelTurnResponse_descriptor,
         new java.lang.String[] { "Turn", });
     internal_static_parley_v1_StreamChatRequest_descriptor =
-      getDescriptor().getMessageTypes().get(20);
+      getDescriptor().getMessageTypes().get(27);
     internal_static_parley_v1_StreamChatRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_StreamChatRequest_descriptor,
         new java.lang.String[] { "Chat", "AfterAttempt", "AfterIndex", });
     internal_static_parley_v1_StreamChatResponse_descriptor =
-      getDescriptor().getMessageTypes().get(21);
+      getDescriptor().getMessageTypes().get(28);
     internal_static_parley_v1_StreamChatResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_StreamChatResponse_descriptor,
         new java.lang.String[] { "Attempt", "Index", "Started", "Chunk", "ToolCall", "Completed", "Event", });
     internal_static_parley_v1_TurnStarted_descriptor =
-      getDescriptor().getMessageTypes().get(22);
+      getDescriptor().getMessageTypes().get(29);
     internal_static_parley_v1_TurnStarted_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_TurnStarted_descriptor,
         new java.lang.String[] { "ConversationId", "TurnId", "UserSequence", });
     internal_static_parley_v1_TextChunk_descriptor =
-      getDescriptor().getMessageTypes().get(23);
+      getDescriptor().getMessageTypes().get(30);
     internal_static_parley_v1_TextChunk_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_TextChunk_descriptor,
         new java.lang.String[] { "Text", });
     internal_static_parley_v1_WatchConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(24);
+      getDescriptor().getMessageTypes().get(31);
     internal_static_parley_v1_WatchConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchConversationRequest_descriptor,
         new java.lang.String[] { "ConversationId", "AfterSequence", "IncludeEvents", });
     internal_static_parley_v1_WatchConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(25);
+      getDescriptor().getMessageTypes().get(32);
     internal_static_parley_v1_WatchConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchConversationResponse_descriptor,
         new java.lang.String[] { "Message", "Turn", "Event", "Progress", "Deleted", "Update", });
     internal_static_parley_v1_WatchDeleted_descriptor =
-      getDescriptor().getMessageTypes().get(26);
+      getDescriptor().getMessageTypes().get(33);
     internal_static_parley_v1_WatchDeleted_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchDeleted_descriptor,
         new java.lang.String[] { });
     internal_static_parley_v1_WatchProgress_descriptor =
-      getDescriptor().getMessageTypes().get(27);
+      getDescriptor().getMessageTypes().get(34);
     internal_static_parley_v1_WatchProgress_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchProgress_descriptor,
         new java.lang.String[] { "LastSequence", });
     internal_static_parley_v1_AppendMessagesRequest_descriptor =
-      getDescriptor().getMessageTypes().get(28);
+      getDescriptor().getMessageTypes().get(35);
     internal_static_parley_v1_AppendMessagesRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_AppendMessagesRequest_descriptor,
         new java.lang.String[] { "ConversationId", "RequestId", "Messages", "AllowMissing", "ExpectedSequence", "OnBusy", });
     internal_static_parley_v1_AppendMessagesResponse_descriptor =
-      getDescriptor().getMessageTypes().get(29);
+      getDescriptor().getMessageTypes().get(36);
     internal_static_parley_v1_AppendMessagesResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_AppendMessagesResponse_descriptor,
         new java.lang.String[] { "ConversationId", "FirstSequence", "LastSequence", "Replayed", });
     internal_static_parley_v1_ForkConversationRequest_descriptor =
-      getDescriptor().getMessageTypes().get(30);
+      getDescriptor().getMessageTypes().get(37);
     internal_static_parley_v1_ForkConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ForkConversationRequest_descriptor,
         new java.lang.String[] { "ConversationId", "NewConversationId", "RequestId", "UpToSequence", });
     internal_static_parley_v1_ForkConversationResponse_descriptor =
-      getDescriptor().getMessageTypes().get(31);
+      getDescriptor().getMessageTypes().get(38);
     internal_static_parley_v1_ForkConversationResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ForkConversationResponse_descriptor,
         new java.lang.String[] { "Conversation", "Replayed", });
     internal_static_parley_v1_ExportConversationsRequest_descriptor =
-      getDescriptor().getMessageTypes().get(32);
+      getDescriptor().getMessageTypes().get(39);
     internal_static_parley_v1_ExportConversationsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ExportConversationsRequest_descriptor,
         new java.lang.String[] { "Cursor", });
     internal_static_parley_v1_ExportConversationsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(33);
+      getDescriptor().getMessageTypes().get(40);
     internal_static_parley_v1_ExportConversationsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ExportConversationsResponse_descriptor,
         new java.lang.String[] { "Conversation", "Message", "Done", "Cursor", "ConversationId", "Item", });
     internal_static_parley_v1_ExportDone_descriptor =
-      getDescriptor().getMessageTypes().get(34);
+      getDescriptor().getMessageTypes().get(41);
     internal_static_parley_v1_ExportDone_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_ExportDone_descriptor,
         new java.lang.String[] { });
     internal_static_parley_v1_EraseOwnerRequest_descriptor =
-      getDescriptor().getMessageTypes().get(35);
+      getDescriptor().getMessageTypes().get(42);
     internal_static_parley_v1_EraseOwnerRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_EraseOwnerRequest_descriptor,
         new java.lang.String[] { "RequestId", });
     internal_static_parley_v1_EraseOwnerResponse_descriptor =
-      getDescriptor().getMessageTypes().get(36);
+      getDescriptor().getMessageTypes().get(43);
     internal_static_parley_v1_EraseOwnerResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_EraseOwnerResponse_descriptor,
         new java.lang.String[] { "State", "StartTime", "EndTime", "Conversations", "Messages", "Turns", });
     internal_static_parley_v1_GetUsageRequest_descriptor =
-      getDescriptor().getMessageTypes().get(37);
+      getDescriptor().getMessageTypes().get(44);
     internal_static_parley_v1_GetUsageRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetUsageRequest_descriptor,
         new java.lang.String[] { "StartDate", "EndDate", "ByAgent", "ByLabel", "Labels", });
     internal_static_parley_v1_GetUsageResponse_descriptor =
-      getDescriptor().getMessageTypes().get(38);
+      getDescriptor().getMessageTypes().get(45);
     internal_static_parley_v1_GetUsageResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_GetUsageResponse_descriptor,
         new java.lang.String[] { "Rows", });
     internal_static_parley_v1_UsageRow_descriptor =
-      getDescriptor().getMessageTypes().get(39);
+      getDescriptor().getMessageTypes().get(46);
     internal_static_parley_v1_UsageRow_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_UsageRow_descriptor,
         new java.lang.String[] { "Date", "Agent", "LabelValue", "Usage", "Turns", "Attempts", "FailedAttempts", });
     internal_static_parley_v1_StartTurnRequest_descriptor =
-      getDescriptor().getMessageTypes().get(40);
+      getDescriptor().getMessageTypes().get(47);
     internal_static_parley_v1_StartTurnRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_StartTurnRequest_descriptor,
         new java.lang.String[] { "Chat", });
     internal_static_parley_v1_StartTurnResponse_descriptor =
-      getDescriptor().getMessageTypes().get(41);
+      getDescriptor().getMessageTypes().get(48);
     internal_static_parley_v1_StartTurnResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_StartTurnResponse_descriptor,
         new java.lang.String[] { "Turn", "Replayed", });
     internal_static_parley_v1_WatchTurnsRequest_descriptor =
-      getDescriptor().getMessageTypes().get(42);
+      getDescriptor().getMessageTypes().get(49);
     internal_static_parley_v1_WatchTurnsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchTurnsRequest_descriptor,
         new java.lang.String[] { "AfterCursor", "OnlyNew", "Labels", "AllOwners", });
     internal_static_parley_v1_WatchTurnsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(43);
+      getDescriptor().getMessageTypes().get(50);
     internal_static_parley_v1_WatchTurnsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchTurnsResponse_descriptor,
         new java.lang.String[] { "Turn", "Progress", "Cursor", "User", "Update", });
     internal_static_parley_v1_WatchTurnsProgress_descriptor =
-      getDescriptor().getMessageTypes().get(44);
+      getDescriptor().getMessageTypes().get(51);
     internal_static_parley_v1_WatchTurnsProgress_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchTurnsProgress_descriptor,

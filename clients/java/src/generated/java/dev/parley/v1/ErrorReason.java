@@ -344,6 +344,25 @@ public enum ErrorReason
    * <code>ERROR_REASON_CURSOR_EXPIRED = 33;</code>
    */
   ERROR_REASON_CURSOR_EXPIRED(33),
+  /**
+   * <pre>
+   * ALREADY_EXISTS. Another result was given for this call before. Metadata: call_key.
+   * What to do: nothing, if that result was the right one; a result cannot be changed.
+   * </pre>
+   *
+   * <code>ERROR_REASON_RESULT_ALREADY_GIVEN = 34;</code>
+   */
+  ERROR_REASON_RESULT_ALREADY_GIVEN(34),
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. The turn does not wait for this call: the call_key is not one of its, or the call was
+   * ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
+   * What to do: read the turn with GetTurn; its pending_calls say what it waits for.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CALL_NOT_PENDING = 35;</code>
+   */
+  ERROR_REASON_CALL_NOT_PENDING(35),
   UNRECOGNIZED(-1),
   ;
 
@@ -674,6 +693,25 @@ public enum ErrorReason
    * <code>ERROR_REASON_CURSOR_EXPIRED = 33;</code>
    */
   public static final int ERROR_REASON_CURSOR_EXPIRED_VALUE = 33;
+  /**
+   * <pre>
+   * ALREADY_EXISTS. Another result was given for this call before. Metadata: call_key.
+   * What to do: nothing, if that result was the right one; a result cannot be changed.
+   * </pre>
+   *
+   * <code>ERROR_REASON_RESULT_ALREADY_GIVEN = 34;</code>
+   */
+  public static final int ERROR_REASON_RESULT_ALREADY_GIVEN_VALUE = 34;
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. The turn does not wait for this call: the call_key is not one of its, or the call was
+   * ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
+   * What to do: read the turn with GetTurn; its pending_calls say what it waits for.
+   * </pre>
+   *
+   * <code>ERROR_REASON_CALL_NOT_PENDING = 35;</code>
+   */
+  public static final int ERROR_REASON_CALL_NOT_PENDING_VALUE = 35;
 
 
   public final int getNumber() {
@@ -734,6 +772,8 @@ public enum ErrorReason
       case 31: return ERROR_REASON_NOT_A_TURN_BOUNDARY;
       case 32: return ERROR_REASON_QUEUE_FULL;
       case 33: return ERROR_REASON_CURSOR_EXPIRED;
+      case 34: return ERROR_REASON_RESULT_ALREADY_GIVEN;
+      case 35: return ERROR_REASON_CALL_NOT_PENDING;
       default: return null;
     }
   }

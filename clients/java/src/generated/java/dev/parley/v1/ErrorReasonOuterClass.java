@@ -25,7 +25,7 @@ public final class ErrorReasonOuterClass {
   static {
     java.lang.String[] descriptorData = {
       "\n\034parley/v1/error_reason.proto\022\tparley.v" +
-      "1*\222\t\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
+      "1*\334\t\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
       "IFIED\020\000\022 \n\034ERROR_REASON_INVALID_REQUEST\020" +
       "\001\022#\n\037ERROR_REASON_INVALID_PAGE_TOKEN\020\002\022\036" +
       "\n\032ERROR_REASON_AGENT_UNKNOWN\020\003\022 \n\034ERROR_" +
@@ -54,8 +54,10 @@ public final class ErrorReasonOuterClass {
       "!\n\035ERROR_REASON_BUDGET_EXHAUSTED\020\036\022$\n ER" +
       "ROR_REASON_NOT_A_TURN_BOUNDARY\020\037\022\033\n\027ERRO" +
       "R_REASON_QUEUE_FULL\020 \022\037\n\033ERROR_REASON_CU" +
-      "RSOR_EXPIRED\020!B2\n\rdev.parley.v1P\001Z\037parle" +
-      "y.dev/go/parleyv1;parleyv1b\006proto3"
+      "RSOR_EXPIRED\020!\022%\n!ERROR_REASON_RESULT_AL" +
+      "READY_GIVEN\020\"\022!\n\035ERROR_REASON_CALL_NOT_P" +
+      "ENDING\020#B2\n\rdev.parley.v1P\001Z\037parley.dev/" +
+      "go/parleyv1;parleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

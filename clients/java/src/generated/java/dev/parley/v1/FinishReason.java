@@ -53,6 +53,14 @@ public enum FinishReason
    * <code>FINISH_REASON_CONTENT_FILTER = 4;</code>
    */
   FINISH_REASON_CONTENT_FILTER(4),
+  /**
+   * <pre>
+   * The turn waits for its caller: pending_calls says for what. Only in responses, never in a stored message.
+   * </pre>
+   *
+   * <code>FINISH_REASON_ACTION_REQUIRED = 5;</code>
+   */
+  FINISH_REASON_ACTION_REQUIRED(5),
   UNRECOGNIZED(-1),
   ;
 
@@ -96,6 +104,14 @@ public enum FinishReason
    * <code>FINISH_REASON_CONTENT_FILTER = 4;</code>
    */
   public static final int FINISH_REASON_CONTENT_FILTER_VALUE = 4;
+  /**
+   * <pre>
+   * The turn waits for its caller: pending_calls says for what. Only in responses, never in a stored message.
+   * </pre>
+   *
+   * <code>FINISH_REASON_ACTION_REQUIRED = 5;</code>
+   */
+  public static final int FINISH_REASON_ACTION_REQUIRED_VALUE = 5;
 
 
   public final int getNumber() {
@@ -127,6 +143,7 @@ public enum FinishReason
       case 2: return FINISH_REASON_LENGTH;
       case 3: return FINISH_REASON_CANCELLED;
       case 4: return FINISH_REASON_CONTENT_FILTER;
+      case 5: return FINISH_REASON_ACTION_REQUIRED;
       default: return null;
     }
   }
@@ -157,7 +174,7 @@ public enum FinishReason
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return dev.parley.v1.ConversationOuterClass.getDescriptor().getEnumTypes().get(1);
+    return dev.parley.v1.ConversationOuterClass.getDescriptor().getEnumTypes().get(2);
   }
 
   private static final FinishReason[] VALUES = values();

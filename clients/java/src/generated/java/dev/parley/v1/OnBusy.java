@@ -38,6 +38,15 @@ public enum OnBusy
    * <code>ON_BUSY_WAIT = 2;</code>
    */
   ON_BUSY_WAIT(2),
+  /**
+   * <pre>
+   * If the open turn waits for its caller, cancel it, with a result for each pending call that says so, and take
+   * its place. Else as ON_BUSY_REJECT. Only for Chat and StreamChat.
+   * </pre>
+   *
+   * <code>ON_BUSY_REPLACE = 3;</code>
+   */
+  ON_BUSY_REPLACE(3),
   UNRECOGNIZED(-1),
   ;
 
@@ -66,6 +75,15 @@ public enum OnBusy
    * <code>ON_BUSY_WAIT = 2;</code>
    */
   public static final int ON_BUSY_WAIT_VALUE = 2;
+  /**
+   * <pre>
+   * If the open turn waits for its caller, cancel it, with a result for each pending call that says so, and take
+   * its place. Else as ON_BUSY_REJECT. Only for Chat and StreamChat.
+   * </pre>
+   *
+   * <code>ON_BUSY_REPLACE = 3;</code>
+   */
+  public static final int ON_BUSY_REPLACE_VALUE = 3;
 
 
   public final int getNumber() {
@@ -95,6 +113,7 @@ public enum OnBusy
       case 0: return ON_BUSY_UNSPECIFIED;
       case 1: return ON_BUSY_REJECT;
       case 2: return ON_BUSY_WAIT;
+      case 3: return ON_BUSY_REPLACE;
       default: return null;
     }
   }

@@ -30,6 +30,7 @@ private static final long serialVersionUID = 0L;
     finishReason_ = 0;
     errorReason_ = 0;
     errorText_ = "";
+    pendingCalls_ = java.util.Collections.emptyList();
   }
 
   @java.lang.Override
@@ -500,7 +501,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp endTime_;
   /**
    * <pre>
-   * When the turn ended. Absent while it runs.
+   * When the turn ended. Absent while it runs or waits.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -512,7 +513,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the turn ended. Absent while it runs.
+   * When the turn ended. Absent while it runs or waits.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -524,7 +525,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the turn ended. Absent while it runs.
+   * When the turn ended. Absent while it runs or waits.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -570,6 +571,108 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public dev.parley.v1.UsageOrBuilder getUsageOrBuilder() {
     return usage_ == null ? dev.parley.v1.Usage.getDefaultInstance() : usage_;
+  }
+
+  public static final int PENDING_CALLS_FIELD_NUMBER = 16;
+  @SuppressWarnings("serial")
+  private java.util.List<dev.parley.v1.PendingCall> pendingCalls_;
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  @java.lang.Override
+  public java.util.List<dev.parley.v1.PendingCall> getPendingCallsList() {
+    return pendingCalls_;
+  }
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  @java.lang.Override
+  public java.util.List<? extends dev.parley.v1.PendingCallOrBuilder> 
+      getPendingCallsOrBuilderList() {
+    return pendingCalls_;
+  }
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  @java.lang.Override
+  public int getPendingCallsCount() {
+    return pendingCalls_.size();
+  }
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.PendingCall getPendingCalls(int index) {
+    return pendingCalls_.get(index);
+  }
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  @java.lang.Override
+  public dev.parley.v1.PendingCallOrBuilder getPendingCallsOrBuilder(
+      int index) {
+    return pendingCalls_.get(index);
+  }
+
+  public static final int WAIT_END_TIME_FIELD_NUMBER = 17;
+  private com.google.protobuf.Timestamp waitEndTime_;
+  /**
+   * <pre>
+   * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+   * Absent unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+   * @return Whether the waitEndTime field is set.
+   */
+  @java.lang.Override
+  public boolean hasWaitEndTime() {
+    return ((bitField0_ & 0x00000008) != 0);
+  }
+  /**
+   * <pre>
+   * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+   * Absent unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+   * @return The waitEndTime.
+   */
+  @java.lang.Override
+  public com.google.protobuf.Timestamp getWaitEndTime() {
+    return waitEndTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : waitEndTime_;
+  }
+  /**
+   * <pre>
+   * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+   * Absent unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+   */
+  @java.lang.Override
+  public com.google.protobuf.TimestampOrBuilder getWaitEndTimeOrBuilder() {
+    return waitEndTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : waitEndTime_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -630,6 +733,12 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000004) != 0)) {
       output.writeMessage(15, getUsage());
+    }
+    for (int i = 0; i < pendingCalls_.size(); i++) {
+      output.writeMessage(16, pendingCalls_.get(i));
+    }
+    if (((bitField0_ & 0x00000008) != 0)) {
+      output.writeMessage(17, getWaitEndTime());
     }
     getUnknownFields().writeTo(output);
   }
@@ -694,6 +803,14 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(15, getUsage());
     }
+    for (int i = 0; i < pendingCalls_.size(); i++) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(16, pendingCalls_.get(i));
+    }
+    if (((bitField0_ & 0x00000008) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(17, getWaitEndTime());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -745,6 +862,13 @@ private static final long serialVersionUID = 0L;
       if (!getUsage()
           .equals(other.getUsage())) return false;
     }
+    if (!getPendingCallsList()
+        .equals(other.getPendingCallsList())) return false;
+    if (hasWaitEndTime() != other.hasWaitEndTime()) return false;
+    if (hasWaitEndTime()) {
+      if (!getWaitEndTime()
+          .equals(other.getWaitEndTime())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -793,6 +917,14 @@ private static final long serialVersionUID = 0L;
     if (hasUsage()) {
       hash = (37 * hash) + USAGE_FIELD_NUMBER;
       hash = (53 * hash) + getUsage().hashCode();
+    }
+    if (getPendingCallsCount() > 0) {
+      hash = (37 * hash) + PENDING_CALLS_FIELD_NUMBER;
+      hash = (53 * hash) + getPendingCallsList().hashCode();
+    }
+    if (hasWaitEndTime()) {
+      hash = (37 * hash) + WAIT_END_TIME_FIELD_NUMBER;
+      hash = (53 * hash) + getWaitEndTime().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -931,6 +1063,8 @@ private static final long serialVersionUID = 0L;
         getCreateTimeFieldBuilder();
         getEndTimeFieldBuilder();
         getUsageFieldBuilder();
+        getPendingCallsFieldBuilder();
+        getWaitEndTimeFieldBuilder();
       }
     }
     @java.lang.Override
@@ -964,6 +1098,18 @@ private static final long serialVersionUID = 0L;
         usageBuilder_.dispose();
         usageBuilder_ = null;
       }
+      if (pendingCallsBuilder_ == null) {
+        pendingCalls_ = java.util.Collections.emptyList();
+      } else {
+        pendingCalls_ = null;
+        pendingCallsBuilder_.clear();
+      }
+      bitField0_ = (bitField0_ & ~0x00008000);
+      waitEndTime_ = null;
+      if (waitEndTimeBuilder_ != null) {
+        waitEndTimeBuilder_.dispose();
+        waitEndTimeBuilder_ = null;
+      }
       return this;
     }
 
@@ -990,9 +1136,22 @@ private static final long serialVersionUID = 0L;
     @java.lang.Override
     public dev.parley.v1.Turn buildPartial() {
       dev.parley.v1.Turn result = new dev.parley.v1.Turn(this);
+      buildPartialRepeatedFields(result);
       if (bitField0_ != 0) { buildPartial0(result); }
       onBuilt();
       return result;
+    }
+
+    private void buildPartialRepeatedFields(dev.parley.v1.Turn result) {
+      if (pendingCallsBuilder_ == null) {
+        if (((bitField0_ & 0x00008000) != 0)) {
+          pendingCalls_ = java.util.Collections.unmodifiableList(pendingCalls_);
+          bitField0_ = (bitField0_ & ~0x00008000);
+        }
+        result.pendingCalls_ = pendingCalls_;
+      } else {
+        result.pendingCalls_ = pendingCallsBuilder_.build();
+      }
     }
 
     private void buildPartial0(dev.parley.v1.Turn result) {
@@ -1051,6 +1210,12 @@ private static final long serialVersionUID = 0L;
             ? usage_
             : usageBuilder_.build();
         to_bitField0_ |= 0x00000004;
+      }
+      if (((from_bitField0_ & 0x00010000) != 0)) {
+        result.waitEndTime_ = waitEndTimeBuilder_ == null
+            ? waitEndTime_
+            : waitEndTimeBuilder_.build();
+        to_bitField0_ |= 0x00000008;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1155,6 +1320,35 @@ private static final long serialVersionUID = 0L;
       }
       if (other.hasUsage()) {
         mergeUsage(other.getUsage());
+      }
+      if (pendingCallsBuilder_ == null) {
+        if (!other.pendingCalls_.isEmpty()) {
+          if (pendingCalls_.isEmpty()) {
+            pendingCalls_ = other.pendingCalls_;
+            bitField0_ = (bitField0_ & ~0x00008000);
+          } else {
+            ensurePendingCallsIsMutable();
+            pendingCalls_.addAll(other.pendingCalls_);
+          }
+          onChanged();
+        }
+      } else {
+        if (!other.pendingCalls_.isEmpty()) {
+          if (pendingCallsBuilder_.isEmpty()) {
+            pendingCallsBuilder_.dispose();
+            pendingCallsBuilder_ = null;
+            pendingCalls_ = other.pendingCalls_;
+            bitField0_ = (bitField0_ & ~0x00008000);
+            pendingCallsBuilder_ = 
+              com.google.protobuf.GeneratedMessageV3.alwaysUseFieldBuilders ?
+                 getPendingCallsFieldBuilder() : null;
+          } else {
+            pendingCallsBuilder_.addAllMessages(other.pendingCalls_);
+          }
+        }
+      }
+      if (other.hasWaitEndTime()) {
+        mergeWaitEndTime(other.getWaitEndTime());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1263,6 +1457,26 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00004000;
               break;
             } // case 122
+            case 130: {
+              dev.parley.v1.PendingCall m =
+                  input.readMessage(
+                      dev.parley.v1.PendingCall.parser(),
+                      extensionRegistry);
+              if (pendingCallsBuilder_ == null) {
+                ensurePendingCallsIsMutable();
+                pendingCalls_.add(m);
+              } else {
+                pendingCallsBuilder_.addMessage(m);
+              }
+              break;
+            } // case 130
+            case 138: {
+              input.readMessage(
+                  getWaitEndTimeFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00010000;
+              break;
+            } // case 138
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2345,7 +2559,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> endTimeBuilder_;
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2356,7 +2570,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2371,7 +2585,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2391,7 +2605,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2409,7 +2623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2434,7 +2648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2451,7 +2665,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2463,7 +2677,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2478,7 +2692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the turn ended. Absent while it runs.
+     * When the turn ended. Absent while it runs or waits.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -2652,6 +2866,484 @@ private static final long serialVersionUID = 0L;
         usage_ = null;
       }
       return usageBuilder_;
+    }
+
+    private java.util.List<dev.parley.v1.PendingCall> pendingCalls_ =
+      java.util.Collections.emptyList();
+    private void ensurePendingCallsIsMutable() {
+      if (!((bitField0_ & 0x00008000) != 0)) {
+        pendingCalls_ = new java.util.ArrayList<dev.parley.v1.PendingCall>(pendingCalls_);
+        bitField0_ |= 0x00008000;
+       }
+    }
+
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.parley.v1.PendingCall, dev.parley.v1.PendingCall.Builder, dev.parley.v1.PendingCallOrBuilder> pendingCallsBuilder_;
+
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public java.util.List<dev.parley.v1.PendingCall> getPendingCallsList() {
+      if (pendingCallsBuilder_ == null) {
+        return java.util.Collections.unmodifiableList(pendingCalls_);
+      } else {
+        return pendingCallsBuilder_.getMessageList();
+      }
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public int getPendingCallsCount() {
+      if (pendingCallsBuilder_ == null) {
+        return pendingCalls_.size();
+      } else {
+        return pendingCallsBuilder_.getCount();
+      }
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public dev.parley.v1.PendingCall getPendingCalls(int index) {
+      if (pendingCallsBuilder_ == null) {
+        return pendingCalls_.get(index);
+      } else {
+        return pendingCallsBuilder_.getMessage(index);
+      }
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder setPendingCalls(
+        int index, dev.parley.v1.PendingCall value) {
+      if (pendingCallsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensurePendingCallsIsMutable();
+        pendingCalls_.set(index, value);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.setMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder setPendingCalls(
+        int index, dev.parley.v1.PendingCall.Builder builderForValue) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.set(index, builderForValue.build());
+        onChanged();
+      } else {
+        pendingCallsBuilder_.setMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder addPendingCalls(dev.parley.v1.PendingCall value) {
+      if (pendingCallsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(value);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder addPendingCalls(
+        int index, dev.parley.v1.PendingCall value) {
+      if (pendingCallsBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(index, value);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder addPendingCalls(
+        dev.parley.v1.PendingCall.Builder builderForValue) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(builderForValue.build());
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder addPendingCalls(
+        int index, dev.parley.v1.PendingCall.Builder builderForValue) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.add(index, builderForValue.build());
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder addAllPendingCalls(
+        java.lang.Iterable<? extends dev.parley.v1.PendingCall> values) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        com.google.protobuf.AbstractMessageLite.Builder.addAll(
+            values, pendingCalls_);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.addAllMessages(values);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder clearPendingCalls() {
+      if (pendingCallsBuilder_ == null) {
+        pendingCalls_ = java.util.Collections.emptyList();
+        bitField0_ = (bitField0_ & ~0x00008000);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public Builder removePendingCalls(int index) {
+      if (pendingCallsBuilder_ == null) {
+        ensurePendingCallsIsMutable();
+        pendingCalls_.remove(index);
+        onChanged();
+      } else {
+        pendingCallsBuilder_.remove(index);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public dev.parley.v1.PendingCall.Builder getPendingCallsBuilder(
+        int index) {
+      return getPendingCallsFieldBuilder().getBuilder(index);
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public dev.parley.v1.PendingCallOrBuilder getPendingCallsOrBuilder(
+        int index) {
+      if (pendingCallsBuilder_ == null) {
+        return pendingCalls_.get(index);  } else {
+        return pendingCallsBuilder_.getMessageOrBuilder(index);
+      }
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public java.util.List<? extends dev.parley.v1.PendingCallOrBuilder> 
+         getPendingCallsOrBuilderList() {
+      if (pendingCallsBuilder_ != null) {
+        return pendingCallsBuilder_.getMessageOrBuilderList();
+      } else {
+        return java.util.Collections.unmodifiableList(pendingCalls_);
+      }
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public dev.parley.v1.PendingCall.Builder addPendingCallsBuilder() {
+      return getPendingCallsFieldBuilder().addBuilder(
+          dev.parley.v1.PendingCall.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public dev.parley.v1.PendingCall.Builder addPendingCallsBuilder(
+        int index) {
+      return getPendingCallsFieldBuilder().addBuilder(
+          index, dev.parley.v1.PendingCall.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+     */
+    public java.util.List<dev.parley.v1.PendingCall.Builder> 
+         getPendingCallsBuilderList() {
+      return getPendingCallsFieldBuilder().getBuilderList();
+    }
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        dev.parley.v1.PendingCall, dev.parley.v1.PendingCall.Builder, dev.parley.v1.PendingCallOrBuilder> 
+        getPendingCallsFieldBuilder() {
+      if (pendingCallsBuilder_ == null) {
+        pendingCallsBuilder_ = new com.google.protobuf.RepeatedFieldBuilderV3<
+            dev.parley.v1.PendingCall, dev.parley.v1.PendingCall.Builder, dev.parley.v1.PendingCallOrBuilder>(
+                pendingCalls_,
+                ((bitField0_ & 0x00008000) != 0),
+                getParentForChildren(),
+                isClean());
+        pendingCalls_ = null;
+      }
+      return pendingCallsBuilder_;
+    }
+
+    private com.google.protobuf.Timestamp waitEndTime_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> waitEndTimeBuilder_;
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     * @return Whether the waitEndTime field is set.
+     */
+    public boolean hasWaitEndTime() {
+      return ((bitField0_ & 0x00010000) != 0);
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     * @return The waitEndTime.
+     */
+    public com.google.protobuf.Timestamp getWaitEndTime() {
+      if (waitEndTimeBuilder_ == null) {
+        return waitEndTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : waitEndTime_;
+      } else {
+        return waitEndTimeBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     */
+    public Builder setWaitEndTime(com.google.protobuf.Timestamp value) {
+      if (waitEndTimeBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        waitEndTime_ = value;
+      } else {
+        waitEndTimeBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00010000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     */
+    public Builder setWaitEndTime(
+        com.google.protobuf.Timestamp.Builder builderForValue) {
+      if (waitEndTimeBuilder_ == null) {
+        waitEndTime_ = builderForValue.build();
+      } else {
+        waitEndTimeBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00010000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     */
+    public Builder mergeWaitEndTime(com.google.protobuf.Timestamp value) {
+      if (waitEndTimeBuilder_ == null) {
+        if (((bitField0_ & 0x00010000) != 0) &&
+          waitEndTime_ != null &&
+          waitEndTime_ != com.google.protobuf.Timestamp.getDefaultInstance()) {
+          getWaitEndTimeBuilder().mergeFrom(value);
+        } else {
+          waitEndTime_ = value;
+        }
+      } else {
+        waitEndTimeBuilder_.mergeFrom(value);
+      }
+      if (waitEndTime_ != null) {
+        bitField0_ |= 0x00010000;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     */
+    public Builder clearWaitEndTime() {
+      bitField0_ = (bitField0_ & ~0x00010000);
+      waitEndTime_ = null;
+      if (waitEndTimeBuilder_ != null) {
+        waitEndTimeBuilder_.dispose();
+        waitEndTimeBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     */
+    public com.google.protobuf.Timestamp.Builder getWaitEndTimeBuilder() {
+      bitField0_ |= 0x00010000;
+      onChanged();
+      return getWaitEndTimeFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     */
+    public com.google.protobuf.TimestampOrBuilder getWaitEndTimeOrBuilder() {
+      if (waitEndTimeBuilder_ != null) {
+        return waitEndTimeBuilder_.getMessageOrBuilder();
+      } else {
+        return waitEndTime_ == null ?
+            com.google.protobuf.Timestamp.getDefaultInstance() : waitEndTime_;
+      }
+    }
+    /**
+     * <pre>
+     * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+     * Absent unless state is TURN_STATE_WAITING.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> 
+        getWaitEndTimeFieldBuilder() {
+      if (waitEndTimeBuilder_ == null) {
+        waitEndTimeBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder>(
+                getWaitEndTime(),
+                getParentForChildren(),
+                isClean());
+        waitEndTime_ = null;
+      }
+      return waitEndTimeBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -244,7 +244,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * When the turn ended. Absent while it runs.
+   * When the turn ended. Absent while it runs or waits.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -253,7 +253,7 @@ public interface TurnOrBuilder extends
   boolean hasEndTime();
   /**
    * <pre>
-   * When the turn ended. Absent while it runs.
+   * When the turn ended. Absent while it runs or waits.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -262,7 +262,7 @@ public interface TurnOrBuilder extends
   com.google.protobuf.Timestamp getEndTime();
   /**
    * <pre>
-   * When the turn ended. Absent while it runs.
+   * When the turn ended. Absent while it runs or waits.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 14;</code>
@@ -295,4 +295,78 @@ public interface TurnOrBuilder extends
    * <code>.parley.v1.Usage usage = 15;</code>
    */
   dev.parley.v1.UsageOrBuilder getUsageOrBuilder();
+
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  java.util.List<dev.parley.v1.PendingCall> 
+      getPendingCallsList();
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  dev.parley.v1.PendingCall getPendingCalls(int index);
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  int getPendingCallsCount();
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  java.util.List<? extends dev.parley.v1.PendingCallOrBuilder> 
+      getPendingCallsOrBuilderList();
+  /**
+   * <pre>
+   * The calls that still wait for the caller, in order. Empty unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>repeated .parley.v1.PendingCall pending_calls = 16;</code>
+   */
+  dev.parley.v1.PendingCallOrBuilder getPendingCallsOrBuilder(
+      int index);
+
+  /**
+   * <pre>
+   * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+   * Absent unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+   * @return Whether the waitEndTime field is set.
+   */
+  boolean hasWaitEndTime();
+  /**
+   * <pre>
+   * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+   * Absent unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+   * @return The waitEndTime.
+   */
+  com.google.protobuf.Timestamp getWaitEndTime();
+  /**
+   * <pre>
+   * When the turn stops waiting: its pending calls then get a result that says so, and the turn is CANCELLED.
+   * Absent unless state is TURN_STATE_WAITING.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp wait_end_time = 17;</code>
+   */
+  com.google.protobuf.TimestampOrBuilder getWaitEndTimeOrBuilder();
 }

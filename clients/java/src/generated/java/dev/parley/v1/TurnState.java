@@ -48,7 +48,7 @@ public enum TurnState
   TURN_STATE_FAILED(3),
   /**
    * <pre>
-   * The turn was stopped on request. Final. The answer is the text written until then.
+   * The turn was stopped on request, or waited too long. Final. The answer is the text written until then.
    * </pre>
    *
    * <code>TURN_STATE_CANCELLED = 4;</code>
@@ -64,6 +64,15 @@ public enum TurnState
    * <code>TURN_STATE_QUEUED = 5;</code>
    */
   TURN_STATE_QUEUED(5),
+  /**
+   * <pre>
+   * The turn waits for its caller, who runs tools or approves calls; ResumeTurn lets it go on. The conversation
+   * is busy meanwhile.
+   * </pre>
+   *
+   * <code>TURN_STATE_WAITING = 6;</code>
+   */
+  TURN_STATE_WAITING(6),
   UNRECOGNIZED(-1),
   ;
 
@@ -102,7 +111,7 @@ public enum TurnState
   public static final int TURN_STATE_FAILED_VALUE = 3;
   /**
    * <pre>
-   * The turn was stopped on request. Final. The answer is the text written until then.
+   * The turn was stopped on request, or waited too long. Final. The answer is the text written until then.
    * </pre>
    *
    * <code>TURN_STATE_CANCELLED = 4;</code>
@@ -118,6 +127,15 @@ public enum TurnState
    * <code>TURN_STATE_QUEUED = 5;</code>
    */
   public static final int TURN_STATE_QUEUED_VALUE = 5;
+  /**
+   * <pre>
+   * The turn waits for its caller, who runs tools or approves calls; ResumeTurn lets it go on. The conversation
+   * is busy meanwhile.
+   * </pre>
+   *
+   * <code>TURN_STATE_WAITING = 6;</code>
+   */
+  public static final int TURN_STATE_WAITING_VALUE = 6;
 
 
   public final int getNumber() {
@@ -150,6 +168,7 @@ public enum TurnState
       case 3: return TURN_STATE_FAILED;
       case 4: return TURN_STATE_CANCELLED;
       case 5: return TURN_STATE_QUEUED;
+      case 6: return TURN_STATE_WAITING;
       default: return null;
     }
   }
@@ -180,7 +199,7 @@ public enum TurnState
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return dev.parley.v1.ConversationOuterClass.getDescriptor().getEnumTypes().get(2);
+    return dev.parley.v1.ConversationOuterClass.getDescriptor().getEnumTypes().get(3);
   }
 
   private static final TurnState[] VALUES = values();

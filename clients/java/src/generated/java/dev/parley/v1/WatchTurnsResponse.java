@@ -90,7 +90,8 @@ private static final long serialVersionUID = 0L;
   public static final int TURN_FIELD_NUMBER = 1;
   /**
    * <pre>
-   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+   * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+   * long as they are not given.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -102,7 +103,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+   * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+   * long as they are not given.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -117,7 +119,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+   * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+   * long as they are not given.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -728,7 +731,8 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Turn, dev.parley.v1.Turn.Builder, dev.parley.v1.TurnOrBuilder> turnBuilder_;
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -740,7 +744,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -762,7 +767,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -782,7 +788,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -800,7 +807,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -827,7 +835,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -850,7 +859,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -860,7 +870,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -878,7 +889,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+     * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+     * long as they are not given.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>

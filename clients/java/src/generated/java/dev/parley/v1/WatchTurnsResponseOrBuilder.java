@@ -10,7 +10,8 @@ public interface WatchTurnsResponseOrBuilder extends
 
   /**
    * <pre>
-   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+   * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+   * long as they are not given.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -19,7 +20,8 @@ public interface WatchTurnsResponseOrBuilder extends
   boolean hasTurn();
   /**
    * <pre>
-   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+   * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+   * long as they are not given.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -28,7 +30,8 @@ public interface WatchTurnsResponseOrBuilder extends
   dev.parley.v1.Turn getTurn();
   /**
    * <pre>
-   * A turn that ended, as the attempt that ended left it. If it was run again since, GetTurn tells how it is now.
+   * A turn that ended or began to wait, as that attempt left it. A turn that waits has its pending_calls as
+   * long as they are not given.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
