@@ -31,6 +31,7 @@ from parley_server.storage.statements import (
     retaining,
     stepping,
     using,
+    waiting,
 )
 from parley_server.storage.statements.parts import Compiled
 
@@ -50,6 +51,7 @@ MODULES = (
     erasing,
     retaining,
     using,
+    waiting,
 )
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (

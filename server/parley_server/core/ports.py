@@ -256,7 +256,7 @@ class Agent(Protocol):
         ...
 
     def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        """Answer one turn, piece by piece; the last event is a Finish.
+        """Answer one turn, piece by piece; the last event is a Finish, or Awaiting.
 
         Raises: AgentRefused, AgentUnavailable, AgentTimeout. Anything else that it raises counts as
             AgentUnavailable.
@@ -328,6 +328,14 @@ class Meter(Protocol):
         """Count an attempt that ended without an answer, and why."""
         ...
 
+    def waited(self, agent: str) -> None:
+        """Count a turn that has begun to wait for its caller."""
+        ...
+
+    def wait_ended(self, how: str) -> None:
+        """Count a wait that has ended: RESUMED, or a WaitEnd."""
+        ...
+
     def replayed(self, agent: str) -> None:
         """Count an answer that was given again."""
         ...
@@ -355,6 +363,12 @@ class NoMeter:
         """Count nothing."""
 
     def failed(self, agent: str, error: ParleyError) -> None:
+        """Count nothing."""
+
+    def waited(self, agent: str) -> None:
+        """Count nothing."""
+
+    def wait_ended(self, how: str) -> None:
         """Count nothing."""
 
     def replayed(self, agent: str) -> None:

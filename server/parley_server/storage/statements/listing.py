@@ -23,7 +23,14 @@ from sqlalchemy import (
 )
 
 from parley_server.storage.schema.tables import conversation, conversation_label
-from parley_server.storage.statements.parts import IS_IT, IS_THERE, LIMIT, OWNER, compiled
+from parley_server.storage.statements.parts import (
+    IS_IT,
+    IS_THERE,
+    LIMIT,
+    OWNER,
+    compiled,
+    is_open,
+)
 
 MANY = 1000
 """How many conversations make a label a common one."""
@@ -55,9 +62,7 @@ def conversation_columns(*, with_instructions: bool) -> tuple[ColumnElement[Any]
         conversation.c.update_time,
         conversation.c.last_sequence,
         conversation.c.preview,
-        case((conversation.c.lease_expires_at > func.now(), conversation.c.open_turn_id)).label(
-            "open_turn_id"
-        ),
+        case((is_open(conversation), conversation.c.open_turn_id)).label("open_turn_id"),
         conversation.c.labels,
         (conversation.c.instructions if with_instructions else null()).label("instructions"),
         conversation.c.revision,

@@ -56,11 +56,13 @@ from parley_server.storage.statements.parts import (
     IS_IT,
     LEASE_END,
     LIMIT,
+    NEVER,
     ONE,
     ONE_SMALL,
     OWNER,
     REQUEST,
     TENANT,
+    TOOLS,
     TURN,
     USER,
     ZERO,
@@ -155,9 +157,10 @@ def _waiting(accepted: CTE, position: Any) -> tuple[CTE, CTE]:
                 "message",
                 "expected_sequence",
                 "tenant",
+                "tools",
             ],
             select(
-                OWNER, accepted.c.id, CONVERSATION, position, CONTENT, EXPECTED, FEED
+                OWNER, accepted.c.id, CONVERSATION, position, CONTENT, EXPECTED, FEED, TOOLS
             ).select_from(accepted),
         )
         .cte("queued")
@@ -347,6 +350,7 @@ def _begin() -> Executable:
             turn_queue.c.message,
             turn_queue.c.expected_sequence,
             turn_queue.c.tenant,
+            turn_queue.c.tools,
         )
         .where(*_IN_QUEUE)
         .order_by(turn_queue.c.position)
@@ -428,7 +432,10 @@ def _begin() -> Executable:
     )
     feed = select(head.c.tenant).scalar_subquery()
     is_begun = select(begun.c.id).scalar_subquery().is_not(None)
+    # One that waits for its caller has no lease: what ends its wait makes the queue due.
+    waits = and_(held.c.open_turn_id.is_not(None), held.c.lease_expires_at.is_(None))
     due_time: ColumnElement[datetime] = case(
+        (waits, NEVER),
         (not_(is_free(held)), held.c.lease_expires_at),
         (is_begun, LEASE_END),
         else_=func.now() + _SOON,
@@ -451,6 +458,7 @@ def _begin() -> Executable:
             seen.c.user_id,
             head.c.turn_id,
             head.c.message,
+            head.c.tools,
             tried.c.user_sequence,
             tried.c.agent,
             tried.c.request_id,

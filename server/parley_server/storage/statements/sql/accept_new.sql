@@ -15,6 +15,7 @@
 -- :content text
 -- :expected bigint
 -- :feed uuid
+-- :tools text
 
 WITH queued_turns AS (
   SELECT
@@ -146,7 +147,8 @@ WITH queued_turns AS (
     position,
     message,
     expected_sequence,
-    tenant
+    tenant,
+    tools
   )
   SELECT
     :owner,
@@ -155,7 +157,8 @@ WITH queued_turns AS (
     1,
     :content,
     :expected,
-    :feed
+    :feed,
+    :tools
   FROM opened
 ), due AS (
   INSERT INTO queue_due (
