@@ -22,21 +22,21 @@ class Expiring(Upkeep):
     def __init__(self, waits: WaitStore, ending: Ending) -> None:
         """Look for nothing yet."""
         super().__init__()
-        self._waits = waits
+        self.waits = waits
         self._ending = ending
 
     async def work(self) -> bool:
         """End what is due. Returns: whether there may be more."""
-        due = await self._waits.due(limit=BATCH)
+        due = await self.waits.due(limit=BATCH)
         for key in due:
             if not self.is_closing:
                 await rested(self._end(key))
         return len(due) == BATCH
 
     async def _end(self, key: WaitKey) -> None:
-        found = await self._waits.find(key)
+        found = await self.waits.find(key)
         if found is None:
-            await self._waits.forget(key)
+            await self.waits.forget(key)
             return
         owner, turn = found
         if turn.state is TurnState.WAITING:
@@ -44,7 +44,7 @@ class Expiring(Upkeep):
         elif _is_to_be_ended(turn):
             await self._ending.end_cancelled(owner, turn)
         elif turn.state is not TurnState.RUNNING:
-            await self._waits.forget(key)
+            await self.waits.forget(key)
 
     async def _expire(self, owner: Owner, turn: Turn) -> None:
         sequence = await self._ending.end_cancelled(owner, turn, WaitEnd.EXPIRED, only_if_over=True)
