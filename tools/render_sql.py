@@ -33,6 +33,7 @@ from parley_server.storage.statements import (
     starting,
     stepping,
     using,
+    waiting,
 )
 from parley_server.storage.statements.parts import Compiled
 
@@ -54,6 +55,7 @@ MODULES = (
     erasing,
     retaining,
     using,
+    waiting,
 )
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (

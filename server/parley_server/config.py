@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=30, ge=1, le=3600)
     chat_timeout_s: float = Field(default=120, ge=1, le=86_400)
     drain_s: float = Field(default=125, ge=0, le=86_400)
+    waiting_s: float = Field(default=86_400, ge=1, le=2_592_000)
     max_attempts: int = Field(default=5, ge=1, le=1000)
     max_watches: int = Field(default=2000, ge=0)
     feed_days: float = Field(default=7, ge=0, le=30)

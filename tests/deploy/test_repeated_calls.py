@@ -22,6 +22,8 @@ ALWAYS = {
     "CancelTurn",
     "UndeleteConversation",
     "EraseOwner",
+    "ResumeTurn",
+    "StreamResumeTurn",
 }
 WITH_REQUEST_ID = {
     "Chat",

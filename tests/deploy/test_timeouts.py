@@ -34,6 +34,7 @@ LEFT_OUT: tuple[Change, ...] = (
 """No limits of ours for the route without retries; a second stands for the default of fifteen."""
 STREAMS = {
     "/parley.v1.ConversationService/StreamChat",
+    "/parley.v1.ConversationService/StreamResumeTurn",
     "/parley.v1.ConversationService/WatchConversation",
     "/parley.v1.ConversationService/WatchTurns",
     "/parley.v1.ConversationService/ExportConversations",

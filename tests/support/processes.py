@@ -23,6 +23,7 @@ class ServerProcess:
     """`parley-server serve` in a process of its own, and a channel to it.
 
     Args:
+        module: what serves; another one says where in the same words.
         environment: settings, without PARLEY_ in front.
     """
 
@@ -31,6 +32,7 @@ class ServerProcess:
         database_url: str | None,
         *,
         arguments: tuple[str, ...] = ("serve",),
+        module: str = "parley_server",
         **environment: Any,
     ) -> None:
         self.output: list[str] = []
@@ -47,7 +49,7 @@ class ServerProcess:
             settings["DATABASE_URL"] = database_url
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "parley_server", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env={**inherited, **{f"PARLEY_{k}": v for k, v in settings.items()}},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

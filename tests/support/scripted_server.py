@@ -105,6 +105,9 @@ class ScriptedServer(pb_grpc.ConversationServiceServicer):
     async def StartTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 
+    async def ResumeTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
     async def GetHistory(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 

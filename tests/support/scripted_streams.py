@@ -25,6 +25,11 @@ class ScriptedStreams(ScriptedServer):
     ) -> None:
         await self._send(request, context)
 
+    async def StreamResumeTurn(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
+        self, request: Any, context: Any
+    ) -> None:
+        await self._send(request, context)
+
     async def WatchConversation(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
         self, request: Any, context: Any
     ) -> None:

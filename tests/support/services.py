@@ -227,6 +227,26 @@ class Service:
         request = pb.CancelTurnRequest(**fields)
         return (await self.stub.CancelTurn(request, timeout=20, metadata=metadata(user))).turn
 
+    async def resume(
+        self,
+        *results: pb.CallResult,
+        user: str = "ada",
+        timeout: float = 20,
+        **fields: Any,
+    ) -> pb.ChatResponse:
+        """Give a turn what it waits for."""
+        request = pb.ResumeTurnRequest(results=results, **fields)
+        resuming = self.stub.ResumeTurn(request, timeout=timeout, metadata=metadata(user))
+        return (await resuming).chat
+
+    def stream_resume(
+        self, *results: pb.CallResult, user: str = "ada", timeout: float = 20, **fields: Any
+    ) -> Stream:
+        """Give a turn what it waits for, and follow it."""
+        resume = pb.ResumeTurnRequest(results=results, **fields)
+        request = pb.StreamResumeTurnRequest(resume=resume)
+        return self.stub.StreamResumeTurn(request, timeout=timeout, metadata=metadata(user))
+
     async def turn(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
         request = pb.GetTurnRequest(**fields)
         return (await self.stub.GetTurn(request, timeout=20, metadata=metadata(user))).turn

@@ -25,5 +25,13 @@ async def rest_of(stream: Stream) -> list[pb.StreamChatResponse]:
     return events
 
 
+async def resumed_events(stream: Stream) -> list[pb.StreamChatResponse]:
+    """Return the events of StreamResumeTurn."""
+    events = []
+    while (told := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
+        events.append(told.event)
+    return events
+
+
 def text_of(events: list[pb.StreamChatResponse]) -> str:
     return "".join(e.chunk.text for e in events)

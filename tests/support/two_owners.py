@@ -28,11 +28,13 @@ TRASHED, DUE, FORGOTTEN, ERASED = (uuid.UUID(int=n) for n in range(12, 16))
 that an erasure has hidden."""
 QUEUED, INTERRUPTED = uuid.UUID(int=16), uuid.UUID(int=17)
 """Conversations with a started turn: one that has not begun, one of which an attempt has ended."""
+WAITED = uuid.UUID(int=18)
+"""A conversation with a turn that waits for its caller, for too long by now."""
 ENDED_TURN, OPEN_TURN, NEW_TURN = (
     uuid.UUID(f"0fffffff-ffff-7000-8000-00000000000{n}") for n in range(3)
 )
 """As if made in the future: turns are counted by ids that are made as time goes by."""
-QUEUED_TURN, FAILED_TURN, INTERRUPTED_TURN = (uuid.UUID(int=30 + n) for n in range(3))
+QUEUED_TURN, FAILED_TURN, INTERRUPTED_TURN, WAITED_TURN = (uuid.UUID(int=30 + n) for n in range(4))
 MAX_TURNS = 3
 """One more than each of the twins has opened, and fewer than both of them."""
 MAX_TOKENS = 150
@@ -72,6 +74,8 @@ def store_twins(connection: Connection[tuple[Any, ...]]) -> None:
             "failed": FAILED_TURN,
             "interrupted": INTERRUPTED,
             "again": INTERRUPTED_TURN,
+            "waited": WAITED,
+            "waits": WAITED_TURN,
         }
         connection.execute(TWIN, what)
         for number, (identity, stage, is_due) in enumerate(DELETED):
@@ -160,6 +164,24 @@ VALUES (%(owner)s, %(waiting)s, %(queued)s, 1, %(said)s),
 INSERT INTO queue_due (owner_id, conversation_id, turns, due_time)
 VALUES (%(owner)s, %(queued)s, 1, now() - interval '1 second'),
     (%(owner)s, %(interrupted)s, 1, now() - interval '1 second');
+INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
+    open_turn_id, update_time)
+VALUES (%(owner)s, %(waited)s, '', 'u', '', 1, '', %(fence)s, %(waits)s,
+    now() - interval '4 minutes');
+INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
+    user_sequence, is_counted, create_time)
+VALUES (%(owner)s, %(waits)s, %(waited)s, 'waits', '', %(said)s, 'WAITING', 1, 1, true,
+    now() - interval '1 day');
+INSERT INTO message (owner_id, conversation_id, sequence, turn_id, role, content)
+VALUES (%(owner)s, %(waited)s, 1, %(waits)s, 'USER', %(said)s);
+INSERT INTO turn_step (owner_id, turn_id, number, kind, body)
+VALUES (%(owner)s, %(waits)s, 1, 'RESPONSE', %(said)s);
+INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)
+VALUES (%(owner)s, %(waits)s, 1, 0, %(said)s);
+INSERT INTO turn_wait (owner_id, turn_id, digests, end_time, calls, content)
+VALUES (%(owner)s, %(waits)s, '{}', now() - interval '1 second', '[]', %(said)s);
+INSERT INTO wait_due (owner_id, turn_id, conversation_id, due_time)
+VALUES (%(owner)s, %(waits)s, %(waited)s, now() - interval '1 second');
 """
 
 PARAMETERS: dict[str, Any] = {
@@ -247,6 +269,14 @@ PARAMETERS: dict[str, Any] = {
     "after_turn": uuid.UUID(int=0),
     "turns": json.dumps([str(ENDED_TURN), str(OPEN_TURN)]),
     "keep": timedelta(days=7),
+    "waiting": timedelta(days=1),
+    "calls": "[]",
+    "tools": None,
+    "known_digests": "{}",
+    "digests": '{"call":"digest"}',
+    "bodies": '["given"]',
+    "why": "CANCELLED",
+    "only_if_over": True,
 }
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
@@ -256,6 +286,12 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "ACCEPT_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "BEGIN": {"conversation": QUEUED},
     "CANCEL_QUEUED": {"conversation": QUEUED, "turn": QUEUED_TURN},
+    "DUE_TURN": {"conversation": WAITED, "turn": WAITED_TURN},
+    "END_WAIT": {"conversation": WAITED, "turn": WAITED_TURN},
+    "FORGET_WAIT": {"conversation": WAITED, "turn": WAITED_TURN},
+    "GIVE": {"conversation": WAITED, "turn": WAITED_TURN},
+    "LOOK_AT_WAIT": {"conversation": WAITED, "turn": WAITED_TURN},
+    "RESUME": {"conversation": WAITED, "turn": WAITED_TURN},
     "GIVE_UP": {"conversation": INTERRUPTED, "turn": INTERRUPTED_TURN},
     "QUEUE_HEAD": {"conversation": QUEUED},
     "REQUEUE": {"conversation": QUEUED, "turn": FAILED_TURN},
@@ -287,6 +323,7 @@ BACKGROUND = {
     "DUE_DELETIONS",
     "DUE_OWNERS",
     "DUE_QUEUES",
+    "DUE_WAITS",
     "FEED_OF_TENANT",
     "IS_SETTLED",
     "QUEUE_SIZE",

@@ -50,6 +50,10 @@ class Call:
         """When an agent that is run for this call has to end."""
         return self._cap_at if self._continues else self.ends_at
 
+    def keep_going(self) -> None:
+        """Have what is run for it from now on not end with it: its turn needs no caller."""
+        self._continues = True
+
     def lose(self) -> None:
         """Take note that the caller is gone."""
         if not self.gone.done():

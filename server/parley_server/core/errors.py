@@ -4,10 +4,10 @@
     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
     ├── Unauthenticated, ScopeMissing
     ├── ConversationNotFound, TurnNotFound
-    ├── RequestIdReused, ConversationExists
+    ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost
     ├── TurnSuperseded ─ TurnNeverBegan
-    ├── AttemptsExhausted, SequenceNotReached, NotATurnBoundary
+    ├── AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CallNotPending
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
     ├── Overloaded, TurnLimitReached, BudgetExhausted, QueueFull
@@ -150,6 +150,19 @@ class RequestIdReused(ParleyError):
 
 
 @dataclass(eq=False)
+class ResultAlreadyGiven(ParleyError):
+    """The call was given something else before. Nothing of the request was stored."""
+
+    call_key: str
+
+    def __str__(self) -> str:
+        return f"call {self.call_key} was given another result before, which cannot be changed"
+
+    def metadata(self) -> dict[str, str]:
+        return {"call_key": self.call_key}
+
+
+@dataclass(eq=False)
 class ConversationExists(ParleyError):
     """The owner has, or has lately deleted, a conversation of this id."""
 
@@ -170,21 +183,31 @@ class TurnInProgress(ParleyError):
     conversation_id: UUID
     turn_id: UUID
     start_time: datetime
-    lease_end_time: datetime
+    lease_end_time: datetime | None
+    """None: the turn waits for its caller, and holds no lease."""
+    queue_length: int = 0
+    """How many started turns the conversation has, the open one included."""
 
     def __str__(self) -> str:
+        if self.lease_end_time is None:
+            return (
+                f"turn {self.turn_id} of conversation {self.conversation_id} waits for its caller: "
+                "give it what it waits for with ResumeTurn, or set on_busy to ON_BUSY_REPLACE"
+            )
         return (
             f"turn {self.turn_id} of conversation {self.conversation_id} is open: "
             "call again later, or set on_busy to ON_BUSY_WAIT"
         )
 
     def metadata(self) -> dict[str, str]:
-        return {
+        known = {
             "conversation_id": str(self.conversation_id),
             "turn_id": str(self.turn_id),
             "start_time": self.start_time.isoformat(),
-            "lease_end_time": self.lease_end_time.isoformat(),
         }
+        if self.lease_end_time is not None:
+            known["lease_end_time"] = self.lease_end_time.isoformat()
+        return known
 
 
 @dataclass(eq=False)
@@ -291,6 +314,21 @@ class NotATurnBoundary(ParleyError):
             "up_to_sequence": str(self.up_to_sequence),
             "previous_boundary": str(self.previous_boundary),
         }
+
+
+@dataclass(eq=False)
+class CallNotPending(ParleyError):
+    """The turn does not wait for this call. Nothing of the request was stored."""
+
+    call_key: str
+
+    def __str__(self) -> str:
+        return (
+            f"the turn does not wait for call {self.call_key}: read its pending_calls with GetTurn"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"call_key": self.call_key}
 
 
 class AgentError(ParleyError):

@@ -32,7 +32,9 @@ from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.trimming import Trimming
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.accepting import Accepting
+from parley_server.core.turns.expiring import Expiring
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.resuming import Resuming
 from parley_server.core.turns.starting import Starting
 from parley_server.process.readiness import Readiness
 from parley_server.process.wiring import (
@@ -53,6 +55,7 @@ from parley_server.storage.queue import PostgresQueue
 from parley_server.storage.signals import NoSignals, PostgresSignals
 from parley_server.storage.store import PostgresStore
 from parley_server.storage.usage import PostgresUsage
+from parley_server.storage.waits import PostgresWaits
 
 if TYPE_CHECKING:
     from parley_server.telemetry.metrics import Metrics
@@ -95,8 +98,15 @@ class Worker:
         self.bells = Bells(self.signals)
         self.metrics = metrics_for(settings)
         self.metrics_port: int | None = None
+        waits = PostgresWaits(
+            self.store,
+            lease_s=settings.lease_s,
+            max_attempts=settings.max_attempts,
+            waiting=timedelta(seconds=settings.waiting_s),
+        )
         self.turns = Turns(
             self.store,
+            waits,
             {"": self.agent, settings.agent or "": self.agent},
             turn_settings(settings, self.agent),
             uuid_utils.compat.uuid7,
@@ -125,7 +135,8 @@ class Worker:
             on_deleted=self.purging.wake,
             count=meter.expired,
         )
-        self._upkeep = (self.retention, self.erasing, self.purging)
+        self.expiring = Expiring(waits, self.turns.attempts.ending)
+        self._upkeep = (self.retention, self.erasing, self.purging, self.expiring)
         self.verifier = verifier_for(settings)
         self.admission = Admission(
             max_open_chats=settings.max_open_chats,
@@ -154,6 +165,7 @@ class Worker:
         self.store.on_queue = self.starting.freed
         self.server = Server(
             self.turns,
+            Resuming(self.store, waits, self.turns, meter),
             Accepting(
                 self.store,
                 queue,

@@ -20,6 +20,7 @@ from parley_server.core.model import (
     FinishReason,
     NewMessage,
     NewMessages,
+    OnBusy,
     Role,
     ToolCall,
     Usage,
@@ -36,6 +37,7 @@ _FINISH_REASONS: dict[int, FinishReason | None] = {
     **{
         conversation_pb2.FinishReason.Value(f"FINISH_REASON_{reason.value}"): reason
         for reason in FinishReason
+        if reason is not FinishReason.ACTION_REQUIRED  # of no stored message
     },
 }
 _OF_ANSWERS = ("tool_calls", "usage", "model", "finish_reason")
@@ -53,6 +55,8 @@ def append(request: pb.AppendMessagesRequest, max_message_bytes: int) -> NewMess
     request_id = violations.request_id(request.request_id)
     expected = violations.expected_sequence(request)
     on_busy = violations.on_busy(request.on_busy)
+    if on_busy is OnBusy.REPLACE:
+        violations.add("on_busy", "UNKNOWN_VALUE", "can be ON_BUSY_REPLACE only for Chat")
     messages: list[NewMessage] = []
     if _is_bounded(request.messages, violations):
         for number, message in enumerate(request.messages):

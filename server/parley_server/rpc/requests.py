@@ -15,9 +15,10 @@ from parley_server.core.model import (
     TurnRequest,
 )
 from parley_server.rpc import page_tokens
+from parley_server.rpc.tool_requests import tools
 from parley_server.rpc.violations import Violations
 
-_ON_DISCONNECT: dict[int, OnDisconnect] = {
+ON_DISCONNECT: dict[int, OnDisconnect] = {
     pb.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.CANCEL,
     pb.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
     pb.ON_DISCONNECT_CONTINUE: OnDisconnect.CONTINUE,
@@ -86,12 +87,20 @@ def stream(
     violations = Violations("chat.")
     ask = _ask(request.chat, agents, max_message_bytes, violations)
     violations.prefix = ""
+    after = position(request, violations)
+    violations.raise_any()
+    return ask, after
+
+
+def position(
+    request: pb.StreamChatRequest | pb.StreamResumeTurnRequest, violations: Violations
+) -> Position:
+    """Read which event of a turn the caller has seen last."""
     after_index = request.after_index if request.HasField("after_index") else -1
     violations.not_negative("after_attempt", request.after_attempt)
     if request.HasField("after_index"):
         violations.not_negative("after_index", request.after_index)
-    violations.raise_any()
-    return ask, Position(request.after_attempt, after_index)
+    return Position(request.after_attempt, after_index)
 
 
 def _ask(
@@ -105,9 +114,10 @@ def _ask(
     request_id = violations.request_id(request.request_id)
     expected = violations.expected_sequence(request)
     on_busy = violations.on_busy(request.on_busy)
-    on_disconnect = violations.choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)
+    on_disconnect = violations.choice("on_disconnect", request.on_disconnect, ON_DISCONNECT)
     if request.agent not in agents:
         violations.add_error(AgentUnknown())
+    caller_tools = tools(request.tools, violations)
     return TurnRequest(
         conversation_id=conversation_id,
         message=request.message,
@@ -117,6 +127,7 @@ def _ask(
         on_busy=on_busy,
         on_disconnect=on_disconnect or OnDisconnect.CANCEL,
         agent=request.agent,
+        tools=caller_tools,
     )
 
 
@@ -156,6 +167,16 @@ def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:
     Raises: InvalidRequest.
     """
     violations = Violations()
+    named = turn_named(request, violations)
+    violations.raise_any()
+    return named
+
+
+def turn_named(
+    request: pb.GetTurnRequest | pb.CancelTurnRequest | pb.ResumeTurnRequest,
+    violations: Violations,
+) -> TurnRef:
+    """Read the fields that say which turn is meant."""
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
     turn_id = violations.uuid("turn_id", request.turn_id)
     request_id = violations.request_id(request.request_id)
@@ -167,7 +188,6 @@ def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:
         for field in ("conversation_id", "turn_id"):
             if not getattr(request, field):
                 violations.add(field, "REQUIRED", "must be set unless request_id is set")
-    violations.raise_any()
     return TurnRef(conversation_id, turn_id, request_id)
 
 

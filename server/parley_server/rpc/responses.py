@@ -27,6 +27,8 @@ from parley_server.core.model import (
     HistoryPage,
     Message,
     Owner,
+    PendingCall,
+    PendingKind,
     Piece,
     Progress,
     Role,
@@ -65,6 +67,12 @@ _STATES = {
 }
 
 
+_KINDS = {
+    kind: conversation_pb2.PendingCallKind.Value(f"PENDING_CALL_KIND_{kind.value}")
+    for kind in PendingKind
+}
+
+
 def chat(answered: TurnResult) -> pb.ChatResponse:
     answer, context = answered.answer, answered.context
     return pb.ChatResponse(
@@ -78,12 +86,21 @@ def chat(answered: TurnResult) -> pb.ChatResponse:
         model=answer.model,
         finish_reason=_FINISH_REASONS[answer.finish_reason],
         replayed=answered.is_replayed,
-        context=conversation_pb2.Context(
+        context=context
+        and conversation_pb2.Context(
             first_sequence=context.first_sequence,
             message_count=context.message_count,
             omitted_count=context.omitted_count,
         ),
+        pending_calls=_pending(answered.pending),
     )
+
+
+def _pending(calls: tuple[PendingCall, ...]) -> list[conversation_pb2.PendingCall]:
+    return [
+        conversation_pb2.PendingCall(**{**call._asdict(), "kind": _KINDS[call.kind]})
+        for call in calls
+    ]
 
 
 def stream(event: StreamEvent) -> pb.StreamChatResponse:
@@ -165,7 +182,7 @@ def conversations(
 
 
 def turn(stored: Turn) -> conversation_pb2.Turn:
-    answer = stored.answer
+    answer, wait = stored.answer, stored.wait
     return conversation_pb2.Turn(
         turn_id=str(stored.id),
         conversation_id=str(stored.conversation_id),
@@ -182,6 +199,8 @@ def turn(stored: Turn) -> conversation_pb2.Turn:
         create_time=_time(stored.create_time),
         end_time=None if stored.end_time is None else _time(stored.end_time),
         usage=_usage(answer.usage) if answer else None,
+        pending_calls=_pending(wait.pending) if wait else (),
+        wait_end_time=_time(wait.end_time) if wait else None,
     )
 
 

@@ -19,6 +19,7 @@ from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.resuming import Resuming
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.metering import CallMeter
@@ -39,6 +40,7 @@ class Server:
     def __init__(
         self,
         turns: Turns,
+        resuming: Resuming,
         accepting: Accepting,
         reads: Reads,
         conversations: Conversations,
@@ -76,6 +78,7 @@ class Server:
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(
                 turns,
+                resuming,
                 accepting,
                 reads,
                 conversations,

@@ -21,6 +21,7 @@ from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.resuming import Resuming
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
     append_requests,
@@ -29,6 +30,7 @@ from parley_server.rpc import (
     owner_requests,
     requests,
     responses,
+    resume_requests,
 )
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.call_record import ERASE, OBSERVE, READ, WRITE, current_call
@@ -49,6 +51,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     def __init__(
         self,
         turns: Turns,
+        resuming: Resuming,
         accepting: Accepting,
         reads: Reads,
         conversations: Conversations,
@@ -68,6 +71,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
             feeds: None: this server keeps no feed of turns.
         """
         self._turns = turns
+        self._resuming = resuming
         self._accepting = accepting
         self._watches = watches
         self._feeds = feeds
@@ -104,6 +108,19 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         turn, is_replayed = await self._accepting.start(owner, ask, context.time_remaining())
         call.turn_id = str(turn.id)
         return pb.StartTurnResponse(turn=responses.turn(turn), replayed=is_replayed)
+
+    async def ResumeTurn(  # noqa: N802
+        self, request: pb.ResumeTurnRequest, context: Context
+    ) -> pb.ResumeTurnResponse:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        ask = resume_requests.resume(request)
+        call.request_id = request.request_id
+        call.turn_id = request.turn_id
+        call.is_repeatable = True
+        answered = await self._resuming.resume(owner, ask, context.time_remaining())
+        call.turn_id = str(answered.turn_id)
+        return pb.ResumeTurnResponse(chat=responses.chat(answered))
 
     async def GetHistory(  # noqa: N802
         self, request: pb.GetHistoryRequest, _context: Context
@@ -261,6 +278,25 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                     call.turn_id = str(event.turn_id)
                 await self._in_turn(owner)
                 if not await _send(context, responses.stream(event)):
+                    raise CallerLost
+
+    async def StreamResumeTurn(  # type: ignore[override]  # noqa: N802
+        self, request: pb.StreamResumeTurnRequest, context: Context
+    ) -> None:
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        ask, after = resume_requests.stream(request)
+        call.request_id = request.resume.request_id
+        call.turn_id = request.resume.turn_id
+        call.is_repeatable = True
+        events = self._resuming.stream(owner, ask, after, context.time_remaining())
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Started):
+                    call.turn_id = str(event.turn_id)
+                await self._in_turn(owner)
+                message = pb.StreamResumeTurnResponse(event=responses.stream(event))
+                if not await _send(context, message):
                     raise CallerLost
 
     async def WatchConversation(  # type: ignore[override]  # noqa: N802

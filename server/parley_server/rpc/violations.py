@@ -29,6 +29,7 @@ _ON_BUSY: dict[int, OnBusy] = {
     pb.ON_BUSY_UNSPECIFIED: OnBusy.REJECT,
     pb.ON_BUSY_REJECT: OnBusy.REJECT,
     pb.ON_BUSY_WAIT: OnBusy.WAIT,
+    pb.ON_BUSY_REPLACE: OnBusy.REPLACE,
 }
 
 T = TypeVar("T")

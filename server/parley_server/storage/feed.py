@@ -95,6 +95,6 @@ class PostgresFeed:
 
 
 def _entry(row: Row) -> FeedEntry:
-    owner_id, xid, turn_id, attempt, error_reason, end_time = row
+    owner_id, xid, turn_id, attempt, error_reason, end_time, is_waiting = row
     reason = None if error_reason is None else FailureReason(error_reason)
-    return FeedEntry(owner_id, FeedPlace(xid, turn_id), attempt, reason, end_time)
+    return FeedEntry(owner_id, FeedPlace(xid, turn_id), attempt, reason, end_time, is_waiting)

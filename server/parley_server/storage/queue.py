@@ -99,6 +99,7 @@ class PostgresQueue:
             "agent": new.agent,
             "content": new.message,
             "expected": new.expected_sequence,
+            "tools": rows.tools_text(new.tools),
             "max_queued": self._max_queued if is_counted else None,
             **self._store.limits(),
             "tenant": owner.tenant,
@@ -134,14 +135,15 @@ class PostgresQueue:
 
         return await self._connections.with_connection(work, owner.id, may_repeat=True)
 
-    async def requeue(self, owner: Owner, turn: Turn, message: str) -> bool:
+    async def requeue(self, owner: Owner, turn: Turn, new: NewTurn) -> bool:
         found = await self._connections.run(
             sql.REQUEUE,
             {
                 "owner": owner.id,
                 "conversation": turn.conversation_id,
                 "turn": turn.id,
-                "content": message,
+                "content": new.message,
+                "tools": rows.tools_text(new.tools),
                 "expected": None,
                 "max_attempts": self._max_attempts,
                 "feed": self._store.feed_of(owner),
@@ -175,7 +177,8 @@ class PostgresQueue:
             return NotBegun.BUSY
         owner = Owner(row.tenant, row.user, key.owner_id)
         if row.user_sequence is None:
-            return Interrupted(owner, key.conversation_id, row.turn_id, row.message)
+            tools = rows.tools(row.tools)
+            return Interrupted(owner, key.conversation_id, row.turn_id, row.message, tools)
         lease = Lease(
             key.conversation_id,
             row.turn_id,
@@ -187,7 +190,11 @@ class PostgresQueue:
             is_started=True,
         )
         ask = TurnRequest(
-            key.conversation_id, row.message, request_id=row.request_id, agent=row.agent or ""
+            key.conversation_id,
+            row.message,
+            request_id=row.request_id,
+            agent=row.agent or "",
+            tools=rows.tools(row.tools),
         )
         return Begun(owner, lease, ask)
 

@@ -12,13 +12,17 @@ from parley_server.core.failures import TURN_ABANDONED_TEXT
 from parley_server.core.model import (
     UNCOUNTED,
     Answer,
+    CallerTool,
     Context,
     Conversation,
     FailureReason,
     FinishReason,
     ForkedFrom,
+    Lease,
     Message,
     NewMessage,
+    PendingCall,
+    PendingKind,
     Role,
     Step,
     StepKind,
@@ -28,6 +32,8 @@ from parley_server.core.model import (
     Turn,
     TurnState,
     Usage,
+    Wait,
+    WaitEnd,
     WindowMessage,
 )
 from parley_server.storage.driver.connection import Row
@@ -94,6 +100,7 @@ class BeginRow(NamedTuple):
     user: str
     turn_id: UUID | None
     message: str | None
+    tools: str | None
     user_sequence: int | None
     """Of the turn that was opened; 0: it has failed instead; None: none was."""
     agent: str | None
@@ -148,6 +155,16 @@ class TurnRow(NamedTuple):
     usage: str | None
     model: str | None
     finish_reason: str | None
+    # Of its wait, if it ever waited
+    digests: str | None
+    wait_end_time: datetime | None
+    ended_by: str | None
+    calls: str | None
+    """None as well: it has ended, and what it waited for is forgotten."""
+    wait_content: str | None
+    wait_tool_calls: str | None
+    wait_usage: str | None
+    wait_model: str | None
 
 
 class AdditionRow(NamedTuple):
@@ -179,6 +196,26 @@ def tool_calls_text(tool_calls: tuple[ToolCall, ...]) -> str | None:
     if not tool_calls:
         return None
     return json.dumps([call._asdict() for call in tool_calls], ensure_ascii=False)
+
+
+def pending_text(calls: Sequence[PendingCall]) -> str:
+    return json.dumps([call._asdict() for call in calls], ensure_ascii=False)
+
+
+def digests_text(digests: Mapping[str, str]) -> str:
+    """Return digests as they are stored, and compared: in one form."""
+    return json.dumps(digests, sort_keys=True, separators=(",", ":"))
+
+
+def tools_text(tools: Sequence[CallerTool]) -> str | None:
+    if not tools:
+        return None
+    return json.dumps([tool._asdict() for tool in tools], ensure_ascii=False)
+
+
+def tools(text: str | None) -> tuple[CallerTool, ...]:
+    """Return a caller's tools from their column."""
+    return () if text is None else tuple(CallerTool(**tool) for tool in json.loads(text))
 
 
 def usage_text(usage: Usage | None) -> str | None:
@@ -304,6 +341,45 @@ def turn(row: Row, max_attempts: int) -> Turn:
         abandoned_attempts=abandoned_attempts,
         instructions=found.instructions or "",
         last_sequence=found.last_sequence,
+        wait=wait(row) if state is TurnState.WAITING else None,
+        is_started=found.is_started,
+    )
+
+
+def wait(row: Row) -> Wait | None:
+    """Return what a turn waits for, or has waited for, from a TurnRow; None: it never did."""
+    found = TurnRow(*row)
+    if found.digests is None or found.wait_end_time is None:
+        return None
+    answer = Answer(
+        text=found.wait_content or "",
+        tool_calls=_tool_calls(found.wait_tool_calls),
+        usage=_usage(found.wait_usage),
+        model=found.wait_model or "",
+        finish_reason=FinishReason.ACTION_REQUIRED,
+    )
+    calls = [] if found.calls is None else json.loads(found.calls)
+    return Wait(
+        answer,
+        tuple(PendingCall(**{**call, "kind": PendingKind(call["kind"])}) for call in calls),
+        found.wait_end_time,
+        json.loads(found.digests),
+        None if found.ended_by is None else WaitEnd(found.ended_by),
+    )
+
+
+def lease(row: Row, of: Turn) -> Lease:
+    """Return the lease that was taken of a turn."""
+    attempt, fence, instructions, is_started = row
+    return Lease(
+        of.conversation_id,
+        of.id,
+        attempt,
+        fence,
+        of.user_sequence,
+        is_taken_over=of.error_reason is FailureReason.TURN_ABANDONED,
+        instructions=instructions or "",
+        is_started=is_started,
     )
 
 

@@ -297,17 +297,7 @@ class PostgresStore:
         found = await self.claiming.run(statement, parameters)
         if not found:
             return None
-        attempt, fence, instructions, is_started = found[0]
-        return Lease(
-            turn.conversation_id,
-            turn.id,
-            attempt,
-            fence,
-            turn.user_sequence,
-            is_taken_over=turn.error_reason is FailureReason.TURN_ABANDONED,
-            instructions=instructions or "",
-            is_started=is_started,
-        )
+        return rows.lease(found[0], turn)
 
     async def append(self, owner: Owner, lease: Lease, events: list[StoredEvent]) -> bool:
         parameters = {
@@ -557,8 +547,9 @@ async def refuse_busy(
     if held.is_free:
         return
     turn_id, lease_end_time = held.open_turn_id, held.lease_expires_at
-    if turn_id is not None and lease_end_time is not None:
-        raise TurnInProgress(conversation_id, turn_id, held.update_time, lease_end_time)
+    if turn_id is not None:
+        length = held.queue_length if isinstance(held, rows.ClaimRow) else 0
+        raise TurnInProgress(conversation_id, turn_id, held.update_time, lease_end_time, length)
     keys = {"owner": owner.id, "conversation": conversation_id}
     for first in await connections.repeat(sql.QUEUE_HEAD, keys):
         raise TurnInProgress(conversation_id, *first)

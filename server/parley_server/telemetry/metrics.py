@@ -136,6 +136,17 @@ class Metrics:
             "Stored answers that were returned again for their request id.",
             "agent",
         )
+        waits = self._counter(
+            "parley_waits", "Turns that began to wait for their caller here.", "agent"
+        )
+        self._waits = _Children(waits.labels)
+        wait_ends = self._counter(
+            "parley_wait_ends",
+            "Waits of turns that ended here, by what ended them: RESUMED, CANCELLED, REPLACED or "
+            "EXPIRED.",
+            "how",
+        )
+        self._wait_ends = _Children(wait_ends.labels)
         self._lost = self._counter(
             "parley_leases_lost", "Attempts whose turn was taken over by another attempt.", "agent"
         )
@@ -200,6 +211,12 @@ class Metrics:
             return
         reason = reason_of(error)
         self._turns[agent or self._agent][reason.value if reason else "CONVERSATION_GONE"].inc()
+
+    def waited(self, agent: str) -> None:
+        self._waits[agent or self._agent].inc()
+
+    def wait_ended(self, how: str) -> None:
+        self._wait_ends[how].inc()
 
     def replayed(self, agent: str) -> None:
         self._replays.labels(agent or self._agent).inc()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import grpc
 import jwt
@@ -57,12 +58,19 @@ async def call(
         return error
 
 
+GIVEN = pb.CallResult(call_key=str(UUID(int=7)), result="x")
+
+
 def a_request_of_each(conversation_id: str, turn_id: str) -> dict[str, Message]:
     named = {"conversation_id": conversation_id, "turn_id": turn_id}
     return {
         "Chat": pb.ChatRequest(message="hello"),
         "StreamChat": pb.StreamChatRequest(chat=pb.ChatRequest(message="hello")),
         "CancelTurn": pb.CancelTurnRequest(**named),
+        "ResumeTurn": pb.ResumeTurnRequest(**named, results=[GIVEN]),
+        "StreamResumeTurn": pb.StreamResumeTurnRequest(
+            resume=pb.ResumeTurnRequest(**named, results=[GIVEN])
+        ),
         "GetTurn": pb.GetTurnRequest(**named),
         "GetHistory": pb.GetHistoryRequest(conversation_id=conversation_id),
         "ListConversations": pb.ListConversationsRequest(),
@@ -79,6 +87,8 @@ SCOPES = {
     "Chat": WRITES,
     "StreamChat": WRITES,
     "CancelTurn": WRITES,
+    "ResumeTurn": WRITES,
+    "StreamResumeTurn": WRITES,
     "GetTurn": READS,
     "GetHistory": READS,
     "ListConversations": READS,

@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from parley_server.core.attempts.attempt import Attempt
+from parley_server.core.attempts.closing import closed, given_in
+from parley_server.core.attempts.ports import Looked, WaitStore
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells
@@ -15,10 +18,13 @@ from parley_server.core.model import (
     Context,
     Failing,
     FailureReason,
-    HistoryQuery,
+    FinishReason,
     Owner,
+    Step,
     Turn,
     TurnResult,
+    TurnState,
+    WaitEnd,
 )
 from parley_server.core.ports import Agent, Meter, SteppingAgent, Store
 from parley_server.core.tasks import Tasks, retry_while_unavailable
@@ -35,6 +41,7 @@ class Ending:
     def __init__(
         self,
         store: Store,
+        waits: WaitStore,
         agents: Mapping[str, Agent],
         windows: Windows,
         bells: Bells,
@@ -43,6 +50,7 @@ class Ending:
         lease_s: float,
     ) -> None:
         self._store = store
+        self._waits = waits
         self._agents = agents
         self._windows = windows
         self._bells = bells
@@ -78,6 +86,57 @@ class Ending:
             context=context,
             is_replayed=False,
         )
+
+    async def wait(
+        self, attempt: Attempt, answer: Answer, context: Context, deadline: float
+    ) -> TurnResult:
+        """Write down what the turn waits for; if it is to be stopped, end it as cancelled instead.
+
+        Args:
+            answer: what was said so far.
+            context, deadline: as `finish`.
+        Raises: ConversationNotFound, LeaseLost, StoreUnavailable.
+        """
+        owner, lease, transcript = attempt.owner, attempt.lease, attempt.transcript
+        waits = await retry_while_unavailable(
+            lambda: self._waits.wait(
+                owner,
+                lease,
+                answer,
+                transcript.pending,
+                attempt.ask.tools,
+                spent=transcript.usage,
+            ),
+            deadline,
+        )
+        if waits is False:
+            return await self.finish(
+                attempt, transcript.answer(is_cancelled=True), context, deadline
+            )
+        if waits is None:
+            await self._waited_before(attempt, deadline)
+        return TurnResult(
+            conversation_id=lease.conversation_id,
+            turn_id=lease.turn_id,
+            user_sequence=lease.user_sequence,
+            response_sequence=0,
+            answer=answer,
+            context=None,
+            is_replayed=False,
+            pending=transcript.pending,
+        )
+
+    async def _waited_before(self, attempt: Attempt, deadline: float) -> None:
+        """Raise LeaseLost unless an earlier try had been carried out: it has taken the lease."""
+        owner, lease = attempt.owner, attempt.lease
+        turn = await retry_while_unavailable(
+            lambda: self._store.turn(owner, lease.conversation_id, lease.turn_id), deadline
+        )
+        if turn is None:
+            raise ConversationNotFound(lease.conversation_id)
+        is_ours = turn.wait is not None and turn.wait.calls == attempt.transcript.pending
+        if turn.attempt != lease.attempt or not is_ours:
+            raise LeaseLost
 
     async def _written_before(self, attempt: Attempt, answer: Answer, deadline: float) -> int:
         """Return the answer's sequence, if an earlier try had been carried out."""
@@ -138,26 +197,55 @@ class Ending:
         finally:
             self._bells.ring_ended(owner, lease.conversation_id)
 
-    async def end_cancelled(self, owner: Owner, turn: Turn) -> None:
-        """Close a turn that is to be stopped and that no worker runs, with what it had said.
+    async def end_cancelled(
+        self,
+        owner: Owner,
+        turn: Turn,
+        why: WaitEnd = WaitEnd.CANCELLED,
+        *,
+        only_if_over: bool = False,
+    ) -> int | None:
+        """Close a turn that waits, or is to be stopped and no worker runs, with what it had said.
 
-        That is what its steps say, or the events of a stream, which may know more. Of a turn that
-        had neither nothing was stored: its answer is empty.
+        That is what it said up to its wait, what its steps say, or the events of a stream, which
+        may know more. Of a turn that had none of them nothing was stored: its answer is empty.
 
+        Args:
+            why: of a turn that waits: what ends its wait.
+            only_if_over: of such a turn: only if it has waited for too long.
+        Returns: the answer's sequence; None: the turn was changed meanwhile.
         Raises: StoreUnavailable.
         """
-        lease = await self._store.take_over(owner, turn)
+        if turn.state is TurnState.WAITING:
+            lease = await self._waits.end(owner, turn, why, only_if_over=only_if_over)
+        else:
+            lease = await self._store.take_over(owner, turn)
         if lease is None:
-            return
-        self._meter.taken_over()
-        told = await self._told_by_events(owner, turn), await self._told_by_steps(owner, turn)
-        at = turn.user_sequence
-        query = HistoryQuery(turn.conversation_id, limit=1, above=at - 1, below=at + 1)
-        own = await self._store.history(owner, query)
-        window = await self._windows.read(owner, lease, own.messages[0].content)
-        answer = max(told, key=lambda transcript: transcript.size).answer(is_cancelled=True)
-        await self._store.finish(owner, lease, answer, window.context, has_more=True, spent=None)
+            return None
+        looked = await self._waits.look(owner, turn.conversation_id, turn.id)
+        if looked is None:
+            return None
+        if turn.state is TurnState.WAITING:
+            self._meter.wait_ended(why.value)
+        else:
+            self._meter.taken_over()
+        answer = await self._said(owner, looked)
+        window = await self._windows.read(owner, lease, looked.message)
+        sequence = await self._store.finish(
+            owner, lease, answer, window.context, has_more=True, spent=None
+        )
         self._bells.ring_ended(owner, turn.conversation_id)
+        return sequence
+
+    async def _said(self, owner: Owner, looked: Looked) -> Answer:
+        """Return the answer of a turn that is to be closed: what is known to have been said."""
+        turn = looked.turn
+        steps = await self._store.steps(owner, turn.id)
+        told = [await self._told_by_events(owner, turn), self._told_by_steps(turn, steps)]
+        answers = [transcript.answer(is_cancelled=True) for transcript in told]
+        if looked.wait is not None and looked.wait.calls:
+            answers.append(_told_by_wait(looked, steps, told[1]))
+        return max(answers, key=_size)
 
     async def _told_by_events(self, owner: Owner, turn: Turn) -> Transcript:
         transcript = Transcript(model="")
@@ -168,10 +256,29 @@ class Ending:
             index = events[-1].index
         return transcript
 
-    async def _told_by_steps(self, owner: Owner, turn: Turn) -> Transcript:
+    def _told_by_steps(self, turn: Turn, steps: Sequence[Step]) -> Transcript:
         transcript = Transcript(model="")
         agent = self._agents.get(turn.agent)
         if isinstance(agent, SteppingAgent):
-            for event in agent.retold(await self._store.steps(owner, turn.id)):
+            for event in agent.retold(steps):
                 transcript.add(event)
         return transcript
+
+
+def _told_by_wait(looked: Looked, steps: Sequence[Step], told: Transcript) -> Answer:
+    """Return what a turn had said when it began to wait, with a result for each call."""
+    wait = looked.wait
+    if wait is None:
+        raise AssertionError("a turn that never waited")
+    calls = closed(wait.calls, wait.ended_by or WaitEnd.CANCELLED, given_in(steps), told.tool_calls)
+    return replace(
+        wait.answer,
+        tool_calls=(*wait.answer.tool_calls, *calls),
+        usage=None,
+        finish_reason=FinishReason.CANCELLED,
+    )
+
+
+def _size(answer: Answer) -> tuple[int, int]:
+    """Return how much an answer says: results count for more than text."""
+    return len(answer.tool_calls), len(answer.text)

@@ -10,6 +10,7 @@ from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.ending import Ending
 from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.keeping import Keeping
+from parley_server.core.attempts.ports import WaitStore
 from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.window import Windows, WindowSettings
 from parley_server.core.bells import Bells, topic_of
@@ -20,6 +21,7 @@ from parley_server.core.model import (
     AgentEvent,
     AgentRun,
     Answer,
+    FinishReason,
     Lease,
     Owner,
     TurnRequest,
@@ -60,6 +62,7 @@ class Attempts:
     def __init__(
         self,
         store: Store,
+        waits: WaitStore,
         agents: Mapping[str, Agent],
         settings: TurnSettings,
         bells: Bells,
@@ -76,7 +79,7 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._windows = Windows(store, settings.window, self.tasks)
         self.ending = Ending(
-            store, agents, self._windows, bells, meter, self.tasks, settings.lease_s
+            store, waits, agents, self._windows, bells, meter, self.tasks, settings.lease_s
         )
         self.keeping = Keeping(store, bells, self._attempts, self.tasks, settings.lease_s)
 
@@ -106,7 +109,8 @@ class Attempts:
 
         Args:
             has_events: store what the agent says as it comes, for those who follow the turn.
-        Returns: the answer; of a turn that was to be stopped, whatever ended it, what was said.
+        Returns: the answer; of a turn that was to be stopped, whatever ended it, what was said; of
+            one that waits for its caller, what was said so far.
         Raises: AgentError, CallerLost, ConversationNotFound, LeaseLost, InternalError,
             StoreUnavailable, WorkerDrained.
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
@@ -129,7 +133,10 @@ class Attempts:
             if self._attempts.get(lease.turn_id) is attempt:
                 del self._attempts[lease.turn_id]
             self._bells.ring_ended(owner, lease.conversation_id)
-        self._meter.answered(ask.agent, answered.answer)
+        if answered.pending:
+            self._meter.waited(ask.agent)
+        else:
+            self._meter.answered(ask.agent, answered.answer)
         return answered
 
     def _begin(self, owner: Owner, ask: TurnRequest, lease: Lease, has_events: bool) -> Attempt:
@@ -164,8 +171,11 @@ class Attempts:
             instructions=self._windows.instructions(lease),
             time_left_s=call.run_ends_at - self._loop.time(),
             steps=attempt.steps,
+            tools=attempt.ask.tools,
         )
         answer = await self._answer_of(attempt, run)
+        if answer.finish_reason is FinishReason.ACTION_REQUIRED:
+            return await self.ending.wait(attempt, answer, window.context, call.run_ends_at)
         return await self.ending.finish(attempt, answer, window.context, call.run_ends_at)
 
     async def _steps(self, attempt: Attempt) -> StepLog:

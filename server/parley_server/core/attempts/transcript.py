@@ -1,17 +1,22 @@
 """What an agent has said so far in one attempt, within limits and fit to be stored."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from parley_server.core.attempts.closing import LONGEST_SENTENCE_BYTES, closed
+from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
     AgentEvent,
     Answer,
+    Awaiting,
     Finish,
     FinishReason,
     OpaqueState,
+    PendingCall,
     Spent,
     Text,
     ToolCall,
     Usage,
+    WaitEnd,
 )
 
 MAX_TEXT_BYTES = 256 * 1024
@@ -39,13 +44,17 @@ class Transcript:
     _text_bytes: int = 0
     _message_bytes: int = 0
     _finish: Finish | None = None
+    _awaiting: Awaiting | None = None
     _spent: Usage | None = None
     _opaque_state: bytes | None = field(default=None, repr=False)
 
     def add(self, event: AgentEvent) -> Text | ToolCall | None:
-        """Take one event, cut to the limits. Finish closes, and so does a limit that ends a run.
+        """Take one event, cut to the limits.
+
+        Finish and Awaiting close, and so does a limit that ends a run.
 
         Returns: what was taken of it, fit to be stored.
+        Raises: AgentUnavailable: the run waits for nothing.
         """
         if self.is_closed:
             return None
@@ -59,6 +68,9 @@ class Transcript:
             return None
         if isinstance(event, Spent):
             self._spent = believable(event.usage) or self._spent
+            return None
+        if isinstance(event, Awaiting):
+            self._await(event)
             return None
         self._finish = event
         self.is_closed = True
@@ -93,6 +105,31 @@ class Transcript:
             self._end_at_limit()
         return call
 
+    def _await(self, event: Awaiting) -> None:
+        """Take what the run waits for, if an answer has room for it with a result for each call."""
+        if not event.calls:
+            raise AgentUnavailable
+        calls = tuple(
+            call._replace(
+                id=storable(call.id),
+                name=storable(call.name),
+                arguments=storable(call.arguments),
+            )
+            for call in event.calls
+        )
+        arguments = [len(call.arguments.encode()) for call in calls]
+        rest = sum(len(call.id.encode()) + len(call.name.encode()) for call in calls)
+        size = sum(arguments) + rest + len(calls) * LONGEST_SENTENCE_BYTES
+        # Cut arguments would be of no use to the tool.
+        is_too_much = max(arguments) > MAX_ARGUMENTS_BYTES or (
+            len(self._tool_calls) + len(calls) > MAX_TOOL_CALLS
+        )
+        if is_too_much or self._message_bytes + size > MAX_MESSAGE_BYTES:
+            self._end_at_limit()
+            return
+        self._awaiting = replace(event, calls=calls)
+        self.is_closed = True
+
     def _end_at_limit(self) -> None:
         self._finish = Finish(FinishReason.LENGTH, self.model)
         self.is_closed = True
@@ -100,9 +137,19 @@ class Transcript:
     @property
     def usage(self) -> Usage | None:
         """What the agent has used in this attempt, as far as it has told."""
-        finish = self._finish
-        told = believable(finish.spent or finish.usage) if finish else None
+        last = self._finish or self._awaiting
+        told = believable(last.spent or last.usage) if last else None
         return told or self._spent
+
+    @property
+    def pending(self) -> tuple[PendingCall, ...]:
+        """What the run waits for, if it has ended so."""
+        return self._awaiting.calls if self._awaiting else ()
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """Those with a result, in order."""
+        return tuple(self._tool_calls)
 
     @property
     def size(self) -> int:
@@ -110,17 +157,22 @@ class Transcript:
         return self._message_bytes
 
     def answer(self, *, is_cancelled: bool = False) -> Answer:
-        """Return what was said as an answer.
+        """Return what was said as an answer; of a run that waits: so far, as ACTION_REQUIRED.
 
         Args:
-            is_cancelled: the agent was stopped on request.
+            is_cancelled: the agent was stopped on request. What it waited for gets a result.
         """
         finish = self._finish or Finish(FinishReason.STOP, self.model)
+        if self._awaiting:
+            waits = self._awaiting
+            finish = Finish(FinishReason.ACTION_REQUIRED, waits.model, waits.usage)
+        tool_calls = self._tool_calls
         if is_cancelled:
             finish = Finish(FinishReason.CANCELLED, self.model)
+            tool_calls = [*tool_calls, *closed(self.pending, WaitEnd.CANCELLED)]
         return Answer(
             text="".join(self._pieces),
-            tool_calls=tuple(self._tool_calls),
+            tool_calls=tuple(tool_calls),
             usage=believable(finish.usage),
             model=cut(storable(finish.model or self.model), MAX_MODEL_BYTES, mark=""),
             finish_reason=finish.reason,

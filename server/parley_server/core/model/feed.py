@@ -71,8 +71,10 @@ class FeedEntry(NamedTuple):
     place: FeedPlace
     attempt: int
     error_reason: FailureReason | None
-    """None: the turn was answered, and does not change any more."""
+    """None: the turn was answered, and does not change any more; or it waits."""
     end_time: datetime
+    is_waiting: bool = False
+    """It ended because it waits for its caller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """Turns: what is asked for, how it stands, and what came of it."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from parley_server.core.model.agents import CallerTool, Given, PendingCall
 from parley_server.core.model.conversations import Context, FinishReason, ToolCall, Usage
 from parley_server.core.model.owners import Owner
 
@@ -51,6 +54,7 @@ RUN_AGAIN = (
 
 DEFAULT_MAX_ATTEMPTS = 5
 DEFAULT_MAX_QUEUED_TURNS = 10_000
+DEFAULT_WAITING = timedelta(days=1)
 
 
 class Failing(Enum):
@@ -74,6 +78,34 @@ class Answer:
     finish_reason: FinishReason
     opaque_state: bytes | None = field(default=None, compare=False, repr=False)
     """Written with the answer, and read with a window only; see OpaqueState."""
+
+
+class WaitEnd(StrEnum):
+    """What ended the wait of a turn, other than its caller."""
+
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    REPLACED = "REPLACED"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a turn waits for, and what it has said so far."""
+
+    answer: Answer
+    """So far; its finish_reason is ACTION_REQUIRED."""
+    calls: tuple[PendingCall, ...]
+    """All that the run has ended with, in order."""
+    end_time: datetime
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of what was given, by call_key: for these calls, and for those of earlier waits."""
+    ended_by: WaitEnd | None = None
+    """What has ended it; None: it lasts, or its caller or the conversation's deletion has."""
+
+    @property
+    def pending(self) -> tuple[PendingCall, ...]:
+        """The calls for which nothing was given yet."""
+        return tuple(call for call in self.calls if call.call_key not in self.digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +145,10 @@ class Turn:
     """Of its conversation, while it is the open turn."""
     last_sequence: int = 0
     """Of its conversation."""
+    wait: Wait | None = None
+    """Set exactly when the state is WAITING."""
+    is_started: bool = False
+    """It is in its conversation's queue: it goes on without a caller."""
 
     @property
     def has_begun(self) -> bool:
@@ -148,6 +184,8 @@ class TurnRequest:
     on_busy: OnBusy = OnBusy.REJECT
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     agent: str = ""
+    tools: tuple[CallerTool, ...] = ()
+    """Those that the caller runs."""
 
     def fingerprint(self) -> bytes:
         """Return what tells whether two calls ask for the same turn.
@@ -157,7 +195,10 @@ class TurnRequest:
         """
         conversation_id = "" if self.conversation_id is None else str(self.conversation_id)
         digest = hashlib.sha256()
-        for part in (conversation_id, self.message, self.agent):
+        parts = [conversation_id, self.message, self.agent]
+        if self.tools:
+            parts.append(json.dumps(self.tools))
+        for part in parts:
             data = part.encode()
             digest.update(b"%d:%b" % (len(data), data))
         return digest.digest()
@@ -171,17 +212,41 @@ class TurnRef(NamedTuple):
     request_id: str | None
 
 
+class GivenCall(NamedTuple):
+    """What a caller gives for one call of a waiting turn."""
+
+    given: Given
+    approved_arguments: str | None = None
+    """Of an approval: the arguments that were approved; None: those with which the call waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest:
+    """What a waiting turn is given, checked field by field."""
+
+    turn: TurnRef
+    calls: tuple[GivenCall, ...]
+    """At least one, each call_key once."""
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    field: str = "results"
+    """What the request calls `calls`, for what is wrong with one of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """A turn that has its answer."""
+    """A turn that has its answer, or waits for its caller."""
 
     conversation_id: UUID
     turn_id: UUID
     user_sequence: int
     response_sequence: int
+    """0: it waits."""
     answer: Answer
-    context: Context
+    context: Context | None
+    """None: it waits."""
     is_replayed: bool
+    pending: tuple[PendingCall, ...] = ()
+    """What it waits for, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +263,7 @@ class NewTurn:
     message: str
     expected_sequence: int | None = None
     allow_missing: bool = False
+    tools: tuple[CallerTool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +290,14 @@ class QueueKey(NamedTuple):
     conversation_id: UUID
 
 
+class WaitKey(NamedTuple):
+    """A turn whose wait is over, or that was being ended when its worker went away."""
+
+    owner_id: UUID
+    conversation_id: UUID
+    turn_id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A started turn of which an attempt was just opened."""
@@ -241,6 +315,7 @@ class Interrupted:
     conversation_id: UUID
     turn_id: UUID
     message: str
+    tools: tuple[CallerTool, ...] = ()
 
 
 class NotBegun(Enum):
@@ -267,7 +342,7 @@ class ConversationState:
 
     last_sequence: int
     open_turn_id: UUID | None
-    """The turn that holds a valid lease, if one does."""
+    """The turn that holds a valid lease, or waits for its caller."""
     start_time: datetime
     """When its newest attempt began."""
     lease_end_time: datetime | None

@@ -20,7 +20,7 @@ class Agent(Protocol):
         ...
 
     def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        """Answer one turn, piece by piece; the last event is a Finish.
+        """Answer one turn, piece by piece; the last event is a Finish, or Awaiting.
 
         Raises: AgentRefused, AgentUnavailable, AgentTimeout. Anything else that it raises counts as
             AgentUnavailable.

@@ -24,6 +24,14 @@ class Meter(Protocol):
         """Count an attempt that ended without an answer, and why."""
         ...
 
+    def waited(self, agent: str) -> None:
+        """Count a turn that has begun to wait for its caller."""
+        ...
+
+    def wait_ended(self, how: str) -> None:
+        """Count a wait that has ended: RESUMED, or a WaitEnd."""
+        ...
+
     def replayed(self, agent: str) -> None:
         """Count an answer that was given again."""
         ...
@@ -51,6 +59,12 @@ class NoMeter:
         """Count nothing."""
 
     def failed(self, agent: str, error: ParleyError) -> None:
+        """Count nothing."""
+
+    def waited(self, agent: str) -> None:
+        """Count nothing."""
+
+    def wait_ended(self, how: str) -> None:
         """Count nothing."""
 
     def replayed(self, agent: str) -> None:

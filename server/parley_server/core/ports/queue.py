@@ -31,9 +31,11 @@ class QueueStore(Protocol):
         """
         ...
 
-    async def requeue(self, owner: Owner, turn: Turn, message: str) -> bool:
+    async def requeue(self, owner: Owner, turn: Turn, new: NewTurn) -> bool:
         """Queue a failed or abandoned turn for another attempt, before all others.
 
+        Args:
+            new: as it is asked for.
         Returns: False: it runs, was answered, is not the newest any more, is to be stopped, or has
             no attempt left.
         """

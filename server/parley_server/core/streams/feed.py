@@ -235,6 +235,8 @@ def _as_ended(turn: Turn, entry: FeedEntry) -> Turn:
     An answer is final. Of an attempt that failed the turn may have been run again since.
     """
     is_as_now = turn.state is TurnState.FAILED and turn.attempt == entry.attempt
+    if entry.is_waiting:
+        return _as_waited(turn, entry)
     if entry.error_reason is None or is_as_now:
         return turn
     return replace(
@@ -247,4 +249,22 @@ def _as_ended(turn: Turn, entry: FeedEntry) -> Turn:
         response_sequence=None,
         context=None,
         answer=None,
+    )
+
+
+def _as_waited(turn: Turn, entry: FeedEntry) -> Turn:
+    """Return a turn as it was when it began to wait; what it waits for only while it does."""
+    if turn.state is TurnState.WAITING and turn.attempt == entry.attempt:
+        return turn
+    return replace(
+        turn,
+        state=TurnState.WAITING,
+        attempt=entry.attempt,
+        error_reason=None,
+        error_text="",
+        end_time=None,
+        response_sequence=None,
+        context=None,
+        answer=None,
+        wait=None,
     )

@@ -70,6 +70,7 @@ class Accepting:
             message=ask.message,
             expected_sequence=ask.expected_sequence,
             allow_missing=ask.allow_missing,
+            tools=ask.tools,
         )
         turn = await self._queue.accept(owner, new)
         if turn.id == new.id:
@@ -82,7 +83,7 @@ class Accepting:
         for _ in range(TRIES):
             is_to_stop = turn.state is TurnState.FAILED and turn.is_cancel_requested
             if is_to_queue(turn, new.fingerprint):
-                await self._queue.requeue(owner, turn, new.message)
+                await self._queue.requeue(owner, turn, new)
                 self._bells.ring(topic_of(owner, turn.conversation_id))
                 self._on_accepted()
             elif is_to_stop and turn.is_newest:

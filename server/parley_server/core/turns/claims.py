@@ -1,8 +1,11 @@
 """How a call gets a turn's lease: at once, after waiting in a queue, or after an attempt failed."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic
+from uuid import UUID
 
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
@@ -14,7 +17,16 @@ from parley_server.core.errors import (
     StoreUnavailable,
     TurnInProgress,
 )
-from parley_server.core.model import Lease, NewTurn, OnBusy, Owner, Turn, TurnRequest, TurnState
+from parley_server.core.model import (
+    Lease,
+    NewTurn,
+    OnBusy,
+    Owner,
+    Turn,
+    TurnRequest,
+    TurnState,
+    WaitEnd,
+)
 from parley_server.core.patience import waiting_until
 from parley_server.core.ports import Ids, Store
 from parley_server.core.turns.waiting import Waiting
@@ -23,20 +35,32 @@ CLAIM_LOOKUP_S = 10.0
 """How long a claim whose outcome is unknown is looked for, and tried again."""
 MORE_CLAIMS = 3
 """How often it is tried again."""
+REPLACEMENTS = 3
+"""How often a call takes the place of a turn that waits: others may be faster."""
+
+EndCancelled = Callable[[Owner, Turn, WaitEnd], Awaitable[int | None]]
+"""Closes a turn that waits. Returns: its answer's sequence; None: it does not wait any more."""
 
 
 class Claims:
     """Gets leases for this worker's calls, and waits for turns to end."""
 
     def __init__(
-        self, store: Store, bells: Bells, waiting: Waiting, ids: Ids, lease_s: float
+        self,
+        store: Store,
+        end_cancelled: EndCancelled,
+        bells: Bells,
+        waiting: Waiting,
+        ids: Ids,
+        lease_s: float,
     ) -> None:
         self._store = store
+        self._end_cancelled = end_cancelled
         self._lease_s = lease_s
         self._bells = bells
         self._ids = ids
         self._waiting = waiting
-        self._finding: dict[tuple[Owner, str], asyncio.Task[Turn | None]] = {}
+        self._finding: dict[tuple[Owner, UUID], asyncio.Task[Turn | None]] = {}
 
     async def claim(
         self, owner: Owner, ask: TurnRequest, fingerprint: bytes, call: Call
@@ -57,11 +81,14 @@ class Claims:
             message=ask.message,
             expected_sequence=ask.expected_sequence,
             allow_missing=ask.allow_missing,
+            tools=ask.tools,
         )
         if call.is_too_short:
             return await self._known_or_too_short(owner, new)
         if ask.on_busy is OnBusy.REJECT:
             return await self._try(owner, new)
+        if ask.on_busy is OnBusy.REPLACE:
+            return await self._replace(owner, new)
         topic = topic_of(owner, new.conversation_id)
         if self._waiting.is_empty(topic):
             with suppress(TurnInProgress):
@@ -98,6 +125,28 @@ class Claims:
                 raise ConversationNotFound(new.conversation_id)
         elif new.expected_sequence not in (None, standing.last_sequence):
             raise SequenceMismatch(standing.last_sequence)
+
+    async def _replace(self, owner: Owner, new: NewTurn) -> Lease | Turn:
+        """Claim in the place of a turn that waits for its caller, and cancel that one.
+
+        Not while started turns come first: it would be cancelled for nothing.
+        """
+        for _ in range(REPLACEMENTS):
+            try:
+                return await self._try(owner, new)
+            except TurnInProgress as busy:
+                if busy.lease_end_time is not None:
+                    raise
+                open_turn = await self._store.turn(owner, busy.conversation_id, busy.turn_id)
+                if open_turn is None or open_turn.state is not TurnState.WAITING:
+                    continue
+                if busy.queue_length > open_turn.is_started:
+                    raise
+                sequence = await self._end_cancelled(owner, open_turn, WaitEnd.REPLACED)
+                if sequence is not None and new.expected_sequence is not None:
+                    # It held before the answer that this call has just caused.
+                    new = replace(new, expected_sequence=sequence)
+        return await self._try(owner, new)
 
     async def _try(self, owner: Owner, new: NewTurn) -> Lease | Turn:
         """Claim, and once more where the connection broke before and the turn is not there.
@@ -181,14 +230,14 @@ class Claims:
         """
         while not place.done():
             with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
-                current = await self._find(owner, turn.request_id or "")
+                current = await self._find(owner, turn)
                 if current != turn:
                     return current
                 await self._waiting.wait(bell, call, place)
         return await self.reclaim(owner, turn, call)
 
     async def wait_for_end(self, owner: Owner, turn: Turn, call: Call) -> Turn | None:
-        """Wait until a turn does not run or wait any more, and return how it stands then.
+        """Wait until a turn does not run any more, or be run, and return how it stands then.
 
         The same for one that begins, or of which another attempt does.
 
@@ -196,19 +245,20 @@ class Claims:
         """
         while True:
             with self._bells.listen(topic_of(owner, turn.conversation_id)) as bell:
-                current = await self._find(owner, turn.request_id or "")
+                current = await self._find(owner, turn)
                 if current is None or current.state not in (TurnState.RUNNING, TurnState.QUEUED):
                     return current
                 if (current.state, current.attempt) != (turn.state, turn.attempt):
                     return current
                 await self._waiting.wait(bell, call)
 
-    async def _find(self, owner: Owner, request_id: str) -> Turn | None:
-        """Read a turn by its request id, one statement for all calls that ask at the same time."""
-        key = (owner, request_id)
+    async def _find(self, owner: Owner, turn: Turn) -> Turn | None:
+        """Read a turn again, one statement for all calls that ask at the same time."""
+        key = (owner, turn.id)
         finding = self._finding.get(key)
         if finding is None:
-            finding = asyncio.create_task(self._store.find(owner, request_id))
+            reading = self._store.turn(owner, turn.conversation_id, turn.id)
+            finding = asyncio.create_task(reading)
             self._finding[key] = finding
             finding.add_done_callback(lambda _: self._finding.pop(key))
         return await asyncio.shield(finding)

@@ -6,6 +6,7 @@
                    answered ─► replayed     │
                    failed, newest ─► reclaim┘  abandoned: once this worker's place for it is free
                    queued, running ─► wait for its end, look again
+                   waiting for its caller ─► what it waits for; `Resuming` lets it go on
 
 Each call's work is a task that is never cancelled, because a statement that was sent cannot
 be taken back: a lost caller is a signal to it (`Call.lose`), and so is a worker that drains. A
@@ -15,10 +16,11 @@ stream is such a call with a watcher: `Following` tells which attempt there is t
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Hashable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Mapping
 from contextlib import aclosing, suppress
-from typing import TypeVar
+from typing import Any
 
+from parley_server.core.attempts.ports import WaitStore
 from parley_server.core.attempts.running import Attempts, TurnSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
@@ -40,6 +42,7 @@ from parley_server.core.model import (
     TurnRequest,
     TurnResult,
     TurnState,
+    Wait,
 )
 from parley_server.core.patience import wait_until
 from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
@@ -59,7 +62,8 @@ OVERTIME_S = 10.0
 CANCEL_WAIT_S = 2.0
 """How long CancelTurn waits for the turn to end."""
 
-T = TypeVar("T")
+Work = Callable[[Call, Following | None], Coroutine[Any, Any, TurnResult]]
+"""What is done for a call, followed by a stream or not."""
 
 
 class Turns:
@@ -68,6 +72,7 @@ class Turns:
     def __init__(
         self,
         store: Store,
+        waits: WaitStore,
         agents: Mapping[str, Agent],
         settings: TurnSettings,
         ids: Ids,
@@ -84,10 +89,11 @@ class Turns:
         self._settings = settings
         self._bells = bells
         self.waiting = Waiting(bells)
-        self._claims = Claims(store, bells, self.waiting, ids, settings.lease_s)
         self.suspects = Suspects()
         self._meter = meter
-        self.attempts = Attempts(store, agents, settings, bells, meter)
+        self.attempts = Attempts(store, waits, agents, settings, bells, meter)
+        end_cancelled = self.attempts.ending.end_cancelled
+        self._claims = Claims(store, end_cancelled, bells, self.waiting, ids, settings.lease_s)
         self.events = Events(store, bells, self.attempts)
         self._loop = asyncio.get_running_loop()
         self.tasks = Tasks(_log_defect)
@@ -119,15 +125,9 @@ class Turns:
             WorkerDrained.
         Guarantees: promises 1 to 6 of the design. Cancelling it means that the caller is lost.
         """
-        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
-        work = self.tasks.start(self._answer(owner, ask, call, None))
-        try:
-            await wait_done(work, self._loop, call.ends_at + OVERTIME_S)
-            if not work.done():
-                raise StoreUnavailable
-            return work.result()
-        finally:
-            self._leave(owner, call, work)
+        return await self.answered(
+            owner, ask.on_disconnect, time_left_s, lambda *seen: self._answer(owner, ask, *seen)
+        )
 
     async def stream(
         self, owner: Owner, ask: TurnRequest, after: Position, time_left_s: float | None = None
@@ -140,17 +140,58 @@ class Turns:
         Raises: as `chat`.
         Guarantees: what is yielded has been stored. Closing it means that the caller is lost.
         """
-        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, ask.on_disconnect)
-        following = Following(owner, self.events, self._bells)
-        work = self.tasks.start(self._answer(owner, ask, call, following))
+        events = self.streamed(
+            owner,
+            ask.on_disconnect,
+            after,
+            time_left_s,
+            lambda *seen: self._answer(owner, ask, *seen),
+        )
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def answered(
+        self, owner: Owner, on_disconnect: OnDisconnect, time_left_s: float | None, work: Work
+    ) -> TurnResult:
+        """Do the work of a call, which goes on without it if need be, and return what came of it.
+
+        Args: as `chat`.
+        Raises: StoreUnavailable: it has not come to an end in time; what the work raises.
+        """
+        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, on_disconnect)
+        task = self.tasks.start(work(call, None))
         try:
-            seen = following.until(work, after, call.ends_at + OVERTIME_S)
+            await wait_done(task, self._loop, call.ends_at + OVERTIME_S)
+            if not task.done():
+                raise StoreUnavailable
+            return task.result()
+        finally:
+            self._leave(owner, call, task)
+
+    async def streamed(
+        self,
+        owner: Owner,
+        on_disconnect: OnDisconnect,
+        after: Position,
+        time_left_s: float | None,
+        work: Work,
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Do the work of a call as `answered`, and yield what there is to see meanwhile.
+
+        Args: as `stream`.
+        """
+        call = Call(self._loop, time_left_s, self._settings.chat_timeout_s, on_disconnect)
+        following = Following(owner, self.events, self._bells)
+        task = self.tasks.start(work(call, following))
+        try:
+            seen = following.until(task, after, call.ends_at + OVERTIME_S)
             async with aclosing(seen):
                 async for event in seen:
                     yield event
-            yield Completed(await work, following.attempt)
+            yield Completed(await task, following.attempt)
         finally:
-            self._leave(owner, call, work)
+            self._leave(owner, call, task)
 
     async def cancel(self, owner: Owner, name: TurnRef) -> Turn:
         """Stop a turn and keep what was said so far as its answer.
@@ -190,7 +231,7 @@ class Turns:
             self.left_behind[owner.id] += 1
             work.add_done_callback(lambda _: subtract(self.left_behind, owner.id))
 
-    async def _answer(  # noqa: C901 - a branch for each step that the rules name
+    async def _answer(
         self, owner: Owner, ask: TurnRequest, call: Call, following: Following | None
     ) -> TurnResult:
         wait_until(call.ends_at)
@@ -202,35 +243,62 @@ class Turns:
             if found is None:
                 found = await self._claims.claim(owner, ask, fingerprint, call)
             if isinstance(found, Lease):
-                return await self._run(owner, ask, found, call, following)
-            match next_step(found, fingerprint, has_waited=has_waited):
-                case Step.REPLAY:
-                    self._meter.replayed(ask.agent)
-                    return _replayed(found)
-                case Step.WAIT:
-                    has_waited = True
-                    if following is not None and found.state is TurnState.RUNNING:
-                        following.follow(found)
-                    found = await self._claims.wait_for_end(owner, found, call)
-                case Step.END_CANCELLED:
-                    await self.attempts.ending.end_cancelled(owner, found)
-                    found = await self._store.turn(owner, found.conversation_id, found.id)
-                case Step.RETAKE:
-                    found = await self._claims.reclaim(owner, found, call)
-                case Step.RETAKE_ALONE:
-                    with self.suspects.place(found.abandoned_attempts) as place:
-                        found = await self._claims.reclaim_in_place(owner, found, call, place)
-                        if isinstance(found, Lease):
-                            return await self._run(owner, ask, found, call, following)
+                return await self.run(owner, ask, found, call, following)
+            step = next_step(found, fingerprint, has_waited=has_waited)
+            has_waited |= step is Step.WAIT
+            came = await self.take(step, owner, ask, found, call, following)
+            if isinstance(came, TurnResult):
+                return came
+            found = came
 
-    async def _run(
+    async def take(
+        self,
+        step: Step,
+        owner: Owner,
+        ask: TurnRequest,
+        turn: Turn,
+        call: Call,
+        following: Following | None,
+    ) -> TurnResult | Turn | None:
+        """Take the step that the rules name for a turn that is there.
+
+        Returns: its answer; else the turn as it stands then; None: it is gone.
+        Raises: as `chat`.
+        """
+        match step:
+            case Step.REPLAY:
+                self._meter.replayed(ask.agent)
+                return replayed(turn)
+            case Step.WAIT:
+                if following is not None and turn.state is TurnState.RUNNING:
+                    following.follow(turn)
+                return await self._claims.wait_for_end(owner, turn, call)
+            case Step.END_CANCELLED:
+                await self.attempts.ending.end_cancelled(owner, turn)
+                return await self._store.turn(owner, turn.conversation_id, turn.id)
+            case Step.RETAKE:
+                found = await self._claims.reclaim(owner, turn, call)
+                if isinstance(found, Lease):
+                    return await self.run(owner, ask, found, call, following)
+                return found
+            case Step.RETAKE_ALONE:
+                with self.suspects.place(turn.abandoned_attempts) as place:
+                    found = await self._claims.reclaim_in_place(owner, turn, call, place)
+                    if isinstance(found, Lease):
+                        return await self.run(owner, ask, found, call, following)
+                return found
+
+    async def run(
         self, owner: Owner, ask: TurnRequest, lease: Lease, call: Call, following: Following | None
     ) -> TurnResult:
+        """Run an attempt for a call; its events are stored if anybody follows it, or may.
+
+        Raises: as `Attempts.run_turn`.
+        """
         if following is not None:
             following.follow(lease)
-        return await self.attempts.run_turn(
-            owner, ask, lease, call, has_events=following is not None
-        )
+        has_events = following is not None or lease.is_started
+        return await self.attempts.run_turn(owner, ask, lease, call, has_events=has_events)
 
     async def _cancelled(self, owner: Owner, name: TurnRef) -> Turn:
         turn = await find_turn(self._store, owner, name)
@@ -266,7 +334,10 @@ def _log_defect(error: BaseException) -> None:
         log.error("call failed", extra={"error": type(error).__name__})
 
 
-def _replayed(turn: Turn) -> TurnResult:
+def replayed(turn: Turn) -> TurnResult:
+    """Return the answer of a turn that has ended, or what one waits for, as told again."""
+    if turn.wait is not None:
+        return waiting(turn, turn.wait, is_replayed=True)
     if turn.answer is None or turn.context is None or turn.response_sequence is None:
         raise AssertionError("an answered turn without its answer")
     return TurnResult(
@@ -277,4 +348,18 @@ def _replayed(turn: Turn) -> TurnResult:
         answer=turn.answer,
         context=turn.context,
         is_replayed=True,
+    )
+
+
+def waiting(turn: Turn, wait: Wait, *, is_replayed: bool) -> TurnResult:
+    """Return what a call is told of a turn that waits for its caller."""
+    return TurnResult(
+        conversation_id=turn.conversation_id,
+        turn_id=turn.id,
+        user_sequence=turn.user_sequence,
+        response_sequence=0,
+        answer=wait.answer,
+        context=None,
+        is_replayed=is_replayed,
+        pending=wait.pending,
     )

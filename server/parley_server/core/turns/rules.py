@@ -3,7 +3,7 @@
 | the turn is | and | then |
 |---|---|---|
 | of another message | | RequestIdReused |
-| COMPLETED, CANCELLED | | REPLAY |
+| COMPLETED, CANCELLED, WAITING | | REPLAY |
 | CANCELLED | never began | TurnNeverBegan |
 | QUEUED, RUNNING | | WAIT |
 | FAILED | never began | SequenceMismatch |
@@ -32,7 +32,7 @@ class Step(Enum):
     """What a call does next."""
 
     REPLAY = auto()
-    """Give the turn's answer again."""
+    """Give the turn's answer again, or what it waits for."""
     WAIT = auto()
     """Wait for the attempt that runs, or for the turn to begin, and look again."""
     END_CANCELLED = auto()
@@ -58,7 +58,7 @@ def next_step(turn: Turn, fingerprint: bytes, *, has_waited: bool) -> Step:
     match turn.state:
         case TurnState.CANCELLED if not turn.has_begun:
             raise TurnNeverBegan(turn.id)
-        case TurnState.COMPLETED | TurnState.CANCELLED:
+        case TurnState.COMPLETED | TurnState.CANCELLED | TurnState.WAITING:
             return Step.REPLAY
         case TurnState.RUNNING | TurnState.QUEUED:
             return Step.WAIT
@@ -98,13 +98,15 @@ class CancelStep(Enum):
     UNQUEUE = auto()
     """Take the turn, which has not begun, out of its queue."""
     END_CANCELLED = auto()
-    """Close the turn with what was said: no worker runs it."""
+    """Close the turn with what was said: no worker runs it, or it waits for its caller."""
 
 
 def next_cancel_step(turn: Turn) -> CancelStep:
     """Decide what CancelTurn does next, once the cancel of a running turn is recorded."""
     if turn.state is TurnState.RUNNING:
         return CancelStep.WAIT
+    if turn.state is TurnState.WAITING:
+        return CancelStep.END_CANCELLED
     if turn.state is TurnState.QUEUED:
         return CancelStep.END_CANCELLED if turn.has_begun else CancelStep.UNQUEUE
     is_abandoned = turn.error_reason is FailureReason.TURN_ABANDONED

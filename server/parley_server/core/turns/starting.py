@@ -281,7 +281,11 @@ class Starting:
                 return
             self._busy.discard(key)
             ask = TurnRequest(
-                of.conversation_id, of.message, request_id=turn.request_id, agent=turn.agent
+                of.conversation_id,
+                of.message,
+                request_id=turn.request_id,
+                agent=turn.agent,
+                tools=of.tools,
             )
             await self._run_begun(Begun(owner, lease, ask))
 

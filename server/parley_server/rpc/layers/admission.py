@@ -1,6 +1,8 @@
 """How much a worker takes on at once, and how much of it for one owner.
 
     Chat, StreamChat,
+    ResumeTurn,
+    StreamResumeTurn,
     AppendMessages       PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
     WatchConversation,
@@ -214,6 +216,8 @@ class Admission:
         self._by_method: Mapping[str, Capacity] = {
             "Chat": self.open_chats,
             "StreamChat": self.open_chats,
+            "ResumeTurn": self.open_chats,
+            "StreamResumeTurn": self.open_chats,
             "AppendMessages": self.open_chats,
             "CancelTurn": self.cancels,
             "WatchConversation": self.watches,

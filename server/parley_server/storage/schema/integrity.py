@@ -72,7 +72,7 @@ RULES = (
         "a step without its turn, or of a turn that is answered",
         """SELECT DISTINCT owner_id, turn_id FROM turn_step WHERE NOT EXISTS (
             SELECT FROM turn WHERE turn.owner_id = turn_step.owner_id AND turn.id = turn_id
-                AND state IN ('RUNNING', 'FAILED'))""",
+                AND state IN ('QUEUED', 'RUNNING', 'WAITING', 'FAILED'))""",
     ),
     Rule(
         "a conversation whose messages are not 1, 2, 3 … up to its last sequence",
@@ -111,22 +111,44 @@ RULES = (
             OR response_sequence IS DISTINCT FROM sequence)""",
     ),
     Rule(
-        "a conversation with an open turn and no lease, or with a lease and no open turn",
+        "a conversation with a lease and no open turn, or with an open turn, which does not wait, "
+        "and no lease",
         """SELECT owner_id, id FROM conversation
-        WHERE (open_turn_id IS NULL) <> (lease_expires_at IS NULL)""",
+        WHERE open_turn_id IS NULL AND lease_expires_at IS NOT NULL
+            OR open_turn_id IS NOT NULL AND (lease_expires_at IS NULL) <> EXISTS (
+                SELECT FROM turn WHERE turn.owner_id = conversation.owner_id
+                    AND turn.id = open_turn_id AND state = 'WAITING')""",
     ),
     Rule(
-        "a conversation whose open turn is not running in it",
+        "a conversation whose open turn neither runs nor waits in it",
         """SELECT owner_id, id FROM conversation
         WHERE open_turn_id IS NOT NULL AND NOT EXISTS (
             SELECT FROM turn WHERE turn.owner_id = conversation.owner_id AND turn.id = open_turn_id
-                AND conversation_id = conversation.id AND state = 'RUNNING')""",
+                AND conversation_id = conversation.id AND state IN ('RUNNING', 'WAITING'))""",
     ),
     Rule(
-        "a running turn that is not its conversation's open turn",
-        """SELECT owner_id, id FROM turn WHERE state = 'RUNNING' AND NOT EXISTS (
+        "a turn that runs or waits and is not its conversation's open turn",
+        """SELECT owner_id, id FROM turn WHERE state IN ('RUNNING', 'WAITING') AND NOT EXISTS (
             SELECT FROM conversation WHERE conversation.owner_id = turn.owner_id
                 AND conversation.id = conversation_id AND open_turn_id = turn.id)""",
+    ),
+    Rule(
+        "a waiting turn that does not say for what, or that is not looked at",
+        """SELECT owner_id, id FROM turn
+        LEFT JOIN (SELECT owner_id, turn_id AS id, calls FROM turn_wait) AS wait
+            USING (owner_id, id)
+        LEFT JOIN (SELECT owner_id, turn_id AS id, conversation_id AS due_in FROM wait_due) AS due
+            USING (owner_id, id)
+        WHERE state = 'WAITING' AND (calls IS NULL OR due_in IS DISTINCT FROM conversation_id)""",
+    ),
+    Rule(
+        "what a turn has waited for, without the turn or behind its end",
+        """SELECT owner_id, turn_id FROM turn_wait LEFT JOIN (
+            SELECT owner_id, id AS turn_id, state FROM turn) AS its USING (owner_id, turn_id)
+        WHERE state IS NULL OR calls IS NOT NULL AND state IN ('COMPLETED', 'CANCELLED')
+        UNION SELECT owner_id, turn_id FROM wait_due LEFT JOIN (
+            SELECT owner_id, id AS turn_id, state FROM turn) AS its USING (owner_id, turn_id)
+        WHERE state IS NULL OR state IN ('COMPLETED', 'CANCELLED')""",
     ),
     Rule(
         "a conversation whose labels are not those that it is listed by",
@@ -181,7 +203,7 @@ RULES = (
             AS queue USING (owner_id, id)
         WHERE is_started <> (queued_in IS NOT NULL) OR queued_in <> conversation_id
             OR (state = 'QUEUED') > is_started
-            OR is_started AND state NOT IN ('QUEUED', 'RUNNING')""",
+            OR is_started AND state NOT IN ('QUEUED', 'RUNNING', 'WAITING')""",
     ),
     Rule(
         "a place in a queue without its turn or its conversation",

@@ -22,6 +22,8 @@ OWNED_TABLES = (
     "message",
     "turn_event",
     "turn_step",
+    "turn_wait",
+    "wait_due",
     "deletion",
     "usage_day",
     "erasure",
@@ -35,7 +37,7 @@ POLICY = "parley_owner"
 # Once a transaction has set it, a connection has it empty for ever after, and not null.
 _OWNER = f"nullif(current_setting('{OWNER_SETTING}', true), '')::uuid"
 
-_BACKGROUND = frozenset({"deletion", "erasure", "owner", "queue_due", "turn_feed"})
+_BACKGROUND = frozenset({"deletion", "erasure", "owner", "queue_due", "turn_feed", "wait_due"})
 """Workers look through these tables for every owner, in statements that name none."""
 
 _SWITCH_ON = (

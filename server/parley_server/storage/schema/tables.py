@@ -171,6 +171,45 @@ turn_step = Table(
     PrimaryKeyConstraint("owner_id", "turn_id", "number"),
 )
 
+# What turns wait for that need their caller: a row for each that ever waited. Once the turn has
+# ended, only what tells a repeated call from another one is left: the columns that are not null.
+turn_wait = Table(
+    "turn_wait",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    # A JSON object: a digest of what was given, for each call_key.
+    Column("digests", Text, nullable=False),
+    # Until when it waits, or has waited.
+    Column("end_time", DateTime(timezone=True), nullable=False),
+    # WaitEnd
+    Column("ended_by", Text),
+    # A JSON array of the calls that the last run has ended with.
+    Column("calls", Text),
+    # What was said up to then, as in `message`.
+    Column("content", Text),
+    Column("tool_calls", Text),
+    Column("usage", Text),
+    Column("model", Text),
+    # A JSON array of the caller's tools.
+    Column("tools", Text),
+    PrimaryKeyConstraint("owner_id", "turn_id"),
+)
+
+# Until when turns wait. Workers look through it for every owner; it holds ids and times.
+wait_due = Table(
+    "wait_due",
+    metadata,
+    Column("owner_id", Uuid, nullable=False),
+    Column("turn_id", Uuid, nullable=False),
+    Column("conversation_id", Uuid, nullable=False),
+    # Of one that is being ended: when to look whether it was.
+    Column("due_time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("owner_id", "turn_id"),
+    Index(None, "due_time"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
+)
+
 conversation_label = Table(
     "conversation_label",
     metadata,
@@ -250,6 +289,8 @@ turn_queue = Table(
     # A digest of the owner's tenant, for the feed. Null: no feed is kept.
     Column("tenant", Uuid),
     _time("accept_time"),
+    # A JSON array of the caller's tools.
+    Column("tools", Text),
     PrimaryKeyConstraint("owner_id", "turn_id"),
     Index(None, "owner_id", "conversation_id", "position"),
 )
@@ -342,11 +383,13 @@ turn_feed = Table(
     # A digest of the owner's tenant.
     Column("tenant", Uuid, nullable=False),
     Column("attempt", Integer, nullable=False),
-    # Null: the turn was answered.
+    # Null: the turn was answered, or waits.
     Column("error_reason", Text),
     _time("end_time"),
     # When it was written down, which is later if its worker had died.
     _time("create_time"),
+    # The turn was not answered: it waits for its caller.
+    Column("is_waiting", Boolean, nullable=False, server_default=text("false")),
     PrimaryKeyConstraint("owner_id", "xid", "turn_id"),
     Index(None, "tenant", "xid", "turn_id"),
     # Rows are only added and removed: without this they would wait long for their first vacuum.

@@ -49,6 +49,7 @@ from parley_server.storage.statements.parts import (
     QUEUED,
     REQUEST,
     TENANT,
+    TOOLS,
     TURN,
     USER,
     ZERO,
@@ -87,9 +88,10 @@ def _waiting(accepted: CTE, position: Any) -> tuple[CTE, CTE]:
                 "message",
                 "expected_sequence",
                 "tenant",
+                "tools",
             ],
             select(
-                OWNER, accepted.c.id, CONVERSATION, position, CONTENT, EXPECTED, FEED
+                OWNER, accepted.c.id, CONVERSATION, position, CONTENT, EXPECTED, FEED, TOOLS
             ).select_from(accepted),
         )
         .cte("queued")
@@ -194,6 +196,7 @@ def _accept(*, is_new: bool, is_limited: bool) -> Executable:
                     OWNER,
                     CONVERSATION,
                     TENANT,
+                    TOOLS,
                     USER,
                     EMPTY,
                     ZERO,

@@ -55,14 +55,19 @@ def of_attempt(labels: Any) -> tuple[ColumnElement[Any], ...]:
 
 
 def ended_attempt(
-    ended: FromClause, *where: Any, is_answered: bool = False, has_usage: bool = False
+    ended: FromClause,
+    *where: Any,
+    is_answered: bool = False,
+    is_waiting: bool = False,
+    has_usage: bool = False,
 ) -> CTE:
     """Count an attempt that this statement ends.
 
     Args:
         ended: its row, with what `of_attempt` says; none: the statement has ended no attempt.
         where: what must hold of that row.
-        is_answered: whether the turn is answered with it; else the attempt has failed.
+        is_answered: whether the turn is answered with it; else the attempt has failed,
+        is_waiting: unless the turn waits for its caller.
         has_usage: whether parameters say what it used; else that is unknown, and counts as none.
     """
 
@@ -72,7 +77,7 @@ def ended_attempt(
     counts: dict[str, Any] = {"attempts": once()}
     if is_answered:
         counts["turns"] = ONE
-    else:
+    elif not is_waiting:
         counts["failed_attempts"] = once()
     if has_usage:
         counts |= {name: bindparam(name, type_=BigInteger) for name in TOKENS}

@@ -30,6 +30,7 @@ from parley_server.storage.schema.tables import (
     turn,
     turn_event,
     turn_step,
+    turn_wait,
 )
 from parley_server.storage.statements.counting import ended_attempt, of_attempt
 from parley_server.storage.statements.feeding import fed
@@ -38,6 +39,7 @@ from parley_server.storage.statements.parts import (
     CONTENT,
     CONVERSATION,
     FENCE,
+    FORGOTTEN_WAIT,
     LEASE_END,
     ONE,
     OWNER,
@@ -48,6 +50,7 @@ from parley_server.storage.statements.parts import (
     held_conversation,
     literal,
     steps_gone,
+    waits_gone,
 )
 
 
@@ -67,7 +70,7 @@ def _renew() -> Executable:
     )
 
 
-def _ended(held: CTE, *where: Any, **values: Any) -> CTE:
+def ended_turn(held: CTE, *where: Any, **values: Any) -> CTE:
     """Close the turn, if the lease is still this attempt's."""
     return (
         update(turn)
@@ -100,11 +103,11 @@ def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
     One row if it was ours: the answer's sequence, and how many started turns there are.
 
     Args:
-        has_more: whether events or steps were stored for it, which go.
+        has_more: whether events, steps or a wait were stored for it, which go.
         is_started: the turn leaves its conversation's queue.
     """
     held = held_conversation()
-    ended = _ended(
+    ended = ended_turn(
         held,
         **_no_longer_started(is_started),
         state=bindparam("state", type_=Text),
@@ -158,7 +161,9 @@ def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
         .add_cte(answered, freed, counted, fed(ended, attempt=ended.c.attempt))
         .add_cte(*_left(held, ended, is_started=is_started))
     )
-    return found.add_cte(events_gone(ended), steps_gone(ended)) if has_more else found
+    if not has_more:
+        return found
+    return found.add_cte(events_gone(ended), steps_gone(ended), *waits_gone(ended))
 
 
 def _fail(*, is_started: bool = False) -> Executable:
@@ -169,7 +174,7 @@ def _fail(*, is_started: bool = False) -> Executable:
     """
     held = held_conversation()
     reason = bindparam("reason", type_=Text)
-    ended = _ended(
+    ended = ended_turn(
         held,
         turn.c.cancel_requested_time.is_(None),
         **_no_longer_started(is_started),
@@ -186,7 +191,7 @@ def _fail(*, is_started: bool = False) -> Executable:
 def _fail_for_now() -> Executable:
     """End the attempt at a started turn, which is to be run again; else as `_fail`."""
     held = held_conversation()
-    ended = _ended(
+    ended = ended_turn(
         held,
         turn.c.cancel_requested_time.is_(None),
         state=literal(TurnState.QUEUED),
@@ -228,7 +233,7 @@ def _request_cancel() -> Executable:
 
 
 def _forget_events() -> Executable:
-    """Remove the events and steps of the turn that began at a sequence and was never answered."""
+    """Remove what is stored beside the turn that began at a sequence and was never answered."""
     began_at = bindparam("began_at", type_=BigInteger)
     steps = (
         delete(turn_step)
@@ -237,13 +242,21 @@ def _forget_events() -> Executable:
         .where(turn.c.user_sequence == began_at, turn.c.response_sequence.is_(None))
         .cte("steps_gone")
     )
+    wait = (
+        update(turn_wait)
+        .values(FORGOTTEN_WAIT)
+        .where(turn_wait.c.owner_id == OWNER, turn_wait.c.turn_id == turn.c.id)
+        .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
+        .where(turn.c.user_sequence == began_at, turn.c.response_sequence.is_(None))
+        .cte("wait_gone")
+    )
     return (
         delete(turn_event)
         .where(turn_event.c.owner_id == OWNER, turn_event.c.turn_id == turn.c.id)
         .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
         .where(turn.c.user_sequence == began_at, turn.c.response_sequence.is_(None))
         .returning(turn_event.c.index)
-        .add_cte(steps)
+        .add_cte(steps, wait)
     )
 
 
@@ -264,4 +277,4 @@ FAIL_FOR_NOW = compiled(_fail_for_now())
 REQUEST_CANCEL = compiled(_request_cancel())
 """Record that a turn is to be stopped."""
 FORGET_EVENTS = compiled(_forget_events())
-"""Remove the stored pieces and steps of turns that can no longer be followed or run again."""
+"""Remove what is stored beside turns that can no longer be followed or run again."""

@@ -49,7 +49,9 @@ from parley_server.storage.schema.tables import (
     turn_feed,
     turn_queue,
     turn_step,
+    turn_wait,
     usage_day,
+    wait_due,
 )
 from parley_server.storage.statements.hiding import is_any
 from parley_server.storage.statements.parts import (
@@ -77,7 +79,17 @@ OF_CONVERSATION: dict[Table, Any] = {
 }
 """What goes with a conversation, once its messages and turns are gone."""
 ERASED_TABLES = frozenset(
-    {*OF_CONVERSATION, turn, turn_event, turn_step, turn_feed, usage_day, owner}
+    {
+        *OF_CONVERSATION,
+        turn,
+        turn_event,
+        turn_step,
+        turn_wait,
+        wait_due,
+        turn_feed,
+        usage_day,
+        owner,
+    }
 )
 """All that an erasure removes. A test looks for tables with an owner that are missing here."""
 
@@ -253,7 +265,7 @@ def _counted(job: CTE, **gone: CTE) -> CTE:
 
 
 def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, list[CTE]]:
-    """Remove turns of some conversations. Returns: they, and their events and steps.
+    """Remove turns of some conversations. Returns: they, and what is kept beside them.
 
     A message that was copied or appended may name a turn of another conversation, which stays.
     """
@@ -268,7 +280,7 @@ def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, list
         delete(table)
         .where(table.c.owner_id == OWNER, is_any(table.c.turn_id, ids))
         .cte(f"{table.name}_gone")
-        for table in (turn_event, turn_step)
+        for table in (turn_event, turn_step, turn_wait, wait_due)
     ]
     return turns_gone, pieces_gone
 

@@ -59,6 +59,7 @@ def fed(
     error_reason: Any = None,
     end_time: Any = None,
     feed: Any = FEED,
+    is_waiting: bool = False,
     name: str = "fed",
 ) -> CTE:
     """Leave a row in the feed for an attempt that this statement ends.
@@ -69,26 +70,22 @@ def fed(
         error_reason: of an attempt that failed.
         end_time: when it ended; None: now.
         feed: of the owner's tenant; null: no feed is kept.
+        is_waiting: whether it ended because its turn waits for its caller.
         name: of this part, if a statement has more than one.
     """
-    return (
-        insert(turn_feed)
-        .from_select(
-            ["owner_id", "xid", "turn_id", "tenant", "attempt", "error_reason", "end_time"],
-            select(
-                OWNER,
-                _XID,
-                ended.c.id,
-                feed,
-                attempt,
-                null() if error_reason is None else error_reason,
-                func.now() if end_time is None else end_time,
-            )
-            .select_from(ended)
-            .where(feed.is_not(None), *where),
-        )
-        .cte(name)
-    )
+    row = {
+        "owner_id": OWNER,
+        "xid": _XID,
+        "turn_id": ended.c.id,
+        "tenant": feed,
+        "attempt": attempt,
+        "error_reason": null() if error_reason is None else error_reason,
+        "end_time": func.now() if end_time is None else end_time,
+    }
+    if is_waiting:
+        row["is_waiting"] = true()
+    found = select(*row.values()).select_from(ended).where(feed.is_not(None), *where)
+    return insert(turn_feed).from_select(list(row), found).cte(name)
 
 
 def _feed(*of: Any) -> Executable:
@@ -105,6 +102,7 @@ def _feed(*of: Any) -> Executable:
             turn_feed.c.attempt,
             turn_feed.c.error_reason,
             turn_feed.c.end_time,
+            turn_feed.c.is_waiting,
         )
         .where(*of, tuple_(turn_feed.c.xid, turn_feed.c.turn_id) > place)
         .where(turn_feed.c.create_time >= select(feed_state.c.begin_time).scalar_subquery())

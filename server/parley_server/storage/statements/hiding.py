@@ -33,11 +33,13 @@ from parley_server.storage.schema.tables import (
     turn,
     turn_event,
     turn_queue,
+    wait_due,
 )
 from parley_server.storage.statements.counting import failed_attempts
 from parley_server.storage.statements.parts import (
     IS_THERE,
     LIMIT,
+    NEVER,
     ONE,
     OWNER,
     ZERO,
@@ -50,7 +52,6 @@ AFTER = bindparam("after_id", type_=Uuid)
 START = cast(
     bindparam("start", type_=conversation.c.create_time.type), conversation.c.create_time.type
 )
-NEVER: ColumnElement[datetime] = literal_column("'9999-12-31'::timestamptz")
 _NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
 """Where lists do not look."""
 _STAGE = bindparam("stage", type_=Text)
@@ -109,6 +110,11 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
         .where(turn_event.c.owner_id == OWNER, is_any(turn_event.c.turn_id, open_turns))
         .cte("events_gone")
     )
+    none_waits = (
+        delete(wait_due)
+        .where(wait_due.c.owner_id == OWNER, is_any(wait_due.c.turn_id, open_turns))
+        .cte("none_waits")
+    )
     unlisted = (
         delete(conversation_label)
         .where(conversation_label.c.owner_id == OWNER)
@@ -127,7 +133,7 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
     return (
         select(held.c.id, held.c.open_turn_id, due.c.due_time)
         .select_from(held.join(due, held.c.id == due.c.conversation_id))
-        .add_cte(gone, closed, failed_attempts(closed, held), events_gone, unlisted)
+        .add_cte(gone, closed, failed_attempts(closed, held), events_gone, none_waits, unlisted)
         .add_cte(*_queues_gone(ids))
     )
 

@@ -58,6 +58,7 @@ from parley_server.storage.statements.parts import (
     compiled,
     held_conversation,
     is_next,
+    is_open,
     labelled,
     literal,
     noted_owner,
@@ -252,19 +253,17 @@ def _judged() -> CTE:
 
     A turn is a user's message and the answer of the same turn behind it, wherever both came from.
     """
-    is_open = and_(
-        conversation.c.open_turn_id.is_not(None), conversation.c.lease_expires_at > func.now()
-    )
+    open_ = is_open(conversation)
     source = (
         select(
             conversation.c.title,
             conversation.c.labels,
             conversation.c.instructions,
             conversation.c.last_sequence,
-            is_open.label("is_open"),
+            open_.label("is_open"),
             case(
                 (_UP_TO > ZERO, _UP_TO),
-                (is_open, conversation.c.last_sequence - ONE),
+                (open_, conversation.c.last_sequence - ONE),
                 else_=conversation.c.last_sequence,
             ).label("up_to"),
         )

@@ -25,7 +25,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from parley_server.storage.schema.tables import conversation, conversation_label
-from parley_server.storage.statements.parts import IS_IT, IS_THERE, LIMIT, OWNER, compiled
+from parley_server.storage.statements.parts import (
+    IS_IT,
+    IS_THERE,
+    LIMIT,
+    OWNER,
+    compiled,
+    is_open,
+)
 
 LOOKED_AT = 1001
 """How many conversations with a label one page looks at. One with fewer is listed on one walk."""
@@ -58,9 +65,7 @@ def conversation_columns(*, with_instructions: bool) -> tuple[ColumnElement[Any]
         conversation.c.update_time,
         conversation.c.last_sequence,
         conversation.c.preview,
-        case((conversation.c.lease_expires_at > func.now(), conversation.c.open_turn_id)).label(
-            "open_turn_id"
-        ),
+        case((is_open(conversation), conversation.c.open_turn_id)).label("open_turn_id"),
         conversation.c.labels,
         (conversation.c.instructions if with_instructions else null()).label("instructions"),
         conversation.c.revision,

@@ -11,6 +11,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    false,
     func,
     literal_column,
     not_,
@@ -265,6 +266,8 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     if is_new_attempt:
         changes |= {
             "attempt": turn.c.attempt + ONE_SMALL,
+            # The one before is, if it has ended.
+            "is_counted": false(),
             "spent_attempts": spent_attempts(),
             "abandoned_attempts": case(
                 (is_abandoned, turn.c.abandoned_attempts + ONE_SMALL), else_=ZERO_SMALL

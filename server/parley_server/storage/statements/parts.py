@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -26,9 +27,11 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    null,
     or_,
     select,
     true,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -44,6 +47,8 @@ from parley_server.storage.schema.tables import (
     turn_event,
     turn_queue,
     turn_step,
+    turn_wait,
+    wait_due,
 )
 
 _PARAMETER = re.compile(r"\$(\d+)::(TIMESTAMP WITH TIME ZONE|[A-Z]+)")
@@ -90,6 +95,7 @@ TITLE = bindparam("title", type_=Text)
 PREVIEW = bindparam("preview", type_=Text)
 TENANT = bindparam("tenant", type_=Text)
 USER = bindparam("user", type_=Text)
+TOOLS = bindparam("tools", type_=Text)
 EXPECTED = bindparam("expected", type_=BigInteger)
 FENCE = bindparam("fence", type_=BigInteger)
 LIMIT = bindparam("limit", type_=Integer)
@@ -105,6 +111,7 @@ IN_QUEUE = (turn_queue.c.owner_id == OWNER, turn_queue.c.conversation_id == CONV
 """Of started turns, that they are the conversation's."""
 IS_DUE_ROW = (queue_due.c.owner_id == OWNER, queue_due.c.conversation_id == CONVERSATION)
 """Of where to look for started turns, that it is the conversation."""
+NEVER: ColumnElement[datetime] = literal_column("'9999-12-31'::timestamptz")
 
 LEASE_END = func.now() + cast(bindparam("lease", type_=Interval), Interval)
 
@@ -115,6 +122,12 @@ ONE_SMALL = literal_column("1", Integer)
 NOT_EVEN_ONE = literal_column("-1", Integer)
 """Of attempts that count: the present one will not, although it may fail."""
 ZERO_SMALL = literal_column("0", Integer)
+
+
+FORGOTTEN_WAIT: dict[str, Any] = {
+    name: null() for name in ("calls", "content", "tool_calls", "usage", "model", "tools")
+}
+"""What a turn waited for, once it is of no use any more."""
 
 
 def literal(of: StrEnum) -> ColumnElement[str]:
@@ -223,8 +236,17 @@ def abandoned(end_time: Any) -> dict[str, Any]:
     }
 
 
+def is_open(of: Any) -> ColumnElement[bool]:
+    """Say whether a turn of a conversation holds a valid lease, or waits for its caller.
+
+    One that waits has no lease, and is the conversation's open turn.
+    """
+    has_lease = or_(of.c.lease_expires_at.is_(None), of.c.lease_expires_at > func.now())
+    return and_(of.c.open_turn_id.is_not(None), has_lease)
+
+
 def is_free(held: CTE) -> Any:
-    """No turn of it holds a valid lease."""
+    """No turn of it holds a valid lease, or waits for its caller: then this is null."""
     return or_(held.c.open_turn_id.is_(None), held.c.lease_expires_at <= func.now())
 
 
@@ -246,6 +268,27 @@ def steps_gone(of: CTE) -> CTE:
         .where(of.c.id == turn_step.c.turn_id)
         .cte("steps_gone")
     )
+
+
+def waits_gone(of: CTE) -> tuple[CTE, CTE]:
+    """Remove what a turn waited for that another part of the statement has ended.
+
+    What tells a repeated call from another one stays for as long as the turn.
+    """
+    said_gone = (
+        update(turn_wait)
+        .values(FORGOTTEN_WAIT)
+        .where(turn_wait.c.owner_id == OWNER, turn_wait.c.turn_id == TURN)
+        .where(of.c.id == turn_wait.c.turn_id)
+        .cte("wait_gone")
+    )
+    due_gone = (
+        delete(wait_due)
+        .where(wait_due.c.owner_id == OWNER, wait_due.c.turn_id == TURN)
+        .where(of.c.id == wait_due.c.turn_id)
+        .cte("wait_due_gone")
+    )
+    return said_gone, due_gone
 
 
 def events_gone(of: CTE) -> CTE:

@@ -38,6 +38,7 @@ from parley_server.storage.schema.tables import (
     turn_event,
     turn_queue,
     turn_step,
+    turn_wait,
 )
 from parley_server.storage.statements.parts import (
     CONVERSATION,
@@ -119,7 +120,7 @@ def _purge() -> Executable:
         delete(table)
         .where(table.c.owner_id == OWNER, table.c.turn_id.in_(in_part))
         .cte(f"{table.name}_gone")
-        for table in (turn_event, turn_step)
+        for table in (turn_event, turn_step, turn_wait)
     ]
     # What may still count against the owner's turns of a minute stays as well.
     is_kept = or_(turn.c.request_id.is_not(None), turn.c.create_time > func.now() - _A_WHILE)

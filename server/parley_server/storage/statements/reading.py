@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from parley_server.core.model import NO_TURN, Role
-from parley_server.storage.schema.tables import conversation, message, turn, turn_event
+from parley_server.storage.schema.tables import conversation, message, turn, turn_event, turn_wait
 from parley_server.storage.statements.parts import (
     ATTEMPT,
     CONVERSATION,
@@ -36,6 +36,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     byte_size,
     compiled,
+    is_open,
     literal,
 )
 
@@ -89,6 +90,14 @@ def turn_as_read(*where: Any, with_text: bool = True) -> Select[Any]:
             message.c.usage,
             message.c.model,
             message.c.finish_reason,
+            turn_wait.c.digests,
+            turn_wait.c.end_time.label("wait_end_time"),
+            turn_wait.c.ended_by,
+            turn_wait.c.calls,
+            turn_wait.c.content.label("wait_content") if with_text else literal_column("''", Text),
+            turn_wait.c.tool_calls.label("wait_tool_calls") if with_text else null(),
+            turn_wait.c.usage.label("wait_usage"),
+            turn_wait.c.model.label("wait_model"),
         )
         .join(
             conversation,
@@ -106,17 +115,15 @@ def turn_as_read(*where: Any, with_text: bool = True) -> Select[Any]:
                 message.c.sequence == turn.c.response_sequence,
             ),
         )
+        .outerjoin(turn_wait, and_(turn_wait.c.owner_id == OWNER, turn_wait.c.turn_id == turn.c.id))
         .where(turn.c.owner_id == OWNER, *where)
     )
 
 
 def _standing() -> Executable:
-    is_held = and_(
-        conversation.c.open_turn_id.is_not(None), conversation.c.lease_expires_at > func.now()
-    )
     return select(
         conversation.c.last_sequence,
-        case((is_held, conversation.c.open_turn_id)).label("open_turn_id"),
+        case((is_open(conversation), conversation.c.open_turn_id)).label("open_turn_id"),
         conversation.c.update_time,
         conversation.c.lease_expires_at,
     ).where(*IS_IT, IS_THERE)

@@ -33,7 +33,7 @@ _IS_UNUSED = and_(
     or_(conversation.c.open_turn_id.is_(None), conversation.c.lease_expires_at <= func.now()),
     conversation.c.queue_length == ZERO_SMALL,
 )
-"""A turn that runs is left to end, and so are started turns that wait."""
+"""A turn that runs, or waits for its caller, is left to end, and so are started turns."""
 
 
 def _due_owners() -> Executable:

@@ -45,6 +45,7 @@ from parley_server.storage.statements.parts import (
     IS_IT,
     LEASE_END,
     LIMIT,
+    NEVER,
     ONE,
     ONE_SMALL,
     OWNER,
@@ -111,6 +112,7 @@ def _begin() -> Executable:
             turn_queue.c.message,
             turn_queue.c.expected_sequence,
             turn_queue.c.tenant,
+            turn_queue.c.tools,
         )
         .where(*IN_QUEUE)
         .order_by(turn_queue.c.position)
@@ -192,7 +194,10 @@ def _begin() -> Executable:
     )
     feed = select(head.c.tenant).scalar_subquery()
     is_begun = select(begun.c.id).scalar_subquery().is_not(None)
+    # One that waits for its caller has no lease: what ends its wait makes the queue due.
+    waits = and_(held.c.open_turn_id.is_not(None), held.c.lease_expires_at.is_(None))
     due_time: ColumnElement[datetime] = case(
+        (waits, NEVER),
         (not_(is_free(held)), held.c.lease_expires_at),
         (is_begun, LEASE_END),
         else_=func.now() + _SOON,
@@ -215,6 +220,7 @@ def _begin() -> Executable:
             seen.c.user_id,
             head.c.turn_id,
             head.c.message,
+            head.c.tools,
             tried.c.user_sequence,
             tried.c.agent,
             tried.c.request_id,

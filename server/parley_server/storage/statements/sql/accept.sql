@@ -11,6 +11,7 @@
 -- :content text
 -- :expected bigint
 -- :feed uuid
+-- :tools text
 
 WITH held AS (
   SELECT
@@ -86,7 +87,8 @@ WITH held AS (
     position,
     message,
     expected_sequence,
-    tenant
+    tenant,
+    tools
   )
   SELECT
     :owner,
@@ -99,7 +101,8 @@ WITH held AS (
     ),
     :content,
     :expected,
-    :feed
+    :feed,
+    :tools
   FROM opened
 ), due AS (
   INSERT INTO queue_due (

@@ -13,6 +13,7 @@
 -- :content text
 -- :expected bigint
 -- :feed uuid
+-- :tools text
 
 WITH held AS (
   SELECT
@@ -141,7 +142,8 @@ WITH held AS (
     position,
     message,
     expected_sequence,
-    tenant
+    tenant,
+    tools
   )
   SELECT
     :owner,
@@ -154,7 +156,8 @@ WITH held AS (
     ),
     :content,
     :expected,
-    :feed
+    :feed,
+    :tools
   FROM opened
 ), due AS (
   INSERT INTO queue_due (

@@ -9,6 +9,7 @@
 -- :fingerprint bytea
 -- :agent text
 -- :tenant text
+-- :tools text
 -- :user text
 -- :content text
 -- :expected bigint
@@ -75,6 +76,7 @@ WITH queued_turns AS (
     :owner,
     :conversation,
     :tenant,
+    :tools,
     :user,
     '',
     0,
@@ -99,7 +101,8 @@ WITH queued_turns AS (
     position,
     message,
     expected_sequence,
-    tenant
+    tenant,
+    tools
   )
   SELECT
     :owner,
@@ -108,7 +111,8 @@ WITH queued_turns AS (
     1,
     :content,
     :expected,
-    :feed
+    :feed,
+    :tools
   FROM opened
 ), due AS (
   INSERT INTO queue_due (

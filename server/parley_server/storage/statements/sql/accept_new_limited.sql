@@ -11,6 +11,7 @@
 -- :fingerprint bytea
 -- :agent text
 -- :tenant text
+-- :tools text
 -- :user text
 -- :content text
 -- :expected bigint
@@ -130,6 +131,7 @@ WITH queued_turns AS (
     :owner,
     :conversation,
     :tenant,
+    :tools,
     :user,
     '',
     0,
@@ -154,7 +156,8 @@ WITH queued_turns AS (
     position,
     message,
     expected_sequence,
-    tenant
+    tenant,
+    tools
   )
   SELECT
     :owner,
@@ -163,7 +166,8 @@ WITH queued_turns AS (
     1,
     :content,
     :expected,
-    :feed
+    :feed,
+    :tools
   FROM opened
 ), due AS (
   INSERT INTO queue_due (

@@ -12,7 +12,8 @@ WITH head AS (
     turn_queue.turn_id AS turn_id,
     turn_queue.message AS message,
     turn_queue.expected_sequence AS expected_sequence,
-    turn_queue.tenant AS tenant
+    turn_queue.tenant AS tenant,
+    turn_queue.tools AS tools
   FROM turn_queue
   WHERE
     turn_queue.owner_id = :owner AND turn_queue.conversation_id = :conversation
@@ -192,6 +193,10 @@ WITH head AS (
     ) IS NOT NULL
 ), later AS (
   UPDATE queue_due SET due_time = CASE
+    WHEN (
+      held.open_turn_id IS NOT NULL AND held.lease_expires_at IS NULL
+    )
+    THEN CAST('9999-12-31' AS TIMESTAMPTZ)
     WHEN (
       NOT (
         held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
@@ -386,6 +391,7 @@ SELECT
   seen.user_id,
   head.turn_id,
   head.message,
+  head.tools,
   tried.user_sequence,
   tried.agent,
   tried.request_id

@@ -94,6 +94,17 @@ WITH held AS (
         FROM held
       ))
     )
+), none_waits AS (
+  DELETE FROM wait_due
+  WHERE
+    wait_due.owner_id = :owner
+    AND wait_due.turn_id = ANY(
+      ARRAY((
+        SELECT
+          held.open_turn_id
+        FROM held
+      ))
+    )
 ), unlisted AS (
   DELETE FROM conversation_label
   WHERE

@@ -218,6 +218,28 @@ WITH job AS (
         FROM some_turns
       ))
     )
+), turn_wait_gone AS (
+  DELETE FROM turn_wait
+  WHERE
+    turn_wait.owner_id = :owner
+    AND turn_wait.turn_id = ANY(
+      ARRAY((
+        SELECT
+          some_turns.id
+        FROM some_turns
+      ))
+    )
+), wait_due_gone AS (
+  DELETE FROM wait_due
+  WHERE
+    wait_due.owner_id = :owner
+    AND wait_due.turn_id = ANY(
+      ARRAY((
+        SELECT
+          some_turns.id
+        FROM some_turns
+      ))
+    )
 ), turns_gone AS (
   DELETE FROM turn
   WHERE

@@ -113,6 +113,32 @@ WITH job AS (
           part.role = 'USER'
       ))
     )
+), turn_wait_gone AS (
+  DELETE FROM turn_wait
+  WHERE
+    turn_wait.owner_id = :owner
+    AND turn_wait.turn_id = ANY(
+      ARRAY((
+        SELECT
+          part.turn_id
+        FROM part
+        WHERE
+          part.role = 'USER'
+      ))
+    )
+), wait_due_gone AS (
+  DELETE FROM wait_due
+  WHERE
+    wait_due.owner_id = :owner
+    AND wait_due.turn_id = ANY(
+      ARRAY((
+        SELECT
+          part.turn_id
+        FROM part
+        WHERE
+          part.role = 'USER'
+      ))
+    )
 ), messages_gone AS (
   DELETE FROM message
   WHERE

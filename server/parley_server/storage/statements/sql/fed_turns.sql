@@ -45,6 +45,14 @@ SELECT
   message.usage,
   message.model,
   message.finish_reason,
+  turn_wait.digests,
+  turn_wait.end_time AS wait_end_time,
+  turn_wait.ended_by,
+  turn_wait.calls,
+  '',
+  NULL,
+  turn_wait.usage AS wait_usage,
+  turn_wait.model AS wait_model,
   conversation.user_id
 FROM turn
 JOIN conversation
@@ -55,6 +63,8 @@ LEFT OUTER JOIN message
   ON message.owner_id = :owner
   AND message.conversation_id = turn.conversation_id
   AND message.sequence = turn.response_sequence
+LEFT OUTER JOIN turn_wait
+  ON turn_wait.owner_id = :owner AND turn_wait.turn_id = turn.id
 WHERE
   turn.owner_id = :owner
   AND turn.id IN (

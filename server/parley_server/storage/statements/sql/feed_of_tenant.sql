@@ -16,7 +16,8 @@ SELECT
   page.turn_id,
   page.attempt,
   page.error_reason,
-  page.end_time
+  page.end_time,
+  page.is_waiting
 FROM feed_state
 LEFT OUTER JOIN (
   SELECT
@@ -25,7 +26,8 @@ LEFT OUTER JOIN (
     turn_feed.turn_id AS turn_id,
     turn_feed.attempt AS attempt,
     turn_feed.error_reason AS error_reason,
-    turn_feed.end_time AS end_time
+    turn_feed.end_time AS end_time,
+    turn_feed.is_waiting AS is_waiting
   FROM turn_feed
   WHERE
     turn_feed.tenant = :feed

@@ -161,6 +161,19 @@ WITH held AS (
     turn_step.owner_id = :owner
     AND turn_step.turn_id = :turn
     AND ended.id = turn_step.turn_id
+), wait_gone AS (
+  UPDATE turn_wait SET calls = NULL, content = NULL, tool_calls = NULL, usage = NULL, model = NULL, tools = NULL
+  FROM ended
+  WHERE
+    turn_wait.owner_id = :owner
+    AND turn_wait.turn_id = :turn
+    AND ended.id = turn_wait.turn_id
+), wait_due_gone AS (
+  DELETE FROM wait_due USING   ended
+  WHERE
+    wait_due.owner_id = :owner
+    AND wait_due.turn_id = :turn
+    AND ended.id = wait_due.turn_id
 )
 SELECT
   ended.response_sequence,

@@ -1,4 +1,4 @@
--- Remove the stored pieces and steps of turns that can no longer be followed or run again.
+-- Remove what is stored beside turns that can no longer be followed or run again.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
@@ -10,6 +10,16 @@ WITH steps_gone AS (
   WHERE
     turn_step.owner_id = :owner
     AND turn_step.turn_id = turn.id
+    AND turn.owner_id = :owner
+    AND turn.conversation_id = :conversation
+    AND turn.user_sequence = :began_at
+    AND turn.response_sequence IS NULL
+), wait_gone AS (
+  UPDATE turn_wait SET calls = NULL, content = NULL, tool_calls = NULL, usage = NULL, model = NULL, tools = NULL
+  FROM turn
+  WHERE
+    turn_wait.owner_id = :owner
+    AND turn_wait.turn_id = turn.id
     AND turn.owner_id = :owner
     AND turn.conversation_id = :conversation
     AND turn.user_sequence = :began_at

@@ -15,7 +15,10 @@ WITH source AS (
     conversation.instructions AS instructions,
     conversation.last_sequence AS last_sequence,
     conversation.open_turn_id IS NOT NULL
-    AND conversation.lease_expires_at > CURRENT_TIMESTAMP AS is_open,
+    AND (
+      conversation.lease_expires_at IS NULL
+      OR conversation.lease_expires_at > CURRENT_TIMESTAMP
+    ) AS is_open,
     CASE
       WHEN (
         :up_to > 0
@@ -23,7 +26,10 @@ WITH source AS (
       THEN :up_to
       WHEN (
         conversation.open_turn_id IS NOT NULL
-        AND conversation.lease_expires_at > CURRENT_TIMESTAMP
+        AND (
+          conversation.lease_expires_at IS NULL
+          OR conversation.lease_expires_at > CURRENT_TIMESTAMP
+        )
       )
       THEN conversation.last_sequence - 1
       ELSE conversation.last_sequence
@@ -110,7 +116,11 @@ WITH source AS (
   ON CONFLICT (owner_id, id) DO NOTHING
   RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, CASE
     WHEN (
-      conversation.lease_expires_at > CURRENT_TIMESTAMP
+      conversation.open_turn_id IS NOT NULL
+      AND (
+        conversation.lease_expires_at IS NULL
+        OR conversation.lease_expires_at > CURRENT_TIMESTAMP
+      )
     )
     THEN conversation.open_turn_id
   END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence

@@ -13,7 +13,11 @@ SELECT
   conversation.preview,
   CASE
     WHEN (
-      conversation.lease_expires_at > CURRENT_TIMESTAMP
+      conversation.open_turn_id IS NOT NULL
+      AND (
+        conversation.lease_expires_at IS NULL
+        OR conversation.lease_expires_at > CURRENT_TIMESTAMP
+      )
     )
     THEN conversation.open_turn_id
   END AS open_turn_id,

@@ -87,6 +87,28 @@ WITH job AS (
           FROM part
         )
     )
+), turn_wait_gone AS (
+  DELETE FROM turn_wait
+  WHERE
+    turn_wait.owner_id = :owner
+    AND turn_wait.turn_id IN (
+      SELECT
+        turn.id
+      FROM turn
+      WHERE
+        turn.owner_id = :owner
+        AND turn.conversation_id = :conversation
+        AND turn.user_sequence > (
+          SELECT
+            job.reached
+          FROM job
+        )
+        AND turn.user_sequence <= (
+          SELECT
+            part.up_to
+          FROM part
+        )
+    )
 ), turns_gone AS (
   DELETE FROM turn
   WHERE

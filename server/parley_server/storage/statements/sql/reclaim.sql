@@ -39,7 +39,7 @@ WITH held AS (
     0
   ), abandoned_attempts = CASE WHEN (
     turn.state = 'RUNNING'
-  ) THEN turn.abandoned_attempts + 1 ELSE 0 END, error_reason = NULL, error_text = NULL, end_time = NULL
+  ) THEN turn.abandoned_attempts + 1 ELSE 0 END, is_counted = FALSE, error_reason = NULL, error_text = NULL, end_time = NULL
   FROM held
   WHERE
     turn.owner_id = :owner

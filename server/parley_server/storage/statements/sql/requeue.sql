@@ -8,6 +8,7 @@
 -- :feed uuid
 -- :content text
 -- :expected bigint
+-- :tools text
 
 WITH held AS (
   SELECT
@@ -95,7 +96,8 @@ WITH held AS (
     position,
     message,
     expected_sequence,
-    tenant
+    tenant,
+    tools
   )
   SELECT
     :owner,
@@ -104,7 +106,8 @@ WITH held AS (
     0,
     :content,
     :expected,
-    :feed
+    :feed,
+    :tools
   FROM requeued
 ), due AS (
   INSERT INTO queue_due (

@@ -42,7 +42,15 @@ SELECT
   message.tool_calls,
   message.usage,
   message.model,
-  message.finish_reason
+  message.finish_reason,
+  turn_wait.digests,
+  turn_wait.end_time AS wait_end_time,
+  turn_wait.ended_by,
+  turn_wait.calls,
+  turn_wait.content AS wait_content,
+  turn_wait.tool_calls AS wait_tool_calls,
+  turn_wait.usage AS wait_usage,
+  turn_wait.model AS wait_model
 FROM turn
 JOIN conversation
   ON conversation.owner_id = :owner
@@ -52,5 +60,7 @@ LEFT OUTER JOIN message
   ON message.owner_id = :owner
   AND message.conversation_id = turn.conversation_id
   AND message.sequence = turn.response_sequence
+LEFT OUTER JOIN turn_wait
+  ON turn_wait.owner_id = :owner AND turn_wait.turn_id = turn.id
 WHERE
   turn.owner_id = :owner AND turn.request_id = :request

@@ -44,7 +44,15 @@ SELECT
   NULL AS tool_calls,
   message.usage,
   message.model,
-  message.finish_reason
+  message.finish_reason,
+  turn_wait.digests,
+  turn_wait.end_time AS wait_end_time,
+  turn_wait.ended_by,
+  turn_wait.calls,
+  '',
+  NULL,
+  turn_wait.usage AS wait_usage,
+  turn_wait.model AS wait_model
 FROM turn
 JOIN conversation
   ON conversation.owner_id = :owner
@@ -54,6 +62,8 @@ LEFT OUTER JOIN message
   ON message.owner_id = :owner
   AND message.conversation_id = turn.conversation_id
   AND message.sequence = turn.response_sequence
+LEFT OUTER JOIN turn_wait
+  ON turn_wait.owner_id = :owner AND turn_wait.turn_id = turn.id
 WHERE
   turn.owner_id = :owner
   AND turn.conversation_id = :conversation

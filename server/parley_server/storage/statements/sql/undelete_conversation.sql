@@ -19,7 +19,11 @@ WITH kept AS (
     conversation.owner_id = :owner AND conversation.id = :conversation
   RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, CASE
     WHEN (
-      conversation.lease_expires_at > CURRENT_TIMESTAMP
+      conversation.open_turn_id IS NOT NULL
+      AND (
+        conversation.lease_expires_at IS NULL
+        OR conversation.lease_expires_at > CURRENT_TIMESTAMP
+      )
     )
     THEN conversation.open_turn_id
   END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
