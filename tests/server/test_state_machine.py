@@ -5,7 +5,9 @@ agents do; agents wait at a gate until a rule lets them answer, fail, or leaves 
 every rule the test waits until nothing is left to happen, so that the model knows what must be.
 
 It fails, among other things, when a claim does not test the row it locked, when a finish does not
-test the fence, and when what was never answered is shown to an agent.
+test the fence, and when what was never answered is shown to an agent; when started turns begin in
+another order, or a call's turn goes before them; when retention deletes what is in use; and when
+the end of a turn is not told by the feed, or twice.
 """
 
 import itertools

@@ -15,14 +15,14 @@ from parley_server.core.bells import topic_of
 from parley_server.core.model import Owner
 from parley_server.process.worker import Worker
 from support.services import details_of, info_of, reason_of
-from support.state_machine.model import (
+from support.state_machine.model import Model
+from support.state_machine.values import (
     AGENT_ERRORS,
     BEGINNING,
     OWNERS,
     Call,
     Conversation,
     Follows,
-    Model,
     Outcome,
     Refused,
     Replayed,

@@ -7,8 +7,8 @@ from hypothesis.stateful import rule
 from parley.v1 import conversation_pb2 as cpb
 from support.services import reason_of
 from support.state_machine.driver import Driver
-from support.state_machine.model import Conversation, End
 from support.state_machine.turns import owners, workers
+from support.state_machine.values import Conversation, End
 from support.state_machine.world import now_and_then, soon
 
 

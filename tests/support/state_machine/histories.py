@@ -7,8 +7,8 @@ from parley.v1 import conversation_pb2 as cpb
 from support.messages import assistant, system, user
 from support.services import GONE, an_id, refused
 from support.state_machine.driver import Driver
-from support.state_machine.model import Conversation
 from support.state_machine.turns import indices, owners, workers
+from support.state_machine.values import Conversation
 
 KINDS = {"USER": user, "ASSISTANT": assistant, "SYSTEM": system}
 

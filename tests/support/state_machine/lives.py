@@ -9,8 +9,8 @@ from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import GONE, Service, an_id, refused
 from support.state_machine.driver import Driver
-from support.state_machine.model import Call, Conversation, Creation, not_found
 from support.state_machine.turns import indices, owners, workers
+from support.state_machine.values import Call, Conversation, Creation, not_found
 from support.state_machine.world import now_and_then
 
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))

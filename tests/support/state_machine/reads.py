@@ -9,8 +9,8 @@ from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import Service, refused
 from support.state_machine.driver import Driver, standing_of
-from support.state_machine.model import Conversation, Turn
 from support.state_machine.turns import owners, workers
+from support.state_machine.values import Conversation, Turn
 
 
 class Reads(Driver):

@@ -9,8 +9,8 @@ from hypothesis.stateful import rule
 from parley_server.core.model import Owner
 from support.databases import as_superuser
 from support.state_machine.lives import Lives
-from support.state_machine.model import Conversation
 from support.state_machine.turns import indices, workers
+from support.state_machine.values import Conversation
 from support.state_machine.world import AGE_DAYS, IDLE_DAYS
 
 LONG_AGO = 10**6

@@ -15,7 +15,7 @@ from parley_server.core.model import Owner
 from support.databases import as_superuser
 from support.services import an_id, refused
 from support.state_machine.driver import Driver, standing_of
-from support.state_machine.model import AGENT_ERRORS, BEGINNING, OWNERS, Call, Run, Turn
+from support.state_machine.values import AGENT_ERRORS, BEGINNING, OWNERS, Call, Run, Turn
 from support.state_machine.world import WORKERS, now_and_then
 
 indices = st.integers(0, 1000)

@@ -15,7 +15,7 @@ from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason,
 from parley_server.process.worker import Worker
 from support.agents import ScriptedAgent
 from support.services import Service, settings_for
-from support.state_machine.model import BEGINNING, MAX_ATTEMPTS, Run
+from support.state_machine.values import BEGINNING, MAX_ATTEMPTS, Run
 
 SETTLED_S = 10.0
 """How long anything may take that has to happen; it takes milliseconds."""
