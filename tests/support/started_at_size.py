@@ -96,7 +96,7 @@ class Workers:
         for worker in self._workers:
             await asyncio.to_thread(worker.kill)
         for worker in (*self._workers, *self._killed):
-            await worker.channel.close()
+            await worker.channel.close(None)
 
     async def _started(self) -> ServerProcess:
         return await asyncio.to_thread(ServerProcess, self._database_url, **SETTINGS)
