@@ -50,7 +50,7 @@ async def next_fed(feed: Stream) -> messages.Turn:
 
 def rows_of(url: str, table: str) -> int:
     with psycopg.connect(as_superuser(url)) as connection:
-        found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     assert found is not None
     return int(found[0])
 
