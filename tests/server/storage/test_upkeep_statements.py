@@ -97,3 +97,20 @@ def test_upkeep_reads_a_batch_by_an_index(
         conversations["conversation"][0],
         conversations["conversation"][1] <= BATCH,
     )
+
+
+@pytest.mark.parametrize("is_generic", [True, False], ids=["generic", "custom"])
+def test_look_at_waits_reads_those_that_are_due(
+    connection: psycopg.Connection[Any], is_generic: bool
+) -> None:
+    """Ten thousand turns that wait cost a worker a look into an index: nothing else is read."""
+    connection.execute(
+        "INSERT INTO wait_due (owner_id, turn_id, conversation_id, due_time)"
+        " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),"
+        "    now() + n * interval '1 hour' FROM generate_series(-2, 10000) n"
+    )
+    connection.execute("VACUUM ANALYZE wait_due")
+
+    found = scans(connection, "DUE_WAITS", is_generic=is_generic)
+
+    assert {"wait_due": ({"wait_due_due_time_idx"}, 3)} == found

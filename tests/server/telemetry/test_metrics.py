@@ -30,6 +30,7 @@ from support.issuer import Issuer, a_signing_key
 from support.processes import ServerProcess, run
 from support.proxy import PostgresProxy
 from support.services import Service, StartService, a_token, an_id, metadata, refused
+from support.waiting import WEATHER, AskingAgent, result
 
 SERVICE = "parley.v1.ConversationService"
 ANYWHERE = "127.0.0.1:0"
@@ -240,6 +241,22 @@ async def test_turns_count_by_outcome_with_tokens_and_replays(start_service: Sta
     ]
     assert [22, 14, 6] == tokens
     assert (0, 0) == (found("parley_takeovers_total"), found("parley_leases_lost_total"))
+
+
+async def test_waits_count_by_what_ended_them(start_service: StartService) -> None:
+    service = await start_service(AskingAgent(), metrics_listen=ANYWHERE)
+    for request_id in "rst":
+        waits = await service.chat(request_id=request_id, tools=[WEATHER])
+    await service.chat(conversation_id=waits.conversation_id, on_busy=pb.ON_BUSY_REPLACE)
+    await service.cancel(request_id="r")
+    pending = (await service.turn(request_id="s")).pending_calls
+    await service.resume(result(pending[0]), request_id="s")
+    found = await scrape(service)
+
+    assert 4 == found("parley_waits_total", agent="echo")
+    for how in ("REPLACED", "CANCELLED", "RESUMED"):
+        assert 1 == found("parley_wait_ends_total", how=how)
+    assert 1 == found("parley_turns_total")
 
 
 async def test_a_cancelled_turn_counts_as_cancelled(start_service: StartService) -> None:

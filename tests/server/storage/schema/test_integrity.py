@@ -29,12 +29,14 @@ BREACHES = {
     "an answered turn without its answer": f"UPDATE turn SET response_sequence = 9 WHERE {ENDED}",
     "an answer of a turn that is not marked as answered": "UPDATE turn SET state = 'FAILED'"
     f" WHERE {ENDED}",
-    "a conversation with an open turn and no lease": "UPDATE conversation"
+    "a conversation with a lease and no open turn": "UPDATE conversation"
     f" SET lease_expires_at = NULL WHERE owner_id = '{OURS}'",
-    "a conversation whose open turn is not running in it": "UPDATE turn SET state = 'FAILED'"
-    f" WHERE {OPEN}",
-    "a running turn that is not its conversation's open turn": "UPDATE conversation"
+    "a conversation whose open turn neither runs nor waits in it": "UPDATE turn"
+    f" SET state = 'FAILED' WHERE {OPEN}",
+    "a turn that runs or waits and is not its conversation's open turn": "UPDATE conversation"
     f" SET open_turn_id = NULL WHERE owner_id = '{OURS}'",
+    "a waiting turn that does not say for what": "UPDATE turn_wait SET calls = NULL",
+    "what a turn has waited for, without the turn": f"UPDATE wait_due SET turn_id = {LOST}",
     "a conversation whose labels are not those": "DELETE FROM conversation_label",
     "a label, or a request that has created a conversation": "UPDATE creation"
     f" SET conversation_id = {LOST}",
@@ -67,7 +69,7 @@ def stored_url(database_url: str) -> str:
 
 
 def test_whole_data_breaks_no_rule(stored_url: str) -> None:
-    assert integrity.Report(14, 18, 18, ()) == integrity.examine(stored_url)
+    assert integrity.Report(16, 20, 20, ()) == integrity.examine(stored_url)
 
 
 def test_every_rule_has_its_breach() -> None:
@@ -127,7 +129,7 @@ def test_hidden_rows_are_not_taken_for_whole_ones(
     """Fails when policies hide all rows and the answer is that all is well."""
     with pytest.raises(UnsafeDatabase, match="BYPASSRLS"):
         integrity.examine(walled_url)
-    assert 14 == integrity.examine(as_superuser(stored_url)).conversations
+    assert 16 == integrity.examine(as_superuser(stored_url)).conversations
     row_security.switch(stored_url, is_on=False, may_drop=True)
 
 
@@ -138,7 +140,7 @@ def test_command_says_that_all_is_whole(stored_url: str) -> None:
     done = run("check", "--data", PARLEY_DATABASE_URL=stored_url)
 
     assert (0, "") == (done.returncode, done.stdout)
-    assert "No problems: 14 conversations, 18 turns, 18 messages checked." in done.stderr
+    assert "No problems: 16 conversations, 20 turns, 20 messages checked." in done.stderr
 
 
 def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
@@ -149,7 +151,7 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
     assert 1 == done.returncode
     assert 2 == len(done.stdout.splitlines()), done.stdout
     assert [
-        "PROBLEMS: 14 conversations, 18 turns, 16 messages checked."
+        "PROBLEMS: 16 conversations, 20 turns, 18 messages checked."
     ] == done.stderr.splitlines()
 
 
