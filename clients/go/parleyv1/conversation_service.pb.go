@@ -1784,9 +1784,10 @@ func (x *UndeleteConversationResponse) GetConversation() *Conversation {
 // A page of conversations.
 type ListConversationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversations, the most recently active first.
+	// The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+	// there are more: a page looks at 1,001 conversations at most.
 	Conversations []*Conversation `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
-	// The page_token for the next page. Empty on the last page.
+	// The page_token for the next page. Empty on the last page, and only there.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

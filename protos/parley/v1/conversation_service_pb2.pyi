@@ -972,10 +972,12 @@ class ListConversationsResponse(_message.Message):
     CONVERSATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The page_token for the next page. Empty on the last page."""
+    """The page_token for the next page. Empty on the last page, and only there."""
     @_builtins.property
     def conversations(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Conversation]:
-        """The conversations, the most recently active first."""
+        """The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+        there are more: a page looks at 1,001 conversations at most.
+        """
 
     def __init__(
         self,

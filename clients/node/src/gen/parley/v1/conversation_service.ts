@@ -607,9 +607,12 @@ export interface UndeleteConversationResponse {
 
 /** A page of conversations. */
 export interface ListConversationsResponse {
-  /** The conversations, the most recently active first. */
+  /**
+   * The conversations, the most recently active first. With labels, there may be fewer than page_size, even none, although
+   * there are more: a page looks at 1,001 conversations at most.
+   */
   conversations: Conversation[];
-  /** The page_token for the next page. Empty on the last page. */
+  /** The page_token for the next page. Empty on the last page, and only there. */
   nextPageToken: string;
 }
 
