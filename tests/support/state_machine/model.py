@@ -101,7 +101,9 @@ class Model:
         assert not turn.is_exhausted
         if turn.state == "RUNNING":
             self._lost(turn)
-            self._ends(turn, "FAILED", "TURN_ABANDONED")
+            before = turn.conversation.holder
+            if before is None or not before.is_started:  # else the turn has not ended by that
+                self._ends(turn, "FAILED", "TURN_ABANDONED")
         turn.spent = turn.spent_attempts
         turn.attempt += 1
         turn.state, turn.reason = "RUNNING", ""
@@ -200,7 +202,7 @@ class Model:
         turn.conversation.holder = None
         self._lost(turn)
         turn.state, turn.reason = "FAILED", reason
-        self._ends(turn, "FAILED", reason)
+        self._ends(turn, *turn.standing)
 
     def _lost(self, turn: Turn) -> None:
         """Count an attempt that ends without an answer."""
@@ -212,7 +214,7 @@ class Model:
         """Write down that the open turn is abandoned, if there is one."""
         if (turn := conversation.open_turn) is not None:
             self._abandoned(turn)
-            self._ends(turn, "FAILED", "TURN_ABANDONED")
+            self._ends(turn, *turn.standing)
         conversation.holder = None
 
     def _abandoned(self, turn: Turn) -> None:

@@ -43,7 +43,8 @@ class Retention(Lives):
         known = [c for c in self.conversations() if not c.is_deleted]
         if not known or index % 3 == 0:
             return
-        found = known[-1 - index % len(known)]
+        busy = [c for c in known if c.is_busy] if index % 2 else []
+        found = (busy or known)[-1 - index % len(busy or known)]
         mine = [c for c in known if c.owner == found.owner]
         if any(len(c.holder.callers) > 1 for c in mine if c.holder is not None):
             return

@@ -43,7 +43,9 @@ class Started(Driver):
         if not known:
             return
         busy = [c for c in known if c.is_held] if index % 4 else []
-        found = (busy or known)[index % len(busy or known)]
+        waited_for = [c for c in busy if any(c.waiting.values())] if index % 2 else []
+        chosen = waited_for or busy or known
+        found = chosen[index % len(chosen)]
         if expected is not None:
             expected = found.last_sequence - found.is_held + expected
         request = pb.ChatRequest(conversation_id=found.id)
