@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, AgentRunResult, ApprovalRequired, CallDeferred, RunContext
 from pydantic_ai.capabilities import AbstractCapability, HandleDeferredToolCalls
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolDefinition
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, Tool, ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
 from parley_server.agents.model_strings import model_of
@@ -467,14 +467,17 @@ async def test_call_that_has_run_is_not_denied_by_the_agents_own_handler_later()
             approvals={c.tool_call_id: answer for c in requests.approvals}
         )
 
-    with FakeOpenAI([Say("", [Call("pay", id="c1")]), Fail(503), Say("Done.")]) as fake:
-        turn = a_turn(fake, pay, capabilities=[HandleDeferredToolCalls(handler=decide)])
+    def ship() -> str:
+        return "shipped"
+
+    with FakeOpenAI([Say("", [Call("ship", id="c1")]), Fail(503), Say("Done.")]) as fake:
+        tool = Tool[Any](ship, requires_approval=True)
+        turn = a_turn(fake, tool, capabilities=[HandleDeferredToolCalls(handler=decide)])
         with pytest.raises(AgentUnavailable):
             await turn.attempt()
         told = await turn.attempt()
 
-    key = call_key(turn.run.turn_id, 1, 0)
-    assert [("c1", f"paid 0 for {key}", False)] == results(told.calls)
+    assert [("c1", "shipped", False)] == results(told.calls)
 
 
 class Recovering(AbstractCapability[Any]):
@@ -490,8 +493,10 @@ class Recovering(AbstractCapability[Any]):
 async def test_agent_that_recovers_from_every_error_waits_all_the_same() -> None:
     with asking(Call("mine", id="c1")) as fake:
         turn = a_turn(fake, capabilities=[Recovering()])
-        (call,) = await turn.waits()
-        turn.give(call, RESULT, "1")
+        first = await turn.attempt()
+        assert first.awaiting is not None
+        assert "" == first.text
+        turn.give(first.awaiting.calls[0], RESULT, "1")
         told = await turn.attempt()
 
     assert "Done." == told.text

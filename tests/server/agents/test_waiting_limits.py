@@ -98,8 +98,9 @@ async def test_arguments_that_a_caller_could_not_read_do_not_wait(
     assert [(expected, True)] == [(call.result, call.is_error) for call in told.calls]
 
 
-async def test_call_that_cannot_wait_keeps_no_other_from_waiting() -> None:
-    calls = [Call("mine", "[1]"), Call("mine", '{"x":1}')]
+@pytest.mark.parametrize("arguments", ["[1]", '{"x":NaN}'])
+async def test_call_that_cannot_wait_keeps_no_other_from_waiting(arguments: str) -> None:
+    calls = [Call("mine", arguments), Call("mine", '{"x":1}')]
     with FakeOpenAI([Say("", calls), Say("Done.")]) as fake:
         turn = WaitingTurn(an_agent(fake))
         (call,) = await turn.waits()
