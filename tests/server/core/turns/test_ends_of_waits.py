@@ -95,6 +95,28 @@ async def test_turn_that_waits_anew_is_not_ended_for_its_earlier_wait(
     assert WAITING == (await service.turn(request_id="r")).state
 
 
+async def test_resumed_turn_that_is_cancelled_at_once_keeps_what_was_given(
+    start_service: StartService,
+) -> None:
+    """Fails when the answer is only what the last attempt had told by then."""
+    entered = asyncio.Event()
+
+    async def hold(run: Any) -> None:
+        if run.attempt == 2:
+            entered.set()
+            await asyncio.sleep(60)
+
+    service = await start_service(AskingAgent(before=hold))
+    (pending,) = (await asked(service)).pending_calls
+    resuming = asyncio.create_task(service.resume(result(pending), request_id="r"))
+    await entered.wait()
+    await service.cancel(request_id="r")
+
+    answer = await resuming
+    assert (messages.FINISH_REASON_CANCELLED, "1. ") == (answer.finish_reason, answer.response)
+    assert ["sunny"] == [call.result for call in answer.tool_calls]
+
+
 async def test_worker_that_dies_while_it_ends_a_wait_leaves_that_to_others(
     start_service: StartService,
 ) -> None:

@@ -323,14 +323,13 @@ async def test_streams_tell_the_turn_from_its_beginning(start_service: StartServ
     assert (ACTION_REQUIRED, "1. ") == (waits.finish_reason, text_of(first[:-1]))
 
     given = [result(call) for call in waits.pending_calls]
-    events = [
-        response.event for response in await rest_of(service.stream_resume(*given, request_id="r"))
-    ]
+    resumed: list[Any] = await rest_of(service.stream_resume(*given, request_id="r"))
+    events = [response.event for response in resumed]
 
     assert (waits.turn_id, 2) == (events[0].started.turn_id, events[0].attempt)
     assert "1. done: sunny, sunny" == text_of(events[1:-1]) == events[-1].completed.response
     assert 2 == sum(event.HasField("tool_call") for event in events)
-    again = await rest_of(service.stream_resume(*given, request_id="r"))
+    again: list[Any] = await rest_of(service.stream_resume(*given, request_id="r"))
     assert [True] == [response.event.completed.replayed for response in again]
 
 
