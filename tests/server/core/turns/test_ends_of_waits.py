@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
+import pytest
 
 from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
@@ -15,6 +16,7 @@ from support.services import (
     Service,
     StartService,
     an_id,
+    reason_of,
     refused,
     until_true,
 )
@@ -269,6 +271,40 @@ async def test_started_turn_goes_on_without_the_caller_of_the_resume(
 
     assert 2 == (await service.until_turn(started, "COMPLETED")).attempt
     assert 2 == len(agent.runs)
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["cancel", "continue"])
+async def test_resumed_turn_whose_caller_is_lost_does_as_the_call_says(
+    start_service: StartService, goes_on: bool
+) -> None:
+    entered, opened = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: Any) -> None:
+        entered.set()
+        await opened.wait()
+
+    agent = AskingAgent(at_end=hold)
+    service = await start_service(agent)
+    (pending,) = (await asked(service)).pending_calls
+    mode = pb.ON_DISCONNECT_CONTINUE if goes_on else pb.ON_DISCONNECT_CANCEL
+    resuming = asyncio.create_task(
+        service.resume(result(pending), request_id="r", on_disconnect=mode)
+    )
+    await entered.wait()
+    resuming.cancel()
+    await asyncio.wait([resuming])
+    if not goes_on:
+        turn = await service.turn(request_id="r")
+        while turn.state != messages.TURN_STATE_FAILED:
+            await asyncio.sleep(0.02)
+            turn = await service.turn(request_id="r")
+        assert "CALLER_LOST" == reason_of(turn)
+    opened.set()
+
+    answer = await service.resume(result(pending), request_id="r")
+
+    assert "1. done: sunny" == answer.response
+    assert (2 if goes_on else 3) == len(agent.runs)
 
 
 async def test_turn_behind_one_of_chat_that_waits_begins_once_that_has_ended(
