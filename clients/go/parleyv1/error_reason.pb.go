@@ -77,9 +77,10 @@ const (
 	// Metadata: min_sequence, last_sequence.
 	// What to do: read again later, or with a lower min_sequence.
 	ErrorReason_ERROR_REASON_SEQUENCE_NOT_REACHED ErrorReason = 13
-	// FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
-	// Example: the provider's key is wrong, or the model does not exist.
-	// What to do: report it to the server's operator.
+	// FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
+	// (metadata: tool), so a retry alone does not help.
+	// Example: the provider's key is wrong; a tool has the name of one of the agent's own.
+	// What to do: rename or correct the tool; otherwise report it to the server's operator.
 	ErrorReason_ERROR_REASON_AGENT_REFUSED ErrorReason = 14
 	// DEADLINE_EXCEEDED. The agent did not finish in time.
 	// What to do: call again with the same request id and more time.
@@ -116,7 +117,7 @@ const (
 	// What to do: report it to the server's operator.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
 	// UNAVAILABLE. The watch has reached its time limit, about four minutes.
-	// What to do: watch again from the last sequence delivered.
+	// What to do: watch again from the last sequence or cursor delivered.
 	ErrorReason_ERROR_REASON_WATCH_EXPIRED ErrorReason = 25
 	// RESOURCE_EXHAUSTED. The caller has reached its limit of new turns per minute. Nothing was stored.
 	// Replays of a turn and further attempts at it do not count. Metadata: max_turns_per_minute, retry_after_s.

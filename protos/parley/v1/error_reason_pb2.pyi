@@ -84,9 +84,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: read again later, or with a lower min_sequence.
     """
     ERROR_REASON_AGENT_REFUSED: _ErrorReason.ValueType  # 14
-    """FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
-    Example: the provider's key is wrong, or the model does not exist.
-    What to do: report it to the server's operator.
+    """FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
+    (metadata: tool), so a retry alone does not help.
+    Example: the provider's key is wrong; a tool has the name of one of the agent's own.
+    What to do: rename or correct the tool; otherwise report it to the server's operator.
     """
     ERROR_REASON_AGENT_TIMEOUT: _ErrorReason.ValueType  # 15
     """DEADLINE_EXCEEDED. The agent did not finish in time.
@@ -134,7 +135,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_WATCH_EXPIRED: _ErrorReason.ValueType  # 25
     """UNAVAILABLE. The watch has reached its time limit, about four minutes.
-    What to do: watch again from the last sequence delivered.
+    What to do: watch again from the last sequence or cursor delivered.
     """
     ERROR_REASON_TURN_LIMIT_REACHED: _ErrorReason.ValueType  # 26
     """RESOURCE_EXHAUSTED. The caller has reached its limit of new turns per minute. Nothing was stored.
@@ -258,9 +259,10 @@ Metadata: min_sequence, last_sequence.
 What to do: read again later, or with a lower min_sequence.
 """
 ERROR_REASON_AGENT_REFUSED: ErrorReason.ValueType  # 14
-"""FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
-Example: the provider's key is wrong, or the model does not exist.
-What to do: report it to the server's operator.
+"""FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
+(metadata: tool), so a retry alone does not help.
+Example: the provider's key is wrong; a tool has the name of one of the agent's own.
+What to do: rename or correct the tool; otherwise report it to the server's operator.
 """
 ERROR_REASON_AGENT_TIMEOUT: ErrorReason.ValueType  # 15
 """DEADLINE_EXCEEDED. The agent did not finish in time.
@@ -308,7 +310,7 @@ What to do: report it to the server's operator.
 """
 ERROR_REASON_WATCH_EXPIRED: ErrorReason.ValueType  # 25
 """UNAVAILABLE. The watch has reached its time limit, about four minutes.
-What to do: watch again from the last sequence delivered.
+What to do: watch again from the last sequence or cursor delivered.
 """
 ERROR_REASON_TURN_LIMIT_REACHED: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED. The caller has reached its limit of new turns per minute. Nothing was stored.

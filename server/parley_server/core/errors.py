@@ -13,7 +13,7 @@
     ├── Overloaded, TurnLimitReached, BudgetExhausted, QueueFull
     ├── StoreUnavailable ─ StoreOutcomeUnknown
     ├── KeysUnavailable
-    ├── WatchExpired ─ ExportExpired
+    ├── WatchExpired ─ ExportExpired, FeedExpired
     ├── CursorExpired
     ├── WorkerDrained
     ├── CallerLost
@@ -467,6 +467,13 @@ class WatchExpired(ParleyError):
         "delivered",
     ) -> None:
         super().__init__(text)
+
+
+class FeedExpired(WatchExpired):
+    def __init__(self) -> None:
+        super().__init__(
+            "the watch has reached its time limit: watch again from the last cursor received"
+        )
 
 
 class ExportExpired(WatchExpired):

@@ -12,7 +12,7 @@ from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
 from parley_server.core.conversations.export import Exports
-from parley_server.core.errors import CallerLost, ExportExpired, WatchExpired
+from parley_server.core.errors import CallerLost, ExportExpired, FeedExpired, WatchExpired
 from parley_server.core.model import ExportPage, FeedScope, Owner, Started
 from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
@@ -354,7 +354,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 message = responses.fed(update, scope)
                 if not await self._unsent.send(context, owner.id, message, TAKE_S):
                     del update, message  # the error holds on to this frame while it is told
-                    raise WatchExpired
+                    raise FeedExpired
 
     async def _in_turn(self, owner: Owner) -> None:
         """Let others have their turn, however many streams of this owner have something to tell."""

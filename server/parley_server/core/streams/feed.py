@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from parley_server.core.bells import Bell, Bells
-from parley_server.core.errors import CursorExpired, WatchExpired, WorkerDrained
+from parley_server.core.errors import CursorExpired, FeedExpired, WorkerDrained
 from parley_server.core.model import (
     BEGINNING,
     FedTurn,
@@ -71,7 +71,7 @@ class Feeds:
     async def watch(self, question: FeedQuestion) -> AsyncGenerator[FeedUpdate, None]:
         """Yield each turn that ended behind a cursor, and then each that ends.
 
-        Raises: CursorExpired, StoreUnavailable; WatchExpired after about four minutes;
+        Raises: CursorExpired, StoreUnavailable; FeedExpired after about four minutes;
             WorkerDrained.
         Guarantees: each end of a turn once, in an order that is the same for every watch. Progress
             when all that had ended was told.
@@ -160,11 +160,11 @@ class Feeds:
             await wait_any(self._draining, timeout_s=GATHER_S)
 
     def _check_over(self, watch: "_FeedWatch") -> None:
-        """Raise WorkerDrained or WatchExpired once a watch is to end."""
+        """Raise WorkerDrained or FeedExpired once a watch is to end."""
         if self._draining.done():
             raise WorkerDrained
         if asyncio.get_running_loop().time() >= watch.ends_at:
-            raise WatchExpired
+            raise FeedExpired
 
 
 class _FeedWatch:

@@ -90,9 +90,10 @@ export const ErrorReason = {
    */
   SEQUENCE_NOT_REACHED: "ERROR_REASON_SEQUENCE_NOT_REACHED",
   /**
-   * AGENT_REFUSED - FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
-   * Example: the provider's key is wrong, or the model does not exist.
-   * What to do: report it to the server's operator.
+   * AGENT_REFUSED - FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
+   * (metadata: tool), so a retry alone does not help.
+   * Example: the provider's key is wrong; a tool has the name of one of the agent's own.
+   * What to do: rename or correct the tool; otherwise report it to the server's operator.
    */
   AGENT_REFUSED: "ERROR_REASON_AGENT_REFUSED",
   /**
@@ -151,7 +152,7 @@ export const ErrorReason = {
   INTERNAL: "ERROR_REASON_INTERNAL",
   /**
    * WATCH_EXPIRED - UNAVAILABLE. The watch has reached its time limit, about four minutes.
-   * What to do: watch again from the last sequence delivered.
+   * What to do: watch again from the last sequence or cursor delivered.
    */
   WATCH_EXPIRED: "ERROR_REASON_WATCH_EXPIRED",
   /**

@@ -151,9 +151,10 @@ public enum ErrorReason
   ERROR_REASON_SEQUENCE_NOT_REACHED(13),
   /**
    * <pre>
-   * FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
-   * Example: the provider's key is wrong, or the model does not exist.
-   * What to do: report it to the server's operator.
+   * FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
+   * (metadata: tool), so a retry alone does not help.
+   * Example: the provider's key is wrong; a tool has the name of one of the agent's own.
+   * What to do: rename or correct the tool; otherwise report it to the server's operator.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_REFUSED = 14;</code>
@@ -256,7 +257,7 @@ public enum ErrorReason
   /**
    * <pre>
    * UNAVAILABLE. The watch has reached its time limit, about four minutes.
-   * What to do: watch again from the last sequence delivered.
+   * What to do: watch again from the last sequence or cursor delivered.
    * </pre>
    *
    * <code>ERROR_REASON_WATCH_EXPIRED = 25;</code>
@@ -500,9 +501,10 @@ public enum ErrorReason
   public static final int ERROR_REASON_SEQUENCE_NOT_REACHED_VALUE = 13;
   /**
    * <pre>
-   * FAILED_PRECONDITION. The model's provider refused the request, so a retry alone does not help.
-   * Example: the provider's key is wrong, or the model does not exist.
-   * What to do: report it to the server's operator.
+   * FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
+   * (metadata: tool), so a retry alone does not help.
+   * Example: the provider's key is wrong; a tool has the name of one of the agent's own.
+   * What to do: rename or correct the tool; otherwise report it to the server's operator.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_REFUSED = 14;</code>
@@ -605,7 +607,7 @@ public enum ErrorReason
   /**
    * <pre>
    * UNAVAILABLE. The watch has reached its time limit, about four minutes.
-   * What to do: watch again from the last sequence delivered.
+   * What to do: watch again from the last sequence or cursor delivered.
    * </pre>
    *
    * <code>ERROR_REASON_WATCH_EXPIRED = 25;</code>
