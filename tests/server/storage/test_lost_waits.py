@@ -105,7 +105,7 @@ async def test_what_an_attempt_writes_after_its_turn_waits_does_not_count(
     store = service.worker.store
     turn = await store.find(ADA, "r")
     assert turn is not None
-    late = Lease(UUID(waits.conversation_id), turn.id, 1, turn.fence - 1, 1)
+    late = Lease(UUID(waits.conversation_id), turn.id, attempt=1, fence=1, user_sequence=1)
 
     assert await store.renew(ADA, late) is None
     failed = await store.fail(ADA, late, FailureReason.STORE_UNAVAILABLE, "", spent=None)
