@@ -284,7 +284,7 @@ def test_what_a_model_wrote_is_kept_byte_for_byte(database_url: str) -> None:
         )
     )
 
-    assert {"message", "turn_event"} == set(kinds)
+    assert {"message", "turn_event", "turn_wait"} == set(kinds)
     assert set(kinds.values()) <= {"text", "json"}
 
 
