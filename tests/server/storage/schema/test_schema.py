@@ -37,7 +37,9 @@ OWNED_TABLES = {
     "turn_feed",
     "turn_queue",
     "turn_step",
+    "turn_wait",
     "usage_day",
+    "wait_due",
 }
 NOT_OWNED = {
     "parley_schema": "says what the whole database is for",
@@ -249,6 +251,7 @@ def test_every_index_begins_with_the_owner(database_url: str) -> None:
         "owner_look_time_idx",
         "queue_due_due_time_idx",
         "turn_feed_tenant_xid_turn_id_idx",
+        "wait_due_due_time_idx",
     }
     assert {
         "parley_schema_pkey",
