@@ -1,6 +1,7 @@
 """Clients for Parley, asynchronous and synchronous. The command `parley` is in `cli`."""
 
 from parley_client.async_client import AsyncParleyClient
+from parley_client.caller_tools import CallerTool, ToolFailed, tool
 from parley_client.calls import new_request_id
 from parley_client.channels import tls
 from parley_client.errors import (
@@ -60,6 +61,7 @@ __all__ = [
     "BudgetExhausted",
     "CallNotPending",
     "CallerLost",
+    "CallerTool",
     "ConversationExists",
     "ConversationNotFound",
     "CursorExpired",
@@ -84,6 +86,7 @@ __all__ = [
     "SequenceNotReached",
     "StoreUnavailable",
     "TokenFile",
+    "ToolFailed",
     "TurnAbandoned",
     "TurnInProgress",
     "TurnLimitReached",
@@ -96,4 +99,5 @@ __all__ = [
     "WorkerDrained",
     "new_request_id",
     "tls",
+    "tool",
 ]
