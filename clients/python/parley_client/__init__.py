@@ -5,6 +5,7 @@ from parley_client.caller_tools import CallerTool, ToolFailed, tool
 from parley_client.calls import new_request_id
 from parley_client.channels import tls
 from parley_client.errors import (
+    ActionRequired,
     AgentRefused,
     AgentTimeout,
     AgentUnavailable,
@@ -51,6 +52,7 @@ from parley_client.sync_client import ParleyClient
 from parley_client.tokens import TokenFile
 
 __all__ = [
+    "ActionRequired",
     "AgentRefused",
     "AgentTimeout",
     "AgentUnavailable",

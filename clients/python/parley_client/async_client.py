@@ -196,11 +196,11 @@ class AsyncParleyClient(AsyncTurns):
         Returns: the pieces of the text, each once, including what comes only with the answer's end.
         Raises:
             ParleyError, while iterating: AttemptLost (the agent started over, which voids the text
-                so far; `chat` with the error's request id returns the answer),
-                ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
-                TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and
-                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
-                InternalError. What had come before is not an answer.
+                so far; `chat` with the error's request id returns the answer), ActionRequired (the
+                turn waits for `resume_turn`), ConversationNotFound, TurnInProgress,
+                SequenceMismatch, RequestIdReused, TurnSuperseded, AttemptsExhausted, AgentRefused,
+                Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
+                Unauthenticated, ScopeMissing, Overloaded, InternalError. What had come before is not an answer.
             ValueError, at once: an argument cannot be sent.
         Guarantees: one turn for one request id. The text ends when the answer is stored, or with an
             error, at `timeout_s` at the latest. Closing the iterator cancels the call;
@@ -308,3 +308,4 @@ async def _text_of(
         async for event in events:
             if piece := text.take(event):
                 yield piece
+            text.check_end(event)

@@ -29,8 +29,8 @@ def run_calls(toolbox: Toolbox, calls: Sequence[parts.PendingCall]) -> list[pb.C
 
     A single one runs in the caller's own thread.
     """
-    if len(calls) == 1:
-        return [_run(toolbox, calls[0])]
+    if len(calls) < 2:
+        return [_run(toolbox, call) for call in calls]
     with ThreadPoolExecutor(len(calls)) as threads:
         futures = [
             threads.submit(contextvars.copy_context().run, _run, toolbox, call) for call in calls
