@@ -1,9 +1,11 @@
 """Clients for Parley, asynchronous and synchronous. The command `parley` is in `cli`."""
 
 from parley_client.async_client import AsyncParleyClient
+from parley_client.caller_tools import CallerTool, ToolFailed, tool
 from parley_client.calls import new_request_id
 from parley_client.channels import tls
 from parley_client.errors import (
+    ActionRequired,
     AgentRefused,
     AgentTimeout,
     AgentUnavailable,
@@ -12,6 +14,7 @@ from parley_client.errors import (
     AttemptsExhausted,
     BudgetExhausted,
     CallerLost,
+    CallNotPending,
     ConversationExists,
     ConversationNotFound,
     CursorExpired,
@@ -27,6 +30,7 @@ from parley_client.errors import (
     ParleyError,
     QueueFull,
     RequestIdReused,
+    ResultAlreadyGiven,
     RevisionMismatch,
     ScopeMissing,
     SequenceMismatch,
@@ -48,6 +52,7 @@ from parley_client.sync_client import ParleyClient
 from parley_client.tokens import TokenFile
 
 __all__ = [
+    "ActionRequired",
     "AgentRefused",
     "AgentTimeout",
     "AgentUnavailable",
@@ -56,7 +61,9 @@ __all__ = [
     "AttemptLost",
     "AttemptsExhausted",
     "BudgetExhausted",
+    "CallNotPending",
     "CallerLost",
+    "CallerTool",
     "ConversationExists",
     "ConversationNotFound",
     "CursorExpired",
@@ -74,12 +81,14 @@ __all__ = [
     "ParleyError",
     "QueueFull",
     "RequestIdReused",
+    "ResultAlreadyGiven",
     "RevisionMismatch",
     "ScopeMissing",
     "SequenceMismatch",
     "SequenceNotReached",
     "StoreUnavailable",
     "TokenFile",
+    "ToolFailed",
     "TurnAbandoned",
     "TurnInProgress",
     "TurnLimitReached",
@@ -92,4 +101,5 @@ __all__ = [
     "WorkerDrained",
     "new_request_id",
     "tls",
+    "tool",
 ]
