@@ -17,10 +17,10 @@ import java.util.Optional;
  * ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
  * ├── Unauthenticated, ScopeMissing
  * ├── ConversationNotFound, TurnNotFound
- * ├── RequestIdReused, ConversationExists
+ * ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
  * ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
- * ├── AgentRefused
+ * ├── AgentRefused, CallNotPending
  * ├── Overloaded ─ TurnLimitReached, QueueFull
  * ├── BudgetExhausted
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -241,6 +241,22 @@ public class ParleyException extends RuntimeException {
                 return Optional.empty();
             }
         }
+    }
+
+    /** Another result was given for a call before, and stays. Nothing of the request was stored. */
+    public static final class ResultAlreadyGiven extends ParleyException {
+        ResultAlreadyGiven(Failure failure) { super(failure); }
+
+        /** The call. */
+        public String callKey() { return metadata().getOrDefault("call_key", ""); }
+    }
+
+    /** The turn does not wait for this call, or no longer: {@code turn} says what it waits for. Nothing was stored. */
+    public static final class CallNotPending extends ParleyException {
+        CallNotPending(Failure failure) { super(failure); }
+
+        /** The call. */
+        public String callKey() { return metadata().getOrDefault("call_key", ""); }
     }
 
     /** The model's provider refused the request. */
