@@ -20,7 +20,7 @@ import java.util.Optional;
  * ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
  * ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
- * ├── AgentRefused, CallNotPending
+ * ├── AgentRefused, CallNotPending, ActionRequired
  * ├── Overloaded ─ TurnLimitReached, QueueFull
  * ├── BudgetExhausted
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -257,6 +257,14 @@ public class ParleyException extends RuntimeException {
 
         /** The call. */
         public String callKey() { return metadata().getOrDefault("call_key", ""); }
+    }
+
+    /**
+     * The turn waits for its caller, which a stream's {@code texts()} cannot show. {@code turn} with the same request id
+     * tells what it waits for, and {@code resumeTurn} lets it go on.
+     */
+    public static final class ActionRequired extends ParleyException {
+        ActionRequired(Failure failure) { super(failure); }
     }
 
     /** The model's provider refused the request. */

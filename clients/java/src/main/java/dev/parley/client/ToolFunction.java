@@ -2,7 +2,6 @@ package dev.parley.client;
 
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
-import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
@@ -56,11 +55,10 @@ public record ToolFunction(Tool tool, Body<String> body) {
 
     private static <A> A read(JsonObject schema, String text, Class<A> arguments) {
         try {
-            JsonElement given = JsonParser.parseString(text);
-            ToolSchema.mismatch(schema, given, "").ifPresent(wrong -> {
+            ToolSchema.mismatch(schema, JsonParser.parseString(text), "").ifPresent(wrong -> {
                 throw new ToolException(wrong);
             });
-            return JSON.fromJson(given, arguments);
+            return JSON.fromJson(text, arguments); // of a tree, it would cut numbers that are too large
         } catch (JsonParseException | ArithmeticException | NumberFormatException wrong) { // such as a number too large
             throw new ToolException("The arguments do not fit the tool's schema.");
         }

@@ -127,8 +127,11 @@ final class ToolSchema {
             default -> value.isJsonObject();
         };
         if (!fits) {
+            if (path.isEmpty()) {
+                return Optional.of("The arguments have to be an object.");
+            }
             String wanted = schema.has("enum") ? "one of " + schema.get("enum") : "of type " + type;
-            return Optional.of("%s has to be %s.".formatted(path.isEmpty() ? "Arguments" : path, wanted));
+            return Optional.of("%s has to be %s.".formatted(path, wanted));
         }
         if (value.isJsonArray()) {
             JsonObject items = schema.getAsJsonObject("items");

@@ -95,6 +95,17 @@ class ResumesTest {
     }
 
     @Test
+    void theTextsOfATurnSayThatItWaits() {
+        try (var parley = aClient(); var stream = parley.stream(ASKED, TOOLS)) {
+            var texts = stream.texts().iterator();
+            assertEquals("Let me see. ", texts.next());
+            var waits = assertThrows(ParleyException.ActionRequired.class, texts::hasNext);
+            assertEquals(stream.requestId(), waits.requestId());
+            assertFalse(waits.isRetryable());
+        }
+    }
+
+    @Test
     void aWaitingTurnIsReplaced() {
         try (var parley = aClient()) {
             Answer waiting = parley.chat(ASKED, TOOLS);

@@ -169,7 +169,7 @@ class ToolsTest {
             var first = (ResumeTurnRequest) server.asked().get(1).request();
             assertEquals(answer.requestId(), first.getRequestId());
             assertEquals(OnDisconnect.ON_DISCONNECT_CONTINUE, first.getOnDisconnect());
-            assertEquals("Arguments has to be of type object.", first.getResults(0).getError());
+            assertEquals("The arguments have to be an object.", first.getResults(0).getError());
             assertEquals("1", first.getResults(1).getResult());
             var second = (ResumeTurnRequest) server.asked().get(3).request();
             assertEquals(first.getResultsList().subList(1, 2), second.getResultsList());
