@@ -58,6 +58,12 @@ const (
 	// [Error.PreviousBoundary], or without UpToSequence.
 	ReasonNotATurnBoundary Reason = "NOT_A_TURN_BOUNDARY"
 
+	// ReasonResultAlreadyGiven: another result was given for the call Metadata["call_key"] before, and stays.
+	ReasonResultAlreadyGiven Reason = "RESULT_ALREADY_GIVEN"
+	// ReasonCallNotPending: the turn does not wait for the call Metadata["call_key"], or no longer. [Client.GetTurn] says
+	// what it waits for.
+	ReasonCallNotPending Reason = "CALL_NOT_PENDING"
+
 	// ReasonAgentRefused: the model's provider refused the request.
 	ReasonAgentRefused Reason = "AGENT_REFUSED"
 	// ReasonAgentTimeout: the agent was too slow. Call again with the same request id and more time.
@@ -99,3 +105,7 @@ const (
 // ReasonAttemptLost is this client's own: the agent started over while [Client.StreamText] yielded its
 // text, which is void now. [Client.Chat] with the same request id gets the whole answer.
 const ReasonAttemptLost Reason = "ATTEMPT_LOST"
+
+// ReasonActionRequired is this client's own: the turn waits for its caller, which [Client.StreamText] cannot show.
+// [Client.GetTurn] with the same request id tells what it waits for, and [Client.ResumeTurn] lets it go on.
+const ReasonActionRequired Reason = "ACTION_REQUIRED"
