@@ -60,8 +60,13 @@ def blocks(text: str) -> list[Block]:
 
 
 def as_pattern(text: str) -> re.Pattern[str]:
-    """Return what a text of a page stands for: `…` is anything."""
-    return re.compile(".*?".join(map(re.escape, text.strip().split("…"))), re.DOTALL)
+    """Return what a text of a page stands for: `…` is anything.
+
+    On a slow machine "just now" is some minutes ago, and the columns of a table are as wide.
+    """
+    pattern = ".*?".join(map(re.escape, text.strip().split("…")))
+    pattern = pattern.replace(r"just\ now", r"(?:just\ now|\d+\ minutes?\ ago)")
+    return re.compile(re.sub(r"(?:\\ ){2,}", r"\\ +", pattern), re.DOTALL)
 
 
 def free_ports(count: int) -> list[str]:
