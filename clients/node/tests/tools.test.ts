@@ -88,7 +88,7 @@ test("of a tool that throws, the model is told the error's name, or what was wri
   using client = callerOf("failing");
   const errors: [unknown, string][] = [];
   const answer = await client.runWithTools(
-    "script\ncall secret:a failed:b endless:c nothing:d huge:e thrown:f nul:g",
+    "script\ncall secret:a failed:b endless:c nothing:d huge:e thrown:f nul:g\nsay Done.",
     {
       tools: {
         secret: aTool(() => {
@@ -133,13 +133,16 @@ test("of a tool that throws, the model is told the error's name, or what was wri
 test("the server's own tools run when they are approved, and not when they are denied", async () => {
   using client = callerOf("approving");
   const asked: [string, string][] = [];
-  const answer = await client.runWithTools("script\ncall send:one send:two weather:Ulm", {
-    tools: { weather: aTool(() => "clear") },
-    approve: async ({ name, arguments: given }) => {
-      asked.push([name, given]);
-      return given.includes("one") ? "approve" : { deny: "Two is too many." };
+  const answer = await client.runWithTools(
+    "script\ncall send:one send:two weather:Ulm\nsay Done.",
+    {
+      tools: { weather: aTool(() => "clear") },
+      approve: async ({ name, arguments: given }) => {
+        asked.push([name, given]);
+        return given.includes("one") ? "approve" : { deny: "Two is too many." };
+      },
     },
-  });
+  );
   assert.deepEqual(asked, [
     ["send", '{"word": "one"}'],
     ["send", '{"word": "two"}'],
@@ -152,7 +155,7 @@ test("the server's own tools run when they are approved, and not when they are d
 
 test("without anybody to approve it, a call is denied", async () => {
   using client = callerOf("nobody");
-  const answer = await client.runWithTools("script\ncall send:one", { tools: {} });
+  const answer = await client.runWithTools("script\ncall send:one\nsay Done.", { tools: {} });
   const [call] = answer.toolCalls;
   assert.ok(call?.isError && /Nobody can approve/.test(call.result), `${call?.result}`);
 });
