@@ -10,7 +10,7 @@ import pytest
 
 from support.guides import ROOT, follow
 
-FOLLOWED_HERE = ("docs/turns.md", "docs/feed.md", "deploy/README.md")
+FOLLOWED_HERE = ("docs/turns.md", "docs/feed.md", "docs/waiting.md", "deploy/README.md")
 FOLLOWED_ELSEWHERE = {"docs/conversations.md", "docs/operations.md"}
 WITHOUT_ENVOY = {"docs/calling.md"}
 """Its `buf curl` calls the server itself."""
