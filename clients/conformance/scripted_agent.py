@@ -67,6 +67,8 @@ async def _played(
         match verb:
             case "say":
                 yield rest
+            case "told":
+                yield told
             case "tool":
                 yield _calls([("look_up", word) for word in rest.split()], steps_done + 1)
                 return
@@ -74,20 +76,25 @@ async def _played(
                 calls = (call.partition(":")[::2] for call in rest.split())
                 yield _calls(list(calls), steps_done + 1)
                 return
-            case "told":
-                yield told
-            case "hold":
-                await _released[rest].wait()
-            case "release":
-                _released[rest].set()
-            case "fail":
-                if rest not in _failed:
-                    _failed.add(rest)
-                    raise ModelHTTPError(503, MODEL)
-            case "refuse":
-                raise ModelHTTPError(401, MODEL)
             case _:
-                raise ValueError(f"no line of a script: {verb}")
+                await _done(verb, rest)
+
+
+async def _done(verb: str, rest: str) -> None:
+    """Do what says nothing."""
+    match verb:
+        case "hold":
+            await _released[rest].wait()
+        case "release":
+            _released[rest].set()
+        case "fail":
+            if rest not in _failed:
+                _failed.add(rest)
+                raise ModelHTTPError(503, MODEL)
+        case "refuse":
+            raise ModelHTTPError(401, MODEL)
+        case _:
+            raise ValueError(f"no line of a script: {verb}")
 
 
 def _calls(calls: Sequence[tuple[str, str]], step: int) -> DeltaToolCalls:
