@@ -313,8 +313,9 @@ export interface ToolsOptions extends Omit<ChatOptions, "tools"> {
   /** The caller's tools, by the names that the model calls them by. */
   tools: Readonly<Record<string, ToolFunction>>;
   /**
-   * Decide on a call of the server's own tools that needs approval; it shows name and arguments. What it throws ends
-   * `runWithTools`, and the turn goes on waiting. Undefined: every such call is denied.
+   * Decide on a call of the server's own tools that needs approval, by its name and arguments. It is asked about one
+   * call after the other. What it throws ends `runWithTools`, and the turn goes on waiting. Undefined: every such
+   * call is denied.
    */
   approve?: ((call: PendingCall) => Decision | Promise<Decision>) | undefined;
   /** Told of every error that a tool throws, such as to log it. */

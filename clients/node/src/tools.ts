@@ -17,6 +17,7 @@ import { unlessAborted } from "./waiting.js";
 
 /** What the server takes of one result. */
 const MAX_RESULT_BYTES = 65_536;
+const NOBODY: Decision = { deny: "Nobody can approve calls here." };
 /** Of one request; the server takes 2 MiB, unless it is set otherwise. */
 const MAX_BATCH_BYTES = 1_000_000;
 
@@ -81,6 +82,8 @@ function keysOf({ pendingCalls }: Answer): string {
 class Outcomes {
   readonly #options: ToolsOptions;
   readonly #byKey = new Map<string, Promise<CallResult>>();
+  /** The last question. */
+  #asked: Promise<unknown> = Promise.resolve();
 
   constructor(options: ToolsOptions) {
     this.#options = options;
@@ -104,19 +107,25 @@ class Outcomes {
   }
 
   #outcome(call: PendingCall): Promise<CallResult> {
-    const isApproval = call.kind === PendingCallKind.APPROVAL;
     const known = this.#byKey.get(call.callKey);
-    const outcome = known ?? (isApproval ? this.#decided(call) : this.#run(call));
+    if (known !== undefined) return known;
+    const isApproval = call.kind === PendingCallKind.APPROVAL;
+    const outcome = isApproval ? this.#decidedInTurn(call) : this.#run(call);
     this.#byKey.set(call.callKey, outcome);
     return outcome;
   }
 
+  /** Ask about one call after the other, and about nothing more after an error. */
+  #decidedInTurn(call: PendingCall): Promise<CallResult> {
+    const decided = this.#asked.then(() => this.#decided(call));
+    this.#asked = decided;
+    return decided;
+  }
+
   async #decided(call: PendingCall): Promise<CallResult> {
-    const { approve } = this.#options;
+    const { approve = () => NOBODY } = this.#options;
     const { callKey } = call;
-    const decision: Decision = (await approve?.(call)) ?? {
-      deny: "Nobody can approve calls here.",
-    };
+    const decision = await approve(call);
     if (decision === "approve") return { callKey, approval: { arguments: call.arguments } };
     if (typeof decision?.deny === "string") return { callKey, denial: { reason: decision.deny } };
     throw new TypeError('approve has to return "approve" or { deny: a reason }');

@@ -133,11 +133,16 @@ test("of a tool that throws, the model is told the error's name, or what was wri
 test("the server's own tools run when they are approved, and not when they are denied", async () => {
   using client = callerOf("approving");
   const asked: [string, string][] = [];
+  let isAsked = false;
   const answer = await client.runWithTools(
     "script\ncall send:one send:two weather:Ulm\nsay Done.",
     {
       tools: { weather: aTool(() => "clear") },
       approve: async ({ name, arguments: given }) => {
+        assert.ok(!isAsked, "two questions at the same time");
+        isAsked = true;
+        await new Promise((next) => setTimeout(next, 50));
+        isAsked = false;
         asked.push([name, given]);
         return given.includes("one") ? "approve" : { deny: "Two is too many." };
       },
