@@ -99,7 +99,6 @@ class Outcomes {
     const known = calls.filter(({ kind }) => kind !== PendingCallKind.UNRECOGNIZED);
     const all = Promise.allSettled(known.map((call) => this.#outcome(call)));
     const settled = await unlessAborted(all, signal);
-    signal?.throwIfAborted(); // the tools may have failed because of it
     const results = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
     const failed = settled.find((one) => one.status === "rejected");
     if (results.length === 0 && failed !== undefined) throw failed.reason;
