@@ -1,4 +1,4 @@
-"""Every page that shows curl through Envoy is followed as a newcomer would.
+"""Every page that shows curl is followed as a newcomer would.
 
 docs/conversations.md has a test beside it, and so has docs/operations.md.
 """
@@ -10,10 +10,10 @@ import pytest
 
 from support.guides import ROOT, follow
 
-FOLLOWED_HERE = ("docs/turns.md", "docs/feed.md", "deploy/README.md")
+FOLLOWED_HERE = ("docs/turns.md", "docs/feed.md", "docs/waiting.md", "deploy/README.md")
+FOLLOWED_IN_PART = "docs/calling.md"
+"""Its `buf curl` calls the server itself. The rest of it is no guide."""
 FOLLOWED_ELSEWHERE = {"docs/conversations.md", "docs/operations.md"}
-WITHOUT_ENVOY = {"docs/calling.md"}
-"""Its `buf curl` calls the server itself."""
 PATTERNS = ("*.md", "docs/**/*.md", "deploy/**/*.md", "bench/*.md", "clients/*/*.md")
 CODE = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
@@ -33,6 +33,13 @@ def test_the_page_does_and_says_what_it_says(page: str, tmp_path: Path) -> None:
     follow((ROOT / page).read_text("utf-8"), tmp_path)
 
 
+@pytest.mark.timeout(300)
+def test_any_grpc_tool_calls_the_server(tmp_path: Path) -> None:
+    start, *sections = (ROOT / FOLLOWED_IN_PART).read_text("utf-8").split("\n## ")
+    [section] = [one for one in sections if re.search(r"\bcurl ", one)]
+    follow(f"{start}\n{section}", tmp_path)
+
+
 def test_no_page_shows_curl_that_is_not_followed() -> None:
-    followed = {*FOLLOWED_HERE, *FOLLOWED_ELSEWHERE}
-    assert followed | WITHOUT_ENVOY == pages_with_curl()
+    followed = {*FOLLOWED_HERE, *FOLLOWED_ELSEWHERE, FOLLOWED_IN_PART}
+    assert followed == pages_with_curl()

@@ -2,6 +2,7 @@
 
 import {
   type AppendOptions,
+  type CallResult,
   type ChatOptions,
   type DeleteOptions,
   type Exported,
@@ -45,6 +46,8 @@ type Options = ChatOptions &
   FeedOptions &
   WatchOptions;
 
+/** Lists of messages. */
+const WITH_FIELDS = new Set(["messages", "tools", "results"]);
 const NUMBERS = new Set([
   "expected_sequence",
   "expected_revision",
@@ -78,7 +81,7 @@ async function called(
   following: Following,
   result: Fields,
 ): Promise<Fields> {
-  const { message, messages, conversationId, ...rest } = argumentsOf(given);
+  const { message, messages, results, conversationId, ...rest } = argumentsOf(given);
   const id = conversationId as string;
   const { signal } = following;
   const options = { ...rest, signal } as Options;
@@ -92,6 +95,13 @@ async function called(
       return result;
     case "start_turn":
       return json(await client.startTurn(message as string, chat));
+    case "resume_turn":
+      return json(await client.resumeTurn(name, results as CallResult[], options));
+    case "stream_resume_turn": {
+      const events = client.streamResumeTurn(name, results as CallResult[], options);
+      await streamed(events, following, result);
+      return result;
+    }
     case "history":
       return { messages: await all(client.history(id, options)) };
     case "history_page":
@@ -253,7 +263,7 @@ function argumentsOf(given: Fields): Record<string, unknown> {
   const entries = Object.entries(given).map(([name, value]) => {
     if (name === "timeout_s") return ["timeoutMs", Number(value) * 1000];
     if (name === "updated_after") return ["updatedAfter", new Date(value as string)];
-    if (name === "messages") return ["messages", (value as Fields[]).map(messageOf)];
+    if (WITH_FIELDS.has(name)) return [name, (value as Fields[]).map(messageOf)];
     if (name === "labels" && Array.isArray(value)) return ["labels", labelsOf(value as string[])];
     const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
     return [camel, NUMBERS.has(name) ? Number(value) : value];
@@ -261,7 +271,7 @@ function argumentsOf(given: Fields): Record<string, unknown> {
   return Object.fromEntries(entries);
 }
 
-/** Return a message to be added, and what it is made of, as the library takes them. */
+/** Return a message, a tool or a result, and what it is made of, as the library takes them. */
 function messageOf(given: Fields): Record<string, unknown> {
   const entries = Object.entries(given).map(([name, value]) => {
     const camel = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());

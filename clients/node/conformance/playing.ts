@@ -8,6 +8,8 @@ import { type Fields, mismatch, Variables } from "./values.js";
 const STEP_MS = 60_000;
 const EVENTUALLY_MS = 30_000;
 const AGAIN_MS = 100;
+/** Calls that tell nothing before they have ended. */
+const ANSWERS = new Set(["chat", "resume_turn"]);
 
 export interface Step {
   call: string;
@@ -89,7 +91,7 @@ class Player {
     const came = new Promise<void>((resolve) => {
       hasBegun = resolve;
     });
-    if (step.call === "chat") hasBegun();
+    if (ANSWERS.has(step.call)) hasBegun();
     const following = { until: step.until ?? {}, hasBegun, signal: this.#signal };
     const result = made(client, step.call, given, following);
     result.catch(() => {}); // whoever waits for it is told; at the end of a scenario nobody does

@@ -9,6 +9,7 @@ import { newMessages } from "./messages.js";
 import type {
   AppendOptions,
   CallOptions,
+  CallResult,
   ChatOptions,
   CreateOptions,
   DeleteOptions,
@@ -17,11 +18,13 @@ import type {
   ListOptions,
   NewMessage,
   PageToken,
+  ResumeOptions,
   StartOptions,
   TurnName,
   UpdateOptions,
   UsageOptions,
 } from "./options.js";
+import { callResults, tools } from "./pending.js";
 
 export const CHAT_TIMEOUT_MS = 120_000;
 export const READ_TIMEOUT_MS = 10_000;
@@ -42,6 +45,8 @@ export interface Call<Request, Response> {
   /** For all tries together. */
   timeoutMs: number;
   requestId?: string | undefined;
+  /** Repeating it is safe, though it has no request id of its own. */
+  isRepeatable?: true;
   /**
    * What the call comes to if a try finds nothing after another one may have done the work. All tries of
    * such a call are the client's own: gRPC would not tell of those before the last.
@@ -54,7 +59,16 @@ export interface ChatCall extends Call<gen.ChatRequest, gen.ChatResponse> {
   requestId: string;
 }
 
-const ON_BUSY = { reject: gen.OnBusy.REJECT, wait: gen.OnBusy.WAIT };
+/** A call that resumes a turn. The request id is the turn's; empty: its two ids name it. */
+export interface ResumeCall extends Call<gen.ResumeTurnRequest, gen.ResumeTurnResponse> {
+  requestId: string;
+}
+
+const ON_BUSY = {
+  reject: gen.OnBusy.REJECT,
+  wait: gen.OnBusy.WAIT,
+  replace: gen.OnBusy.REPLACE,
+};
 const ON_DISCONNECT = { cancel: gen.OnDisconnect.CANCEL, continue: gen.OnDisconnect.CONTINUE };
 const CHANGEABLE = ["title", "labels", "instructions"] as const;
 const ORDER = { oldest_first: gen.Order.OLDEST_FIRST, newest_first: gen.Order.NEWEST_FIRST };
@@ -78,9 +92,9 @@ export function chat(message: string, options: ChatOptions): ChatCall {
     allowMissing: options.allowMissing ?? false,
     expectedSequence: expectedSequence(options),
     onBusy: choice("onBusy", ON_BUSY, options.onBusy) ?? gen.OnBusy.UNSPECIFIED,
-    onDisconnect:
-      choice("onDisconnect", ON_DISCONNECT, options.onDisconnect) ?? gen.OnDisconnect.UNSPECIFIED,
+    onDisconnect: onDisconnect(options),
     agent: text("agent", options.agent),
+    tools: tools(options.tools),
   };
   return { method: rpcs.chat, request, timeoutMs: options.timeoutMs ?? CHAT_TIMEOUT_MS, requestId };
 }
@@ -104,9 +118,30 @@ export function startTurn(
     onBusy: gen.OnBusy.UNSPECIFIED,
     onDisconnect: gen.OnDisconnect.UNSPECIFIED,
     agent: text("agent", options.agent),
+    tools: tools(options.tools),
   };
   const timeoutMs = options.timeoutMs ?? READ_TIMEOUT_MS;
   return { method: rpcs.startTurn, request: { chat }, timeoutMs, requestId };
+}
+
+/**
+ * Build a ResumeTurn call. A result counts once, however often it is given.
+ *
+ * @throws TypeError an argument cannot be sent.
+ */
+export function resumeTurn(
+  name: TurnName,
+  results: readonly CallResult[],
+  options: ResumeOptions,
+): ResumeCall {
+  const request: gen.ResumeTurnRequest = {
+    ...turnName(name),
+    results: callResults(results),
+    onDisconnect: onDisconnect(options),
+  };
+  const timeoutMs = options.timeoutMs ?? CHAT_TIMEOUT_MS;
+  const { requestId } = request;
+  return { method: rpcs.resumeTurn, request, timeoutMs, requestId, isRepeatable: true };
 }
 
 /**
@@ -341,6 +376,11 @@ function turnName(name: TurnName): gen.GetTurnRequest {
     turnId: text("turnId", name.turnId),
     requestId: text("requestId", name.requestId),
   };
+}
+
+function onDisconnect(options: ResumeOptions): gen.OnDisconnect {
+  const chosen = choice("onDisconnect", ON_DISCONNECT, options.onDisconnect);
+  return chosen ?? gen.OnDisconnect.UNSPECIFIED;
 }
 
 /** Return the check that an option asks for; undefined: none. */

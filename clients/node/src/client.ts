@@ -5,9 +5,20 @@ import { Changes } from "./changes.js";
 import { type ClientOptions, Connection, Line } from "./connection.js";
 import type { Accepted, Answer, TurnEvent } from "./events.js";
 import type { Turn } from "./gen/parley/v1/conversation.js";
-import type { CallOptions, ChatOptions, StartOptions, StreamOptions, TurnName } from "./options.js";
+import type {
+  CallOptions,
+  CallResult,
+  ChatOptions,
+  ResumeOptions,
+  StartOptions,
+  StreamOptions,
+  StreamResumeOptions,
+  ToolsOptions,
+  TurnName,
+} from "./options.js";
 import { held } from "./reads.js";
-import { TextOnly, TurnProgress } from "./streams.js";
+import { ResumeProgress, TextOnly, TurnProgress } from "./streams.js";
+import { answered } from "./tools.js";
 
 /** An iterator over a turn, which knows the turn's request id before the first event. */
 export type OfTurn<Event> = AsyncGenerator<Event, void, undefined> & { readonly requestId: string };
@@ -65,7 +76,8 @@ export class ParleyClient extends Changes {
    * Make one turn and return its answer.
    *
    * There is one turn for one request id, however often it is sent. When this returns, message and
-   * answer are stored; `replayed` is true if the turn had been answered before.
+   * answer are stored; `replayed` is true if the turn had been answered before. If `finishReason` is
+   * FINISH_REASON_ACTION_REQUIRED, the turn waits for what `pendingCalls` name: `resumeTurn` gives it.
    *
    * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white
    *   space.
@@ -127,6 +139,54 @@ export class ParleyClient extends Changes {
     const call = calls.startTurn(message, options);
     const response = await this.connection.made(call, options.signal);
     return { ...response, turn: held(response.turn, "turn") };
+  }
+
+  /**
+   * Give a waiting turn what it waits for, and return what becomes of it.
+   *
+   * A result counts once, however often it is given; when this returns, all are stored. If some calls are still
+   * pending, or the model calls others, the answer's `finishReason` is FINISH_REASON_ACTION_REQUIRED again.
+   *
+   * @param results one for each pending call, or for some of them: 1 to 64.
+   * @throws TurnNotFound, ResultAlreadyGiven, CallNotPending, TurnSuperseded, AttemptsExhausted, AgentRefused,
+   *   InvalidRequest, Unavailable, DeadlineExceeded.
+   */
+  async resumeTurn(
+    name: TurnName,
+    results: readonly CallResult[],
+    options: ResumeOptions = {},
+  ): Promise<Answer> {
+    const call = calls.resumeTurn(name, results, options);
+    const response = await this.connection.made(call, options.signal);
+    return { ...held(response.chat, "chat"), requestId: call.requestId };
+  }
+
+  /**
+   * Give a waiting turn what it waits for, and iterate over the turn, from its beginning on, as `stream` does.
+   *
+   * @throws while iterating, as `resumeTurn`: what arrived before is not an answer.
+   */
+  streamResumeTurn(
+    name: TurnName,
+    results: readonly CallResult[],
+    options: StreamResumeOptions = {},
+  ): AsyncGenerator<TurnEvent, void, undefined> {
+    const progress = new ResumeProgress(calls.resumeTurn(name, results, options));
+    return this.connection.followed(progress, options);
+  }
+
+  /**
+   * Make one turn with tools that are functions of this process, and return its answer.
+   *
+   * Whenever the turn waits, the functions that it waits for are run, those of one response at the same time, and
+   * it is given what they return; `approve` decides on calls that need approval. With the same arguments, tools
+   * and request id, another process goes on with what is pending: no result that was given is asked for again, and
+   * a function that was cut short runs again under the same `callKey`.
+   *
+   * @throws as `chat` and `resumeTurn`; what `approve` throws; a tool's own error never.
+   */
+  async runWithTools(message: string, options: ToolsOptions): Promise<Answer> {
+    return answered(this, message, options);
   }
 
   /**

@@ -99,7 +99,7 @@ export class Connection {
       const { requestId } = call;
       const metadata = await this.#metadata({ signal, requestId, timeLeftMs: tries.timeLeftMs });
       // Proxies cannot see the request id. The further tries are this client's own.
-      if (requestId && tries.isFirst) metadata.set("parley-retry", "safe");
+      if ((requestId || call.isRepeatable) && tries.isFirst) metadata.set("parley-retry", "safe");
       try {
         return await channel.sent(call, metadata, tries.timeLeftMs, signal);
       } catch (failure) {

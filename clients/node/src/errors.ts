@@ -5,10 +5,10 @@
  *     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
  *     ├── Unauthenticated, ScopeMissing
  *     ├── ConversationNotFound, TurnNotFound
- *     ├── RequestIdReused, ConversationExists
+ *     ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
  *     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
- *     ├── AgentRefused
+ *     ├── AgentRefused, CallNotPending
  *     ├── Overloaded ─ TurnLimitReached, QueueFull
  *     ├── BudgetExhausted
  *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -134,6 +134,13 @@ export class ConversationExists extends ParleyError {
   }
 }
 
+/** Another result was given for a pending call before. It stays, and nothing of the request was stored. */
+export class ResultAlreadyGiven extends ParleyError {
+  get callKey(): string {
+    return this.metadata.call_key ?? "";
+  }
+}
+
 /** What may succeed later as it is. */
 class Retryable extends ParleyError {
   override get isRetryable(): boolean {
@@ -211,6 +218,13 @@ export class CursorExpired extends ParleyError {
 
 /** The model's provider refused the request. */
 export class AgentRefused extends ParleyError {}
+
+/** The turn does not wait for this call, or not any more: `turn` says what it waits for. Nothing was stored. */
+export class CallNotPending extends ParleyError {
+  get callKey(): string {
+    return this.metadata.call_key ?? "";
+  }
+}
 
 /** The server has reached its limit of open calls, or of answers that callers have not read yet. */
 export class Overloaded extends Retryable {}

@@ -3,8 +3,13 @@
 import type { Conversation, Message, ToolCall, Turn } from "./gen/parley/v1/conversation.js";
 import type * as gen from "./gen/parley/v1/conversation_service.js";
 
-/** A turn's answer, stored, and the request id that gets it again. */
+/**
+ * A turn's answer, stored, and the request id that gets it again.
+ *
+ * If its `finishReason` is FINISH_REASON_ACTION_REQUIRED, the turn waits: give `resumeTurn` what `pendingCalls` wait for.
+ */
 export interface Answer extends gen.ChatResponse {
+  /** Empty: the turn was resumed by its two ids. */
   requestId: string;
 }
 

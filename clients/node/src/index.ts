@@ -23,6 +23,8 @@ export {
   type Conversation,
   FinishReason,
   type Message,
+  type PendingCall,
+  PendingCallKind,
   Role,
   type ToolCall,
   type Turn,
@@ -46,8 +48,10 @@ export { SERVICE_CONFIG } from "./gen/service_config.js";
 export type {
   AppendOptions,
   CallOptions,
+  CallResult,
   ChatOptions,
   CreateOptions,
+  Decision,
   DeleteOptions,
   EraseOptions,
   ExportOptions,
@@ -60,8 +64,14 @@ export type {
   NewToolCall,
   OnRetry,
   PageToken,
+  ResumeOptions,
+  RunningCall,
   StartOptions,
   StreamOptions,
+  StreamResumeOptions,
+  Tool,
+  ToolFunction,
+  ToolsOptions,
   TurnName,
   UpdateOptions,
   UsageOptions,
@@ -69,3 +79,4 @@ export type {
 } from "./options.js";
 export type { Security, Tls } from "./security.js";
 export { type Token, tokenFile } from "./tokens.js";
+export { ToolFailed } from "./tools.js";

@@ -1,7 +1,7 @@
 /** What callers may say beside the one thing that each call is about. */
 
 import type { ParleyError } from "./errors.js";
-import type { FinishReason, Role, Usage } from "./gen/parley/v1/conversation.js";
+import type { FinishReason, PendingCall, Role, Usage } from "./gen/parley/v1/conversation.js";
 
 /** For every call. */
 export interface CallOptions {
@@ -12,6 +12,16 @@ export interface CallOptions {
   timeoutMs?: number | undefined;
   /** Aborting cancels the call, which then fails with the signal's reason. */
   signal?: AbortSignal | undefined;
+}
+
+/** A tool that the caller runs itself. */
+export interface Tool {
+  /** What the model calls it by: 1 to 64 of [A-Za-z0-9_-]. */
+  name: string;
+  /** What it does, for the model. */
+  description?: string | undefined;
+  /** A JSON Schema of its arguments, as an object or as JSON text. Undefined: no arguments. */
+  parametersSchema?: object | string | undefined;
 }
 
 /** For a turn. */
@@ -27,12 +37,17 @@ export interface ChatOptions extends CallOptions {
   allowMissing?: boolean | undefined;
   /** Refuse unless this is the conversation's last sequence; 0: new or empty. */
   expectedSequence?: number | undefined;
-  /** While another turn of the conversation is open: fail (the default), or wait for its end. */
-  onBusy?: "reject" | "wait" | undefined;
+  /**
+   * While another turn of the conversation is open: fail (the default), wait for its end, or, if that turn waits
+   * for its caller, cancel it and take its place.
+   */
+  onBusy?: "reject" | "wait" | "replace" | undefined;
   /** When this call is lost or its deadline comes: cancel the turn (the default), or continue it. */
   onDisconnect?: "cancel" | "continue" | undefined;
   /** A configured agent's name. Undefined: the default one. */
   agent?: string | undefined;
+  /** Tools that the caller runs itself, at most 64: when the model calls one, the turn waits for `resumeTurn`. */
+  tools?: readonly Tool[] | undefined;
 }
 
 /** For a turn without a caller. */
@@ -53,6 +68,8 @@ export interface StartOptions extends CallOptions {
   expectedSequence?: number | undefined;
   /** A configured agent's name. Undefined: the default one. */
   agent?: string | undefined;
+  /** Tools that the caller runs itself, at most 64: when the model calls one, the turn waits for `resumeTurn`. */
+  tools?: readonly Tool[] | undefined;
 }
 
 /** Told of every failure that is about to be retried, such as to log it. */
@@ -237,6 +254,73 @@ export interface PageToken {
 export type TurnName =
   | { requestId: string; conversationId?: undefined; turnId?: undefined }
   | { conversationId: string; turnId: string; requestId?: undefined };
+
+/** What a pending call is given: `result` or `error` for a tool of the caller, else `approval` or `denial`. */
+export type CallResult = { callKey: string } & (
+  | /** What the tool returned, as text or JSON: at most 65,536 bytes. */
+  { result: string }
+  /** How it failed, for the model: 1 to 65,536 bytes. */
+  | { error: string }
+  /** The server may run the call; with `arguments`, only with exactly these. */
+  | { approval: { arguments?: string | undefined } }
+  /** The server does not run it. The reason is for the model, at most 8,192 bytes. */
+  | { denial: { reason?: string | undefined } }
+);
+
+/** For a waiting turn that is given something. */
+export interface ResumeOptions extends CallOptions {
+  /** When this call is lost or its deadline comes: cancel the attempt (the default), or continue it. */
+  onDisconnect?: "cancel" | "continue" | undefined;
+}
+
+/** For such a turn as it comes. */
+export interface StreamResumeOptions extends ResumeOptions {
+  /** Told of every error after which the stream is begun again. */
+  onRetry?: OnRetry | undefined;
+}
+
+/** A tool of the caller as a function. */
+export interface ToolFunction {
+  /** What it does, for the model. */
+  description?: string | undefined;
+  /** A JSON Schema of its arguments, as an object or as JSON text. Undefined: no arguments. */
+  parametersSchema?: object | string | undefined;
+  /**
+   * Run it. Its arguments are as the model wrote them: they may not fit the schema.
+   *
+   * A text that it returns is told to the model as it is, anything else as JSON: at most 65,536 bytes. If it throws
+   * a `ToolFailed`, the model is told the message; of any other error its name alone.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: each tool says itself what it takes
+  run(given: any, call: RunningCall): unknown;
+}
+
+/** A call of a tool that runs. */
+export interface RunningCall {
+  /** The same whenever this call is run again: the tool's idempotency key. */
+  callKey: string;
+  /** The tool's name. */
+  name: string;
+  /** The signal that was given to `runWithTools`. */
+  signal: AbortSignal | undefined;
+}
+
+/** What becomes of a call that needs approval. The reason is for the model. */
+export type Decision = "approve" | { deny: string };
+
+/** For a turn that is run with tools. `timeoutMs` is for each call, without the time that tools and approvals take. */
+export interface ToolsOptions extends Omit<ChatOptions, "tools"> {
+  /** The caller's tools, by the names that the model calls them by. */
+  tools: Readonly<Record<string, ToolFunction>>;
+  /**
+   * Decide on a call of the server's own tools that needs approval, by its name and arguments. It is asked about one
+   * call after the other. What it throws ends `runWithTools`, and the turn goes on waiting. Undefined: every such
+   * call is denied.
+   */
+  approve?: ((call: PendingCall) => Decision | Promise<Decision>) | undefined;
+  /** Told of every error that a tool throws, such as to log it. */
+  onToolError?: ((error: unknown, call: RunningCall) => void) | undefined;
+}
 
 /** For a watch. */
 export interface WatchOptions {

@@ -8,7 +8,7 @@
 
 import type { MethodDefinition } from "@grpc/grpc-js";
 import { labelFilters, text, whole } from "./arguments.js";
-import type { ChatCall } from "./calls.js";
+import type { ChatCall, ResumeCall } from "./calls.js";
 import { AttemptLost, ConversationNotFound, type ParleyError } from "./errors.js";
 import {
   type Exported,
@@ -49,27 +49,34 @@ export interface Stream<Request, Response, Event> {
   lastEvent?(error: ParleyError): Event | undefined;
 }
 
-/** One turn, as it comes. */
-export class TurnProgress
-  implements Stream<gen.StreamChatRequest, gen.StreamChatResponse, TurnEvent>
-{
-  readonly method = gen.ConversationServiceService.streamChat;
-  readonly request: gen.StreamChatRequest;
-  readonly requestId: string;
+/** What asks for a turn's events from a place on. */
+interface FromPlace {
+  afterAttempt: number;
+  afterIndex?: number | undefined;
+}
+
+/** How far a turn has come. */
+class TurnPlace<Request extends FromPlace> {
   isOver = false;
   readonly #tries: StreamTries;
 
-  constructor(call: ChatCall) {
-    this.request = { chat: call.request, afterAttempt: 0, afterIndex: undefined };
-    this.requestId = call.requestId;
-    this.#tries = new StreamTries(call.timeoutMs);
+  constructor(
+    readonly request: Request,
+    readonly requestId: string,
+    timeoutMs: number,
+  ) {
+    this.#tries = new StreamTries(timeoutMs);
   }
 
   get timeLeftMs(): number {
     return this.#tries.timeLeftMs;
   }
 
-  takes(response: gen.StreamChatResponse): TurnEvent | undefined {
+  pauseMs(error: ParleyError): number | undefined {
+    return this.#tries.pauseMs(error);
+  }
+
+  protected moved(response: gen.StreamChatResponse): TurnEvent | undefined {
     if (response.index !== undefined) {
       this.request.afterAttempt = response.attempt;
       this.request.afterIndex = response.index;
@@ -78,9 +85,37 @@ export class TurnProgress
     this.isOver = response.event?.$case === "completed";
     return turnEvent(response, this.requestId);
   }
+}
 
-  pauseMs(error: ParleyError): number | undefined {
-    return this.#tries.pauseMs(error);
+/** One turn, as it comes. */
+export class TurnProgress
+  extends TurnPlace<gen.StreamChatRequest>
+  implements Stream<gen.StreamChatRequest, gen.StreamChatResponse, TurnEvent>
+{
+  readonly method = gen.ConversationServiceService.streamChat;
+
+  constructor({ request, requestId, timeoutMs }: ChatCall) {
+    super({ chat: request, afterAttempt: 0, afterIndex: undefined }, requestId, timeoutMs);
+  }
+
+  takes(response: gen.StreamChatResponse): TurnEvent | undefined {
+    return this.moved(response);
+  }
+}
+
+/** One turn that is resumed, as it comes. */
+export class ResumeProgress
+  extends TurnPlace<gen.StreamResumeTurnRequest>
+  implements Stream<gen.StreamResumeTurnRequest, gen.StreamResumeTurnResponse, TurnEvent>
+{
+  readonly method = gen.ConversationServiceService.streamResumeTurn;
+
+  constructor({ request, requestId, timeoutMs }: ResumeCall) {
+    super({ resume: request, afterAttempt: 0, afterIndex: undefined }, requestId, timeoutMs);
+  }
+
+  takes({ event }: gen.StreamResumeTurnResponse): TurnEvent | undefined {
+    return event && this.moved(event);
   }
 }
 

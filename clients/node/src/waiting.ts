@@ -25,10 +25,21 @@ export function within<T>(
   });
 }
 
+/** Wait for something for as long as it takes. Throws the signal's reason if it is aborted meanwhile. */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  return ended<T>(signal, (resolve, reject) => {
+    promise.then(resolve, reject);
+    return undefined;
+  });
+}
+
 /** Wait for the first of what `begin` starts and the signal, then leave nothing behind. */
 function ended<T>(
   signal: AbortSignal | undefined,
-  begin: (resolve: (value: T) => void, reject: (reason: unknown) => void) => NodeJS.Timeout,
+  begin: (
+    resolve: (value: T) => void,
+    reject: (reason: unknown) => void,
+  ) => NodeJS.Timeout | undefined,
 ): Promise<T> {
   let running: NodeJS.Timeout | undefined;
   let aborted = () => {};

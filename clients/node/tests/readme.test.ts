@@ -27,22 +27,46 @@ function snippets(language: string): string[] {
   return [...found].map(([, code = ""]) => code);
 }
 
-test("the quick start runs as it is", async () => {
-  const [program = "", ...others] = snippets("js");
-  assert.equal(others.length, 0);
-  assert.equal(program.trim().split("\n").length, 10);
-  const path = join(FOLDER, "hello.mjs");
-  writeFileSync(path, program.replace("{ token", `{ address: "${server.address}", token`));
+/** Run a program of the README as it is, at a server. Returns: what it prints, line by line. */
+async function printed(program: string, address: string): Promise<string[]> {
+  const path = join(FOLDER, "program.mjs");
+  writeFileSync(path, program.replace("{ token", `{ address: "${address}", token`));
   const env = { ...process.env, PARLEY_TOKEN: aToken() };
   const { stdout, stderr } = await promisify(execFile)("node", [path], { env, timeout: 60_000 });
   assert.equal(stderr, "");
-  assert.deepEqual(stdout.trim().split("\n"), [
+  return stdout.trim().split("\n");
+}
+
+test("the quick start runs as it is", async () => {
+  const [program = ""] = snippets("js");
+  assert.equal(program.trim().split("\n").length, 10);
+  assert.deepEqual(await printed(program, server.address), [
     "What is my name?",
     "1 My name is Ada.",
     "2 My name is Ada.",
     "3 What is my name?",
     "4 What is my name?",
   ]);
+});
+
+/** Its model calls every tool once, with "a" for a text, and says what it was told. */
+const ASKING_AGENT = `from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+
+agent = Agent(TestModel())
+`;
+
+test("the program with a tool runs as it is", async () => {
+  const [, program = "", ...others] = snippets("js");
+  assert.equal(others.length, 0);
+  writeFileSync(join(FOLDER, "asking_agent.py"), ASKING_AGENT);
+  await using asking = await LiveServer.start({ AGENT: "python:asking_agent:agent" }, FOLDER);
+  const [line = "", ...lines] = await printed(program, asking.address);
+  assert.equal(lines.length, 0);
+  const { weather } = JSON.parse(line);
+  const { city, sky, callKey } = typeof weather === "string" ? JSON.parse(weather) : weather;
+  assert.deepEqual([city, sky], ["a", "clear"]);
+  assert.match(callKey, /^[0-9a-f-]{36}$/);
 });
 
 /** Fails when a snippet uses what the library does not have. */

@@ -48,6 +48,7 @@ test("a turn is started with all that it is given", async () => {
     allowMissing: true,
     expectedSequence: 0,
     agent: "clerk",
+    tools: [{ name: "weather" }],
   });
   const [asked] = server.asked;
   assert.deepEqual(asked?.request.chat, {
@@ -59,6 +60,7 @@ test("a turn is started with all that it is given", async () => {
     onBusy: "ON_BUSY_UNSPECIFIED",
     onDisconnect: "ON_DISCONNECT_UNSPECIFIED",
     agent: "clerk",
+    tools: [{ name: "weather", description: "", parametersSchema: "" }],
   });
   assert.ok(asked && 5_000 < asked.timeLeftMs && asked.timeLeftMs <= 10_001);
   assert.deepEqual(accepted, AN_ACCEPTANCE);

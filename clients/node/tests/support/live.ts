@@ -30,11 +30,18 @@ export class LiveServer {
   private constructor(
     private readonly folder: string,
     private readonly settings: Record<string, string>,
+    private readonly cwd: string,
   ) {}
 
-  /** Start one. Args: settings, without PARLEY_ in front. */
-  static async start(settings: Record<string, string> = {}): Promise<LiveServer> {
-    const server = new LiveServer(await mkdtemp(join(tmpdir(), "parley-node-")), settings);
+  /**
+   * Start one.
+   *
+   * @param settings without PARLEY_ in front.
+   * @param cwd where it runs, and so where it finds an agent of Python.
+   */
+  static async start(settings: Record<string, string> = {}, cwd = "."): Promise<LiveServer> {
+    const folder = await mkdtemp(join(tmpdir(), "parley-node-"));
+    const server = new LiveServer(folder, settings, cwd);
     await server.serve();
     return server;
   }
@@ -58,6 +65,7 @@ export class LiveServer {
     const named = Object.entries(settings).map(([name, value]) => [`PARLEY_${name}`, value]);
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("PARLEY_"));
     this.#process = spawn(SERVER, ["serve"], {
+      cwd: this.cwd,
       env: Object.fromEntries([...inherited, ...named]),
       stdio: ["ignore", "ignore", "pipe"],
     });

@@ -65,6 +65,8 @@ export class ScriptedServer {
       chat: unary,
       streamChat: stream,
       startTurn: unary,
+      resumeTurn: unary,
+      streamResumeTurn: stream,
       getHistory: unary,
       createConversation: unary,
       getConversation: unary,
