@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "clients" / "python" / "parley_client"
 FILES = {
-    f"async_{name}.py": f"sync_{name}.py" for name in ("connection", "reads", "changes", "client")
+    f"async_{name}.py": f"sync_{name}.py"
+    for name in ("connection", "reads", "changes", "turns", "client")
 }
 HEADER = "# Generated from {source} by tools/async_to_sync.py. Do not edit: run `make gen`.\n"
 
@@ -39,7 +40,7 @@ WORDS = {
     r"\basynchronous\b": "synchronous",
     r"\bAsyncGenerator\[(.+), None\]": r"Generator[\1, None, None]",
     r"\bAsync(?=[A-Z])": "",
-    r"\basync_(?=(?:changes|client|connection|reads|transport)\b)": "sync_",
+    r"\basync_(?=(?:changes|client|connection|reads|transport|turns)\b)": "sync_",
     r"\b__a(?=enter__|exit__)": "__",
     r"\baclosing\b": "closing",
     r"\basyncio\b": "time",

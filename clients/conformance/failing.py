@@ -31,6 +31,8 @@ _REQUESTS: dict[str, Any] = {
     "Chat": pb.ChatRequest,
     "StreamChat": pb.StreamChatRequest,
     "StartTurn": pb.StartTurnRequest,
+    "ResumeTurn": pb.ResumeTurnRequest,
+    "StreamResumeTurn": pb.StreamResumeTurnRequest,
     "GetHistory": pb.GetHistoryRequest,
     "CreateConversation": pb.CreateConversationRequest,
     "GetConversation": pb.GetConversationRequest,
@@ -48,7 +50,11 @@ _REQUESTS: dict[str, Any] = {
     "GetUsage": pb.GetUsageRequest,
     "WatchTurns": pb.WatchTurnsRequest,
 }
-_STREAMS = frozenset({"StreamChat", "WatchConversation", "ExportConversations", "WatchTurns"})
+_STREAMS = frozenset(
+    {"StreamChat", "StreamResumeTurn", "WatchConversation", "ExportConversations", "WatchTurns"}
+)
+_WRAPPED = {"StreamChat": "chat", "StartTurn": "chat", "StreamResumeTurn": "resume"}
+"""The field that has the request id, where the request itself has none."""
 
 
 @asynccontextmanager
@@ -124,7 +130,7 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
     def _counted(self, method: str, request: bytes, context: Any) -> int:
         """Return how often this call has been made by now."""
         parsed = _REQUESTS[method].FromString(request)
-        asked = parsed.chat if method in ("StreamChat", "StartTurn") else parsed
+        asked = getattr(parsed, _WRAPPED[method]) if method in _WRAPPED else parsed
         name = getattr(asked, "request_id", "") or getattr(asked, "conversation_id", "")
         name = name or dict(context.invocation_metadata()).get("authorization", "")
         key = f"{method} {name}"
@@ -173,6 +179,8 @@ class CuttingServer(PassingServer):
             return
         if method == "StreamChat":
             is_far_enough = pb.StreamChatResponse.FromString(event).index == 1
+        elif method == "StreamResumeTurn":
+            is_far_enough = pb.StreamResumeTurnResponse.FromString(event).event.index == 1
         elif method == "ExportConversations":
             is_far_enough = pb.ExportConversationsResponse.FromString(event).message.sequence == 1
         elif method == "WatchTurns":

@@ -4,11 +4,15 @@ recall              says the window that it was shown, a line for each earlier m
 script\n…           plays the lines below, in order:
     say TEXT        says the text, to the end of the line
     tool WORD …     looks each word up with its tool, all of them in one step
+    call NAME:WORD … calls each of these tools with its word, all of them in one step
+    told            says what the tools of the step before have returned, a line for each
     hold KEY        waits until some turn releases the key
     release KEY     lets go whoever holds, or comes to hold, the key
     fail KEY        fails as a provider does that is down, at its first run with this key
     refuse          fails as a provider does that refuses the request
 anything else       is said back
+
+A tool is one of the caller's, or one of its own: `look_up`, and `send`, which needs an approval.
 
 Nothing in it depends on time or chance: a turn stays under way for as long as its script holds.
 """
@@ -24,6 +28,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
     TextPart,
+    ToolReturnPart,
     UserPromptPart,
 )
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
@@ -45,45 +50,63 @@ async def _respond(
     if message == "recall":
         yield _recalled(messages[: prompts[-1]])
     elif message.startswith("script\n"):
-        async for piece in _played(message.split("\n")[1:], steps_done):
+        async for piece in _played(message.split("\n")[1:], steps_done, _told(messages[-1])):
             yield piece
     else:
         yield message
 
 
-async def _played(lines: Sequence[str], steps_done: int) -> AsyncIterator[str | DeltaToolCalls]:
+async def _played(
+    lines: Sequence[str], steps_done: int, told: str
+) -> AsyncIterator[str | DeltaToolCalls]:
     """Play a script from behind the tool lines that are done up to the next one, or to its end."""
     left = (line.partition(" ")[::2] for line in lines)
     for _ in range(steps_done):
-        next((rest for verb, rest in left if verb == "tool"), None)
+        next((rest for verb, rest in left if verb in ("tool", "call")), None)
     for verb, rest in left:
         match verb:
             case "say":
                 yield rest
+            case "told":
+                yield told
             case "tool":
-                yield _calls(rest.split(), steps_done + 1)
+                yield _calls([("look_up", word) for word in rest.split()], steps_done + 1)
                 return
-            case "hold":
-                await _released[rest].wait()
-            case "release":
-                _released[rest].set()
-            case "fail":
-                if rest not in _failed:
-                    _failed.add(rest)
-                    raise ModelHTTPError(503, MODEL)
-            case "refuse":
-                raise ModelHTTPError(401, MODEL)
+            case "call":
+                calls = (call.partition(":")[::2] for call in rest.split())
+                yield _calls(list(calls), steps_done + 1)
+                return
             case _:
-                raise ValueError(f"no line of a script: {verb}")
+                await _done(verb, rest)
 
 
-def _calls(words: Sequence[str], step: int) -> DeltaToolCalls:
+async def _done(verb: str, rest: str) -> None:
+    """Do what says nothing."""
+    match verb:
+        case "hold":
+            await _released[rest].wait()
+        case "release":
+            _released[rest].set()
+        case "fail":
+            if rest not in _failed:
+                _failed.add(rest)
+                raise ModelHTTPError(503, MODEL)
+        case "refuse":
+            raise ModelHTTPError(401, MODEL)
+        case _:
+            raise ValueError(f"no line of a script: {verb}")
+
+
+def _calls(calls: Sequence[tuple[str, str]], step: int) -> DeltaToolCalls:
     return {
-        number: DeltaToolCall(
-            "look_up", f'{{"word": "{word}"}}', tool_call_id=f"call_{step}_{number}"
-        )
-        for number, word in enumerate(words, 1)
+        number: DeltaToolCall(name, f'{{"word": "{word}"}}', tool_call_id=f"call_{step}_{number}")
+        for number, (name, word) in enumerate(calls, 1)
     }
+
+
+def _told(message: ModelMessage) -> str:
+    returned = [part for part in message.parts if isinstance(part, ToolReturnPart)]
+    return "\n".join(part.model_response_str() for part in returned)
 
 
 def _said_by_user(message: ModelMessage) -> str:
@@ -113,3 +136,9 @@ def look_up(word: str) -> str:
     if word == UNKNOWN_WORD:
         raise KeyError(word)
     return f"{word} is known"
+
+
+@agent.tool_plain(requires_approval=True)
+def send(word: str) -> str:
+    """Send a word to somebody."""
+    return f"{word} is sent"

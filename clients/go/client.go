@@ -102,6 +102,9 @@ func (c *Client) Close() error {
 // own. The context's deadline counts for everything, waits and retries included; without one,
 // [DefaultChatTimeout]. When the context ends, the request's OnDisconnect decides what happens to the turn.
 //
+// With [FinishReasonActionRequired] there is no answer yet: the turn waits for the PendingCalls, tools of the request's
+// Tools or approvals, and [Client.ResumeTurn] gives it their results. [Client.RunWithTools] does all of that.
+//
 // An error is an [*Error], or the [TokenSource]'s. When there is none, message and answer are stored.
 func (c *Client) Chat(ctx context.Context, request *ChatRequest) (*Answer, error) {
 	request, err := keyed(request)
@@ -124,10 +127,15 @@ func keyed(request *ChatRequest) (*ChatRequest, error) {
 	if copied.RequestId == "" {
 		copied.RequestId = uuid.NewString()
 	}
-	if err := utf8Error(copied.RequestId, text{"message", copied.Message}); err != nil {
-		return nil, err
+	texts := []text{{"message", copied.Message}}
+	for n, tool := range copied.GetTools() {
+		name := fmt.Sprintf("tools[%d].", n)
+		texts = append(texts,
+			text{name + "name", tool.GetName()},
+			text{name + "description", tool.GetDescription()},
+			text{name + "parameters_schema", tool.GetParametersSchema()})
 	}
-	return copied, nil
+	return copied, utf8Error(copied.RequestId, texts...)
 }
 
 // method is one of the stub's for a single response.
@@ -137,6 +145,20 @@ type method[Request, Response any] func(context.Context, Request, ...grpc.CallOp
 func call[Request, Response any](
 	ctx context.Context, c *Client, method method[Request, Response], request Request, requestID string,
 ) (Response, error) {
+	return callTelling(ctx, c, method, request, requestID, requestID != "")
+}
+
+// callSafely makes a call that has the same effect however often it is sent, even without a request id.
+func callSafely[Request, Response any](
+	ctx context.Context, c *Client, method method[Request, Response], request Request, requestID string,
+) (Response, error) {
+	return callTelling(ctx, c, method, request, requestID, true)
+}
+
+// callTelling makes a call, and tells proxies whether it may be sent again.
+func callTelling[Request, Response any](
+	ctx context.Context, c *Client, method method[Request, Response], request Request, requestID string, isSafe bool,
+) (Response, error) {
 	var none Response
 	tries := newTries(unary)
 	for {
@@ -144,7 +166,7 @@ func call[Request, Response any](
 		if err != nil {
 			return none, err
 		}
-		if requestID != "" && tries.count == 1 {
+		if isSafe && tries.count == 1 {
 			// Proxies cannot see the request id. The further tries are this client's own.
 			authorized = metadata.AppendToOutgoingContext(authorized, "parley-retry", "safe")
 		}

@@ -11,13 +11,13 @@ import (
 	"parley.dev/go/parleyv1"
 )
 
-// WatchTurns iterates over every turn of the caller that ends: first those that have ended behind the request's
+// WatchTurns iterates over every turn of the caller that ends or begins to wait: first those that did behind the request's
 // AfterCursor, or since the oldest one that is kept, then new ones, until the context ends. With AllOwners they are those
 // of all users of the token's tenant, and the token has to name the scope parley.observe.
 //
-// Updates: GetTurn (a turn that ended; with AllOwners, User says whose) and GetProgress (all that had ended have been
-// told; also every minute). Each has a Cursor: store it once the update is handled, and a request with it continues
-// behind that update, such as after a crash of your own.
+// Updates: GetTurn (a turn that ended, or is [TurnWaiting]; with AllOwners, User says whose) and GetProgress (all of them
+// have been told; also every minute). Each has a Cursor: store it once the update is handled, and a request with it
+// continues behind that update, such as after a crash of your own.
 //
 // Every end comes once, in order; a turn that is run again after it failed has one for each attempt. A watch continues
 // behind the last update by itself when it expires, when a worker or a connection is lost, and while the server is full;

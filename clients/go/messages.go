@@ -9,6 +9,10 @@ type (
 	ChatResponse                = parleyv1.ChatResponse
 	StreamChatResponse          = parleyv1.StreamChatResponse
 	ToolCall                    = parleyv1.ToolCall
+	Tool                        = parleyv1.Tool
+	PendingCall                 = parleyv1.PendingCall
+	ResumeTurnRequest           = parleyv1.ResumeTurnRequest
+	CallResult                  = parleyv1.CallResult
 	Message                     = parleyv1.Message
 	Conversation                = parleyv1.Conversation
 	Turn                        = parleyv1.Turn
@@ -48,6 +52,8 @@ type (
 const (
 	OnBusyReject = parleyv1.OnBusy_ON_BUSY_REJECT // The default: the reason is ReasonTurnInProgress.
 	OnBusyWait   = parleyv1.OnBusy_ON_BUSY_WAIT   // Wait for its end, or for the deadline.
+	// Cancel it if it waits for its caller, and take its place; else as OnBusyReject. Only for Chat and Stream.
+	OnBusyReplace = parleyv1.OnBusy_ON_BUSY_REPLACE
 )
 
 // What happens to a turn when its caller disconnects: [ChatRequest].OnDisconnect.
@@ -69,6 +75,16 @@ const (
 	TurnCompleted = parleyv1.TurnState_TURN_STATE_COMPLETED
 	TurnFailed    = parleyv1.TurnState_TURN_STATE_FAILED
 	TurnCancelled = parleyv1.TurnState_TURN_STATE_CANCELLED
+	TurnWaiting   = parleyv1.TurnState_TURN_STATE_WAITING // For its caller: ResumeTurn lets it go on.
+)
+
+// FinishReasonActionRequired: there is no answer yet, and the turn waits for its PendingCalls.
+const FinishReasonActionRequired = parleyv1.FinishReason_FINISH_REASON_ACTION_REQUIRED
+
+// What a pending call waits for: [PendingCall].Kind.
+const (
+	PendingResult   = parleyv1.PendingCallKind_PENDING_CALL_KIND_RESULT   // Run the tool: ResultFor, ErrorFor.
+	PendingApproval = parleyv1.PendingCallKind_PENDING_CALL_KIND_APPROVAL // Say whether the server may: Approve, Deny.
 )
 
 // Who wrote a message: [Message].Role.
@@ -84,16 +100,18 @@ const (
 	ErasureDone    = parleyv1.ErasureState_ERASURE_STATE_DONE
 )
 
-// Answer is a turn that was answered: message and answer are stored.
+// Answer is a turn that was answered: message and answer are stored. With [FinishReasonActionRequired] the turn waits
+// instead.
 type Answer struct {
 	*ChatResponse
-	// RequestID is the turn's key: the caller's own, or the one that the client made.
+	// RequestID is the turn's key: the caller's own, or the one that the client made. Empty: ResumeTurn named the turn
+	// otherwise.
 	RequestID string
 }
 
 // Event is one event of a turn; see [Client.Stream].
 type Event struct {
 	*StreamChatResponse
-	// RequestID is the turn's key: the caller's own, or the one that the client made.
+	// RequestID is the turn's key, as in [Answer].
 	RequestID string
 }

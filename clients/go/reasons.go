@@ -58,6 +58,12 @@ const (
 	// [Error.PreviousBoundary], or without UpToSequence.
 	ReasonNotATurnBoundary Reason = "NOT_A_TURN_BOUNDARY"
 
+	// ReasonResultAlreadyGiven: another result was given for the call Metadata["call_key"] before, and stays.
+	ReasonResultAlreadyGiven Reason = "RESULT_ALREADY_GIVEN"
+	// ReasonCallNotPending: the turn does not wait for the call Metadata["call_key"], or no longer. [Client.GetTurn] says
+	// what it waits for.
+	ReasonCallNotPending Reason = "CALL_NOT_PENDING"
+
 	// ReasonAgentRefused: the model's provider refused the request.
 	ReasonAgentRefused Reason = "AGENT_REFUSED"
 	// ReasonAgentTimeout: the agent was too slow. Call again with the same request id and more time.

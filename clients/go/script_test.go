@@ -216,6 +216,14 @@ func (s *script) StartTurn(ctx context.Context, request *parleyv1.StartTurnReque
 	return answered[*parleyv1.StartTurnResponse](ctx, s, request)
 }
 
+func (s *script) ResumeTurn(ctx context.Context, request *parleyv1.ResumeTurnRequest) (*parleyv1.ResumeTurnResponse, error) {
+	return answered[*parleyv1.ResumeTurnResponse](ctx, s, request)
+}
+
+func (s *script) StreamResumeTurn(request *parleyv1.StreamResumeTurnRequest, stream grpc.ServerStreamingServer[parleyv1.StreamResumeTurnResponse]) error {
+	return s.take(stream.Context(), request, func(event proto.Message) error { return stream.SendMsg(event) })
+}
+
 func (s *script) WatchTurns(request *parleyv1.WatchTurnsRequest, stream grpc.ServerStreamingServer[parleyv1.WatchTurnsResponse]) error {
 	return s.take(stream.Context(), request, func(update proto.Message) error { return stream.SendMsg(update) })
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -50,6 +51,12 @@ func withServers(run func() int) int {
 		defer (*each.server).stop(syscall.SIGTERM)
 		go func() { started <- (*each.server).start() }()
 	}
+	defer func() {
+		if server := toolUsers.server; server != nil {
+			server.stop(syscall.SIGTERM)
+			os.RemoveAll(server.folder)
+		}
+	}()
 	if err := errors.Join(<-started, <-started); err != nil {
 		fmt.Fprintln(os.Stderr, "the tests need a server, which `make setup` installs:", err)
 		return 1
@@ -57,6 +64,26 @@ func withServers(run func() int) int {
 	os.Setenv("PARLEY_ADDRESS", fast.address) // for the examples
 	os.Setenv("PARLEY_TOKEN", tokenOf("ada", nil))
 	return run()
+}
+
+var toolUsers struct {
+	sync.Mutex
+	server *serverProcess
+}
+
+// aToolUser returns the address of a server whose agent plays the scripts of the conformance scenarios. It starts with
+// the first test that needs it.
+func aToolUser(t *testing.T) string {
+	t.Helper()
+	toolUsers.Lock()
+	defer toolUsers.Unlock()
+	if toolUsers.server == nil {
+		server := &serverProcess{agent: "python:scripted_agent:agent", address: "127.0.0.1:0"}
+		server.folder = must(os.MkdirTemp("", "parley-go-"))(t)
+		want(t, nil, server.start())
+		toolUsers.server = server
+	}
+	return toolUsers.server.address
 }
 
 // serverProcess is `parley-server serve` on a port of its own, with a Postgres of its own.
@@ -75,10 +102,15 @@ func (s *serverProcess) start() error {
 	if err != nil {
 		return err
 	}
+	scripts, err := filepath.Abs("../conformance")
+	if err != nil {
+		return err
+	}
 	process := exec.Command(path, "serve")
 	process.Env = append(withoutParley(os.Environ()),
 		"PARLEY_LISTEN="+s.address,
 		"PARLEY_AGENT="+s.agent,
+		"PYTHONPATH="+scripts,
 		"PARLEY_DATA_DIR="+s.folder,
 		"PARLEY_LEASE_S=2", // a killed worker's turn can be taken over soon
 		"PARLEY_AUTH_HS256_SECRET="+secret,

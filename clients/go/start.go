@@ -17,7 +17,7 @@ import (
 //
 // The turn is [TurnQueued] until it begins. [Client.GetTurn] says where it stands, [Client.WatchTurns] when it has ended.
 // [Client.Stream] and [Client.Chat] with the same request get its answer. [Client.CancelTurn] before it begins leaves no
-// message behind.
+// message behind. If it is [TurnWaiting], for tools of the request or an approval, [Client.ResumeTurn] lets it go on.
 //
 // When there is no error, the turn is stored and will be run. An error is an [*Error], or the [TokenSource]'s:
 // [ReasonQueueFull] if the caller has as many turns under way as the server allows.

@@ -7,7 +7,17 @@ from typing import Any
 
 from parley_client import AsyncParleyClient
 
-_STREAMS = frozenset({"stream", "watch", "watch_turns", "history", "conversations", "export"})
+_STREAMS = frozenset(
+    {
+        "stream",
+        "stream_resume_turn",
+        "watch",
+        "watch_turns",
+        "history",
+        "conversations",
+        "export",
+    }
+)
 
 
 class BridgedClient:

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.v1 import conversation_pb2
+from parley.v1 import conversation_service_pb2 as pb
 from parley_client import ParleyError
 
 Result = dict[str, Any]
@@ -40,6 +41,8 @@ def make_call(
         match call:
             case "stream":
                 _read_stream(client.stream(**options), until, has_begun, result)
+            case "stream_resume_turn":
+                _read_stream(client.stream_resume_turn(**options), until, has_begun, result)
             case "watch":
                 _read_watch(client.watch(**options), until, has_begun, result)
             case "watch_turns":
@@ -68,6 +71,10 @@ def _options(arguments: Result) -> Result:
         options["labels"] = {key: value for key, _, value in pairs}
     if "messages" in options:
         options["messages"] = [_message(given) for given in options["messages"]]
+    if "tools" in options:
+        options["tools"] = [conversation_pb2.Tool(**given) for given in options["tools"]]
+    if "results" in options:
+        options["results"] = [ParseDict(given, pb.CallResult()) for given in options["results"]]
     if "updated_after" in options:
         moment = Timestamp()
         moment.FromJsonString(options["updated_after"])

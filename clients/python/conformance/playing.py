@@ -11,6 +11,8 @@ from values import Variables, mismatch
 STEP_S = 60.0
 EVENTUALLY_S = 30.0
 AGAIN_S = 0.1
+ANSWERS = ("chat", "resume_turn")
+"""Calls that tell nothing before they have ended."""
 
 Clients = Callable[[str], Any]
 """Returns the client of a name."""
@@ -92,7 +94,7 @@ class _Player:
     def _start(self, step: Mapping[str, Any]) -> Calling:
         client = self._clients(step.get("client", "ada"))
         arguments = self._variables.resolve(step.get("with", {}))
-        return Calling(client, step, arguments, begins_at_once=step["call"] == "chat")
+        return Calling(client, step, arguments, begins_at_once=step["call"] in ANSWERS)
 
     def _call_until_expected(self, step: Mapping[str, Any]) -> Result:
         """Repeat a call until its result is as expected or time is up."""

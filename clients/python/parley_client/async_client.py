@@ -1,20 +1,20 @@
-"""The asynchronous client: the calls that make and stop turns.
+"""The asynchronous client: the calls that wait for answers.
 
 `sync_client.py` is generated from this file.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
-from parley.v1 import conversation_pb2
+from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import calls
-from parley_client.async_changes import AsyncChanges
-from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, Id
+from parley_client.async_turns import AsyncTurns
+from parley_client.calls import CHAT_TIMEOUT_S, Id
 from parley_client.streams import OnRetry, TextOnly, TurnStream
 
 
-class AsyncParleyClient(AsyncChanges):
+class AsyncParleyClient(AsyncTurns):
     """Parley, for a caller with an event loop.
 
         async with AsyncParleyClient("parley.internal:443", token=fetch_token) as parley:
@@ -40,6 +40,7 @@ class AsyncParleyClient(AsyncChanges):
         on_busy: calls.OnBusy = "reject",
         on_disconnect: calls.OnDisconnect = "cancel",
         agent: str | None = None,
+        tools: Iterable[parts.Tool] = (),
         timeout_s: float = CHAT_TIMEOUT_S,
     ) -> pb.ChatResponse:
         """Make one turn and return its answer.
@@ -53,11 +54,13 @@ class AsyncParleyClient(AsyncChanges):
             allow_missing: create the conversation under `conversation_id` if it does not exist.
             expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
                 unless it is new or empty. None: do not check.
-            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
-                the other's end.
+            on_busy: while another turn of the conversation is open, "reject" this one, "wait" for
+                the other's end, or "replace" it if it waits for its caller.
             on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
                 "continue" it.
             agent: a configured agent's name. None: the default agent.
+            tools: tools that the caller runs itself, at most 64. When the model calls one, the turn
+                waits for `resume_turn`.
             timeout_s: for the turn, waits and retries included, in seconds.
         Returns: the answer; `replayed` if the turn was answered before.
         Raises:
@@ -78,6 +81,7 @@ class AsyncParleyClient(AsyncChanges):
             on_busy=on_busy,
             on_disconnect=on_disconnect,
             agent=agent,
+            tools=tools,
             timeout_s=timeout_s,
         )
         return await self._unary(call)
@@ -93,6 +97,7 @@ class AsyncParleyClient(AsyncChanges):
         on_busy: calls.OnBusy = "reject",
         on_disconnect: calls.OnDisconnect = "cancel",
         agent: str | None = None,
+        tools: Iterable[parts.Tool] = (),
         timeout_s: float = CHAT_TIMEOUT_S,
         on_retry: OnRetry | None = None,
     ) -> AsyncGenerator[pb.StreamChatResponse, None]:
@@ -110,11 +115,13 @@ class AsyncParleyClient(AsyncChanges):
             allow_missing: create the conversation under `conversation_id` if it does not exist.
             expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
                 unless it is new or empty. None: do not check.
-            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
-                the other's end.
+            on_busy: while another turn of the conversation is open, "reject" this one, "wait" for
+                the other's end, or "replace" it if it waits for its caller.
             on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
                 "continue" it.
             agent: a configured agent's name. None: the default agent.
+            tools: tools that the caller runs itself, at most 64. When the model calls one, the turn
+                waits for `resume_turn`.
             timeout_s: for the turn, waits and retries included, in seconds.
             on_retry: called with every error after which the stream is resumed, such as to log it.
         Returns: events: `started` (the first of every call, so that it comes again after a loss),
@@ -143,6 +150,7 @@ class AsyncParleyClient(AsyncChanges):
             on_busy=on_busy,
             on_disconnect=on_disconnect,
             agent=agent,
+            tools=tools,
             timeout_s=timeout_s,
         )
         return self._stream(TurnStream(turn), on_retry)
@@ -175,8 +183,8 @@ class AsyncParleyClient(AsyncChanges):
             allow_missing: create the conversation under `conversation_id` if it does not exist.
             expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
                 unless it is new or empty. None: do not check.
-            on_busy: while another turn of the conversation is open, "reject" this one or "wait" for
-                the other's end.
+            on_busy: while another turn of the conversation is open, "reject" this one, "wait" for
+                the other's end, or "replace" it if it waits for its caller.
             on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
                 "continue" it.
             agent: a configured agent's name. None: the default agent.
@@ -209,92 +217,6 @@ class AsyncParleyClient(AsyncChanges):
             on_retry=on_retry,
         )
         return _text_of(events, TextOnly(key))
-
-    async def start_turn(
-        self,
-        message: str,
-        *,
-        conversation_id: Id | None = None,
-        request_id: Id | None = None,
-        allow_missing: bool = False,
-        expected_sequence: int | None = None,
-        agent: str | None = None,
-        timeout_s: float = READ_TIMEOUT_S,
-    ) -> pb.StartTurnResponse:
-        """Store a turn that a worker runs later, and return at once.
-
-        `turn` tells what became of it, `chat` and `stream` with the same arguments and request id
-        wait for its answer, and `watch_turns` yields it when it ends.
-
-        Args:
-            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
-                for another maximum.
-            conversation_id: the conversation to continue. None: a new one.
-            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which `turn`
-                has in the response, and which errors show. Pass a stored one to repeat the call
-                after a crash of the caller.
-            allow_missing: create the conversation under `conversation_id` if it does not exist.
-            expected_sequence: the turn fails with SEQUENCE_MISMATCH unless this is the
-                conversation's last sequence when it begins; 0: unless it is new or empty. None: do
-                not check.
-            agent: a configured agent's name. None: the default agent.
-            timeout_s: for the call, retries included, in seconds. The turn has the server's limit.
-        Returns: `turn`, queued; `replayed` if an earlier call had stored it, then `turn` is as it
-            is now. A turn that has failed is queued for another attempt.
-        Raises:
-            ParleyError: ConversationNotFound, RequestIdReused, TurnSuperseded, SequenceMismatch,
-                AttemptsExhausted, QueueFull, TurnLimitReached, BudgetExhausted, Unavailable,
-                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
-                ScopeMissing, Overloaded, InternalError.
-            ValueError: an argument cannot be sent.
-        Guarantees: one turn for one request id, however often it is sent. When it returns, the turn
-            is stored and will be run, whatever happens to workers and connections. Turns of a
-            conversation begin in the order in which they were accepted.
-        """
-        call = calls.start_turn(
-            message,
-            conversation_id=conversation_id,
-            request_id=request_id,
-            allow_missing=allow_missing,
-            expected_sequence=expected_sequence,
-            agent=agent,
-            timeout_s=timeout_s,
-        )
-        return await self._unary(call)
-
-    async def cancel_turn(
-        self,
-        *,
-        request_id: Id | None = None,
-        conversation_id: Id | None = None,
-        turn_id: Id | None = None,
-        timeout_s: float = READ_TIMEOUT_S,
-    ) -> conversation_pb2.Turn:
-        """Stop a turn and keep its text so far as its answer, for good.
-
-        Callers that stream the turn or wait for it get that answer. A turn that has ended does not
-        change.
-
-        Args:
-            request_id: the request id that the turn was made with. Excludes the two others.
-            conversation_id: the turn's conversation. Required with `turn_id`.
-            turn_id: the turn's id. Required with `conversation_id`.
-            timeout_s: for the call, retries included, in seconds.
-        Returns: the turn: cancelled, or as it ended before. If it still runs, it was asked to stop
-            and has not stopped within 2 seconds.
-        Raises:
-            ParleyError: TurnNotFound, Unavailable, DeadlineExceeded, and what any call may raise:
-                InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError.
-            ValueError: an argument cannot be sent.
-        """
-        call = calls.cancel_turn(
-            conversation_id=conversation_id,
-            turn_id=turn_id,
-            request_id=request_id,
-            timeout_s=timeout_s,
-        )
-        response = await self._unary(call)
-        return response.turn
 
 
 async def _text_of(

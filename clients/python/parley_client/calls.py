@@ -4,7 +4,7 @@ Here are those of turns and messages; those of conversations are in `conversatio
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 
 RETRY_IS_SAFE = (("parley-retry", "safe"),)
@@ -23,7 +24,7 @@ Id = str | uuid.UUID
 Labels: TypeAlias = Mapping[str, str]
 Moment: TypeAlias = datetime | Timestamp
 Day: TypeAlias = date | str
-OnBusy: TypeAlias = Literal["reject", "wait"] | pb.OnBusy.ValueType
+OnBusy: TypeAlias = Literal["reject", "wait", "replace"] | pb.OnBusy.ValueType
 OnDisconnect: TypeAlias = Literal["cancel", "continue"] | pb.OnDisconnect.ValueType
 Order: TypeAlias = Literal["oldest_first", "newest_first"] | pb.Order.ValueType
 
@@ -62,6 +63,7 @@ def chat(
     on_busy: OnBusy,
     on_disconnect: OnDisconnect,
     agent: str | None,
+    tools: Iterable[parts.Tool],
     timeout_s: float,
 ) -> Call[pb.ChatResponse]:
     """Build a Chat call. It always has a request id: without one, a retry could make a second turn.
@@ -78,6 +80,7 @@ def chat(
         on_busy=choice_of(pb.OnBusy, on_busy),
         on_disconnect=choice_of(pb.OnDisconnect, on_disconnect),
         agent=agent or "",
+        tools=tools,
     )
     return Call("Chat", request, timeout_s, key, RETRY_IS_SAFE)
 
@@ -90,6 +93,7 @@ def start_turn(
     allow_missing: bool,
     expected_sequence: int | None,
     agent: str | None,
+    tools: Iterable[parts.Tool],
     timeout_s: float,
 ) -> Call[pb.StartTurnResponse]:
     """Build a StartTurn call. It always has a request id: a retry starts no second turn.
@@ -104,8 +108,32 @@ def start_turn(
         allow_missing=allow_missing,
         expected_sequence=expected_sequence,
         agent=agent or "",
+        tools=tools,
     )
     return Call("StartTurn", pb.StartTurnRequest(chat=turn), timeout_s, key, RETRY_IS_SAFE)
+
+
+def resume_turn(
+    results: Iterable[pb.CallResult],
+    *,
+    conversation_id: Id | None,
+    turn_id: Id | None,
+    request_id: Id | None,
+    on_disconnect: OnDisconnect,
+    timeout_s: float,
+) -> Call[pb.ResumeTurnResponse]:
+    """Build a ResumeTurn call. A retry gives the same results, which the server takes once.
+
+    Raises: ValueError: a choice has no such value.
+    """
+    request = pb.ResumeTurnRequest(
+        conversation_id=text_of(conversation_id),
+        turn_id=text_of(turn_id),
+        request_id=text_of(request_id),
+        results=results,
+        on_disconnect=choice_of(pb.OnDisconnect, on_disconnect),
+    )
+    return Call("ResumeTurn", request, timeout_s, request.request_id, RETRY_IS_SAFE)
 
 
 def history_page(

@@ -4,10 +4,10 @@
     ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
     ├── Unauthenticated, ScopeMissing
     ├── ConversationNotFound, TurnNotFound
-    ├── RequestIdReused, ConversationExists
+    ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
-    ├── AgentRefused
+    ├── AgentRefused, CallNotPending
     ├── Overloaded ─ TurnLimitReached, QueueFull
     ├── BudgetExhausted
     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -132,6 +132,14 @@ class ConversationExists(ParleyError):
         return self.metadata.get("conversation_id", "")
 
 
+class ResultAlreadyGiven(ParleyError):
+    """Another result was given for a pending call before. It stays; nothing was stored."""
+
+    @property
+    def call_key(self) -> str:
+        return self.metadata.get("call_key", "")
+
+
 class TurnInProgress(ParleyError):
     """Another turn of the conversation is open. `on_busy="wait"` waits for its end instead."""
 
@@ -214,6 +222,14 @@ class CursorExpired(ParleyError):
 
 class AgentRefused(ParleyError):
     """The model's provider refused the request as it is."""
+
+
+class CallNotPending(ParleyError):
+    """The turn does not wait for this call, or not any more: `turn` says what it waits for."""
+
+    @property
+    def call_key(self) -> str:
+        return self.metadata.get("call_key", "")
 
 
 class Overloaded(ParleyError):
@@ -334,6 +350,8 @@ BY_REASON: dict[str, type[ParleyError]] = {
     "NOT_A_TURN_BOUNDARY": NotATurnBoundary,
     "QUEUE_FULL": QueueFull,
     "CURSOR_EXPIRED": CursorExpired,
+    "RESULT_ALREADY_GIVEN": ResultAlreadyGiven,
+    "CALL_NOT_PENDING": CallNotPending,
 }
 
 BY_CODE: dict[grpc.StatusCode, type[ParleyError]] = {

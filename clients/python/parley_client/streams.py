@@ -83,6 +83,34 @@ class TurnStream(Stream[pb.StreamChatResponse]):
         return self._tries.pause_s(error)
 
 
+class ResumedStream(Stream[pb.StreamResumeTurnResponse]):
+    """One turn that was given what it waited for, as it comes."""
+
+    method = "StreamResumeTurn"
+    request: pb.StreamResumeTurnRequest
+
+    def __init__(self, call: Call[pb.ResumeTurnResponse]) -> None:
+        self.request = pb.StreamResumeTurnRequest(resume=cast(pb.ResumeTurnRequest, call.request))
+        self.request_id = call.request_id
+        self._tries = StreamTries(call.timeout_s)
+
+    @property
+    def time_left_s(self) -> float:
+        return self._tries.time_left_s
+
+    def take(self, response: pb.StreamResumeTurnResponse) -> bool:
+        event = response.event
+        if event.HasField("index"):
+            self.request.after_attempt = event.attempt
+            self.request.after_index = event.index
+            self._tries.note_progress()
+        self.is_over = event.HasField("completed")
+        return True
+
+    def pause_s(self, error: ParleyError) -> float | None:
+        return self._tries.pause_s(error)
+
+
 class WatchStream(Stream[pb.WatchConversationResponse]):
     """One conversation, watched."""
 

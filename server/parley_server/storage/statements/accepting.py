@@ -196,7 +196,6 @@ def _accept(*, is_new: bool, is_limited: bool) -> Executable:
                     OWNER,
                     CONVERSATION,
                     TENANT,
-                    TOOLS,
                     USER,
                     EMPTY,
                     ZERO,

@@ -11,11 +11,11 @@
 -- :fingerprint bytea
 -- :agent text
 -- :tenant text
--- :tools text
 -- :user text
 -- :content text
 -- :expected bigint
 -- :feed uuid
+-- :tools text
 
 WITH queued_turns AS (
   SELECT
@@ -131,7 +131,6 @@ WITH queued_turns AS (
     :owner,
     :conversation,
     :tenant,
-    :tools,
     :user,
     '',
     0,
