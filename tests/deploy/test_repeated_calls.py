@@ -123,7 +123,7 @@ PROXIES: dict[str, Callable[[str, Headers], bool]] = {
     "gateway-api": partial(
         grpc_routes_repeat,
         "gateway-api",
-        lambda _, rule: rule["name"] in ("with-request-id", "reads"),
+        lambda _, rule: rule["name"] in ("with-request-id", "resumes", "reads"),
     ),
 }
 

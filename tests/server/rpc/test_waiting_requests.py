@@ -65,7 +65,7 @@ def wrong_tools(*tools: messages.Tool) -> dict[str, str]:
         (
             "parameters_schema",
             "BAD_SCHEMA",
-            a_tool(parameters_schema='{"type": "object", "title": "\\u0000"}'),
+            a_tool(parameters_schema='{"type": "object", "title": "\0"}'),
         ),
     ],
 )

@@ -229,6 +229,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "TURN_BY_ID": rows.TurnRow._fields,
     "TURN_BY_REQUEST": rows.TurnRow._fields,
     "TURNS_SINCE": rows.TurnRow._fields,
+    "LOOK_AT_WAIT": (*rows.TurnRow._fields, "asked_content", "tools"),
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from parley_server.core.attempts.attempt import Attempt
@@ -185,7 +186,7 @@ class Ending:
             context = attempt.context
             if context is None:
                 context = (await self._windows.read(owner, lease, attempt.ask.message)).context
-            answer = attempt.transcript.answer(is_cancelled=True)
+            answer = await self.cancelled(attempt)
             return await self.finish(attempt, answer, context, deadline)
         except StoreUnavailable:
             log.warning(  # the lease has run out by now: the turn counts as abandoned
@@ -196,6 +197,21 @@ class Ending:
             return None  # another attempt has the turn, or it is gone
         finally:
             self._bells.ring_ended(owner, lease.conversation_id)
+
+    async def cancelled(self, attempt: Attempt) -> Answer:
+        """Return what was said as the answer of a turn that was stopped on request.
+
+        A later attempt may be stopped before its agent has told again what was said before.
+        """
+        owner, lease = attempt.owner, attempt.lease
+        answer = attempt.transcript.answer(is_cancelled=True)
+        if lease.attempt == 1:
+            return answer
+        with suppress(StoreUnavailable):
+            looked = await self._waits.look(owner, lease.conversation_id, lease.turn_id)
+            if looked is not None:
+                return max(answer, await self._said(owner, looked), key=_size)
+        return answer
 
     async def end_cancelled(
         self,

@@ -205,7 +205,7 @@ class Attempts:
             case Stop.AGENT_DONE:
                 return attempt.answer()
             case Stop.CANCELLED:
-                return attempt.transcript.answer(is_cancelled=True)
+                return await self.ending.cancelled(attempt)
             case _:
                 raise error_of(why, attempt.lease)
 

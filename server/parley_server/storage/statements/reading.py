@@ -94,8 +94,10 @@ def turn_as_read(*where: Any, with_text: bool = True) -> Select[Any]:
             turn_wait.c.end_time.label("wait_end_time"),
             turn_wait.c.ended_by,
             turn_wait.c.calls,
-            turn_wait.c.content.label("wait_content") if with_text else literal_column("''", Text),
-            turn_wait.c.tool_calls.label("wait_tool_calls") if with_text else null(),
+            (turn_wait.c.content if with_text else literal_column("''", Text)).label(
+                "wait_content"
+            ),
+            (turn_wait.c.tool_calls if with_text else null()).label("wait_tool_calls"),
             turn_wait.c.usage.label("wait_usage"),
             turn_wait.c.model.label("wait_model"),
         )

@@ -22,12 +22,16 @@ from parley_server.core.attempts.transcript import (
     cut,
     storable,
 )
+from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
     AgentEvent,
     Answer,
+    Awaiting,
     Finish,
     FinishReason,
     OpaqueState,
+    PendingCall,
+    PendingKind,
     Spent,
     Text,
     ToolCall,
@@ -300,3 +304,69 @@ def test_answer_is_within_its_limits_and_what_was_taken(events: list[AgentEvent]
     assert answer.text == "".join(each.text for each in taken if isinstance(each, Text))
     assert answer.tool_calls == tuple(each for each in taken if isinstance(each, ToolCall))
     assert (LENGTH is answer.finish_reason) is transcript.is_closed
+
+
+def a_pending(place: int = 0, arguments: str = "{}") -> PendingCall:
+    return PendingCall(f"key-{place}", f"id-{place}", "weather", arguments, 1, PendingKind.RESULT)
+
+
+def awaited(*calls: PendingCall, told: int = 0) -> Transcript:
+    """Return the transcript of a run that has told some calls and ends with others."""
+    transcript = Transcript("model")
+    transcript.add(Text("so far"))
+    for place in range(told):
+        transcript.add(ToolCall(f"told-{place}", "weather", "{}", "sunny", False, 1))
+    transcript.add(Awaiting(calls, "model-1", Usage(3, 2, 1, 1), Usage(1, 1, 0, 1)))
+    return transcript
+
+
+def test_run_that_waits_closes_with_what_it_waits_for() -> None:
+    transcript = awaited(a_pending(), a_pending(1, "\0"), told=1)
+
+    answer = transcript.answer()
+
+    assert transcript.is_closed
+    assert (FinishReason.ACTION_REQUIRED, "so far", "model-1", Usage(3, 2, 1, 1)) == (
+        answer.finish_reason,
+        answer.text,
+        answer.model,
+        answer.usage,
+    )
+    assert ["sunny"] == [call.result for call in answer.tool_calls]
+    assert ["{}", "\ufffd"] == [call.arguments for call in transcript.pending]
+    assert Usage(1, 1, 0, 1) == transcript.usage
+
+
+def test_run_that_waits_and_is_stopped_gives_each_call_a_result() -> None:
+    answer = awaited(a_pending(), told=1).answer(is_cancelled=True)
+
+    assert FinishReason.CANCELLED is answer.finish_reason
+    assert [False, True] == [call.is_error for call in answer.tool_calls]
+    assert all(call.result for call in answer.tool_calls)
+
+
+@pytest.mark.parametrize(
+    ("is_kept", "calls", "told"),
+    [
+        (True, [a_pending(n) for n in range(64)], 0),
+        (False, [a_pending(n) for n in range(65)], 0),
+        (True, [a_pending(n) for n in range(4)], 60),
+        (False, [a_pending(n) for n in range(5)], 60),
+        (True, [a_pending(0, "x" * 32 * 1024)], 0),
+        (False, [a_pending(0, "x" * (32 * 1024 + 1))], 0),
+        (False, [a_pending(n, "x" * 32 * 1024) for n in range(32)], 0),
+    ],
+)
+def test_run_that_waits_for_more_than_an_answer_holds_ends_at_the_limit(
+    is_kept: bool, calls: list[PendingCall], told: int
+) -> None:
+    transcript = awaited(*calls, told=told)
+
+    expected = FinishReason.ACTION_REQUIRED if is_kept else FinishReason.LENGTH
+    assert expected is transcript.answer().finish_reason
+    assert is_kept == bool(transcript.pending)
+
+
+def test_run_that_waits_for_nothing_has_failed() -> None:
+    with pytest.raises(AgentUnavailable):
+        awaited()

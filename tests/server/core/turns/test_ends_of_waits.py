@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
+import pytest
 
 from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
@@ -15,6 +16,7 @@ from support.services import (
     Service,
     StartService,
     an_id,
+    reason_of,
     refused,
     until_true,
 )
@@ -93,6 +95,28 @@ async def test_turn_that_waits_anew_is_not_ended_for_its_earlier_wait(
 
     assert ended is None
     assert WAITING == (await service.turn(request_id="r")).state
+
+
+async def test_resumed_turn_that_is_cancelled_at_once_keeps_what_was_given(
+    start_service: StartService,
+) -> None:
+    """Fails when the answer is only what the last attempt had told by then."""
+    entered = asyncio.Event()
+
+    async def hold(run: Any) -> None:
+        if run.attempt == 2:
+            entered.set()
+            await asyncio.sleep(60)
+
+    service = await start_service(AskingAgent(before=hold))
+    (pending,) = (await asked(service)).pending_calls
+    resuming = asyncio.create_task(service.resume(result(pending), request_id="r"))
+    await entered.wait()
+    await service.cancel(request_id="r")
+
+    answer = await resuming
+    assert (messages.FINISH_REASON_CANCELLED, "1. ") == (answer.finish_reason, answer.response)
+    assert ["sunny"] == [call.result for call in answer.tool_calls]
 
 
 async def test_worker_that_dies_while_it_ends_a_wait_leaves_that_to_others(
@@ -247,6 +271,40 @@ async def test_started_turn_goes_on_without_the_caller_of_the_resume(
 
     assert 2 == (await service.until_turn(started, "COMPLETED")).attempt
     assert 2 == len(agent.runs)
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["cancel", "continue"])
+async def test_resumed_turn_whose_caller_is_lost_does_as_the_call_says(
+    start_service: StartService, goes_on: bool
+) -> None:
+    entered, opened = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: Any) -> None:
+        entered.set()
+        await opened.wait()
+
+    agent = AskingAgent(at_end=hold)
+    service = await start_service(agent)
+    (pending,) = (await asked(service)).pending_calls
+    mode = pb.ON_DISCONNECT_CONTINUE if goes_on else pb.ON_DISCONNECT_CANCEL
+    resuming = asyncio.create_task(
+        service.resume(result(pending), request_id="r", on_disconnect=mode)
+    )
+    await entered.wait()
+    resuming.cancel()
+    await asyncio.wait([resuming])
+    if not goes_on:
+        turn = await service.turn(request_id="r")
+        while turn.state != messages.TURN_STATE_FAILED:
+            await asyncio.sleep(0.02)
+            turn = await service.turn(request_id="r")
+        assert "CALLER_LOST" == reason_of(turn)
+    opened.set()
+
+    answer = await service.resume(result(pending), request_id="r")
+
+    assert "1. done: sunny" == answer.response
+    assert (2 if goes_on else 3) == len(agent.runs)
 
 
 async def test_turn_behind_one_of_chat_that_waits_begins_once_that_has_ended(

@@ -130,7 +130,7 @@ async def test_bare_statements_see_and_write_their_owners_rows_only(
     assert [(OURS,)] == await walled.run(read, both)
     assert [] == await walled.run(read, {"owner": uuid.uuid4()})
     for_no_owner = await walled.run(Statement(f"SELECT owner_id FROM {table}"), {})
-    looked_through = {"deletion", "erasure", "owner", "queue_due", "turn_feed"}
+    looked_through = {"deletion", "erasure", "owner", "queue_due", "turn_feed", "wait_due"}
     assert (table in looked_through) == bool(for_no_owner), "workers look through it for others"
     with pytest.raises(StatementFailed, match="InsufficientPrivilege 42501"):
         await walled.run(move, both)

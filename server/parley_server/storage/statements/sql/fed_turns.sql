@@ -49,8 +49,8 @@ SELECT
   turn_wait.end_time AS wait_end_time,
   turn_wait.ended_by,
   turn_wait.calls,
-  '',
-  NULL,
+  '' AS wait_content,
+  NULL AS wait_tool_calls,
   turn_wait.usage AS wait_usage,
   turn_wait.model AS wait_model,
   conversation.user_id
