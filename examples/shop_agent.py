@@ -2,9 +2,9 @@
 
     PYTHONPATH=examples PARLEY_AGENT=python:shop_agent:agent parley-server serve
 
-So that it runs without a key, its model is a script: to a message such as "Buy 2 pen" it asks for the
-price, charges the customer, and orders. `price` and `order` are tools of the caller; see shop-go.
-In your own agent, a real model stands in its place: `Agent("openai:gpt-5-mini")`.
+So that it runs without a key, its model is a script: to a message such as "Buy 2 pen" it asks for
+the price, charges the customer, and orders. `price` and `order` are tools of the caller; see
+shop-go. In your own agent, a real model stands in its place: `Agent("openai:gpt-5-mini")`.
 """
 
 import json
@@ -18,17 +18,18 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart, Use
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 
-async def script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+async def script(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
     """Do what a model would: one tool after another, then an answer."""
-    message, results = "", {}
+    message = ""
+    results: dict[str, str] = {}
     for part in (part for m in messages if isinstance(m, ModelRequest) for part in m.parts):
         if isinstance(part, UserPromptPart):
             message, results = str(part.content), {}  # the newest message counts
         elif isinstance(part, ToolReturnPart):
             results[part.tool_name] = part.model_response_str()
     match message.split():
-        case ["Buy", count, article] if count.isdigit():
-            what = {"article": article, "count": int(count)}
+        case ["Buy", number, article] if number.isdigit():
+            count = int(number)
         case _:
             yield "Say what you want, such as: Buy 2 pen"
             return
@@ -37,11 +38,11 @@ async def script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator
     elif not results["price"].isdigit():
         yield results["price"]  # there is no such article
     elif "charge" not in results:
-        yield asks("charge", cents=what["count"] * int(results["price"]))
+        yield asks("charge", cents=count * int(results["price"]))
     elif not results["charge"].startswith("charged"):
         yield f"You are not charged: {results['charge']}"
     elif "order" not in results:
-        yield asks("order", **what)
+        yield asks("order", article=article, count=count)
     else:
         yield f"{results['order']}, {results['charge']}."
 
@@ -55,13 +56,10 @@ agent = Agent(FunctionModel(stream_function=script))
 
 
 @agent.tool(requires_approval=True)
-async def charge(ctx: RunContext, cents: int) -> str:
-    """Charge the customer.
-
-    A worker that dies in here leaves a call that runs again, under the same key. So the key names
-    the charge: it is made once. A payment service takes it as its idempotency key.
-    """
-    folder = Path(os.environ.get("SHOP_CHARGES", "charges"))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ctx.metadata["call_key"]).write_text(f"{cents}\n")
+def charge(ctx: RunContext, cents: int) -> str:
+    """Charge the customer."""
+    # A line for each time that it runs. A worker that dies in here leaves a call that runs again,
+    # under the same key: give it to your payment service as its idempotency key.
+    with Path(os.environ.get("SHOP_CHARGES", "charges.txt")).open("a") as charges:
+        charges.write(f"{(ctx.metadata or {})['call_key']} {cents}\n")
     return f"charged {cents} cents"
