@@ -40,7 +40,7 @@ WORDS = {
     r"\basynchronous\b": "synchronous",
     r"\bAsyncGenerator\[(.+), None\]": r"Generator[\1, None, None]",
     r"\bAsync(?=[A-Z])": "",
-    r"\basync_(?=(?:changes|client|connection|reads|transport|turns)\b)": "sync_",
+    r"\basync_(?=(?:changes|client|connection|reads|tools|transport|turns)\b)": "sync_",
     r"\b__a(?=enter__|exit__)": "__",
     r"\baclosing\b": "closing",
     r"\basyncio\b": "time",

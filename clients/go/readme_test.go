@@ -42,6 +42,8 @@ func TestTheReadmesQuickStartRuns(t *testing.T) {
 // surroundings are what the README's other blocks stand in, in its order.
 var surroundings = []string{
 	"func _(ctx context.Context, client *parley.Client, id string, answer *parley.ChatResponse) error {%\nreturn nil\n}",
+	"func _(ctx context.Context, client *parley.Client, jobID string, prices map[string]int, ask func(...string) bool) " +
+		"(*parley.Answer, error) {%\nreturn answer, err\n}",
 	"func _(ctx context.Context, client *parley.Client, id string, seen int64) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, id, jobID, cursor string) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, yesterday time.Time) error {%\nreturn err\n}",

@@ -57,6 +57,11 @@ func (c *call) dispatch(ctx context.Context, name string, arguments map[string]a
 		return c.keep(started, err)
 	case "stream":
 		return c.stream(c.client.Stream(ctx, a(&parley.ChatRequest{}, arguments)))
+	case "resume_turn":
+		answer, err := c.client.ResumeTurn(ctx, a(&parley.ResumeTurnRequest{}, arguments))
+		return c.keep(whole(answer), err)
+	case "stream_resume_turn":
+		return c.stream(c.client.StreamResumeTurn(ctx, a(&parley.ResumeTurnRequest{}, arguments)))
 	case "history":
 		return all(c.result, "messages", c.client.GetHistory(ctx, a(&parley.GetHistoryRequest{}, arguments)))
 	case "history_page":

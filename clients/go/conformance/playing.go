@@ -83,7 +83,7 @@ func (p *player) start(step step) (*calling, error) {
 	}
 	calling := &calling{begun: make(chan struct{}), ended: make(chan struct{}), result: result{}}
 	call := &call{client: client, until: step.Until, result: calling.result, hasBegun: onceClosing(calling.begun)}
-	if step.Call == "chat" {
+	if step.Call == "chat" || step.Call == "resume_turn" { // which tell nothing before they have ended
 		call.hasBegun()
 	}
 	go func() {

@@ -1,9 +1,11 @@
 """Clients for Parley, asynchronous and synchronous. The command `parley` is in `cli`."""
 
 from parley_client.async_client import AsyncParleyClient
+from parley_client.caller_tools import CallerTool, ToolFailed, tool
 from parley_client.calls import new_request_id
 from parley_client.channels import tls
 from parley_client.errors import (
+    ActionRequired,
     AgentRefused,
     AgentTimeout,
     AgentUnavailable,
@@ -50,6 +52,7 @@ from parley_client.sync_client import ParleyClient
 from parley_client.tokens import TokenFile
 
 __all__ = [
+    "ActionRequired",
     "AgentRefused",
     "AgentTimeout",
     "AgentUnavailable",
@@ -60,6 +63,7 @@ __all__ = [
     "BudgetExhausted",
     "CallNotPending",
     "CallerLost",
+    "CallerTool",
     "ConversationExists",
     "ConversationNotFound",
     "CursorExpired",
@@ -84,6 +88,7 @@ __all__ = [
     "SequenceNotReached",
     "StoreUnavailable",
     "TokenFile",
+    "ToolFailed",
     "TurnAbandoned",
     "TurnInProgress",
     "TurnLimitReached",
@@ -96,4 +101,5 @@ __all__ = [
     "WorkerDrained",
     "new_request_id",
     "tls",
+    "tool",
 ]

@@ -7,7 +7,7 @@
     ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
-    ├── AgentRefused, CallNotPending
+    ├── AgentRefused, CallNotPending, ActionRequired
     ├── Overloaded ─ TurnLimitReached, QueueFull
     ├── BudgetExhausted
     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -179,6 +179,13 @@ class AttemptLost(ParleyError):
     """
 
     is_retryable = True
+
+
+class ActionRequired(ParleyError):
+    """The turn waits for its caller, which `stream_text` cannot show.
+
+    `turn` with the same request id tells what it waits for, and `resume_turn` goes on with it.
+    """
 
 
 class TurnSuperseded(ParleyError):

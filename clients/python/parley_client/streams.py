@@ -12,9 +12,10 @@ from typing import Generic, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.calls import Call, Id, Labels, pairs_of
-from parley_client.errors import AttemptLost, ParleyError, Unavailable
+from parley_client.errors import ActionRequired, AttemptLost, ParleyError, Unavailable
 from parley_client.retries import ExportTries, StreamTries, WatchTries
 
 WATCH_CALL_S = 300.0
@@ -240,6 +241,13 @@ class TextOnly:
         self._attempt = event.attempt
         self._text += event.chunk.text
         return event.chunk.text
+
+    def check_end(self, event: pb.StreamChatResponse) -> None:
+        """Look at an event once its text is told. Raises: ActionRequired: the turn waits."""
+        if event.completed.finish_reason == parts.FINISH_REASON_ACTION_REQUIRED:
+            text = "the turn waits for its caller: `turn` tells for what"
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            raise ActionRequired(text, code=code, request_id=self._request_id)
 
     def _void(self) -> AttemptLost:
         text = "the agent started over, and the text so far is void: ask for the answer with `chat`"

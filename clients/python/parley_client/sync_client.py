@@ -7,8 +7,11 @@ from contextlib import closing
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import calls
+from parley_client.caller_tools import Results, Tools, waits
 from parley_client.calls import CHAT_TIMEOUT_S, Id
+from parley_client.errors import CallNotPending, ResultAlreadyGiven
 from parley_client.streams import OnRetry, TextOnly, TurnStream
+from parley_client.sync_tools import Approve, decide_calls, run_calls, toolbox_of
 from parley_client.sync_turns import Turns
 
 
@@ -191,11 +194,11 @@ class ParleyClient(Turns):
         Returns: the pieces of the text, each once, including what comes only with the answer's end.
         Raises:
             ParleyError, while iterating: AttemptLost (the agent started over, which voids the text
-                so far; `chat` with the error's request id returns the answer),
-                ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
-                TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and
-                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
-                InternalError. What had come before is not an answer.
+                so far; `chat` with the error's request id returns the answer), ActionRequired (the
+                turn waits for `resume_turn`), ConversationNotFound, TurnInProgress,
+                SequenceMismatch, RequestIdReused, TurnSuperseded, AttemptsExhausted, AgentRefused,
+                Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
+                Unauthenticated, ScopeMissing, Overloaded, InternalError. What had come before is not an answer.
             ValueError, at once: an argument cannot be sent.
         Guarantees: one turn for one request id. The text ends when the answer is stored, or with an
             error, at `timeout_s` at the latest. Closing the iterator cancels the call;
@@ -216,6 +219,85 @@ class ParleyClient(Turns):
         )
         return _text_of(events, TextOnly(key))
 
+    def run_with_tools(
+        self,
+        message: str,
+        tools: Tools,
+        *,
+        approve: Approve | None = None,
+        conversation_id: Id | None = None,
+        request_id: Id | None = None,
+        allow_missing: bool = False,
+        expected_sequence: int | None = None,
+        on_busy: calls.OnBusy = "reject",
+        on_disconnect: calls.OnDisconnect = "cancel",
+        agent: str | None = None,
+        timeout_s: float = CHAT_TIMEOUT_S,
+    ) -> pb.ChatResponse:
+        """Make one turn with the caller's own functions as tools, and return its answer.
+
+        Runs the functions that the model calls, those of one step at the same time, gives the turn
+        their results, and goes on until there is an answer. A function that raises has failed: the
+        model is told the exception's type, or the text of a `ToolFailed`.
+
+        Args:
+            message: 1 to 262,144 bytes of UTF-8, not only white space. A server may be configured
+                for another maximum.
+            tools: functions, or what `tool` has made of them. One with a parameter `call_key` gets
+                the key of the call, which is the same however often the call is run.
+            approve: asked about each call of the server's tools that needs an approval: returns
+                True, False, or the reason of a denial. None: they are denied.
+            conversation_id: the conversation to continue. None: a new one.
+            request_id: the turn's key, 1 to 128 of [A-Za-z0-9._:-]. None: a new UUID, which errors
+                show. Pass a stored one, with the same tools, to go on after a crash of the caller.
+            allow_missing: create the conversation under `conversation_id` if it does not exist.
+            expected_sequence: refuse the turn unless this is the conversation's last sequence; 0:
+                unless it is new or empty. None: do not check.
+            on_busy: while another turn of the conversation is open, "reject" this one, "wait" for
+                the other's end, or "replace" it if it waits for its caller.
+            on_disconnect: when a call is lost or its deadline passes, "cancel" the attempt or
+                "continue" it.
+            agent: a configured agent's name. None: the default agent.
+            timeout_s: for each call to the server, waits and retries included, in seconds.
+        Returns: the answer; `replayed` if the turn was answered before.
+        Raises:
+            ParleyError: as `chat` and `resume_turn`. The turn then waits or has failed; the same
+                call with `error.request_id` goes on with it.
+            ValueError: an argument cannot be sent, or no schema can be made of a function.
+        Guarantees: a result that was given is not asked for again, whatever happens to this
+            process. A call whose result was not given yet may run again, under the same key.
+        """
+        toolbox = toolbox_of(tools)
+        key = str(request_id or calls.new_request_id())
+        turn = calls.chat(
+            message,
+            conversation_id=conversation_id,
+            request_id=key,
+            allow_missing=allow_missing,
+            expected_sequence=expected_sequence,
+            on_busy=on_busy,
+            on_disconnect=on_disconnect,
+            agent=agent,
+            tools=toolbox.definitions,
+            timeout_s=timeout_s,
+        )
+        answer = self._unary(turn)
+        results = Results()
+        while waits(answer):
+            results.add(run_calls(toolbox, results.to_run(answer)))
+            if not results.of(answer):  # what the caller runs is given before anybody is asked
+                results.add(decide_calls(approve, answer.pending_calls))
+            try:
+                answer = self.resume_turn(
+                    results.of(answer),
+                    request_id=key,
+                    on_disconnect=on_disconnect,
+                    timeout_s=timeout_s,
+                )
+            except (ResultAlreadyGiven, CallNotPending):  # somebody else gave some, or ended it
+                answer = self._unary(turn)
+        return answer
+
 
 def _text_of(
     events: Generator[pb.StreamChatResponse, None, None], text: TextOnly
@@ -224,3 +306,4 @@ def _text_of(
         for event in events:
             if piece := text.take(event):
                 yield piece
+            text.check_end(event)

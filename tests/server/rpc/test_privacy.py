@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -146,9 +147,14 @@ async def test_her_conversation_looks_to_him_like_none(hers: Hers) -> None:
         assert shape_of(expected, absent) == shape_of(told, there), name
 
 
-@pytest.mark.parametrize("method", ["GetTurn", "CancelTurn"])
+@pytest.mark.parametrize("method", ["GetTurn", "CancelTurn", "ResumeTurn"])
 async def test_her_turns_look_to_him_like_none(hers: Hers, method: str) -> None:
-    request = {"GetTurn": pb.GetTurnRequest, "CancelTurn": pb.CancelTurnRequest}[method]
+    given = [pb.CallResult(call_key=an_id(), result="sunny")]
+    request: Any = {
+        "GetTurn": pb.GetTurnRequest,
+        "CancelTurn": pb.CancelTurnRequest,
+        "ResumeTurn": partial(pb.ResumeTurnRequest, results=given),
+    }[method]
     his = await hers.service.chat("his", request_id="his", user=HIS)
     absent = {"conversation_id": an_id(), "turn_id": an_id()}
     expected = await error_of(hers.service, method, request(**absent))

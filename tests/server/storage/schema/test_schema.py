@@ -37,7 +37,9 @@ OWNED_TABLES = {
     "turn_feed",
     "turn_queue",
     "turn_step",
+    "turn_wait",
     "usage_day",
+    "wait_due",
 }
 NOT_OWNED = {
     "parley_schema": "says what the whole database is for",
@@ -249,6 +251,7 @@ def test_every_index_begins_with_the_owner(database_url: str) -> None:
         "owner_look_time_idx",
         "queue_due_due_time_idx",
         "turn_feed_tenant_xid_turn_id_idx",
+        "wait_due_due_time_idx",
     }
     assert {
         "parley_schema_pkey",
@@ -284,7 +287,7 @@ def test_what_a_model_wrote_is_kept_byte_for_byte(database_url: str) -> None:
         )
     )
 
-    assert {"message", "turn_event"} == set(kinds)
+    assert {"message", "turn_event", "turn_wait"} == set(kinds)
     assert set(kinds.values()) <= {"text", "json"}
 
 

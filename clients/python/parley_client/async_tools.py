@@ -1,0 +1,52 @@
+"""How the asynchronous client runs the caller's tools: those of one step at the same time.
+
+`sync_tools.py` does the same in threads.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from parley.v1 import conversation_pb2 as parts
+from parley.v1 import conversation_service_pb2 as pb
+from parley_client.caller_tools import NOBODY, Decision, Toolbox, Tools, decided, failed, returned
+
+Approve: TypeAlias = Callable[[parts.PendingCall], Decision | Awaitable[Decision]]
+
+
+def toolbox_of(tools: Tools) -> Toolbox:
+    """Return the tools, to be run. Raises: ValueError: as `tool`."""
+    return Toolbox(tools)
+
+
+async def run_calls(toolbox: Toolbox, calls: Sequence[parts.PendingCall]) -> list[pb.CallResult]:
+    """Run calls at the same time. Returns: what became of each, in their order.
+
+    A plain function runs in a thread, where it keeps nothing else waiting.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_run(toolbox, call)) for call in calls]
+    return [task.result() for task in tasks]
+
+
+async def decide_calls(
+    approve: Approve | None, calls: Sequence[parts.PendingCall]
+) -> list[pb.CallResult]:
+    """Ask for a decision about each call, one after the other. Raises: what `approve` raises."""
+    results = []
+    for call in calls:
+        decision = NOBODY if approve is None else approve(call)
+        if inspect.isawaitable(decision):
+            decision = await decision
+        results.append(decided(call, decision))
+    return results
+
+
+async def _run(toolbox: Toolbox, call: parts.PendingCall) -> pb.CallResult:
+    try:
+        run = toolbox.bound(call)
+        value = run() if toolbox.is_async(call.name) else await asyncio.to_thread(run)
+        return returned(call, await value if inspect.isawaitable(value) else value)
+    except Exception as error:
+        return failed(call, error)
