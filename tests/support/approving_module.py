@@ -62,7 +62,7 @@ async def speak(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[
     done = len({part.tool_call_id.split("-")[0] for part in told})
     die(f"told-{done}", messages)
     if "!thinks" in message_of(messages).split():
-        yield {0: DeltaThinkingPart(content="Hm.", signature=f"signature {done + 1}")}
+        yield {-1: DeltaThinkingPart(content="Hm.", signature=f"signature {done + 1}")}
     if done == len(steps):
         yield "Done: " + ", ".join(part.model_response_str(wrap_if_error=False) for part in told)
         return
