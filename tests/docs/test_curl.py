@@ -14,7 +14,14 @@ FOLLOWED_HERE = ("docs/turns.md", "docs/feed.md", "deploy/README.md")
 FOLLOWED_ELSEWHERE = {"docs/conversations.md", "docs/operations.md"}
 WITHOUT_ENVOY = {"docs/calling.md"}
 """Its `buf curl` calls the server itself."""
-PATTERNS = ("*.md", "docs/**/*.md", "deploy/**/*.md", "bench/*.md", "clients/*/*.md")
+PATTERNS = (
+    "*.md",
+    "docs/**/*.md",
+    "deploy/**/*.md",
+    "bench/*.md",
+    "clients/*/*.md",
+    "examples/*.md",
+)
 CODE = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 

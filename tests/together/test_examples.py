@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
+from support.guides import follow
 from support.processes import ServerProcess
 from support.services import a_token
 
@@ -84,10 +85,13 @@ class Program:
         self.process.stdin.close()
 
     def kill_and_start(self) -> None:
+        self.kill()
+        self.start()
+
+    def kill(self) -> None:
         assert self.process.poll() is None, "it has ended by itself"
         self.process.kill()
         self.process.wait(10)
-        self.start()
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -168,6 +172,10 @@ def outcomes_in_file(path: Path) -> list[tuple[Any, ...]]:
     return [(one["request_id"], one["state"].removeprefix("TURN_STATE_")) for one in told]
 
 
+def test_the_page_does_and_says_what_it_says(tmp_path: Path) -> None:
+    follow((EXAMPLES / "README.md").read_text("utf-8"), tmp_path)
+
+
 def test_shop_approver_and_consumers_hold_a_conversation_through_killed_workers(
     server: ServerProcess, built: Path, tmp_path: Path, programs: Callable[..., Program]
 ) -> None:
@@ -185,7 +193,10 @@ def test_shop_approver_and_consumers_hold_a_conversation_through_killed_workers(
     consumer.kill_and_start()
     until(lambda: len(lines_of(orders)) >= 2, "the second order")
     approver.kill_and_start()
-    consumer_go.kill_and_start()
+    consumer_go.kill()
+    with file.open("a") as cut:
+        cut.write('{"turn_id":"to')  # as if it had been killed within a line
+    consumer_go.start()
     until(lambda: len(shop.lines) == len(BUYS), "all answers")
 
     answers = [json.loads(line) for line in shop.lines]
