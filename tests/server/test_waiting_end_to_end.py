@@ -1,4 +1,4 @@
-"""Turns of a pydantic-ai agent that wait for their caller, and workers that are killed meanwhile."""
+"""Turns of a pydantic-ai agent that wait for their caller; workers are killed (-9) meanwhile."""
 
 import asyncio
 import json
@@ -93,6 +93,30 @@ async def resume(port: int, turn: pb.ChatResponse, given: Sequence[pb.CallResult
     return (await insisted(port, "ResumeTurn", request, pb.ResumeTurnResponse)).chat
 
 
+async def stream_resume(
+    port: int, turn: pb.ChatResponse, given: Sequence[pb.CallResult]
+) -> list[pb.StreamChatResponse]:
+    """Give the results, and follow the turn to its end. Returns: the events of the last call."""
+    resume = pb.ResumeTurnRequest(
+        conversation_id=turn.conversation_id, turn_id=turn.turn_id, results=given
+    )
+    while True:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", SOON) as channel:
+            call = channel.unary_stream(
+                f"{SERVICE}StreamResumeTurn",
+                request_serializer=pb.StreamResumeTurnRequest.SerializeToString,
+                response_deserializer=pb.StreamResumeTurnResponse.FromString,
+            )
+            request = pb.StreamResumeTurnRequest(resume=resume)
+            try:
+                events = call(request, timeout=CALL_S, metadata=metadata("ada"))
+                return [response.event async for response in events]
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(0.05)
+
+
 async def history(port: int, conversation_id: str) -> list[messages.Message]:
     request = pb.GetHistoryRequest(conversation_id=conversation_id)
     return list((await insisted(port, "GetHistory", request, pb.GetHistoryResponse)).messages)
@@ -114,11 +138,23 @@ def told(answer: Any) -> list[tuple[Any, ...]]:
     return [(c.name, c.arguments, c.result, c.is_error, c.step) for c in answer.tool_calls]
 
 
-async def ended(port: int, message: str) -> tuple[pb.ChatResponse, pb.ChatResponse]:
+async def ended(
+    port: int, message: str, *, is_stream: bool = False
+) -> tuple[pb.ChatResponse, pb.ChatResponse]:
     """Make a turn that waits once. Returns: what it waited for, and its answer."""
     waits = await chat(port, message)
     assert messages.FINISH_REASON_ACTION_REQUIRED == waits.finish_reason, message
-    return waits, await resume(port, waits, [given_for(call) for call in waits.pending_calls])
+    given = [given_for(call) for call in waits.pending_calls]
+    if not is_stream:
+        return waits, await resume(port, waits, given)
+    events = await stream_resume(port, waits, given)
+    answer = events[-1].completed
+    if not answer.replayed:
+        # What is gathered when the attempt ends comes with the answer only.
+        assert answer.response.startswith("".join(e.chunk.text for e in events)), message
+        calls = [event.tool_call for event in events if event.HasField("tool_call")]
+        assert calls == list(answer.tool_calls)[: len(calls)], "each once, in order"
+    return waits, answer
 
 
 @pytest.mark.timeout(240)
@@ -133,9 +169,10 @@ async def test_turn_whose_workers_are_killed_around_its_wait_is_as_without(
         ("look", '{"n": 0}', "look: done", False, 2),
     ] == told(expected)
 
-    for point in POINTS:
+    for number, point in enumerate(POINTS):
         before = len(notes(tmp_path))
-        waits, answer = await ended(server.port, f"mine+pay look !{point}")
+        is_stream = bool(number % 2)
+        waits, answer = await ended(server.port, f"mine+pay look !{point}", is_stream=is_stream)
         noted = notes(tmp_path)[before:]
 
         assert (expected.response, told(expected)) == (answer.response, told(answer)), point

@@ -106,6 +106,8 @@ class Program:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the two programs in Go."""
+    badly_formatted = subprocess.check_output(["gofmt", "-l", "."], cwd=EXAMPLES, text=True)
+    assert "" == badly_formatted, "gofmt -w would change these"
     folder = tmp_path_factory.mktemp("built")
     for name in ("shop-go", "feed-go"):
         subprocess.run(
