@@ -14,7 +14,14 @@ FOLLOWED_HERE = ("docs/turns.md", "docs/feed.md", "docs/waiting.md", "deploy/REA
 FOLLOWED_IN_PART = "docs/calling.md"
 """Its `buf curl` calls the server itself. The rest of it is no guide."""
 FOLLOWED_ELSEWHERE = {"docs/conversations.md", "docs/operations.md"}
-PATTERNS = ("*.md", "docs/**/*.md", "deploy/**/*.md", "bench/*.md", "clients/*/*.md")
+PATTERNS = (
+    "*.md",
+    "docs/**/*.md",
+    "deploy/**/*.md",
+    "bench/*.md",
+    "clients/*/*.md",
+    "examples/*.md",
+)
 CODE = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 

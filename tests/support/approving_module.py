@@ -9,8 +9,10 @@ has the worker killed (-9) there, once: needs the folder $NOTES.
     spend           needs approval: it says so itself
     send            needs approval, and must not run twice
     order           is run elsewhere: it says so itself
+    wrong           is the caller's, with arguments that are no object
     anything else   is the caller's
 
+With the word "!thinks", each response has a thought that its provider wants back.
 Each tool that runs writes a line into $NOTES/notes, if that is set: its name, and its call's key.
 """
 
@@ -23,7 +25,7 @@ from typing import Any
 
 from pydantic_ai import Agent, ApprovalRequired, CallDeferred, RunContext
 from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart, UserPromptPart
-from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 
 
 def message_of(messages: list[ModelMessage]) -> str:
@@ -59,12 +61,16 @@ async def speak(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[
     told = results(messages)
     done = len({part.tool_call_id.split("-")[0] for part in told})
     die(f"told-{done}", messages)
+    if "!thinks" in message_of(messages).split():
+        yield {-1: DeltaThinkingPart(content="Hm.", signature=f"signature {done + 1}")}
     if done == len(steps):
         yield "Done: " + ", ".join(part.model_response_str(wrap_if_error=False) for part in told)
         return
     yield f"Step {done + 1}. "
     yield {
-        n: DeltaToolCall(name, json.dumps({"n": n}), tool_call_id=f"c{done + 1}-{n}")
+        n: DeltaToolCall(
+            name, "[]" if name == "wrong" else json.dumps({"n": n}), tool_call_id=f"c{done + 1}-{n}"
+        )
         for n, name in enumerate(steps[done])
     }
     die(f"asked-{done + 1}", messages)

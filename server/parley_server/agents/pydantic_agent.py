@@ -21,7 +21,7 @@ from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, plainer, shorter
 from parley_server.agents.model_strings import close_model
-from parley_server.agents.opaque_state import Provider
+from parley_server.agents.opaque_state import Provider, state_of
 from parley_server.agents.past import Past
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
 from parley_server.agents.step_bodies import Shown
@@ -36,6 +36,7 @@ from parley_server.core.model import (
     AgentEvent,
     AgentRun,
     FinishReason,
+    OpaqueState,
     Spent,
     Step,
     WindowMessage,
@@ -116,9 +117,11 @@ class PydanticAgent:
     def retold(self, steps: Sequence[Step]) -> Sequence[AgentEvent]:
         """Return what steps say, for a turn that goes on no more."""
         try:
-            return list(Past.read(steps).told_in_full())
+            past = Past.read(steps)
         except AgentUnavailable:
             return []
+        state = state_of(past.messages)
+        return [*past.told_in_full(), *([OpaqueState(state)] if state is not None else [])]
 
     async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """Answer one turn.

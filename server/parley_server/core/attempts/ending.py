@@ -261,7 +261,9 @@ class Ending:
         answers = [transcript.answer(is_cancelled=True) for transcript in told]
         if looked.wait is not None and looked.wait.calls:
             answers.append(_told_by_wait(looked, steps, told[1]))
-        return max(answers, key=_size)
+        answer = max(answers, key=_size)
+        # Only steps know what the provider wants back; it is of all that they tell, and fits more.
+        return replace(answer, opaque_state=answer.opaque_state or answers[1].opaque_state)
 
     async def _told_by_events(self, owner: Owner, turn: Turn) -> Transcript:
         transcript = Transcript(model="")
