@@ -61,8 +61,10 @@ const (
 	// What to do: use a new request id for a new call; to repeat a call, send the same arguments.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 8
 	// ABORTED. Another turn of the conversation is open.
-	// Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339).
-	// What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT.
+	// Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339), which is absent while the turn
+	// waits for its caller.
+	// What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT; if the turn waits, resume it,
+	// or set on_busy to ON_BUSY_REPLACE.
 	ErrorReason_ERROR_REASON_TURN_IN_PROGRESS ErrorReason = 9
 	// ABORTED. expected_sequence is not the conversation's last sequence. Metadata: last_sequence.
 	// What to do: read the new messages, then send the call with the new expected_sequence if it still applies.

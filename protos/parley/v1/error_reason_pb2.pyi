@@ -63,8 +63,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TURN_IN_PROGRESS: _ErrorReason.ValueType  # 9
     """ABORTED. Another turn of the conversation is open.
-    Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339).
-    What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT.
+    Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339), which is absent while the turn
+    waits for its caller.
+    What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT; if the turn waits, resume it,
+    or set on_busy to ON_BUSY_REPLACE.
     """
     ERROR_REASON_SEQUENCE_MISMATCH: _ErrorReason.ValueType  # 10
     """ABORTED. expected_sequence is not the conversation's last sequence. Metadata: last_sequence.
@@ -238,8 +240,10 @@ What to do: use a new request id for a new call; to repeat a call, send the same
 """
 ERROR_REASON_TURN_IN_PROGRESS: ErrorReason.ValueType  # 9
 """ABORTED. Another turn of the conversation is open.
-Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339).
-What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT.
+Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339), which is absent while the turn
+waits for its caller.
+What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT; if the turn waits, resume it,
+or set on_busy to ON_BUSY_REPLACE.
 """
 ERROR_REASON_SEQUENCE_MISMATCH: ErrorReason.ValueType  # 10
 """ABORTED. expected_sequence is not the conversation's last sequence. Metadata: last_sequence.

@@ -64,8 +64,10 @@ export const ErrorReason = {
   REQUEST_ID_REUSED: "ERROR_REASON_REQUEST_ID_REUSED",
   /**
    * TURN_IN_PROGRESS - ABORTED. Another turn of the conversation is open.
-   * Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339).
-   * What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT.
+   * Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339), which is absent while the turn
+   * waits for its caller.
+   * What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT; if the turn waits, resume it,
+   * or set on_busy to ON_BUSY_REPLACE.
    */
   TURN_IN_PROGRESS: "ERROR_REASON_TURN_IN_PROGRESS",
   /**

@@ -105,8 +105,10 @@ public enum ErrorReason
   /**
    * <pre>
    * ABORTED. Another turn of the conversation is open.
-   * Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339).
-   * What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT.
+   * Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339), which is absent while the turn
+   * waits for its caller.
+   * What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT; if the turn waits, resume it,
+   * or set on_busy to ON_BUSY_REPLACE.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_IN_PROGRESS = 9;</code>
@@ -455,8 +457,10 @@ public enum ErrorReason
   /**
    * <pre>
    * ABORTED. Another turn of the conversation is open.
-   * Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339).
-   * What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT.
+   * Metadata: conversation_id, turn_id, start_time and lease_end_time (RFC 3339), which is absent while the turn
+   * waits for its caller.
+   * What to do: call again after RetryInfo's delay, or set on_busy to ON_BUSY_WAIT; if the turn waits, resume it,
+   * or set on_busy to ON_BUSY_REPLACE.
    * </pre>
    *
    * <code>ERROR_REASON_TURN_IN_PROGRESS = 9;</code>
