@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { PendingCall } from "../src/gen/parley/v1/conversation.js";
 import {
+  ActionRequired,
   CallNotPending,
   newRequestId,
   ParleyClient,
@@ -314,6 +315,21 @@ test("other results, and results for other calls, are refused", async () => {
   const wrong = client.resumeTurn({ requestId }, [{ callKey: unknown, error: "none" }]);
   const refused = await thrown(CallNotPending, wrong);
   assert.deepEqual([refused.callKey, refused.isRetryable], [unknown, false]);
+});
+
+/** Fails when the text so far looks like a whole answer. */
+test("a text whose turn waits ends with an error", async () => {
+  using client = callerOf("reading");
+  const tools = [{ name: "weather", parametersSchema: WORD }];
+  const text = client.streamText("script\nsay Wait.\ncall weather:a\nsay Done.", { tools });
+  const pieces: string[] = [];
+  const reading = (async () => {
+    for await (const piece of text) pieces.push(piece);
+  })();
+  const error = await thrown(ActionRequired, reading);
+  assert.deepEqual([pieces.join(""), error.requestId], ["Wait.", text.requestId]);
+  const turn = await client.turn({ requestId: text.requestId });
+  assert.equal(turn.pendingCalls.length, 1);
 });
 
 test("a tool without a function is a TypeError, and nothing is called", async () => {
