@@ -383,6 +383,18 @@ test("arguments that are no JSON, and a tool that is not known, become failures"
   ]);
 });
 
+/** Fails when such a call is run as a tool, or the loop never ends. */
+test("a turn that waits for what this client does not know is returned as it is", async () => {
+  const newer = {
+    ...aPendingCall("key-1", "weather", "{}"),
+    kind: "PENDING_CALL_KIND_UNSPECIFIED",
+  };
+  using server = await ScriptedServer.start([{ answer: waitingFor([newer as PendingCall]) }]);
+  using client = new ParleyClient({ address: server.address });
+  const answer = await client.runWithTools("hello", { tools: { weather: NEVER } });
+  assert.deepEqual([answer.pendingCalls.length, server.asked.length], [1, 1]);
+});
+
 /** Fails when the loop never ends: nothing has changed since the call was refused. */
 test("a refusal that nothing explains is thrown", async () => {
   const waiting = { answer: waitingFor([aPendingCall("key-1", "weather", "{}")]) };
