@@ -17,7 +17,8 @@ from support.terminals import ROOT, environment
 
 PAGE = (ROOT / "docs" / "waiting.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-COMMANDS = re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+[WITH_PARLEY] = re.findall(r"^## With `parley`\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
+COMMANDS = re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", WITH_PARLEY, re.DOTALL)
 NAMES = "from parley.v1.conversation_pb2 import Tool\n" + (
     "from parley.v1.conversation_service_pb2 import Approval, CallResult, Denial\n"
 )

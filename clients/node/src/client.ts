@@ -115,7 +115,7 @@ export class ParleyClient extends Changes {
    * Make one turn and iterate over its text while the agent writes it, each piece once.
    *
    * @throws while iterating, as `stream`; AttemptLost: the agent started over, so that the text so far is
-   *   void. The same request id gets the whole answer.
+   *   void, and the same request id gets the whole answer; ActionRequired: the turn waits for `resumeTurn`.
    */
   streamText(message: string, options: StreamOptions = {}): OfTurn<string> {
     const events = this.stream(message, options);
@@ -209,5 +209,6 @@ async function* textOf(events: OfTurn<TurnEvent>): AsyncGenerator<string, void, 
   for await (const event of events) {
     const added = text.addedBy(event);
     if (added !== "") yield added;
+    text.checkEnd(event);
   }
 }

@@ -8,7 +8,7 @@
  *     ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
  *     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
- *     ├── AgentRefused, CallNotPending
+ *     ├── AgentRefused, CallNotPending, ActionRequired
  *     ├── Overloaded ─ TurnLimitReached, QueueFull
  *     ├── BudgetExhausted
  *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -178,6 +178,13 @@ export class LeaseLost extends Retryable {}
  * The turn may still run: the same request id gets its whole answer.
  */
 export class AttemptLost extends Retryable {}
+
+/**
+ * The turn waits for its caller, which `streamText` cannot show.
+ *
+ * `turn` with the same request id tells for what, and `resumeTurn` gives it.
+ */
+export class ActionRequired extends ParleyError {}
 
 /** The turn failed and the conversation has a newer turn: send the message with a new request id. */
 export class TurnSuperseded extends ParleyError {}

@@ -9,7 +9,7 @@
 import type { MethodDefinition } from "@grpc/grpc-js";
 import { labelFilters, text, whole } from "./arguments.js";
 import type { ChatCall, ResumeCall } from "./calls.js";
-import { AttemptLost, ConversationNotFound, type ParleyError } from "./errors.js";
+import { ActionRequired, AttemptLost, ConversationNotFound, type ParleyError } from "./errors.js";
 import {
   type Exported,
   exportedOf,
@@ -20,7 +20,7 @@ import {
   type Update,
   updateOf,
 } from "./events.js";
-import type { TurnState } from "./gen/parley/v1/conversation.js";
+import { FinishReason, type TurnState } from "./gen/parley/v1/conversation.js";
 import * as gen from "./gen/parley/v1/conversation_service.js";
 import type { ExportOptions, FeedOptions, WatchOptions } from "./options.js";
 import { ExportTries, StreamTries, WatchTries } from "./retries.js";
@@ -284,6 +284,21 @@ export class TextOnly {
     const added = event.type === "chunk" ? event.text : "";
     this.#text += added;
     return added;
+  }
+
+  /**
+   * Look at an event whose text is told.
+   *
+   * @throws ActionRequired it is the last one, and the turn waits.
+   */
+  checkEnd(event: TurnEvent): void {
+    if (event.type !== "completed") return;
+    if (event.answer.finishReason !== FinishReason.ACTION_REQUIRED) return;
+    const sentence = "the turn waits for its caller: `turn` tells for what";
+    throw new ActionRequired(sentence, {
+      code: "FAILED_PRECONDITION",
+      requestId: this.#requestId,
+    });
   }
 
   #void(): AttemptLost {

@@ -17,6 +17,8 @@ import { unlessAborted } from "./waiting.js";
 
 /** What the server takes of one result. */
 const MAX_RESULT_BYTES = 65_536;
+/** What this client can give; the rest stays pending. */
+const KINDS = new Set<PendingCallKind>([PendingCallKind.RESULT, PendingCallKind.APPROVAL]);
 const NOBODY: Decision = { deny: "Nobody can approve calls here." };
 /** Of one request; the server takes 2 MiB, unless it is set otherwise. */
 const MAX_BATCH_BYTES = 1_000_000;
@@ -96,7 +98,7 @@ class Outcomes {
    */
   async of(calls: readonly PendingCall[]): Promise<CallResult[]> {
     const { signal } = this.#options;
-    const known = calls.filter(({ kind }) => kind !== PendingCallKind.UNRECOGNIZED);
+    const known = calls.filter(({ kind }) => KINDS.has(kind));
     const all = Promise.allSettled(known.map((call) => this.#outcome(call)));
     const settled = await unlessAborted(all, signal);
     const results = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));

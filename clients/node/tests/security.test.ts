@@ -124,7 +124,13 @@ test("gRPC retries single calls that end UNAVAILABLE, and no streams and deletes
   assert.deepEqual(methods.name, [{ service: "parley.v1.ConversationService" }]);
   assert.deepEqual(methods.retryPolicy.retryableStatusCodes, ["UNAVAILABLE"]);
   const names = streams.name.map((name: { method: string }) => name.method);
-  assert.deepEqual(names, ["StreamChat", "WatchConversation", "ExportConversations", "WatchTurns"]);
+  assert.deepEqual(names, [
+    "StreamChat",
+    "StreamResumeTurn",
+    "WatchConversation",
+    "ExportConversations",
+    "WatchTurns",
+  ]);
   assert.equal(streams.retryPolicy, undefined);
   const method = "DeleteConversation";
   assert.deepEqual(deletes, { name: [{ service: "parley.v1.ConversationService", method }] });

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { PendingCall } from "../src/gen/parley/v1/conversation.js";
 import {
+  ActionRequired,
   CallNotPending,
   newRequestId,
   ParleyClient,
@@ -316,6 +317,21 @@ test("other results, and results for other calls, are refused", async () => {
   assert.deepEqual([refused.callKey, refused.isRetryable], [unknown, false]);
 });
 
+/** Fails when the text so far looks like a whole answer. */
+test("a text whose turn waits ends with an error", async () => {
+  using client = callerOf("reading");
+  const tools = [{ name: "weather", parametersSchema: WORD }];
+  const text = client.streamText("script\nsay Wait.\ncall weather:a\nsay Done.", { tools });
+  const pieces: string[] = [];
+  const reading = (async () => {
+    for await (const piece of text) pieces.push(piece);
+  })();
+  const error = await thrown(ActionRequired, reading);
+  assert.deepEqual([pieces.join(""), error.requestId], ["Wait.", text.requestId]);
+  const turn = await client.turn({ requestId: text.requestId });
+  assert.equal(turn.pendingCalls.length, 1);
+});
+
 test("a tool without a function is a TypeError, and nothing is called", async () => {
   using server = await ScriptedServer.start([{ answer: anAnswer() }]);
   using client = new ParleyClient({ address: server.address });
@@ -365,6 +381,18 @@ test("arguments that are no JSON, and a tool that is not known, become failures"
     { callKey: "key-1", outcome: { $case: "error", value: "The arguments are no valid JSON." } },
     { callKey: "key-2", outcome: { $case: "error", value: "There is no tool toString." } },
   ]);
+});
+
+/** Fails when such a call is run as a tool, or the loop never ends. */
+test("a turn that waits for what this client does not know is returned as it is", async () => {
+  const newer = {
+    ...aPendingCall("key-1", "weather", "{}"),
+    kind: "PENDING_CALL_KIND_UNSPECIFIED",
+  };
+  using server = await ScriptedServer.start([{ answer: waitingFor([newer as PendingCall]) }]);
+  using client = new ParleyClient({ address: server.address });
+  const answer = await client.runWithTools("hello", { tools: { weather: NEVER } });
+  assert.deepEqual([answer.pendingCalls.length, server.asked.length], [1, 1]);
 });
 
 /** Fails when the loop never ends: nothing has changed since the call was refused. */
