@@ -105,3 +105,7 @@ const (
 // ReasonAttemptLost is this client's own: the agent started over while [Client.StreamText] yielded its
 // text, which is void now. [Client.Chat] with the same request id gets the whole answer.
 const ReasonAttemptLost Reason = "ATTEMPT_LOST"
+
+// ReasonActionRequired is this client's own: the turn waits for its caller, which [Client.StreamText] cannot show.
+// [Client.GetTurn] with the same request id tells what it waits for, and [Client.ResumeTurn] lets it go on.
+const ReasonActionRequired Reason = "ACTION_REQUIRED"

@@ -87,6 +87,16 @@ func TestAResumedTurnIsStreamed(t *testing.T) {
 	want(t, events[0].RequestID, last.RequestID)
 }
 
+func TestAStreamOfTextSaysThatItsTurnWaits(t *testing.T) {
+	t.Parallel()
+	pieces, err := gathered(aClient(t, aToolUser(t)).StreamText(t.Context(), asksForTheWeather()))
+	wantAll(t, []string{"Let me see. "}, pieces)
+	failure := wantFailure(t, parley.ReasonActionRequired, err)
+	want(t, codes.FailedPrecondition, failure.Code)
+	want(t, true, failure.RequestID != "")
+	want(t, false, failure.Retryable())
+}
+
 func TestAWaitingTurnIsReplaced(t *testing.T) {
 	t.Parallel()
 	client := aClient(t, aToolUser(t))

@@ -51,7 +51,8 @@ func (c *Client) Stream(ctx context.Context, request *ChatRequest) iter.Seq2[Eve
 // StreamText makes one turn and iterates over its text while the agent writes it, each piece once.
 //
 // It cannot take text back: if the agent starts over, it ends with [ReasonAttemptLost], and [Client.Chat]
-// with the error's RequestID and the same arguments gets the answer. Otherwise it works like [Client.Stream].
+// with the error's RequestID and the same arguments gets the answer. Nor can it show what a turn waits for: it ends with
+// [ReasonActionRequired] then. Otherwise it works like [Client.Stream].
 func (c *Client) StreamText(ctx context.Context, request *ChatRequest) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		text := textOnly{}
@@ -65,6 +66,9 @@ func (c *Client) StreamText(ctx context.Context, request *ChatRequest) iter.Seq2
 				yield("", err)
 				return
 			case piece != "" && !yield(piece, nil):
+				return
+			case event.GetCompleted().GetFinishReason() == FinishReasonActionRequired:
+				yield("", isWaiting(event.RequestID))
 				return
 			}
 		}
@@ -118,6 +122,11 @@ func (t *textOnly) addedBy(event Event) (string, error) {
 	t.attempt = event.GetAttempt()
 	t.text.WriteString(event.GetChunk().GetText())
 	return event.GetChunk().GetText(), nil
+}
+
+func isWaiting(requestID string) error {
+	const text = "the turn waits for its caller, and GetTurn tells for what: ResumeTurn lets it go on"
+	return ownError(codes.FailedPrecondition, ReasonActionRequired, requestID, text)
 }
 
 func isVoid(requestID string) error {

@@ -12,14 +12,17 @@ import dev.parley.client.FeedOptions;
 import dev.parley.client.ForkOptions;
 import dev.parley.client.HistoryOptions;
 import dev.parley.client.ListOptions;
+import dev.parley.client.ResumeOptions;
 import dev.parley.client.TurnKey;
 import dev.parley.client.UpdateOptions;
 import dev.parley.client.UsageOptions;
 import dev.parley.client.WatchOptions;
+import dev.parley.v1.CallResult;
 import dev.parley.v1.Message;
 import dev.parley.v1.OnBusy;
 import dev.parley.v1.OnDisconnect;
 import dev.parley.v1.Order;
+import dev.parley.v1.Tool;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.HashMap;
@@ -27,6 +30,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.function.BiFunction;
+import java.util.function.Function;
+import java.util.function.Supplier;
 
 /** A step's arguments, as the client's options. What is not given is left to the client. */
 record Arguments(Map<String, Object> given) {
@@ -45,8 +50,20 @@ record Arguments(Map<String, Object> given) {
         options = with(options, "on_disconnect", (all, word) ->
                 all.onDisconnect(OnDisconnect.valueOf(upper("ON_DISCONNECT", word))));
         options = with(options, "agent", (all, agent) -> all.agent(agent));
-        return with(options, "timeout_s", (all, s) ->
-                all.timeout(Duration.ofMillis((long) (1000 * Double.parseDouble(s)))));
+        options = given.containsKey("tools") ? options.tools(all("tools", Tool::newBuilder, Tool.Builder::build)) : options;
+        return with(options, "timeout_s", (all, s) -> all.timeout(seconds(s)));
+    }
+
+    ResumeOptions resume() {
+        ResumeOptions options = ResumeOptions.defaults();
+        options = with(options, "on_disconnect", (all, word) ->
+                all.onDisconnect(OnDisconnect.valueOf(upper("ON_DISCONNECT", word))));
+        return with(options, "timeout_s", (all, s) -> all.timeout(seconds(s)));
+    }
+
+    /** What a turn is given. */
+    List<CallResult> results() {
+        return all("results", CallResult::newBuilder, CallResult.Builder::build);
     }
 
     HistoryOptions history() {
@@ -141,13 +158,22 @@ record Arguments(Map<String, Object> given) {
         Map<Object, Object> spelled = new HashMap<>(given);
         spelled.computeIfPresent("role", (name, word) -> upper("ROLE", (String) word));
         spelled.computeIfPresent("finish_reason", (name, word) -> upper("FINISH_REASON", (String) word));
-        Message.Builder message = Message.newBuilder();
+        return filled(Message.newBuilder(), spelled).build();
+    }
+
+    /** Reads a list of messages as the contract's JSON. */
+    private <B extends com.google.protobuf.Message.Builder, M> List<M> all(
+            String name, Supplier<B> builder, Function<B, M> build) {
+        return ((List<?>) given.get(name)).stream().map(each -> build.apply(filled(builder.get(), each))).toList();
+    }
+
+    private static <B extends com.google.protobuf.Message.Builder> B filled(B builder, Object given) {
         try {
-            JsonFormat.parser().merge(new Gson().toJson(spelled), message);
+            JsonFormat.parser().merge(new Gson().toJson(given), builder);
         } catch (InvalidProtocolBufferException defect) {
             throw new IllegalStateException(defect); // the schema of the scenarios does not let this be
         }
-        return message.build();
+        return builder;
     }
 
     TurnKey turn() {
@@ -168,6 +194,10 @@ record Arguments(Map<String, Object> given) {
 
     private <T> T with(T options, String name, BiFunction<T, String, T> change) {
         return given.get(name) == null ? options : change.apply(options, text(name));
+    }
+
+    private static Duration seconds(String given) {
+        return Duration.ofMillis((long) (1000 * Double.parseDouble(given)));
     }
 
     private static String upper(String prefix, String word) {

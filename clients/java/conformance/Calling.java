@@ -50,7 +50,7 @@ final class Calling {
 
     static Calling start(ParleyClient client, Step step, Map<String, Object> with) {
         var calling = new Calling(client, step.until() == null ? Map.of() : step.until(), new Arguments(with));
-        if (step.call().equals("chat")) {
+        if (step.call().equals("chat") || step.call().equals("resume_turn")) { // they tell nothing before their end
             calling.begun.complete(null);
         }
         calling.thread = new Thread(() -> calling.run(step.call()));
@@ -94,6 +94,12 @@ final class Calling {
             case "start_turn" -> keep(client.startTurn(with.text("message"), with.chat()));
             case "stream" -> {
                 try (TurnStream events = client.stream(with.text("message"), with.chat())) {
+                    keepAll(events);
+                }
+            }
+            case "resume_turn" -> keep(client.resumeTurn(with.turn(), with.results(), with.resume()).response());
+            case "stream_resume_turn" -> {
+                try (TurnStream events = client.streamResumeTurn(with.turn(), with.results(), with.resume())) {
                     keepAll(events);
                 }
             }

@@ -200,7 +200,8 @@ class AsyncParleyClient(AsyncTurns):
                 turn waits for `resume_turn`), ConversationNotFound, TurnInProgress,
                 SequenceMismatch, RequestIdReused, TurnSuperseded, AttemptsExhausted, AgentRefused,
                 Unavailable, DeadlineExceeded, and what any call may raise: InvalidRequest,
-                Unauthenticated, ScopeMissing, Overloaded, InternalError. What had come before is not an answer.
+                Unauthenticated, ScopeMissing, Overloaded, InternalError. What had come before is
+                not an answer.
             ValueError, at once: an argument cannot be sent.
         Guarantees: one turn for one request id. The text ends when the answer is stored, or with an
             error, at `timeout_s` at the latest. Closing the iterator cancels the call;

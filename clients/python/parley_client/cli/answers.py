@@ -1,11 +1,13 @@
 """Asks a question and shows the answer as it comes."""
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Literal
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
+from parley_client.caller_tools import waits
 from parley_client.calls import new_request_id
 from parley_client.cli.interrupts import CancelOnInterrupt, keys_held_back
 from parley_client.cli.screen import Screen
@@ -25,6 +27,14 @@ class Question:
     """The conversation may have to be created under its id."""
     waits: bool = False
     """While the conversation is busy, wait for its turn to end."""
+    replaces: bool = False
+    """If the conversation's turn waits for its caller, take its place."""
+
+    @property
+    def on_busy(self) -> Literal["reject", "wait", "replace"]:
+        if self.replaces:
+            return "replace"
+        return "wait" if self.waits else "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ def ask(
     question: Question,
     *,
     timeout_s: float,
+    telling: "Telling | None" = None,
     is_shown: bool = True,
 ) -> Answer:
     """Ask, and show the answer as it comes. Ctrl-C cancels the turn and keeps its text so far.
@@ -49,7 +60,9 @@ def ask(
         the wait for it.
     """
     with CancelOnInterrupt(client, question.request_id) as interrupt:
-        response = follow(client, screen, question, timeout_s=timeout_s, is_shown=is_shown)
+        response = follow(
+            client, screen, question, timeout_s=timeout_s, telling=telling, is_shown=is_shown
+        )
     return Answer(response, interrupt.was_pressed)
 
 
@@ -59,6 +72,7 @@ def follow(
     question: Question,
     *,
     timeout_s: float,
+    telling: "Telling | None" = None,
     is_shown: bool = True,
 ) -> pb.ChatResponse:
     """Ask, and show the answer as it comes. Ctrl-C leaves, and the turn goes on.
@@ -67,18 +81,29 @@ def follow(
 
     Raises: ParleyError. KeyboardInterrupt.
     """
-    telling = Telling(screen)
+    telling = telling or Telling(screen)
     events = client.stream(
         question.message,
         conversation_id=question.conversation_id,
         request_id=question.request_id,
         allow_missing=question.is_new,
-        on_busy="wait" if question.waits else "reject",
+        on_busy=question.on_busy,
         on_disconnect="continue",
         agent=question.agent,
         timeout_s=timeout_s,
         on_retry=telling.note_loss,
     )
+    return shown(screen, telling, events, is_shown=is_shown)
+
+
+def shown(
+    screen: Screen,
+    telling: "Telling",
+    events: Generator[pb.StreamChatResponse, None, None],
+    *,
+    is_shown: bool,
+) -> pb.ChatResponse:
+    """Show a turn's events as they come, and return what they end with. Raises: ParleyError."""
     response = pb.ChatResponse()
     with closing(events), keys_held_back(), screen.waiting():
         for event in events:
@@ -95,13 +120,19 @@ class Telling:
         self._screen = screen
         self._attempt = 0
         self._text = ""
+        self._told = ""
+        """The text that was shown before the turn waited, as far as it has not come again."""
         self._call_ids: set[str] = set()
         self._is_lost = False
 
     @property
     def has_begun(self) -> bool:
         """Whether any of the answer is on the screen."""
-        return bool(self._text or self._call_ids)
+        return bool(self._text or self._told or self._call_ids)
+
+    def go_on(self) -> None:
+        """Expect the turn once more from its beginning, by another attempt: it was resumed."""
+        self._told, self._text, self._attempt = self._told or self._text, "", 0
 
     def take(self, event: pb.StreamChatResponse) -> None:
         """Show what an event adds."""
@@ -109,7 +140,7 @@ class Telling:
         if event.HasField("completed"):
             self.complete(event.completed.response, event.completed.tool_calls)
             self._screen.show_finish_reason(event.completed.finish_reason)
-            if event.completed.HasField("usage"):
+            if event.completed.HasField("usage") and not waits(event.completed):
                 self._screen.show_usage(event.completed.usage)
             return
         if event.HasField("index"):
@@ -123,7 +154,7 @@ class Telling:
         """Show what is missing of the whole answer, and end its line."""
         tool_calls = list(tool_calls)
         whole_ids = {call.id for call in tool_calls}
-        if not (text.startswith(self._text) and self._call_ids <= whole_ids):
+        if not (text.startswith(self._told or self._text) and self._call_ids <= whole_ids):
             self._start_over()
         for call in tool_calls:
             self._show_call(call)
@@ -138,17 +169,27 @@ class Telling:
         self._is_lost = True
 
     def _begin(self, attempt: int) -> None:
-        if attempt != self._attempt and self.has_begun:
+        if self._attempt not in (0, attempt) and self.has_begun:
             self._start_over()
         self._attempt = attempt
 
     def _start_over(self) -> None:
-        self._screen.start_over(has_text=bool(self._text))
-        self._text = ""
+        self._screen.start_over(has_text=bool(self._text or self._told))
+        self._text = self._told = ""
         self._call_ids.clear()
 
     def _show_text(self, text: str) -> None:
         self._text += text
+        if self._told:
+            if self._told.startswith(self._text):
+                return  # it was shown before
+            if self._text.startswith(self._told):
+                text = self._text[len(self._told) :]
+            else:
+                text = self._text
+                self._start_over()
+                self._text = text
+            self._told = ""
         self._screen.show_text(text)
 
     def _show_call(self, call: parts.ToolCall) -> None:

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from parley_client.caller_tools import waits
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
 from parley_client.cli import conversations as of_conversations
-from parley_client.cli import histories, owner, transfers, turns
+from parley_client.cli import histories, owner, resuming, transfers, turns
 from parley_client.cli import profiles as config
-from parley_client.cli.answers import Question, ask
+from parley_client.cli.answers import Question
 from parley_client.cli.commands import Commands, CurrentConversation
-from parley_client.cli.failures import INTERRUPTED, exit_codes
+from parley_client.cli.failures import INTERRUPTED, WAITS, exit_codes
 from parley_client.cli.loop import Loop
 from parley_client.cli.options import of_a_server
 from parley_client.cli.pager import paged
@@ -34,6 +35,7 @@ from parley_client.cli.parameters import (
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
 from parley_client.cli.tables import show_conversations, show_profiles
+from parley_client.cli.waiting import Waiting, ask_and_decide, say_how_to_go_on
 from parley_client.cli.watching import Watching
 
 MAX_PAGE_SIZE = 1000
@@ -42,7 +44,7 @@ app = typer.Typer(
     help="Talk to the agent behind a Parley server, and read and manage your conversations.",
     epilog=(
         "Exit codes: 1 other errors, 2 invalid request, 3 no valid token, 4 not found, 5 busy, "
-        "6 unavailable or too slow, 130 Ctrl-C."
+        "6 unavailable or too slow, 7 the turn waits for its caller, 130 Ctrl-C."
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -96,7 +98,7 @@ def chat(
         raise typer.BadParameter("--json and --request-id need a message")
     if not is_loop:
         question = _read_question(message, conversation, request_id, agent, waits=wait)
-        _ask_once(screen, server, question, as_json=as_json)
+        _ask_once(screen, server, question, as_json=as_json, asks=True)
         return
     with exit_codes(screen, server.address), server.client() as client:
         current = CurrentConversation(conversation) if conversation else CurrentConversation.new()
@@ -129,7 +131,7 @@ def ask_once(
     """Ask one question and print only the answer, as it was written: for scripts."""
     screen = Screen(is_quiet=True)
     asked = _read_question(question, conversation, request_id, agent, waits=wait)
-    _ask_once(screen, server, asked, as_json=as_json)
+    _ask_once(screen, server, asked, as_json=as_json, asks=False)
 
 
 @app.command()
@@ -239,6 +241,7 @@ for command in (
     transfers.export,
     turns.start,
     turns.feed,
+    resuming.resume,
 ):
     app.command()(command)
 app.command("import")(transfers.import_)
@@ -257,16 +260,29 @@ def profiles(as_json: Json = False) -> None:
         raise typer.Exit(2) from None
 
 
-def _ask_once(screen: Screen, server: Server, question: Question, *, as_json: bool) -> None:
+def _ask_once(
+    screen: Screen, server: Server, question: Question, *, as_json: bool, asks: bool
+) -> None:
     timeout_s = server.timeout_s or CHAT_TIMEOUT_S
     with exit_codes(screen, server.address), server.client() as client:
-        answered = ask(client, screen, question, timeout_s=timeout_s, is_shown=not as_json)
+        answered = ask_and_decide(
+            client,
+            screen,
+            question,
+            timeout_s=timeout_s,
+            is_shown=not as_json,
+            can_ask=asks and not as_json,
+        )
         if as_json:
             screen.print_json(answered.response)
         else:
             screen.hint(f"Continue with: {server.again}{answered.response.conversation_id}")
         if answered.was_interrupted:
             raise typer.Exit(INTERRUPTED)
+        if waits(answered.response):
+            turn = Waiting(request_id=question.request_id)
+            say_how_to_go_on(screen, turn, answered.response)
+            raise typer.Exit(WAITS)
 
 
 def _read_question(

@@ -174,7 +174,8 @@ class Commands:
         with closing(self._client.watch(conversation_id, after_sequence=last)) as updates:
             for update in updates:
                 if update.HasField("turn"):
-                    is_open = update.turn.state == parts.TURN_STATE_RUNNING
+                    open_states = (parts.TURN_STATE_RUNNING, parts.TURN_STATE_WAITING)
+                    is_open = update.turn.state in open_states
                     found = update.turn.turn_id if is_open else ""
                 if update.HasField("progress"):
                     break

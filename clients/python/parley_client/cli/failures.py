@@ -7,6 +7,7 @@
 4    no such conversation
 5    the conversation is busy, or was changed by another caller
 6    the server, or something it needs, is unavailable, overloaded, or too slow
+7    the turn waits for its caller: `parley resume` goes on
 130  Ctrl-C
 """
 
@@ -21,6 +22,7 @@ from parley_client.cli.screen import Screen
 from parley_client.cli.tokens import TokenCommandFailed
 from parley_client.errors import ParleyError
 
+WAITS = 7
 INTERRUPTED = 130
 
 
@@ -48,6 +50,10 @@ TABLE: dict[type[ParleyError], Row] = {
         4, "`parley list` shows the conversations that this token may see."
     ),
     errors.TurnNotFound: Row(4),
+    errors.ResultAlreadyGiven: Row(
+        5, "A result cannot be changed. `parley resume` without results shows what is missing."
+    ),
+    errors.CallNotPending: Row(5, "`parley resume` without results shows what the turn waits for."),
     errors.TurnInProgress: Row(5, "Try again when it has ended, or wait for its end with --wait."),
     errors.SequenceMismatch: Row(5),
     errors.RevisionMismatch: Row(5, _LATER),

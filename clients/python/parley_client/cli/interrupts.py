@@ -38,6 +38,12 @@ def keys_held_back() -> Iterator[None]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
+def discard_typed() -> None:
+    """Forget what was typed and not read yet, so that it answers no question."""
+    if termios is not None and sys.stdin.isatty():
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
 class CancelOnInterrupt:
     """Inside the block, Ctrl-C cancels a turn; its stream continues and brings what was kept.
 

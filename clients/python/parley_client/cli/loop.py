@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+from parley_client.caller_tools import waits
 from parley_client.calls import new_request_id
-from parley_client.cli.answers import Question, ask
+from parley_client.cli.answers import Question
 from parley_client.cli.commands import Commands, CurrentConversation, WrongCommand
 from parley_client.cli.failures import sentences
 from parley_client.cli.prompt import prompt_for
 from parley_client.cli.screen import Screen
+from parley_client.cli.waiting import Waiting, ask_and_decide, say_how_to_go_on
 from parley_client.errors import (
     AttemptsExhausted,
     ConversationNotFound,
@@ -54,6 +56,8 @@ class Loop:
         self._prompt = prompt_for(commands.names, remembers=remembers)
         self._failed: Question | None = None
         """The last question, if it has no answer."""
+        self._waits_for_us = False
+        """Its turn waits for a decision: another message takes its place."""
 
     def run(self) -> None:
         """Talk until Ctrl-D.
@@ -102,15 +106,28 @@ class Loop:
             failed = None
         if not text.strip() or (failed is not None and failed.message == text):
             return failed
-        return Question(text, self._current.conversation_id, agent=self._agent, waits=True)
+        return Question(
+            text,
+            self._current.conversation_id,
+            agent=self._agent,
+            waits=True,
+            replaces=failed is not None and self._waits_for_us,
+        )
 
     def _ask(self, question: Question) -> None:
-        self._failed = question
+        self._failed, self._waits_for_us = question, False
         question = replace(question, is_new=self._current.is_new)
         try:
-            ask(self._client, self._screen, question, timeout_s=self._timeout_s)
+            answered = ask_and_decide(
+                self._client, self._screen, question, timeout_s=self._timeout_s
+            )
             self._current.is_new = False
-            self._failed = None
+            self._waits_for_us = waits(answered.response)
+            self._failed = question if self._waits_for_us else None
+            if self._waits_for_us:
+                turn = Waiting(request_id=question.request_id)
+                say_how_to_go_on(self._screen, turn, answered.response)
+                self._screen.hint("An empty line asks again; another message takes its place.")
         except KeyboardInterrupt:
             self._screen.notice("Stopped waiting. An empty line asks again.")
         except ParleyError as error:

@@ -29,7 +29,11 @@ _SPEAKERS: dict[int, str] = {
     parts.ROLE_ASSISTANT: "agent",
     parts.ROLE_SYSTEM: "system",
 }
-_USUAL = (parts.FINISH_REASON_STOP, parts.FINISH_REASON_UNSPECIFIED)
+_USUAL = (
+    parts.FINISH_REASON_STOP,
+    parts.FINISH_REASON_UNSPECIFIED,
+    parts.FINISH_REASON_ACTION_REQUIRED,  # what is asked next says so
+)
 
 
 class Screen:
@@ -106,6 +110,22 @@ class Screen:
     def ask_for(self, word: str, question: str) -> bool:
         """Ask a person to type a word, for what cannot be undone. Anything else is a no."""
         return self._answer(f"{question} Type {word} to go on: ") == word
+
+    def ask_or_leave(self, question: str) -> str:
+        """Ask a person for a line. Raises: KeyboardInterrupt: there is no more input."""
+        self._err.print(Text(f"{harmless(question)} "), end="")
+        answer = sys.stdin.readline()
+        if not answer:
+            self._err.print()
+            raise KeyboardInterrupt
+        return answer.strip()
+
+    def show_request(self, call: parts.PendingCall) -> None:
+        """Show on standard error which tool the agent wants to run, and with what exactly."""
+        self._fresh_line()
+        self._err.print(Text(f"The agent wants to run {one_line(call.name)}:", style="bold"))
+        for line in harmless(call.arguments).split("\n"):
+            self._err.print(Text(f"    {line}"))
 
     def _answer(self, question: str) -> str:
         self._err.print(Text(harmless(question)), end="")

@@ -75,6 +75,9 @@ class Watching:
             self._screen.notice("(turn cancelled)")
         elif turn.state == parts.TURN_STATE_RUNNING:
             self._screen.notice("(being answered)")
+        elif turn.state == parts.TURN_STATE_WAITING:
+            names = ", ".join(one_line(call.name) for call in turn.pending_calls)
+            self._screen.notice(f"(waits for its caller: {names})")
 
     def _event(self, event: pb.StreamChatResponse) -> None:
         if self._telling is None:
@@ -115,15 +118,20 @@ class FeedLines:
 
     def _tell(self, turn: parts.Turn, user: str) -> None:
         texts = [user] if self._has_users else []
-        texts += [state_of(turn), ago(moment_of(turn.end_time))]
+        texts += [state_of(turn)]
+        texts += [ago(moment_of(turn.end_time))] if turn.HasField("end_time") else []
         texts += [f"conversation {turn.conversation_id}", f"turn {turn.turn_id}"]
         texts += [f"attempt {turn.attempt}"] if turn.attempt > 1 else []
         self._screen.show(Text(" · ".join(texts)))
         if turn.state == parts.TURN_STATE_FAILED:
             self._screen.show(Text(f"  {one_line(turn.error_text)}", style="dim"))
+        for call in turn.pending_calls:
+            line = f"  waits for {one_line(call.name)}({one_line(call.arguments)})"
+            self._screen.show(Text(line, style="dim"))
 
     def _print(self, turn: parts.Turn, user: str) -> None:
-        moment = moment_of(turn.end_time).isoformat(timespec="seconds")
+        has_ended = turn.HasField("end_time")  # one that waits has not
+        moment = moment_of(turn.end_time).isoformat(timespec="seconds") if has_ended else ""
         fields = [moment, state_of(turn), turn.conversation_id, turn.turn_id, str(turn.attempt)]
         fields += [_reason_of(turn)]
         fields += [user] if self._has_users else []

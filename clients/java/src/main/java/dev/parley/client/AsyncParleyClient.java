@@ -2,6 +2,7 @@ package dev.parley.client;
 
 import dev.parley.v1.AppendMessagesRequest;
 import dev.parley.v1.AppendMessagesResponse;
+import dev.parley.v1.CallResult;
 import dev.parley.v1.CancelTurnRequest;
 import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
@@ -23,6 +24,7 @@ import dev.parley.v1.GetTurnResponse;
 import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.Message;
+import dev.parley.v1.ResumeTurnRequest;
 import dev.parley.v1.StartTurnRequest;
 import dev.parley.v1.StartTurnResponse;
 import dev.parley.v1.StreamChatResponse;
@@ -117,6 +119,26 @@ public final class AsyncParleyClient implements AutoCloseable {
                 StartTurnRequest.newBuilder().setChat(chat).build(), chat.getRequestId(),
                 options.timeoutOr(connection.readTimeout()), Headers.RETRY_IS_SAFE, options.onRetry(),
                 response -> response);
+    }
+
+    /** Gives a waiting turn what it waits for; see {@link ParleyClient#resumeTurn(TurnKey, List, ResumeOptions)}. */
+    public CompletableFuture<Answer> resumeTurn(TurnKey key, List<CallResult> results, ResumeOptions options) {
+        return UnaryCall.start(
+                connection, ConversationServiceGrpc.getResumeTurnMethod(), options.request(key, results),
+                key.requestId(), options.timeoutOr(connection.chatTimeout()), Headers.RETRY_IS_SAFE, options.onRetry(),
+                response -> new Answer(response.getChat(), key.requestId()));
+    }
+
+    /**
+     * Gives a waiting turn what it waits for, and publishes the turn as it comes; see
+     * {@link ParleyClient#streamResumeTurn(TurnKey, List, ResumeOptions)}.
+     */
+    public Flow.Publisher<StreamChatResponse> streamResumeTurn(
+            TurnKey key, List<CallResult> results, ResumeOptions options) {
+        ResumeTurnRequest request = options.request(key, results);
+        return ResumeProgress.events(Following.publisher(
+                connection, () -> new ResumeProgress(request, options.timeoutOr(connection.chatTimeout())),
+                options.onRetry()));
     }
 
     /** Stops a turn; see {@link ParleyClient#cancelTurn}. */

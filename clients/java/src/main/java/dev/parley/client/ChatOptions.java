@@ -3,7 +3,9 @@ package dev.parley.client;
 import dev.parley.v1.ChatRequest;
 import dev.parley.v1.OnBusy;
 import dev.parley.v1.OnDisconnect;
+import dev.parley.v1.Tool;
 import java.time.Duration;
+import java.util.List;
 import java.util.UUID;
 import java.util.function.Consumer;
 import java.util.function.UnaryOperator;
@@ -62,7 +64,10 @@ public final class ChatOptions {
         return with(builder -> builder.setExpectedSequence(sequence));
     }
 
-    /** What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT. */
+    /**
+     * What to do while another turn of the conversation is open. Default: ON_BUSY_REJECT. ON_BUSY_REPLACE takes the place of
+     * one that waits for its caller.
+     */
     public ChatOptions onBusy(OnBusy onBusy) {
         return with(builder -> builder.setOnBusy(onBusy));
     }
@@ -75,6 +80,21 @@ public final class ChatOptions {
     /** A configured agent's name. Default: the server's default one. */
     public ChatOptions agent(String agent) {
         return with(builder -> builder.setAgent(agent));
+    }
+
+    /**
+     * Tools that the caller runs itself, at most 64; they replace those given before. When the model calls one, the turn
+     * waits, and {@code resumeTurn} gives it the result. {@code runWithTools} brings its own. Default: none.
+     *
+     * @throws IllegalArgumentException one cannot be sent
+     */
+    public ChatOptions tools(List<Tool> tools) {
+        tools.forEach(each -> {
+            Texts.checked("tool's name", each.getName());
+            Texts.checked("tool's description", each.getDescription());
+            Texts.checked("tool's schema", each.getParametersSchema());
+        });
+        return with(builder -> builder.clearTools().addAllTools(tools));
     }
 
     /** For everything, waits and retries included. Default: the client's, 120 seconds; for {@code startTurn} 10. */
@@ -97,6 +117,20 @@ public final class ChatOptions {
             builder.setRequestId(UUID.randomUUID().toString());
         }
         return builder.build();
+    }
+
+    /** Returns a request with tools besides those of these options. */
+    ChatRequest request(String message, Tools tools) {
+        ChatRequest request = request(message);
+        return tools(tools.told()).request(message).toBuilder() // which looks at their texts
+                .setRequestId(request.getRequestId())
+                .clearTools().addAllTools(request.getToolsList()).addAllTools(tools.told()).build();
+    }
+
+    /** Returns how a turn that was made with these options is resumed. */
+    ResumeOptions resume() {
+        ResumeOptions options = ResumeOptions.defaults().onDisconnect(request.getOnDisconnect()).onRetry(onRetry);
+        return timeout == null ? options : options.timeout(timeout);
     }
 
     Duration timeoutOr(Duration otherwise) {

@@ -2,6 +2,7 @@ package dev.parley.client;
 
 import dev.parley.v1.AppendMessagesRequest;
 import dev.parley.v1.AppendMessagesResponse;
+import dev.parley.v1.CallResult;
 import dev.parley.v1.ChatRequest;
 import dev.parley.v1.Conversation;
 import dev.parley.v1.CreateConversationRequest;
@@ -80,15 +81,71 @@ public final class ParleyClient implements AutoCloseable {
      * this returns, message and answer are stored.
      *
      * @param message 1 to 262,144 bytes of UTF-8 unless the server is set otherwise, not only white space
-     * @return the answer, replayed if the turn had been answered before
+     * @return the answer, replayed if the turn had been answered before. If it {@link Answer#isWaiting}, the turn waits
+     *     for tools of the options or for an approval: {@code resumeTurn} lets it go on
      * @throws ParleyException ConversationNotFound, TurnInProgress, SequenceMismatch, RequestIdReused,
      *     TurnSuperseded, AttemptsExhausted, AgentRefused, Unavailable, DeadlineExceeded, and what any call may
      *     throw: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError
      * @throws IllegalArgumentException the message cannot be sent
      */
     public Answer chat(String message, ChatOptions options) {
-        ChatRequest request = options.request(message);
+        return chat(options.request(message), options);
+    }
+
+    Answer chat(ChatRequest request, ChatOptions options) {
         return Waiting.forResult(async.chat(request, options), request.getRequestId());
+    }
+
+    /**
+     * Makes one turn as {@code chat} does, runs the tools of this process that the model calls, and returns the answer.
+     *
+     * <p>The model is told the tools of the options and those of {@code tools}. While the turn waits, each call of a
+     * function is run, all that the model has asked for at once at the same time, on threads of their own; calls that
+     * need an approval are asked about. The turn is then resumed, and may wait again. If a function throws, so that the
+     * call fails, the model is told the text of a {@link ToolException}, and of any other exception the class. So it is
+     * for a tool that nobody knows.
+     *
+     * <p>With a request id that is stored, the same call can be made again after a crash, or at the same time elsewhere:
+     * it goes on with what is pending. A function whose result was given does not run again; one that was cut short does,
+     * under the same call key. The tools have to be the same then, or RequestIdReused is thrown.
+     *
+     * @param options the timeout is that of each call of the turn; functions have no limit. Interrupting the thread ends
+     *     the call and interrupts the functions; the turn waits on
+     * @return the answer; of a turn that was cancelled meanwhile, or waited for too long, what was said so far
+     * @throws ParleyException as of {@code chat}
+     */
+    public Answer runWithTools(String message, ChatOptions options, Tools tools) {
+        return new ToolRun(this, options.request(message, tools), options, tools).toTheEnd();
+    }
+
+    /** Gives a waiting turn what it waits for. */
+    public Answer resumeTurn(TurnKey key, List<CallResult> results) {
+        return resumeTurn(key, results, ResumeOptions.defaults());
+    }
+
+    /**
+     * Gives a waiting turn what it waits for, and returns what becomes of it. A result counts once, however often it is
+     * given.
+     *
+     * @param results one for each pending call, or for some of them, 1 to 64; {@link CallResults} makes them
+     * @return the answer, or one that {@link Answer#isWaiting}, with what the turn still waits for, or waits for again
+     * @throws ParleyException TurnNotFound, ResultAlreadyGiven, CallNotPending, and those of {@code chat}
+     */
+    public Answer resumeTurn(TurnKey key, List<CallResult> results, ResumeOptions options) {
+        return Waiting.forResult(async.resumeTurn(key, results, options), key.requestId());
+    }
+
+    /** Gives a waiting turn what it waits for, and streams the turn. */
+    public TurnStream streamResumeTurn(TurnKey key, List<CallResult> results) {
+        return streamResumeTurn(key, results, ResumeOptions.defaults());
+    }
+
+    /**
+     * Gives a waiting turn what it waits for, and streams the turn while the agent goes on with it: from its beginning,
+     * what was said before it waited included. A lost stream is restarted as that of {@code stream}.
+     */
+    public TurnStream streamResumeTurn(TurnKey key, List<CallResult> results, ResumeOptions options) {
+        return new TurnStream(async.streamResumeTurn(key, results, options), key.requestId());
     }
 
     /** Makes one turn of a new conversation and streams its answer. */
@@ -120,7 +177,7 @@ public final class ParleyClient implements AutoCloseable {
      * is one turn for one request id, however often it is sent; one that has failed is queued again, where
      * {@code chat} would run it again.
      *
-     * <p>{@link #turn} says where the turn stands, {@link #watchTurns(FeedOptions)} when it has ended. {@code stream}
+     * <p>{@link #turn} says where the turn stands, {@link #watchTurns(FeedOptions)} when it has ended or waits. {@code stream}
      * and {@code chat} with the same request id and arguments get its answer. {@link #cancelTurn} before it begins
      * leaves no message behind.
      *

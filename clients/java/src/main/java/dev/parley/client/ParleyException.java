@@ -17,10 +17,10 @@ import java.util.Optional;
  * ├── InvalidRequest ─ InvalidPageToken, AgentUnknown
  * ├── Unauthenticated, ScopeMissing
  * ├── ConversationNotFound, TurnNotFound
- * ├── RequestIdReused, ConversationExists
+ * ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
  * ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
- * ├── AgentRefused
+ * ├── AgentRefused, CallNotPending, ActionRequired
  * ├── Overloaded ─ TurnLimitReached, QueueFull
  * ├── BudgetExhausted
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -241,6 +241,30 @@ public class ParleyException extends RuntimeException {
                 return Optional.empty();
             }
         }
+    }
+
+    /** Another result was given for a call before, and stays. Nothing of the request was stored. */
+    public static final class ResultAlreadyGiven extends ParleyException {
+        ResultAlreadyGiven(Failure failure) { super(failure); }
+
+        /** The call. */
+        public String callKey() { return metadata().getOrDefault("call_key", ""); }
+    }
+
+    /** The turn does not wait for this call, or no longer: {@code turn} says what it waits for. Nothing was stored. */
+    public static final class CallNotPending extends ParleyException {
+        CallNotPending(Failure failure) { super(failure); }
+
+        /** The call. */
+        public String callKey() { return metadata().getOrDefault("call_key", ""); }
+    }
+
+    /**
+     * The turn waits for its caller, which a stream's {@code texts()} cannot show. {@code turn} with the same request id
+     * tells what it waits for, and {@code resumeTurn} lets it go on.
+     */
+    public static final class ActionRequired extends ParleyException {
+        ActionRequired(Failure failure) { super(failure); }
     }
 
     /** The model's provider refused the request. */

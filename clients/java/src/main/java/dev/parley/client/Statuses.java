@@ -44,6 +44,8 @@ final class Statuses {
             entry("ATTEMPTS_EXHAUSTED", ParleyException.AttemptsExhausted::new),
             entry("SEQUENCE_NOT_REACHED", ParleyException.SequenceNotReached::new),
             entry("NOT_A_TURN_BOUNDARY", ParleyException.NotATurnBoundary::new),
+            entry("RESULT_ALREADY_GIVEN", ParleyException.ResultAlreadyGiven::new),
+            entry("CALL_NOT_PENDING", ParleyException.CallNotPending::new),
             entry("AGENT_REFUSED", ParleyException.AgentRefused::new),
             entry("AGENT_TIMEOUT", ParleyException.AgentTimeout::new),
             entry("AGENT_UNAVAILABLE", ParleyException.AgentUnavailable::new),

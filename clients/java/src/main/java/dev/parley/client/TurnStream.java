@@ -47,7 +47,8 @@ public final class TurnStream extends EventStream<StreamChatResponse> {
      * Returns the turn's text alone, each piece once, while the agent writes it.
      *
      * <p>Its iterator throws {@link ParleyException.AttemptLost} if the agent started over, so that the text so
-     * far is void: {@code chat} with the same request id gets the answer.
+     * far is void: {@code chat} with the same request id gets the answer. It throws {@link ParleyException.ActionRequired}
+     * at the end if the turn waits for its caller.
      */
     public Iterable<String> texts() {
         return Texts::new;
@@ -57,11 +58,17 @@ public final class TurnStream extends EventStream<StreamChatResponse> {
         private final StringBuilder told = new StringBuilder();
         private int attempt;
         private String next = "";
+        private boolean isWaiting;
 
         @Override
         public boolean hasNext() {
             while (next.isEmpty() && TurnStream.this.hasNext()) {
                 next = addedBy(TurnStream.this.next());
+            }
+            if (next.isEmpty() && isWaiting) {
+                String text = "the turn waits for its caller, and turn tells for what: resumeTurn lets it go on";
+                throw new ParleyException.ActionRequired(
+                        Failure.ofOurs(Status.Code.FAILED_PRECONDITION, text, requestId, null));
             }
             return !next.isEmpty();
         }
@@ -78,6 +85,7 @@ public final class TurnStream extends EventStream<StreamChatResponse> {
 
         private String addedBy(StreamChatResponse event) {
             if (event.hasCompleted()) {
+                isWaiting = new Answer(event.getCompleted(), requestId).isWaiting();
                 String whole = event.getCompleted().getResponse();
                 if (!whole.startsWith(told.toString())) {
                     throw isVoid();

@@ -56,12 +56,14 @@ class ReadmeTest {
                 abstract class Blocks {
                     ParleyClient parley; String text; String conversationId; String orderId; String cursor;
                     String requestId; String jobId; long seen;
+                    Map<String, Integer> prices;
                     abstract void keep(ChatResponse answer);
+                    abstract boolean ask(String name, String arguments);
                 """);
         List<String> blocks = blocks().subList(1, blocks().size());
-        assertEquals(9, blocks.size());
+        assertEquals(10, blocks.size());
         for (int n = 0; n < blocks.size(); n++) {
-            String kind = blocks.get(n).contains("return ") ? "Answer" : "void";
+            String kind = Pattern.compile("^(return|    return) ", Pattern.MULTILINE).matcher(blocks.get(n)).find() ? "Answer" : "void";
             source.append("%s block%d() {%n%s%n}%n".formatted(kind, n, blocks.get(n)));
         }
         Path file = folder.resolve("Blocks.java");

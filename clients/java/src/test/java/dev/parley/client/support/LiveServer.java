@@ -20,6 +20,7 @@ import javax.crypto.spec.SecretKeySpec;
 public final class LiveServer implements AutoCloseable {
 
     private static final File COMMAND = new File("../../.venv/bin/parley-server");
+    private static final File SCRIPTS = new File("../conformance");
     private static final String SECRET = "a-secret-of-the-tests-of-32-bytes-and-more";
     private static final Pattern WELCOME = Pattern.compile("Parley serves on (\\S+:\\d+)");
 
@@ -37,7 +38,7 @@ public final class LiveServer implements AutoCloseable {
         }
     }
 
-    /** Starts one whose agent is {@code echo}, or {@code echo:SECONDS}. */
+    /** Starts one with an agent, such as {@code echo} or {@code echo:SECONDS}. */
     public static LiveServer start(String agent) {
         var server = new LiveServer(agent);
         server.serve();
@@ -52,6 +53,15 @@ public final class LiveServer implements AutoCloseable {
     /** One that thinks before it answers. */
     public static LiveServer slow() {
         return Slow.SERVER;
+    }
+
+    /** One whose agent plays the scripts of the conformance scenarios. */
+    public static LiveServer toolUser() {
+        return ToolUser.SERVER;
+    }
+
+    private static final class ToolUser {
+        static final LiveServer SERVER = untilTheEnd(start("python:scripted_agent:agent"));
     }
 
     private static final class Fast {
@@ -79,6 +89,7 @@ public final class LiveServer implements AutoCloseable {
         builder.environment().putAll(Map.of(
                 "PARLEY_LISTEN", address,
                 "PARLEY_AGENT", agent,
+                "PYTHONPATH", SCRIPTS.getAbsolutePath(),
                 "PARLEY_DATA_DIR", folder.toString(),
                 "PARLEY_LEASE_S", "2", // a killed worker's turn can be taken over soon
                 "PARLEY_AUTH_HS256_SECRET", SECRET,

@@ -26,10 +26,14 @@ import dev.parley.v1.GetUsageRequest;
 import dev.parley.v1.GetUsageResponse;
 import dev.parley.v1.ListConversationsRequest;
 import dev.parley.v1.ListConversationsResponse;
+import dev.parley.v1.ResumeTurnRequest;
+import dev.parley.v1.ResumeTurnResponse;
 import dev.parley.v1.StartTurnRequest;
 import dev.parley.v1.StartTurnResponse;
 import dev.parley.v1.StreamChatRequest;
 import dev.parley.v1.StreamChatResponse;
+import dev.parley.v1.StreamResumeTurnRequest;
+import dev.parley.v1.StreamResumeTurnResponse;
 import dev.parley.v1.UndeleteConversationRequest;
 import dev.parley.v1.UndeleteConversationResponse;
 import dev.parley.v1.UpdateConversationRequest;
@@ -249,6 +253,17 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
 
     @Override
     public void startTurn(StartTurnRequest request, StreamObserver<StartTurnResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void resumeTurn(ResumeTurnRequest request, StreamObserver<ResumeTurnResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void streamResumeTurn(
+            StreamResumeTurnRequest request, StreamObserver<StreamResumeTurnResponse> responses) {
         take(request, responses);
     }
 
