@@ -17,6 +17,7 @@ async def talked(
     *arguments: str,
     columns: int = 120,
     rows: int = 40,
+    command: str = "chat",
     **variables: str,
 ) -> Any:
     """Let a person talk on a terminal."""
@@ -24,7 +25,7 @@ async def talked(
     def sit_down() -> Any:
         variables.setdefault("PARLEY_TOKEN", a_token())
         variables.setdefault("PARLEY_ADDRESS", address)
-        with Terminal("chat", *arguments, columns=columns, rows=rows, **variables) as terminal:
+        with Terminal(command, *arguments, columns=columns, rows=rows, **variables) as terminal:
             return talk(terminal)
 
     return await asyncio.to_thread(sit_down)

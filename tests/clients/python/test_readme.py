@@ -7,6 +7,7 @@ import sys
 
 from support.services import Service, StartService, a_token
 from support.terminals import ROOT, environment
+from support.waiting import AskingAgent
 
 
 async def test_the_quick_start_runs_as_it_is(service: Service) -> None:
@@ -115,3 +116,16 @@ async def test_the_snippets_about_conversations_run_as_they_are(
         last="print((await parley.conversation(conversation_id)).labels['state'])",
     )
     assert "Case 42 42\nclosed\n" == printed
+
+
+async def test_the_snippet_about_tools_runs_as_it_is(start_service: StartService) -> None:
+    service = await start_service(AskingAgent((("weather", "approve"),)))
+    printed = await run_snippets(
+        "Tools and approvals",
+        1,
+        f"127.0.0.1:{service.port}",
+        given="",
+        last="print(answer.tool_calls[1].is_error)",
+    )
+    told = "The sky over 1-0 is clear., Not without a person."
+    assert f"1. done: {told}\nTrue\n" == printed

@@ -1,6 +1,8 @@
 """A turn that waits, as the command shows it: a person approves, and a script gives results."""
 
+import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ async def test_a_person_approves_and_the_answer_goes_on_where_it_was(
         assert 'The agent wants to run approve:\n    {"city": "1-0"}\n' in shown
         terminal.send("y\n")
         terminal.wait_for("done: ran")
-        assert 1 == terminal.screen.count("1. ")  # what was told before is not told again
+        assert 1 == terminal.screen.count("1.\n")  # what was told before is not told again
         leave(terminal)
 
     await talked(talk, address_of(service))
@@ -118,14 +120,37 @@ async def test_another_message_takes_the_place_of_a_turn_that_waits(
     assert ["hello", "1. ", "never mind", "1. done: ran"] == [m.content for m in history.messages]
 
 
-async def test_what_was_typed_before_the_question_does_not_answer_it() -> None:
-    """Arguments are shown with their control characters, and forge no question."""
-    waits = an_answer("")
-    waits.completed.finish_reason = parts.FINISH_REASON_ACTION_REQUIRED
-    waits.completed.pending_calls.append(CALL)
+async def test_what_was_typed_before_the_question_does_not_answer_it(
+    start_service: StartService,
+) -> None:
+    released, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    async def held(_run: Any) -> None:
+        await released.wait()
+
+    service = await start_service(AskingAgent((("approve",),), before=held))
 
     def talk(terminal: Terminal) -> None:
-        say(terminal, "hello\ny")
+        say(terminal, "hello")
+        terminal.wait_for("waiting")
+        terminal.send("y\n")
+        time.sleep(0.5)  # until the terminal has it, which nothing shows
+        loop.call_soon_threadsafe(released.set)
+        terminal.wait_for(ASKED)
+        terminal.send(CTRL_C)
+        terminal.wait_for("nothing has been decided")
+        leave(terminal)
+
+    await talked(talk, address_of(service))
+
+
+async def test_arguments_are_shown_with_their_control_characters_and_forge_no_question() -> None:
+    waits = an_answer("")
+    waits.finish_reason = parts.FINISH_REASON_ACTION_REQUIRED
+    waits.pending_calls.append(CALL)
+
+    def talk(terminal: Terminal) -> None:
+        say(terminal, "hello")
         shown = terminal.wait_for(f"\n{ASKED}")
         assert '    {"to": "bob⟨U+202E⟩␛[2J"}\n    Let it run? [y/N] y\n' in shown
         terminal.send(CTRL_C)
@@ -134,7 +159,6 @@ async def test_what_was_typed_before_the_question_does_not_answer_it() -> None:
 
     async with streaming(waits) as server:
         await talked(talk, server.address)
-    assert 1 == len(server.asked)
 
 
 @pytest.mark.parametrize("command", ["chat", "ask"])

@@ -138,7 +138,9 @@ class Telling:
         """Show what an event adds."""
         self._is_lost = False
         if event.HasField("completed"):
-            self.complete(event.completed.response, event.completed.tool_calls)
+            answer = event.completed
+            says_something = bool(answer.response) or not waits(answer)
+            self.complete(answer.response, answer.tool_calls, ends=says_something)
             self._screen.show_finish_reason(event.completed.finish_reason)
             if event.completed.HasField("usage") and not waits(event.completed):
                 self._screen.show_usage(event.completed.usage)
@@ -150,8 +152,10 @@ class Telling:
         if event.HasField("tool_call"):
             self._show_call(event.tool_call)
 
-    def complete(self, text: str, tool_calls: Iterable[parts.ToolCall]) -> None:
-        """Show what is missing of the whole answer, and end its line."""
+    def complete(
+        self, text: str, tool_calls: Iterable[parts.ToolCall], *, ends: bool = True
+    ) -> None:
+        """Show what is missing of the whole answer, and end its line, if it ends."""
         tool_calls = list(tool_calls)
         whole_ids = {call.id for call in tool_calls}
         if not (text.startswith(self._told or self._text) and self._call_ids <= whole_ids):
@@ -159,7 +163,8 @@ class Telling:
         for call in tool_calls:
             self._show_call(call)
         self._show_text(text[len(self._text) :])
-        self._screen.end_text()
+        if ends:
+            self._screen.end_text()
 
     def note_loss(self, error: ParleyError) -> None:
         """Say that the stream is resumed: once for a loss, and only if a piece was shown."""
