@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -277,3 +278,39 @@ async def test_cancel_of_a_waiting_turn_keeps_all_that_was_said(
         )
         assert "Step 1. Done: look: done" == later.response
     assert ["look"] * 3 == [name for name, _ in notes(tmp_path)]
+
+
+@pytest.mark.timeout(120)
+async def test_cancel_of_a_resumed_turn_whose_worker_died_keeps_what_was_given(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Of a call that was approved and cut short nothing is known: it gets a result that says so."""
+    with serving(database_url) as first:
+        waits = await chat(first.port, "mine+pay+look !thinks !within-pay")
+        given = [given_for(call) for call in waits.pending_calls]
+        request = pb.ResumeTurnRequest(
+            conversation_id=waits.conversation_id, turn_id=waits.turn_id, results=given
+        )
+        resuming = first.stub.ResumeTurn(request, timeout=CALL_S, metadata=metadata("ada"))
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+            await resuming
+        assert -signal.SIGKILL == await asyncio.to_thread(first.process.wait, 10)
+    with serving(database_url) as second:
+        name = pb.CancelTurnRequest(conversation_id=waits.conversation_id, turn_id=waits.turn_id)
+        while True:  # until its lease has passed
+            found = await insisted(second.port, "CancelTurn", name, pb.CancelTurnResponse)
+            if found.turn.state == messages.TURN_STATE_CANCELLED:
+                break
+        _, answer = await history(second.port, waits.conversation_id)
+
+        assert "Step 1. " == answer.content
+        assert [
+            ("mine", '{"n": 0}', "mine: given", False, 1),
+            ("pay", '{"n": 1}', "The turn was cancelled before this call had a result.", True, 1),
+            ("look", '{"n": 2}', "look: done", False, 1),
+        ] == sorted(told(answer), key=lambda call: call[1])
+        with psycopg.connect(database_url) as connection:
+            query = "SELECT opaque_state FROM message WHERE sequence = 2"
+            (kept,) = connection.execute(query).fetchone() or (None,)
+        assert b"signature 1" in (kept or b""), "the provider's state is lost"
+    assert ["look", "pay"] == sorted(name for name, _ in notes(tmp_path))

@@ -170,7 +170,8 @@ def outcomes_in_db(path: Path) -> list[tuple[Any, ...]]:
 
 
 def outcomes_in_file(path: Path) -> list[tuple[Any, ...]]:
-    told = [json.loads(line) for line in path.read_text().splitlines()]
+    whole, _, _ = path.read_text().rpartition("\n")
+    told = [json.loads(line) for line in whole.splitlines()]
     return [(one["request_id"], one["state"].removeprefix("TURN_STATE_")) for one in told]
 
 
@@ -201,30 +202,38 @@ def test_shop_approver_and_consumers_hold_a_conversation_through_killed_workers(
     consumer_go.start()
     until(lambda: len(shop.lines) == len(BUYS), "all answers")
 
+    assert any("worker died" in line for line in server.output)
     answers = [json.loads(line) for line in shop.lines]
     assert ANSWERS == [answer["answer"] for answer in answers]
     assert 1 == len({answer["conversation_id"] for answer in answers})
 
-    assert ORDERED == [(count, article) for _, count, article in lines_of(orders)]
-    assert CHARGED == [cents for _, cents in lines_of(charges)]
-    keys = [key for key, *_ in (*lines_of(orders), *lines_of(charges))]
-    assert len(keys) == len(set(keys)), "a key names one call"
-
-    decided = [line.split()[:2] for line in approver.lines if line.startswith(("appr", "den"))]
-    assert {1} == set(Counter(key for _, key in decided).values()), "asked more than once"
-    assert len(decided) in (3, 4), "the word of one may have died with the approver"
-
     ended = [answer["request_id"] for answer in answers]
     until(lambda: len(outcomes_in_db(database)) >= len(BUYS), "all outcomes in the table")
     until(lambda: len(outcomes_in_file(file)) >= len(BUYS), "all outcomes in the file")
-    consumer.kill_and_start()  # once more: they must not write any of them again
+
+    # Once more, all of them: nothing may be done again. The approver has even lost its cursor.
+    consumer.kill_and_start()
     consumer_go.kill_and_start()
-    hello = programs(str(built / "shop-go"), SHOP_SESSION="hello")
-    hello.say("Hello")
-    until(lambda: ("hello-1", "COMPLETED") in outcomes_in_db(database), "the last in the table")
-    until(lambda: ("hello-1", "COMPLETED") in outcomes_in_file(file), "the last in the file")
-    ended.append("hello-1")
+    approver.kill()
+    (tmp_path / "approver.cursor").unlink()
+    approver.start()
+    again = programs(str(built / "shop-go"))
+    again.say(*BUYS)
+    until(lambda: len(again.lines) == len(BUYS), "the same answers")
+    assert shop.lines == again.lines
+    last = programs(str(built / "shop-go"), SHOP_SESSION="last")
+    last.say("Buy 1 pen")  # decided by an approver that has been told all turns again before
+    until(lambda: ("last-1", "COMPLETED") in outcomes_in_db(database), "the last in the table")
+    until(lambda: ("last-1", "COMPLETED") in outcomes_in_file(file), "the last in the file")
+
+    assert [*ORDERED, ("1", "pen")] == [(count, article) for _, count, article in lines_of(orders)]
+    assert [*CHARGED, "120"] == [cents for _, cents in lines_of(charges)]
+    keys = [key for key, *_ in (*lines_of(orders), *lines_of(charges))]
+    assert len(keys) == len(set(keys)), "a key names one call"
+    decided = [line.split()[:2] for line in approver.lines if line.startswith(("appr", "den"))]
+    assert {1} == set(Counter(key for _, key in decided).values()), "decided more than once"
+    assert len(decided) in (4, 5), "the word of one may have died with the approver"
     for told in (outcomes_in_db(database), outcomes_in_file(file)):
         answered = [name for name, state in told if state == "COMPLETED"]
-        assert ended == answered, "each outcome once, in the order in which the turns ended"
-        assert set(ended) == {name for name, _ in told}
+        assert [*ended, "last-1"] == answered, "each once, in the order in which the turns ended"
+        assert {*ended, "last-1"} == {name for name, _ in told}
