@@ -177,6 +177,18 @@ async def test_without_a_terminal_nothing_is_decided_and_it_says_how_to_go_on(
     assert f"parley resume --request-id r --approve {call.call_key}" in said
 
 
+async def test_a_started_turn_that_waits_says_how_to_go_on(start_service: StartService) -> None:
+    service = await asking(start_service, ("approve",))
+    options = ("--wait", "--request-id", "r")
+    done = await ran(service, "start", "hello", *options, exit_code=7)
+    (call,) = (await service.turn(request_id="r")).pending_calls
+
+    said = " ".join(done.stderr.decode().split())
+    assert f"parley resume --request-id r --approve {call.call_key}" in said
+    going_on = ("--request-id", "r", "--approve", call.call_key)
+    assert b"ran" in (await ran(service, "resume", *going_on)).stdout
+
+
 async def test_json_has_what_the_turn_waits_for(start_service: StartService) -> None:
     service = await asking(start_service, ("approve",))
     done = await ran(service, "ask", "hello", "--json", exit_code=7)

@@ -9,10 +9,11 @@ from typer import Argument, Option
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
+from parley_client.caller_tools import waits
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
 from parley_client.cli.answers import Question, follow
 from parley_client.cli.cursors import CursorFile
-from parley_client.cli.failures import INTERRUPTED, exit_codes
+from parley_client.cli.failures import INTERRUPTED, WAITS, exit_codes
 from parley_client.cli.options import of_a_server
 from parley_client.cli.parameters import (
     Agent,
@@ -25,6 +26,7 @@ from parley_client.cli.parameters import (
 )
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
+from parley_client.cli.waiting import Waiting, say_how_to_go_on
 from parley_client.cli.watching import FeedLines, state_of
 from parley_client.sync_client import ParleyClient
 
@@ -197,6 +199,9 @@ def _wait(
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         screen.print_json(answer)
+    if waits(answer):
+        say_how_to_go_on(screen, Waiting(request_id=question.request_id), answer)
+        raise typer.Exit(WAITS)
 
 
 def _show(screen: Screen, started: pb.StartTurnResponse) -> None:
