@@ -154,7 +154,8 @@ async def test_approvals_are_asked_for_when_results_are_given(
 
     def approve(call: parts.PendingCall) -> bool | str:
         asked.append(call.name)
-        return {"approve_a": True, "approve_b": "too expensive", "approve_c": False}[call.name]
+        decisions: dict[str, bool | str] = {"approve_a": True, "approve_b": "too expensive"}
+        return decisions.get(call.name, False)
 
     answer = await caller.call(
         "run_with_tools", "hello", [weather], approve=approve, request_id="r"

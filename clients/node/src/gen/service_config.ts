@@ -17,6 +17,7 @@ export const SERVICE_CONFIG = `{
     {
       "name": [
         { "service": "parley.v1.ConversationService", "method": "StreamChat" },
+        { "service": "parley.v1.ConversationService", "method": "StreamResumeTurn" },
         { "service": "parley.v1.ConversationService", "method": "WatchConversation" },
         { "service": "parley.v1.ConversationService", "method": "ExportConversations" },
         { "service": "parley.v1.ConversationService", "method": "WatchTurns" }
