@@ -113,7 +113,7 @@ class Started(Driver):
         shown = await called
         assert (True, turn.id) == (shown.replayed, shown.turn.turn_id)
         if turn.is_stopped_when_found:
-            self.model.answered(turn, "", "CANCELLED")
+            self.model.answered(turn, turn.kept, "CANCELLED")
             await self._goes_on(turn.conversation)
         elif turn.state == "FAILED" or turn.is_abandoned:
             await self._runs_by_itself(turn, lambda run: self.model.started_again(turn, run))
