@@ -109,7 +109,7 @@ def calls_of(turn_id: UUID, number: int, names: Sequence[str]) -> list[PendingCa
 
 def given_in_steps(steps: Sequence[Step]) -> dict[str, Given]:
     """Return what callers gave, by call_key."""
-    found = [readgiven_in_steps(step.body) for step in steps if step.kind is StepKind.GIVEN]
+    found = [read_given(step.body) for step in steps if step.kind is StepKind.GIVEN]
     return {given.call_key: given for given in found}
 
 
