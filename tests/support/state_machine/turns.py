@@ -15,7 +15,7 @@ from parley_server.core.model import Owner
 from support.databases import as_superuser
 from support.services import an_id, refused
 from support.state_machine.driver import Driver, standing_of
-from support.state_machine.values import AGENT_ERRORS, BEGINNING, OWNERS, Call, Run, Turn
+from support.state_machine.values import AGENT_ERRORS, ASKS, BEGINNING, OWNERS, Call, Run, Turn
 from support.state_machine.world import WORKERS, now_and_then
 
 indices = st.integers(0, 1000)
@@ -195,15 +195,16 @@ class Turns(Driver):
 
     # Agents
 
-    @rule(index=indices, reason=st.sampled_from(["", "", "", *AGENT_ERRORS]))
+    @rule(index=indices, reason=st.sampled_from(["", "", ASKS, ASKS, *AGENT_ERRORS]))
     def agent_ends(self, index: int, reason: str) -> None:
-        """An agent answers, or fails."""
+        """An agent answers, fails, or asks its caller."""
         if not self.model.runs:
             return
         run = self.model.runs[index % len(self.model.runs)]
         line = itertools.chain(*run.turn.conversation.waiting.values())
-        if reason and any(c.request.request_id == run.turn.request_id != "" for c in line):
+        if reason in AGENT_ERRORS and any(c.request.request_id == run.turn.request_id != "" for c in line):
             return  # those that follow may see the failure, or the attempt that comes after it
+        run.asks = ("weather",)
         self.world.do(self._lets_go(run, reason))
 
     @rule(index=indices, worker=workers, by_request_id=st.booleans())

@@ -32,23 +32,38 @@ class WaitingTurns(Driver):
         run.asks = tuple(names)
         self.world.do(self._lets_go(run, ASKS))
 
+    @rule(index=indices, how=hows, is_whole=st.booleans(), is_refusal=st.booleans())
+    def resume(self, index: int, how: How, is_whole: bool, is_refusal: bool) -> None:
+        """ResumeTurn of a turn that waits, with what is pending, or with one result of that.
+
+        Args:
+            is_refusal: the results are errors and denials.
+        """
+        waiting = [turn for c in self._waiting() if (turn := c.waiting_turn) is not None]
+        if waiting:
+            turn = waiting[-1 - index % len(waiting)]
+            self._resume(turn, "all" if is_whole else "some", index, how, is_refusal=is_refusal)
+
     @rule(
         index=indices,
         how=hows,
-        what=st.sampled_from(["all", "all", "all", "some", "some", "same", "other", "unknown"]),
+        what=st.sampled_from(["all", "some", "same", "other", "unknown"]),
         is_refusal=st.booleans(),
     )
-    def resume(self, index: int, how: How, what: str, is_refusal: bool) -> None:
-        """ResumeTurn, mostly of a turn that waits.
+    def resume_again(self, index: int, how: How, what: str, is_refusal: bool) -> None:
+        """ResumeTurn of a turn that has waited, or never did, whatever it does now.
 
         Args:
-            what: it gives: what is pending; one of that; what was given before; something else for
-                that; what is pending, and a result for a call that nobody has asked for.
-            is_refusal: errors and denials, where nothing was given before.
+            what: it gives: as `resume`; what was given before; something else for that; what is
+                pending, and a result for a call that nobody has asked for.
         """
-        turn = self._to_resume(index)
-        if turn is None:
-            return
+        known = [turn for c in self.conversations() for turn in c.turns]
+        turns = [turn for turn in known if turn.asked] if index % 4 else known
+        if turns:
+            turn = turns[-1 - index % len(turns)]
+            self._resume(turn, what, index, how, is_refusal=is_refusal)
+
+    def _resume(self, turn: Turn, what: str, index: int, how: How, *, is_refusal: bool) -> None:
         results = self._results(turn, what, index, is_refusal=is_refusal)
         if not results:
             return
@@ -67,13 +82,6 @@ class WaitingTurns(Driver):
         run = conversation.holder
         if has_new and run is not None and run.turn is turn and turn.pending:
             self.world.do(self._lets_go(run, ""))
-
-    def _to_resume(self, index: int) -> Turn | None:
-        waiting = [turn for c in self._waiting() if (turn := c.waiting_turn) is not None]
-        known = [turn for c in self.conversations() for turn in c.turns]
-        asked = [turn for turn in known if turn.asked]
-        chosen = (waiting if index % 4 else asked if index % 3 else known) or asked
-        return chosen[-1 - index % len(chosen)] if chosen else None
 
     @staticmethod
     def _is_started(turn: Turn) -> bool:
