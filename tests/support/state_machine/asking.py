@@ -42,7 +42,8 @@ class GatedAgent:
         gate = asyncio.get_running_loop().create_future()
         run = Run(self._worker, seen, gate, asyncio.Event())
         try:
-            for event in self.retold(seen.steps.done):
+            yield Text(BEGINNING)
+            for event in self.retold(seen.steps.done)[1:]:
                 yield event
             missing = _missing(seen.steps.done)
             self._entered(run)
@@ -68,7 +69,7 @@ class GatedAgent:
         given = given_in_steps(steps)
         calls = [call for response in _responses(steps) for call in response]
         told = [as_told(call, given[call.call_key]) for call in calls if call.call_key in given]
-        return [Text(BEGINNING), *told]
+        return [Text(BEGINNING), *told] if steps else []
 
 
 def _responses(steps: Sequence[Step]) -> list[list[PendingCall]]:

@@ -233,8 +233,10 @@ class Lives(Driver):
             # What retention has deleted may be gone already, or may be counted here.
             least = _counted(c for c in mine if not c.is_expired)
             counts = erased.conversations, erased.messages, erased.turns
-            between = zip(least, counts, _counted(mine), strict=True)
-            assert all(low <= count <= high for low, count, high in between), counts
+            most = _counted(mine)
+            between = zip(least, counts, most, strict=True)
+            is_right = all(low <= count <= high for low, count, high in between)
+            assert is_right, f"{counts} erased, not {least} to {most}"
             self.model.erased(owner)
             await self._is_quiet()
 
