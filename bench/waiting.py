@@ -1,4 +1,4 @@
-"""The part `waiting`: what turns that wait for their caller cost a worker, and how fast they end."""
+"""The part `waiting`: what turns that wait for their caller cost, and how fast many of them end."""
 
 import time
 from collections.abc import Callable
@@ -139,9 +139,7 @@ class WaitingPart:
             _memory_mb(postgres_pid),
         )
 
-    def _print(
-        self, idle: dict[str, list[Idle]], busy: dict[str, list[Result]], many: str
-    ) -> None:
+    def _print(self, idle: dict[str, list[Idle]], busy: dict[str, list[Result]], many: str) -> None:
         print_table(
             f"A worker and its Postgres, idle, and with {IN_FLIGHT} turns in flight",
             ("turns that wait", "idle: CPU worker, %", "CPU Postgres, %", "MB worker",
@@ -202,9 +200,7 @@ class WaitingPart:
 
 def _begin(url: str) -> None:
     """Have a turn wait in each conversation of the kind, with the rows that the server writes."""
-    with psycopg.connect(
-        url, autocommit=True, cursor_factory=psycopg.ClientCursor
-    ) as connection:
+    with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(_WAIT, {"users": f"{WAITING}-%", "text": "I shall look it up. " * 10})
         connection.execute("VACUUM ANALYZE")
     if problems := integrity.examine(url).problems:

@@ -16,7 +16,7 @@ from parley_server.core.model import (
     StepKind,
     Text,
 )
-from support.state_machine.values import ASKS, BEGINNING, Run
+from support.state_machine.values import ASKS, BEGINNING, MODEL, Run
 from support.waiting import as_told, calls_of, given_in_steps
 
 
@@ -58,10 +58,10 @@ class GatedAgent:
                 body = json.dumps([call._asdict() for call in missing])
                 await seen.steps.store(StepKind.RESPONSE, body)
             if missing:
-                yield Awaiting(tuple(missing), "scripted-1")
+                yield Awaiting(tuple(missing), MODEL)
                 return
             yield Text(f"{seen.turn_id} {seen.attempt}")
-            yield Finish(FinishReason.STOP, "scripted-1")
+            yield Finish(FinishReason.STOP, MODEL)
         finally:
             run.closed.set()
 

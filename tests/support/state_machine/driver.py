@@ -2,19 +2,19 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID
 
 import grpc
 from hypothesis.stateful import RuleBasedStateMachine
 
-from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.bells import topic_of
 from parley_server.core.model import Owner, WaitEnd
 from parley_server.process.worker import Worker
-from support.services import details_of, info_of, reason_of
+from support.services import details_of, info_of
+from support.state_machine.answers import is_answer, standing_of
 from support.state_machine.model import Model
 from support.state_machine.values import (
     AGENT_ERRORS,
@@ -96,7 +96,10 @@ class Driver(RuleBasedStateMachine):
         found = self.model.conversations.get((call.owner, request.conversation_id.lower()))
         if request.on_busy != pb.ON_BUSY_REPLACE or found is None or self.model.turn_of(call):
             return
-        turn, is_expected = found.waiting_turn, call.expected_sequence in (None, found.last_sequence)
+        turn, is_expected = (
+            found.waiting_turn,
+            call.expected_sequence in (None, found.last_sequence),
+        )
         if turn is not None and is_expected and not found.queue:
             self.model.answered(turn, turn.kept, "CANCELLED", WaitEnd.REPLACED)
             if call.expected_sequence is not None:
@@ -283,7 +286,7 @@ class Driver(RuleBasedStateMachine):
             response = call.task.result()
             turns = [o.turn for o in allowed if isinstance(o, Replayed)]
             assert turns, f"answered, where it had to be {allowed}"
-            self._is_answer(turns[0], response)
+            is_answer(turns[0], response)
             return response
         assert isinstance(error, grpc.aio.AioRpcError), repr(error)
         info = info_of(error)
@@ -293,39 +296,6 @@ class Driver(RuleBasedStateMachine):
         assert any(dict(o.metadata).items() <= dict(info.metadata).items() for o in matching)
         assert details_of(error)
         return None
-
-    def _is_answer(self, turn: Turn, response: pb.ChatResponse) -> None:
-        if turn.state == "WAITING":
-            expected = pb.ChatResponse(
-                conversation_id=turn.conversation.id,
-                turn_id=turn.id,
-                response=BEGINNING,
-                tool_calls=turn.told,
-                user_sequence=turn.user_sequence,
-                model="scripted-1",
-                finish_reason=cpb.FINISH_REASON_ACTION_REQUIRED,
-                pending_calls=[asked.shown for asked in turn.pending],
-                replayed=response.replayed,
-            )
-            assert expected == response
-            return
-        first, count, omitted = turn.context
-        is_cancelled = turn.state == "CANCELLED"
-        expected = pb.ChatResponse(
-            conversation_id=turn.conversation.id,
-            turn_id=turn.id,
-            response=turn.answer,
-            tool_calls=response.tool_calls,
-            user_sequence=turn.user_sequence,
-            response_sequence=turn.response_sequence,
-            # One that is cancelled has not said yet which model it was.
-            model=response.model if is_cancelled else "scripted-1",
-            finish_reason=cpb.FINISH_REASON_CANCELLED if is_cancelled else cpb.FINISH_REASON_STOP,
-            context=cpb.Context(first_sequence=first, message_count=count, omitted_count=omitted),
-            replayed=response.replayed,
-        )
-        assert expected == response
-        assert turn.told == in_order(response.tool_calls)
 
     async def _is_shown(self, turn: Turn, attempt: int) -> None:
         """Return once the end of an attempt is stored, or a later one has begun."""
@@ -382,17 +352,6 @@ class Driver(RuleBasedStateMachine):
 
     def _owners(self) -> list[str]:
         return [self._named(owner) for owner in OWNERS]
-
-
-def in_order(calls: Iterable[cpb.ToolCall]) -> list[cpb.ToolCall]:
-    """Return calls as they were asked for. A wait that is ended adds those without a result last."""
-    return sorted(calls, key=lambda call: (call.step, call.id))
-
-
-def standing_of(turn: cpb.Turn) -> tuple[str, str]:
-    reason = reason_of(turn)
-    state = cpb.TurnState.Name(turn.state).removeprefix("TURN_STATE_")
-    return state, "" if reason == "UNSPECIFIED" else reason
 
 
 def _registered(worker: Worker, topics: set[UUID]) -> tuple[int, int]:

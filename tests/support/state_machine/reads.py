@@ -8,7 +8,8 @@ from hypothesis.stateful import rule
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import Service, refused
-from support.state_machine.driver import Driver, in_order, standing_of
+from support.state_machine.answers import in_order, standing_of
+from support.state_machine.driver import Driver
 from support.state_machine.turns import owners, workers
 from support.state_machine.values import Conversation, Turn
 

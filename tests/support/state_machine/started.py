@@ -5,7 +5,8 @@ from hypothesis.stateful import rule
 
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import GONE, an_id, refused
-from support.state_machine.driver import Driver, standing_of
+from support.state_machine.answers import standing_of
+from support.state_machine.driver import Driver
 from support.state_machine.turns import indices, owners, workers
 from support.state_machine.values import Call, Turn
 

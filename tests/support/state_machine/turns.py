@@ -14,7 +14,8 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from support.databases import as_superuser
 from support.services import an_id, refused
-from support.state_machine.driver import Driver, standing_of
+from support.state_machine.answers import standing_of
+from support.state_machine.driver import Driver
 from support.state_machine.values import AGENT_ERRORS, ASKS, BEGINNING, OWNERS, Call, Run, Turn
 from support.state_machine.world import WORKERS, now_and_then
 
@@ -37,9 +38,7 @@ hows = st.builds(
     How,
     worker=workers,
     has_request_id=st.booleans(),
-    on_busy=st.sampled_from(
-        [pb.ON_BUSY_UNSPECIFIED, pb.ON_BUSY_REJECT, *[pb.ON_BUSY_WAIT] * 4, pb.ON_BUSY_REPLACE]
-    ),
+    on_busy=st.sampled_from([pb.ON_BUSY_REJECT, *[pb.ON_BUSY_WAIT] * 4, *[pb.ON_BUSY_REPLACE] * 2]),
     on_disconnect=st.sampled_from(pb.OnDisconnect.values()),
 )
 
@@ -202,7 +201,9 @@ class Turns(Driver):
             return
         run = self.model.runs[index % len(self.model.runs)]
         line = itertools.chain(*run.turn.conversation.waiting.values())
-        if reason in AGENT_ERRORS and any(c.request.request_id == run.turn.request_id != "" for c in line):
+        if reason in AGENT_ERRORS and any(
+            c.request.request_id == run.turn.request_id != "" for c in line
+        ):
             return  # those that follow may see the failure, or the attempt that comes after it
         run.asks = ("weather",)
         self.world.do(self._lets_go(run, reason))

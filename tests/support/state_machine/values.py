@@ -16,6 +16,7 @@ AGENT_ERRORS = {"AGENT_UNAVAILABLE": "UNAVAILABLE", "AGENT_REFUSED": "FAILED_PRE
 MAX_ATTEMPTS = 3
 UNCOUNTED = ("CALLER_LOST",)
 """How an attempt may end here without counting against the maximum."""
+MODEL = "scripted-1"
 ASKS = "ASKS"
 """What lets an agent ask its caller for results of calls."""
 BEGINNING = "This is answer "
@@ -137,23 +138,31 @@ class Asked:
 
     def told(self, why: WaitEnd) -> cpb.ToolCall:
         """Return it with its result. One that was given none tells what has ended the wait."""
-        call, given = self.call, self.given
-        texts = {
-            None: SENTENCES[why],
-            "result": given and given.result,
-            "error": given and given.error,
-            "approval": "ran",
-            "denial": given and given.denial.reason,
-        }
-        outcome = given and given.WhichOneof("outcome")
+        call = self.call
+        result, is_error = self._outcome or (SENTENCES[why], True)
         return cpb.ToolCall(
             id=call.id,
             name=call.name,
             arguments=call.arguments,
-            result=texts[outcome],
-            is_error=outcome not in ("result", "approval"),
+            result=result,
+            is_error=is_error,
             step=call.step,
         )
+
+    @property
+    def _outcome(self) -> tuple[str, bool] | None:
+        """What was given, and whether it is an error. What was approved has run."""
+        given = self.given
+        match given and given.WhichOneof("outcome"):
+            case "result" if given:
+                return given.result, False
+            case "error" if given:
+                return given.error, True
+            case "approval":
+                return "ran", False
+            case "denial" if given:
+                return given.denial.reason, True
+        return None
 
 
 @dataclass(eq=False)

@@ -72,7 +72,9 @@ class WaitingTurns(Driver):
             conversation_id=conversation.id,
             message=turn.message,
             request_id=turn.request_id if index % 2 else "",
-            on_disconnect=pb.ON_DISCONNECT_CONTINUE if self._is_started(turn) else how.on_disconnect,
+            on_disconnect=pb.ON_DISCONNECT_CONTINUE
+            if self._is_started(turn)
+            else how.on_disconnect,
         )
         call = Call(conversation.owner, how.worker, request, turn, results)
         has_new = bool(self.model.new_results(call, turn))
@@ -146,4 +148,6 @@ def _given(asked: Asked, text: str, *, is_refusal: bool) -> pb.CallResult:
         if is_refusal:
             return pb.CallResult(call_key=key, denial=pb.Denial(reason=text))
         return pb.CallResult(call_key=key, approval=pb.Approval())
-    return pb.CallResult(call_key=key, **{"error" if is_refusal else "result": text})
+    if is_refusal:
+        return pb.CallResult(call_key=key, error=text)
+    return pb.CallResult(call_key=key, result=text)
