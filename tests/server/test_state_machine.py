@@ -6,8 +6,9 @@ every rule the test waits until nothing is left to happen, so that the model kno
 
 It fails, among other things, when a claim does not test the row it locked, when a finish does not
 test the fence, and when what was never answered is shown to an agent; when started turns begin in
-another order, or a call's turn goes before them; when retention deletes what is in use; and when
-the end of a turn is not told by the feed, or twice.
+another order, or a call's turn goes before them; when retention deletes what is in use; when the
+end of a turn, or the beginning of its wait, is not told by the feed, or twice; and when a call
+whose wait has ended is left without a result.
 """
 
 import itertools
