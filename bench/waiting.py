@@ -68,7 +68,7 @@ class WaitingSize:
 
 
 ALL_WAITING = WaitingSize()
-QUICK_WAITING = WaitingSize(turns=2_000, idle_s=10, expiry_s=15)
+QUICK_WAITING = WaitingSize(idle_s=10, expiry_s=15)
 SMOKE_WAITING = WaitingSize(turns=50, idle_s=1, expiry_s=2)
 
 
