@@ -1,7 +1,7 @@
 """The part `waiting`: what turns that wait for their caller cost, and how fast many of them end."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +156,7 @@ class WaitingPart:
             ],
         )  # fmt: skip
 
-        def against(found: dict[str, list[Idle]] | dict[str, list[Result]], *names: str) -> float:
+        def against(found: Mapping[str, Sequence[Idle | Result]], *names: str) -> float:
             pairs = zip(found[many], found["none"], strict=True)
             return median(ratio(_sum(a, names), _sum(b, names)) for a, b in pairs)
 
@@ -215,14 +215,14 @@ def _left(connection: psycopg.Connection[tuple[int]]) -> int:
 def _memory_mb(pid: int) -> float:
     """Return what a process and its children have of memory, what they share counted once."""
     process = psutil.Process(pid)
-    total = 0
+    total = 0.0
     for one in [process, *process.children(recursive=True)]:
         try:
-            total += one.memory_full_info().pss
+            total += float(one.memory_full_info().pss)
         except psutil.NoSuchProcess:
             continue
     return total / 2**20
 
 
 def _sum(of: Idle | Result, names: tuple[str, ...]) -> float:
-    return sum(getattr(of, name) for name in names)
+    return float(sum(getattr(of, name) for name in names))
