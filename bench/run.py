@@ -13,6 +13,7 @@ row-security  a statement with row security, and without
 removal  turns while what deleted conversations held is removed
 edge     a turn with TLS, an issuer's keys and metrics, and without
 accepting  a turn that StartTurn stores, against one that Chat answers
+waiting  a worker beside turns that wait for their caller, and without
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round. A part
 begins with copies of the same two databases: what another one did, or failed to do, is not in them.
@@ -41,6 +42,7 @@ from removal import ALL_REMOVAL, DELETED, QUICK_REMOVAL, SMOKE_REMOVAL, Removal,
 from report import Bar, print_bars, print_table, ratio
 from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, SMOKE_STREAMS, Streams, StreamSize
+from waiting import ALL_WAITING, QUICK_WAITING, SMOKE_WAITING, WAITING, WaitingPart, WaitingSize
 
 SERVERS = {
     "parley": "(a) Parley",
@@ -60,6 +62,7 @@ PARTS = (
     "removal",
     "edge",
     "accepting",
+    "waiting",
 )
 AGENT_S = 1.0
 MANY_CHANNELS = 24
@@ -85,6 +88,7 @@ class Size:
     streams: StreamSize = ALL_STREAMS
     overload: OverloadSize = ALL_OVERLOAD
     removal: RemovalSize = ALL_REMOVAL
+    waiting: WaitingSize = ALL_WAITING
     walled: int = 3_000
     """Statements and turns a round, with row security and without."""
     counted: int = 400
@@ -95,13 +99,13 @@ class Size:
 QUICK = Size(
     conversations=2_500, rounds=2, turns=800, long_conversations=20, long_turns=100, waves=1,
     streams=QUICK_STREAMS, overload=QUICK_OVERLOAD, walled=1_000,
-    removal=QUICK_REMOVAL, starts=5,
+    removal=QUICK_REMOVAL, waiting=QUICK_WAITING, starts=5,
 )  # fmt: skip
 
 SMOKE = Size(
     conversations=300, rounds=1, turns=64, empty_calls=1, lengths=(100, 400), long_conversations=5,
     long_turns=5, many=200, waves=1, streams=SMOKE_STREAMS, overload=SMOKE_OVERLOAD, walled=20,
-    counted=40, removal=SMOKE_REMOVAL, starts=2,
+    counted=40, removal=SMOKE_REMOVAL, waiting=SMOKE_WAITING, starts=2,
 )  # fmt: skip
 
 
@@ -288,6 +292,14 @@ class Bench:
         part = Accepting(self._folder, files[USUAL], say, rounds=size.rounds, turns=size.turns)
         self._measured(part, made)
 
+    def waiting(self, made: Databases, files: Files) -> None:
+        """Compare a worker beside thousands of waiting turns with one beside none."""
+        size = self._size
+        part = WaitingPart(
+            size.waiting, self._folder, files[USUAL], say, rounds=size.rounds, turns=size.turns
+        )
+        self._measured(part, made)
+
     def row_security(self, made: Databases, files: Files) -> None:
         """Compare statements with row security and without."""
         row_security.measure(made, rounds=self._size.rounds, times=self._size.walled, say=say)
@@ -303,7 +315,7 @@ class Bench:
             self.died.append(part)
 
     def _measured(
-        self, part: Streams | Overload | Removal | Edge | Accepting, made: Databases
+        self, part: Streams | Overload | Removal | Edge | Accepting | WaitingPart, made: Databases
     ) -> None:
         part.measure(made)
         self.bars += part.bars
@@ -332,6 +344,8 @@ def _parts(size: Size, only: str | None) -> list[Part]:
         ]
     if only in (None, "removal"):
         parts.append(Part(DELETED, size.removal.conversations, size.removal.messages))
+    if only in (None, "waiting"):
+        parts.append(Part(WAITING, size.waiting.turns, 2))
     return parts
 
 

@@ -132,7 +132,7 @@ def test_streams_end_by_themselves_and_may_be_silent_for_longer_than_they_ever_a
         for route in routes().values()
         if any(_names(route["match"], path) for path in STREAMS)
     ]
-    assert 3 == len(streams)
+    assert 4 == len(streams)
     assert STREAMS == {p for p in STREAMS if any(_names(r["match"], p) for r in streams)}
     for route in streams:
         assert {"grpc_timeout_header_max": "0s"} == route["route"]["max_stream_duration"]

@@ -6,8 +6,9 @@ every rule the test waits until nothing is left to happen, so that the model kno
 
 It fails, among other things, when a claim does not test the row it locked, when a finish does not
 test the fence, and when what was never answered is shown to an agent; when started turns begin in
-another order, or a call's turn goes before them; when retention deletes what is in use; and when
-the end of a turn is not told by the feed, or twice.
+another order, or a call's turn goes before them; when retention deletes what is in use; when the
+end of a turn, or the beginning of its wait, is not told by the feed, or twice; and when a call
+whose wait has ended is left without a result.
 """
 
 import itertools
@@ -27,13 +28,14 @@ from support.state_machine.reads import Reads
 from support.state_machine.retention import Retention
 from support.state_machine.started import Started
 from support.state_machine.turns import Turns
+from support.state_machine.waiting import WaitingTurns
 from support.state_machine.world import WORKERS, World
 
 EXAMPLES = int(os.environ.get("PARLEY_TEST_EXAMPLES", "50"))
 STEPS = 40
 
 
-class Machine(Turns, Started, Retention, Histories, Reads, Feed):
+class Machine(Turns, WaitingTurns, Started, Retention, Histories, Reads, Feed):
     """All the rules."""
 
     def teardown(self) -> None:
@@ -44,8 +46,11 @@ class Machine(Turns, Started, Retention, Histories, Reads, Feed):
             self.world.do(self.world.clear())
 
     async def _end(self) -> None:
-        while self.model.runs:
-            await self._lets_go(self.model.runs[0], "")
+        while self.model.runs or self._waiting():
+            if self.model.runs:
+                await self._lets_go(self.model.runs[0], "")
+            elif (turn := self._waiting()[0].waiting_turn) is not None:
+                await self.stops_waiting(turn)
         assert {True} >= {call.done() for call in self.world.calls}
         for worker, owner in itertools.product(WORKERS, self._owners()):
             await self.read_all(owner, worker, newest_first=False, after=0)

@@ -62,7 +62,7 @@ class AskingAgent:
         self.runs.append(run)
         await self.before(run)
         done = sum(step.kind is StepKind.RESPONSE for step in run.steps.done)
-        given = _given(run.steps.done)
+        given = given_in_steps(run.steps.done)
         told: list[str] = []
         for number, names in enumerate(self.rounds, 1):
             yield Text(f"{number}. ")
@@ -72,7 +72,7 @@ class AskingAgent:
                 await run.steps.store(StepKind.RESPONSE, body)
             for call in calls:
                 if call.call_key in given:
-                    result = _result(call, given[call.call_key])
+                    result = as_told(call, given[call.call_key])
                     told.append(result.result)
                     yield result
             missing = tuple(call for call in calls if call.call_key not in given)
@@ -84,12 +84,12 @@ class AskingAgent:
         yield Finish(FinishReason.STOP, "asking-1", Usage(3 * len(self.rounds), 4, 0, 2), SPENT)
 
     def retold(self, steps: Sequence[Step]) -> Sequence[AgentEvent]:
-        given = _given(steps)
+        given = given_in_steps(steps)
         events: list[AgentEvent] = []
         for number, step in enumerate((s for s in steps if s.kind is StepKind.RESPONSE), 1):
             events.append(Text(f"{number}. "))
             calls = [PendingCall(**call) for call in json.loads(step.body)]
-            events += [_result(c, given[c.call_key]) for c in calls if c.call_key in given]
+            events += [as_told(c, given[c.call_key]) for c in calls if c.call_key in given]
         return events
 
 
@@ -107,12 +107,14 @@ def calls_of(turn_id: UUID, number: int, names: Sequence[str]) -> list[PendingCa
     ]
 
 
-def _given(steps: Sequence[Step]) -> dict[str, Given]:
+def given_in_steps(steps: Sequence[Step]) -> dict[str, Given]:
+    """Return what callers gave, by call_key."""
     found = [read_given(step.body) for step in steps if step.kind is StepKind.GIVEN]
     return {given.call_key: given for given in found}
 
 
-def _result(call: PendingCall, given: Given) -> ToolCall:
+def as_told(call: PendingCall, given: Given) -> ToolCall:
+    """Return a call with what was given for it; one that was approved has run."""
     is_error = given.kind in (GivenKind.ERROR, GivenKind.DENIAL)
     text = "ran" if given.kind is GivenKind.APPROVAL else given.text
     return ToolCall(call.id, call.name, call.arguments, text, is_error, call.step)

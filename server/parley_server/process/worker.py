@@ -253,7 +253,7 @@ class Worker:
         self.signals.open(self._heard, self._missed)
         try:
             await self.readiness.warn_of_missing_limits()
-            await self.feed_store.adopt()
+            await self.trimming.adopt()
             await self.verifier.open()
             port = await self._listen()
             await self.readiness.open()

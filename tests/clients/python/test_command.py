@@ -168,7 +168,9 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
         3: {"SCOPE_MISSING", "UNAUTHENTICATED"},
         4: {"CONVERSATION_NOT_FOUND", "TURN_NOT_FOUND"},
         5: {
+            "CALL_NOT_PENDING",
             "LEASE_LOST",
+            "RESULT_ALREADY_GIVEN",
             "REVISION_MISMATCH",
             "SEQUENCE_MISMATCH",
             "TURN_IN_PROGRESS",

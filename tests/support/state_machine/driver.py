@@ -2,22 +2,23 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID
 
 import grpc
 from hypothesis.stateful import RuleBasedStateMachine
 
-from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.bells import topic_of
-from parley_server.core.model import Owner
+from parley_server.core.model import Owner, WaitEnd
 from parley_server.process.worker import Worker
-from support.services import details_of, info_of, reason_of
+from support.services import details_of, info_of
+from support.state_machine.answers import is_answer, standing_of
 from support.state_machine.model import Model
 from support.state_machine.values import (
     AGENT_ERRORS,
+    ASKS,
     BEGINNING,
     OWNERS,
     Call,
@@ -52,31 +53,71 @@ class Driver(RuleBasedStateMachine):
         self.request_ids = itertools.count(1)
 
     async def _make(self, call: Call) -> None:
-        service = self.world.services[call.worker]
-        fields = {descriptor.name: value for descriptor, value in call.request.ListFields()}
-        call.task = asyncio.ensure_future(service.chat(user=call.owner, timeout=100, **fields))
-        self.world.calls.append(call.task)
-        known = self.model.requests.get((call.owner, call.request.request_id))
-        if known is not None and known.sent == call.sent:
-            self._is_stopped_late(known)
+        self._send(call)
+        turn = self.model.turn_of(call)
+        if turn is not None and not isinstance(self.model.outcome(call), Refused):
+            self._is_stopped_late(turn)
+        self._takes_place(call)
         outcome = self.model.outcome(call)
+        if turn is not None and turn.state == "WAITING" and not isinstance(outcome, Refused):
+            self.model.gives(call, turn)
         if isinstance(outcome, Starts):
             await self._starts({call: outcome})
-        elif isinstance(outcome, Follows):
-            turn = self.model.requests[call.owner, call.request.request_id]
+        elif isinstance(outcome, Follows) and turn is not None:
             self._follow(call, turn.conversation)
         elif isinstance(outcome, Waits):
             found = (call.owner, call.request.conversation_id.lower())
             self.model.conversations[found].waiting[call.worker].append(call)
         else:
-            await self._ends(call, [outcome])
+            await self._ends(call, [outcome, *self._or_forgotten(call)])
         await self._is_quiet()
+
+    def _send(self, call: Call) -> None:
+        service, request = self.world.services[call.worker], call.request
+        fields = {descriptor.name: value for descriptor, value in request.ListFields()}
+        if call.turn is None:
+            sent = service.chat(user=call.owner, timeout=100, **fields)
+        else:
+            names = ("request_id",) if request.request_id else ("conversation_id", "turn_id")
+            named = {"turn_id": call.turn.id, **fields}
+            sent = service.resume(
+                *call.results,
+                user=call.owner,
+                timeout=100,
+                on_disconnect=request.on_disconnect,
+                **{name: named[name] for name in names},
+            )
+        call.task = asyncio.ensure_future(sent)
+        self.world.calls.append(call.task)
+
+    def _takes_place(self, call: Call) -> None:
+        """A message takes the place of a turn that waits, which is cancelled."""
+        request = call.request
+        found = self.model.conversations.get((call.owner, request.conversation_id.lower()))
+        if request.on_busy != pb.ON_BUSY_REPLACE or found is None or self.model.turn_of(call):
+            return
+        turn, is_expected = (
+            found.waiting_turn,
+            call.expected_sequence in (None, found.last_sequence),
+        )
+        if turn is not None and is_expected and not found.queue:
+            self.model.answered(turn, turn.kept, "CANCELLED", WaitEnd.REPLACED)
+            if call.expected_sequence is not None:
+                request.expected_sequence = found.last_sequence
+
+    def _or_forgotten(self, call: Call) -> list[Outcome]:
+        """Behind a turn that has failed, what it waited for is forgotten, by and by."""
+        if (turn := call.turn) is None or turn.is_newest or not self.model.new_results(call, turn):
+            return []
+        return [Refused("FAILED_PRECONDITION", "CALL_NOT_PENDING")]
 
     async def _lets_go(self, run: Run, reason: str) -> None:
         if not run.gate.done():
             run.gate.set_result(reason)
-        if reason:
+        if reason in AGENT_ERRORS:
             await self._stops(run, lambda: self.model.failed(run.turn, reason))
+        elif reason == ASKS or run.turn.pending:
+            await self._stops(run, lambda: self.model.waits(run))
         else:
             answer = f"{BEGINNING}{run.turn.id} {run.attempt}"
             await self._stops(run, lambda: self.model.answered(run.turn, answer))
@@ -94,15 +135,28 @@ class Driver(RuleBasedStateMachine):
             return
         end()
         await self._is_shown(turn, run.attempt)
+        if turn.state == "WAITING" and any(self.model.new_results(c, turn) for c in callers):
+            await self._give_now(callers, turn)
+            return
         told = [c for c in run.callers if c in conversation.following]
         await self._goes_on(conversation)
         outcomes: list[Outcome] = [Replayed(turn)]
         if turn.reason in AGENT_ERRORS:
             outcomes = [Refused(AGENT_ERRORS[turn.reason], turn.reason)]
         answers = [await self._ends(call, outcomes) for call in callers]
-        if turn.is_answered and run.callers:
+        if (turn.is_answered or turn.state == "WAITING") and run.callers:
             answers += [await soon(call.task) for call in told if call.task]
             assert 1 == sum(not a.replayed for a in answers if a)
+
+    async def _give_now(self, callers: Sequence[Call], turn: Turn) -> None:
+        """A turn waits again for what a call gives that has run it for that."""
+        (call,) = callers
+        outcome = self.model.outcome(call)
+        self.model.gives(call, turn)
+        if isinstance(outcome, Starts):
+            await self._starts({call: outcome})
+        else:
+            await self._ends(call, [outcome])
 
     async def _is_stopped(self, run: Run) -> None:
         """The agent of an attempt is stopped, by something else than its gate."""
@@ -115,7 +169,7 @@ class Driver(RuleBasedStateMachine):
         allowed: list[Outcome] = [Refused("ABORTED", "LEASE_LOST")]
         if run.turn.conversation.was_deleted:
             allowed.append(not_found(run.turn.conversation.id))
-        if reason:
+        if reason in AGENT_ERRORS:
             allowed.append(Refused(AGENT_ERRORS[reason], reason))
         if run.turn.state == "CANCELLED" and run.turn.attempt == run.attempt:
             allowed.append(Replayed(run.turn))
@@ -124,7 +178,7 @@ class Driver(RuleBasedStateMachine):
     def _is_stopped_late(self, turn: Turn) -> None:
         """A call finds its abandoned turn that is to be stopped, and ends it without a word."""
         if turn.is_stopped_when_found:
-            self.model.answered(turn, "", "CANCELLED")
+            self.model.answered(turn, turn.kept, "CANCELLED")
 
     # What happens by itself
 
@@ -146,7 +200,8 @@ class Driver(RuleBasedStateMachine):
             if not isinstance(outcome, Follows):
                 conversation.following.remove(call)
                 # Told of the failure it waited for, or that the conversation has gone on since.
-                turn = self.model.requests[call.owner, call.request.request_id]
+                turn = self.model.turn_of(call)
+                assert turn is not None
                 gone_on = Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED")
                 others = [] if turn.is_newest else [gone_on]
                 await self._ends(call, [before.get(call, outcome), outcome, *others])
@@ -231,7 +286,7 @@ class Driver(RuleBasedStateMachine):
             response = call.task.result()
             turns = [o.turn for o in allowed if isinstance(o, Replayed)]
             assert turns, f"answered, where it had to be {allowed}"
-            self._is_answer(turns[0], response)
+            is_answer(turns[0], response)
             return response
         assert isinstance(error, grpc.aio.AioRpcError), repr(error)
         info = info_of(error)
@@ -241,23 +296,6 @@ class Driver(RuleBasedStateMachine):
         assert any(dict(o.metadata).items() <= dict(info.metadata).items() for o in matching)
         assert details_of(error)
         return None
-
-    def _is_answer(self, turn: Turn, response: pb.ChatResponse) -> None:
-        first, count, omitted = turn.context
-        is_cancelled = turn.state == "CANCELLED"
-        expected = pb.ChatResponse(
-            conversation_id=turn.conversation.id,
-            turn_id=turn.id,
-            response=turn.answer,
-            user_sequence=turn.user_sequence,
-            response_sequence=turn.response_sequence,
-            # One that is cancelled has not said yet which model it was.
-            model=response.model if is_cancelled else "scripted-1",
-            finish_reason=cpb.FINISH_REASON_CANCELLED if is_cancelled else cpb.FINISH_REASON_STOP,
-            context=cpb.Context(first_sequence=first, message_count=count, omitted_count=omitted),
-            replayed=response.replayed,
-        )
-        assert expected == response
 
     async def _is_shown(self, turn: Turn, attempt: int) -> None:
         """Return once the end of an attempt is stored, or a later one has begun."""
@@ -308,14 +346,12 @@ class Driver(RuleBasedStateMachine):
     def conversations(self) -> list[Conversation]:
         return list(self.model.conversations.values())
 
+    def _waiting(self) -> list[Conversation]:
+        """Return where a turn waits for its caller."""
+        return [c for c in self.conversations() if c.waiting_turn is not None]
+
     def _owners(self) -> list[str]:
         return [self._named(owner) for owner in OWNERS]
-
-
-def standing_of(turn: cpb.Turn) -> tuple[str, str]:
-    reason = reason_of(turn)
-    state = cpb.TurnState.Name(turn.state).removeprefix("TURN_STATE_")
-    return state, "" if reason == "UNSPECIFIED" else reason
 
 
 def _registered(worker: Worker, topics: set[UUID]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from support.services import GONE, Service, an_id, refused
 from support.state_machine.driver import Driver
 from support.state_machine.turns import indices, owners, workers
-from support.state_machine.values import Call, Conversation, Creation, not_found
+from support.state_machine.values import Call, Conversation, Creation, Refused, not_found
 from support.state_machine.world import now_and_then
 
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
@@ -187,7 +187,8 @@ class Lives(Driver):
         conversation.following.clear()
         conversation.waiting.clear()
         for call in calls:
-            await self._ends(call, [not_found(conversation.id)])
+            gone = [Refused("NOT_FOUND", "TURN_NOT_FOUND")] if call.turn else []
+            await self._ends(call, [not_found(conversation.id), *gone])
 
     @rule(worker=workers, index=indices)
     def undelete(self, worker: int, index: int) -> None:
@@ -232,8 +233,10 @@ class Lives(Driver):
             # What retention has deleted may be gone already, or may be counted here.
             least = _counted(c for c in mine if not c.is_expired)
             counts = erased.conversations, erased.messages, erased.turns
-            between = zip(least, counts, _counted(mine), strict=True)
-            assert all(low <= count <= high for low, count, high in between), counts
+            most = _counted(mine)
+            between = zip(least, counts, most, strict=True)
+            is_right = all(low <= count <= high for low, count, high in between)
+            assert is_right, f"{counts} erased, not {least} to {most}"
             self.model.erased(owner)
             await self._is_quiet()
 

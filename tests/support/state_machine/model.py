@@ -2,11 +2,15 @@
 
 import itertools
 from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.model import WaitEnd
 from support.state_machine.values import (
     AGENT_ERRORS,
     BEGINNING,
+    Asked,
     Call,
     Conversation,
     Creation,
@@ -22,6 +26,7 @@ from support.state_machine.values import (
     Waits,
     not_found,
 )
+from support.waiting import calls_of
 
 
 class Model:
@@ -38,14 +43,22 @@ class Model:
         """By the owner and the request id of CreateConversation."""
         self.used: dict[str, Used] = defaultdict(Used)
         """By owner."""
+        self.answered_turns: dict[str, Turn] = {}
+        """By id. What they told is in forks as well."""
         self.clock = itertools.count(1)
+
+    def turn_of(self, call: Call) -> Turn | None:
+        """Return the turn that a call names, or whose request id it has."""
+        request_id = call.request.request_id
+        named = self.requests.get((call.owner, request_id)) if request_id else None
+        return call.turn or named
 
     def outcome(self, call: Call) -> Outcome:
         """Return what becomes of a call now: the design's first two tables, in its order."""
         request = call.request
-        turn = self.requests.get((call.owner, request.request_id)) if request.request_id else None
+        turn = self.turn_of(call)
         if turn is not None:
-            return self._of_known(call, turn)
+            return self._of_resume(call, turn) if call.turn else self._of_known(call, turn)
         conversation = self.conversations.get((call.owner, request.conversation_id.lower()))
         is_missing = conversation is None and request.conversation_id and not request.allow_missing
         if is_missing or (conversation is not None and conversation.is_deleted):
@@ -68,13 +81,46 @@ class Model:
         if turn.sent != call.sent:
             named = (("request_id", turn.request_id),)
             return Refused("ALREADY_EXISTS", "REQUEST_ID_REUSED", named)
+        return self._goes_on(call, turn)
+
+    def _of_resume(self, call: Call, turn: Turn) -> Outcome:
+        """Return what becomes of a call of ResumeTurn: the table of decision 0031."""
+        if turn.conversation.is_deleted:
+            return Refused("NOT_FOUND", "TURN_NOT_FOUND")
+        asked = {one.call.call_key: one for one in turn.asked}
+        for given in call.results:
+            known = asked.get(given.call_key)
+            if known is not None and known.given not in (None, given):
+                return Refused("ALREADY_EXISTS", "RESULT_ALREADY_GIVEN")
+        new = self.new_results(call, turn)
+        is_over = turn.is_answered or turn.is_to_stop
+        if new and (is_over or any(given.call_key not in asked for given in new)):
+            return Refused("FAILED_PRECONDITION", "CALL_NOT_PENDING")
+        if turn.state == "WAITING":
+            is_last = new and len(new) == len(turn.pending)
+            return Starts(turn) if is_last else Replayed(turn)
+        return self._goes_on(call, turn)
+
+    @staticmethod
+    def new_results(call: Call, turn: Turn) -> list[pb.CallResult]:
+        """Return what a call gives that was not given before."""
+        given = {one.call.call_key for one in turn.asked if one.given is not None}
+        return [result for result in call.results if result.call_key not in given]
+
+    def gives(self, call: Call, turn: Turn) -> None:
+        """Write down what a call gives to a turn that waits."""
+        results = {given.call_key: given for given in call.results}
+        for asked in turn.pending:
+            asked.given = results.get(asked.call.call_key)
+
+    def _goes_on(self, call: Call, turn: Turn) -> Outcome:
         if turn.state == "QUEUED":
             return Follows()
         if not turn.has_begun:
             if turn.state == "FAILED":
                 return Refused("ABORTED", "SEQUENCE_MISMATCH")
             return Refused("FAILED_PRECONDITION", "TURN_SUPERSEDED", (("turn_id", turn.id),))
-        if turn.is_answered:
+        if turn.is_answered or turn.state == "WAITING":
             return Replayed(turn)
         if turn.state == "RUNNING" and not turn.is_abandoned:
             return Follows()
@@ -104,7 +150,7 @@ class Model:
             before = turn.conversation.holder
             if before is None or not before.is_started:  # else the turn has not ended by that
                 self._ends(turn, "FAILED", "TURN_ABANDONED")
-        turn.spent = turn.spent_attempts
+        turn.spent = 0 if turn.state == "WAITING" else turn.spent_attempts
         turn.attempt += 1
         turn.state, turn.reason = "RUNNING", ""
         self._runs(turn, run)
@@ -112,6 +158,8 @@ class Model:
     def _runs(self, turn: Turn, run: Run) -> None:
         conversation = turn.conversation
         conversation.holder, conversation.is_lease_valid = run, True
+        run.is_started |= turn.is_started
+        turn.is_started = False
         self.is_active(conversation)
         run.turn = turn
         self.runs.append(run)
@@ -195,6 +243,26 @@ class Model:
         turn.user_sequence = conversation.last_sequence
         conversation.turns.append(turn)
 
+    def waits(self, run: Run) -> None:
+        """Write down that an attempt has ended: its turn waits, unless it is to be stopped."""
+        turn, conversation = run.turn, run.turn.conversation
+        turn.told = [a.told(WaitEnd.CANCELLED) for a in turn.asked if a.given is not None]
+        if not turn.pending:
+            turn.asked += self._asked(turn, run.asks)
+            turn.spent = -1  # it has stored a step: it does not count
+        if turn.is_to_stop:
+            self.answered(turn, BEGINNING, "CANCELLED")
+            return
+        self.used[conversation.owner].attempts += 1
+        conversation.holder = None
+        turn.state, turn.is_started = "WAITING", run.is_started
+        self._ends(turn, "WAITING")
+
+    @staticmethod
+    def _asked(turn: Turn, names: Sequence[str]) -> list[Asked]:
+        number = max((asked.call.step for asked in turn.asked), default=0) + 1
+        return [Asked(call) for call in calls_of(UUID(turn.id), number, names)]
+
     def failed(self, turn: Turn, reason: str) -> None:
         if turn.is_to_stop:
             self.answered(turn, BEGINNING, "CANCELLED")
@@ -234,7 +302,9 @@ class Model:
 
         The feed does not tell of these ends.
         """
-        if (turn := conversation.open_turn) is not None:
+        if (turn := conversation.waiting_turn) is not None:  # its attempt has ended before
+            turn.state, turn.reason, turn.is_started = "FAILED", "TURN_ABANDONED", False
+        elif (turn := conversation.open_turn) is not None:
             self._abandoned(turn)
         conversation.holder = None
         for queued in conversation.queue:
@@ -250,9 +320,22 @@ class Model:
                 del by_owner[key]
         self.used.pop(owner, None)
 
-    def answered(self, turn: Turn, answer: str, state: str = "COMPLETED") -> None:
+    def answered(
+        self,
+        turn: Turn,
+        answer: str,
+        state: str = "COMPLETED",
+        why: WaitEnd = WaitEnd.CANCELLED,
+    ) -> None:
+        """Write down a turn's answer.
+
+        Args:
+            why: what has ended its wait, if calls are without a result.
+        """
         conversation = turn.conversation
         conversation.holder = None
+        turn.told = [asked.told(why) for asked in turn.asked]
+        self.answered_turns[turn.id] = turn
         used = self.used[conversation.owner]
         used.turns += 1
         used.attempts += turn.state == "RUNNING"  # else it is counted already

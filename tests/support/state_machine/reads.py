@@ -8,7 +8,8 @@ from hypothesis.stateful import rule
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import Service, refused
-from support.state_machine.driver import Driver, standing_of
+from support.state_machine.answers import in_order, standing_of
+from support.state_machine.driver import Driver
 from support.state_machine.turns import owners, workers
 from support.state_machine.values import Conversation, Turn
 
@@ -47,6 +48,11 @@ class Reads(Driver):
                 for m in page.messages
             ]
             assert conversation.last_sequence == page.last_sequence
+            for message in page.messages:
+                answered = self.model.answered_turns.get(message.turn_id)
+                told = answered.told if answered and message.role == cpb.ROLE_ASSISTANT else []
+                assert told == in_order(message.tool_calls)
+                assert all(call.result for call in message.tool_calls), "a call without a result"
             for turn in conversation.all_turns:
                 await self._is_turn(service, turn)
         used, rows = self.model.used[owner], await service.usage(user=owner)
@@ -69,7 +75,11 @@ class Reads(Driver):
         expected = turn.standing
         assert expected == standing_of(shown)
         assert bool(expected[1]) == bool(shown.error_text)
-        assert (expected[0] in ("QUEUED", "RUNNING")) != shown.HasField("end_time")
+        is_over = expected[0] not in ("QUEUED", "RUNNING", "WAITING")
+        assert is_over == shown.HasField("end_time")
+        waits = turn.state == "WAITING"
+        pending = [asked.shown for asked in turn.pending] if waits else []
+        assert (pending, waits) == (list(shown.pending_calls), shown.HasField("wait_end_time"))
         assert (
             turn.attempt,
             turn.request_id,

@@ -5,7 +5,8 @@ from hypothesis.stateful import rule
 
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import GONE, an_id, refused
-from support.state_machine.driver import Driver, standing_of
+from support.state_machine.answers import standing_of
+from support.state_machine.driver import Driver
 from support.state_machine.turns import indices, owners, workers
 from support.state_machine.values import Call, Turn
 
@@ -113,7 +114,7 @@ class Started(Driver):
         shown = await called
         assert (True, turn.id) == (shown.replayed, shown.turn.turn_id)
         if turn.is_stopped_when_found:
-            self.model.answered(turn, "", "CANCELLED")
+            self.model.answered(turn, turn.kept, "CANCELLED")
             await self._goes_on(turn.conversation)
         elif turn.state == "FAILED" or turn.is_abandoned:
             await self._runs_by_itself(turn, lambda run: self.model.started_again(turn, run))

@@ -14,8 +14,9 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from support.databases import as_superuser
 from support.services import an_id, refused
-from support.state_machine.driver import Driver, standing_of
-from support.state_machine.values import AGENT_ERRORS, BEGINNING, OWNERS, Call, Run, Turn
+from support.state_machine.answers import standing_of
+from support.state_machine.driver import Driver
+from support.state_machine.values import AGENT_ERRORS, ASKS, BEGINNING, OWNERS, Call, Run, Turn
 from support.state_machine.world import WORKERS, now_and_then
 
 indices = st.integers(0, 1000)
@@ -37,7 +38,7 @@ hows = st.builds(
     How,
     worker=workers,
     has_request_id=st.booleans(),
-    on_busy=st.sampled_from([pb.ON_BUSY_UNSPECIFIED, pb.ON_BUSY_REJECT, *[pb.ON_BUSY_WAIT] * 4]),
+    on_busy=st.sampled_from([pb.ON_BUSY_REJECT, *[pb.ON_BUSY_WAIT] * 4, *[pb.ON_BUSY_REPLACE] * 2]),
     on_disconnect=st.sampled_from(pb.OnDisconnect.values()),
 )
 
@@ -101,7 +102,7 @@ class Turns(Driver):
             conversation_id=conversation_id,
             message=f"message {next(self.messages)}",
             request_id=f"r{next(self.request_ids)}" if how.has_request_id else "",
-            on_busy=how.on_busy,
+            on_busy=self._on_busy(how, owner, conversation_id),
             on_disconnect=how.on_disconnect,
             allow_missing=allow_missing,
         )
@@ -111,6 +112,16 @@ class Turns(Driver):
         if request.request_id:
             self.model.calls[owner, request.request_id] = call
         self.world.do(self._make(call))
+
+    def _on_busy(self, how: How, owner: str, conversation_id: str) -> "pb.OnBusy.ValueType":
+        """Return what a call does where a turn is open.
+
+        It takes no turn's place where others wait for that: who of them is first, nobody can say.
+        """
+        found = self.model.conversations.get((owner, conversation_id.lower()))
+        are_first = found is not None and any(found.waiting.values())
+        is_raced = are_first and how.on_busy == pb.ON_BUSY_REPLACE
+        return pb.ON_BUSY_REJECT if is_raced else how.on_busy
 
     @rule(
         index=indices,
@@ -125,11 +136,13 @@ class Turns(Driver):
             return
         if index % 3:
             running = {(r.turn.conversation.owner, r.turn.request_id) for r in self.model.runs}
+            running |= {(c.owner, t.request_id) for c in self._waiting() if (t := c.waiting_turn)}
             calls = [c for n, c in self.model.calls.items() if n in running] or calls
         first = calls[-1 - index % min(3, len(calls))]
         request = pb.ChatRequest()
         request.CopyFrom(first.request)
-        request.on_busy, request.on_disconnect = how.on_busy, how.on_disconnect
+        request.on_busy = self._on_busy(how, first.owner, request.conversation_id)
+        request.on_disconnect = how.on_disconnect
         if (first.owner, request.request_id) in self.model.requests:
             request.ClearField("expected_sequence")
             if expected is not None:
@@ -181,15 +194,18 @@ class Turns(Driver):
 
     # Agents
 
-    @rule(index=indices, reason=st.sampled_from(["", "", "", *AGENT_ERRORS]))
+    @rule(index=indices, reason=st.sampled_from(["", "", ASKS, ASKS, *AGENT_ERRORS]))
     def agent_ends(self, index: int, reason: str) -> None:
-        """An agent answers, or fails."""
+        """An agent answers, fails, or asks its caller."""
         if not self.model.runs:
             return
         run = self.model.runs[index % len(self.model.runs)]
         line = itertools.chain(*run.turn.conversation.waiting.values())
-        if reason and any(c.request.request_id == run.turn.request_id != "" for c in line):
+        if reason in AGENT_ERRORS and any(
+            c.request.request_id == run.turn.request_id != "" for c in line
+        ):
             return  # those that follow may see the failure, or the attempt that comes after it
+        run.asks = ("weather",)
         self.world.do(self._lets_go(run, reason))
 
     @rule(index=indices, worker=workers, by_request_id=st.booleans())
@@ -216,7 +232,10 @@ class Turns(Driver):
             shown = await service.cancel(user=conversation.owner, **name)
             if turn.is_newest and (turn.is_abandoned or turn.is_stopped_when_found):
                 if not turn.is_exhausted:
-                    self.model.answered(turn, "", "CANCELLED")  # nothing of it was stored
+                    self.model.answered(turn, turn.kept, "CANCELLED")
+                await self._goes_on(conversation)
+            elif conversation.waiting_turn is turn:
+                self.model.answered(turn, turn.kept, "CANCELLED")
                 await self._goes_on(conversation)
             elif run is not None:
                 await self._stops(run, lambda: self.model.answered(turn, BEGINNING, "CANCELLED"))
@@ -302,11 +321,10 @@ class Turns(Driver):
             if run.is_holder and run.turn.conversation.is_held and len(run.callers) <= 1
         ]
 
-    @staticmethod
-    def _is_raced_by_queue(run: Run) -> bool:
+    def _is_raced_by_queue(self, run: Run) -> bool:
         """Whether a call would take the turn again while a worker is about to begin one."""
         conversation = run.turn.conversation
-        same = [c for c in conversation.calls if c.request.request_id == run.turn.request_id != ""]
+        same = [c for c in conversation.calls if self.model.turn_of(c) is run.turn]
         return bool(same) and (run.is_started or bool(conversation.queue))
 
     @staticmethod

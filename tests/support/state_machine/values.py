@@ -6,14 +6,19 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import AgentRun
+from parley_server.core.attempts.closing import SENTENCES
+from parley_server.core.model import AgentRun, PendingCall, WaitEnd
 
 OWNERS = ("ada", "bob")
 AGENT_ERRORS = {"AGENT_UNAVAILABLE": "UNAVAILABLE", "AGENT_REFUSED": "FAILED_PRECONDITION"}
 MAX_ATTEMPTS = 3
 UNCOUNTED = ("CALLER_LOST",)
 """How an attempt may end here without counting against the maximum."""
+MODEL = "scripted-1"
+ASKS = "ASKS"
+"""What lets an agent ask its caller for results of calls."""
 BEGINNING = "This is answer "
 """What an agent says before it comes to its gate."""
 
@@ -61,8 +66,16 @@ class Conversation:
         return [*self.following, *itertools.chain(*self.waiting.values())]
 
     @property
+    def waiting_turn(self) -> "Turn | None":
+        """The turn that waits for its caller. No attempt holds it."""
+        last = self.turns[-1] if self.turns else None
+        return last if last is not None and last.state == "WAITING" else None
+
+    @property
     def is_held(self) -> bool:
-        return self.holder is not None and self.is_lease_valid
+        """Whether a turn runs, or waits for its caller."""
+        runs = self.holder is not None and self.is_lease_valid
+        return runs or self.waiting_turn is not None
 
     @property
     def is_busy(self) -> bool:
@@ -76,7 +89,7 @@ class Conversation:
 
     @property
     def open_turn(self) -> "Turn | None":
-        return self.holder.turn if self.holder is not None else None
+        return self.holder.turn if self.holder is not None else self.waiting_turn
 
     def window(self) -> list[tuple[int, str, str]]:
         """Return what the agent of a turn that starts now is shown."""
@@ -99,12 +112,57 @@ class Conversation:
 
 
 class End(NamedTuple):
-    """The end of an attempt, or of a turn without one, as the feed tells it."""
+    """The end of an attempt, or of a turn without one, as the feed tells it.
+
+    WAITING: the attempt has ended, and its turn waits for its caller.
+    """
 
     turn_id: str
     attempt: int
     state: str
     reason: str
+
+
+@dataclass(eq=False)
+class Asked:
+    """A call that a turn's agent has asked its caller for."""
+
+    call: PendingCall
+    given: pb.CallResult | None = None
+
+    @property
+    def shown(self) -> cpb.PendingCall:
+        """How it is shown as long as it waits."""
+        kind = cpb.PendingCallKind.Value(f"PENDING_CALL_KIND_{self.call.kind.value}")
+        return cpb.PendingCall(**{**self.call._asdict(), "kind": kind})
+
+    def told(self, why: WaitEnd) -> cpb.ToolCall:
+        """Return it with its result. One that was given none tells what has ended the wait."""
+        call = self.call
+        result, is_error = self._outcome or (SENTENCES[why], True)
+        return cpb.ToolCall(
+            id=call.id,
+            name=call.name,
+            arguments=call.arguments,
+            result=result,
+            is_error=is_error,
+            step=call.step,
+        )
+
+    @property
+    def _outcome(self) -> tuple[str, bool] | None:
+        """What was given, and whether it is an error. What was approved has run."""
+        given = self.given
+        match given and given.WhichOneof("outcome"):
+            case "result" if given:
+                return given.result, False
+            case "error" if given:
+                return given.error, True
+            case "approval":
+                return "ran", False
+            case "denial" if given:
+                return given.denial.reason, True
+        return None
 
 
 @dataclass(eq=False)
@@ -128,11 +186,27 @@ class Turn:
     """CancelTurn was recorded for it, and its worker does not know."""
     expected_sequence: int | None = None
     """Of a started turn: what has to hold when it begins."""
+    asked: list[Asked] = field(default_factory=list)
+    """All that its agent has asked its caller for, in order."""
+    told: list[cpb.ToolCall] = field(default_factory=list)
+    """Calls that have results: of its answer, or when it began to wait."""
+    is_started: bool = False
+    """While it waits: whether a worker runs it without a caller."""
+
+    @property
+    def pending(self) -> list[Asked]:
+        """The calls that are without a result."""
+        return [asked for asked in self.asked if asked.given is None]
+
+    @property
+    def kept(self) -> str:
+        """What is known of what it had said, once its worker is gone."""
+        return BEGINNING if self.asked else ""
 
     @property
     def spent_attempts(self) -> int:
         """How many attempts in a row count, once the last one has ended."""
-        return self.spent + (self.reason not in UNCOUNTED)
+        return max(0, self.spent + (self.reason not in UNCOUNTED))
 
     @property
     def is_exhausted(self) -> bool:
@@ -163,8 +237,9 @@ class Turn:
     def is_abandoned(self) -> bool:
         """Whether its worker went away, or its conversation while it ran."""
         conversation = self.conversation
-        is_overrun = conversation.open_turn is self and not conversation.is_lease_valid
-        return is_overrun or self.reason == "TURN_ABANDONED"
+        holder = conversation.holder
+        is_held = holder is not None and holder.turn is self
+        return (is_held and not conversation.is_lease_valid) or self.reason == "TURN_ABANDONED"
 
     @property
     def is_stopped_when_found(self) -> bool:
@@ -178,6 +253,10 @@ class Call:
     owner: str
     worker: int
     request: pb.ChatRequest
+    turn: Turn | None = None
+    """Of ResumeTurn: the turn that it names, whose message and request id `request` has."""
+    results: tuple[pb.CallResult, ...] = ()
+    """Of ResumeTurn: what it gives."""
     is_following: bool = False
     """It has waited for an attempt of the turn with its request id."""
     task: "asyncio.Task[pb.ChatResponse] | None" = None
@@ -204,7 +283,9 @@ class Run:
     callers: list[Call] = field(default_factory=list)
     """Who may have started it: one, or several that cannot be told apart."""
     is_started: bool = False
-    """It has no caller: a worker runs it by itself."""
+    """It needs no caller: a worker runs it by itself."""
+    asks: tuple[str, ...] = ()
+    """The tools that it asks its caller for, if a rule lets it."""
 
     @property
     def is_holder(self) -> bool:

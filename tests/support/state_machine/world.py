@@ -3,19 +3,17 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.errors import AgentRefused
-from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text
 from parley_server.process.worker import Worker
-from support.agents import ScriptedAgent
 from support.services import Service, settings_for
-from support.state_machine.values import BEGINNING, MAX_ATTEMPTS, Run
+from support.state_machine.asking import GatedAgent
+from support.state_machine.values import MAX_ATTEMPTS, Run
 
 SETTLED_S = 10.0
 """How long anything may take that has to happen; it takes milliseconds."""
@@ -62,7 +60,7 @@ class World:
                 retention_idle_days=IDLE_DAYS,
                 retention_age_days=AGE_DAYS,
             )
-            worker = Worker(settings, agent=ScriptedAgent(self._script(number)))
+            worker = Worker(settings, agent=GatedAgent(number, self.entered.put_nowait))
             port = await self._started.enter_async_context(worker.serving())
             channel = await self._started.enter_async_context(
                 grpc.aio.insecure_channel(f"127.0.0.1:{port}")
@@ -74,24 +72,6 @@ class World:
         pause = now_and_then()
         while not all(service.worker.signals.are_live for service in self.services):
             await pause("the workers do not hear each other")
-
-    def _script(self, worker: int) -> Callable[[AgentRun], AsyncGenerator[AgentEvent, None]]:
-        async def script(seen: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-            run = Run(worker, seen, asyncio.get_running_loop().create_future(), asyncio.Event())
-            try:
-                yield Text(BEGINNING)
-                self.entered.put_nowait(run)
-                what = await run.gate
-                if what == "AGENT_UNAVAILABLE":
-                    raise RuntimeError("as the rule says")
-                if what == "AGENT_REFUSED":
-                    raise AgentRefused
-                yield Text(f"{seen.turn_id} {seen.attempt}")
-                yield Finish(FinishReason.STOP, "scripted-1")
-            finally:
-                run.closed.set()
-
-        return script
 
     def close(self) -> None:
         try:

@@ -1,12 +1,15 @@
-"""Removing what the feed no longer keeps: in small batches, with rests, by any worker."""
+"""Upkeep of the feed: whose it is, and removing what is no longer kept, in small batches."""
 
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from datetime import timedelta
+from time import monotonic
 
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.failures import raised_at
+from parley_server.core.patience import waiting_until
 from parley_server.core.ports import FeedUpkeep
 
 log = logging.getLogger("parley.upkeep")
@@ -15,6 +18,8 @@ LOOK_S = 60.0
 """How often a worker looks for something that is too old."""
 BATCH = 1000
 """How many entries one statement removes at most."""
+AGAIN_S = 1.0
+"""How soon it looks again whose the feed is, while the database takes no writes."""
 REST = 3
 """How long it rests after each statement, in times of what that took: turns go first."""
 
@@ -30,8 +35,18 @@ class Trimming:
         """
         self._store = store
         self._keep = keep
+        self._is_adopted = False
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running: asyncio.Task[None] | None = None
+
+    async def adopt(self) -> None:
+        """Have cursors expire if the feed was written on another server than this one.
+
+        While the database takes no writes nothing ends either: then it is done in the background.
+        """
+        with suppress(StoreUnavailable), waiting_until(monotonic()):
+            await self._store.adopt()
+            self._is_adopted = True
 
     def open(self) -> None:
         """Begin to look."""
@@ -47,13 +62,16 @@ class Trimming:
     async def _run(self) -> None:
         while not self._closing.done():
             try:
+                if not self._is_adopted:
+                    await self.adopt()
                 await self.trim()
             except StoreUnavailable:
                 pass  # the next look tries again
             except Exception as error:
                 log.exception("trimming failed", extra={"place": raised_at(error)})
             spread = random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
-            await asyncio.wait([self._closing], timeout=LOOK_S * spread)
+            look_s = LOOK_S if self._is_adopted else AGAIN_S
+            await asyncio.wait([self._closing], timeout=look_s * spread)
 
     async def trim(self) -> None:
         """Remove all that is too old, batch after batch."""

@@ -37,6 +37,7 @@ from parley_server.storage.schema.tables import (
     turn,
     turn_event,
     turn_step,
+    turn_wait,
 )
 from parley_server.storage.statements.counting import overrun
 from parley_server.storage.statements.listing import conversation_columns
@@ -44,6 +45,7 @@ from parley_server.storage.statements.parts import (
     CONVERSATION,
     EXPECTED,
     FINGERPRINT,
+    FORGOTTEN_WAIT,
     IS_IT,
     IS_THERE,
     LIMIT,
@@ -214,19 +216,29 @@ def _add_messages() -> Executable:
 
 
 def _pieces_gone(held: CTE, added: CTE) -> list[CTE]:
-    """Remove events and steps of a turn before the messages without an answer: it is over."""
+    """Remove what is stored beside a turn before the messages without an answer: it is over."""
     superseded = (
         select(turn.c.id)
         .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
         .where(turn.c.user_sequence == select(held.c.last_sequence).scalar_subquery())
         .where(turn.c.response_sequence.is_(None))
     )
-    return [
-        delete(table)
-        .where(table.c.owner_id == OWNER, table.c.turn_id.in_(superseded))
+    wait_gone = (
+        update(turn_wait)
+        .values(FORGOTTEN_WAIT)
+        .where(turn_wait.c.owner_id == OWNER, turn_wait.c.turn_id.in_(superseded))
         .where(exists(select(added.c.last)))
-        .cte(f"{table.name}_gone")
-        for table in (turn_event, turn_step)
+        .cte("wait_gone")
+    )
+    return [
+        *(
+            delete(table)
+            .where(table.c.owner_id == OWNER, table.c.turn_id.in_(superseded))
+            .where(exists(select(added.c.last)))
+            .cte(f"{table.name}_gone")
+            for table in (turn_event, turn_step)
+        ),
+        wait_gone,
     ]
 
 

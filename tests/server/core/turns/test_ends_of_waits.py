@@ -11,6 +11,7 @@ from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner, WaitEnd
 from support.databases import as_superuser
+from support.messages import user
 from support.services import (
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
@@ -198,8 +199,9 @@ async def test_fork_ends_before_a_turn_that_waits(start_service: StartService) -
     assert 2 == forked.conversation.last_sequence
 
 
+@pytest.mark.parametrize("is_appended", [False, True], ids=["chat", "append"])
 async def test_message_behind_a_turn_that_has_failed_forgets_its_wait(
-    start_service: StartService, database_url: str
+    start_service: StartService, database_url: str, is_appended: bool
 ) -> None:
     """Once the conversation has gone on, what the turn waited for is of no use."""
     service = await start_service(AskingAgent(), trash_days=1)
@@ -207,9 +209,13 @@ async def test_message_behind_a_turn_that_has_failed_forgets_its_wait(
     await service.delete(waits.conversation_id)
     await service.undelete(waits.conversation_id)
 
-    await asked(service, conversation_id=waits.conversation_id, request_id="s")
+    if is_appended:
+        await service.append(waits.conversation_id, user("behind"))
+    else:
+        await asked(service, conversation_id=waits.conversation_id, request_id="s")
 
-    await until_true(lambda: rows_of(database_url, "turn_wait WHERE calls IS NOT NULL") == 1)
+    left = 0 if is_appended else 1
+    await until_true(lambda: rows_of(database_url, "turn_wait WHERE calls IS NOT NULL") == left)
     given = result(waits.pending_calls[0])
     assert ("FAILED_PRECONDITION", "CALL_NOT_PENDING") == await refused(
         service.resume(given, request_id="r")

@@ -244,6 +244,31 @@ WITH held AS (
         FROM added
       )
     )
+), wait_gone AS (
+  UPDATE turn_wait SET calls = NULL, content = NULL, tool_calls = NULL, usage = NULL, model = NULL, tools = NULL
+  WHERE
+    turn_wait.owner_id = :owner
+    AND turn_wait.turn_id IN (
+      SELECT
+        turn.id
+      FROM turn
+      WHERE
+        turn.owner_id = :owner
+        AND turn.conversation_id = :conversation
+        AND turn.user_sequence = (
+          SELECT
+            held.last_sequence
+          FROM held
+        )
+        AND turn.response_sequence IS NULL
+    )
+    AND (
+      EXISTS(
+        SELECT
+          added.last
+        FROM added
+      )
+    )
 ), taken AS (
   UPDATE conversation SET title = CASE
     WHEN (
