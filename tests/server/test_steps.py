@@ -86,11 +86,11 @@ MODULE = """
     async def work(ctx: RunContext, n: int) -> str:
         message = asked(ctx.messages)
         key = ctx.metadata["call_key"]
+        if message.split(':')[1] in (f"begun-{n}", f"within-{n}"):
+            await asyncio.sleep(0.5)  # the calls beside it end, and their results are stored
         die(f"begun-{n}", message)
         note(turn=ctx.metadata["turn_id"], n=n, key=key, is_end=False)
-        if message.split(':')[1] == f"within-{n}":
-            await asyncio.sleep(0.5)  # the calls beside it end, and their results are stored
-            die(f"within-{n}", message)
+        die(f"within-{n}", message)
         note(turn=ctx.metadata["turn_id"], n=n, key=key, is_end=True)
         return f"worked on {n}"
 """

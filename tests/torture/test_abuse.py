@@ -29,7 +29,6 @@ from support.services import an_id, metadata
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(300)]
 
 HELLO = message(pb.ChatRequest(message="hello").SerializeToString())
-MALLORY = metadata("mallory")
 CLOSED = {INITIAL_WINDOW_SIZE: 0}
 
 
@@ -50,7 +49,7 @@ async def test_a_gzip_bomb_is_refused_unpacked_no_further_than_a_message_may_be(
     async def attack() -> None:
         for _ in range(10):
             connection = await Connection.opened(victim.server.port)
-            gzip = [*MALLORY, ("grpc-encoding", "gzip")]
+            gzip = [*metadata("mallory"), ("grpc-encoding", "gzip")]
             stream, head = connection.begin("Chat", gzip)
             await connection.send(head)
             await connection.upload(stream, bomb)
@@ -66,7 +65,7 @@ async def test_much_metadata_is_refused_or_borne(victim: Victim) -> None:
     """gRPC holds its limit against each frame of the metadata: 64 KiB in one are refused, 1 MiB in
     many arrives, and is refused or answered. What there can be of it is bounded by gRPC's own limit
     on the number of such frames, not by an option. Without max_metadata_size, 64 KiB are taken."""
-    much = [*MALLORY, *[(f"x-{n}", "x" * 1000) for n in range(64)]]
+    much = [*metadata("mallory"), *[(f"x-{n}", "x" * 1000) for n in range(64)]]
     refusal = await refused_code(
         victim.server.stub.Chat(pb.ChatRequest(message="hello"), metadata=much, timeout=20)
     )
@@ -76,7 +75,7 @@ async def test_much_metadata_is_refused_or_borne(victim: Victim) -> None:
         for kib in (16, 64, 1024):
             for _ in range(20):
                 connection = await Connection.opened(victim.server.port)
-                fields = [*MALLORY, *[(f"x-{n}", "x" * 1000) for n in range(kib)]]
+                fields = [*metadata("mallory"), *[(f"x-{n}", "x" * 1000) for n in range(kib)]]
                 stream, frames = connection.call("Chat", fields, HELLO)
                 await connection.send(frames)
                 await connection.end_of(stream)
@@ -115,7 +114,7 @@ async def test_streams_that_are_begun_and_reset_cost_nothing(victim: Victim) -> 
         connection = await Connection.opened(victim.server.port)
         reading = asyncio.ensure_future(connection.until_closed())
         for _ in range(50):
-            calls = [connection.call("Chat", MALLORY, HELLO) for _ in range(100)]
+            calls = [connection.call("Chat", metadata("mallory"), HELLO) for _ in range(100)]
             await connection.send(
                 b"".join(frames + frame(RST_STREAM, 0, n, CANCEL) for n, frames in calls)
             )
@@ -158,7 +157,7 @@ async def test_readers_that_take_nothing_hold_little(victim: Victim) -> None:
             ):
                 body = message(request.SerializeToString())
                 for _ in range(times):
-                    await connection.send(connection.call(method, MALLORY, body)[1])
+                    await connection.send(connection.call(method, metadata("mallory"), body)[1])
         await victim.measured.wait()
         ends = [asyncio.ensure_future(connection.end_of(0)) for connection in connections]
         await asyncio.wait(ends, timeout=3)  # they never come: the windows stay closed

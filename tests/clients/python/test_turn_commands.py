@@ -151,8 +151,8 @@ async def test_ctrl_c_ends_the_wait_and_not_the_turn(start_service: StartService
         assert 130 == terminal.ended()
 
     await on_a_terminal(leave, address_of(service), "start", "hello", "--wait")
-    speaker.say("whole", None)
     [conversation] = (await service.conversations()).conversations
+    speaker.say("whole", None)
     turn = parts.Turn(
         conversation_id=conversation.conversation_id, turn_id=conversation.open_turn_id
     )

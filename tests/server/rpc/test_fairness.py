@@ -25,7 +25,6 @@ from support.services import Service, StartService, an_id, details_of, metadata,
 
 OVERLOADED = ("RESOURCE_EXHAUSTED", "OVERLOADED")
 CLOSED = {INITIAL_WINDOW_SIZE: 0}
-MALLORY = metadata("mallory")
 
 
 @asynccontextmanager
@@ -104,7 +103,9 @@ async def test_answers_that_an_owner_does_not_take_are_its_own_trouble(
     async with connected(service, CLOSED) as connection:
         for _ in range(6):
             await connection.send(
-                connection.call("GetHistory", MALLORY, message(page.SerializeToString()))[1]
+                connection.call(
+                    "GetHistory", metadata("mallory"), message(page.SerializeToString())
+                )[1]
             )
         while unsent.in_use < 1_800_000:
             await asyncio.sleep(0.01)
@@ -183,7 +184,7 @@ async def test_messages_on_their_way_leave_room_for_other_owners(
     service = await start_service()
     async with connected(service) as connection:
         for _ in range(90):
-            stream, head = connection.begin("Chat", MALLORY)
+            stream, head = connection.begin("Chat", metadata("mallory"))
             await connection.send(head + frame(DATA, 0, stream, BEGUN))
         arriving = service.worker.admission.receiving
         while arriving.waiting < 50:

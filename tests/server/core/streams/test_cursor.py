@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley_server.core.model import HistoryPage, Message, Role, Turn, TurnState
@@ -32,7 +32,8 @@ class Talk:
             number = len(self.turns)
             self.turns.append(a_turn(id=UUID(int=number), user_sequence=len(self.messages)))
         elif what == "retry" and newest is not None and newest.state is TurnState.FAILED:
-            self._change(state=TurnState.RUNNING, attempt=newest.attempt + 1)
+            if newest.user_sequence == len(self.messages):  # none was appended since
+                self._change(state=TurnState.RUNNING, attempt=newest.attempt + 1)
         elif what == "append" and not is_open:
             self._say(Role.SYSTEM, 10**6)
         elif what in STATES and is_open:
@@ -99,6 +100,7 @@ happenings = st.lists(one_thing | failures, max_size=20).map(
 )
 
 
+@settings(deadline=None)
 @given(
     before=happenings,
     then=happenings,
