@@ -19,17 +19,18 @@ async def next_of(stream: Stream, kind: str) -> pb.StreamChatResponse:
 
 
 async def rest_of(stream: Stream) -> list[pb.StreamChatResponse]:
-    events = []
-    while (event := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
-        events.append(event)
-    return events
+    return await _rest_of(stream)
 
 
 async def resumed_events(stream: Stream) -> list[pb.StreamChatResponse]:
     """Return the events of StreamResumeTurn."""
+    return [told.event for told in await _rest_of(stream)]
+
+
+async def _rest_of(stream: Stream) -> list[Any]:
     events = []
-    while (told := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
-        events.append(told.event)
+    while (event := await stream.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
+        events.append(event)
     return events
 
 

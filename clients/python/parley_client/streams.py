@@ -7,7 +7,7 @@ the last part.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -57,59 +57,57 @@ class Stream(ABC, Generic[Event]):
         return Unavailable(text, code=grpc.StatusCode.UNAVAILABLE, request_id=self.request_id)
 
 
-class TurnStream(Stream[pb.StreamChatResponse]):
+class _Following(Stream[Event]):
+    """A stream of one turn's events."""
+
+    request: pb.StreamChatRequest | pb.StreamResumeTurnRequest
+
+    def __init__(self, call: Call[Any]) -> None:
+        self.request_id = call.request_id
+        self._tries = StreamTries(call.timeout_s)
+
+    @property
+    def time_left_s(self) -> float:
+        return self._tries.time_left_s
+
+    def pause_s(self, error: ParleyError) -> float | None:
+        return self._tries.pause_s(error)
+
+    def _note(self, event: pb.StreamChatResponse) -> None:
+        """Take note of an event: the next call asks for those behind it."""
+        if event.HasField("index"):
+            self.request.after_attempt = event.attempt
+            self.request.after_index = event.index
+            self._tries.note_progress()
+        self.is_over = event.HasField("completed")
+
+
+class TurnStream(_Following[pb.StreamChatResponse]):
     """One turn, as it comes."""
 
     method = "StreamChat"
-    request: pb.StreamChatRequest
 
     def __init__(self, call: Call[pb.ChatResponse]) -> None:
+        super().__init__(call)
         self.request = pb.StreamChatRequest(chat=cast(pb.ChatRequest, call.request))
-        self.request_id = call.request_id
-        self._tries = StreamTries(call.timeout_s)
-
-    @property
-    def time_left_s(self) -> float:
-        return self._tries.time_left_s
 
     def take(self, event: pb.StreamChatResponse) -> bool:
-        if event.HasField("index"):
-            self.request.after_attempt = event.attempt
-            self.request.after_index = event.index
-            self._tries.note_progress()
-        self.is_over = event.HasField("completed")
+        self._note(event)
         return True
 
-    def pause_s(self, error: ParleyError) -> float | None:
-        return self._tries.pause_s(error)
 
-
-class ResumedStream(Stream[pb.StreamResumeTurnResponse]):
+class ResumedStream(_Following[pb.StreamResumeTurnResponse]):
     """One turn that was given what it waited for, as it comes."""
 
     method = "StreamResumeTurn"
-    request: pb.StreamResumeTurnRequest
 
     def __init__(self, call: Call[pb.ResumeTurnResponse]) -> None:
+        super().__init__(call)
         self.request = pb.StreamResumeTurnRequest(resume=cast(pb.ResumeTurnRequest, call.request))
-        self.request_id = call.request_id
-        self._tries = StreamTries(call.timeout_s)
 
-    @property
-    def time_left_s(self) -> float:
-        return self._tries.time_left_s
-
-    def take(self, response: pb.StreamResumeTurnResponse) -> bool:
-        event = response.event
-        if event.HasField("index"):
-            self.request.after_attempt = event.attempt
-            self.request.after_index = event.index
-            self._tries.note_progress()
-        self.is_over = event.HasField("completed")
+    def take(self, event: pb.StreamResumeTurnResponse) -> bool:
+        self._note(event.event)
         return True
-
-    def pause_s(self, error: ParleyError) -> float | None:
-        return self._tries.pause_s(error)
 
 
 class WatchStream(Stream[pb.WatchConversationResponse]):

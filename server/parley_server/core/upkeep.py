@@ -13,7 +13,7 @@ from parley_server.core.failures import raised_at
 log = logging.getLogger("parley.upkeep")
 
 LOOK_S = 5.0
-"""How often a worker looks for something that is due."""
+"""How often a worker looks for something that is due, as a rule."""
 REST = 3
 """How long it rests after each statement, in times of what that took: turns go first."""
 
@@ -25,6 +25,8 @@ class Upkeep(ABC):
 
     def __init__(self) -> None:
         """Look for nothing yet."""
+        self.look_s = LOOK_S
+        """How often to look."""
         self.is_closing = False
         """Whether to begin nothing more."""
         self._woken = asyncio.Event()
@@ -61,7 +63,7 @@ class Upkeep(ABC):
                 log.exception("%s failed", name, extra={"place": raised_at(error)})
                 has_more = False
             if not has_more:
-                await self._wait(LOOK_S * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load
+                await self._wait(self.look_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load
 
     async def _wait(self, seconds: float) -> None:
         try:

@@ -136,7 +136,13 @@ class Worker:
             count=meter.expired,
         )
         self.expiring = Expiring(waits, self.turns.attempts.ending)
-        self._upkeep = (self.retention, self.erasing, self.purging, self.expiring)
+        self._upkeep = (
+            self.retention,
+            self.erasing,
+            self.purging,
+            self.expiring,
+            self.trimming,
+        )
         self.verifier = verifier_for(settings)
         self.admission = Admission(
             max_open_chats=settings.max_open_chats,
@@ -259,12 +265,10 @@ class Worker:
             await self.readiness.open()
             for upkeep in self._upkeep:
                 upkeep.open()
-            self.trimming.open()
             self.starting.open()
             yield port
         finally:
             await self.starting.close()
-            await self.trimming.close()
             for upkeep in self._upkeep:
                 await upkeep.close()
             await self.readiness.close()

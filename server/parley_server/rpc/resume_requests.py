@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.attempts.transcript import MAX_ARGUMENTS_BYTES, MAX_RESULT_BYTES
 from parley_server.core.model import (
     Given,
     GivenCall,
@@ -15,9 +16,7 @@ from parley_server.rpc.requests import ON_DISCONNECT, position, turn_named
 from parley_server.rpc.violations import Violations
 
 MAX_RESULTS = 64
-MAX_RESULT_BYTES = 64 * 1024
 MAX_REASON_BYTES = 8 * 1024
-MAX_ARGUMENTS_BYTES = 32 * 1024
 
 
 def resume(request: pb.ResumeTurnRequest) -> ResumeRequest:

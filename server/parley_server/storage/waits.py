@@ -6,7 +6,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from parley_server.core.attempts.given import digest, given_body
-from parley_server.core.attempts.ports import Looked
 from parley_server.core.model import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_WAITING,
@@ -21,6 +20,7 @@ from parley_server.core.model import (
     WaitEnd,
     WaitKey,
 )
+from parley_server.core.ports import Looked
 from parley_server.storage import rows
 from parley_server.storage.driver.connection import Parameters
 from parley_server.storage.statements import sql

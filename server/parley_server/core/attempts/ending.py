@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.closing import closed, given_in
-from parley_server.core.attempts.ports import Looked, WaitStore
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells
@@ -27,7 +26,7 @@ from parley_server.core.model import (
     TurnState,
     WaitEnd,
 )
-from parley_server.core.ports import Agent, Meter, SteppingAgent, Store
+from parley_server.core.ports import Agent, Looked, Meter, SteppingAgent, Store, WaitStore
 from parley_server.core.tasks import Tasks, retry_while_unavailable
 
 log = logging.getLogger("parley.turns")

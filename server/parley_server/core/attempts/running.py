@@ -10,7 +10,6 @@ from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.ending import Ending
 from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.keeping import Keeping
-from parley_server.core.attempts.ports import WaitStore
 from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.window import Windows, WindowSettings
 from parley_server.core.bells import Bells, topic_of
@@ -28,7 +27,7 @@ from parley_server.core.model import (
     TurnResult,
 )
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import NO_METER, Agent, Meter, Store
+from parley_server.core.ports import NO_METER, Agent, Meter, Store, WaitStore
 from parley_server.core.tasks import Tasks
 
 log = logging.getLogger("parley.turns")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
@@ -264,6 +264,27 @@ class NewTurn:
     expected_sequence: int | None = None
     allow_missing: bool = False
     tools: tuple[CallerTool, ...] = ()
+
+    @classmethod
+    def of(cls, ask: TurnRequest, fingerprint: bytes, ids: Callable[[], UUID]) -> "NewTurn":
+        """Return the turn that is asked for.
+
+        Args:
+            fingerprint: of what is asked for.
+            ids: makes ids that rise with time.
+        """
+        return cls(
+            id=ids(),
+            conversation_id=ask.conversation_id or ids(),
+            is_new_conversation=ask.conversation_id is None,
+            request_id=ask.request_id,
+            fingerprint=fingerprint,
+            agent=ask.agent,
+            message=ask.message,
+            expected_sequence=ask.expected_sequence,
+            allow_missing=ask.allow_missing,
+            tools=ask.tools,
+        )
 
 
 @dataclass(frozen=True, slots=True)

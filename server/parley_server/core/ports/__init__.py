@@ -14,6 +14,7 @@ from parley_server.core.ports.owners import ErasureStore, RetentionStore, UsageS
 from parley_server.core.ports.queue import QueueStore
 from parley_server.core.ports.tokens import TokenVerifier
 from parley_server.core.ports.turns import MIB, Ids, Store
+from parley_server.core.ports.waits import Looked, WaitStore
 
 __all__ = [
     "MIB",
@@ -26,6 +27,7 @@ __all__ = [
     "FeedUpkeep",
     "HistoryStore",
     "Ids",
+    "Looked",
     "Meter",
     "NoMeter",
     "NotAdded",
@@ -36,4 +38,5 @@ __all__ = [
     "Store",
     "TokenVerifier",
     "UsageStore",
+    "WaitStore",
 ]

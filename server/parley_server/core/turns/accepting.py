@@ -60,18 +60,7 @@ class Accepting:
 
     async def _started(self, owner: Owner, ask: TurnRequest, cap_s: float) -> tuple[Turn, bool]:
         wait_until(self._tasks.time() + cap_s)
-        new = NewTurn(
-            id=self._ids(),
-            conversation_id=ask.conversation_id or self._ids(),
-            is_new_conversation=ask.conversation_id is None,
-            request_id=ask.request_id,
-            fingerprint=ask.fingerprint(),
-            agent=ask.agent,
-            message=ask.message,
-            expected_sequence=ask.expected_sequence,
-            allow_missing=ask.allow_missing,
-            tools=ask.tools,
-        )
+        new = NewTurn.of(ask, ask.fingerprint(), self._ids)
         turn = await self._queue.accept(owner, new)
         if turn.id == new.id:
             self._on_accepted()  # no call can be waiting for it yet

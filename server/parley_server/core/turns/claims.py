@@ -71,18 +71,7 @@ class Claims:
         Raises: ConversationNotFound, SequenceMismatch, TurnInProgress, TurnLimitReached,
             BudgetExhausted, DeadlineTooShort, StoreUnavailable, CallerLost, WorkerDrained.
         """
-        new = NewTurn(
-            id=self._ids(),
-            conversation_id=ask.conversation_id or self._ids(),
-            is_new_conversation=ask.conversation_id is None,
-            request_id=ask.request_id,
-            fingerprint=fingerprint,
-            agent=ask.agent,
-            message=ask.message,
-            expected_sequence=ask.expected_sequence,
-            allow_missing=ask.allow_missing,
-            tools=ask.tools,
-        )
+        new = NewTurn.of(ask, fingerprint, self._ids)
         if call.is_too_short:
             return await self._known_or_too_short(owner, new)
         if ask.on_busy is OnBusy.REJECT:

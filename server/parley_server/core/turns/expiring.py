@@ -3,8 +3,8 @@
 import logging
 
 from parley_server.core.attempts.ending import Ending
-from parley_server.core.attempts.ports import WaitStore
 from parley_server.core.model import FailureReason, Owner, Turn, TurnState, WaitEnd, WaitKey
+from parley_server.core.ports import WaitStore
 from parley_server.core.upkeep import Upkeep, rested
 
 log = logging.getLogger("parley.upkeep")

@@ -20,7 +20,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Mappi
 from contextlib import aclosing, suppress
 from typing import Any
 
-from parley_server.core.attempts.ports import WaitStore
 from parley_server.core.attempts.running import Attempts, TurnSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
@@ -45,7 +44,7 @@ from parley_server.core.model import (
     Wait,
 )
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store
+from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store, WaitStore
 from parley_server.core.reading import find_turn
 from parley_server.core.streams.following import Events, Following
 from parley_server.core.tasks import Tasks, wait_any, wait_done

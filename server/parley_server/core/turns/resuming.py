@@ -5,7 +5,6 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from parley_server.core.attempts.given import digest
-from parley_server.core.attempts.ports import Looked, WaitStore
 from parley_server.core.call import Call
 from parley_server.core.errors import DeadlineTooShort, StoreOutcomeUnknown, TurnNotFound
 from parley_server.core.model import (
@@ -19,7 +18,7 @@ from parley_server.core.model import (
     TurnResult,
 )
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import NO_METER, Meter, Store
+from parley_server.core.ports import NO_METER, Looked, Meter, Store, WaitStore
 from parley_server.core.reading import find_turn
 from parley_server.core.streams.following import Following
 from parley_server.core.turns.giving import GiveStep, new_ones, next_resume_step

@@ -1,4 +1,4 @@
-"""What attempts that end with a wait ask of the world."""
+"""Where it is kept what turns wait for."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
