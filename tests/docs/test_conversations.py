@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from support.guides import ROOT, follow
+from support.guides import follow
+from support.pages import ROOT
 from support.services import StartService, an_id
 
 PAGE = ROOT / "docs" / "conversations.md"

@@ -8,29 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from support.guides import ROOT, follow
+from support.guides import follow
+from support.pages import ROOT, pages
 
 FOLLOWED_HERE = ("docs/turns.md", "docs/feed.md", "deploy/README.md")
 FOLLOWED_IN_PART = ("docs/waiting.md", "docs/calling.md")
 """The rest of them is no guide, or has a test of its own."""
 FOLLOWED_ELSEWHERE = {"docs/conversations.md", "docs/operations.md"}
-PATTERNS = (
-    "*.md",
-    "docs/**/*.md",
-    "deploy/**/*.md",
-    "bench/*.md",
-    "clients/*/*.md",
-    "examples/*.md",
-)
 CODE = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
 def pages_with_curl() -> set[str]:
     return {
-        str(path.relative_to(ROOT))
-        for pattern in PATTERNS
-        for path in ROOT.glob(pattern)
-        if re.search(r"\bcurl ", "".join(CODE.findall(path.read_text("utf-8"))))
+        page
+        for page in pages()
+        if re.search(r"\bcurl ", "".join(CODE.findall((ROOT / page).read_text("utf-8"))))
     }
 
 

@@ -5,25 +5,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PATTERNS = (
-    "*.md",
-    "docs/**/*.md",
-    "deploy/**/*.md",
-    "bench/*.md",
-    "clients/*/*.md",
-    "examples/*.md",
-)
+from support.pages import ROOT, pages
+
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^( *)```.*?^\1```", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 NOT_IN_AN_ANCHOR = re.compile(r"[^\w\- ]")
-
-
-def pages() -> list[str]:
-    """Return the name of every page; generated folders are left out."""
-    found = (page for pattern in PATTERNS for page in ROOT.glob(pattern))
-    return sorted(str(page.relative_to(ROOT)) for page in found)
 
 
 def text_of(page: Path) -> str:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Self
 
 from support.envoys import CONFIG
+from support.pages import ROOT
 from support.terminals import environment
 
-ROOT = Path(__file__).parents[2]
 START_S = 60
 END_S = 30
 SERVER, PROXY, ADMIN, NOBODY = "50051", "8080", "9901", "50052"
