@@ -144,6 +144,12 @@ class ScriptedServer(pb_grpc.ConversationServiceServicer):
     async def GetUsage(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 
+    async def ListAgents(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
+    async def ExplainTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
 
 @asynccontextmanager
 async def scripted(

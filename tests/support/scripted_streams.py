@@ -40,6 +40,11 @@ class ScriptedStreams(ScriptedServer):
     ) -> None:
         await self._send(request, context)
 
+    async def RehearseTurn(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
+        self, request: Any, context: Any
+    ) -> None:
+        await self._send(request, context)
+
     async def ExportConversations(  # type: ignore[override]  # noqa: N802 - a coroutine that writes
         self, request: Any, context: Any
     ) -> None:

@@ -805,7 +805,9 @@ type Conversation struct {
 	// A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it.
 	Revision int64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The conversation that ForkConversation copied. Absent for any other conversation.
-	ForkedFrom    *ForkedFrom `protobuf:"bytes,11,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
+	ForkedFrom *ForkedFrom `protobuf:"bytes,11,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
+	// The agent that answers the turns whose callers name none. Empty: the server's default agent.
+	Agent         string `protobuf:"bytes,12,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -917,6 +919,13 @@ func (x *Conversation) GetForkedFrom() *ForkedFrom {
 	return nil
 }
 
+func (x *Conversation) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
 // Where the messages of a conversation were copied from.
 type ForkedFrom struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -985,7 +994,8 @@ type Turn struct {
 	State TurnState `protobuf:"varint,4,opt,name=state,proto3,enum=parley.v1.TurnState" json:"state,omitempty"`
 	// The number of attempts so far, from 1. Each attempt runs the agent once.
 	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The agent that the caller asked for. Empty for the default agent.
+	// The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+	// server's default agent.
 	Agent string `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	// The model that answered, as its provider names it. Empty until there is an answer.
 	Model string `protobuf:"bytes,7,opt,name=model,proto3" json:"model,omitempty"`
@@ -1206,7 +1216,7 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\aContext\x12%\n" +
 	"\x0efirst_sequence\x18\x01 \x01(\x03R\rfirstSequence\x12#\n" +
 	"\rmessage_count\x18\x02 \x01(\x05R\fmessageCount\x12#\n" +
-	"\romitted_count\x18\x03 \x01(\x03R\fomittedCount\"\x98\x04\n" +
+	"\romitted_count\x18\x03 \x01(\x03R\fomittedCount\"\xae\x04\n" +
 	"\fConversation\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12;\n" +
@@ -1223,7 +1233,8 @@ const file_parley_v1_conversation_proto_rawDesc = "" +
 	"\brevision\x18\n" +
 	" \x01(\x03R\brevision\x126\n" +
 	"\vforked_from\x18\v \x01(\v2\x15.parley.v1.ForkedFromR\n" +
-	"forkedFrom\x1a9\n" +
+	"forkedFrom\x12\x14\n" +
+	"\x05agent\x18\f \x01(\tR\x05agent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Z\n" +

@@ -243,6 +243,63 @@ func (ErasureState) EnumDescriptor() ([]byte, []int) {
 	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{3}
 }
 
+// Why messages were not shown to an agent.
+type OmissionReason int32
+
+const (
+	// Not set. The server never returns it.
+	OmissionReason_OMISSION_REASON_UNSPECIFIED OmissionReason = 0
+	// They are older than the window, which holds so many messages and so much text.
+	OmissionReason_OMISSION_REASON_OLDER OmissionReason = 1
+	// They belong to a turn that was not answered.
+	OmissionReason_OMISSION_REASON_UNANSWERED OmissionReason = 2
+	// They belong to a turn that was cancelled or filtered before anything was said.
+	OmissionReason_OMISSION_REASON_WITHDRAWN OmissionReason = 3
+)
+
+// Enum value maps for OmissionReason.
+var (
+	OmissionReason_name = map[int32]string{
+		0: "OMISSION_REASON_UNSPECIFIED",
+		1: "OMISSION_REASON_OLDER",
+		2: "OMISSION_REASON_UNANSWERED",
+		3: "OMISSION_REASON_WITHDRAWN",
+	}
+	OmissionReason_value = map[string]int32{
+		"OMISSION_REASON_UNSPECIFIED": 0,
+		"OMISSION_REASON_OLDER":       1,
+		"OMISSION_REASON_UNANSWERED":  2,
+		"OMISSION_REASON_WITHDRAWN":   3,
+	}
+)
+
+func (x OmissionReason) Enum() *OmissionReason {
+	p := new(OmissionReason)
+	*p = x
+	return p
+}
+
+func (x OmissionReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OmissionReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_parley_v1_conversation_service_proto_enumTypes[4].Descriptor()
+}
+
+func (OmissionReason) Type() protoreflect.EnumType {
+	return &file_parley_v1_conversation_service_proto_enumTypes[4]
+}
+
+func (x OmissionReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OmissionReason.Descriptor instead.
+func (OmissionReason) EnumDescriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{4}
+}
+
 // Starts one turn.
 type ChatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -265,7 +322,8 @@ type ChatRequest struct {
 	// Optional. What happens to the turn when the caller disconnects or the deadline passes.
 	// Default: ON_DISCONNECT_CANCEL.
 	OnDisconnect OnDisconnect `protobuf:"varint,7,opt,name=on_disconnect,json=onDisconnect,proto3,enum=parley.v1.OnDisconnect" json:"on_disconnect,omitempty"`
-	// Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+	// Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+	// or the server's default agent if it has none.
 	Agent string `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
 	// Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
 	// the model calls one, the turn waits: the answer is FINISH_REASON_ACTION_REQUIRED, with pending_calls.
@@ -1230,7 +1288,10 @@ type CreateConversationRequest struct {
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Optional. What the agent is told in this conversation, after the server's own instructions: at most 8,192
 	// bytes of UTF-8 without NUL. Default: nothing.
-	Instructions  string `protobuf:"bytes,5,opt,name=instructions,proto3" json:"instructions,omitempty"`
+	Instructions string `protobuf:"bytes,5,opt,name=instructions,proto3" json:"instructions,omitempty"`
+	// Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+	// default agent, whichever it is when a turn begins.
+	Agent         string `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1296,6 +1357,13 @@ func (x *CreateConversationRequest) GetLabels() map[string]string {
 func (x *CreateConversationRequest) GetInstructions() string {
 	if x != nil {
 		return x.Instructions
+	}
+	return ""
+}
+
+func (x *CreateConversationRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
 	}
 	return ""
 }
@@ -1452,8 +1520,8 @@ type UpdateConversationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. A UUID.
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
-	// Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-	// not set becomes empty. Default: those of the three that are set; then at least one must be.
+	// Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+	// and not set becomes empty. Default: those of the four that are set; then at least one must be.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// Optional. The new title: at most 512 bytes of UTF-8 without NUL. An empty title is
 	// shown as such, unless the conversation has no messages yet: then the first one sets it.
@@ -1465,8 +1533,10 @@ type UpdateConversationRequest struct {
 	// Optional. The revision that the conversation must have, at least 1. With any other the call fails with
 	// ABORTED (REVISION_MISMATCH). Default: no check.
 	ExpectedRevision *int64 `protobuf:"varint,6,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+	Agent         string `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateConversationRequest) Reset() {
@@ -1539,6 +1609,13 @@ func (x *UpdateConversationRequest) GetExpectedRevision() int64 {
 		return *x.ExpectedRevision
 	}
 	return 0
+}
+
+func (x *UpdateConversationRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
 }
 
 // The changed conversation.
@@ -3864,11 +3941,905 @@ func (*WatchTurnsProgress) Descriptor() ([]byte, []int) {
 	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{51}
 }
 
+// Asks for the agents.
+type ListAgentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentsRequest) Reset() {
+	*x = ListAgentsRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentsRequest) ProtoMessage() {}
+
+func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
+func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{52}
+}
+
+// The agents that a caller can name.
+type ListAgentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agents, by name. At least one.
+	Agents        []*Agent `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAgentsResponse) Reset() {
+	*x = ListAgentsResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAgentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAgentsResponse) ProtoMessage() {}
+
+func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
+func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListAgentsResponse) GetAgents() []*Agent {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+// An agent that a caller can name.
+type Agent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, for ChatRequest and conversations.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is for, as the server's operator describes it. May be empty.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// True for the server's default agent: exactly one.
+	IsDefault bool `protobuf:"varint,3,opt,name=is_default,json=isDefault,proto3" json:"is_default,omitempty"`
+	// Whether RehearseTurn can use it.
+	CanRehearse   bool `protobuf:"varint,4,opt,name=can_rehearse,json=canRehearse,proto3" json:"can_rehearse,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Agent) Reset() {
+	*x = Agent{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Agent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Agent) ProtoMessage() {}
+
+func (x *Agent) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Agent.ProtoReflect.Descriptor instead.
+func (*Agent) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *Agent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Agent) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Agent) GetIsDefault() bool {
+	if x != nil {
+		return x.IsDefault
+	}
+	return false
+}
+
+func (x *Agent) GetCanRehearse() bool {
+	if x != nil {
+		return x.CanRehearse
+	}
+	return false
+}
+
+// Asks what a turn's agent was shown and did. The turn is named either by conversation_id and turn_id or by
+// request_id.
+type ExplainTurnRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The turn's conversation, a UUID. Required with turn_id.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. The turn, a UUID. Required unless request_id is set.
+	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
+	// Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+	// with conversation_id and turn_id.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainTurnRequest) Reset() {
+	*x = ExplainTurnRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainTurnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainTurnRequest) ProtoMessage() {}
+
+func (x *ExplainTurnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainTurnRequest.ProtoReflect.Descriptor instead.
+func (*ExplainTurnRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ExplainTurnRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *ExplainTurnRequest) GetTurnId() string {
+	if x != nil {
+		return x.TurnId
+	}
+	return ""
+}
+
+func (x *ExplainTurnRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// What a turn's agent was shown and did.
+type ExplainTurnResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The turn as it stands.
+	Turn *Turn `protobuf:"bytes,1,opt,name=turn,proto3" json:"turn,omitempty"`
+	// The part of the conversation that the agent was shown. Absent until the turn is answered.
+	Context *Context `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
+	// The messages that the agent was shown, oldest first; the last one is the turn's own. Of a turn without an answer:
+	// what the next attempt would be shown. Empty for a turn that has not begun.
+	Messages []*ShownMessage `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The earlier messages of the conversation that the agent was not shown, oldest first.
+	Omitted []*OmittedMessages `protobuf:"bytes,4,rep,name=omitted,proto3" json:"omitted,omitempty"`
+	// The SHA-256 of the agent's instructions in UTF-8, those of the conversation included, as 64 hexadecimal digits.
+	// Of a turn without an answer: of what the next attempt would be told.
+	InstructionsDigest string `protobuf:"bytes,5,opt,name=instructions_digest,json=instructionsDigest,proto3" json:"instructions_digest,omitempty"`
+	// Whether the same turn would be told the same instructions now.
+	InstructionsUnchanged bool `protobuf:"varint,6,opt,name=instructions_unchanged,json=instructionsUnchanged,proto3" json:"instructions_unchanged,omitempty"`
+	// What the agent did, in order: of an answered turn the tool calls of the answer, else those that are stored so far.
+	ToolCalls []*ToolCall `protobuf:"bytes,7,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// The attempts at the turn, oldest first; of more than 20, the last 20.
+	Attempts      []*Attempt `protobuf:"bytes,8,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainTurnResponse) Reset() {
+	*x = ExplainTurnResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainTurnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainTurnResponse) ProtoMessage() {}
+
+func (x *ExplainTurnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainTurnResponse.ProtoReflect.Descriptor instead.
+func (*ExplainTurnResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ExplainTurnResponse) GetTurn() *Turn {
+	if x != nil {
+		return x.Turn
+	}
+	return nil
+}
+
+func (x *ExplainTurnResponse) GetContext() *Context {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *ExplainTurnResponse) GetMessages() []*ShownMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ExplainTurnResponse) GetOmitted() []*OmittedMessages {
+	if x != nil {
+		return x.Omitted
+	}
+	return nil
+}
+
+func (x *ExplainTurnResponse) GetInstructionsDigest() string {
+	if x != nil {
+		return x.InstructionsDigest
+	}
+	return ""
+}
+
+func (x *ExplainTurnResponse) GetInstructionsUnchanged() bool {
+	if x != nil {
+		return x.InstructionsUnchanged
+	}
+	return false
+}
+
+func (x *ExplainTurnResponse) GetToolCalls() []*ToolCall {
+	if x != nil {
+		return x.ToolCalls
+	}
+	return nil
+}
+
+func (x *ExplainTurnResponse) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+// A message as an agent was shown it.
+type ShownMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its position in the conversation.
+	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Who wrote it.
+	Role Role `protobuf:"varint,2,opt,name=role,proto3,enum=parley.v1.Role" json:"role,omitempty"`
+	// The first 200 characters of what was shown.
+	Preview string `protobuf:"bytes,3,opt,name=preview,proto3" json:"preview,omitempty"`
+	// The length of what was shown, in bytes of UTF-8.
+	ContentBytes int64 `protobuf:"varint,4,opt,name=content_bytes,json=contentBytes,proto3" json:"content_bytes,omitempty"`
+	// True if its middle was left out, because the whole did not fit.
+	IsShortened bool `protobuf:"varint,5,opt,name=is_shortened,json=isShortened,proto3" json:"is_shortened,omitempty"`
+	// The names of the tools that it called, in order, one for each call.
+	Tools         []string `protobuf:"bytes,6,rep,name=tools,proto3" json:"tools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShownMessage) Reset() {
+	*x = ShownMessage{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShownMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShownMessage) ProtoMessage() {}
+
+func (x *ShownMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShownMessage.ProtoReflect.Descriptor instead.
+func (*ShownMessage) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ShownMessage) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ShownMessage) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *ShownMessage) GetPreview() string {
+	if x != nil {
+		return x.Preview
+	}
+	return ""
+}
+
+func (x *ShownMessage) GetContentBytes() int64 {
+	if x != nil {
+		return x.ContentBytes
+	}
+	return 0
+}
+
+func (x *ShownMessage) GetIsShortened() bool {
+	if x != nil {
+		return x.IsShortened
+	}
+	return false
+}
+
+func (x *ShownMessage) GetTools() []string {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+// Neighbouring messages that an agent was not shown, for one reason.
+type OmittedMessages struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sequence of the first one.
+	FirstSequence int64 `protobuf:"varint,1,opt,name=first_sequence,json=firstSequence,proto3" json:"first_sequence,omitempty"`
+	// The sequence of the last one.
+	LastSequence int64 `protobuf:"varint,2,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// Why.
+	Reason        OmissionReason `protobuf:"varint,3,opt,name=reason,proto3,enum=parley.v1.OmissionReason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OmittedMessages) Reset() {
+	*x = OmittedMessages{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OmittedMessages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OmittedMessages) ProtoMessage() {}
+
+func (x *OmittedMessages) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OmittedMessages.ProtoReflect.Descriptor instead.
+func (*OmittedMessages) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *OmittedMessages) GetFirstSequence() int64 {
+	if x != nil {
+		return x.FirstSequence
+	}
+	return 0
+}
+
+func (x *OmittedMessages) GetLastSequence() int64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
+}
+
+func (x *OmittedMessages) GetReason() OmissionReason {
+	if x != nil {
+		return x.Reason
+	}
+	return OmissionReason_OMISSION_REASON_UNSPECIFIED
+}
+
+// One attempt at a turn.
+type Attempt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number, from 1.
+	Number int32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// When it began. Absent if unknown: of turns from before an upgrade.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When it ended. Absent while it runs, and if its worker died.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Why it failed. ERROR_REASON_UNSPECIFIED if it did not, or runs.
+	ErrorReason   ErrorReason `protobuf:"varint,4,opt,name=error_reason,json=errorReason,proto3,enum=parley.v1.ErrorReason" json:"error_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *Attempt) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Attempt) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Attempt) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Attempt) GetErrorReason() ErrorReason {
+	if x != nil {
+		return x.ErrorReason
+	}
+	return ErrorReason_ERROR_REASON_UNSPECIFIED
+}
+
+// Asks an agent for another answer to a turn, which is not stored. The turn is named either by conversation_id and
+// turn_id or by request_id.
+type RehearseTurnRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. The turn's conversation, a UUID. Required with turn_id.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Optional. The turn, a UUID. Required unless request_id is set.
+	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
+	// Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+	// with conversation_id and turn_id.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. The agent to ask, one of ListAgents' with can_rehearse. Default: the turn's own.
+	Agent         string `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RehearseTurnRequest) Reset() {
+	*x = RehearseTurnRequest{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RehearseTurnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RehearseTurnRequest) ProtoMessage() {}
+
+func (x *RehearseTurnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RehearseTurnRequest.ProtoReflect.Descriptor instead.
+func (*RehearseTurnRequest) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *RehearseTurnRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *RehearseTurnRequest) GetTurnId() string {
+	if x != nil {
+		return x.TurnId
+	}
+	return ""
+}
+
+func (x *RehearseTurnRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RehearseTurnRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+// One event of a rehearsal.
+type RehearseTurnResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*RehearseTurnResponse_Started
+	//	*RehearseTurnResponse_Chunk
+	//	*RehearseTurnResponse_ToolCall
+	//	*RehearseTurnResponse_Completed
+	Event         isRehearseTurnResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RehearseTurnResponse) Reset() {
+	*x = RehearseTurnResponse{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RehearseTurnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RehearseTurnResponse) ProtoMessage() {}
+
+func (x *RehearseTurnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RehearseTurnResponse.ProtoReflect.Descriptor instead.
+func (*RehearseTurnResponse) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *RehearseTurnResponse) GetEvent() isRehearseTurnResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *RehearseTurnResponse) GetStarted() *RehearsalStarted {
+	if x != nil {
+		if x, ok := x.Event.(*RehearseTurnResponse_Started); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
+func (x *RehearseTurnResponse) GetChunk() *TextChunk {
+	if x != nil {
+		if x, ok := x.Event.(*RehearseTurnResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *RehearseTurnResponse) GetToolCall() *ToolCall {
+	if x != nil {
+		if x, ok := x.Event.(*RehearseTurnResponse_ToolCall); ok {
+			return x.ToolCall
+		}
+	}
+	return nil
+}
+
+func (x *RehearseTurnResponse) GetCompleted() *RehearsalCompleted {
+	if x != nil {
+		if x, ok := x.Event.(*RehearseTurnResponse_Completed); ok {
+			return x.Completed
+		}
+	}
+	return nil
+}
+
+type isRehearseTurnResponse_Event interface {
+	isRehearseTurnResponse_Event()
+}
+
+type RehearseTurnResponse_Started struct {
+	// The first event.
+	Started *RehearsalStarted `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
+}
+
+type RehearseTurnResponse_Chunk struct {
+	// A piece of text.
+	Chunk *TextChunk `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+type RehearseTurnResponse_ToolCall struct {
+	// A tool call, with its result.
+	ToolCall *ToolCall `protobuf:"bytes,3,opt,name=tool_call,json=toolCall,proto3,oneof"`
+}
+
+type RehearseTurnResponse_Completed struct {
+	// The last event.
+	Completed *RehearsalCompleted `protobuf:"bytes,4,opt,name=completed,proto3,oneof"`
+}
+
+func (*RehearseTurnResponse_Started) isRehearseTurnResponse_Event() {}
+
+func (*RehearseTurnResponse_Chunk) isRehearseTurnResponse_Event() {}
+
+func (*RehearseTurnResponse_ToolCall) isRehearseTurnResponse_Event() {}
+
+func (*RehearseTurnResponse_Completed) isRehearseTurnResponse_Event() {}
+
+// What the agent of a rehearsal is shown.
+type RehearsalStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent's name.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The part of the conversation that it is shown.
+	Context       *Context `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RehearsalStarted) Reset() {
+	*x = RehearsalStarted{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RehearsalStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RehearsalStarted) ProtoMessage() {}
+
+func (x *RehearsalStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RehearsalStarted.ProtoReflect.Descriptor instead.
+func (*RehearsalStarted) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *RehearsalStarted) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *RehearsalStarted) GetContext() *Context {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+// The answer of a rehearsal.
+type RehearsalCompleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All text, in order. May be empty.
+	Response string `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
+	// Every tool call, in order, each with its result. None was run.
+	ToolCalls []*ToolCall `protobuf:"bytes,2,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// The tokens that were used. Absent if unknown.
+	Usage *Usage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The model that answered, as its provider names it.
+	Model string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	// Why the answer ended.
+	FinishReason  FinishReason `protobuf:"varint,5,opt,name=finish_reason,json=finishReason,proto3,enum=parley.v1.FinishReason" json:"finish_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RehearsalCompleted) Reset() {
+	*x = RehearsalCompleted{}
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RehearsalCompleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RehearsalCompleted) ProtoMessage() {}
+
+func (x *RehearsalCompleted) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_conversation_service_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RehearsalCompleted.ProtoReflect.Descriptor instead.
+func (*RehearsalCompleted) Descriptor() ([]byte, []int) {
+	return file_parley_v1_conversation_service_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RehearsalCompleted) GetResponse() string {
+	if x != nil {
+		return x.Response
+	}
+	return ""
+}
+
+func (x *RehearsalCompleted) GetToolCalls() []*ToolCall {
+	if x != nil {
+		return x.ToolCalls
+	}
+	return nil
+}
+
+func (x *RehearsalCompleted) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *RehearsalCompleted) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *RehearsalCompleted) GetFinishReason() FinishReason {
+	if x != nil {
+		return x.FinishReason
+	}
+	return FinishReason_FINISH_REASON_UNSPECIFIED
+}
+
 var File_parley_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\n" +
-	"$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cparley/v1/conversation.proto\"\x83\x03\n" +
+	"$parley/v1/conversation_service.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cparley/v1/conversation.proto\x1a\x1cparley/v1/error_reason.proto\"\x83\x03\n" +
 	"\vChatRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1d\n" +
@@ -3942,14 +4913,15 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
 	"\x06labels\x18\x03 \x03(\tR\x06labels\x12?\n" +
-	"\rupdated_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fupdatedAfter\"\xa2\x02\n" +
+	"\rupdated_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fupdatedAfter\"\xb8\x02\n" +
 	"\x19CreateConversationRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12H\n" +
 	"\x06labels\x18\x04 \x03(\v20.parley.v1.CreateConversationRequest.LabelsEntryR\x06labels\x12\"\n" +
-	"\finstructions\x18\x05 \x01(\tR\finstructions\x1a9\n" +
+	"\finstructions\x18\x05 \x01(\tR\finstructions\x12\x14\n" +
+	"\x05agent\x18\x06 \x01(\tR\x05agent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"u\n" +
@@ -3959,7 +4931,7 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x16GetConversationRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\"V\n" +
 	"\x17GetConversationResponse\x12;\n" +
-	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationR\fconversation\"\x88\x03\n" +
+	"\fconversation\x18\x01 \x01(\v2\x17.parley.v1.ConversationR\fconversation\"\x9e\x03\n" +
 	"\x19UpdateConversationRequest\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
@@ -3967,7 +4939,8 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12H\n" +
 	"\x06labels\x18\x04 \x03(\v20.parley.v1.UpdateConversationRequest.LabelsEntryR\x06labels\x12\"\n" +
 	"\finstructions\x18\x05 \x01(\tR\finstructions\x120\n" +
-	"\x11expected_revision\x18\x06 \x01(\x03H\x00R\x10expectedRevision\x88\x01\x01\x1a9\n" +
+	"\x11expected_revision\x18\x06 \x01(\x03H\x00R\x10expectedRevision\x88\x01\x01\x12\x14\n" +
+	"\x05agent\x18\a \x01(\tR\x05agent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
@@ -4116,7 +5089,70 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\x06cursor\x18\x03 \x01(\tR\x06cursor\x12\x12\n" +
 	"\x04user\x18\x04 \x01(\tR\x04userB\b\n" +
 	"\x06update\"\x14\n" +
-	"\x12WatchTurnsProgress*\\\n" +
+	"\x12WatchTurnsProgress\"\x13\n" +
+	"\x11ListAgentsRequest\">\n" +
+	"\x12ListAgentsResponse\x12(\n" +
+	"\x06agents\x18\x01 \x03(\v2\x10.parley.v1.AgentR\x06agents\"\x7f\n" +
+	"\x05Agent\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1d\n" +
+	"\n" +
+	"is_default\x18\x03 \x01(\bR\tisDefault\x12!\n" +
+	"\fcan_rehearse\x18\x04 \x01(\bR\vcanRehearse\"u\n" +
+	"\x12ExplainTurnRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x17\n" +
+	"\aturn_id\x18\x02 \x01(\tR\x06turnId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"\x9f\x03\n" +
+	"\x13ExplainTurnResponse\x12#\n" +
+	"\x04turn\x18\x01 \x01(\v2\x0f.parley.v1.TurnR\x04turn\x12,\n" +
+	"\acontext\x18\x02 \x01(\v2\x12.parley.v1.ContextR\acontext\x123\n" +
+	"\bmessages\x18\x03 \x03(\v2\x17.parley.v1.ShownMessageR\bmessages\x124\n" +
+	"\aomitted\x18\x04 \x03(\v2\x1a.parley.v1.OmittedMessagesR\aomitted\x12/\n" +
+	"\x13instructions_digest\x18\x05 \x01(\tR\x12instructionsDigest\x125\n" +
+	"\x16instructions_unchanged\x18\x06 \x01(\bR\x15instructionsUnchanged\x122\n" +
+	"\n" +
+	"tool_calls\x18\a \x03(\v2\x13.parley.v1.ToolCallR\ttoolCalls\x12.\n" +
+	"\battempts\x18\b \x03(\v2\x12.parley.v1.AttemptR\battempts\"\xc7\x01\n" +
+	"\fShownMessage\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12#\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x0f.parley.v1.RoleR\x04role\x12\x18\n" +
+	"\apreview\x18\x03 \x01(\tR\apreview\x12#\n" +
+	"\rcontent_bytes\x18\x04 \x01(\x03R\fcontentBytes\x12!\n" +
+	"\fis_shortened\x18\x05 \x01(\bR\visShortened\x12\x14\n" +
+	"\x05tools\x18\x06 \x03(\tR\x05tools\"\x90\x01\n" +
+	"\x0fOmittedMessages\x12%\n" +
+	"\x0efirst_sequence\x18\x01 \x01(\x03R\rfirstSequence\x12#\n" +
+	"\rlast_sequence\x18\x02 \x01(\x03R\flastSequence\x121\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x19.parley.v1.OmissionReasonR\x06reason\"\xce\x01\n" +
+	"\aAttempt\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x129\n" +
+	"\ferror_reason\x18\x04 \x01(\x0e2\x16.parley.v1.ErrorReasonR\verrorReason\"\x8c\x01\n" +
+	"\x13RehearseTurnRequest\x12'\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12\x17\n" +
+	"\aturn_id\x18\x02 \x01(\tR\x06turnId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\tR\x05agent\"\xf9\x01\n" +
+	"\x14RehearseTurnResponse\x127\n" +
+	"\astarted\x18\x01 \x01(\v2\x1b.parley.v1.RehearsalStartedH\x00R\astarted\x12,\n" +
+	"\x05chunk\x18\x02 \x01(\v2\x14.parley.v1.TextChunkH\x00R\x05chunk\x122\n" +
+	"\ttool_call\x18\x03 \x01(\v2\x13.parley.v1.ToolCallH\x00R\btoolCall\x12=\n" +
+	"\tcompleted\x18\x04 \x01(\v2\x1d.parley.v1.RehearsalCompletedH\x00R\tcompletedB\a\n" +
+	"\x05event\"V\n" +
+	"\x10RehearsalStarted\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12,\n" +
+	"\acontext\x18\x02 \x01(\v2\x12.parley.v1.ContextR\acontext\"\xe0\x01\n" +
+	"\x12RehearsalCompleted\x12\x1a\n" +
+	"\bresponse\x18\x01 \x01(\tR\bresponse\x122\n" +
+	"\n" +
+	"tool_calls\x18\x02 \x03(\v2\x13.parley.v1.ToolCallR\ttoolCalls\x12&\n" +
+	"\x05usage\x18\x03 \x01(\v2\x10.parley.v1.UsageR\x05usage\x12\x14\n" +
+	"\x05model\x18\x04 \x01(\tR\x05model\x12<\n" +
+	"\rfinish_reason\x18\x05 \x01(\x0e2\x17.parley.v1.FinishReasonR\ffinishReason*\\\n" +
 	"\x06OnBusy\x12\x17\n" +
 	"\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_BUSY_REJECT\x10\x01\x12\x10\n" +
@@ -4133,7 +5169,12 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"\fErasureState\x12\x1d\n" +
 	"\x19ERASURE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERASURE_STATE_RUNNING\x10\x01\x12\x16\n" +
-	"\x12ERASURE_STATE_DONE\x10\x022\xc7\x12\n" +
+	"\x12ERASURE_STATE_DONE\x10\x02*\x8b\x01\n" +
+	"\x0eOmissionReason\x12\x1f\n" +
+	"\x1bOMISSION_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15OMISSION_REASON_OLDER\x10\x01\x12\x1e\n" +
+	"\x1aOMISSION_REASON_UNANSWERED\x10\x02\x12\x1d\n" +
+	"\x19OMISSION_REASON_WITHDRAWN\x10\x032\x8d\x15\n" +
 	"\x13ConversationService\x12Z\n" +
 	"\x04Chat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/conversations:chat\x12K\n" +
 	"\n" +
@@ -4161,7 +5202,12 @@ const file_parley_v1_conversation_service_proto_rawDesc = "" +
 	"EraseOwner\x12\x1c.parley.v1.EraseOwnerRequest\x1a\x1d.parley.v1.EraseOwnerResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/owner:erase\x12V\n" +
 	"\bGetUsage\x12\x1a.parley.v1.GetUsageRequest\x1a\x1b.parley.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/usage\x12K\n" +
 	"\n" +
-	"WatchTurns\x12\x1c.parley.v1.WatchTurnsRequest\x1a\x1d.parley.v1.WatchTurnsResponse0\x01B2\n" +
+	"WatchTurns\x12\x1c.parley.v1.WatchTurnsRequest\x1a\x1d.parley.v1.WatchTurnsResponse0\x01\x12]\n" +
+	"\n" +
+	"ListAgents\x12\x1c.parley.v1.ListAgentsRequest\x1a\x1d.parley.v1.ListAgentsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/agents\x12\x91\x01\n" +
+	"\vExplainTurn\x12\x1d.parley.v1.ExplainTurnRequest\x1a\x1e.parley.v1.ExplainTurnResponse\"C\x82\xd3\xe4\x93\x02=\x12;/v1/conversations/{conversation_id}/turns/{turn_id}:explain\x12Q\n" +
+	"\fRehearseTurn\x12\x1e.parley.v1.RehearseTurnRequest\x1a\x1f.parley.v1.RehearseTurnResponse0\x01B2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (
@@ -4176,181 +5222,222 @@ func file_parley_v1_conversation_service_proto_rawDescGZIP() []byte {
 	return file_parley_v1_conversation_service_proto_rawDescData
 }
 
-var file_parley_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_parley_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_parley_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_parley_v1_conversation_service_proto_goTypes = []any{
 	(OnBusy)(0),                          // 0: parley.v1.OnBusy
 	(OnDisconnect)(0),                    // 1: parley.v1.OnDisconnect
 	(Order)(0),                           // 2: parley.v1.Order
 	(ErasureState)(0),                    // 3: parley.v1.ErasureState
-	(*ChatRequest)(nil),                  // 4: parley.v1.ChatRequest
-	(*ChatResponse)(nil),                 // 5: parley.v1.ChatResponse
-	(*ResumeTurnRequest)(nil),            // 6: parley.v1.ResumeTurnRequest
-	(*CallResult)(nil),                   // 7: parley.v1.CallResult
-	(*Approval)(nil),                     // 8: parley.v1.Approval
-	(*Denial)(nil),                       // 9: parley.v1.Denial
-	(*ResumeTurnResponse)(nil),           // 10: parley.v1.ResumeTurnResponse
-	(*StreamResumeTurnRequest)(nil),      // 11: parley.v1.StreamResumeTurnRequest
-	(*StreamResumeTurnResponse)(nil),     // 12: parley.v1.StreamResumeTurnResponse
-	(*GetHistoryRequest)(nil),            // 13: parley.v1.GetHistoryRequest
-	(*GetHistoryResponse)(nil),           // 14: parley.v1.GetHistoryResponse
-	(*ListConversationsRequest)(nil),     // 15: parley.v1.ListConversationsRequest
-	(*CreateConversationRequest)(nil),    // 16: parley.v1.CreateConversationRequest
-	(*CreateConversationResponse)(nil),   // 17: parley.v1.CreateConversationResponse
-	(*GetConversationRequest)(nil),       // 18: parley.v1.GetConversationRequest
-	(*GetConversationResponse)(nil),      // 19: parley.v1.GetConversationResponse
-	(*UpdateConversationRequest)(nil),    // 20: parley.v1.UpdateConversationRequest
-	(*UpdateConversationResponse)(nil),   // 21: parley.v1.UpdateConversationResponse
-	(*DeleteConversationRequest)(nil),    // 22: parley.v1.DeleteConversationRequest
-	(*DeleteConversationResponse)(nil),   // 23: parley.v1.DeleteConversationResponse
-	(*UndeleteConversationRequest)(nil),  // 24: parley.v1.UndeleteConversationRequest
-	(*UndeleteConversationResponse)(nil), // 25: parley.v1.UndeleteConversationResponse
-	(*ListConversationsResponse)(nil),    // 26: parley.v1.ListConversationsResponse
-	(*GetTurnRequest)(nil),               // 27: parley.v1.GetTurnRequest
-	(*GetTurnResponse)(nil),              // 28: parley.v1.GetTurnResponse
-	(*CancelTurnRequest)(nil),            // 29: parley.v1.CancelTurnRequest
-	(*CancelTurnResponse)(nil),           // 30: parley.v1.CancelTurnResponse
-	(*StreamChatRequest)(nil),            // 31: parley.v1.StreamChatRequest
-	(*StreamChatResponse)(nil),           // 32: parley.v1.StreamChatResponse
-	(*TurnStarted)(nil),                  // 33: parley.v1.TurnStarted
-	(*TextChunk)(nil),                    // 34: parley.v1.TextChunk
-	(*WatchConversationRequest)(nil),     // 35: parley.v1.WatchConversationRequest
-	(*WatchConversationResponse)(nil),    // 36: parley.v1.WatchConversationResponse
-	(*WatchDeleted)(nil),                 // 37: parley.v1.WatchDeleted
-	(*WatchProgress)(nil),                // 38: parley.v1.WatchProgress
-	(*AppendMessagesRequest)(nil),        // 39: parley.v1.AppendMessagesRequest
-	(*AppendMessagesResponse)(nil),       // 40: parley.v1.AppendMessagesResponse
-	(*ForkConversationRequest)(nil),      // 41: parley.v1.ForkConversationRequest
-	(*ForkConversationResponse)(nil),     // 42: parley.v1.ForkConversationResponse
-	(*ExportConversationsRequest)(nil),   // 43: parley.v1.ExportConversationsRequest
-	(*ExportConversationsResponse)(nil),  // 44: parley.v1.ExportConversationsResponse
-	(*ExportDone)(nil),                   // 45: parley.v1.ExportDone
-	(*EraseOwnerRequest)(nil),            // 46: parley.v1.EraseOwnerRequest
-	(*EraseOwnerResponse)(nil),           // 47: parley.v1.EraseOwnerResponse
-	(*GetUsageRequest)(nil),              // 48: parley.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),             // 49: parley.v1.GetUsageResponse
-	(*UsageRow)(nil),                     // 50: parley.v1.UsageRow
-	(*StartTurnRequest)(nil),             // 51: parley.v1.StartTurnRequest
-	(*StartTurnResponse)(nil),            // 52: parley.v1.StartTurnResponse
-	(*WatchTurnsRequest)(nil),            // 53: parley.v1.WatchTurnsRequest
-	(*WatchTurnsResponse)(nil),           // 54: parley.v1.WatchTurnsResponse
-	(*WatchTurnsProgress)(nil),           // 55: parley.v1.WatchTurnsProgress
-	nil,                                  // 56: parley.v1.CreateConversationRequest.LabelsEntry
-	nil,                                  // 57: parley.v1.UpdateConversationRequest.LabelsEntry
-	(*Tool)(nil),                         // 58: parley.v1.Tool
-	(*ToolCall)(nil),                     // 59: parley.v1.ToolCall
-	(*Usage)(nil),                        // 60: parley.v1.Usage
-	(FinishReason)(0),                    // 61: parley.v1.FinishReason
-	(*Context)(nil),                      // 62: parley.v1.Context
-	(*PendingCall)(nil),                  // 63: parley.v1.PendingCall
-	(*Message)(nil),                      // 64: parley.v1.Message
-	(*timestamppb.Timestamp)(nil),        // 65: google.protobuf.Timestamp
-	(*Conversation)(nil),                 // 66: parley.v1.Conversation
-	(*fieldmaskpb.FieldMask)(nil),        // 67: google.protobuf.FieldMask
-	(*Turn)(nil),                         // 68: parley.v1.Turn
+	(OmissionReason)(0),                  // 4: parley.v1.OmissionReason
+	(*ChatRequest)(nil),                  // 5: parley.v1.ChatRequest
+	(*ChatResponse)(nil),                 // 6: parley.v1.ChatResponse
+	(*ResumeTurnRequest)(nil),            // 7: parley.v1.ResumeTurnRequest
+	(*CallResult)(nil),                   // 8: parley.v1.CallResult
+	(*Approval)(nil),                     // 9: parley.v1.Approval
+	(*Denial)(nil),                       // 10: parley.v1.Denial
+	(*ResumeTurnResponse)(nil),           // 11: parley.v1.ResumeTurnResponse
+	(*StreamResumeTurnRequest)(nil),      // 12: parley.v1.StreamResumeTurnRequest
+	(*StreamResumeTurnResponse)(nil),     // 13: parley.v1.StreamResumeTurnResponse
+	(*GetHistoryRequest)(nil),            // 14: parley.v1.GetHistoryRequest
+	(*GetHistoryResponse)(nil),           // 15: parley.v1.GetHistoryResponse
+	(*ListConversationsRequest)(nil),     // 16: parley.v1.ListConversationsRequest
+	(*CreateConversationRequest)(nil),    // 17: parley.v1.CreateConversationRequest
+	(*CreateConversationResponse)(nil),   // 18: parley.v1.CreateConversationResponse
+	(*GetConversationRequest)(nil),       // 19: parley.v1.GetConversationRequest
+	(*GetConversationResponse)(nil),      // 20: parley.v1.GetConversationResponse
+	(*UpdateConversationRequest)(nil),    // 21: parley.v1.UpdateConversationRequest
+	(*UpdateConversationResponse)(nil),   // 22: parley.v1.UpdateConversationResponse
+	(*DeleteConversationRequest)(nil),    // 23: parley.v1.DeleteConversationRequest
+	(*DeleteConversationResponse)(nil),   // 24: parley.v1.DeleteConversationResponse
+	(*UndeleteConversationRequest)(nil),  // 25: parley.v1.UndeleteConversationRequest
+	(*UndeleteConversationResponse)(nil), // 26: parley.v1.UndeleteConversationResponse
+	(*ListConversationsResponse)(nil),    // 27: parley.v1.ListConversationsResponse
+	(*GetTurnRequest)(nil),               // 28: parley.v1.GetTurnRequest
+	(*GetTurnResponse)(nil),              // 29: parley.v1.GetTurnResponse
+	(*CancelTurnRequest)(nil),            // 30: parley.v1.CancelTurnRequest
+	(*CancelTurnResponse)(nil),           // 31: parley.v1.CancelTurnResponse
+	(*StreamChatRequest)(nil),            // 32: parley.v1.StreamChatRequest
+	(*StreamChatResponse)(nil),           // 33: parley.v1.StreamChatResponse
+	(*TurnStarted)(nil),                  // 34: parley.v1.TurnStarted
+	(*TextChunk)(nil),                    // 35: parley.v1.TextChunk
+	(*WatchConversationRequest)(nil),     // 36: parley.v1.WatchConversationRequest
+	(*WatchConversationResponse)(nil),    // 37: parley.v1.WatchConversationResponse
+	(*WatchDeleted)(nil),                 // 38: parley.v1.WatchDeleted
+	(*WatchProgress)(nil),                // 39: parley.v1.WatchProgress
+	(*AppendMessagesRequest)(nil),        // 40: parley.v1.AppendMessagesRequest
+	(*AppendMessagesResponse)(nil),       // 41: parley.v1.AppendMessagesResponse
+	(*ForkConversationRequest)(nil),      // 42: parley.v1.ForkConversationRequest
+	(*ForkConversationResponse)(nil),     // 43: parley.v1.ForkConversationResponse
+	(*ExportConversationsRequest)(nil),   // 44: parley.v1.ExportConversationsRequest
+	(*ExportConversationsResponse)(nil),  // 45: parley.v1.ExportConversationsResponse
+	(*ExportDone)(nil),                   // 46: parley.v1.ExportDone
+	(*EraseOwnerRequest)(nil),            // 47: parley.v1.EraseOwnerRequest
+	(*EraseOwnerResponse)(nil),           // 48: parley.v1.EraseOwnerResponse
+	(*GetUsageRequest)(nil),              // 49: parley.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),             // 50: parley.v1.GetUsageResponse
+	(*UsageRow)(nil),                     // 51: parley.v1.UsageRow
+	(*StartTurnRequest)(nil),             // 52: parley.v1.StartTurnRequest
+	(*StartTurnResponse)(nil),            // 53: parley.v1.StartTurnResponse
+	(*WatchTurnsRequest)(nil),            // 54: parley.v1.WatchTurnsRequest
+	(*WatchTurnsResponse)(nil),           // 55: parley.v1.WatchTurnsResponse
+	(*WatchTurnsProgress)(nil),           // 56: parley.v1.WatchTurnsProgress
+	(*ListAgentsRequest)(nil),            // 57: parley.v1.ListAgentsRequest
+	(*ListAgentsResponse)(nil),           // 58: parley.v1.ListAgentsResponse
+	(*Agent)(nil),                        // 59: parley.v1.Agent
+	(*ExplainTurnRequest)(nil),           // 60: parley.v1.ExplainTurnRequest
+	(*ExplainTurnResponse)(nil),          // 61: parley.v1.ExplainTurnResponse
+	(*ShownMessage)(nil),                 // 62: parley.v1.ShownMessage
+	(*OmittedMessages)(nil),              // 63: parley.v1.OmittedMessages
+	(*Attempt)(nil),                      // 64: parley.v1.Attempt
+	(*RehearseTurnRequest)(nil),          // 65: parley.v1.RehearseTurnRequest
+	(*RehearseTurnResponse)(nil),         // 66: parley.v1.RehearseTurnResponse
+	(*RehearsalStarted)(nil),             // 67: parley.v1.RehearsalStarted
+	(*RehearsalCompleted)(nil),           // 68: parley.v1.RehearsalCompleted
+	nil,                                  // 69: parley.v1.CreateConversationRequest.LabelsEntry
+	nil,                                  // 70: parley.v1.UpdateConversationRequest.LabelsEntry
+	(*Tool)(nil),                         // 71: parley.v1.Tool
+	(*ToolCall)(nil),                     // 72: parley.v1.ToolCall
+	(*Usage)(nil),                        // 73: parley.v1.Usage
+	(FinishReason)(0),                    // 74: parley.v1.FinishReason
+	(*Context)(nil),                      // 75: parley.v1.Context
+	(*PendingCall)(nil),                  // 76: parley.v1.PendingCall
+	(*Message)(nil),                      // 77: parley.v1.Message
+	(*timestamppb.Timestamp)(nil),        // 78: google.protobuf.Timestamp
+	(*Conversation)(nil),                 // 79: parley.v1.Conversation
+	(*fieldmaskpb.FieldMask)(nil),        // 80: google.protobuf.FieldMask
+	(*Turn)(nil),                         // 81: parley.v1.Turn
+	(Role)(0),                            // 82: parley.v1.Role
+	(ErrorReason)(0),                     // 83: parley.v1.ErrorReason
 }
 var file_parley_v1_conversation_service_proto_depIdxs = []int32{
 	0,  // 0: parley.v1.ChatRequest.on_busy:type_name -> parley.v1.OnBusy
 	1,  // 1: parley.v1.ChatRequest.on_disconnect:type_name -> parley.v1.OnDisconnect
-	58, // 2: parley.v1.ChatRequest.tools:type_name -> parley.v1.Tool
-	59, // 3: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
-	60, // 4: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
-	61, // 5: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
-	62, // 6: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
-	63, // 7: parley.v1.ChatResponse.pending_calls:type_name -> parley.v1.PendingCall
-	7,  // 8: parley.v1.ResumeTurnRequest.results:type_name -> parley.v1.CallResult
+	71, // 2: parley.v1.ChatRequest.tools:type_name -> parley.v1.Tool
+	72, // 3: parley.v1.ChatResponse.tool_calls:type_name -> parley.v1.ToolCall
+	73, // 4: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
+	74, // 5: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
+	75, // 6: parley.v1.ChatResponse.context:type_name -> parley.v1.Context
+	76, // 7: parley.v1.ChatResponse.pending_calls:type_name -> parley.v1.PendingCall
+	8,  // 8: parley.v1.ResumeTurnRequest.results:type_name -> parley.v1.CallResult
 	1,  // 9: parley.v1.ResumeTurnRequest.on_disconnect:type_name -> parley.v1.OnDisconnect
-	8,  // 10: parley.v1.CallResult.approval:type_name -> parley.v1.Approval
-	9,  // 11: parley.v1.CallResult.denial:type_name -> parley.v1.Denial
-	5,  // 12: parley.v1.ResumeTurnResponse.chat:type_name -> parley.v1.ChatResponse
-	6,  // 13: parley.v1.StreamResumeTurnRequest.resume:type_name -> parley.v1.ResumeTurnRequest
-	32, // 14: parley.v1.StreamResumeTurnResponse.event:type_name -> parley.v1.StreamChatResponse
+	9,  // 10: parley.v1.CallResult.approval:type_name -> parley.v1.Approval
+	10, // 11: parley.v1.CallResult.denial:type_name -> parley.v1.Denial
+	6,  // 12: parley.v1.ResumeTurnResponse.chat:type_name -> parley.v1.ChatResponse
+	7,  // 13: parley.v1.StreamResumeTurnRequest.resume:type_name -> parley.v1.ResumeTurnRequest
+	33, // 14: parley.v1.StreamResumeTurnResponse.event:type_name -> parley.v1.StreamChatResponse
 	2,  // 15: parley.v1.GetHistoryRequest.order:type_name -> parley.v1.Order
-	64, // 16: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
-	65, // 17: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
-	56, // 18: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
-	66, // 19: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	66, // 20: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
-	67, // 21: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
-	57, // 22: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
-	66, // 23: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
-	65, // 24: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
-	66, // 25: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
-	66, // 26: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
-	68, // 27: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
-	68, // 28: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
-	4,  // 29: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
-	33, // 30: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
-	34, // 31: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
-	59, // 32: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
-	5,  // 33: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
-	64, // 34: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
-	68, // 35: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
-	32, // 36: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
-	38, // 37: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
-	37, // 38: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
-	64, // 39: parley.v1.AppendMessagesRequest.messages:type_name -> parley.v1.Message
+	77, // 16: parley.v1.GetHistoryResponse.messages:type_name -> parley.v1.Message
+	78, // 17: parley.v1.ListConversationsRequest.updated_after:type_name -> google.protobuf.Timestamp
+	69, // 18: parley.v1.CreateConversationRequest.labels:type_name -> parley.v1.CreateConversationRequest.LabelsEntry
+	79, // 19: parley.v1.CreateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	79, // 20: parley.v1.GetConversationResponse.conversation:type_name -> parley.v1.Conversation
+	80, // 21: parley.v1.UpdateConversationRequest.update_mask:type_name -> google.protobuf.FieldMask
+	70, // 22: parley.v1.UpdateConversationRequest.labels:type_name -> parley.v1.UpdateConversationRequest.LabelsEntry
+	79, // 23: parley.v1.UpdateConversationResponse.conversation:type_name -> parley.v1.Conversation
+	78, // 24: parley.v1.DeleteConversationResponse.purge_time:type_name -> google.protobuf.Timestamp
+	79, // 25: parley.v1.UndeleteConversationResponse.conversation:type_name -> parley.v1.Conversation
+	79, // 26: parley.v1.ListConversationsResponse.conversations:type_name -> parley.v1.Conversation
+	81, // 27: parley.v1.GetTurnResponse.turn:type_name -> parley.v1.Turn
+	81, // 28: parley.v1.CancelTurnResponse.turn:type_name -> parley.v1.Turn
+	5,  // 29: parley.v1.StreamChatRequest.chat:type_name -> parley.v1.ChatRequest
+	34, // 30: parley.v1.StreamChatResponse.started:type_name -> parley.v1.TurnStarted
+	35, // 31: parley.v1.StreamChatResponse.chunk:type_name -> parley.v1.TextChunk
+	72, // 32: parley.v1.StreamChatResponse.tool_call:type_name -> parley.v1.ToolCall
+	6,  // 33: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ChatResponse
+	77, // 34: parley.v1.WatchConversationResponse.message:type_name -> parley.v1.Message
+	81, // 35: parley.v1.WatchConversationResponse.turn:type_name -> parley.v1.Turn
+	33, // 36: parley.v1.WatchConversationResponse.event:type_name -> parley.v1.StreamChatResponse
+	39, // 37: parley.v1.WatchConversationResponse.progress:type_name -> parley.v1.WatchProgress
+	38, // 38: parley.v1.WatchConversationResponse.deleted:type_name -> parley.v1.WatchDeleted
+	77, // 39: parley.v1.AppendMessagesRequest.messages:type_name -> parley.v1.Message
 	0,  // 40: parley.v1.AppendMessagesRequest.on_busy:type_name -> parley.v1.OnBusy
-	66, // 41: parley.v1.ForkConversationResponse.conversation:type_name -> parley.v1.Conversation
-	66, // 42: parley.v1.ExportConversationsResponse.conversation:type_name -> parley.v1.Conversation
-	64, // 43: parley.v1.ExportConversationsResponse.message:type_name -> parley.v1.Message
-	45, // 44: parley.v1.ExportConversationsResponse.done:type_name -> parley.v1.ExportDone
+	79, // 41: parley.v1.ForkConversationResponse.conversation:type_name -> parley.v1.Conversation
+	79, // 42: parley.v1.ExportConversationsResponse.conversation:type_name -> parley.v1.Conversation
+	77, // 43: parley.v1.ExportConversationsResponse.message:type_name -> parley.v1.Message
+	46, // 44: parley.v1.ExportConversationsResponse.done:type_name -> parley.v1.ExportDone
 	3,  // 45: parley.v1.EraseOwnerResponse.state:type_name -> parley.v1.ErasureState
-	65, // 46: parley.v1.EraseOwnerResponse.start_time:type_name -> google.protobuf.Timestamp
-	65, // 47: parley.v1.EraseOwnerResponse.end_time:type_name -> google.protobuf.Timestamp
-	50, // 48: parley.v1.GetUsageResponse.rows:type_name -> parley.v1.UsageRow
-	60, // 49: parley.v1.UsageRow.usage:type_name -> parley.v1.Usage
-	4,  // 50: parley.v1.StartTurnRequest.chat:type_name -> parley.v1.ChatRequest
-	68, // 51: parley.v1.StartTurnResponse.turn:type_name -> parley.v1.Turn
-	68, // 52: parley.v1.WatchTurnsResponse.turn:type_name -> parley.v1.Turn
-	55, // 53: parley.v1.WatchTurnsResponse.progress:type_name -> parley.v1.WatchTurnsProgress
-	4,  // 54: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
-	31, // 55: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
-	51, // 56: parley.v1.ConversationService.StartTurn:input_type -> parley.v1.StartTurnRequest
-	6,  // 57: parley.v1.ConversationService.ResumeTurn:input_type -> parley.v1.ResumeTurnRequest
-	11, // 58: parley.v1.ConversationService.StreamResumeTurn:input_type -> parley.v1.StreamResumeTurnRequest
-	13, // 59: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
-	16, // 60: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
-	18, // 61: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
-	20, // 62: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
-	22, // 63: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
-	24, // 64: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
-	15, // 65: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
-	27, // 66: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
-	29, // 67: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
-	35, // 68: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
-	39, // 69: parley.v1.ConversationService.AppendMessages:input_type -> parley.v1.AppendMessagesRequest
-	41, // 70: parley.v1.ConversationService.ForkConversation:input_type -> parley.v1.ForkConversationRequest
-	43, // 71: parley.v1.ConversationService.ExportConversations:input_type -> parley.v1.ExportConversationsRequest
-	46, // 72: parley.v1.ConversationService.EraseOwner:input_type -> parley.v1.EraseOwnerRequest
-	48, // 73: parley.v1.ConversationService.GetUsage:input_type -> parley.v1.GetUsageRequest
-	53, // 74: parley.v1.ConversationService.WatchTurns:input_type -> parley.v1.WatchTurnsRequest
-	5,  // 75: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
-	32, // 76: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
-	52, // 77: parley.v1.ConversationService.StartTurn:output_type -> parley.v1.StartTurnResponse
-	10, // 78: parley.v1.ConversationService.ResumeTurn:output_type -> parley.v1.ResumeTurnResponse
-	12, // 79: parley.v1.ConversationService.StreamResumeTurn:output_type -> parley.v1.StreamResumeTurnResponse
-	14, // 80: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
-	17, // 81: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
-	19, // 82: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
-	21, // 83: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
-	23, // 84: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
-	25, // 85: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
-	26, // 86: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
-	28, // 87: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
-	30, // 88: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
-	36, // 89: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
-	40, // 90: parley.v1.ConversationService.AppendMessages:output_type -> parley.v1.AppendMessagesResponse
-	42, // 91: parley.v1.ConversationService.ForkConversation:output_type -> parley.v1.ForkConversationResponse
-	44, // 92: parley.v1.ConversationService.ExportConversations:output_type -> parley.v1.ExportConversationsResponse
-	47, // 93: parley.v1.ConversationService.EraseOwner:output_type -> parley.v1.EraseOwnerResponse
-	49, // 94: parley.v1.ConversationService.GetUsage:output_type -> parley.v1.GetUsageResponse
-	54, // 95: parley.v1.ConversationService.WatchTurns:output_type -> parley.v1.WatchTurnsResponse
-	75, // [75:96] is the sub-list for method output_type
-	54, // [54:75] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	78, // 46: parley.v1.EraseOwnerResponse.start_time:type_name -> google.protobuf.Timestamp
+	78, // 47: parley.v1.EraseOwnerResponse.end_time:type_name -> google.protobuf.Timestamp
+	51, // 48: parley.v1.GetUsageResponse.rows:type_name -> parley.v1.UsageRow
+	73, // 49: parley.v1.UsageRow.usage:type_name -> parley.v1.Usage
+	5,  // 50: parley.v1.StartTurnRequest.chat:type_name -> parley.v1.ChatRequest
+	81, // 51: parley.v1.StartTurnResponse.turn:type_name -> parley.v1.Turn
+	81, // 52: parley.v1.WatchTurnsResponse.turn:type_name -> parley.v1.Turn
+	56, // 53: parley.v1.WatchTurnsResponse.progress:type_name -> parley.v1.WatchTurnsProgress
+	59, // 54: parley.v1.ListAgentsResponse.agents:type_name -> parley.v1.Agent
+	81, // 55: parley.v1.ExplainTurnResponse.turn:type_name -> parley.v1.Turn
+	75, // 56: parley.v1.ExplainTurnResponse.context:type_name -> parley.v1.Context
+	62, // 57: parley.v1.ExplainTurnResponse.messages:type_name -> parley.v1.ShownMessage
+	63, // 58: parley.v1.ExplainTurnResponse.omitted:type_name -> parley.v1.OmittedMessages
+	72, // 59: parley.v1.ExplainTurnResponse.tool_calls:type_name -> parley.v1.ToolCall
+	64, // 60: parley.v1.ExplainTurnResponse.attempts:type_name -> parley.v1.Attempt
+	82, // 61: parley.v1.ShownMessage.role:type_name -> parley.v1.Role
+	4,  // 62: parley.v1.OmittedMessages.reason:type_name -> parley.v1.OmissionReason
+	78, // 63: parley.v1.Attempt.start_time:type_name -> google.protobuf.Timestamp
+	78, // 64: parley.v1.Attempt.end_time:type_name -> google.protobuf.Timestamp
+	83, // 65: parley.v1.Attempt.error_reason:type_name -> parley.v1.ErrorReason
+	67, // 66: parley.v1.RehearseTurnResponse.started:type_name -> parley.v1.RehearsalStarted
+	35, // 67: parley.v1.RehearseTurnResponse.chunk:type_name -> parley.v1.TextChunk
+	72, // 68: parley.v1.RehearseTurnResponse.tool_call:type_name -> parley.v1.ToolCall
+	68, // 69: parley.v1.RehearseTurnResponse.completed:type_name -> parley.v1.RehearsalCompleted
+	75, // 70: parley.v1.RehearsalStarted.context:type_name -> parley.v1.Context
+	72, // 71: parley.v1.RehearsalCompleted.tool_calls:type_name -> parley.v1.ToolCall
+	73, // 72: parley.v1.RehearsalCompleted.usage:type_name -> parley.v1.Usage
+	74, // 73: parley.v1.RehearsalCompleted.finish_reason:type_name -> parley.v1.FinishReason
+	5,  // 74: parley.v1.ConversationService.Chat:input_type -> parley.v1.ChatRequest
+	32, // 75: parley.v1.ConversationService.StreamChat:input_type -> parley.v1.StreamChatRequest
+	52, // 76: parley.v1.ConversationService.StartTurn:input_type -> parley.v1.StartTurnRequest
+	7,  // 77: parley.v1.ConversationService.ResumeTurn:input_type -> parley.v1.ResumeTurnRequest
+	12, // 78: parley.v1.ConversationService.StreamResumeTurn:input_type -> parley.v1.StreamResumeTurnRequest
+	14, // 79: parley.v1.ConversationService.GetHistory:input_type -> parley.v1.GetHistoryRequest
+	17, // 80: parley.v1.ConversationService.CreateConversation:input_type -> parley.v1.CreateConversationRequest
+	19, // 81: parley.v1.ConversationService.GetConversation:input_type -> parley.v1.GetConversationRequest
+	21, // 82: parley.v1.ConversationService.UpdateConversation:input_type -> parley.v1.UpdateConversationRequest
+	23, // 83: parley.v1.ConversationService.DeleteConversation:input_type -> parley.v1.DeleteConversationRequest
+	25, // 84: parley.v1.ConversationService.UndeleteConversation:input_type -> parley.v1.UndeleteConversationRequest
+	16, // 85: parley.v1.ConversationService.ListConversations:input_type -> parley.v1.ListConversationsRequest
+	28, // 86: parley.v1.ConversationService.GetTurn:input_type -> parley.v1.GetTurnRequest
+	30, // 87: parley.v1.ConversationService.CancelTurn:input_type -> parley.v1.CancelTurnRequest
+	36, // 88: parley.v1.ConversationService.WatchConversation:input_type -> parley.v1.WatchConversationRequest
+	40, // 89: parley.v1.ConversationService.AppendMessages:input_type -> parley.v1.AppendMessagesRequest
+	42, // 90: parley.v1.ConversationService.ForkConversation:input_type -> parley.v1.ForkConversationRequest
+	44, // 91: parley.v1.ConversationService.ExportConversations:input_type -> parley.v1.ExportConversationsRequest
+	47, // 92: parley.v1.ConversationService.EraseOwner:input_type -> parley.v1.EraseOwnerRequest
+	49, // 93: parley.v1.ConversationService.GetUsage:input_type -> parley.v1.GetUsageRequest
+	54, // 94: parley.v1.ConversationService.WatchTurns:input_type -> parley.v1.WatchTurnsRequest
+	57, // 95: parley.v1.ConversationService.ListAgents:input_type -> parley.v1.ListAgentsRequest
+	60, // 96: parley.v1.ConversationService.ExplainTurn:input_type -> parley.v1.ExplainTurnRequest
+	65, // 97: parley.v1.ConversationService.RehearseTurn:input_type -> parley.v1.RehearseTurnRequest
+	6,  // 98: parley.v1.ConversationService.Chat:output_type -> parley.v1.ChatResponse
+	33, // 99: parley.v1.ConversationService.StreamChat:output_type -> parley.v1.StreamChatResponse
+	53, // 100: parley.v1.ConversationService.StartTurn:output_type -> parley.v1.StartTurnResponse
+	11, // 101: parley.v1.ConversationService.ResumeTurn:output_type -> parley.v1.ResumeTurnResponse
+	13, // 102: parley.v1.ConversationService.StreamResumeTurn:output_type -> parley.v1.StreamResumeTurnResponse
+	15, // 103: parley.v1.ConversationService.GetHistory:output_type -> parley.v1.GetHistoryResponse
+	18, // 104: parley.v1.ConversationService.CreateConversation:output_type -> parley.v1.CreateConversationResponse
+	20, // 105: parley.v1.ConversationService.GetConversation:output_type -> parley.v1.GetConversationResponse
+	22, // 106: parley.v1.ConversationService.UpdateConversation:output_type -> parley.v1.UpdateConversationResponse
+	24, // 107: parley.v1.ConversationService.DeleteConversation:output_type -> parley.v1.DeleteConversationResponse
+	26, // 108: parley.v1.ConversationService.UndeleteConversation:output_type -> parley.v1.UndeleteConversationResponse
+	27, // 109: parley.v1.ConversationService.ListConversations:output_type -> parley.v1.ListConversationsResponse
+	29, // 110: parley.v1.ConversationService.GetTurn:output_type -> parley.v1.GetTurnResponse
+	31, // 111: parley.v1.ConversationService.CancelTurn:output_type -> parley.v1.CancelTurnResponse
+	37, // 112: parley.v1.ConversationService.WatchConversation:output_type -> parley.v1.WatchConversationResponse
+	41, // 113: parley.v1.ConversationService.AppendMessages:output_type -> parley.v1.AppendMessagesResponse
+	43, // 114: parley.v1.ConversationService.ForkConversation:output_type -> parley.v1.ForkConversationResponse
+	45, // 115: parley.v1.ConversationService.ExportConversations:output_type -> parley.v1.ExportConversationsResponse
+	48, // 116: parley.v1.ConversationService.EraseOwner:output_type -> parley.v1.EraseOwnerResponse
+	50, // 117: parley.v1.ConversationService.GetUsage:output_type -> parley.v1.GetUsageResponse
+	55, // 118: parley.v1.ConversationService.WatchTurns:output_type -> parley.v1.WatchTurnsResponse
+	58, // 119: parley.v1.ConversationService.ListAgents:output_type -> parley.v1.ListAgentsResponse
+	61, // 120: parley.v1.ConversationService.ExplainTurn:output_type -> parley.v1.ExplainTurnResponse
+	66, // 121: parley.v1.ConversationService.RehearseTurn:output_type -> parley.v1.RehearseTurnResponse
+	98, // [98:122] is the sub-list for method output_type
+	74, // [74:98] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_conversation_service_proto_init() }
@@ -4359,6 +5446,7 @@ func file_parley_v1_conversation_service_proto_init() {
 		return
 	}
 	file_parley_v1_conversation_proto_init()
+	file_parley_v1_error_reason_proto_init()
 	file_parley_v1_conversation_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_parley_v1_conversation_service_proto_msgTypes[3].OneofWrappers = []any{
 		(*CallResult_Result)(nil),
@@ -4392,13 +5480,19 @@ func file_parley_v1_conversation_service_proto_init() {
 		(*WatchTurnsResponse_Turn)(nil),
 		(*WatchTurnsResponse_Progress)(nil),
 	}
+	file_parley_v1_conversation_service_proto_msgTypes[61].OneofWrappers = []any{
+		(*RehearseTurnResponse_Started)(nil),
+		(*RehearseTurnResponse_Chunk)(nil),
+		(*RehearseTurnResponse_ToolCall)(nil),
+		(*RehearseTurnResponse_Completed)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_conversation_service_proto_rawDesc), len(file_parley_v1_conversation_service_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   54,
+			NumEnums:      5,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

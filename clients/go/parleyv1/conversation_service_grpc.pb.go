@@ -40,6 +40,9 @@ const (
 	ConversationService_EraseOwner_FullMethodName           = "/parley.v1.ConversationService/EraseOwner"
 	ConversationService_GetUsage_FullMethodName             = "/parley.v1.ConversationService/GetUsage"
 	ConversationService_WatchTurns_FullMethodName           = "/parley.v1.ConversationService/WatchTurns"
+	ConversationService_ListAgents_FullMethodName           = "/parley.v1.ConversationService/ListAgents"
+	ConversationService_ExplainTurn_FullMethodName          = "/parley.v1.ConversationService/ExplainTurn"
+	ConversationService_RehearseTurn_FullMethodName         = "/parley.v1.ConversationService/RehearseTurn"
 )
 
 // ConversationServiceClient is the client API for ConversationService service.
@@ -249,6 +252,27 @@ type ConversationServiceClient interface {
 	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
 	// (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
 	WatchTurns(ctx context.Context, in *WatchTurnsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTurnsResponse], error)
+	// Returns the agents that a caller can name, by name. Scope: parley.read.
+	//
+	// Errors: none besides those of any call.
+	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
+	// Returns what a turn's agent was shown and what it did. Scope: parley.read.
+	//
+	// The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+	// the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+	//
+	// Errors: NOT_FOUND (TURN_NOT_FOUND).
+	ExplainTurn(ctx context.Context, in *ExplainTurnRequest, opts ...grpc.CallOption) (*ExplainTurnResponse, error)
+	// Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+	// parley.write.
+	//
+	// Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+	// result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+	// and reported, but appear in no usage and count toward no budget.
+	//
+	// Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+	// DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+	RehearseTurn(ctx context.Context, in *RehearseTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RehearseTurnResponse], error)
 }
 
 type conversationServiceClient struct {
@@ -514,6 +538,45 @@ func (c *conversationServiceClient) WatchTurns(ctx context.Context, in *WatchTur
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_WatchTurnsClient = grpc.ServerStreamingClient[WatchTurnsResponse]
 
+func (c *conversationServiceClient) ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAgentsResponse)
+	err := c.cc.Invoke(ctx, ConversationService_ListAgents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) ExplainTurn(ctx context.Context, in *ExplainTurnRequest, opts ...grpc.CallOption) (*ExplainTurnResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainTurnResponse)
+	err := c.cc.Invoke(ctx, ConversationService_ExplainTurn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) RehearseTurn(ctx context.Context, in *RehearseTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RehearseTurnResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[5], ConversationService_RehearseTurn_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RehearseTurnRequest, RehearseTurnResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_RehearseTurnClient = grpc.ServerStreamingClient[RehearseTurnResponse]
+
 // ConversationServiceServer is the server API for ConversationService service.
 // All implementations must embed UnimplementedConversationServiceServer
 // for forward compatibility.
@@ -721,6 +784,27 @@ type ConversationServiceServer interface {
 	// Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
 	// (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
 	WatchTurns(*WatchTurnsRequest, grpc.ServerStreamingServer[WatchTurnsResponse]) error
+	// Returns the agents that a caller can name, by name. Scope: parley.read.
+	//
+	// Errors: none besides those of any call.
+	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
+	// Returns what a turn's agent was shown and what it did. Scope: parley.read.
+	//
+	// The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+	// the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+	//
+	// Errors: NOT_FOUND (TURN_NOT_FOUND).
+	ExplainTurn(context.Context, *ExplainTurnRequest) (*ExplainTurnResponse, error)
+	// Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+	// parley.write.
+	//
+	// Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+	// result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+	// and reported, but appear in no usage and count toward no budget.
+	//
+	// Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+	// DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+	RehearseTurn(*RehearseTurnRequest, grpc.ServerStreamingServer[RehearseTurnResponse]) error
 	mustEmbedUnimplementedConversationServiceServer()
 }
 
@@ -793,6 +877,15 @@ func (UnimplementedConversationServiceServer) GetUsage(context.Context, *GetUsag
 }
 func (UnimplementedConversationServiceServer) WatchTurns(*WatchTurnsRequest, grpc.ServerStreamingServer[WatchTurnsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchTurns not implemented")
+}
+func (UnimplementedConversationServiceServer) ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAgents not implemented")
+}
+func (UnimplementedConversationServiceServer) ExplainTurn(context.Context, *ExplainTurnRequest) (*ExplainTurnResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainTurn not implemented")
+}
+func (UnimplementedConversationServiceServer) RehearseTurn(*RehearseTurnRequest, grpc.ServerStreamingServer[RehearseTurnResponse]) error {
+	return status.Error(codes.Unimplemented, "method RehearseTurn not implemented")
 }
 func (UnimplementedConversationServiceServer) mustEmbedUnimplementedConversationServiceServer() {}
 func (UnimplementedConversationServiceServer) testEmbeddedByValue()                             {}
@@ -1158,6 +1251,53 @@ func _ConversationService_WatchTurns_Handler(srv interface{}, stream grpc.Server
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_WatchTurnsServer = grpc.ServerStreamingServer[WatchTurnsResponse]
 
+func _ConversationService_ListAgents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAgentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).ListAgents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_ListAgents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).ListAgents(ctx, req.(*ListAgentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_ExplainTurn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainTurnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).ExplainTurn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_ExplainTurn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).ExplainTurn(ctx, req.(*ExplainTurnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_RehearseTurn_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RehearseTurnRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).RehearseTurn(m, &grpc.GenericServerStream[RehearseTurnRequest, RehearseTurnResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_RehearseTurnServer = grpc.ServerStreamingServer[RehearseTurnResponse]
+
 // ConversationService_ServiceDesc is the grpc.ServiceDesc for ConversationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1229,6 +1369,14 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetUsage",
 			Handler:    _ConversationService_GetUsage_Handler,
 		},
+		{
+			MethodName: "ListAgents",
+			Handler:    _ConversationService_ListAgents_Handler,
+		},
+		{
+			MethodName: "ExplainTurn",
+			Handler:    _ConversationService_ExplainTurn_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -1254,6 +1402,11 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchTurns",
 			Handler:       _ConversationService_WatchTurns_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RehearseTurn",
+			Handler:       _ConversationService_RehearseTurn_Handler,
 			ServerStreams: true,
 		},
 	},

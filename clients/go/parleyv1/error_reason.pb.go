@@ -162,6 +162,15 @@ const (
 	// ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
 	// What to do: read the turn with GetTurn; its pending_calls say what it waits for.
 	ErrorReason_ERROR_REASON_CALL_NOT_PENDING ErrorReason = 35
+	// FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
+	// turn_id.
+	// Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
+	// What to do: rehearse another turn, or with another agent.
+	ErrorReason_ERROR_REASON_WINDOW_INCOMPLETE ErrorReason = 36
+	// FAILED_PRECONDITION. The agent cannot rehearse, because it might act. Metadata: agent.
+	// Example: an agent on another server, which may run tools of its own.
+	// What to do: name another agent; the server's operator can allow it with `rehearsal = true` in the agents file.
+	ErrorReason_ERROR_REASON_NO_REHEARSAL ErrorReason = 37
 )
 
 // Enum value maps for ErrorReason.
@@ -203,6 +212,8 @@ var (
 		33: "ERROR_REASON_CURSOR_EXPIRED",
 		34: "ERROR_REASON_RESULT_ALREADY_GIVEN",
 		35: "ERROR_REASON_CALL_NOT_PENDING",
+		36: "ERROR_REASON_WINDOW_INCOMPLETE",
+		37: "ERROR_REASON_NO_REHEARSAL",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
@@ -241,6 +252,8 @@ var (
 		"ERROR_REASON_CURSOR_EXPIRED":         33,
 		"ERROR_REASON_RESULT_ALREADY_GIVEN":   34,
 		"ERROR_REASON_CALL_NOT_PENDING":       35,
+		"ERROR_REASON_WINDOW_INCOMPLETE":      36,
+		"ERROR_REASON_NO_REHEARSAL":           37,
 	}
 )
 
@@ -275,7 +288,8 @@ var File_parley_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\xdc\t\n" +
+	"\x1cparley/v1/error_reason.proto\x12\tparley.v1*\x9f\n" +
+	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -313,7 +327,9 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x17ERROR_REASON_QUEUE_FULL\x10 \x12\x1f\n" +
 	"\x1bERROR_REASON_CURSOR_EXPIRED\x10!\x12%\n" +
 	"!ERROR_REASON_RESULT_ALREADY_GIVEN\x10\"\x12!\n" +
-	"\x1dERROR_REASON_CALL_NOT_PENDING\x10#B2\n" +
+	"\x1dERROR_REASON_CALL_NOT_PENDING\x10#\x12\"\n" +
+	"\x1eERROR_REASON_WINDOW_INCOMPLETE\x10$\x12\x1d\n" +
+	"\x19ERROR_REASON_NO_REHEARSAL\x10%B2\n" +
 	"\rdev.parley.v1P\x01Z\x1fparley.dev/go/parleyv1;parleyv1b\x06proto3"
 
 var (

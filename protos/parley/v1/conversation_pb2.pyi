@@ -450,6 +450,7 @@ class Conversation(_message.Message):
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     FORKED_FROM_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation's id, a UUID."""
     title: _builtins.str
@@ -466,6 +467,8 @@ class Conversation(_message.Message):
     """
     revision: _builtins.int
     """A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it."""
+    agent: _builtins.str
+    """The agent that answers the turns whose callers name none. Empty: the server's default agent."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the conversation was created."""
@@ -500,10 +503,11 @@ class Conversation(_message.Message):
         instructions: _builtins.str = ...,
         revision: _builtins.int = ...,
         forked_from: Global___ForkedFrom | None = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "forked_from", b"forked_from", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "forked_from", b"forked_from", "instructions", b"instructions", "labels", b"labels", "last_sequence", b"last_sequence", "open_turn_id", b"open_turn_id", "preview", b"preview", "revision", b"revision", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "conversation_id", b"conversation_id", "create_time", b"create_time", "forked_from", b"forked_from", "instructions", b"instructions", "labels", b"labels", "last_sequence", b"last_sequence", "open_turn_id", b"open_turn_id", "preview", b"preview", "revision", b"revision", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,7 +573,9 @@ class Turn(_message.Message):
     attempt: _builtins.int
     """The number of attempts so far, from 1. Each attempt runs the agent once."""
     agent: _builtins.str
-    """The agent that the caller asked for. Empty for the default agent."""
+    """The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+    server's default agent.
+    """
     model: _builtins.str
     """The model that answered, as its provider names it. Empty until there is an answer."""
     user_sequence: _builtins.int

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from parley.v1 import conversation_pb2 as _conversation_pb2
+from parley.v1 import error_reason_pb2 as _error_reason_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -134,6 +135,34 @@ ERASURE_STATE_DONE: ErasureState.ValueType  # 2
 """Everything is removed."""
 Global___ErasureState: _TypeAlias = ErasureState  # noqa: Y015
 
+class _OmissionReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OmissionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OmissionReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OMISSION_REASON_UNSPECIFIED: _OmissionReason.ValueType  # 0
+    """Not set. The server never returns it."""
+    OMISSION_REASON_OLDER: _OmissionReason.ValueType  # 1
+    """They are older than the window, which holds so many messages and so much text."""
+    OMISSION_REASON_UNANSWERED: _OmissionReason.ValueType  # 2
+    """They belong to a turn that was not answered."""
+    OMISSION_REASON_WITHDRAWN: _OmissionReason.ValueType  # 3
+    """They belong to a turn that was cancelled or filtered before anything was said."""
+
+class OmissionReason(_OmissionReason, metaclass=_OmissionReasonEnumTypeWrapper):
+    """Why messages were not shown to an agent."""
+
+OMISSION_REASON_UNSPECIFIED: OmissionReason.ValueType  # 0
+"""Not set. The server never returns it."""
+OMISSION_REASON_OLDER: OmissionReason.ValueType  # 1
+"""They are older than the window, which holds so many messages and so much text."""
+OMISSION_REASON_UNANSWERED: OmissionReason.ValueType  # 2
+"""They belong to a turn that was not answered."""
+OMISSION_REASON_WITHDRAWN: OmissionReason.ValueType  # 3
+"""They belong to a turn that was cancelled or filtered before anything was said."""
+Global___OmissionReason: _TypeAlias = OmissionReason  # noqa: Y015
+
 @_typing.final
 class ChatRequest(_message.Message):
     """Starts one turn."""
@@ -174,7 +203,9 @@ class ChatRequest(_message.Message):
     Default: ON_DISCONNECT_CANCEL.
     """
     agent: _builtins.str
-    """Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent."""
+    """Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+    or the server's default agent if it has none.
+    """
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Tool]:
         """Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
@@ -658,6 +689,7 @@ class CreateConversationRequest(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """Optional. The id that the conversation is to have, a UUID (8-4-4-4-12). Default: the server chooses one."""
     request_id: _builtins.str
@@ -672,6 +704,10 @@ class CreateConversationRequest(_message.Message):
     """Optional. What the agent is told in this conversation, after the server's own instructions: at most 8,192
     bytes of UTF-8 without NUL. Default: nothing.
     """
+    agent: _builtins.str
+    """Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+    default agent, whichever it is when a turn begins.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Optional. Labels by which to find the conversation, see Conversation. Default: none."""
@@ -684,10 +720,11 @@ class CreateConversationRequest(_message.Message):
         title: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "instructions", b"instructions", "labels", b"labels", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "conversation_id", b"conversation_id", "instructions", b"instructions", "labels", b"labels", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -799,6 +836,7 @@ class UpdateConversationRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """Required. A UUID."""
     title: _builtins.str
@@ -811,10 +849,12 @@ class UpdateConversationRequest(_message.Message):
     """Optional. The revision that the conversation must have, at least 1. With any other the call fails with
     ABORTED (REVISION_MISMATCH). Default: no check.
     """
+    agent: _builtins.str
+    """Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'."""
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-        not set becomes empty. Default: those of the three that are set; then at least one must be.
+        """Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+        and not set becomes empty. Default: those of the four that are set; then at least one must be.
         """
 
     @_builtins.property
@@ -830,10 +870,11 @@ class UpdateConversationRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
         expected_revision: _builtins.int | None = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "conversation_id", b"conversation_id", "expected_revision", b"expected_revision", "instructions", b"instructions", "labels", b"labels", "title", b"title", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "agent", b"agent", "conversation_id", b"conversation_id", "expected_revision", b"expected_revision", "instructions", b"instructions", "labels", b"labels", "title", b"title", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
     _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
@@ -1965,3 +2006,442 @@ class WatchTurnsProgress(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchTurnsProgress: _TypeAlias = WatchTurnsProgress  # noqa: Y015
+
+@_typing.final
+class ListAgentsRequest(_message.Message):
+    """Asks for the agents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAgentsRequest: _TypeAlias = ListAgentsRequest  # noqa: Y015
+
+@_typing.final
+class ListAgentsResponse(_message.Message):
+    """The agents that a caller can name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Agent]:
+        """The agents, by name. At least one."""
+
+    def __init__(
+        self,
+        *,
+        agents: _abc.Iterable[Global___Agent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAgentsResponse: _TypeAlias = ListAgentsResponse  # noqa: Y015
+
+@_typing.final
+class Agent(_message.Message):
+    """An agent that a caller can name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    CAN_REHEARSE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, for ChatRequest and conversations."""
+    description: _builtins.str
+    """What it is for, as the server's operator describes it. May be empty."""
+    is_default: _builtins.bool
+    """True for the server's default agent: exactly one."""
+    can_rehearse: _builtins.bool
+    """Whether RehearseTurn can use it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        is_default: _builtins.bool = ...,
+        can_rehearse: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_rehearse", b"can_rehearse", "description", b"description", "is_default", b"is_default", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class ExplainTurnRequest(_message.Message):
+    """Asks what a turn's agent was shown and did. The turn is named either by conversation_id and turn_id or by
+    request_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """Optional. The turn's conversation, a UUID. Required with turn_id."""
+    turn_id: _builtins.str
+    """Optional. The turn, a UUID. Required unless request_id is set."""
+    request_id: _builtins.str
+    """Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+    with conversation_id and turn_id.
+    """
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "request_id", b"request_id", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTurnRequest: _TypeAlias = ExplainTurnRequest  # noqa: Y015
+
+@_typing.final
+class ExplainTurnResponse(_message.Message):
+    """What a turn's agent was shown and did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_DIGEST_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_UNCHANGED_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    instructions_digest: _builtins.str
+    """The SHA-256 of the agent's instructions in UTF-8, those of the conversation included, as 64 hexadecimal digits.
+    Of a turn without an answer: of what the next attempt would be told.
+    """
+    instructions_unchanged: _builtins.bool
+    """Whether the same turn would be told the same instructions now."""
+    @_builtins.property
+    def turn(self) -> _conversation_pb2.Turn:
+        """The turn as it stands."""
+
+    @_builtins.property
+    def context(self) -> _conversation_pb2.Context:
+        """The part of the conversation that the agent was shown. Absent until the turn is answered."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShownMessage]:
+        """The messages that the agent was shown, oldest first; the last one is the turn's own. Of a turn without an answer:
+        what the next attempt would be shown. Empty for a turn that has not begun.
+        """
+
+    @_builtins.property
+    def omitted(self) -> _containers.RepeatedCompositeFieldContainer[Global___OmittedMessages]:
+        """The earlier messages of the conversation that the agent was not shown, oldest first."""
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.ToolCall]:
+        """What the agent did, in order: of an answered turn the tool calls of the answer, else those that are stored so far."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """The attempts at the turn, oldest first; of more than 20, the last 20."""
+
+    def __init__(
+        self,
+        *,
+        turn: _conversation_pb2.Turn | None = ...,
+        context: _conversation_pb2.Context | None = ...,
+        messages: _abc.Iterable[Global___ShownMessage] | None = ...,
+        omitted: _abc.Iterable[Global___OmittedMessages] | None = ...,
+        instructions_digest: _builtins.str = ...,
+        instructions_unchanged: _builtins.bool = ...,
+        tool_calls: _abc.Iterable[_conversation_pb2.ToolCall] | None = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "context", b"context", "instructions_digest", b"instructions_digest", "instructions_unchanged", b"instructions_unchanged", "messages", b"messages", "omitted", b"omitted", "tool_calls", b"tool_calls", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTurnResponse: _TypeAlias = ExplainTurnResponse  # noqa: Y015
+
+@_typing.final
+class ShownMessage(_message.Message):
+    """A message as an agent was shown it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    CONTENT_BYTES_FIELD_NUMBER: _builtins.int
+    IS_SHORTENED_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Its position in the conversation."""
+    role: _conversation_pb2.Role.ValueType
+    """Who wrote it."""
+    preview: _builtins.str
+    """The first 200 characters of what was shown."""
+    content_bytes: _builtins.int
+    """The length of what was shown, in bytes of UTF-8."""
+    is_shortened: _builtins.bool
+    """True if its middle was left out, because the whole did not fit."""
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the tools that it called, in order, one for each call."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        role: _conversation_pb2.Role.ValueType = ...,
+        preview: _builtins.str = ...,
+        content_bytes: _builtins.int = ...,
+        is_shortened: _builtins.bool = ...,
+        tools: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_bytes", b"content_bytes", "is_shortened", b"is_shortened", "preview", b"preview", "role", b"role", "sequence", b"sequence", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShownMessage: _TypeAlias = ShownMessage  # noqa: Y015
+
+@_typing.final
+class OmittedMessages(_message.Message):
+    """Neighbouring messages that an agent was not shown, for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    first_sequence: _builtins.int
+    """The sequence of the first one."""
+    last_sequence: _builtins.int
+    """The sequence of the last one."""
+    reason: Global___OmissionReason.ValueType
+    """Why."""
+    def __init__(
+        self,
+        *,
+        first_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+        reason: Global___OmissionReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OmittedMessages: _TypeAlias = OmittedMessages  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """One attempt at a turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ERROR_REASON_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Its number, from 1."""
+    error_reason: _error_reason_pb2.ErrorReason.ValueType
+    """Why it failed. ERROR_REASON_UNSPECIFIED if it did not, or runs."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began. Absent if unknown: of turns from before an upgrade."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended. Absent while it runs, and if its worker died."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        error_reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "error_reason", b"error_reason", "number", b"number", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class RehearseTurnRequest(_message.Message):
+    """Asks an agent for another answer to a turn, which is not stored. The turn is named either by conversation_id and
+    turn_id or by request_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """Optional. The turn's conversation, a UUID. Required with turn_id."""
+    turn_id: _builtins.str
+    """Optional. The turn, a UUID. Required unless request_id is set."""
+    request_id: _builtins.str
+    """Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+    with conversation_id and turn_id.
+    """
+    agent: _builtins.str
+    """Optional. The agent to ask, one of ListAgents' with can_rehearse. Default: the turn's own."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        agent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "conversation_id", b"conversation_id", "request_id", b"request_id", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearseTurnRequest: _TypeAlias = RehearseTurnRequest  # noqa: Y015
+
+@_typing.final
+class RehearseTurnResponse(_message.Message):
+    """One event of a rehearsal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___RehearsalStarted:
+        """The first event."""
+
+    @_builtins.property
+    def chunk(self) -> Global___TextChunk:
+        """A piece of text."""
+
+    @_builtins.property
+    def tool_call(self) -> _conversation_pb2.ToolCall:
+        """A tool call, with its result."""
+
+    @_builtins.property
+    def completed(self) -> Global___RehearsalCompleted:
+        """The last event."""
+
+    def __init__(
+        self,
+        *,
+        started: Global___RehearsalStarted | None = ...,
+        chunk: Global___TextChunk | None = ...,
+        tool_call: _conversation_pb2.ToolCall | None = ...,
+        completed: Global___RehearsalCompleted | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "completed", b"completed", "event", b"event", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "completed", b"completed", "event", b"event", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "chunk", "tool_call", "completed"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___RehearseTurnResponse: _TypeAlias = RehearseTurnResponse  # noqa: Y015
+
+@_typing.final
+class RehearsalStarted(_message.Message):
+    """What the agent of a rehearsal is shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """The agent's name."""
+    @_builtins.property
+    def context(self) -> _conversation_pb2.Context:
+        """The part of the conversation that it is shown."""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        context: _conversation_pb2.Context | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "context", b"context"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearsalStarted: _TypeAlias = RehearsalStarted  # noqa: Y015
+
+@_typing.final
+class RehearsalCompleted(_message.Message):
+    """The answer of a rehearsal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    response: _builtins.str
+    """All text, in order. May be empty."""
+    model: _builtins.str
+    """The model that answered, as its provider names it."""
+    finish_reason: _conversation_pb2.FinishReason.ValueType
+    """Why the answer ended."""
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.ToolCall]:
+        """Every tool call, in order, each with its result. None was run."""
+
+    @_builtins.property
+    def usage(self) -> _conversation_pb2.Usage:
+        """The tokens that were used. Absent if unknown."""
+
+    def __init__(
+        self,
+        *,
+        response: _builtins.str = ...,
+        tool_calls: _abc.Iterable[_conversation_pb2.ToolCall] | None = ...,
+        usage: _conversation_pb2.Usage | None = ...,
+        model: _builtins.str = ...,
+        finish_reason: _conversation_pb2.FinishReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "model", b"model", "response", b"response", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearsalCompleted: _TypeAlias = RehearsalCompleted  # noqa: Y015

@@ -153,6 +153,21 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsResponse.FromString,
                 _registered_method=True)
+        self.ListAgents = channel.unary_unary(
+                '/parley.v1.ConversationService/ListAgents',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.ListAgentsRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.ListAgentsResponse.FromString,
+                _registered_method=True)
+        self.ExplainTurn = channel.unary_unary(
+                '/parley.v1.ConversationService/ExplainTurn',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.ExplainTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.ExplainTurnResponse.FromString,
+                _registered_method=True)
+        self.RehearseTurn = channel.unary_stream(
+                '/parley.v1.ConversationService/RehearseTurn',
+                request_serializer=parley_dot_v1_dot_conversation__service__pb2.RehearseTurnRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_conversation__service__pb2.RehearseTurnResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
@@ -465,6 +480,42 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAgents(self, request, context):
+        """Returns the agents that a caller can name, by name. Scope: parley.read.
+
+        Errors: none besides those of any call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainTurn(self, request, context):
+        """Returns what a turn's agent was shown and what it did. Scope: parley.read.
+
+        The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+        the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RehearseTurn(self, request, context):
+        """Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+        parley.write.
+
+        Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+        result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+        and reported, but appear in no usage and count toward no budget.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -572,6 +623,21 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.WatchTurns,
                     request_deserializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsRequest.FromString,
                     response_serializer=parley_dot_v1_dot_conversation__service__pb2.WatchTurnsResponse.SerializeToString,
+            ),
+            'ListAgents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgents,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.ListAgentsRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.ListAgentsResponse.SerializeToString,
+            ),
+            'ExplainTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainTurn,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.ExplainTurnRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.ExplainTurnResponse.SerializeToString,
+            ),
+            'RehearseTurn': grpc.unary_stream_rpc_method_handler(
+                    servicer.RehearseTurn,
+                    request_deserializer=parley_dot_v1_dot_conversation__service__pb2.RehearseTurnRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_conversation__service__pb2.RehearseTurnResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1155,6 +1221,87 @@ class ConversationService:
             '/parley.v1.ConversationService/WatchTurns',
             parley_dot_v1_dot_conversation__service__pb2.WatchTurnsRequest.SerializeToString,
             parley_dot_v1_dot_conversation__service__pb2.WatchTurnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/ListAgents',
+            parley_dot_v1_dot_conversation__service__pb2.ListAgentsRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ConversationService/ExplainTurn',
+            parley_dot_v1_dot_conversation__service__pb2.ExplainTurnRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.ExplainTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RehearseTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.ConversationService/RehearseTurn',
+            parley_dot_v1_dot_conversation__service__pb2.RehearseTurnRequest.SerializeToString,
+            parley_dot_v1_dot_conversation__service__pb2.RehearseTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

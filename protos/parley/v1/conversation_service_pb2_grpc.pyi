@@ -256,6 +256,30 @@ class ConversationServiceStub:
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
     (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
     """
+    ListAgents: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListAgentsRequest, _conversation_service_pb2.ListAgentsResponse]
+    """Returns the agents that a caller can name, by name. Scope: parley.read.
+
+    Errors: none besides those of any call.
+    """
+    ExplainTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ExplainTurnRequest, _conversation_service_pb2.ExplainTurnResponse]
+    """Returns what a turn's agent was shown and what it did. Scope: parley.read.
+
+    The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+    the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+
+    Errors: NOT_FOUND (TURN_NOT_FOUND).
+    """
+    RehearseTurn: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.RehearseTurnRequest, _conversation_service_pb2.RehearseTurnResponse]
+    """Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+    parley.write.
+
+    Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+    result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+    and reported, but appear in no usage and count toward no budget.
+
+    Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
@@ -484,6 +508,30 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
 
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
     (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+    """
+    ListAgents: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListAgentsRequest, _conversation_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
+    """Returns the agents that a caller can name, by name. Scope: parley.read.
+
+    Errors: none besides those of any call.
+    """
+    ExplainTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ExplainTurnRequest, _conversation_service_pb2.ExplainTurnResponse]  # type: ignore[assignment]
+    """Returns what a turn's agent was shown and what it did. Scope: parley.read.
+
+    The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+    the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+
+    Errors: NOT_FOUND (TURN_NOT_FOUND).
+    """
+    RehearseTurn: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.RehearseTurnRequest, _conversation_service_pb2.RehearseTurnResponse]  # type: ignore[assignment]
+    """Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+    parley.write.
+
+    Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+    result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+    and reported, but appear in no usage and count toward no budget.
+
+    Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -836,6 +884,48 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN): after_cursor is not one of this feed's; FAILED_PRECONDITION
         (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
+        """
+
+    @_abc_1.abstractmethod
+    def ListAgents(
+        self,
+        request: _conversation_service_pb2.ListAgentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.ListAgentsResponse, _abc.Awaitable[_conversation_service_pb2.ListAgentsResponse]]:
+        """Returns the agents that a caller can name, by name. Scope: parley.read.
+
+        Errors: none besides those of any call.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainTurn(
+        self,
+        request: _conversation_service_pb2.ExplainTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.ExplainTurnResponse, _abc.Awaitable[_conversation_service_pb2.ExplainTurnResponse]]:
+        """Returns what a turn's agent was shown and what it did. Scope: parley.read.
+
+        The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+        the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def RehearseTurn(
+        self,
+        request: _conversation_service_pb2.RehearseTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.RehearseTurnResponse], _abc.AsyncIterator[_conversation_service_pb2.RehearseTurnResponse]]:
+        """Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+        parley.write.
+
+        Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+        result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+        and reported, but appear in no usage and count toward no budget.
+
+        Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -190,6 +190,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
     What to do: read the turn with GetTurn; its pending_calls say what it waits for.
     """
+    ERROR_REASON_WINDOW_INCOMPLETE: _ErrorReason.ValueType  # 36
+    """FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
+    turn_id.
+    Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
+    What to do: rehearse another turn, or with another agent.
+    """
+    ERROR_REASON_NO_REHEARSAL: _ErrorReason.ValueType  # 37
+    """FAILED_PRECONDITION. The agent cannot rehearse, because it might act. Metadata: agent.
+    Example: an agent on another server, which may run tools of its own.
+    What to do: name another agent; the server's operator can allow it with `rehearsal = true` in the agents file.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call or a turn failed.
@@ -366,5 +377,16 @@ ERROR_REASON_CALL_NOT_PENDING: ErrorReason.ValueType  # 35
 """FAILED_PRECONDITION. The turn does not wait for this call: the call_key is not one of its, or the call was
 ended because the turn was cancelled, replaced or waited too long. Nothing was stored. Metadata: call_key.
 What to do: read the turn with GetTurn; its pending_calls say what it waits for.
+"""
+ERROR_REASON_WINDOW_INCOMPLETE: ErrorReason.ValueType  # 36
+"""FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
+turn_id.
+Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
+What to do: rehearse another turn, or with another agent.
+"""
+ERROR_REASON_NO_REHEARSAL: ErrorReason.ValueType  # 37
+"""FAILED_PRECONDITION. The agent cannot rehearse, because it might act. Metadata: agent.
+Example: an agent on another server, which may run tools of its own.
+What to do: name another agent; the server's operator can allow it with `rehearsal = true` in the agents file.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

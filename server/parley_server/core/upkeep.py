@@ -14,7 +14,7 @@ log = logging.getLogger("parley.upkeep")
 
 LOOK_S = 5.0
 """How often a worker looks for something that is due, as a rule."""
-REST = 3
+REST = 6
 """How long it rests after each statement, in times of what that took: turns go first."""
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from parley_server.auth.jwks import JwksKeys, JwksVerifier
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, read_keys
 from parley_server.config import BadSettings, Settings
-from parley_server.core.attempts.running import TurnSettings
+from parley_server.core.attempts.roster import NamedAgent, Roster
 from parley_server.core.attempts.window import ANSWER_TOKENS, WindowSettings
 from parley_server.core.ports import Agent
 from parley_server.core.streams.watches import LONGEST_WATCH_S
@@ -70,8 +70,8 @@ def agent_for(settings: Settings) -> Agent:
         raise BadSettings(f"PARLEY_AGENT: {error}") from None
 
 
-def turn_settings(settings: Settings, agent: Agent) -> TurnSettings:
-    """Return how turns are run with this agent.
+def roster_for(settings: Settings, agent: Agent) -> Roster:
+    """Return the agents that turns can be given to.
 
     Raises: BadSettings.
     """
@@ -82,15 +82,13 @@ def turn_settings(settings: Settings, agent: Agent) -> TurnSettings:
         except OSError as error:
             raise BadSettings(f"PARLEY_INSTRUCTIONS_FILE: {error}") from None
     model_tokens = agent.context_tokens or UNKNOWN_CONTEXT_TOKENS
-    return TurnSettings(
-        lease_s=settings.lease_s,
-        chat_timeout_s=settings.chat_timeout_s,
-        window=WindowSettings(
-            context_messages=settings.context_messages,
-            context_tokens=settings.context_tokens or max(256, model_tokens - ANSWER_TOKENS),
-            instructions=instructions,
-        ),
+    window = WindowSettings(
+        context_messages=settings.context_messages,
+        context_tokens=settings.context_tokens or max(256, model_tokens - ANSWER_TOKENS),
+        instructions=instructions,
     )
+    name = settings.agent or ""
+    return Roster([NamedAgent(name, agent, window)], default=name)
 
 
 def metrics_for(settings: Settings) -> "Metrics | None":

@@ -17,6 +17,7 @@ import uuid_utils.compat
 
 from parley_server.agents.catalog import close_agent
 from parley_server.config import BadSettings, Settings
+from parley_server.core.attempts.running import TurnSettings
 from parley_server.core.bells import Bells
 from parley_server.core.conversations.appending import Appending
 from parley_server.core.conversations.changes import Conversations
@@ -41,8 +42,8 @@ from parley_server.process.wiring import (
     agent_for,
     certificate_for,
     metrics_for,
+    roster_for,
     server_options,
-    turn_settings,
     verifier_for,
 )
 from parley_server.rpc.layers.admission import Admission
@@ -107,8 +108,8 @@ class Worker:
         self.turns = Turns(
             self.store,
             waits,
-            {"": self.agent, settings.agent or "": self.agent},
-            turn_settings(settings, self.agent),
+            roster_for(settings, self.agent),
+            TurnSettings(settings.lease_s, settings.chat_timeout_s),
             uuid_utils.compat.uuid7,
             self.bells,
             self.metrics or NO_METER,

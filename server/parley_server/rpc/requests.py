@@ -1,6 +1,6 @@
 """Protos to questions for the core: all wrong fields are named at once, before anything else."""
 
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -48,7 +48,7 @@ class WatchQuestion:
     include_events: bool
 
 
-def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: int) -> TurnRequest:
+def chat(request: pb.ChatRequest, agents: Container[str], max_message_bytes: int) -> TurnRequest:
     """Read a ChatRequest.
 
     Args:
@@ -63,7 +63,7 @@ def chat(request: pb.ChatRequest, agents: Collection[str], max_message_bytes: in
 
 
 def start(
-    request: pb.StartTurnRequest, agents: Collection[str], max_message_bytes: int
+    request: pb.StartTurnRequest, agents: Container[str], max_message_bytes: int
 ) -> TurnRequest:
     """Read a StartTurnRequest.
 
@@ -77,7 +77,7 @@ def start(
 
 
 def stream(
-    request: pb.StreamChatRequest, agents: Collection[str], max_message_bytes: int
+    request: pb.StreamChatRequest, agents: Container[str], max_message_bytes: int
 ) -> tuple[TurnRequest, Position]:
     """Read a StreamChatRequest: the turn, and the last event of it that the caller has seen.
 
@@ -105,7 +105,7 @@ def position(
 
 def _ask(
     request: pb.ChatRequest,
-    agents: Collection[str],
+    agents: Container[str],
     max_message_bytes: int,
     violations: Violations,
 ) -> TurnRequest:

@@ -90,7 +90,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = requests.chat(request, self._turns.agent_names, self._max_message_bytes)
+        ask = requests.chat(request, self._turns.roster, self._max_message_bytes)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         answered = await self._turns.chat(owner, ask, context.time_remaining())
@@ -102,7 +102,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.StartTurnResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = requests.start(request, self._turns.agent_names, self._max_message_bytes)
+        ask = requests.start(request, self._turns.roster, self._max_message_bytes)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
         turn, is_replayed = await self._accepting.start(owner, ask, context.time_remaining())
@@ -268,7 +268,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> None:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask, after = requests.stream(request, self._turns.agent_names, self._max_message_bytes)
+        ask, after = requests.stream(request, self._turns.roster, self._max_message_bytes)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
         events = self._turns.stream(owner, ask, after, context.time_remaining())
@@ -355,6 +355,21 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if not await self._unsent.send(context, owner.id, message, TAKE_S):
                     del update, message  # the error holds on to this frame while it is told
                     raise FeedExpired
+
+    async def ListAgents(  # noqa: N802
+        self, request: pb.ListAgentsRequest, context: Context
+    ) -> pb.ListAgentsResponse:
+        raise NotImplementedError  # branch f-names
+
+    async def ExplainTurn(  # noqa: N802
+        self, request: pb.ExplainTurnRequest, context: Context
+    ) -> pb.ExplainTurnResponse:
+        raise NotImplementedError  # branch f-explain
+
+    async def RehearseTurn(  # type: ignore[override]  # noqa: N802
+        self, request: pb.RehearseTurnRequest, context: Context
+    ) -> None:
+        raise NotImplementedError  # branch f-explain
 
     async def _in_turn(self, owner: Owner) -> None:
         """Let others have their turn, however many streams of this owner have something to tell."""

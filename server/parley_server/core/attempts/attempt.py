@@ -5,12 +5,12 @@ import logging
 from contextlib import aclosing
 
 from parley_server.core.attempts.event_log import EventLog
+from parley_server.core.attempts.roster import NamedAgent
 from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.errors import AgentError, AgentUnavailable
 from parley_server.core.failures import Stop, raised_at
 from parley_server.core.model import AgentRun, Answer, Context, Lease, Owner, TurnRequest
-from parley_server.core.ports import Agent
 from parley_server.core.tasks import Tasks
 
 log = logging.getLogger("parley.turns")
@@ -28,21 +28,22 @@ class Attempt:
         owner: Owner,
         ask: TurnRequest,
         lease: Lease,
-        agent: Agent,
+        named: NamedAgent,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.owner = owner
         self.ask = ask
         self.lease = lease
-        self.transcript = Transcript(agent.model)
+        self.named = named
+        self.transcript = Transcript.limited(named.agent.model, named.limits)
         self.context: Context | None = None
         """What the window shows. None: it has not been read yet."""
         self.events: EventLog | None = None
         """Where its events are stored, if a stream has started it."""
         self.steps: StepLog | None = None
         """Where its steps are stored. None: those of earlier attempts have not been read yet."""
-        self._agent = agent
         self._error: BaseException | None = None
+        self._loop = loop
         self._stopped: asyncio.Future[Stop] = loop.create_future()
 
     @property
@@ -70,15 +71,20 @@ class Attempt:
             return self._stopped.result()
         task = strays.start(self._collect(run))
         task.add_done_callback(self._agent_done)
+        timer = None
+        if run.limits.seconds is not None:
+            timer = self._loop.call_later(run.limits.seconds, self.stop, Stop.TIMEOUT)
         try:
             why = await self._stopped
         finally:
+            if timer is not None:
+                timer.cancel()
             self.transcript.is_closed = True
             task.cancel()
         return why
 
     async def _collect(self, run: AgentRun) -> None:
-        async with aclosing(self._agent.run(run)) as events:
+        async with aclosing(self.named.agent.run(run)) as events:
             async for event in events:
                 taken = self.transcript.add(event)
                 if taken is not None and self.events is not None:

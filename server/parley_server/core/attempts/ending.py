@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.closing import closed, given_in
+from parley_server.core.attempts.roster import Roster
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells
@@ -26,7 +27,7 @@ from parley_server.core.model import (
     TurnState,
     WaitEnd,
 )
-from parley_server.core.ports import Agent, Looked, Meter, SteppingAgent, Store, WaitStore
+from parley_server.core.ports import Looked, Meter, SteppingAgent, Store, WaitStore
 from parley_server.core.tasks import Tasks, retry_while_unavailable
 
 log = logging.getLogger("parley.turns")
@@ -42,7 +43,7 @@ class Ending:
         self,
         store: Store,
         waits: WaitStore,
-        agents: Mapping[str, Agent],
+        roster: Roster,
         windows: Windows,
         bells: Bells,
         meter: Meter,
@@ -51,7 +52,7 @@ class Ending:
     ) -> None:
         self._store = store
         self._waits = waits
-        self._agents = agents
+        self._roster = roster
         self._windows = windows
         self._bells = bells
         self._meter = meter
@@ -184,7 +185,9 @@ class Ending:
                 return None
             context = attempt.context
             if context is None:
-                context = (await self._windows.read(owner, lease, attempt.ask.message)).context
+                shown = attempt.named.window
+                window = await self._windows.read(owner, lease, attempt.ask.message, shown)
+                context = window.context
             answer = await self.cancelled(attempt)
             return await self.finish(attempt, answer, context, deadline)
         except StoreUnavailable:
@@ -245,7 +248,8 @@ class Ending:
         else:
             self._meter.taken_over()
         answer = await self._said(owner, looked)
-        window = await self._windows.read(owner, lease, looked.message)
+        named = self._roster.seated(looked.turn.agent)
+        window = await self._windows.read(owner, lease, looked.message, named.window)
         sequence = await self._store.finish(
             owner, lease, answer, window.context, has_more=True, spent=None
         )
@@ -275,7 +279,7 @@ class Ending:
 
     def _told_by_steps(self, turn: Turn, steps: Sequence[Step]) -> Transcript:
         transcript = Transcript(model="")
-        agent = self._agents.get(turn.agent)
+        agent = self._roster.seated(turn.agent).agent
         if isinstance(agent, SteppingAgent):
             for event in agent.retold(steps):
                 transcript.add(event)

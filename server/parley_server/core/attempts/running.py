@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,14 +11,14 @@ from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.ending import Ending
 from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.keeping import Keeping
+from parley_server.core.attempts.roster import Roster
 from parley_server.core.attempts.step_log import StepLog
-from parley_server.core.attempts.window import Windows, WindowSettings
+from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
-from parley_server.core.errors import AgentUnavailable, InternalError, ParleyError
+from parley_server.core.errors import InternalError, ParleyError
 from parley_server.core.failures import Stop, error_of, raised_at
 from parley_server.core.model import (
-    AgentEvent,
     AgentRun,
     Answer,
     FinishReason,
@@ -27,22 +28,10 @@ from parley_server.core.model import (
     TurnResult,
 )
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import NO_METER, Agent, Meter, Store, WaitStore
+from parley_server.core.ports import NO_METER, Meter, Store, WaitStore
 from parley_server.core.tasks import Tasks
 
 log = logging.getLogger("parley.turns")
-
-
-class NoAgent:
-    """In the place of an agent that was configured where the turn was accepted, and is not here."""
-
-    model = ""
-    context_tokens = None
-
-    async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:  # noqa: ARG002 - the port's
-        """Raise AgentUnavailable."""
-        raise AgentUnavailable
-        yield  # makes it a generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +41,6 @@ class TurnSettings:
     lease_s: float
     chat_timeout_s: float
     """The server's cap on one call."""
-    window: WindowSettings
 
 
 class Attempts:
@@ -62,13 +50,13 @@ class Attempts:
         self,
         store: Store,
         waits: WaitStore,
-        agents: Mapping[str, Agent],
+        roster: Roster,
         settings: TurnSettings,
         bells: Bells,
         meter: Meter = NO_METER,
     ) -> None:
         self._store = store
-        self._agents = agents
+        self._roster = roster
         self._settings = settings
         self._bells = bells
         self._meter = meter
@@ -76,9 +64,9 @@ class Attempts:
         self.tasks = Tasks()
         """Heartbeats, late writes, and agents that were told to stop."""
         self._loop = asyncio.get_running_loop()
-        self._windows = Windows(store, settings.window, self.tasks)
+        self._windows = Windows(store, self.tasks)
         self.ending = Ending(
-            store, waits, agents, self._windows, bells, meter, self.tasks, settings.lease_s
+            store, waits, roster, self._windows, bells, meter, self.tasks, settings.lease_s
         )
         self.keeping = Keeping(store, bells, self._attempts, self.tasks, settings.lease_s)
 
@@ -139,8 +127,7 @@ class Attempts:
         return answered
 
     def _begin(self, owner: Owner, ask: TurnRequest, lease: Lease, has_events: bool) -> Attempt:
-        agent = self._agents.get(ask.agent) or NoAgent()
-        attempt = Attempt(owner, ask, lease, agent, self._loop)
+        attempt = Attempt(owner, ask, lease, self._roster.seated(ask.agent), self._loop)
         if has_events:
             attempt.events = EventLog(
                 lambda events: self._store.append(owner, lease, events),
@@ -157,8 +144,8 @@ class Attempts:
 
     async def _run(self, attempt: Attempt, call: Call) -> TurnResult:
         """Read the window, run the agent, and write what it answers."""
-        owner, lease = attempt.owner, attempt.lease
-        window = await self._windows.read(owner, lease, attempt.ask.message)
+        owner, lease, named = attempt.owner, attempt.lease, attempt.named
+        window = await self._windows.read(owner, lease, attempt.ask.message, named.window)
         attempt.context = window.context
         attempt.steps = await self._steps(attempt)
         run = AgentRun(
@@ -167,10 +154,11 @@ class Attempts:
             turn_id=lease.turn_id,
             attempt=lease.attempt,
             window=window,
-            instructions=self._windows.instructions(lease),
-            time_left_s=call.run_ends_at - self._loop.time(),
+            instructions=named.window.told(lease.instructions),
+            time_left_s=min(call.run_ends_at - self._loop.time(), named.limits.seconds or math.inf),
             steps=attempt.steps,
             tools=attempt.ask.tools,
+            limits=named.limits,
         )
         answer = await self._answer_of(attempt, run)
         if answer.finish_reason is FinishReason.ACTION_REQUIRED:

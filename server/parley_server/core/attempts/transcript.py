@@ -6,6 +6,7 @@ from parley_server.core.attempts.closing import LONGEST_SENTENCE_BYTES, closed
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
     AgentEvent,
+    AgentLimits,
     Answer,
     Awaiting,
     Finish,
@@ -39,6 +40,8 @@ class Transcript:
 
     model: str
     is_closed: bool = False
+    max_text_bytes: int = MAX_TEXT_BYTES
+    max_tool_calls: int = MAX_TOOL_CALLS
     _pieces: list[str] = field(default_factory=list)
     _tool_calls: list[ToolCall] = field(default_factory=list)
     _text_bytes: int = 0
@@ -47,6 +50,15 @@ class Transcript:
     _awaiting: Awaiting | None = None
     _spent: Usage | None = None
     _opaque_state: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def limited(cls, model: str, limits: AgentLimits) -> "Transcript":
+        """Return an empty one that is full where the agent's own limits are reached."""
+        return cls(
+            model,
+            max_text_bytes=min(limits.reply_bytes or MAX_TEXT_BYTES, MAX_TEXT_BYTES),
+            max_tool_calls=min(limits.tool_calls or MAX_TOOL_CALLS, MAX_TOOL_CALLS),
+        )
 
     def add(self, event: AgentEvent) -> Text | ToolCall | None:
         """Take one event, cut to the limits.
@@ -78,7 +90,7 @@ class Transcript:
 
     def _add_text(self, text: str) -> Text:
         text = storable(text)
-        room = min(MAX_TEXT_BYTES - self._text_bytes, MAX_MESSAGE_BYTES - self._message_bytes)
+        room = min(self.max_text_bytes - self._text_bytes, MAX_MESSAGE_BYTES - self._message_bytes)
         piece = cut(text, room, mark="")
         size = len(piece.encode())
         self._pieces.append(piece)
@@ -101,7 +113,7 @@ class Transcript:
             return None
         self._tool_calls.append(call)
         self._message_bytes += size
-        if len(self._tool_calls) >= MAX_TOOL_CALLS:
+        if len(self._tool_calls) >= self.max_tool_calls:
             self._end_at_limit()
         return call
 
@@ -122,7 +134,7 @@ class Transcript:
         size = sum(arguments) + rest + len(calls) * LONGEST_SENTENCE_BYTES
         # Cut arguments would be of no use to the tool.
         is_too_much = max(arguments) > MAX_ARGUMENTS_BYTES or (
-            len(self._tool_calls) + len(calls) > MAX_TOOL_CALLS
+            len(self._tool_calls) + len(calls) > self.max_tool_calls
         )
         if is_too_much or self._message_bytes + size > MAX_MESSAGE_BYTES:
             self._end_at_limit()

@@ -38,6 +38,10 @@ class WindowSettings:
     context_tokens: int
     instructions: str = ""
 
+    def told(self, in_conversation: str) -> str:
+        """Return the agent's instructions: the server's, then those of its conversation."""
+        return joined(self.instructions, in_conversation)
+
 
 def joined(*instructions: str) -> str:
     """Return instructions as one text, each part a paragraph; those that are empty leave no gap."""
@@ -119,24 +123,21 @@ def shortened(text: str, max_bytes: int) -> str:
 class Windows:
     """Reads what agents are shown."""
 
-    def __init__(self, store: Store, settings: WindowSettings, tasks: Tasks) -> None:
+    def __init__(self, store: Store, tasks: Tasks) -> None:
         self._store = store
-        self._settings = settings
         self._tasks = tasks
 
-    def instructions(self, lease: Lease) -> str:
-        """Return what the agent is told: by the server, then in this conversation."""
-        return joined(self._settings.instructions, lease.instructions)
-
-    async def read(self, owner: Owner, lease: Lease, message: str) -> Window:
+    async def read(
+        self, owner: Owner, lease: Lease, message: str, settings: WindowSettings
+    ) -> Window:
         """Read the window of a turn that has been opened.
 
         Args:
             message: the turn's own.
+            settings: of the agent that is shown it.
         Raises: StoreUnavailable.
         """
-        settings = self._settings
-        max_bytes = budget_bytes(settings.context_tokens, self.instructions(lease))
+        max_bytes = budget_bytes(settings.context_tokens, settings.told(lease.instructions))
         newest_first: list[WindowMessage] = []
         if lease.user_sequence > 1:
             newest_first = await self._store.window(

@@ -6,8 +6,10 @@ make than frozen dataclasses.
 """
 
 from parley_server.core.model.agents import (
+    NO_LIMITS,
     NO_STEPS,
     AgentEvent,
+    AgentLimits,
     AgentRun,
     Awaiting,
     CallerTool,
@@ -130,6 +132,7 @@ __all__ = [
     "DEFAULT_MAX_QUEUED_TURNS",
     "DEFAULT_WAITING",
     "MAX_NAME_BYTES",
+    "NO_LIMITS",
     "NO_STEPS",
     "NO_TURN",
     "OWNER_NAMESPACE",
@@ -137,6 +140,7 @@ __all__ = [
     "UNCOUNTED",
     "Added",
     "AgentEvent",
+    "AgentLimits",
     "AgentRun",
     "Answer",
     "Awaiting",

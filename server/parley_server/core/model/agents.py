@@ -135,6 +135,24 @@ class Given(NamedTuple):
     """The result, the error, or why it was denied. Of an approval: empty."""
 
 
+class AgentLimits(NamedTuple):
+    """What a run of an agent may take at most, below the server's own limits. None: no limit."""
+
+    seconds: float | None = None
+    """Of one attempt; then it ends as AGENT_TIMEOUT."""
+    reply_bytes: int | None = None
+    """Of an answer's text in UTF-8; it is cut there, as LENGTH."""
+    tool_calls: int | None = None
+    """Of an answer; it ends with the last one, as LENGTH."""
+    output_tokens: int | None = None
+    """Of an answer, over all its requests to models; it is cut there, as LENGTH."""
+    tokens_a_day: int | None = None
+    """Of an owner's turns with this agent; then they are refused, as BUDGET_EXHAUSTED."""
+
+
+NO_LIMITS = AgentLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class AgentRun:
     """What an agent is given to answer one turn."""
@@ -152,6 +170,8 @@ class AgentRun:
     """What the turn's earlier attempts did, and where this one writes down what it does."""
     tools: Sequence[CallerTool] = ()
     """Those that the caller runs, beside the agent's own."""
+    limits: AgentLimits = NO_LIMITS
+    """What it may take. The core holds it to `seconds`, `reply_bytes` and `tool_calls`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ stream is such a call with a watcher: `Following` tells which attempt there is t
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
 from contextlib import aclosing, suppress
 from typing import Any
 
+from parley_server.core.attempts.roster import Roster
 from parley_server.core.attempts.running import Attempts, TurnSettings
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
@@ -44,7 +45,7 @@ from parley_server.core.model import (
     Wait,
 )
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import NO_METER, Agent, Ids, Meter, Store, WaitStore
+from parley_server.core.ports import NO_METER, Ids, Meter, Store, WaitStore
 from parley_server.core.reading import find_turn
 from parley_server.core.streams.following import Events, Following
 from parley_server.core.tasks import Tasks, wait_any, wait_done
@@ -72,7 +73,7 @@ class Turns:
         self,
         store: Store,
         waits: WaitStore,
-        agents: Mapping[str, Agent],
+        roster: Roster,
         settings: TurnSettings,
         ids: Ids,
         bells: Bells,
@@ -81,7 +82,6 @@ class Turns:
         """Make the turn machine.
 
         Args:
-            agents: by name; the one under the empty name is the default.
             ids: makes turn ids and conversation ids that rise with time.
         """
         self._store = store
@@ -90,7 +90,7 @@ class Turns:
         self.waiting = Waiting(bells)
         self.suspects = Suspects()
         self._meter = meter
-        self.attempts = Attempts(store, waits, agents, settings, bells, meter)
+        self.attempts = Attempts(store, waits, roster, settings, bells, meter)
         end_cancelled = self.attempts.ending.end_cancelled
         self._claims = Claims(store, end_cancelled, bells, self.waiting, ids, settings.lease_s)
         self.events = Events(store, bells, self.attempts)
@@ -99,7 +99,7 @@ class Turns:
         """What is under way for callers, and the attempts at started turns."""
         self.left_behind: Counter[Hashable] = Counter()
         """By owner, how many calls have ended before the work for them has: their turns go on."""
-        self.agent_names = frozenset(agents)
+        self.roster = roster
 
     @property
     def queued(self) -> int:

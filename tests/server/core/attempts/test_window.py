@@ -158,8 +158,9 @@ def test_budget_is_what_the_instructions_leave(
 async def read(store: WindowStore, message: str, **limits: Any) -> Window:
     chosen = {"context_messages": 5, "context_tokens": 1000} | limits
     tasks = Tasks()
-    windows = Windows(cast(Store, store), WindowSettings(**chosen), tasks)
-    found = await windows.read(OWNER, a_lease(len(store.messages) + 1), message)
+    windows = Windows(cast(Store, store), tasks)
+    lease = a_lease(len(store.messages) + 1)
+    found = await windows.read(OWNER, lease, message, WindowSettings(**chosen))
     await tasks.wait()
     return found
 
@@ -194,9 +195,9 @@ async def test_events_of_a_turn_that_was_never_answered_are_forgotten(is_answere
     earlier = [a_user_message("One"), an_answer("1")] if is_answered else []
     store = WindowStore(*earlier)
     tasks = Tasks()
-    windows = Windows(cast(Store, store), WindowSettings(5, 1000), tasks)
+    windows = Windows(cast(Store, store), tasks)
     lease = a_lease(3)
-    await windows.read(OWNER, lease, "Now")
+    await windows.read(OWNER, lease, "Now", WindowSettings(5, 1000))
     await tasks.wait()
 
     assert ([] if is_answered else [lease]) == store.forgotten

@@ -435,7 +435,11 @@ export interface Conversation {
   /** A number that rises by 1 with each UpdateConversation, from 1. Turns do not change it. */
   revision: number;
   /** The conversation that ForkConversation copied. Absent for any other conversation. */
-  forkedFrom: ForkedFrom | undefined;
+  forkedFrom:
+    | ForkedFrom
+    | undefined;
+  /** The agent that answers the turns whose callers name none. Empty: the server's default agent. */
+  agent: string;
 }
 
 export interface Conversation_LabelsEntry {
@@ -463,7 +467,10 @@ export interface Turn {
   state: TurnState;
   /** The number of attempts so far, from 1. Each attempt runs the agent once. */
   attempt: number;
-  /** The agent that the caller asked for. Empty for the default agent. */
+  /**
+   * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+   * server's default agent.
+   */
   agent: string;
   /** The model that answered, as its provider names it. Empty until there is an answer. */
   model: string;
@@ -1151,6 +1158,7 @@ function createBaseConversation(): Conversation {
     instructions: "",
     revision: 0,
     forkedFrom: undefined,
+    agent: "",
   };
 }
 
@@ -1188,6 +1196,9 @@ export const Conversation: MessageFns<Conversation> = {
     }
     if (message.forkedFrom !== undefined) {
       ForkedFrom.encode(message.forkedFrom, writer.uint32(90).fork()).join();
+    }
+    if (message.agent !== "") {
+      writer.uint32(98).string(message.agent);
     }
     return writer;
   },
@@ -1296,6 +1307,14 @@ export const Conversation: MessageFns<Conversation> = {
             message.forkedFrom = ForkedFrom.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1334,6 +1353,7 @@ export const Conversation: MessageFns<Conversation> = {
     message.forkedFrom = (object.forkedFrom !== undefined && object.forkedFrom !== null)
       ? ForkedFrom.fromPartial(object.forkedFrom)
       : undefined;
+    message.agent = object.agent ?? "";
     return message;
   },
 };

@@ -27,11 +27,15 @@ import {
   finishReasonToNumber,
   Message,
   PendingCall,
+  Role,
+  roleFromJSON,
+  roleToNumber,
   Tool,
   ToolCall,
   Turn,
   Usage,
 } from "./conversation.js";
+import { ErrorReason, errorReasonFromJSON, errorReasonToNumber } from "./error_reason.js";
 
 export const protobufPackage = "parley.v1";
 
@@ -262,6 +266,66 @@ export function erasureStateToNumber(object: ErasureState): number {
   }
 }
 
+/** Why messages were not shown to an agent. */
+export const OmissionReason = {
+  /** UNSPECIFIED - Not set. The server never returns it. */
+  UNSPECIFIED: "OMISSION_REASON_UNSPECIFIED",
+  /** OLDER - They are older than the window, which holds so many messages and so much text. */
+  OLDER: "OMISSION_REASON_OLDER",
+  /** UNANSWERED - They belong to a turn that was not answered. */
+  UNANSWERED: "OMISSION_REASON_UNANSWERED",
+  /** WITHDRAWN - They belong to a turn that was cancelled or filtered before anything was said. */
+  WITHDRAWN: "OMISSION_REASON_WITHDRAWN",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type OmissionReason = typeof OmissionReason[keyof typeof OmissionReason];
+
+export namespace OmissionReason {
+  export type UNSPECIFIED = typeof OmissionReason.UNSPECIFIED;
+  export type OLDER = typeof OmissionReason.OLDER;
+  export type UNANSWERED = typeof OmissionReason.UNANSWERED;
+  export type WITHDRAWN = typeof OmissionReason.WITHDRAWN;
+  export type UNRECOGNIZED = typeof OmissionReason.UNRECOGNIZED;
+}
+
+export function omissionReasonFromJSON(object: any): OmissionReason {
+  switch (object) {
+    case 0:
+    case "OMISSION_REASON_UNSPECIFIED":
+      return OmissionReason.UNSPECIFIED;
+    case 1:
+    case "OMISSION_REASON_OLDER":
+      return OmissionReason.OLDER;
+    case 2:
+    case "OMISSION_REASON_UNANSWERED":
+      return OmissionReason.UNANSWERED;
+    case 3:
+    case "OMISSION_REASON_WITHDRAWN":
+      return OmissionReason.WITHDRAWN;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return OmissionReason.UNRECOGNIZED;
+  }
+}
+
+export function omissionReasonToNumber(object: OmissionReason): number {
+  switch (object) {
+    case OmissionReason.UNSPECIFIED:
+      return 0;
+    case OmissionReason.OLDER:
+      return 1;
+    case OmissionReason.UNANSWERED:
+      return 2;
+    case OmissionReason.WITHDRAWN:
+      return 3;
+    case OmissionReason.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
 /** Starts one turn. */
 export interface ChatRequest {
   /** Optional. The conversation to continue, a UUID (8-4-4-4-12). Default: a new conversation. */
@@ -295,7 +359,10 @@ export interface ChatRequest {
    * Default: ON_DISCONNECT_CANCEL.
    */
   onDisconnect: OnDisconnect;
-  /** Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent. */
+  /**
+   * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+   * or the server's default agent if it has none.
+   */
   agent: string;
   /**
    * Optional. Tools that the caller runs itself, beside the agent's own: at most 64, 65,536 bytes together. When
@@ -509,6 +576,11 @@ export interface CreateConversationRequest {
    * bytes of UTF-8 without NUL. Default: nothing.
    */
   instructions: string;
+  /**
+   * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+   * default agent, whichever it is when a turn begins.
+   */
+  agent: string;
 }
 
 export interface CreateConversationRequest_LabelsEntry {
@@ -543,8 +615,8 @@ export interface UpdateConversationRequest {
   /** Required. A UUID. */
   conversationId: string;
   /**
-   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+   * and not set becomes empty. Default: those of the four that are set; then at least one must be.
    */
   updateMask:
     | string[]
@@ -562,7 +634,11 @@ export interface UpdateConversationRequest {
    * Optional. The revision that the conversation must have, at least 1. With any other the call fails with
    * ABORTED (REVISION_MISMATCH). Default: no check.
    */
-  expectedRevision?: number | undefined;
+  expectedRevision?:
+    | number
+    | undefined;
+  /** Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'. */
+  agent: string;
 }
 
 export interface UpdateConversationRequest_LabelsEntry {
@@ -1009,6 +1085,177 @@ export interface WatchTurnsResponse {
 
 /** The progress of a watch of turns. */
 export interface WatchTurnsProgress {
+}
+
+/** Asks for the agents. */
+export interface ListAgentsRequest {
+}
+
+/** The agents that a caller can name. */
+export interface ListAgentsResponse {
+  /** The agents, by name. At least one. */
+  agents: Agent[];
+}
+
+/** An agent that a caller can name. */
+export interface Agent {
+  /** Its name, for ChatRequest and conversations. */
+  name: string;
+  /** What it is for, as the server's operator describes it. May be empty. */
+  description: string;
+  /** True for the server's default agent: exactly one. */
+  isDefault: boolean;
+  /** Whether RehearseTurn can use it. */
+  canRehearse: boolean;
+}
+
+/**
+ * Asks what a turn's agent was shown and did. The turn is named either by conversation_id and turn_id or by
+ * request_id.
+ */
+export interface ExplainTurnRequest {
+  /** Optional. The turn's conversation, a UUID. Required with turn_id. */
+  conversationId: string;
+  /** Optional. The turn, a UUID. Required unless request_id is set. */
+  turnId: string;
+  /**
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
+   */
+  requestId: string;
+}
+
+/** What a turn's agent was shown and did. */
+export interface ExplainTurnResponse {
+  /** The turn as it stands. */
+  turn:
+    | Turn
+    | undefined;
+  /** The part of the conversation that the agent was shown. Absent until the turn is answered. */
+  context:
+    | Context
+    | undefined;
+  /**
+   * The messages that the agent was shown, oldest first; the last one is the turn's own. Of a turn without an answer:
+   * what the next attempt would be shown. Empty for a turn that has not begun.
+   */
+  messages: ShownMessage[];
+  /** The earlier messages of the conversation that the agent was not shown, oldest first. */
+  omitted: OmittedMessages[];
+  /**
+   * The SHA-256 of the agent's instructions in UTF-8, those of the conversation included, as 64 hexadecimal digits.
+   * Of a turn without an answer: of what the next attempt would be told.
+   */
+  instructionsDigest: string;
+  /** Whether the same turn would be told the same instructions now. */
+  instructionsUnchanged: boolean;
+  /** What the agent did, in order: of an answered turn the tool calls of the answer, else those that are stored so far. */
+  toolCalls: ToolCall[];
+  /** The attempts at the turn, oldest first; of more than 20, the last 20. */
+  attempts: Attempt[];
+}
+
+/** A message as an agent was shown it. */
+export interface ShownMessage {
+  /** Its position in the conversation. */
+  sequence: number;
+  /** Who wrote it. */
+  role: Role;
+  /** The first 200 characters of what was shown. */
+  preview: string;
+  /** The length of what was shown, in bytes of UTF-8. */
+  contentBytes: number;
+  /** True if its middle was left out, because the whole did not fit. */
+  isShortened: boolean;
+  /** The names of the tools that it called, in order, one for each call. */
+  tools: string[];
+}
+
+/** Neighbouring messages that an agent was not shown, for one reason. */
+export interface OmittedMessages {
+  /** The sequence of the first one. */
+  firstSequence: number;
+  /** The sequence of the last one. */
+  lastSequence: number;
+  /** Why. */
+  reason: OmissionReason;
+}
+
+/** One attempt at a turn. */
+export interface Attempt {
+  /** Its number, from 1. */
+  number: number;
+  /** When it began. Absent if unknown: of turns from before an upgrade. */
+  startTime:
+    | Date
+    | undefined;
+  /** When it ended. Absent while it runs, and if its worker died. */
+  endTime:
+    | Date
+    | undefined;
+  /** Why it failed. ERROR_REASON_UNSPECIFIED if it did not, or runs. */
+  errorReason: ErrorReason;
+}
+
+/**
+ * Asks an agent for another answer to a turn, which is not stored. The turn is named either by conversation_id and
+ * turn_id or by request_id.
+ */
+export interface RehearseTurnRequest {
+  /** Optional. The turn's conversation, a UUID. Required with turn_id. */
+  conversationId: string;
+  /** Optional. The turn, a UUID. Required unless request_id is set. */
+  turnId: string;
+  /**
+   * Optional. The request id that the turn was started with, 1 to 128 of [A-Za-z0-9._:-]. Mutually exclusive
+   * with conversation_id and turn_id.
+   */
+  requestId: string;
+  /** Optional. The agent to ask, one of ListAgents' with can_rehearse. Default: the turn's own. */
+  agent: string;
+}
+
+/** One event of a rehearsal. */
+export interface RehearseTurnResponse {
+  /** The event. */
+  event:
+    | //
+    /** The first event. */
+    { $case: "started"; value: RehearsalStarted }
+    | //
+    /** A piece of text. */
+    { $case: "chunk"; value: TextChunk }
+    | //
+    /** A tool call, with its result. */
+    { $case: "toolCall"; value: ToolCall }
+    | //
+    /** The last event. */
+    { $case: "completed"; value: RehearsalCompleted }
+    | undefined;
+}
+
+/** What the agent of a rehearsal is shown. */
+export interface RehearsalStarted {
+  /** The agent's name. */
+  agent: string;
+  /** The part of the conversation that it is shown. */
+  context: Context | undefined;
+}
+
+/** The answer of a rehearsal. */
+export interface RehearsalCompleted {
+  /** All text, in order. May be empty. */
+  response: string;
+  /** Every tool call, in order, each with its result. None was run. */
+  toolCalls: ToolCall[];
+  /** The tokens that were used. Absent if unknown. */
+  usage:
+    | Usage
+    | undefined;
+  /** The model that answered, as its provider names it. */
+  model: string;
+  /** Why the answer ended. */
+  finishReason: FinishReason;
 }
 
 function createBaseChatRequest(): ChatRequest {
@@ -2195,7 +2442,7 @@ export const ListConversationsRequest: MessageFns<ListConversationsRequest> = {
 };
 
 function createBaseCreateConversationRequest(): CreateConversationRequest {
-  return { conversationId: "", requestId: "", title: "", labels: {}, instructions: "" };
+  return { conversationId: "", requestId: "", title: "", labels: {}, instructions: "", agent: "" };
 }
 
 export const CreateConversationRequest: MessageFns<CreateConversationRequest> = {
@@ -2214,6 +2461,9 @@ export const CreateConversationRequest: MessageFns<CreateConversationRequest> = 
     });
     if (message.instructions !== "") {
       writer.uint32(42).string(message.instructions);
+    }
+    if (message.agent !== "") {
+      writer.uint32(50).string(message.agent);
     }
     return writer;
   },
@@ -2274,6 +2524,14 @@ export const CreateConversationRequest: MessageFns<CreateConversationRequest> = 
             message.instructions = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2304,6 +2562,7 @@ export const CreateConversationRequest: MessageFns<CreateConversationRequest> = 
       {},
     );
     message.instructions = object.instructions ?? "";
+    message.agent = object.agent ?? "";
     return message;
   },
 };
@@ -2564,6 +2823,7 @@ function createBaseUpdateConversationRequest(): UpdateConversationRequest {
     labels: {},
     instructions: "",
     expectedRevision: undefined,
+    agent: "",
   };
 }
 
@@ -2586,6 +2846,9 @@ export const UpdateConversationRequest: MessageFns<UpdateConversationRequest> = 
     }
     if (message.expectedRevision !== undefined) {
       writer.uint32(48).int64(message.expectedRevision);
+    }
+    if (message.agent !== "") {
+      writer.uint32(58).string(message.agent);
     }
     return writer;
   },
@@ -2654,6 +2917,14 @@ export const UpdateConversationRequest: MessageFns<UpdateConversationRequest> = 
             message.expectedRevision = longToNumber(reader.int64());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2685,6 +2956,7 @@ export const UpdateConversationRequest: MessageFns<UpdateConversationRequest> = 
     );
     message.instructions = object.instructions ?? "";
     message.expectedRevision = object.expectedRevision ?? undefined;
+    message.agent = object.agent ?? "";
     return message;
   },
 };
@@ -5463,6 +5735,1087 @@ export const WatchTurnsProgress: MessageFns<WatchTurnsProgress> = {
   },
 };
 
+function createBaseListAgentsRequest(): ListAgentsRequest {
+  return {};
+}
+
+export const ListAgentsRequest: MessageFns<ListAgentsRequest> = {
+  encode(_: ListAgentsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListAgentsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListAgentsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListAgentsRequest>): ListAgentsRequest {
+    return ListAgentsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListAgentsRequest>): ListAgentsRequest {
+    const message = createBaseListAgentsRequest();
+    return message;
+  },
+};
+
+function createBaseListAgentsResponse(): ListAgentsResponse {
+  return { agents: [] };
+}
+
+export const ListAgentsResponse: MessageFns<ListAgentsResponse> = {
+  encode(message: ListAgentsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.agents) {
+      Agent.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListAgentsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListAgentsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.agents.push(Agent.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListAgentsResponse>): ListAgentsResponse {
+    return ListAgentsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListAgentsResponse>): ListAgentsResponse {
+    const message = createBaseListAgentsResponse();
+    message.agents = object.agents?.map((e) => Agent.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseAgent(): Agent {
+  return { name: "", description: "", isDefault: false, canRehearse: false };
+}
+
+export const Agent: MessageFns<Agent> = {
+  encode(message: Agent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.description !== "") {
+      writer.uint32(18).string(message.description);
+    }
+    if (message.isDefault !== false) {
+      writer.uint32(24).bool(message.isDefault);
+    }
+    if (message.canRehearse !== false) {
+      writer.uint32(32).bool(message.canRehearse);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Agent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAgent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.isDefault = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.canRehearse = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Agent>): Agent {
+    return Agent.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Agent>): Agent {
+    const message = createBaseAgent();
+    message.name = object.name ?? "";
+    message.description = object.description ?? "";
+    message.isDefault = object.isDefault ?? false;
+    message.canRehearse = object.canRehearse ?? false;
+    return message;
+  },
+};
+
+function createBaseExplainTurnRequest(): ExplainTurnRequest {
+  return { conversationId: "", turnId: "", requestId: "" };
+}
+
+export const ExplainTurnRequest: MessageFns<ExplainTurnRequest> = {
+  encode(message: ExplainTurnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.turnId !== "") {
+      writer.uint32(18).string(message.turnId);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(26).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainTurnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainTurnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.turnId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExplainTurnRequest>): ExplainTurnRequest {
+    return ExplainTurnRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExplainTurnRequest>): ExplainTurnRequest {
+    const message = createBaseExplainTurnRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.turnId = object.turnId ?? "";
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseExplainTurnResponse(): ExplainTurnResponse {
+  return {
+    turn: undefined,
+    context: undefined,
+    messages: [],
+    omitted: [],
+    instructionsDigest: "",
+    instructionsUnchanged: false,
+    toolCalls: [],
+    attempts: [],
+  };
+}
+
+export const ExplainTurnResponse: MessageFns<ExplainTurnResponse> = {
+  encode(message: ExplainTurnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.turn !== undefined) {
+      Turn.encode(message.turn, writer.uint32(10).fork()).join();
+    }
+    if (message.context !== undefined) {
+      Context.encode(message.context, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.messages) {
+      ShownMessage.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.omitted) {
+      OmittedMessages.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.instructionsDigest !== "") {
+      writer.uint32(42).string(message.instructionsDigest);
+    }
+    if (message.instructionsUnchanged !== false) {
+      writer.uint32(48).bool(message.instructionsUnchanged);
+    }
+    for (const v of message.toolCalls) {
+      ToolCall.encode(v!, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.attempts) {
+      Attempt.encode(v!, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainTurnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainTurnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.turn = Turn.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.context = Context.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.messages.push(ShownMessage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.omitted.push(OmittedMessages.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.instructionsDigest = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.instructionsUnchanged = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.toolCalls.push(ToolCall.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.attempts.push(Attempt.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ExplainTurnResponse>): ExplainTurnResponse {
+    return ExplainTurnResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExplainTurnResponse>): ExplainTurnResponse {
+    const message = createBaseExplainTurnResponse();
+    message.turn = (object.turn !== undefined && object.turn !== null) ? Turn.fromPartial(object.turn) : undefined;
+    message.context = (object.context !== undefined && object.context !== null)
+      ? Context.fromPartial(object.context)
+      : undefined;
+    message.messages = object.messages?.map((e) => ShownMessage.fromPartial(e)) || [];
+    message.omitted = object.omitted?.map((e) => OmittedMessages.fromPartial(e)) || [];
+    message.instructionsDigest = object.instructionsDigest ?? "";
+    message.instructionsUnchanged = object.instructionsUnchanged ?? false;
+    message.toolCalls = object.toolCalls?.map((e) => ToolCall.fromPartial(e)) || [];
+    message.attempts = object.attempts?.map((e) => Attempt.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseShownMessage(): ShownMessage {
+  return { sequence: 0, role: Role.UNSPECIFIED, preview: "", contentBytes: 0, isShortened: false, tools: [] };
+}
+
+export const ShownMessage: MessageFns<ShownMessage> = {
+  encode(message: ShownMessage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sequence !== 0) {
+      writer.uint32(8).int64(message.sequence);
+    }
+    if (message.role !== Role.UNSPECIFIED) {
+      writer.uint32(16).int32(roleToNumber(message.role));
+    }
+    if (message.preview !== "") {
+      writer.uint32(26).string(message.preview);
+    }
+    if (message.contentBytes !== 0) {
+      writer.uint32(32).int64(message.contentBytes);
+    }
+    if (message.isShortened !== false) {
+      writer.uint32(40).bool(message.isShortened);
+    }
+    for (const v of message.tools) {
+      writer.uint32(50).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShownMessage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShownMessage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sequence = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.role = roleFromJSON(reader.int32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.preview = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.contentBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.isShortened = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.tools.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ShownMessage>): ShownMessage {
+    return ShownMessage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ShownMessage>): ShownMessage {
+    const message = createBaseShownMessage();
+    message.sequence = object.sequence ?? 0;
+    message.role = object.role ?? Role.UNSPECIFIED;
+    message.preview = object.preview ?? "";
+    message.contentBytes = object.contentBytes ?? 0;
+    message.isShortened = object.isShortened ?? false;
+    message.tools = object.tools?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseOmittedMessages(): OmittedMessages {
+  return { firstSequence: 0, lastSequence: 0, reason: OmissionReason.UNSPECIFIED };
+}
+
+export const OmittedMessages: MessageFns<OmittedMessages> = {
+  encode(message: OmittedMessages, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.firstSequence !== 0) {
+      writer.uint32(8).int64(message.firstSequence);
+    }
+    if (message.lastSequence !== 0) {
+      writer.uint32(16).int64(message.lastSequence);
+    }
+    if (message.reason !== OmissionReason.UNSPECIFIED) {
+      writer.uint32(24).int32(omissionReasonToNumber(message.reason));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OmittedMessages {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOmittedMessages();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.firstSequence = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.lastSequence = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.reason = omissionReasonFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<OmittedMessages>): OmittedMessages {
+    return OmittedMessages.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OmittedMessages>): OmittedMessages {
+    const message = createBaseOmittedMessages();
+    message.firstSequence = object.firstSequence ?? 0;
+    message.lastSequence = object.lastSequence ?? 0;
+    message.reason = object.reason ?? OmissionReason.UNSPECIFIED;
+    return message;
+  },
+};
+
+function createBaseAttempt(): Attempt {
+  return { number: 0, startTime: undefined, endTime: undefined, errorReason: ErrorReason.UNSPECIFIED };
+}
+
+export const Attempt: MessageFns<Attempt> = {
+  encode(message: Attempt, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0) {
+      writer.uint32(8).int32(message.number);
+    }
+    if (message.startTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.startTime), writer.uint32(18).fork()).join();
+    }
+    if (message.endTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.endTime), writer.uint32(26).fork()).join();
+    }
+    if (message.errorReason !== ErrorReason.UNSPECIFIED) {
+      writer.uint32(32).int32(errorReasonToNumber(message.errorReason));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Attempt {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAttempt();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.startTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.endTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.errorReason = errorReasonFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Attempt>): Attempt {
+    return Attempt.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Attempt>): Attempt {
+    const message = createBaseAttempt();
+    message.number = object.number ?? 0;
+    message.startTime = object.startTime ?? undefined;
+    message.endTime = object.endTime ?? undefined;
+    message.errorReason = object.errorReason ?? ErrorReason.UNSPECIFIED;
+    return message;
+  },
+};
+
+function createBaseRehearseTurnRequest(): RehearseTurnRequest {
+  return { conversationId: "", turnId: "", requestId: "", agent: "" };
+}
+
+export const RehearseTurnRequest: MessageFns<RehearseTurnRequest> = {
+  encode(message: RehearseTurnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== "") {
+      writer.uint32(10).string(message.conversationId);
+    }
+    if (message.turnId !== "") {
+      writer.uint32(18).string(message.turnId);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(26).string(message.requestId);
+    }
+    if (message.agent !== "") {
+      writer.uint32(34).string(message.agent);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RehearseTurnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRehearseTurnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.conversationId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.turnId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RehearseTurnRequest>): RehearseTurnRequest {
+    return RehearseTurnRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RehearseTurnRequest>): RehearseTurnRequest {
+    const message = createBaseRehearseTurnRequest();
+    message.conversationId = object.conversationId ?? "";
+    message.turnId = object.turnId ?? "";
+    message.requestId = object.requestId ?? "";
+    message.agent = object.agent ?? "";
+    return message;
+  },
+};
+
+function createBaseRehearseTurnResponse(): RehearseTurnResponse {
+  return { event: undefined };
+}
+
+export const RehearseTurnResponse: MessageFns<RehearseTurnResponse> = {
+  encode(message: RehearseTurnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "started":
+        RehearsalStarted.encode(message.event.value, writer.uint32(10).fork()).join();
+        break;
+      case "chunk":
+        TextChunk.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+      case "toolCall":
+        ToolCall.encode(message.event.value, writer.uint32(26).fork()).join();
+        break;
+      case "completed":
+        RehearsalCompleted.encode(message.event.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RehearseTurnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRehearseTurnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "started", value: RehearsalStarted.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "chunk", value: TextChunk.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.event = { $case: "toolCall", value: ToolCall.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.event = { $case: "completed", value: RehearsalCompleted.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RehearseTurnResponse>): RehearseTurnResponse {
+    return RehearseTurnResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RehearseTurnResponse>): RehearseTurnResponse {
+    const message = createBaseRehearseTurnResponse();
+    switch (object.event?.$case) {
+      case "started": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "started", value: RehearsalStarted.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "chunk": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "chunk", value: TextChunk.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "toolCall": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "toolCall", value: ToolCall.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "completed": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "completed", value: RehearsalCompleted.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseRehearsalStarted(): RehearsalStarted {
+  return { agent: "", context: undefined };
+}
+
+export const RehearsalStarted: MessageFns<RehearsalStarted> = {
+  encode(message: RehearsalStarted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.agent !== "") {
+      writer.uint32(10).string(message.agent);
+    }
+    if (message.context !== undefined) {
+      Context.encode(message.context, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RehearsalStarted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRehearsalStarted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.context = Context.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RehearsalStarted>): RehearsalStarted {
+    return RehearsalStarted.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RehearsalStarted>): RehearsalStarted {
+    const message = createBaseRehearsalStarted();
+    message.agent = object.agent ?? "";
+    message.context = (object.context !== undefined && object.context !== null)
+      ? Context.fromPartial(object.context)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRehearsalCompleted(): RehearsalCompleted {
+  return { response: "", toolCalls: [], usage: undefined, model: "", finishReason: FinishReason.UNSPECIFIED };
+}
+
+export const RehearsalCompleted: MessageFns<RehearsalCompleted> = {
+  encode(message: RehearsalCompleted, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.response !== "") {
+      writer.uint32(10).string(message.response);
+    }
+    for (const v of message.toolCalls) {
+      ToolCall.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.usage !== undefined) {
+      Usage.encode(message.usage, writer.uint32(26).fork()).join();
+    }
+    if (message.model !== "") {
+      writer.uint32(34).string(message.model);
+    }
+    if (message.finishReason !== FinishReason.UNSPECIFIED) {
+      writer.uint32(40).int32(finishReasonToNumber(message.finishReason));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RehearsalCompleted {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRehearsalCompleted();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.response = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.toolCalls.push(ToolCall.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.usage = Usage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.finishReason = finishReasonFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RehearsalCompleted>): RehearsalCompleted {
+    return RehearsalCompleted.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RehearsalCompleted>): RehearsalCompleted {
+    const message = createBaseRehearsalCompleted();
+    message.response = object.response ?? "";
+    message.toolCalls = object.toolCalls?.map((e) => ToolCall.fromPartial(e)) || [];
+    message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
+    message.model = object.model ?? "";
+    message.finishReason = object.finishReason ?? FinishReason.UNSPECIFIED;
+    return message;
+  },
+};
+
 /**
  * Stores conversations between callers and agents, and runs their turns.
  *
@@ -5901,6 +7254,58 @@ export const ConversationServiceService = {
     responseSerialize: (value: WatchTurnsResponse): Buffer => Buffer.from(WatchTurnsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): WatchTurnsResponse => WatchTurnsResponse.decode(value),
   },
+  /**
+   * Returns the agents that a caller can name, by name. Scope: parley.read.
+   *
+   * Errors: none besides those of any call.
+   */
+  listAgents: {
+    path: "/parley.v1.ConversationService/ListAgents" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListAgentsRequest): Buffer => Buffer.from(ListAgentsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListAgentsRequest => ListAgentsRequest.decode(value),
+    responseSerialize: (value: ListAgentsResponse): Buffer => Buffer.from(ListAgentsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListAgentsResponse => ListAgentsResponse.decode(value),
+  },
+  /**
+   * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+   *
+   * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+   * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+   *
+   * Errors: NOT_FOUND (TURN_NOT_FOUND).
+   */
+  explainTurn: {
+    path: "/parley.v1.ConversationService/ExplainTurn" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ExplainTurnRequest): Buffer => Buffer.from(ExplainTurnRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExplainTurnRequest => ExplainTurnRequest.decode(value),
+    responseSerialize: (value: ExplainTurnResponse): Buffer => Buffer.from(ExplainTurnResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainTurnResponse => ExplainTurnResponse.decode(value),
+  },
+  /**
+   * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+   * parley.write.
+   *
+   * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+   * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+   * and reported, but appear in no usage and count toward no budget.
+   *
+   * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+   */
+  rehearseTurn: {
+    path: "/parley.v1.ConversationService/RehearseTurn" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: RehearseTurnRequest): Buffer => Buffer.from(RehearseTurnRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RehearseTurnRequest => RehearseTurnRequest.decode(value),
+    responseSerialize: (value: RehearseTurnResponse): Buffer =>
+      Buffer.from(RehearseTurnResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RehearseTurnResponse => RehearseTurnResponse.decode(value),
+  },
 } as const;
 
 export interface ConversationServiceServer extends UntypedServiceImplementation {
@@ -6134,6 +7539,33 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * (CURSOR_EXPIRED); RESOURCE_EXHAUSTED (OVERLOADED); UNAVAILABLE (WATCH_EXPIRED, WORKER_DRAINED).
    */
   watchTurns: handleServerStreamingCall<WatchTurnsRequest, WatchTurnsResponse>;
+  /**
+   * Returns the agents that a caller can name, by name. Scope: parley.read.
+   *
+   * Errors: none besides those of any call.
+   */
+  listAgents: handleUnaryCall<ListAgentsRequest, ListAgentsResponse>;
+  /**
+   * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+   *
+   * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+   * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+   *
+   * Errors: NOT_FOUND (TURN_NOT_FOUND).
+   */
+  explainTurn: handleUnaryCall<ExplainTurnRequest, ExplainTurnResponse>;
+  /**
+   * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+   * parley.write.
+   *
+   * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+   * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+   * and reported, but appear in no usage and count toward no budget.
+   *
+   * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+   */
+  rehearseTurn: handleServerStreamingCall<RehearseTurnRequest, RehearseTurnResponse>;
 }
 
 export interface ConversationServiceClient extends Client {
@@ -6622,6 +8054,69 @@ export interface ConversationServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<WatchTurnsResponse>;
+  /**
+   * Returns the agents that a caller can name, by name. Scope: parley.read.
+   *
+   * Errors: none besides those of any call.
+   */
+  listAgents(
+    request: ListAgentsRequest,
+    callback: (error: ServiceError | null, response: ListAgentsResponse) => void,
+  ): ClientUnaryCall;
+  listAgents(
+    request: ListAgentsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListAgentsResponse) => void,
+  ): ClientUnaryCall;
+  listAgents(
+    request: ListAgentsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListAgentsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+   *
+   * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+   * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+   *
+   * Errors: NOT_FOUND (TURN_NOT_FOUND).
+   */
+  explainTurn(
+    request: ExplainTurnRequest,
+    callback: (error: ServiceError | null, response: ExplainTurnResponse) => void,
+  ): ClientUnaryCall;
+  explainTurn(
+    request: ExplainTurnRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainTurnResponse) => void,
+  ): ClientUnaryCall;
+  explainTurn(
+    request: ExplainTurnRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExplainTurnResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+   * parley.write.
+   *
+   * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+   * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+   * and reported, but appear in no usage and count toward no budget.
+   *
+   * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+   */
+  rehearseTurn(
+    request: RehearseTurnRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<RehearseTurnResponse>;
+  rehearseTurn(
+    request: RehearseTurnRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<RehearseTurnResponse>;
 }
 
 export const ConversationServiceClient = makeGenericClientConstructor(

@@ -218,6 +218,19 @@ export const ErrorReason = {
    * What to do: read the turn with GetTurn; its pending_calls say what it waits for.
    */
   CALL_NOT_PENDING: "ERROR_REASON_CALL_NOT_PENDING",
+  /**
+   * WINDOW_INCOMPLETE - FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
+   * turn_id.
+   * Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
+   * What to do: rehearse another turn, or with another agent.
+   */
+  WINDOW_INCOMPLETE: "ERROR_REASON_WINDOW_INCOMPLETE",
+  /**
+   * NO_REHEARSAL - FAILED_PRECONDITION. The agent cannot rehearse, because it might act. Metadata: agent.
+   * Example: an agent on another server, which may run tools of its own.
+   * What to do: name another agent; the server's operator can allow it with `rehearsal = true` in the agents file.
+   */
+  NO_REHEARSAL: "ERROR_REASON_NO_REHEARSAL",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -260,6 +273,8 @@ export namespace ErrorReason {
   export type CURSOR_EXPIRED = typeof ErrorReason.CURSOR_EXPIRED;
   export type RESULT_ALREADY_GIVEN = typeof ErrorReason.RESULT_ALREADY_GIVEN;
   export type CALL_NOT_PENDING = typeof ErrorReason.CALL_NOT_PENDING;
+  export type WINDOW_INCOMPLETE = typeof ErrorReason.WINDOW_INCOMPLETE;
+  export type NO_REHEARSAL = typeof ErrorReason.NO_REHEARSAL;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -373,6 +388,12 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 35:
     case "ERROR_REASON_CALL_NOT_PENDING":
       return ErrorReason.CALL_NOT_PENDING;
+    case 36:
+    case "ERROR_REASON_WINDOW_INCOMPLETE":
+      return ErrorReason.WINDOW_INCOMPLETE;
+    case 37:
+    case "ERROR_REASON_NO_REHEARSAL":
+      return ErrorReason.NO_REHEARSAL;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -454,6 +475,10 @@ export function errorReasonToNumber(object: ErrorReason): number {
       return 34;
     case ErrorReason.CALL_NOT_PENDING:
       return 35;
+    case ErrorReason.WINDOW_INCOMPLETE:
+      return 36;
+    case ErrorReason.NO_REHEARSAL:
+      return 37;
     case ErrorReason.UNRECOGNIZED:
     default:
       return -1;

@@ -300,7 +300,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+   * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+   * or the server's default agent if it has none.
    * </pre>
    *
    * <code>string agent = 8;</code>
@@ -321,7 +322,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+   * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+   * or the server's default agent if it has none.
    * </pre>
    *
    * <code>string agent = 8;</code>
@@ -1529,7 +1531,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+     * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+     * or the server's default agent if it has none.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1549,7 +1552,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+     * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+     * or the server's default agent if it has none.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1570,7 +1574,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+     * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+     * or the server's default agent if it has none.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1587,7 +1592,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+     * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+     * or the server's default agent if it has none.
      * </pre>
      *
      * <code>string agent = 8;</code>
@@ -1601,7 +1607,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+     * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+     * or the server's default agent if it has none.
      * </pre>
      *
      * <code>string agent = 8;</code>

@@ -146,7 +146,8 @@ public interface ChatRequestOrBuilder extends
 
   /**
    * <pre>
-   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+   * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+   * or the server's default agent if it has none.
    * </pre>
    *
    * <code>string agent = 8;</code>
@@ -155,7 +156,8 @@ public interface ChatRequestOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * Optional. The name of a configured agent; a model cannot be named. Default: the server's default agent.
+   * Optional. The name of an agent, one of ListAgents'; a model cannot be named. Default: the conversation's agent,
+   * or the server's default agent if it has none.
    * </pre>
    *
    * <code>string agent = 8;</code>

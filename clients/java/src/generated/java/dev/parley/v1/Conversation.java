@@ -26,6 +26,7 @@ private static final long serialVersionUID = 0L;
     preview_ = "";
     openTurnId_ = "";
     instructions_ = "";
+    agent_ = "";
   }
 
   @java.lang.Override
@@ -544,6 +545,53 @@ java.lang.String defaultValue) {
     return forkedFrom_ == null ? dev.parley.v1.ForkedFrom.getDefaultInstance() : forkedFrom_;
   }
 
+  public static final int AGENT_FIELD_NUMBER = 12;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object agent_ = "";
+  /**
+   * <pre>
+   * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+   * </pre>
+   *
+   * <code>string agent = 12;</code>
+   * @return The agent.
+   */
+  @java.lang.Override
+  public java.lang.String getAgent() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      agent_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+   * </pre>
+   *
+   * <code>string agent = 12;</code>
+   * @return The bytes for agent.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getAgentBytes() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      agent_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -593,6 +641,9 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000004) != 0)) {
       output.writeMessage(11, getForkedFrom());
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 12, agent_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -648,6 +699,9 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(11, getForkedFrom());
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(12, agent_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -694,6 +748,8 @@ java.lang.String defaultValue) {
       if (!getForkedFrom()
           .equals(other.getForkedFrom())) return false;
     }
+    if (!getAgent()
+        .equals(other.getAgent())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -737,6 +793,8 @@ java.lang.String defaultValue) {
       hash = (37 * hash) + FORKED_FROM_FIELD_NUMBER;
       hash = (53 * hash) + getForkedFrom().hashCode();
     }
+    hash = (37 * hash) + AGENT_FIELD_NUMBER;
+    hash = (53 * hash) + getAgent().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -925,6 +983,7 @@ java.lang.String defaultValue) {
         forkedFromBuilder_.dispose();
         forkedFromBuilder_ = null;
       }
+      agent_ = "";
       return this;
     }
 
@@ -1001,6 +1060,9 @@ java.lang.String defaultValue) {
             ? forkedFrom_
             : forkedFromBuilder_.build();
         to_bitField0_ |= 0x00000004;
+      }
+      if (((from_bitField0_ & 0x00000800) != 0)) {
+        result.agent_ = agent_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1091,6 +1153,11 @@ java.lang.String defaultValue) {
       }
       if (other.hasForkedFrom()) {
         mergeForkedFrom(other.getForkedFrom());
+      }
+      if (!other.getAgent().isEmpty()) {
+        agent_ = other.agent_;
+        bitField0_ |= 0x00000800;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1183,6 +1250,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000400;
               break;
             } // case 90
+            case 98: {
+              agent_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000800;
+              break;
+            } // case 98
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2393,6 +2465,98 @@ java.lang.String defaultValue) {
         forkedFrom_ = null;
       }
       return forkedFromBuilder_;
+    }
+
+    private java.lang.Object agent_ = "";
+    /**
+     * <pre>
+     * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+     * </pre>
+     *
+     * <code>string agent = 12;</code>
+     * @return The agent.
+     */
+    public java.lang.String getAgent() {
+      java.lang.Object ref = agent_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        agent_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+     * </pre>
+     *
+     * <code>string agent = 12;</code>
+     * @return The bytes for agent.
+     */
+    public com.google.protobuf.ByteString
+        getAgentBytes() {
+      java.lang.Object ref = agent_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        agent_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+     * </pre>
+     *
+     * <code>string agent = 12;</code>
+     * @param value The agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgent(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      agent_ = value;
+      bitField0_ |= 0x00000800;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+     * </pre>
+     *
+     * <code>string agent = 12;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAgent() {
+      agent_ = getDefaultInstance().getAgent();
+      bitField0_ = (bitField0_ & ~0x00000800);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+     * </pre>
+     *
+     * <code>string agent = 12;</code>
+     * @param value The bytes for agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgentBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      agent_ = value;
+      bitField0_ |= 0x00000800;
+      onChanged();
+      return this;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

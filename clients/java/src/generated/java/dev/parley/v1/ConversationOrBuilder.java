@@ -272,4 +272,24 @@ java.lang.String defaultValue);
    * <code>.parley.v1.ForkedFrom forked_from = 11;</code>
    */
   dev.parley.v1.ForkedFromOrBuilder getForkedFromOrBuilder();
+
+  /**
+   * <pre>
+   * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+   * </pre>
+   *
+   * <code>string agent = 12;</code>
+   * @return The agent.
+   */
+  java.lang.String getAgent();
+  /**
+   * <pre>
+   * The agent that answers the turns whose callers name none. Empty: the server's default agent.
+   * </pre>
+   *
+   * <code>string agent = 12;</code>
+   * @return The bytes for agent.
+   */
+  com.google.protobuf.ByteString
+      getAgentBytes();
 }

@@ -96,7 +96,7 @@ public final class ConversationOuterClass {
       "input_tokens\030\003 \001(\003\022\026\n\016model_requests\030\004 \001" +
       "(\005\"O\n\007Context\022\026\n\016first_sequence\030\001 \001(\003\022\025\n" +
       "\rmessage_count\030\002 \001(\005\022\025\n\romitted_count\030\003 " +
-      "\001(\003\"\216\003\n\014Conversation\022\027\n\017conversation_id\030" +
+      "\001(\003\"\235\003\n\014Conversation\022\027\n\017conversation_id\030" +
       "\001 \001(\t\022\r\n\005title\030\002 \001(\t\022/\n\013create_time\030\003 \001(" +
       "\0132\032.google.protobuf.Timestamp\022/\n\013update_" +
       "time\030\004 \001(\0132\032.google.protobuf.Timestamp\022\025" +
@@ -104,40 +104,40 @@ public final class ConversationOuterClass {
       "\n\014open_turn_id\030\007 \001(\t\0223\n\006labels\030\010 \003(\0132#.p" +
       "arley.v1.Conversation.LabelsEntry\022\024\n\014ins" +
       "tructions\030\t \001(\t\022\020\n\010revision\030\n \001(\003\022*\n\013for" +
-      "ked_from\030\013 \001(\0132\025.parley.v1.ForkedFrom\032-\n" +
-      "\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t" +
-      ":\0028\001\"<\n\nForkedFrom\022\027\n\017conversation_id\030\001 " +
-      "\001(\t\022\025\n\rlast_sequence\030\002 \001(\003\"\236\004\n\004Turn\022\017\n\007t" +
-      "urn_id\030\001 \001(\t\022\027\n\017conversation_id\030\002 \001(\t\022\022\n" +
-      "\nrequest_id\030\003 \001(\t\022#\n\005state\030\004 \001(\0162\024.parle" +
-      "y.v1.TurnState\022\017\n\007attempt\030\005 \001(\005\022\r\n\005agent" +
-      "\030\006 \001(\t\022\r\n\005model\030\007 \001(\t\022\025\n\ruser_sequence\030\010" +
-      " \001(\003\022\031\n\021response_sequence\030\t \001(\003\022.\n\rfinis" +
-      "h_reason\030\n \001(\0162\027.parley.v1.FinishReason\022" +
-      ",\n\014error_reason\030\013 \001(\0162\026.parley.v1.ErrorR" +
-      "eason\022\022\n\nerror_text\030\014 \001(\t\022/\n\013create_time" +
-      "\030\r \001(\0132\032.google.protobuf.Timestamp\022,\n\010en" +
-      "d_time\030\016 \001(\0132\032.google.protobuf.Timestamp" +
-      "\022\037\n\005usage\030\017 \001(\0132\020.parley.v1.Usage\022-\n\rpen" +
-      "ding_calls\030\020 \003(\0132\026.parley.v1.PendingCall" +
-      "\0221\n\rwait_end_time\030\021 \001(\0132\032.google.protobu" +
-      "f.Timestamp*P\n\004Role\022\024\n\020ROLE_UNSPECIFIED\020" +
-      "\000\022\r\n\tROLE_USER\020\001\022\022\n\016ROLE_ASSISTANT\020\002\022\017\n\013" +
-      "ROLE_SYSTEM\020\003*r\n\017PendingCallKind\022!\n\035PEND" +
-      "ING_CALL_KIND_UNSPECIFIED\020\000\022\034\n\030PENDING_C" +
-      "ALL_KIND_RESULT\020\001\022\036\n\032PENDING_CALL_KIND_A" +
-      "PPROVAL\020\002*\301\001\n\014FinishReason\022\035\n\031FINISH_REA" +
-      "SON_UNSPECIFIED\020\000\022\026\n\022FINISH_REASON_STOP\020" +
-      "\001\022\030\n\024FINISH_REASON_LENGTH\020\002\022\033\n\027FINISH_RE" +
-      "ASON_CANCELLED\020\003\022 \n\034FINISH_REASON_CONTEN" +
-      "T_FILTER\020\004\022!\n\035FINISH_REASON_ACTION_REQUI" +
-      "RED\020\005*\271\001\n\tTurnState\022\032\n\026TURN_STATE_UNSPEC" +
-      "IFIED\020\000\022\026\n\022TURN_STATE_RUNNING\020\001\022\030\n\024TURN_" +
-      "STATE_COMPLETED\020\002\022\025\n\021TURN_STATE_FAILED\020\003" +
-      "\022\030\n\024TURN_STATE_CANCELLED\020\004\022\025\n\021TURN_STATE" +
-      "_QUEUED\020\005\022\026\n\022TURN_STATE_WAITING\020\006B2\n\rdev" +
-      ".parley.v1P\001Z\037parley.dev/go/parleyv1;par" +
-      "leyv1b\006proto3"
+      "ked_from\030\013 \001(\0132\025.parley.v1.ForkedFrom\022\r\n" +
+      "\005agent\030\014 \001(\t\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t" +
+      "\022\r\n\005value\030\002 \001(\t:\0028\001\"<\n\nForkedFrom\022\027\n\017con" +
+      "versation_id\030\001 \001(\t\022\025\n\rlast_sequence\030\002 \001(" +
+      "\003\"\236\004\n\004Turn\022\017\n\007turn_id\030\001 \001(\t\022\027\n\017conversat" +
+      "ion_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022#\n\005stat" +
+      "e\030\004 \001(\0162\024.parley.v1.TurnState\022\017\n\007attempt" +
+      "\030\005 \001(\005\022\r\n\005agent\030\006 \001(\t\022\r\n\005model\030\007 \001(\t\022\025\n\r" +
+      "user_sequence\030\010 \001(\003\022\031\n\021response_sequence" +
+      "\030\t \001(\003\022.\n\rfinish_reason\030\n \001(\0162\027.parley.v" +
+      "1.FinishReason\022,\n\014error_reason\030\013 \001(\0162\026.p" +
+      "arley.v1.ErrorReason\022\022\n\nerror_text\030\014 \001(\t" +
+      "\022/\n\013create_time\030\r \001(\0132\032.google.protobuf." +
+      "Timestamp\022,\n\010end_time\030\016 \001(\0132\032.google.pro" +
+      "tobuf.Timestamp\022\037\n\005usage\030\017 \001(\0132\020.parley." +
+      "v1.Usage\022-\n\rpending_calls\030\020 \003(\0132\026.parley" +
+      ".v1.PendingCall\0221\n\rwait_end_time\030\021 \001(\0132\032" +
+      ".google.protobuf.Timestamp*P\n\004Role\022\024\n\020RO" +
+      "LE_UNSPECIFIED\020\000\022\r\n\tROLE_USER\020\001\022\022\n\016ROLE_" +
+      "ASSISTANT\020\002\022\017\n\013ROLE_SYSTEM\020\003*r\n\017PendingC" +
+      "allKind\022!\n\035PENDING_CALL_KIND_UNSPECIFIED" +
+      "\020\000\022\034\n\030PENDING_CALL_KIND_RESULT\020\001\022\036\n\032PEND" +
+      "ING_CALL_KIND_APPROVAL\020\002*\301\001\n\014FinishReaso" +
+      "n\022\035\n\031FINISH_REASON_UNSPECIFIED\020\000\022\026\n\022FINI" +
+      "SH_REASON_STOP\020\001\022\030\n\024FINISH_REASON_LENGTH" +
+      "\020\002\022\033\n\027FINISH_REASON_CANCELLED\020\003\022 \n\034FINIS" +
+      "H_REASON_CONTENT_FILTER\020\004\022!\n\035FINISH_REAS" +
+      "ON_ACTION_REQUIRED\020\005*\271\001\n\tTurnState\022\032\n\026TU" +
+      "RN_STATE_UNSPECIFIED\020\000\022\026\n\022TURN_STATE_RUN" +
+      "NING\020\001\022\030\n\024TURN_STATE_COMPLETED\020\002\022\025\n\021TURN" +
+      "_STATE_FAILED\020\003\022\030\n\024TURN_STATE_CANCELLED\020" +
+      "\004\022\025\n\021TURN_STATE_QUEUED\020\005\022\026\n\022TURN_STATE_W" +
+      "AITING\020\006B2\n\rdev.parley.v1P\001Z\037parley.dev/" +
+      "go/parleyv1;parleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -186,7 +186,7 @@ public final class ConversationOuterClass {
     internal_static_parley_v1_Conversation_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_Conversation_descriptor,
-        new java.lang.String[] { "ConversationId", "Title", "CreateTime", "UpdateTime", "LastSequence", "Preview", "OpenTurnId", "Labels", "Instructions", "Revision", "ForkedFrom", });
+        new java.lang.String[] { "ConversationId", "Title", "CreateTime", "UpdateTime", "LastSequence", "Preview", "OpenTurnId", "Labels", "Instructions", "Revision", "ForkedFrom", "Agent", });
     internal_static_parley_v1_Conversation_LabelsEntry_descriptor =
       internal_static_parley_v1_Conversation_descriptor.getNestedTypes().get(0);
     internal_static_parley_v1_Conversation_LabelsEntry_fieldAccessorTable = new

@@ -676,6 +676,99 @@ public final class ConversationServiceGrpc {
     return getWatchTurnsMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ListAgentsRequest,
+      dev.parley.v1.ListAgentsResponse> getListAgentsMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListAgents",
+      requestType = dev.parley.v1.ListAgentsRequest.class,
+      responseType = dev.parley.v1.ListAgentsResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.ListAgentsRequest,
+      dev.parley.v1.ListAgentsResponse> getListAgentsMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.ListAgentsRequest, dev.parley.v1.ListAgentsResponse> getListAgentsMethod;
+    if ((getListAgentsMethod = ConversationServiceGrpc.getListAgentsMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getListAgentsMethod = ConversationServiceGrpc.getListAgentsMethod) == null) {
+          ConversationServiceGrpc.getListAgentsMethod = getListAgentsMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.ListAgentsRequest, dev.parley.v1.ListAgentsResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListAgents"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ListAgentsRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ListAgentsResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("ListAgents"))
+              .build();
+        }
+      }
+    }
+    return getListAgentsMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.ExplainTurnRequest,
+      dev.parley.v1.ExplainTurnResponse> getExplainTurnMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ExplainTurn",
+      requestType = dev.parley.v1.ExplainTurnRequest.class,
+      responseType = dev.parley.v1.ExplainTurnResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.ExplainTurnRequest,
+      dev.parley.v1.ExplainTurnResponse> getExplainTurnMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.ExplainTurnRequest, dev.parley.v1.ExplainTurnResponse> getExplainTurnMethod;
+    if ((getExplainTurnMethod = ConversationServiceGrpc.getExplainTurnMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getExplainTurnMethod = ConversationServiceGrpc.getExplainTurnMethod) == null) {
+          ConversationServiceGrpc.getExplainTurnMethod = getExplainTurnMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.ExplainTurnRequest, dev.parley.v1.ExplainTurnResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ExplainTurn"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ExplainTurnRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.ExplainTurnResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("ExplainTurn"))
+              .build();
+        }
+      }
+    }
+    return getExplainTurnMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<dev.parley.v1.RehearseTurnRequest,
+      dev.parley.v1.RehearseTurnResponse> getRehearseTurnMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "RehearseTurn",
+      requestType = dev.parley.v1.RehearseTurnRequest.class,
+      responseType = dev.parley.v1.RehearseTurnResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<dev.parley.v1.RehearseTurnRequest,
+      dev.parley.v1.RehearseTurnResponse> getRehearseTurnMethod() {
+    io.grpc.MethodDescriptor<dev.parley.v1.RehearseTurnRequest, dev.parley.v1.RehearseTurnResponse> getRehearseTurnMethod;
+    if ((getRehearseTurnMethod = ConversationServiceGrpc.getRehearseTurnMethod) == null) {
+      synchronized (ConversationServiceGrpc.class) {
+        if ((getRehearseTurnMethod = ConversationServiceGrpc.getRehearseTurnMethod) == null) {
+          ConversationServiceGrpc.getRehearseTurnMethod = getRehearseTurnMethod =
+              io.grpc.MethodDescriptor.<dev.parley.v1.RehearseTurnRequest, dev.parley.v1.RehearseTurnResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "RehearseTurn"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.RehearseTurnRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  dev.parley.v1.RehearseTurnResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new ConversationServiceMethodDescriptorSupplier("RehearseTurn"))
+              .build();
+        }
+      }
+    }
+    return getRehearseTurnMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -1065,6 +1158,46 @@ public final class ConversationServiceGrpc {
     default void watchTurns(dev.parley.v1.WatchTurnsRequest request,
         io.grpc.stub.StreamObserver<dev.parley.v1.WatchTurnsResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getWatchTurnsMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns the agents that a caller can name, by name. Scope: parley.read.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    default void listAgents(dev.parley.v1.ListAgentsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ListAgentsResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListAgentsMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    default void explainTurn(dev.parley.v1.ExplainTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ExplainTurnResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getExplainTurnMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+     * parley.write.
+     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+     * and reported, but appear in no usage and count toward no budget.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    default void rehearseTurn(dev.parley.v1.RehearseTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.RehearseTurnResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getRehearseTurnMethod(), responseObserver);
     }
   }
 
@@ -1456,6 +1589,49 @@ public final class ConversationServiceGrpc {
       io.grpc.stub.ClientCalls.asyncServerStreamingCall(
           getChannel().newCall(getWatchTurnsMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Returns the agents that a caller can name, by name. Scope: parley.read.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public void listAgents(dev.parley.v1.ListAgentsRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ListAgentsResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListAgentsMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public void explainTurn(dev.parley.v1.ExplainTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.ExplainTurnResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getExplainTurnMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+     * parley.write.
+     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+     * and reported, but appear in no usage and count toward no budget.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    public void rehearseTurn(dev.parley.v1.RehearseTurnRequest request,
+        io.grpc.stub.StreamObserver<dev.parley.v1.RehearseTurnResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getRehearseTurnMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -1811,6 +1987,48 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
           getChannel(), getWatchTurnsMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Returns the agents that a caller can name, by name. Scope: parley.read.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public dev.parley.v1.ListAgentsResponse listAgents(dev.parley.v1.ListAgentsRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getListAgentsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.ExplainTurnResponse explainTurn(dev.parley.v1.ExplainTurnRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getExplainTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+     * parley.write.
+     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+     * and reported, but appear in no usage and count toward no budget.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, dev.parley.v1.RehearseTurnResponse>
+        rehearseTurn(dev.parley.v1.RehearseTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getRehearseTurnMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -2161,6 +2379,47 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
           getChannel(), getWatchTurnsMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Returns the agents that a caller can name, by name. Scope: parley.read.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public dev.parley.v1.ListAgentsResponse listAgents(dev.parley.v1.ListAgentsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListAgentsMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public dev.parley.v1.ExplainTurnResponse explainTurn(dev.parley.v1.ExplainTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getExplainTurnMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
+     * parley.write.
+     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
+     * and reported, but appear in no usage and count toward no budget.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * </pre>
+     */
+    public java.util.Iterator<dev.parley.v1.RehearseTurnResponse> rehearseTurn(
+        dev.parley.v1.RehearseTurnRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getRehearseTurnMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -2444,6 +2703,32 @@ public final class ConversationServiceGrpc {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getGetUsageMethod(), getCallOptions()), request);
     }
+
+    /**
+     * <pre>
+     * Returns the agents that a caller can name, by name. Scope: parley.read.
+     * Errors: none besides those of any call.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ListAgentsResponse> listAgents(
+        dev.parley.v1.ListAgentsRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListAgentsMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Returns what a turn's agent was shown and what it did. Scope: parley.read.
+     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
+     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * Errors: NOT_FOUND (TURN_NOT_FOUND).
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.ExplainTurnResponse> explainTurn(
+        dev.parley.v1.ExplainTurnRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getExplainTurnMethod(), getCallOptions()), request);
+    }
   }
 
   private static final int METHODID_CHAT = 0;
@@ -2467,6 +2752,9 @@ public final class ConversationServiceGrpc {
   private static final int METHODID_ERASE_OWNER = 18;
   private static final int METHODID_GET_USAGE = 19;
   private static final int METHODID_WATCH_TURNS = 20;
+  private static final int METHODID_LIST_AGENTS = 21;
+  private static final int METHODID_EXPLAIN_TURN = 22;
+  private static final int METHODID_REHEARSE_TURN = 23;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -2568,6 +2856,18 @@ public final class ConversationServiceGrpc {
         case METHODID_WATCH_TURNS:
           serviceImpl.watchTurns((dev.parley.v1.WatchTurnsRequest) request,
               (io.grpc.stub.StreamObserver<dev.parley.v1.WatchTurnsResponse>) responseObserver);
+          break;
+        case METHODID_LIST_AGENTS:
+          serviceImpl.listAgents((dev.parley.v1.ListAgentsRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.ListAgentsResponse>) responseObserver);
+          break;
+        case METHODID_EXPLAIN_TURN:
+          serviceImpl.explainTurn((dev.parley.v1.ExplainTurnRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.ExplainTurnResponse>) responseObserver);
+          break;
+        case METHODID_REHEARSE_TURN:
+          serviceImpl.rehearseTurn((dev.parley.v1.RehearseTurnRequest) request,
+              (io.grpc.stub.StreamObserver<dev.parley.v1.RehearseTurnResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -2734,6 +3034,27 @@ public final class ConversationServiceGrpc {
               dev.parley.v1.WatchTurnsRequest,
               dev.parley.v1.WatchTurnsResponse>(
                 service, METHODID_WATCH_TURNS)))
+        .addMethod(
+          getListAgentsMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.ListAgentsRequest,
+              dev.parley.v1.ListAgentsResponse>(
+                service, METHODID_LIST_AGENTS)))
+        .addMethod(
+          getExplainTurnMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              dev.parley.v1.ExplainTurnRequest,
+              dev.parley.v1.ExplainTurnResponse>(
+                service, METHODID_EXPLAIN_TURN)))
+        .addMethod(
+          getRehearseTurnMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              dev.parley.v1.RehearseTurnRequest,
+              dev.parley.v1.RehearseTurnResponse>(
+                service, METHODID_REHEARSE_TURN)))
         .build();
   }
 
@@ -2803,6 +3124,9 @@ public final class ConversationServiceGrpc {
               .addMethod(getEraseOwnerMethod())
               .addMethod(getGetUsageMethod())
               .addMethod(getWatchTurnsMethod())
+              .addMethod(getListAgentsMethod())
+              .addMethod(getExplainTurnMethod())
+              .addMethod(getRehearseTurnMethod())
               .build();
         }
       }

@@ -285,6 +285,66 @@ public final class ConversationServiceOuterClass {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_parley_v1_WatchTurnsProgress_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ListAgentsRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ListAgentsRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ListAgentsResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ListAgentsResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_Agent_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_Agent_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ExplainTurnRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ExplainTurnRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ExplainTurnResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ExplainTurnResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_ShownMessage_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_ShownMessage_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_OmittedMessages_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_OmittedMessages_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_Attempt_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_Attempt_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_RehearseTurnRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_RehearseTurnRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_RehearseTurnResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_RehearseTurnResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_RehearsalStarted_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_RehearsalStarted_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_parley_v1_RehearsalCompleted_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_parley_v1_RehearsalCompleted_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -298,223 +358,275 @@ public final class ConversationServiceOuterClass {
       "parley.v1\032\034google/api/annotations.proto\032" +
       " google/protobuf/field_mask.proto\032\037googl" +
       "e/protobuf/timestamp.proto\032\034parley/v1/co" +
-      "nversation.proto\"\233\002\n\013ChatRequest\022\027\n\017conv" +
-      "ersation_id\030\001 \001(\t\022\017\n\007message\030\002 \001(\t\022\022\n\nre" +
-      "quest_id\030\003 \001(\t\022\025\n\rallow_missing\030\004 \001(\010\022\036\n" +
-      "\021expected_sequence\030\005 \001(\003H\000\210\001\001\022\"\n\007on_busy" +
-      "\030\006 \001(\0162\021.parley.v1.OnBusy\022.\n\ron_disconne" +
-      "ct\030\007 \001(\0162\027.parley.v1.OnDisconnect\022\r\n\005age" +
-      "nt\030\010 \001(\t\022\036\n\005tools\030\t \003(\0132\017.parley.v1.Tool" +
-      "B\024\n\022_expected_sequence\"\353\002\n\014ChatResponse\022" +
-      "\027\n\017conversation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(" +
-      "\t\022\020\n\010response\030\003 \001(\t\022\'\n\ntool_calls\030\004 \003(\0132" +
-      "\023.parley.v1.ToolCall\022\025\n\ruser_sequence\030\005 " +
-      "\001(\003\022\031\n\021response_sequence\030\006 \001(\003\022\037\n\005usage\030" +
-      "\007 \001(\0132\020.parley.v1.Usage\022\r\n\005model\030\010 \001(\t\022." +
-      "\n\rfinish_reason\030\t \001(\0162\027.parley.v1.Finish" +
-      "Reason\022\020\n\010replayed\030\n \001(\010\022#\n\007context\030\013 \001(" +
-      "\0132\022.parley.v1.Context\022-\n\rpending_calls\030\014" +
-      " \003(\0132\026.parley.v1.PendingCall\"\251\001\n\021ResumeT" +
-      "urnRequest\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007t" +
-      "urn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022&\n\007resu" +
-      "lts\030\004 \003(\0132\025.parley.v1.CallResult\022.\n\ron_d" +
-      "isconnect\030\005 \001(\0162\027.parley.v1.OnDisconnect" +
-      "\"\232\001\n\nCallResult\022\020\n\010call_key\030\001 \001(\t\022\020\n\006res" +
-      "ult\030\002 \001(\tH\000\022\017\n\005error\030\003 \001(\tH\000\022\'\n\010approval" +
-      "\030\004 \001(\0132\023.parley.v1.ApprovalH\000\022#\n\006denial\030" +
-      "\005 \001(\0132\021.parley.v1.DenialH\000B\t\n\007outcome\"\035\n" +
-      "\010Approval\022\021\n\targuments\030\001 \001(\t\"\030\n\006Denial\022\016" +
-      "\n\006reason\030\001 \001(\t\";\n\022ResumeTurnResponse\022%\n\004" +
-      "chat\030\001 \001(\0132\027.parley.v1.ChatResponse\"\210\001\n\027" +
-      "StreamResumeTurnRequest\022,\n\006resume\030\001 \001(\0132" +
-      "\034.parley.v1.ResumeTurnRequest\022\025\n\rafter_a" +
-      "ttempt\030\002 \001(\005\022\030\n\013after_index\030\003 \001(\003H\000\210\001\001B\016" +
-      "\n\014_after_index\"H\n\030StreamResumeTurnRespon" +
-      "se\022,\n\005event\030\001 \001(\0132\035.parley.v1.StreamChat" +
-      "Response\"\242\001\n\021GetHistoryRequest\022\027\n\017conver" +
-      "sation_id\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\npa" +
-      "ge_token\030\003 \001(\t\022\037\n\005order\030\004 \001(\0162\020.parley.v" +
-      "1.Order\022\026\n\016after_sequence\030\005 \001(\003\022\024\n\014min_s" +
-      "equence\030\006 \001(\003\"j\n\022GetHistoryResponse\022$\n\010m" +
-      "essages\030\001 \003(\0132\022.parley.v1.Message\022\027\n\017nex" +
-      "t_page_token\030\002 \001(\t\022\025\n\rlast_sequence\030\003 \001(" +
-      "\003\"\204\001\n\030ListConversationsRequest\022\021\n\tpage_s" +
-      "ize\030\001 \001(\005\022\022\n\npage_token\030\002 \001(\t\022\016\n\006labels\030" +
-      "\003 \003(\t\0221\n\rupdated_after\030\004 \001(\0132\032.google.pr" +
-      "otobuf.Timestamp\"\336\001\n\031CreateConversationR" +
-      "equest\022\027\n\017conversation_id\030\001 \001(\t\022\022\n\nreque" +
-      "st_id\030\002 \001(\t\022\r\n\005title\030\003 \001(\t\022@\n\006labels\030\004 \003" +
-      "(\01320.parley.v1.CreateConversationRequest" +
-      ".LabelsEntry\022\024\n\014instructions\030\005 \001(\t\032-\n\013La" +
-      "belsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028" +
-      "\001\"]\n\032CreateConversationResponse\022-\n\014conve" +
-      "rsation\030\001 \001(\0132\027.parley.v1.Conversation\022\020" +
-      "\n\010replayed\030\002 \001(\010\"1\n\026GetConversationReque" +
-      "st\022\027\n\017conversation_id\030\001 \001(\t\"H\n\027GetConver" +
-      "sationResponse\022-\n\014conversation\030\001 \001(\0132\027.p" +
-      "arley.v1.Conversation\"\261\002\n\031UpdateConversa" +
-      "tionRequest\022\027\n\017conversation_id\030\001 \001(\t\022/\n\013" +
-      "update_mask\030\002 \001(\0132\032.google.protobuf.Fiel" +
-      "dMask\022\r\n\005title\030\003 \001(\t\022@\n\006labels\030\004 \003(\01320.p" +
-      "arley.v1.UpdateConversationRequest.Label" +
-      "sEntry\022\024\n\014instructions\030\005 \001(\t\022\036\n\021expected" +
-      "_revision\030\006 \001(\003H\000\210\001\001\032-\n\013LabelsEntry\022\013\n\003k" +
-      "ey\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001B\024\n\022_expected" +
-      "_revision\"K\n\032UpdateConversationResponse\022" +
-      "-\n\014conversation\030\001 \001(\0132\027.parley.v1.Conver" +
-      "sation\"K\n\031DeleteConversationRequest\022\027\n\017c" +
-      "onversation_id\030\001 \001(\t\022\025\n\rallow_missing\030\002 " +
-      "\001(\010\"L\n\032DeleteConversationResponse\022.\n\npur" +
-      "ge_time\030\001 \001(\0132\032.google.protobuf.Timestam" +
-      "p\"6\n\033UndeleteConversationRequest\022\027\n\017conv" +
-      "ersation_id\030\001 \001(\t\"M\n\034UndeleteConversatio" +
-      "nResponse\022-\n\014conversation\030\001 \001(\0132\027.parley" +
-      ".v1.Conversation\"d\n\031ListConversationsRes" +
-      "ponse\022.\n\rconversations\030\001 \003(\0132\027.parley.v1" +
-      ".Conversation\022\027\n\017next_page_token\030\002 \001(\t\"N" +
-      "\n\016GetTurnRequest\022\027\n\017conversation_id\030\001 \001(" +
-      "\t\022\017\n\007turn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\"0" +
-      "\n\017GetTurnResponse\022\035\n\004turn\030\001 \001(\0132\017.parley" +
-      ".v1.Turn\"Q\n\021CancelTurnRequest\022\027\n\017convers" +
-      "ation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\022\n\nreque" +
-      "st_id\030\003 \001(\t\"3\n\022CancelTurnResponse\022\035\n\004tur" +
-      "n\030\001 \001(\0132\017.parley.v1.Turn\"z\n\021StreamChatRe" +
-      "quest\022$\n\004chat\030\001 \001(\0132\026.parley.v1.ChatRequ" +
-      "est\022\025\n\rafter_attempt\030\002 \001(\005\022\030\n\013after_inde" +
-      "x\030\003 \001(\003H\000\210\001\001B\016\n\014_after_index\"\366\001\n\022StreamC" +
-      "hatResponse\022\017\n\007attempt\030\001 \001(\005\022\022\n\005index\030\002 " +
-      "\001(\003H\001\210\001\001\022)\n\007started\030\003 \001(\0132\026.parley.v1.Tu" +
-      "rnStartedH\000\022%\n\005chunk\030\004 \001(\0132\024.parley.v1.T" +
-      "extChunkH\000\022(\n\ttool_call\030\005 \001(\0132\023.parley.v" +
-      "1.ToolCallH\000\022,\n\tcompleted\030\006 \001(\0132\027.parley" +
-      ".v1.ChatResponseH\000B\007\n\005eventB\010\n\006_index\"N\n" +
-      "\013TurnStarted\022\027\n\017conversation_id\030\001 \001(\t\022\017\n" +
-      "\007turn_id\030\002 \001(\t\022\025\n\ruser_sequence\030\003 \001(\003\"\031\n" +
-      "\tTextChunk\022\014\n\004text\030\001 \001(\t\"c\n\030WatchConvers" +
-      "ationRequest\022\027\n\017conversation_id\030\001 \001(\t\022\026\n" +
-      "\016after_sequence\030\002 \001(\003\022\026\n\016include_events\030" +
-      "\003 \001(\010\"\367\001\n\031WatchConversationResponse\022%\n\007m" +
-      "essage\030\001 \001(\0132\022.parley.v1.MessageH\000\022\037\n\004tu" +
-      "rn\030\002 \001(\0132\017.parley.v1.TurnH\000\022.\n\005event\030\003 \001" +
-      "(\0132\035.parley.v1.StreamChatResponseH\000\022,\n\010p" +
-      "rogress\030\004 \001(\0132\030.parley.v1.WatchProgressH" +
-      "\000\022*\n\007deleted\030\005 \001(\0132\027.parley.v1.WatchDele" +
-      "tedH\000B\010\n\006update\"\016\n\014WatchDeleted\"&\n\rWatch" +
-      "Progress\022\025\n\rlast_sequence\030\001 \001(\003\"\333\001\n\025Appe" +
-      "ndMessagesRequest\022\027\n\017conversation_id\030\001 \001" +
-      "(\t\022\022\n\nrequest_id\030\002 \001(\t\022$\n\010messages\030\003 \003(\013" +
-      "2\022.parley.v1.Message\022\025\n\rallow_missing\030\004 " +
-      "\001(\010\022\036\n\021expected_sequence\030\005 \001(\003H\000\210\001\001\022\"\n\007o" +
-      "n_busy\030\006 \001(\0162\021.parley.v1.OnBusyB\024\n\022_expe" +
-      "cted_sequence\"r\n\026AppendMessagesResponse\022" +
-      "\027\n\017conversation_id\030\001 \001(\t\022\026\n\016first_sequen" +
-      "ce\030\002 \001(\003\022\025\n\rlast_sequence\030\003 \001(\003\022\020\n\010repla" +
-      "yed\030\004 \001(\010\"{\n\027ForkConversationRequest\022\027\n\017" +
-      "conversation_id\030\001 \001(\t\022\033\n\023new_conversatio" +
-      "n_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022\026\n\016up_to_" +
-      "sequence\030\004 \001(\003\"[\n\030ForkConversationRespon" +
-      "se\022-\n\014conversation\030\001 \001(\0132\027.parley.v1.Con" +
-      "versation\022\020\n\010replayed\030\002 \001(\010\",\n\032ExportCon" +
-      "versationsRequest\022\016\n\006cursor\030\001 \001(\t\"\315\001\n\033Ex" +
-      "portConversationsResponse\022/\n\014conversatio" +
-      "n\030\001 \001(\0132\027.parley.v1.ConversationH\000\022%\n\007me" +
-      "ssage\030\002 \001(\0132\022.parley.v1.MessageH\000\022%\n\004don" +
-      "e\030\003 \001(\0132\025.parley.v1.ExportDoneH\000\022\016\n\006curs" +
-      "or\030\004 \001(\t\022\027\n\017conversation_id\030\005 \001(\tB\006\n\004ite" +
-      "m\"\014\n\nExportDone\"\'\n\021EraseOwnerRequest\022\022\n\n" +
-      "request_id\030\001 \001(\t\"\322\001\n\022EraseOwnerResponse\022" +
-      "&\n\005state\030\001 \001(\0162\027.parley.v1.ErasureState\022" +
-      ".\n\nstart_time\030\002 \001(\0132\032.google.protobuf.Ti" +
-      "mestamp\022,\n\010end_time\030\003 \001(\0132\032.google.proto" +
-      "buf.Timestamp\022\025\n\rconversations\030\004 \001(\003\022\020\n\010" +
-      "messages\030\005 \001(\003\022\r\n\005turns\030\006 \001(\003\"k\n\017GetUsag" +
-      "eRequest\022\022\n\nstart_date\030\001 \001(\t\022\020\n\010end_date" +
-      "\030\002 \001(\t\022\020\n\010by_agent\030\003 \001(\010\022\020\n\010by_label\030\004 \001" +
-      "(\t\022\016\n\006labels\030\005 \003(\t\"5\n\020GetUsageResponse\022!" +
-      "\n\004rows\030\001 \003(\0132\023.parley.v1.UsageRow\"\227\001\n\010Us" +
-      "ageRow\022\014\n\004date\030\001 \001(\t\022\r\n\005agent\030\002 \001(\t\022\023\n\013l" +
-      "abel_value\030\003 \001(\t\022\037\n\005usage\030\004 \001(\0132\020.parley" +
-      ".v1.Usage\022\r\n\005turns\030\005 \001(\003\022\020\n\010attempts\030\006 \001" +
-      "(\003\022\027\n\017failed_attempts\030\007 \001(\003\"8\n\020StartTurn" +
-      "Request\022$\n\004chat\030\001 \001(\0132\026.parley.v1.ChatRe" +
-      "quest\"D\n\021StartTurnResponse\022\035\n\004turn\030\001 \001(\013" +
-      "2\017.parley.v1.Turn\022\020\n\010replayed\030\002 \001(\010\"_\n\021W" +
-      "atchTurnsRequest\022\024\n\014after_cursor\030\001 \001(\t\022\020" +
-      "\n\010only_new\030\002 \001(\010\022\016\n\006labels\030\003 \003(\t\022\022\n\nall_" +
-      "owners\030\004 \001(\010\"\220\001\n\022WatchTurnsResponse\022\037\n\004t" +
-      "urn\030\001 \001(\0132\017.parley.v1.TurnH\000\0221\n\010progress" +
-      "\030\002 \001(\0132\035.parley.v1.WatchTurnsProgressH\000\022" +
-      "\016\n\006cursor\030\003 \001(\t\022\014\n\004user\030\004 \001(\tB\010\n\006update\"" +
-      "\024\n\022WatchTurnsProgress*\\\n\006OnBusy\022\027\n\023ON_BU" +
-      "SY_UNSPECIFIED\020\000\022\022\n\016ON_BUSY_REJECT\020\001\022\020\n\014" +
-      "ON_BUSY_WAIT\020\002\022\023\n\017ON_BUSY_REPLACE\020\003*c\n\014O" +
-      "nDisconnect\022\035\n\031ON_DISCONNECT_UNSPECIFIED" +
-      "\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001\022\032\n\026ON_DISCO" +
-      "NNECT_CONTINUE\020\002*N\n\005Order\022\025\n\021ORDER_UNSPE" +
-      "CIFIED\020\000\022\026\n\022ORDER_OLDEST_FIRST\020\001\022\026\n\022ORDE" +
-      "R_NEWEST_FIRST\020\002*`\n\014ErasureState\022\035\n\031ERAS" +
-      "URE_STATE_UNSPECIFIED\020\000\022\031\n\025ERASURE_STATE" +
-      "_RUNNING\020\001\022\026\n\022ERASURE_STATE_DONE\020\0022\307\022\n\023C" +
-      "onversationService\022Z\n\004Chat\022\026.parley.v1.C" +
-      "hatRequest\032\027.parley.v1.ChatResponse\"!\202\323\344" +
-      "\223\002\033\"\026/v1/conversations:chat:\001*\022K\n\nStream" +
-      "Chat\022\034.parley.v1.StreamChatRequest\032\035.par" +
-      "ley.v1.StreamChatResponse0\001\022e\n\tStartTurn" +
-      "\022\033.parley.v1.StartTurnRequest\032\034.parley.v" +
-      "1.StartTurnResponse\"\035\202\323\344\223\002\027\"\017/v1/turns:s" +
-      "tart:\004chat\022f\n\nResumeTurn\022\034.parley.v1.Res" +
-      "umeTurnRequest\032\035.parley.v1.ResumeTurnRes" +
-      "ponse\"\033\202\323\344\223\002\025\"\020/v1/turns:resume:\001*\022]\n\020St" +
-      "reamResumeTurn\022\".parley.v1.StreamResumeT" +
-      "urnRequest\032#.parley.v1.StreamResumeTurnR" +
-      "esponse0\001\022\177\n\nGetHistory\022\034.parley.v1.GetH" +
-      "istoryRequest\032\035.parley.v1.GetHistoryResp" +
-      "onse\"4\202\323\344\223\002.\022,/v1/conversations/{convers" +
-      "ation_id}/messages\022\177\n\022CreateConversation" +
-      "\022$.parley.v1.CreateConversationRequest\032%" +
-      ".parley.v1.CreateConversationResponse\"\034\202" +
-      "\323\344\223\002\026\"\021/v1/conversations:\001*\022\205\001\n\017GetConve" +
-      "rsation\022!.parley.v1.GetConversationReque" +
-      "st\032\".parley.v1.GetConversationResponse\"+" +
-      "\202\323\344\223\002%\022#/v1/conversations/{conversation_" +
-      "id}\022\221\001\n\022UpdateConversation\022$.parley.v1.U" +
-      "pdateConversationRequest\032%.parley.v1.Upd" +
-      "ateConversationResponse\".\202\323\344\223\002(2#/v1/con" +
-      "versations/{conversation_id}:\001*\022\216\001\n\022Dele" +
-      "teConversation\022$.parley.v1.DeleteConvers" +
-      "ationRequest\032%.parley.v1.DeleteConversat" +
-      "ionResponse\"+\202\323\344\223\002%*#/v1/conversations/{" +
-      "conversation_id}\022\240\001\n\024UndeleteConversatio" +
-      "n\022&.parley.v1.UndeleteConversationReques" +
-      "t\032\'.parley.v1.UndeleteConversationRespon" +
-      "se\"7\202\323\344\223\0021\",/v1/conversations/{conversat" +
-      "ion_id}:undelete:\001*\022y\n\021ListConversations" +
-      "\022#.parley.v1.ListConversationsRequest\032$." +
-      "parley.v1.ListConversationsResponse\"\031\202\323\344" +
-      "\223\002\023\022\021/v1/conversations\022@\n\007GetTurn\022\031.parl" +
-      "ey.v1.GetTurnRequest\032\032.parley.v1.GetTurn" +
-      "Response\022I\n\nCancelTurn\022\034.parley.v1.Cance" +
-      "lTurnRequest\032\035.parley.v1.CancelTurnRespo" +
-      "nse\022`\n\021WatchConversation\022#.parley.v1.Wat" +
-      "chConversationRequest\032$.parley.v1.WatchC" +
-      "onversationResponse0\001\022\225\001\n\016AppendMessages" +
-      "\022 .parley.v1.AppendMessagesRequest\032!.par" +
-      "ley.v1.AppendMessagesResponse\">\202\323\344\223\0028\"3/" +
-      "v1/conversations/{conversation_id}/messa" +
-      "ges:append:\001*\022\220\001\n\020ForkConversation\022\".par" +
-      "ley.v1.ForkConversationRequest\032#.parley." +
-      "v1.ForkConversationResponse\"3\202\323\344\223\002-\"(/v1" +
-      "/conversations/{conversation_id}:fork:\001*" +
-      "\022f\n\023ExportConversations\022%.parley.v1.Expo" +
-      "rtConversationsRequest\032&.parley.v1.Expor" +
-      "tConversationsResponse0\001\022e\n\nEraseOwner\022\034" +
-      ".parley.v1.EraseOwnerRequest\032\035.parley.v1" +
-      ".EraseOwnerResponse\"\032\202\323\344\223\002\024\"\017/v1/owner:e" +
-      "rase:\001*\022V\n\010GetUsage\022\032.parley.v1.GetUsage" +
-      "Request\032\033.parley.v1.GetUsageResponse\"\021\202\323" +
-      "\344\223\002\013\022\t/v1/usage\022K\n\nWatchTurns\022\034.parley.v" +
-      "1.WatchTurnsRequest\032\035.parley.v1.WatchTur" +
-      "nsResponse0\001B2\n\rdev.parley.v1P\001Z\037parley." +
+      "nversation.proto\032\034parley/v1/error_reason" +
+      ".proto\"\233\002\n\013ChatRequest\022\027\n\017conversation_i" +
+      "d\030\001 \001(\t\022\017\n\007message\030\002 \001(\t\022\022\n\nrequest_id\030\003" +
+      " \001(\t\022\025\n\rallow_missing\030\004 \001(\010\022\036\n\021expected_" +
+      "sequence\030\005 \001(\003H\000\210\001\001\022\"\n\007on_busy\030\006 \001(\0162\021.p" +
+      "arley.v1.OnBusy\022.\n\ron_disconnect\030\007 \001(\0162\027" +
+      ".parley.v1.OnDisconnect\022\r\n\005agent\030\010 \001(\t\022\036" +
+      "\n\005tools\030\t \003(\0132\017.parley.v1.ToolB\024\n\022_expec" +
+      "ted_sequence\"\353\002\n\014ChatResponse\022\027\n\017convers" +
+      "ation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\020\n\010respo" +
+      "nse\030\003 \001(\t\022\'\n\ntool_calls\030\004 \003(\0132\023.parley.v" +
+      "1.ToolCall\022\025\n\ruser_sequence\030\005 \001(\003\022\031\n\021res" +
+      "ponse_sequence\030\006 \001(\003\022\037\n\005usage\030\007 \001(\0132\020.pa" +
+      "rley.v1.Usage\022\r\n\005model\030\010 \001(\t\022.\n\rfinish_r" +
+      "eason\030\t \001(\0162\027.parley.v1.FinishReason\022\020\n\010" +
+      "replayed\030\n \001(\010\022#\n\007context\030\013 \001(\0132\022.parley" +
+      ".v1.Context\022-\n\rpending_calls\030\014 \003(\0132\026.par" +
+      "ley.v1.PendingCall\"\251\001\n\021ResumeTurnRequest" +
+      "\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001" +
+      "(\t\022\022\n\nrequest_id\030\003 \001(\t\022&\n\007results\030\004 \003(\0132" +
+      "\025.parley.v1.CallResult\022.\n\ron_disconnect\030" +
+      "\005 \001(\0162\027.parley.v1.OnDisconnect\"\232\001\n\nCallR" +
+      "esult\022\020\n\010call_key\030\001 \001(\t\022\020\n\006result\030\002 \001(\tH" +
+      "\000\022\017\n\005error\030\003 \001(\tH\000\022\'\n\010approval\030\004 \001(\0132\023.p" +
+      "arley.v1.ApprovalH\000\022#\n\006denial\030\005 \001(\0132\021.pa" +
+      "rley.v1.DenialH\000B\t\n\007outcome\"\035\n\010Approval\022" +
+      "\021\n\targuments\030\001 \001(\t\"\030\n\006Denial\022\016\n\006reason\030\001" +
+      " \001(\t\";\n\022ResumeTurnResponse\022%\n\004chat\030\001 \001(\013" +
+      "2\027.parley.v1.ChatResponse\"\210\001\n\027StreamResu" +
+      "meTurnRequest\022,\n\006resume\030\001 \001(\0132\034.parley.v" +
+      "1.ResumeTurnRequest\022\025\n\rafter_attempt\030\002 \001" +
+      "(\005\022\030\n\013after_index\030\003 \001(\003H\000\210\001\001B\016\n\014_after_i" +
+      "ndex\"H\n\030StreamResumeTurnResponse\022,\n\005even" +
+      "t\030\001 \001(\0132\035.parley.v1.StreamChatResponse\"\242" +
+      "\001\n\021GetHistoryRequest\022\027\n\017conversation_id\030" +
+      "\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\npage_token\030\003" +
+      " \001(\t\022\037\n\005order\030\004 \001(\0162\020.parley.v1.Order\022\026\n" +
+      "\016after_sequence\030\005 \001(\003\022\024\n\014min_sequence\030\006 " +
+      "\001(\003\"j\n\022GetHistoryResponse\022$\n\010messages\030\001 " +
+      "\003(\0132\022.parley.v1.Message\022\027\n\017next_page_tok" +
+      "en\030\002 \001(\t\022\025\n\rlast_sequence\030\003 \001(\003\"\204\001\n\030List" +
+      "ConversationsRequest\022\021\n\tpage_size\030\001 \001(\005\022" +
+      "\022\n\npage_token\030\002 \001(\t\022\016\n\006labels\030\003 \003(\t\0221\n\ru" +
+      "pdated_after\030\004 \001(\0132\032.google.protobuf.Tim" +
+      "estamp\"\355\001\n\031CreateConversationRequest\022\027\n\017" +
+      "conversation_id\030\001 \001(\t\022\022\n\nrequest_id\030\002 \001(" +
+      "\t\022\r\n\005title\030\003 \001(\t\022@\n\006labels\030\004 \003(\01320.parle" +
+      "y.v1.CreateConversationRequest.LabelsEnt" +
+      "ry\022\024\n\014instructions\030\005 \001(\t\022\r\n\005agent\030\006 \001(\t\032" +
+      "-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001" +
+      "(\t:\0028\001\"]\n\032CreateConversationResponse\022-\n\014" +
+      "conversation\030\001 \001(\0132\027.parley.v1.Conversat" +
+      "ion\022\020\n\010replayed\030\002 \001(\010\"1\n\026GetConversation" +
+      "Request\022\027\n\017conversation_id\030\001 \001(\t\"H\n\027GetC" +
+      "onversationResponse\022-\n\014conversation\030\001 \001(" +
+      "\0132\027.parley.v1.Conversation\"\300\002\n\031UpdateCon" +
+      "versationRequest\022\027\n\017conversation_id\030\001 \001(" +
+      "\t\022/\n\013update_mask\030\002 \001(\0132\032.google.protobuf" +
+      ".FieldMask\022\r\n\005title\030\003 \001(\t\022@\n\006labels\030\004 \003(" +
+      "\01320.parley.v1.UpdateConversationRequest." +
+      "LabelsEntry\022\024\n\014instructions\030\005 \001(\t\022\036\n\021exp" +
+      "ected_revision\030\006 \001(\003H\000\210\001\001\022\r\n\005agent\030\007 \001(\t" +
+      "\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 " +
+      "\001(\t:\0028\001B\024\n\022_expected_revision\"K\n\032UpdateC" +
+      "onversationResponse\022-\n\014conversation\030\001 \001(" +
+      "\0132\027.parley.v1.Conversation\"K\n\031DeleteConv" +
+      "ersationRequest\022\027\n\017conversation_id\030\001 \001(\t" +
+      "\022\025\n\rallow_missing\030\002 \001(\010\"L\n\032DeleteConvers" +
+      "ationResponse\022.\n\npurge_time\030\001 \001(\0132\032.goog" +
+      "le.protobuf.Timestamp\"6\n\033UndeleteConvers" +
+      "ationRequest\022\027\n\017conversation_id\030\001 \001(\t\"M\n" +
+      "\034UndeleteConversationResponse\022-\n\014convers" +
+      "ation\030\001 \001(\0132\027.parley.v1.Conversation\"d\n\031" +
+      "ListConversationsResponse\022.\n\rconversatio" +
+      "ns\030\001 \003(\0132\027.parley.v1.Conversation\022\027\n\017nex" +
+      "t_page_token\030\002 \001(\t\"N\n\016GetTurnRequest\022\027\n\017" +
+      "conversation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\022" +
+      "\n\nrequest_id\030\003 \001(\t\"0\n\017GetTurnResponse\022\035\n" +
+      "\004turn\030\001 \001(\0132\017.parley.v1.Turn\"Q\n\021CancelTu" +
+      "rnRequest\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007tu" +
+      "rn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\"3\n\022Cance" +
+      "lTurnResponse\022\035\n\004turn\030\001 \001(\0132\017.parley.v1." +
+      "Turn\"z\n\021StreamChatRequest\022$\n\004chat\030\001 \001(\0132" +
+      "\026.parley.v1.ChatRequest\022\025\n\rafter_attempt" +
+      "\030\002 \001(\005\022\030\n\013after_index\030\003 \001(\003H\000\210\001\001B\016\n\014_aft" +
+      "er_index\"\366\001\n\022StreamChatResponse\022\017\n\007attem" +
+      "pt\030\001 \001(\005\022\022\n\005index\030\002 \001(\003H\001\210\001\001\022)\n\007started\030" +
+      "\003 \001(\0132\026.parley.v1.TurnStartedH\000\022%\n\005chunk" +
+      "\030\004 \001(\0132\024.parley.v1.TextChunkH\000\022(\n\ttool_c" +
+      "all\030\005 \001(\0132\023.parley.v1.ToolCallH\000\022,\n\tcomp" +
+      "leted\030\006 \001(\0132\027.parley.v1.ChatResponseH\000B\007" +
+      "\n\005eventB\010\n\006_index\"N\n\013TurnStarted\022\027\n\017conv" +
+      "ersation_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\025\n\rus" +
+      "er_sequence\030\003 \001(\003\"\031\n\tTextChunk\022\014\n\004text\030\001" +
+      " \001(\t\"c\n\030WatchConversationRequest\022\027\n\017conv" +
+      "ersation_id\030\001 \001(\t\022\026\n\016after_sequence\030\002 \001(" +
+      "\003\022\026\n\016include_events\030\003 \001(\010\"\367\001\n\031WatchConve" +
+      "rsationResponse\022%\n\007message\030\001 \001(\0132\022.parle" +
+      "y.v1.MessageH\000\022\037\n\004turn\030\002 \001(\0132\017.parley.v1" +
+      ".TurnH\000\022.\n\005event\030\003 \001(\0132\035.parley.v1.Strea" +
+      "mChatResponseH\000\022,\n\010progress\030\004 \001(\0132\030.parl" +
+      "ey.v1.WatchProgressH\000\022*\n\007deleted\030\005 \001(\0132\027" +
+      ".parley.v1.WatchDeletedH\000B\010\n\006update\"\016\n\014W" +
+      "atchDeleted\"&\n\rWatchProgress\022\025\n\rlast_seq" +
+      "uence\030\001 \001(\003\"\333\001\n\025AppendMessagesRequest\022\027\n" +
+      "\017conversation_id\030\001 \001(\t\022\022\n\nrequest_id\030\002 \001" +
+      "(\t\022$\n\010messages\030\003 \003(\0132\022.parley.v1.Message" +
+      "\022\025\n\rallow_missing\030\004 \001(\010\022\036\n\021expected_sequ" +
+      "ence\030\005 \001(\003H\000\210\001\001\022\"\n\007on_busy\030\006 \001(\0162\021.parle" +
+      "y.v1.OnBusyB\024\n\022_expected_sequence\"r\n\026App" +
+      "endMessagesResponse\022\027\n\017conversation_id\030\001" +
+      " \001(\t\022\026\n\016first_sequence\030\002 \001(\003\022\025\n\rlast_seq" +
+      "uence\030\003 \001(\003\022\020\n\010replayed\030\004 \001(\010\"{\n\027ForkCon" +
+      "versationRequest\022\027\n\017conversation_id\030\001 \001(" +
+      "\t\022\033\n\023new_conversation_id\030\002 \001(\t\022\022\n\nreques" +
+      "t_id\030\003 \001(\t\022\026\n\016up_to_sequence\030\004 \001(\003\"[\n\030Fo" +
+      "rkConversationResponse\022-\n\014conversation\030\001" +
+      " \001(\0132\027.parley.v1.Conversation\022\020\n\010replaye" +
+      "d\030\002 \001(\010\",\n\032ExportConversationsRequest\022\016\n" +
+      "\006cursor\030\001 \001(\t\"\315\001\n\033ExportConversationsRes" +
+      "ponse\022/\n\014conversation\030\001 \001(\0132\027.parley.v1." +
+      "ConversationH\000\022%\n\007message\030\002 \001(\0132\022.parley" +
+      ".v1.MessageH\000\022%\n\004done\030\003 \001(\0132\025.parley.v1." +
+      "ExportDoneH\000\022\016\n\006cursor\030\004 \001(\t\022\027\n\017conversa" +
+      "tion_id\030\005 \001(\tB\006\n\004item\"\014\n\nExportDone\"\'\n\021E" +
+      "raseOwnerRequest\022\022\n\nrequest_id\030\001 \001(\t\"\322\001\n" +
+      "\022EraseOwnerResponse\022&\n\005state\030\001 \001(\0162\027.par" +
+      "ley.v1.ErasureState\022.\n\nstart_time\030\002 \001(\0132" +
+      "\032.google.protobuf.Timestamp\022,\n\010end_time\030" +
+      "\003 \001(\0132\032.google.protobuf.Timestamp\022\025\n\rcon" +
+      "versations\030\004 \001(\003\022\020\n\010messages\030\005 \001(\003\022\r\n\005tu" +
+      "rns\030\006 \001(\003\"k\n\017GetUsageRequest\022\022\n\nstart_da" +
+      "te\030\001 \001(\t\022\020\n\010end_date\030\002 \001(\t\022\020\n\010by_agent\030\003" +
+      " \001(\010\022\020\n\010by_label\030\004 \001(\t\022\016\n\006labels\030\005 \003(\t\"5" +
+      "\n\020GetUsageResponse\022!\n\004rows\030\001 \003(\0132\023.parle" +
+      "y.v1.UsageRow\"\227\001\n\010UsageRow\022\014\n\004date\030\001 \001(\t" +
+      "\022\r\n\005agent\030\002 \001(\t\022\023\n\013label_value\030\003 \001(\t\022\037\n\005" +
+      "usage\030\004 \001(\0132\020.parley.v1.Usage\022\r\n\005turns\030\005" +
+      " \001(\003\022\020\n\010attempts\030\006 \001(\003\022\027\n\017failed_attempt" +
+      "s\030\007 \001(\003\"8\n\020StartTurnRequest\022$\n\004chat\030\001 \001(" +
+      "\0132\026.parley.v1.ChatRequest\"D\n\021StartTurnRe" +
+      "sponse\022\035\n\004turn\030\001 \001(\0132\017.parley.v1.Turn\022\020\n" +
+      "\010replayed\030\002 \001(\010\"_\n\021WatchTurnsRequest\022\024\n\014" +
+      "after_cursor\030\001 \001(\t\022\020\n\010only_new\030\002 \001(\010\022\016\n\006" +
+      "labels\030\003 \003(\t\022\022\n\nall_owners\030\004 \001(\010\"\220\001\n\022Wat" +
+      "chTurnsResponse\022\037\n\004turn\030\001 \001(\0132\017.parley.v" +
+      "1.TurnH\000\0221\n\010progress\030\002 \001(\0132\035.parley.v1.W" +
+      "atchTurnsProgressH\000\022\016\n\006cursor\030\003 \001(\t\022\014\n\004u" +
+      "ser\030\004 \001(\tB\010\n\006update\"\024\n\022WatchTurnsProgres" +
+      "s\"\023\n\021ListAgentsRequest\"6\n\022ListAgentsResp" +
+      "onse\022 \n\006agents\030\001 \003(\0132\020.parley.v1.Agent\"T" +
+      "\n\005Agent\022\014\n\004name\030\001 \001(\t\022\023\n\013description\030\002 \001" +
+      "(\t\022\022\n\nis_default\030\003 \001(\010\022\024\n\014can_rehearse\030\004" +
+      " \001(\010\"R\n\022ExplainTurnRequest\022\027\n\017conversati" +
+      "on_id\030\001 \001(\t\022\017\n\007turn_id\030\002 \001(\t\022\022\n\nrequest_" +
+      "id\030\003 \001(\t\"\275\002\n\023ExplainTurnResponse\022\035\n\004turn" +
+      "\030\001 \001(\0132\017.parley.v1.Turn\022#\n\007context\030\002 \001(\013" +
+      "2\022.parley.v1.Context\022)\n\010messages\030\003 \003(\0132\027" +
+      ".parley.v1.ShownMessage\022+\n\007omitted\030\004 \003(\013" +
+      "2\032.parley.v1.OmittedMessages\022\033\n\023instruct" +
+      "ions_digest\030\005 \001(\t\022\036\n\026instructions_unchan" +
+      "ged\030\006 \001(\010\022\'\n\ntool_calls\030\007 \003(\0132\023.parley.v" +
+      "1.ToolCall\022$\n\010attempts\030\010 \003(\0132\022.parley.v1" +
+      ".Attempt\"\214\001\n\014ShownMessage\022\020\n\010sequence\030\001 " +
+      "\001(\003\022\035\n\004role\030\002 \001(\0162\017.parley.v1.Role\022\017\n\007pr" +
+      "eview\030\003 \001(\t\022\025\n\rcontent_bytes\030\004 \001(\003\022\024\n\014is" +
+      "_shortened\030\005 \001(\010\022\r\n\005tools\030\006 \003(\t\"k\n\017Omitt" +
+      "edMessages\022\026\n\016first_sequence\030\001 \001(\003\022\025\n\rla" +
+      "st_sequence\030\002 \001(\003\022)\n\006reason\030\003 \001(\0162\031.parl" +
+      "ey.v1.OmissionReason\"\245\001\n\007Attempt\022\016\n\006numb" +
+      "er\030\001 \001(\005\022.\n\nstart_time\030\002 \001(\0132\032.google.pr" +
+      "otobuf.Timestamp\022,\n\010end_time\030\003 \001(\0132\032.goo" +
+      "gle.protobuf.Timestamp\022,\n\014error_reason\030\004" +
+      " \001(\0162\026.parley.v1.ErrorReason\"b\n\023Rehearse" +
+      "TurnRequest\022\027\n\017conversation_id\030\001 \001(\t\022\017\n\007" +
+      "turn_id\030\002 \001(\t\022\022\n\nrequest_id\030\003 \001(\t\022\r\n\005age" +
+      "nt\030\004 \001(\t\"\324\001\n\024RehearseTurnResponse\022.\n\007sta" +
+      "rted\030\001 \001(\0132\033.parley.v1.RehearsalStartedH" +
+      "\000\022%\n\005chunk\030\002 \001(\0132\024.parley.v1.TextChunkH\000" +
+      "\022(\n\ttool_call\030\003 \001(\0132\023.parley.v1.ToolCall" +
+      "H\000\0222\n\tcompleted\030\004 \001(\0132\035.parley.v1.Rehear" +
+      "salCompletedH\000B\007\n\005event\"F\n\020RehearsalStar" +
+      "ted\022\r\n\005agent\030\001 \001(\t\022#\n\007context\030\002 \001(\0132\022.pa" +
+      "rley.v1.Context\"\257\001\n\022RehearsalCompleted\022\020" +
+      "\n\010response\030\001 \001(\t\022\'\n\ntool_calls\030\002 \003(\0132\023.p" +
+      "arley.v1.ToolCall\022\037\n\005usage\030\003 \001(\0132\020.parle" +
+      "y.v1.Usage\022\r\n\005model\030\004 \001(\t\022.\n\rfinish_reas" +
+      "on\030\005 \001(\0162\027.parley.v1.FinishReason*\\\n\006OnB" +
+      "usy\022\027\n\023ON_BUSY_UNSPECIFIED\020\000\022\022\n\016ON_BUSY_" +
+      "REJECT\020\001\022\020\n\014ON_BUSY_WAIT\020\002\022\023\n\017ON_BUSY_RE" +
+      "PLACE\020\003*c\n\014OnDisconnect\022\035\n\031ON_DISCONNECT" +
+      "_UNSPECIFIED\020\000\022\030\n\024ON_DISCONNECT_CANCEL\020\001" +
+      "\022\032\n\026ON_DISCONNECT_CONTINUE\020\002*N\n\005Order\022\025\n" +
+      "\021ORDER_UNSPECIFIED\020\000\022\026\n\022ORDER_OLDEST_FIR" +
+      "ST\020\001\022\026\n\022ORDER_NEWEST_FIRST\020\002*`\n\014ErasureS" +
+      "tate\022\035\n\031ERASURE_STATE_UNSPECIFIED\020\000\022\031\n\025E" +
+      "RASURE_STATE_RUNNING\020\001\022\026\n\022ERASURE_STATE_" +
+      "DONE\020\002*\213\001\n\016OmissionReason\022\037\n\033OMISSION_RE" +
+      "ASON_UNSPECIFIED\020\000\022\031\n\025OMISSION_REASON_OL" +
+      "DER\020\001\022\036\n\032OMISSION_REASON_UNANSWERED\020\002\022\035\n" +
+      "\031OMISSION_REASON_WITHDRAWN\020\0032\215\025\n\023Convers" +
+      "ationService\022Z\n\004Chat\022\026.parley.v1.ChatReq" +
+      "uest\032\027.parley.v1.ChatResponse\"!\202\323\344\223\002\033\"\026/" +
+      "v1/conversations:chat:\001*\022K\n\nStreamChat\022\034" +
+      ".parley.v1.StreamChatRequest\032\035.parley.v1" +
+      ".StreamChatResponse0\001\022e\n\tStartTurn\022\033.par" +
+      "ley.v1.StartTurnRequest\032\034.parley.v1.Star" +
+      "tTurnResponse\"\035\202\323\344\223\002\027\"\017/v1/turns:start:\004" +
+      "chat\022f\n\nResumeTurn\022\034.parley.v1.ResumeTur" +
+      "nRequest\032\035.parley.v1.ResumeTurnResponse\"" +
+      "\033\202\323\344\223\002\025\"\020/v1/turns:resume:\001*\022]\n\020StreamRe" +
+      "sumeTurn\022\".parley.v1.StreamResumeTurnReq" +
+      "uest\032#.parley.v1.StreamResumeTurnRespons" +
+      "e0\001\022\177\n\nGetHistory\022\034.parley.v1.GetHistory" +
+      "Request\032\035.parley.v1.GetHistoryResponse\"4" +
+      "\202\323\344\223\002.\022,/v1/conversations/{conversation_" +
+      "id}/messages\022\177\n\022CreateConversation\022$.par" +
+      "ley.v1.CreateConversationRequest\032%.parle" +
+      "y.v1.CreateConversationResponse\"\034\202\323\344\223\002\026\"" +
+      "\021/v1/conversations:\001*\022\205\001\n\017GetConversatio" +
+      "n\022!.parley.v1.GetConversationRequest\032\".p" +
+      "arley.v1.GetConversationResponse\"+\202\323\344\223\002%" +
+      "\022#/v1/conversations/{conversation_id}\022\221\001" +
+      "\n\022UpdateConversation\022$.parley.v1.UpdateC" +
+      "onversationRequest\032%.parley.v1.UpdateCon" +
+      "versationResponse\".\202\323\344\223\002(2#/v1/conversat" +
+      "ions/{conversation_id}:\001*\022\216\001\n\022DeleteConv" +
+      "ersation\022$.parley.v1.DeleteConversationR" +
+      "equest\032%.parley.v1.DeleteConversationRes" +
+      "ponse\"+\202\323\344\223\002%*#/v1/conversations/{conver" +
+      "sation_id}\022\240\001\n\024UndeleteConversation\022&.pa" +
+      "rley.v1.UndeleteConversationRequest\032\'.pa" +
+      "rley.v1.UndeleteConversationResponse\"7\202\323" +
+      "\344\223\0021\",/v1/conversations/{conversation_id" +
+      "}:undelete:\001*\022y\n\021ListConversations\022#.par" +
+      "ley.v1.ListConversationsRequest\032$.parley" +
+      ".v1.ListConversationsResponse\"\031\202\323\344\223\002\023\022\021/" +
+      "v1/conversations\022@\n\007GetTurn\022\031.parley.v1." +
+      "GetTurnRequest\032\032.parley.v1.GetTurnRespon" +
+      "se\022I\n\nCancelTurn\022\034.parley.v1.CancelTurnR" +
+      "equest\032\035.parley.v1.CancelTurnResponse\022`\n" +
+      "\021WatchConversation\022#.parley.v1.WatchConv" +
+      "ersationRequest\032$.parley.v1.WatchConvers" +
+      "ationResponse0\001\022\225\001\n\016AppendMessages\022 .par" +
+      "ley.v1.AppendMessagesRequest\032!.parley.v1" +
+      ".AppendMessagesResponse\">\202\323\344\223\0028\"3/v1/con" +
+      "versations/{conversation_id}/messages:ap" +
+      "pend:\001*\022\220\001\n\020ForkConversation\022\".parley.v1" +
+      ".ForkConversationRequest\032#.parley.v1.For" +
+      "kConversationResponse\"3\202\323\344\223\002-\"(/v1/conve" +
+      "rsations/{conversation_id}:fork:\001*\022f\n\023Ex" +
+      "portConversations\022%.parley.v1.ExportConv" +
+      "ersationsRequest\032&.parley.v1.ExportConve" +
+      "rsationsResponse0\001\022e\n\nEraseOwner\022\034.parle" +
+      "y.v1.EraseOwnerRequest\032\035.parley.v1.Erase" +
+      "OwnerResponse\"\032\202\323\344\223\002\024\"\017/v1/owner:erase:\001" +
+      "*\022V\n\010GetUsage\022\032.parley.v1.GetUsageReques" +
+      "t\032\033.parley.v1.GetUsageResponse\"\021\202\323\344\223\002\013\022\t" +
+      "/v1/usage\022K\n\nWatchTurns\022\034.parley.v1.Watc" +
+      "hTurnsRequest\032\035.parley.v1.WatchTurnsResp" +
+      "onse0\001\022]\n\nListAgents\022\034.parley.v1.ListAge" +
+      "ntsRequest\032\035.parley.v1.ListAgentsRespons" +
+      "e\"\022\202\323\344\223\002\014\022\n/v1/agents\022\221\001\n\013ExplainTurn\022\035." +
+      "parley.v1.ExplainTurnRequest\032\036.parley.v1" +
+      ".ExplainTurnResponse\"C\202\323\344\223\002=\022;/v1/conver" +
+      "sations/{conversation_id}/turns/{turn_id" +
+      "}:explain\022Q\n\014RehearseTurn\022\036.parley.v1.Re" +
+      "hearseTurnRequest\032\037.parley.v1.RehearseTu" +
+      "rnResponse0\001B2\n\rdev.parley.v1P\001Z\037parley." +
       "dev/go/parleyv1;parleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
@@ -524,6 +636,7 @@ public final class ConversationServiceOuterClass {
           com.google.protobuf.FieldMaskProto.getDescriptor(),
           com.google.protobuf.TimestampProto.getDescriptor(),
           dev.parley.v1.ConversationOuterClass.getDescriptor(),
+          dev.parley.v1.ErrorReasonOuterClass.getDescriptor(),
         });
     internal_static_parley_v1_ChatRequest_descriptor =
       getDescriptor().getMessageTypes().get(0);
@@ -602,7 +715,7 @@ public final class ConversationServiceOuterClass {
     internal_static_parley_v1_CreateConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_CreateConversationRequest_descriptor,
-        new java.lang.String[] { "ConversationId", "RequestId", "Title", "Labels", "Instructions", });
+        new java.lang.String[] { "ConversationId", "RequestId", "Title", "Labels", "Instructions", "Agent", });
     internal_static_parley_v1_CreateConversationRequest_LabelsEntry_descriptor =
       internal_static_parley_v1_CreateConversationRequest_descriptor.getNestedTypes().get(0);
     internal_static_parley_v1_CreateConversationRequest_LabelsEntry_fieldAccessorTable = new
@@ -632,7 +745,7 @@ public final class ConversationServiceOuterClass {
     internal_static_parley_v1_UpdateConversationRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_UpdateConversationRequest_descriptor,
-        new java.lang.String[] { "ConversationId", "UpdateMask", "Title", "Labels", "Instructions", "ExpectedRevision", });
+        new java.lang.String[] { "ConversationId", "UpdateMask", "Title", "Labels", "Instructions", "ExpectedRevision", "Agent", });
     internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_descriptor =
       internal_static_parley_v1_UpdateConversationRequest_descriptor.getNestedTypes().get(0);
     internal_static_parley_v1_UpdateConversationRequest_LabelsEntry_fieldAccessorTable = new
@@ -849,6 +962,78 @@ public final class ConversationServiceOuterClass {
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_parley_v1_WatchTurnsProgress_descriptor,
         new java.lang.String[] { });
+    internal_static_parley_v1_ListAgentsRequest_descriptor =
+      getDescriptor().getMessageTypes().get(52);
+    internal_static_parley_v1_ListAgentsRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ListAgentsRequest_descriptor,
+        new java.lang.String[] { });
+    internal_static_parley_v1_ListAgentsResponse_descriptor =
+      getDescriptor().getMessageTypes().get(53);
+    internal_static_parley_v1_ListAgentsResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ListAgentsResponse_descriptor,
+        new java.lang.String[] { "Agents", });
+    internal_static_parley_v1_Agent_descriptor =
+      getDescriptor().getMessageTypes().get(54);
+    internal_static_parley_v1_Agent_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_Agent_descriptor,
+        new java.lang.String[] { "Name", "Description", "IsDefault", "CanRehearse", });
+    internal_static_parley_v1_ExplainTurnRequest_descriptor =
+      getDescriptor().getMessageTypes().get(55);
+    internal_static_parley_v1_ExplainTurnRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ExplainTurnRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "TurnId", "RequestId", });
+    internal_static_parley_v1_ExplainTurnResponse_descriptor =
+      getDescriptor().getMessageTypes().get(56);
+    internal_static_parley_v1_ExplainTurnResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ExplainTurnResponse_descriptor,
+        new java.lang.String[] { "Turn", "Context", "Messages", "Omitted", "InstructionsDigest", "InstructionsUnchanged", "ToolCalls", "Attempts", });
+    internal_static_parley_v1_ShownMessage_descriptor =
+      getDescriptor().getMessageTypes().get(57);
+    internal_static_parley_v1_ShownMessage_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_ShownMessage_descriptor,
+        new java.lang.String[] { "Sequence", "Role", "Preview", "ContentBytes", "IsShortened", "Tools", });
+    internal_static_parley_v1_OmittedMessages_descriptor =
+      getDescriptor().getMessageTypes().get(58);
+    internal_static_parley_v1_OmittedMessages_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_OmittedMessages_descriptor,
+        new java.lang.String[] { "FirstSequence", "LastSequence", "Reason", });
+    internal_static_parley_v1_Attempt_descriptor =
+      getDescriptor().getMessageTypes().get(59);
+    internal_static_parley_v1_Attempt_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_Attempt_descriptor,
+        new java.lang.String[] { "Number", "StartTime", "EndTime", "ErrorReason", });
+    internal_static_parley_v1_RehearseTurnRequest_descriptor =
+      getDescriptor().getMessageTypes().get(60);
+    internal_static_parley_v1_RehearseTurnRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_RehearseTurnRequest_descriptor,
+        new java.lang.String[] { "ConversationId", "TurnId", "RequestId", "Agent", });
+    internal_static_parley_v1_RehearseTurnResponse_descriptor =
+      getDescriptor().getMessageTypes().get(61);
+    internal_static_parley_v1_RehearseTurnResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_RehearseTurnResponse_descriptor,
+        new java.lang.String[] { "Started", "Chunk", "ToolCall", "Completed", "Event", });
+    internal_static_parley_v1_RehearsalStarted_descriptor =
+      getDescriptor().getMessageTypes().get(62);
+    internal_static_parley_v1_RehearsalStarted_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_RehearsalStarted_descriptor,
+        new java.lang.String[] { "Agent", "Context", });
+    internal_static_parley_v1_RehearsalCompleted_descriptor =
+      getDescriptor().getMessageTypes().get(63);
+    internal_static_parley_v1_RehearsalCompleted_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_parley_v1_RehearsalCompleted_descriptor,
+        new java.lang.String[] { "Response", "ToolCalls", "Usage", "Model", "FinishReason", });
     com.google.protobuf.ExtensionRegistry registry =
         com.google.protobuf.ExtensionRegistry.newInstance();
     registry.add(com.google.api.AnnotationsProto.http);
@@ -858,6 +1043,7 @@ public final class ConversationServiceOuterClass {
     com.google.protobuf.FieldMaskProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
     dev.parley.v1.ConversationOuterClass.getDescriptor();
+    dev.parley.v1.ErrorReasonOuterClass.getDescriptor();
   }
 
   // @@protoc_insertion_point(outer_class_scope)

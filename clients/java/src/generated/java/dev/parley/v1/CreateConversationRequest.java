@@ -25,6 +25,7 @@ private static final long serialVersionUID = 0L;
     requestId_ = "";
     title_ = "";
     instructions_ = "";
+    agent_ = "";
   }
 
   @java.lang.Override
@@ -348,6 +349,55 @@ java.lang.String defaultValue) {
     }
   }
 
+  public static final int AGENT_FIELD_NUMBER = 6;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object agent_ = "";
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+   * default agent, whichever it is when a turn begins.
+   * </pre>
+   *
+   * <code>string agent = 6;</code>
+   * @return The agent.
+   */
+  @java.lang.Override
+  public java.lang.String getAgent() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      agent_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+   * default agent, whichever it is when a turn begins.
+   * </pre>
+   *
+   * <code>string agent = 6;</code>
+   * @return The bytes for agent.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getAgentBytes() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      agent_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -380,6 +430,9 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(instructions_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 5, instructions_);
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 6, agent_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -411,6 +464,9 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(instructions_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(5, instructions_);
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(6, agent_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -436,6 +492,8 @@ java.lang.String defaultValue) {
         other.internalGetLabels())) return false;
     if (!getInstructions()
         .equals(other.getInstructions())) return false;
+    if (!getAgent()
+        .equals(other.getAgent())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -459,6 +517,8 @@ java.lang.String defaultValue) {
     }
     hash = (37 * hash) + INSTRUCTIONS_FIELD_NUMBER;
     hash = (53 * hash) + getInstructions().hashCode();
+    hash = (37 * hash) + AGENT_FIELD_NUMBER;
+    hash = (53 * hash) + getAgent().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -621,6 +681,7 @@ java.lang.String defaultValue) {
       title_ = "";
       internalGetMutableLabels().clear();
       instructions_ = "";
+      agent_ = "";
       return this;
     }
 
@@ -669,6 +730,9 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x00000010) != 0)) {
         result.instructions_ = instructions_;
+      }
+      if (((from_bitField0_ & 0x00000020) != 0)) {
+        result.agent_ = agent_;
       }
     }
 
@@ -739,6 +803,11 @@ java.lang.String defaultValue) {
         bitField0_ |= 0x00000010;
         onChanged();
       }
+      if (!other.getAgent().isEmpty()) {
+        agent_ = other.agent_;
+        bitField0_ |= 0x00000020;
+        onChanged();
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -794,6 +863,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000010;
               break;
             } // case 42
+            case 50: {
+              agent_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000020;
+              break;
+            } // case 50
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1345,6 +1419,103 @@ java.lang.String defaultValue) {
       checkByteStringIsUtf8(value);
       instructions_ = value;
       bitField0_ |= 0x00000010;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object agent_ = "";
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+     * default agent, whichever it is when a turn begins.
+     * </pre>
+     *
+     * <code>string agent = 6;</code>
+     * @return The agent.
+     */
+    public java.lang.String getAgent() {
+      java.lang.Object ref = agent_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        agent_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+     * default agent, whichever it is when a turn begins.
+     * </pre>
+     *
+     * <code>string agent = 6;</code>
+     * @return The bytes for agent.
+     */
+    public com.google.protobuf.ByteString
+        getAgentBytes() {
+      java.lang.Object ref = agent_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        agent_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+     * default agent, whichever it is when a turn begins.
+     * </pre>
+     *
+     * <code>string agent = 6;</code>
+     * @param value The agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgent(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      agent_ = value;
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+     * default agent, whichever it is when a turn begins.
+     * </pre>
+     *
+     * <code>string agent = 6;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAgent() {
+      agent_ = getDefaultInstance().getAgent();
+      bitField0_ = (bitField0_ & ~0x00000020);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+     * default agent, whichever it is when a turn begins.
+     * </pre>
+     *
+     * <code>string agent = 6;</code>
+     * @param value The bytes for agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgentBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      agent_ = value;
+      bitField0_ |= 0x00000020;
       onChanged();
       return this;
     }

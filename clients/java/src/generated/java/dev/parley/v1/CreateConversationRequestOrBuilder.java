@@ -147,4 +147,26 @@ java.lang.String defaultValue);
    */
   com.google.protobuf.ByteString
       getInstructionsBytes();
+
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+   * default agent, whichever it is when a turn begins.
+   * </pre>
+   *
+   * <code>string agent = 6;</code>
+   * @return The agent.
+   */
+  java.lang.String getAgent();
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none, one of ListAgents'. Default: the server's
+   * default agent, whichever it is when a turn begins.
+   * </pre>
+   *
+   * <code>string agent = 6;</code>
+   * @return The bytes for agent.
+   */
+  com.google.protobuf.ByteString
+      getAgentBytes();
 }

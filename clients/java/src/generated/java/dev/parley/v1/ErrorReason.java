@@ -366,6 +366,27 @@ public enum ErrorReason
    * <code>ERROR_REASON_CALL_NOT_PENDING = 35;</code>
    */
   ERROR_REASON_CALL_NOT_PENDING(35),
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
+   * turn_id.
+   * Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
+   * What to do: rehearse another turn, or with another agent.
+   * </pre>
+   *
+   * <code>ERROR_REASON_WINDOW_INCOMPLETE = 36;</code>
+   */
+  ERROR_REASON_WINDOW_INCOMPLETE(36),
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. The agent cannot rehearse, because it might act. Metadata: agent.
+   * Example: an agent on another server, which may run tools of its own.
+   * What to do: name another agent; the server's operator can allow it with `rehearsal = true` in the agents file.
+   * </pre>
+   *
+   * <code>ERROR_REASON_NO_REHEARSAL = 37;</code>
+   */
+  ERROR_REASON_NO_REHEARSAL(37),
   UNRECOGNIZED(-1),
   ;
 
@@ -718,6 +739,27 @@ public enum ErrorReason
    * <code>ERROR_REASON_CALL_NOT_PENDING = 35;</code>
    */
   public static final int ERROR_REASON_CALL_NOT_PENDING_VALUE = 35;
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
+   * turn_id.
+   * Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
+   * What to do: rehearse another turn, or with another agent.
+   * </pre>
+   *
+   * <code>ERROR_REASON_WINDOW_INCOMPLETE = 36;</code>
+   */
+  public static final int ERROR_REASON_WINDOW_INCOMPLETE_VALUE = 36;
+  /**
+   * <pre>
+   * FAILED_PRECONDITION. The agent cannot rehearse, because it might act. Metadata: agent.
+   * Example: an agent on another server, which may run tools of its own.
+   * What to do: name another agent; the server's operator can allow it with `rehearsal = true` in the agents file.
+   * </pre>
+   *
+   * <code>ERROR_REASON_NO_REHEARSAL = 37;</code>
+   */
+  public static final int ERROR_REASON_NO_REHEARSAL_VALUE = 37;
 
 
   public final int getNumber() {
@@ -780,6 +822,8 @@ public enum ErrorReason
       case 33: return ERROR_REASON_CURSOR_EXPIRED;
       case 34: return ERROR_REASON_RESULT_ALREADY_GIVEN;
       case 35: return ERROR_REASON_CALL_NOT_PENDING;
+      case 36: return ERROR_REASON_WINDOW_INCOMPLETE;
+      case 37: return ERROR_REASON_NO_REHEARSAL;
       default: return null;
     }
   }

@@ -25,7 +25,7 @@ public final class ErrorReasonOuterClass {
   static {
     java.lang.String[] descriptorData = {
       "\n\034parley/v1/error_reason.proto\022\tparley.v" +
-      "1*\334\t\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
+      "1*\237\n\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
       "IFIED\020\000\022 \n\034ERROR_REASON_INVALID_REQUEST\020" +
       "\001\022#\n\037ERROR_REASON_INVALID_PAGE_TOKEN\020\002\022\036" +
       "\n\032ERROR_REASON_AGENT_UNKNOWN\020\003\022 \n\034ERROR_" +
@@ -56,8 +56,10 @@ public final class ErrorReasonOuterClass {
       "R_REASON_QUEUE_FULL\020 \022\037\n\033ERROR_REASON_CU" +
       "RSOR_EXPIRED\020!\022%\n!ERROR_REASON_RESULT_AL" +
       "READY_GIVEN\020\"\022!\n\035ERROR_REASON_CALL_NOT_P" +
-      "ENDING\020#B2\n\rdev.parley.v1P\001Z\037parley.dev/" +
-      "go/parleyv1;parleyv1b\006proto3"
+      "ENDING\020#\022\"\n\036ERROR_REASON_WINDOW_INCOMPLE" +
+      "TE\020$\022\035\n\031ERROR_REASON_NO_REHEARSAL\020%B2\n\rd" +
+      "ev.parley.v1P\001Z\037parley.dev/go/parleyv1;p" +
+      "arleyv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

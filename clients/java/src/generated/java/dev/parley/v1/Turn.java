@@ -241,7 +241,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * The agent that the caller asked for. Empty for the default agent.
+   * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+   * server's default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>
@@ -262,7 +263,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent that the caller asked for. Empty for the default agent.
+   * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+   * server's default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>
@@ -1890,7 +1892,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * The agent that the caller asked for. Empty for the default agent.
+     * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+     * server's default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1910,7 +1913,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty for the default agent.
+     * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+     * server's default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1931,7 +1935,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty for the default agent.
+     * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+     * server's default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1948,7 +1953,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty for the default agent.
+     * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+     * server's default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>
@@ -1962,7 +1968,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent that the caller asked for. Empty for the default agent.
+     * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+     * server's default agent.
      * </pre>
      *
      * <code>string agent = 6;</code>

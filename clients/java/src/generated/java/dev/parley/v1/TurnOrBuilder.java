@@ -99,7 +99,8 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The agent that the caller asked for. Empty for the default agent.
+   * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+   * server's default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>
@@ -108,7 +109,8 @@ public interface TurnOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * The agent that the caller asked for. Empty for the default agent.
+   * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
+   * server's default agent.
    * </pre>
    *
    * <code>string agent = 6;</code>

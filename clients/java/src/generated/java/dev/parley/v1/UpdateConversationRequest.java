@@ -24,6 +24,7 @@ private static final long serialVersionUID = 0L;
     conversationId_ = "";
     title_ = "";
     instructions_ = "";
+    agent_ = "";
   }
 
   @java.lang.Override
@@ -110,8 +111,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.FieldMask updateMask_;
   /**
    * <pre>
-   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+   * and not set becomes empty. Default: those of the four that are set; then at least one must be.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -123,8 +124,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+   * and not set becomes empty. Default: those of the four that are set; then at least one must be.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -136,8 +137,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+   * and not set becomes empty. Default: those of the four that are set; then at least one must be.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -367,6 +368,53 @@ java.lang.String defaultValue) {
     return expectedRevision_;
   }
 
+  public static final int AGENT_FIELD_NUMBER = 7;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object agent_ = "";
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+   * </pre>
+   *
+   * <code>string agent = 7;</code>
+   * @return The agent.
+   */
+  @java.lang.Override
+  public java.lang.String getAgent() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      agent_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+   * </pre>
+   *
+   * <code>string agent = 7;</code>
+   * @return The bytes for agent.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getAgentBytes() {
+    java.lang.Object ref = agent_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      agent_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -401,6 +449,9 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000002) != 0)) {
       output.writeInt64(6, expectedRevision_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 7, agent_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -438,6 +489,9 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeInt64Size(6, expectedRevision_);
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(agent_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(7, agent_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -471,6 +525,8 @@ java.lang.String defaultValue) {
       if (getExpectedRevision()
           != other.getExpectedRevision()) return false;
     }
+    if (!getAgent()
+        .equals(other.getAgent())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -501,6 +557,8 @@ java.lang.String defaultValue) {
       hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
           getExpectedRevision());
     }
+    hash = (37 * hash) + AGENT_FIELD_NUMBER;
+    hash = (53 * hash) + getAgent().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -674,6 +732,7 @@ java.lang.String defaultValue) {
       internalGetMutableLabels().clear();
       instructions_ = "";
       expectedRevision_ = 0L;
+      agent_ = "";
       return this;
     }
 
@@ -730,6 +789,9 @@ java.lang.String defaultValue) {
       if (((from_bitField0_ & 0x00000020) != 0)) {
         result.expectedRevision_ = expectedRevision_;
         to_bitField0_ |= 0x00000002;
+      }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.agent_ = agent_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -802,6 +864,11 @@ java.lang.String defaultValue) {
       if (other.hasExpectedRevision()) {
         setExpectedRevision(other.getExpectedRevision());
       }
+      if (!other.getAgent().isEmpty()) {
+        agent_ = other.agent_;
+        bitField0_ |= 0x00000040;
+        onChanged();
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -864,6 +931,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000020;
               break;
             } // case 48
+            case 58: {
+              agent_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 58
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -978,8 +1050,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.FieldMask, com.google.protobuf.FieldMask.Builder, com.google.protobuf.FieldMaskOrBuilder> updateMaskBuilder_;
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -990,8 +1062,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1006,8 +1078,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1027,8 +1099,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1046,8 +1118,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1072,8 +1144,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1090,8 +1162,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1103,8 +1175,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1119,8 +1191,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-     * not set becomes empty. Default: those of the three that are set; then at least one must be.
+     * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+     * and not set becomes empty. Default: those of the four that are set; then at least one must be.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -1539,6 +1611,98 @@ java.lang.String defaultValue) {
     public Builder clearExpectedRevision() {
       bitField0_ = (bitField0_ & ~0x00000020);
       expectedRevision_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object agent_ = "";
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+     * </pre>
+     *
+     * <code>string agent = 7;</code>
+     * @return The agent.
+     */
+    public java.lang.String getAgent() {
+      java.lang.Object ref = agent_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        agent_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+     * </pre>
+     *
+     * <code>string agent = 7;</code>
+     * @return The bytes for agent.
+     */
+    public com.google.protobuf.ByteString
+        getAgentBytes() {
+      java.lang.Object ref = agent_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        agent_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+     * </pre>
+     *
+     * <code>string agent = 7;</code>
+     * @param value The agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgent(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      agent_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+     * </pre>
+     *
+     * <code>string agent = 7;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAgent() {
+      agent_ = getDefaultInstance().getAgent();
+      bitField0_ = (bitField0_ & ~0x00000040);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+     * </pre>
+     *
+     * <code>string agent = 7;</code>
+     * @param value The bytes for agent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAgentBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      agent_ = value;
+      bitField0_ |= 0x00000040;
       onChanged();
       return this;
     }

@@ -30,8 +30,8 @@ public interface UpdateConversationRequestOrBuilder extends
 
   /**
    * <pre>
-   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+   * and not set becomes empty. Default: those of the four that are set; then at least one must be.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -40,8 +40,8 @@ public interface UpdateConversationRequestOrBuilder extends
   boolean hasUpdateMask();
   /**
    * <pre>
-   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+   * and not set becomes empty. Default: those of the four that are set; then at least one must be.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -50,8 +50,8 @@ public interface UpdateConversationRequestOrBuilder extends
   com.google.protobuf.FieldMask getUpdateMask();
   /**
    * <pre>
-   * Optional. The names of the fields to change: "title", "labels", "instructions". A field that is named and
-   * not set becomes empty. Default: those of the three that are set; then at least one must be.
+   * Optional. The names of the fields to change: "title", "labels", "instructions", "agent". A field that is named
+   * and not set becomes empty. Default: those of the four that are set; then at least one must be.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 2;</code>
@@ -174,4 +174,24 @@ java.lang.String defaultValue);
    * @return The expectedRevision.
    */
   long getExpectedRevision();
+
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+   * </pre>
+   *
+   * <code>string agent = 7;</code>
+   * @return The agent.
+   */
+  java.lang.String getAgent();
+  /**
+   * <pre>
+   * Optional. The agent that answers the turns whose callers name none from now on, one of ListAgents'.
+   * </pre>
+   *
+   * <code>string agent = 7;</code>
+   * @return The bytes for agent.
+   */
+  com.google.protobuf.ByteString
+      getAgentBytes();
 }

@@ -1,0 +1,1 @@
+"""The agents file: TOML that names agents, their tools and their limits."""

@@ -1,0 +1,66 @@
+"""The agents that turns can be given to, by name."""
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import dataclass
+
+from parley_server.core.attempts.window import WindowSettings
+from parley_server.core.errors import AgentUnavailable
+from parley_server.core.model import NO_LIMITS, AgentEvent, AgentLimits, AgentRun
+from parley_server.core.ports import Agent
+
+
+class NoAgent:
+    """In the place of an agent that was configured where the turn was accepted, and is not here."""
+
+    model = ""
+    context_tokens = None
+
+    async def run(self, run: AgentRun) -> AsyncGenerator[AgentEvent, None]:  # noqa: ARG002 - the port's
+        """Raise AgentUnavailable."""
+        raise AgentUnavailable
+        yield  # makes it a generator
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAgent:
+    """An agent, and how turns are run with it."""
+
+    name: str
+    agent: Agent
+    window: WindowSettings
+    limits: AgentLimits = NO_LIMITS
+    description: str = ""
+    can_rehearse: bool = True
+
+
+class Roster:
+    """The agents of this worker. An attempt keeps the one that it began with."""
+
+    def __init__(self, agents: Iterable[NamedAgent], default: str) -> None:
+        """Take down the agents.
+
+        Args:
+            default: the name of the one that answers where none is named.
+        """
+        self._agents = {each.name: each for each in agents}
+        self._default = default
+
+    def __iter__(self) -> Iterator[NamedAgent]:
+        return iter(self._agents.values())
+
+    def __contains__(self, name: object) -> bool:
+        return not name or name in self._agents
+
+    @property
+    def default(self) -> NamedAgent:
+        """The one that answers where none is named."""
+        return self._agents[self._default]
+
+    def find(self, name: str) -> NamedAgent | None:
+        """Return the agent of a name; of the empty one: the default."""
+        return self._agents.get(name or self._default)
+
+    def seated(self, name: str) -> NamedAgent:
+        """Return the agent of a name; if it is not here: one that is unavailable."""
+        found = self.find(name)
+        return NamedAgent(name, NoAgent(), self.default.window) if found is None else found
