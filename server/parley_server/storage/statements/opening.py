@@ -48,6 +48,7 @@ from parley_server.storage.statements.parts import (
     USER,
     ZERO,
     ZERO_SMALL,
+    attempts_with,
     compiled,
     events_gone,
     held_conversation,
@@ -91,6 +92,7 @@ def _new_turn(sequence: Any) -> Select[Any]:
         literal(TurnState.RUNNING),
         literal_column("1", Integer),
         sequence,
+        func.now(),
     )
 
 
@@ -104,6 +106,7 @@ _NEW_TURN_COLUMNS = [
     "state",
     "attempt",
     "user_sequence",
+    "attempt_time",
 ]
 
 
@@ -263,9 +266,15 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     # Its attempt has ended, and it is to be run again.
     is_queued = and_(turn.c.state == literal(TurnState.QUEUED), turn.c.user_sequence > ZERO)
     is_to_stop = turn.c.cancel_requested_time.is_not(None)
+    reason = case(
+        (is_abandoned, literal(FailureReason.TURN_ABANDONED)), else_=turn.c.error_reason
+    )
+    has_died = reason == literal(FailureReason.TURN_ABANDONED)
+    changes["attempts"] = attempts_with(case((has_died, null()), else_=turn.c.end_time), reason)
     if is_new_attempt:
         changes |= {
             "attempt": turn.c.attempt + ONE_SMALL,
+            "attempt_time": func.now(),
             # The one before is, if it has ended.
             "is_counted": false(),
             "spent_attempts": spent_attempts(),

@@ -33,7 +33,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from parley_server.core.failures import TURN_ABANDONED_TEXT
@@ -124,10 +124,15 @@ NOT_EVEN_ONE = literal_column("-1", Integer)
 ZERO_SMALL = literal_column("0", Integer)
 
 
+MAX_ATTEMPTS_KEPT = literal_column("20", Integer)
+"""Of so many attempts of a turn it is kept when they began and how they ended."""
+
 FORGOTTEN_WAIT: dict[str, Any] = {
     name: null() for name in ("calls", "content", "tool_calls", "usage", "model", "tools")
 }
 """What a turn waited for, once it is of no use any more."""
+ANSWERED_WAIT = {name: value for name, value in FORGOTTEN_WAIT.items() if name != "tools"}
+"""The same of a turn that is answered. A rehearsal offers the caller's tools again."""
 
 
 def literal(of: StrEnum) -> ColumnElement[str]:
@@ -148,6 +153,31 @@ def spent_attempts() -> ColumnElement[int]:
     is_uncounted = turn.c.error_reason.in_([literal(reason) for reason in UNCOUNTED])
     last = case((is_uncounted, ZERO_SMALL), else_=ONE_SMALL)
     return func.greatest(turn.c.spent_attempts + last, ZERO_SMALL, type_=Integer)
+
+
+def attempts_with(end_time: Any, reason: Any) -> ColumnElement[Any]:
+    """Return a turn's attempts, the present one behind the others, which has ended so.
+
+    Args:
+        end_time: when; null: unknown.
+        reason: why it failed; null: it did not.
+    """
+    known = func.coalesce(turn.c.attempts, literal_column("'[]'::jsonb", JSONB))
+    is_full = func.jsonb_array_length(known) >= MAX_ATTEMPTS_KEPT
+    ended = func.jsonb_build_array(
+        func.jsonb_build_object(
+            literal_column("'number'", Text),
+            turn.c.attempt,
+            literal_column("'start_time'", Text),
+            turn.c.attempt_time,
+            literal_column("'end_time'", Text),
+            end_time,
+            literal_column("'reason'", Text),
+            reason,
+        )
+    )
+    kept = case((is_full, known.op("-")(ZERO_SMALL)), else_=known)
+    return kept.op("||", return_type=JSONB)(ended)
 
 
 def held_conversation(*, skip_locked: bool = False) -> CTE:
@@ -277,7 +307,7 @@ def waits_gone(of: CTE) -> tuple[CTE, CTE]:
     """
     said_gone = (
         update(turn_wait)
-        .values(FORGOTTEN_WAIT)
+        .values(ANSWERED_WAIT)
         .where(turn_wait.c.owner_id == OWNER, turn_wait.c.turn_id == TURN)
         .where(of.c.id == turn_wait.c.turn_id)
         .cte("wait_gone")

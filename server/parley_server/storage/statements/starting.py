@@ -130,6 +130,7 @@ def _begin() -> Executable:
         .values(
             state=if_fits(literal(TurnState.RUNNING), literal(TurnState.FAILED)),
             attempt=if_fits(ONE_SMALL, ZERO_SMALL),
+            attempt_time=if_fits(func.now(), null()),
             user_sequence=if_fits(held.c.last_sequence + ONE, ZERO),
             is_started=fits,
             error_reason=if_fits(null(), literal(FailureReason.SEQUENCE_MISMATCH)),

@@ -59,6 +59,7 @@ from parley_server.storage.statements.parts import (
     TOOLS,
     TURN,
     ZERO_SMALL,
+    attempts_with,
     compiled,
     events_gone,
     held_conversation,
@@ -109,7 +110,7 @@ def _wait() -> Executable:
     ended = (
         update(turn)
         # From here on the attempt counts as counted, whatever ends the turn.
-        .values(state=_WAITING, is_counted=true())
+        .values(state=_WAITING, is_counted=true(), attempts=attempts_with(func.now(), null()))
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN, *_as_seen(held))
         .where(turn.c.cancel_requested_time.is_(None))
         .returning(
@@ -228,6 +229,7 @@ def _resume() -> Executable:
         .values(
             state=literal(TurnState.RUNNING),
             attempt=turn.c.attempt + ONE_SMALL,
+            attempt_time=func.now(),
             is_counted=false(),
             spent_attempts=ZERO_SMALL,
             abandoned_attempts=ZERO_SMALL,

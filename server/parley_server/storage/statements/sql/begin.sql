@@ -64,6 +64,12 @@ WITH head AS (
     )
     THEN held.last_sequence + 1
     ELSE 0
+  END, attempt_time = CASE
+    WHEN (
+      head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
+    )
+    THEN CURRENT_TIMESTAMP
+    ELSE NULL
   END, is_started = (
     head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
   ), error_reason = CASE

@@ -41,7 +41,8 @@ WITH held AS (
     agent,
     state,
     attempt,
-    user_sequence
+    user_sequence,
+    attempt_time
   )
   SELECT
     :owner,
@@ -52,7 +53,8 @@ WITH held AS (
     :agent,
     'RUNNING',
     1,
-    held.last_sequence + 1
+    held.last_sequence + 1,
+    CURRENT_TIMESTAMP AS now_1
   FROM held
   WHERE
     (
@@ -173,7 +175,7 @@ WITH held AS (
     :conversation,
     pairs.key AS key,
     pairs.value AS value,
-    CURRENT_TIMESTAMP AS now_1
+    CURRENT_TIMESTAMP AS now_2
   FROM taken
   JOIN LATERAL JSON_EACH_TEXT(CAST(taken.labels AS JSON)) AS pairs
     ON TRUE

@@ -86,7 +86,8 @@ WITH held AS (
     agent,
     state,
     attempt,
-    user_sequence
+    user_sequence,
+    attempt_time
   )
   SELECT
     :owner,
@@ -97,7 +98,8 @@ WITH held AS (
     :agent,
     'RUNNING',
     1,
-    held.last_sequence + 1
+    held.last_sequence + 1,
+    CURRENT_TIMESTAMP AS now_1
   FROM held
   WHERE
     (
@@ -228,7 +230,7 @@ WITH held AS (
     :conversation,
     pairs.key AS key,
     pairs.value AS value,
-    CURRENT_TIMESTAMP AS now_1
+    CURRENT_TIMESTAMP AS now_2
   FROM taken
   JOIN LATERAL JSON_EACH_TEXT(CAST(taken.labels AS JSON)) AS pairs
     ON TRUE

@@ -69,7 +69,8 @@ WITH crowd AS (
     agent,
     state,
     attempt,
-    user_sequence
+    user_sequence,
+    attempt_time
   )
   SELECT
     :owner,
@@ -80,7 +81,8 @@ WITH crowd AS (
     :agent,
     'RUNNING',
     1,
-    1
+    1,
+    CURRENT_TIMESTAMP AS now_1
   FROM (
     SELECT
       COUNT(*) AS count_1

@@ -137,7 +137,7 @@ WITH job AS (
       OR turn.create_time > CURRENT_TIMESTAMP - INTERVAL '2 MINUTES'
     )
 ), turns_blanked AS (
-  UPDATE turn SET fingerprint = CAST('' AS BYTEA), error_text = NULL
+  UPDATE turn SET fingerprint = CAST('' AS BYTEA), instructions_digest = NULL, error_text = NULL
   WHERE
     turn.owner_id = :owner
     AND turn.conversation_id = :conversation

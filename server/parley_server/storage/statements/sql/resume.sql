@@ -63,7 +63,7 @@ WITH held AS (
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', attempt = (
     turn.attempt + 1
-  ), spent_attempts = 0, abandoned_attempts = 0, is_counted = FALSE
+  ), attempt_time = CURRENT_TIMESTAMP, spent_attempts = 0, abandoned_attempts = 0, is_counted = FALSE
   FROM given
   WHERE
     turn.owner_id = :owner AND turn.id = :turn AND turn.id = given.id

@@ -36,7 +36,26 @@ WITH held AS (
     AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), ended AS (
-  UPDATE turn SET state = 'WAITING', is_counted = TRUE
+  UPDATE turn SET state = 'WAITING', attempts = (
+    CASE
+      WHEN (
+        JSONB_ARRAY_LENGTH(COALESCE(turn.attempts, CAST('[]' AS JSONB))) >= 20
+      )
+      THEN COALESCE(turn.attempts, CAST('[]' AS JSONB)) - 0
+      ELSE COALESCE(turn.attempts, CAST('[]' AS JSONB))
+    END || JSONB_BUILD_ARRAY(
+      JSONB_BUILD_OBJECT(
+        'number',
+        turn.attempt,
+        'start_time',
+        turn.attempt_time,
+        'end_time',
+        CURRENT_TIMESTAMP,
+        'reason',
+        NULL
+      )
+    )
+  ), is_counted = TRUE
   FROM held
   WHERE
     turn.owner_id = :owner

@@ -1,0 +1,75 @@
+-- Read whether an owner has reached its turns of a minute or its tokens of a day.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :max_turns integer
+-- :max_tokens bigint
+-- :conversation uuid
+
+WITH crowd AS (
+  SELECT
+    turn.create_time + INTERVAL '1 MINUTE' AS until
+  FROM turn
+  WHERE
+    turn.owner_id = :owner
+    AND turn.id >= CAST(RPAD(
+      LPAD(
+        TO_HEX(
+          CAST((
+            EXTRACT(EPOCH FROM CURRENT_TIMESTAMP - INTERVAL '2 MINUTES') * 1000
+          ) AS BIGINT)
+        ),
+        12,
+        '0'
+      ),
+      32,
+      '0'
+    ) AS UUID)
+    AND turn.create_time > CURRENT_TIMESTAMP - INTERVAL '1 MINUTE'
+    AND :max_turns IS NOT NULL
+  ORDER BY
+    turn.id DESC
+  LIMIT 1
+  OFFSET :max_turns - 1
+), budget AS (
+  SELECT
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
+    TIMEZONE(
+      'UTC',
+      CAST(CAST((
+        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+      ) AS DATE) + 1 AS TIMESTAMP)
+    ) AS until
+  FROM usage_day
+  WHERE
+    usage_day.owner_id = :owner
+    AND usage_day.day = CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE)
+    AND :max_tokens IS NOT NULL
+  HAVING
+    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
+)
+SELECT
+  (
+    SELECT
+      crowd.until
+    FROM crowd
+  ) - CURRENT_TIMESTAMP AS wait,
+  (
+    SELECT
+      budget.used
+    FROM budget
+  ) AS used_tokens,
+  (
+    SELECT
+      budget.until
+    FROM budget
+  ) - CURRENT_TIMESTAMP AS day_left
+FROM (
+  SELECT
+    COUNT(*) AS count_1
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+) AS one_row
