@@ -173,7 +173,11 @@ def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:
 
 
 def turn_named(
-    request: pb.GetTurnRequest | pb.CancelTurnRequest | pb.ResumeTurnRequest,
+    request: pb.GetTurnRequest
+    | pb.CancelTurnRequest
+    | pb.ResumeTurnRequest
+    | pb.ExplainTurnRequest
+    | pb.RehearseTurnRequest,
     violations: Violations,
 ) -> TurnRef:
     """Read the fields that say which turn is meant."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from psycopg import Rollback
 
+from parley_server.core.attempts.window import LOOKBACK_FACTOR
 from parley_server.core.errors import (
     BudgetExhausted,
     ConversationNotFound,
@@ -48,8 +49,6 @@ from parley_server.storage.statements import sql
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
-LOOKBACK_FACTOR = 10
-"""How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
 NOTHING_SPENT = Usage(0, 0, 0, 0)
@@ -332,6 +331,7 @@ class PostgresStore:
         answer: Answer,
         context: Context,
         *,
+        instructions_digest: bytes,
         has_more: bool,
         spent: Usage | None,
     ) -> int | None:
@@ -352,6 +352,7 @@ class PostgresStore:
                 "context_first": context.first_sequence,
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,
+                "instructions_digest": instructions_digest,
                 **(spent or NOTHING_SPENT)._asdict(),
                 "feed": self.feed_of(owner),
             },

@@ -36,6 +36,10 @@ class Meter(Protocol):
         """Count an answer that was given again."""
         ...
 
+    def rehearsed(self, agent: str, error: ParleyError | None, usage: Usage | None) -> None:
+        """Count a rehearsal that has ended, why it has failed, if so, and what it has used."""
+        ...
+
     def taken_over(self) -> None:
         """Count a lease that had passed and was taken from its worker."""
         ...
@@ -68,6 +72,9 @@ class NoMeter:
         """Count nothing."""
 
     def replayed(self, agent: str) -> None:
+        """Count nothing."""
+
+    def rehearsed(self, agent: str, error: ParleyError | None, usage: Usage | None) -> None:
         """Count nothing."""
 
     def taken_over(self) -> None:

@@ -2,33 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import Select, select
 
-from parley_server.storage.schema.tables import conversation, message, turn, turn_wait
+from parley_server.storage.schema.tables import conversation, turn
 from parley_server.storage.statements.limiting import limits
-from parley_server.storage.statements.parts import CONVERSATION, OWNER, TURN, compiled, one_row
-from parley_server.storage.statements.reading import turn_as_read
+from parley_server.storage.statements.parts import compiled, one_row
+from parley_server.storage.statements.waiting import looked_at
 
 
 def _explain() -> Select[Any]:
-    """Read a turn with its message, and what is kept of it for explaining."""
-    asked = message.alias("asked")
-    its_own = and_(
-        asked.c.owner_id == OWNER,
-        asked.c.conversation_id == CONVERSATION,
-        asked.c.sequence == turn.c.user_sequence,
-    )
-    return (
-        turn_as_read(turn.c.id == TURN, turn.c.conversation_id == CONVERSATION)
-        .outerjoin(asked, its_own)
-        .add_columns(
-            asked.c.content.label("asked_content"),
-            turn_wait.c.tools,
-            conversation.c.instructions.label("told"),
-            turn.c.instructions_digest,
-            turn.c.attempt_time,
-            turn.c.attempts,
-        )
+    """Read a turn as LOOK_AT_WAIT does, and what is kept of it for explaining."""
+    return looked_at().add_columns(
+        conversation.c.instructions.label("told"),
+        turn.c.instructions_digest,
+        turn.c.attempt_time,
+        turn.c.attempts,
     )
 
 

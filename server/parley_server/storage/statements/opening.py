@@ -266,9 +266,7 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     # Its attempt has ended, and it is to be run again.
     is_queued = and_(turn.c.state == literal(TurnState.QUEUED), turn.c.user_sequence > ZERO)
     is_to_stop = turn.c.cancel_requested_time.is_not(None)
-    reason = case(
-        (is_abandoned, literal(FailureReason.TURN_ABANDONED)), else_=turn.c.error_reason
-    )
+    reason = case((is_abandoned, literal(FailureReason.TURN_ABANDONED)), else_=turn.c.error_reason)
     has_died = reason == literal(FailureReason.TURN_ABANDONED)
     changes["attempts"] = attempts_with(case((has_died, null()), else_=turn.c.end_time), reason)
     if is_new_attempt:

@@ -285,7 +285,7 @@ def _end_wait() -> Executable:
     )
 
 
-def _look() -> Select[Any]:
+def looked_at() -> Select[Any]:
     """Read a turn with its own message, and with the tools with which it waits."""
     asked = message.alias("asked")
     its_own = and_(
@@ -308,7 +308,7 @@ RESUME = compiled(_resume())
 """Store what a caller gave for the last of them, and take the lease for a new attempt."""
 END_WAIT = compiled(_end_wait())
 """Take a turn that waits, to close it without another attempt."""
-LOOK_AT_WAIT = compiled(_look())
+LOOK_AT_WAIT = compiled(looked_at())
 """Read a turn, what it waits for, and what it needs to go on."""
 DUE_WAITS = compiled(
     select(wait_due.c.owner_id, wait_due.c.conversation_id, wait_due.c.turn_id)
