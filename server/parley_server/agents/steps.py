@@ -54,7 +54,7 @@ ONCE = "once"
 MAY_HAVE_RUN = "This tool may have run already; its outcome is not known."
 NO_JSON = "The tool's result cannot be kept: part of it has no JSON form."
 TOO_LARGE = "The tool's result is too large to be kept."
-REHEARSAL = "This is a rehearsal, in which no tool is run, and the turn that is rehearsed made no such call."
+REHEARSAL = "This is a rehearsal: no tool runs, and the turn that is rehearsed made no such call."
 WAITS_AGAIN = "The call was approved, and then waited again, which it cannot."
 
 

@@ -131,8 +131,8 @@ class Server:
         """Take no new calls, let open turns end within the grace, then stop.
 
         Calls that arrive meanwhile are refused in words, not cut: see `door`. Watches, exports and
-        rehearsals end at once. Whatever is open when all turns have ended, such as health watches and streams
-        that nobody reads, has a second to end and is then cut.
+        rehearsals end at once. Whatever is open when all turns have ended, such as health watches
+        and streams that nobody reads, has a second to end and is then cut.
         """
         self._is_draining = True
         await self.set_ready(False)

@@ -145,7 +145,7 @@ class Metrics:
         )
         self._rehearsal_tokens = self._counter(
             "parley_rehearsal_tokens",
-            "Tokens that agents reported of rehearsals, as in parley_tokens, which has none of them.",
+            "Tokens that agents reported of rehearsals. parley_tokens has none of them.",
             "agent",
             "type",
         )
