@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from parley_server.core.attempts.window import LOOKBACK_FACTOR
+from parley_server.core.errors import BudgetExhausted, TurnLimitReached
 from parley_server.core.model import (
     FailureReason,
     Owner,
@@ -16,6 +17,7 @@ from parley_server.core.model import (
     WindowMessage,
 )
 from parley_server.storage import rows
+from parley_server.storage.driver.connection import Parameters
 from parley_server.storage.statements import sql
 from parley_server.storage.store import PostgresStore
 
@@ -80,19 +82,26 @@ class PostgresExplains:
         return rows.window_messages(found)
 
     async def check_limits(self, owner: Owner, rehearsed: Rehearsed) -> None:
-        if not self._store.is_limited:
+        store = self._store
+        max_turns, max_tokens = store.max_turns, store.max_tokens
+        if max_tokens is not None and rehearsed.tokens >= max_tokens:
+            raise BudgetExhausted(max_tokens, rehearsed.tokens, rehearsed.day_left_s)
+        if max_turns is not None and rehearsed.runs >= max_turns:
+            raise TurnLimitReached(max_turns, rehearsed.next_run_s)
+        if not store.is_limited:
             return
-        limits = self._store.limits()
-        spared = {"max_turns": rehearsed.runs, "max_tokens": rehearsed.tokens}
-        parameters = {
-            # What was rehearsed takes from what turns may; one and zero are the least there are.
-            name: None if limit is None else max(name == "max_turns", limit - spared[name])
-            for name, limit in limits.items()
+        parameters: Parameters = {
+            "owner": owner.id,
+            "conversation": owner.id,  # none: it is the owner that is asked about
+            # What was rehearsed takes from what turns may.
+            "max_turns": None if max_turns is None else max_turns - rehearsed.runs,
+            "max_tokens": None if max_tokens is None else max_tokens - rehearsed.tokens,
         }
-        # No conversation: it is the owner that is asked about.
-        named = {"owner": owner.id, "conversation": owner.id}
-        found = await self._store.claiming.read(sql.REACHED_LIMITS, {**named, **parameters})
-        self._store.refuse_limited(rows.Limited(*found[0]))
+        found = await store.claiming.read(sql.REACHED_LIMITS, parameters)
+        limited = rows.Limited(*found[0])
+        if limited.used_tokens is not None:
+            limited = limited._replace(used_tokens=limited.used_tokens + rehearsed.tokens)
+        store.refuse_limited(limited)
 
 
 def _attempts(turn: rows.TurnRow, extra: _Extra) -> list[PastAttempt]:

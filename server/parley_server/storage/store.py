@@ -97,8 +97,8 @@ class PostgresStore:
         self.on_queue: Callable[[Owner, UUID], None] = lambda _owner, _conversation: None
         """Called when a conversation is free in which started turns wait."""
         self._lease = timedelta(seconds=lease_s)
-        self._max_turns = max_turns_per_minute
-        self._max_tokens = max_tokens_per_day
+        self.max_turns = max_turns_per_minute
+        self.max_tokens = max_tokens_per_day
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
         self._has_feed = has_feed
@@ -178,19 +178,19 @@ class PostgresStore:
     @property
     def is_limited(self) -> bool:
         """Whether statements that open turns have to look at an owner's limits."""
-        return self._max_turns is not None or self._max_tokens is not None
+        return self.max_turns is not None or self.max_tokens is not None
 
     def limits(self) -> Parameters:
         """Return what statements that open turns take for an owner's limits."""
-        return {"max_turns": self._max_turns, "max_tokens": self._max_tokens}
+        return {"max_turns": self.max_turns, "max_tokens": self.max_tokens}
 
     def refuse_limited(self, limited: rows.Limited) -> None:
         """Raise which limit the owner has reached; the one that lasts longer first."""
         wait, used_tokens, day_left = limited
-        if used_tokens is not None and day_left is not None and self._max_tokens is not None:
-            raise BudgetExhausted(self._max_tokens, used_tokens, day_left.total_seconds())
-        if wait is not None and self._max_turns is not None:
-            raise TurnLimitReached(self._max_turns, wait.total_seconds())
+        if used_tokens is not None and day_left is not None and self.max_tokens is not None:
+            raise BudgetExhausted(self.max_tokens, used_tokens, day_left.total_seconds())
+        if wait is not None and self.max_turns is not None:
+            raise TurnLimitReached(self.max_turns, wait.total_seconds())
 
     async def check_not_deleted(self, owner: Owner, request_id: str) -> None:
         """Raise ConversationNotFound if a request id was one of a conversation that is deleted."""

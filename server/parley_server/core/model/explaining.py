@@ -111,5 +111,8 @@ class Rehearsed(NamedTuple):
 
     runs: int
     """Within the last minute."""
+    next_run_s: float
+    """How long until the first of them is longer ago."""
     tokens: int
     """Today, in UTC."""
+    day_left_s: float

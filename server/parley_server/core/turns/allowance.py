@@ -37,7 +37,14 @@ class Allowance:
     def of(self, owner_id: UUID) -> Rehearsed:
         """Return what an owner has rehearsed within the last minute, and today."""
         self._forget()
-        return Rehearsed(self._run_counts.get(owner_id, 0), self._tokens.get(owner_id, 0))
+        now = time.monotonic()
+        first = next((at for at, of in self._runs if of == owner_id), now)
+        return Rehearsed(
+            runs=self._run_counts.get(owner_id, 0),
+            next_run_s=first + MINUTE_S - now,
+            tokens=self._tokens.get(owner_id, 0),
+            day_left_s=DAY_S - time.time() % DAY_S,
+        )
 
     def _forget(self) -> None:
         """Forget runs of more than a minute ago, and the tokens of another day."""
