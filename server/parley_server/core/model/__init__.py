@@ -6,8 +6,10 @@ make than frozen dataclasses.
 """
 
 from parley_server.core.model.agents import (
+    NO_BUDGETS,
     NO_LIMITS,
     NO_STEPS,
+    AgentBudgets,
     AgentEvent,
     AgentLimits,
     AgentRun,
@@ -132,6 +134,7 @@ __all__ = [
     "DEFAULT_MAX_QUEUED_TURNS",
     "DEFAULT_WAITING",
     "MAX_NAME_BYTES",
+    "NO_BUDGETS",
     "NO_LIMITS",
     "NO_STEPS",
     "NO_TURN",
@@ -139,6 +142,7 @@ __all__ = [
     "RUN_AGAIN",
     "UNCOUNTED",
     "Added",
+    "AgentBudgets",
     "AgentEvent",
     "AgentLimits",
     "AgentRun",
