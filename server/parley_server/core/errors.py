@@ -417,10 +417,12 @@ class BudgetExhausted(ParleyError):
     """The name of the agent whose budget it is; empty: the owner's own, for all agents together."""
 
     def __str__(self) -> str:
-        of, other = (f" of the agent {self.agent}", " or name another agent") if self.agent else ("", "")
+        of, instead = "", ""
+        if self.agent:
+            of, instead = f" of the agent {self.agent}", ", or name another agent"
         return (
-            f"{self.used_tokens} of {self.max_tokens_per_day} tokens a day{of} are used: call again "
-            f"after midnight UTC, in {self.retry_after_s:.0f} s{other}"
+            f"{self.used_tokens} of {self.max_tokens_per_day} tokens a day{of} are used: call "
+            f"again after midnight UTC, in {self.retry_after_s:.0f} s{instead}"
         )
 
     def metadata(self) -> dict[str, str]:

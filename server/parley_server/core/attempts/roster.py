@@ -69,8 +69,9 @@ class Roster:
     @property
     def budgets(self) -> AgentBudgets:
         """What an owner's turns with each of them may use a day."""
-        limits = ((each.name, each.limits.tokens_a_day) for each in self)
-        return AgentBudgets(self._default, {name: most for name, most in limits if most is not None})
+        limits = {each.name: each.limits.tokens_a_day for each in self}
+        budgets = {name: most for name, most in limits.items() if most is not None}
+        return AgentBudgets(self._default, budgets)
 
     def find(self, name: str) -> NamedAgent | None:
         """Return the agent of a name; of the empty one: the default."""

@@ -111,7 +111,7 @@ def agent_budget(agent: Select[Any]) -> CTE:
         )
         .where(*_IS_TODAYS, _AGENT_BUDGETS.is_not(None))
         .where(_named(usage_day.c.agent) == _one(allowed.c.agent))
-        .having(_USED >= _one(allowed.c.most))
+        .having(_one(allowed.c.most) <= _USED)
         .cte("agent_budget")
     )
 
