@@ -10,10 +10,11 @@ from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import GONE, Service, an_id, refused
 from support.state_machine.driver import Driver
-from support.state_machine.turns import agents, indices, owners, workers
-from support.state_machine.values import Call, Conversation, Creation, Refused, not_found
+from support.state_machine.turns import indices, owners, workers
+from support.state_machine.values import AGENTS, Call, Conversation, Creation, Refused, not_found
 from support.state_machine.world import now_and_then
 
+agents = st.sampled_from(["", *AGENTS, "poet"])
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
 
 
@@ -117,7 +118,7 @@ class Lives(Driver):
     @rule(
         worker=workers,
         index=indices,
-        what=st.sampled_from(["title", "labels", "instructions", "agent"]),
+        what=st.sampled_from(["title", "labels", "instructions", "agent", "agent"]),
         labels=labels,
         agent=agents,
         expected=st.sampled_from([None, None, 0, 0, 1]),

@@ -31,8 +31,8 @@ from support.state_machine.world import WORKERS, now_and_then
 indices = st.integers(0, 1000)
 workers = st.sampled_from(WORKERS)
 owners = st.sampled_from(OWNERS)
-agents = st.sampled_from(["", "", *AGENTS])
-"""That are named, or given to a conversation; often none."""
+agents = st.sampled_from(["", "", "", "", *AGENTS])
+"""That callers name; mostly none, so that the conversation's answers."""
 
 
 @dataclass(frozen=True)
