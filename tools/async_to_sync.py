@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "clients" / "python" / "parley_client"
 FILES = {
     f"async_{name}.py": f"sync_{name}.py"
-    for name in ("connection", "reads", "changes", "turns", "client")
+    for name in ("connection", "reads", "agents", "changes", "turns", "client")
 }
 HEADER = "# Generated from {source} by tools/async_to_sync.py. Do not edit: run `make gen`.\n"
 
@@ -40,7 +40,7 @@ WORDS = {
     r"\basynchronous\b": "synchronous",
     r"\bAsyncGenerator\[(.+), None\]": r"Generator[\1, None, None]",
     r"\bAsync(?=[A-Z])": "",
-    r"\basync_(?=(?:changes|client|connection|reads|tools|transport|turns)\b)": "sync_",
+    r"\basync_(?=(?:agents|changes|client|connection|reads|tools|transport|turns)\b)": "sync_",
     r"\b__a(?=enter__|exit__)": "__",
     r"\baclosing\b": "closing",
     r"\basyncio\b": "time",

@@ -25,6 +25,7 @@ from parley_client.errors import (
     InvalidRequest,
     KeysUnavailable,
     LeaseLost,
+    NoRehearsal,
     NotATurnBoundary,
     Overloaded,
     ParleyError,
@@ -45,6 +46,7 @@ from parley_client.errors import (
     Unavailable,
     Violation,
     WatchExpired,
+    WindowIncomplete,
     WorkerDrained,
 )
 from parley_client.forks import ForkedProcess
@@ -75,6 +77,7 @@ __all__ = [
     "InvalidRequest",
     "KeysUnavailable",
     "LeaseLost",
+    "NoRehearsal",
     "NotATurnBoundary",
     "Overloaded",
     "ParleyClient",
@@ -98,6 +101,7 @@ __all__ = [
     "Unavailable",
     "Violation",
     "WatchExpired",
+    "WindowIncomplete",
     "WorkerDrained",
     "new_request_id",
     "tls",

@@ -60,6 +60,7 @@ def create_conversation(
     title: str,
     labels: Labels | None,
     instructions: str,
+    agent: str | None,
     timeout_s: float,
 ) -> Call[pb.CreateConversationResponse]:
     """Build a CreateConversation call. It always has a request id: a retry creates no second one.
@@ -73,6 +74,7 @@ def create_conversation(
         title=title,
         labels=labels,
         instructions=instructions,
+        agent=agent or "",
     )
     return Call("CreateConversation", request, timeout_s, key, RETRY_IS_SAFE)
 
@@ -89,6 +91,7 @@ def update_conversation(
     title: str | None,
     labels: Labels | None,
     instructions: str | None,
+    agent: str | None,
     expected_revision: int | None,
     timeout_s: float,
 ) -> Call[pb.UpdateConversationResponse]:
@@ -96,7 +99,12 @@ def update_conversation(
 
     Raises: ValueError: a text cannot be written as UTF-8.
     """
-    fields: dict[str, Any] = {"title": title, "labels": labels, "instructions": instructions}
+    fields: dict[str, Any] = {
+        "title": title,
+        "labels": labels,
+        "instructions": instructions,
+        "agent": agent,
+    }
     given = {name: value for name, value in fields.items() if value is not None}
     request = pb.UpdateConversationRequest(
         conversation_id=text_of(conversation_id),

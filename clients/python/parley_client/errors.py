@@ -7,7 +7,7 @@
     ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
-    ├── AgentRefused, CallNotPending, ActionRequired
+    ├── AgentRefused, CallNotPending, ActionRequired, WindowIncomplete, NoRehearsal
     ├── Overloaded ─ TurnLimitReached, QueueFull
     ├── BudgetExhausted
     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -93,7 +93,7 @@ class InvalidPageToken(InvalidRequest):
 
 
 class AgentUnknown(InvalidRequest):
-    """The server has no agent of this name. Leave the name out for the default agent."""
+    """The server has no agent of this name: `list_agents` names those that there are."""
 
 
 class Unauthenticated(ParleyError):
@@ -239,6 +239,22 @@ class CallNotPending(ParleyError):
         return self.metadata.get("call_key", "")
 
 
+class WindowIncomplete(ParleyError):
+    """What the turn's agent was shown cannot be put together: rehearse another turn or agent."""
+
+    @property
+    def turn_id(self) -> str:
+        return self.metadata.get("turn_id", "")
+
+
+class NoRehearsal(ParleyError):
+    """The agent might act in a rehearsal: `list_agents` says which ones can rehearse."""
+
+    @property
+    def agent(self) -> str:
+        return self.metadata.get("agent", "")
+
+
 class Overloaded(ParleyError):
     """The server has too many open calls, or too many answers that callers have not read yet."""
 
@@ -359,6 +375,8 @@ BY_REASON: dict[str, type[ParleyError]] = {
     "CURSOR_EXPIRED": CursorExpired,
     "RESULT_ALREADY_GIVEN": ResultAlreadyGiven,
     "CALL_NOT_PENDING": CallNotPending,
+    "WINDOW_INCOMPLETE": WindowIncomplete,
+    "NO_REHEARSAL": NoRehearsal,
 }
 
 BY_CODE: dict[grpc.StatusCode, type[ParleyError]] = {

@@ -104,6 +104,13 @@ class StreamTries(AllTries):
         return helps and self._count < MAX_TRIES_UNDER_WAY
 
 
+class RehearsalTries(StreamTries):
+    """The tries of a rehearsal: none once anything has come, which no other try would bring."""
+
+    def _is_worth_it(self, error: ParleyError) -> bool:
+        return not self._is_under_way and super()._is_worth_it(error)
+
+
 class WatchTries(StreamTries):
     """The tries of a watch: without limit, once it has begun."""
 

@@ -2,7 +2,7 @@
 
 Both clients use it; nothing here does I/O. A lost stream is resumed where it was lost: a turn
 behind the last text or tool call seen, a watch behind the last message or turn, an export behind
-the last part.
+the last part. A rehearsal, which is stored nowhere, is only begun again before anything has come.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.calls import Call, Id, Labels, pairs_of
 from parley_client.errors import ActionRequired, AttemptLost, ParleyError, Unavailable
-from parley_client.retries import ExportTries, StreamTries, WatchTries
+from parley_client.retries import ExportTries, RehearsalTries, StreamTries, WatchTries
 
 WATCH_CALL_S = 300.0
 """The deadline of one call of a watch or an export. The server ends it sooner, if it can."""
@@ -210,6 +210,28 @@ class ExportStream(Stream[pb.ExportConversationsResponse]):
         self._tries.note_progress()
         self.request.cursor = part.cursor
         self.is_over = part.HasField("done")
+        return True
+
+    def pause_s(self, error: ParleyError) -> float | None:
+        return self._tries.pause_s(error)
+
+
+class RehearsalStream(Stream[pb.RehearseTurnResponse]):
+    """One rehearsal of a turn."""
+
+    method = "RehearseTurn"
+
+    def __init__(self, call: Call[pb.RehearseTurnResponse]) -> None:
+        self.request = call.request
+        self._tries = RehearsalTries(call.timeout_s)
+
+    @property
+    def time_left_s(self) -> float:
+        return self._tries.time_left_s
+
+    def take(self, event: pb.RehearseTurnResponse) -> bool:
+        self._tries.note_progress()
+        self.is_over = event.HasField("completed")
         return True
 
     def pause_s(self, error: ParleyError) -> float | None:

@@ -9,10 +9,10 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_client import calls, conversation_calls
 from parley_client.calls import READ_TIMEOUT_S, Id, Labels
 from parley_client.conversation_calls import CHANGE_TIMEOUT_S, ERASURE_PAUSE_S, Said
-from parley_client.sync_reads import Reads
+from parley_client.sync_agents import Agents
 
 
-class Changes(Reads):
+class Changes(Agents):
     """The calls that change what is stored and run no agent."""
 
     def create_conversation(
@@ -23,12 +23,13 @@ class Changes(Reads):
         title: str = "",
         labels: Labels | None = None,
         instructions: str = "",
+        agent: str | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> pb.CreateConversationResponse:
         """Create an empty conversation.
 
-        `chat` creates conversations as well; this call gives one a title, labels or instructions
-        before its first message.
+        `chat` creates conversations as well; this call gives one a title, labels, instructions or
+        an agent before its first message.
 
         Args:
             conversation_id: the id that the conversation is to have. None: the server chooses one.
@@ -40,12 +41,14 @@ class Changes(Reads):
                 [a-z0-9._/-], a value at most 63 bytes. None: no labels.
             instructions: what the agent is told in this conversation, after the server's own
                 instructions; at most 8,192 bytes.
+            agent: the agent that answers the turns whose callers name none, one of `list_agents`.
+                None: the server's default agent, whichever it is when a turn begins.
             timeout_s: for the call, retries included, in seconds.
         Returns: `conversation`, as it is now; `replayed` if an earlier call had created it.
         Raises:
-            ParleyError: ConversationExists, RequestIdReused, Unavailable, DeadlineExceeded, and
-                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
-                InternalError.
+            ParleyError: ConversationExists, RequestIdReused, AgentUnknown, Unavailable,
+                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
+                ScopeMissing, Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         Guarantees: one conversation for one request id, however often it is sent.
         """
@@ -55,6 +58,7 @@ class Changes(Reads):
             title=title,
             labels=labels,
             instructions=instructions,
+            agent=agent,
             timeout_s=timeout_s,
         )
         return self._unary(call)
@@ -66,26 +70,29 @@ class Changes(Reads):
         title: str | None = None,
         labels: Labels | None = None,
         instructions: str | None = None,
+        agent: str | None = None,
         expected_revision: int | None = None,
         timeout_s: float = READ_TIMEOUT_S,
     ) -> conversation_pb2.Conversation:
-        """Change the title, the labels or the instructions of a conversation.
+        """Change the title, the labels, the instructions or the agent of a conversation.
 
-        An open turn keeps the instructions that it began with.
+        An open turn keeps the instructions and the agent that it began with.
 
         Args:
             conversation_id: the conversation to change.
             title: the new title, at most 512 bytes; may be empty. None: leave it.
             labels: the new labels, in the place of all that it has; may be empty. None: leave them.
             instructions: the new instructions, at most 8,192 bytes; may be empty. None: leave them.
+            agent: the agent that answers the turns whose callers name none from now on, one of
+                `list_agents`; empty: the server's default agent. None: leave it.
             expected_revision: refuse the change unless this is the conversation's revision. None:
                 do not check.
             timeout_s: for the call, retries included, in seconds.
         Returns: the conversation as it is now.
         Raises:
-            ParleyError: ConversationNotFound, RevisionMismatch, Unavailable, DeadlineExceeded, and
-                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
-                InternalError.
+            ParleyError: ConversationNotFound, RevisionMismatch, AgentUnknown, Unavailable,
+                DeadlineExceeded, and what any call may raise: InvalidRequest, Unauthenticated,
+                ScopeMissing, Overloaded, InternalError.
             ValueError: an argument cannot be sent.
         Guarantees: with `expected_revision`, the change is made once, however often it is sent: a
             retry that finds exactly its own change, at the next revision, returns it. Without, a
@@ -96,6 +103,7 @@ class Changes(Reads):
             title=title,
             labels=labels,
             instructions=instructions,
+            agent=agent,
             expected_revision=expected_revision,
             timeout_s=timeout_s,
         )

@@ -59,7 +59,8 @@ class ParleyClient(Turns):
                 the other's end, or "replace" it if it waits for its caller.
             on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
                 "continue" it.
-            agent: a configured agent's name. None: the default agent.
+            agent: one of `list_agents`. None: the conversation's agent, or the server's default
+                agent if it has none.
             tools: tools that the caller runs itself, at most 64. When the model calls one, the turn
                 waits for `resume_turn`.
             timeout_s: for the turn, waits and retries included, in seconds.
@@ -120,7 +121,8 @@ class ParleyClient(Turns):
                 the other's end, or "replace" it if it waits for its caller.
             on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
                 "continue" it.
-            agent: a configured agent's name. None: the default agent.
+            agent: one of `list_agents`. None: the conversation's agent, or the server's default
+                agent if it has none.
             tools: tools that the caller runs itself, at most 64. When the model calls one, the turn
                 waits for `resume_turn`.
             timeout_s: for the turn, waits and retries included, in seconds.
@@ -188,7 +190,8 @@ class ParleyClient(Turns):
                 the other's end, or "replace" it if it waits for its caller.
             on_disconnect: when this call is lost or its deadline passes, "cancel" the turn or
                 "continue" it.
-            agent: a configured agent's name. None: the default agent.
+            agent: one of `list_agents`. None: the conversation's agent, or the server's default
+                agent if it has none.
             timeout_s: for the turn, waits and retries included, in seconds.
             on_retry: called with every error after which the stream is resumed, such as to log it.
         Returns: the pieces of the text, each once, including what comes only with the answer's end.
@@ -258,7 +261,8 @@ class ParleyClient(Turns):
                 the other's end, or "replace" it if it waits for its caller.
             on_disconnect: when a call is lost or its deadline passes, "cancel" the attempt or
                 "continue" it.
-            agent: a configured agent's name. None: the default agent.
+            agent: one of `list_agents`. None: the conversation's agent, or the server's default
+                agent if it has none.
             timeout_s: for each call to the server, waits and retries included, in seconds.
         Returns: the answer; `replayed` if the turn was answered before.
         Raises:

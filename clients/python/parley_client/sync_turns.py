@@ -43,7 +43,8 @@ class Turns(Changes):
             expected_sequence: the turn fails with SEQUENCE_MISMATCH unless this is the
                 conversation's last sequence when it begins; 0: unless it is new or empty. None: do
                 not check.
-            agent: a configured agent's name. None: the default agent.
+            agent: one of `list_agents`. None: the conversation's agent, or the server's default
+                agent if it has none.
             tools: tools that the caller runs itself, at most 64. When the model calls one, the turn
                 waits for `resume_turn`.
             timeout_s: for the call, retries included, in seconds. The turn has the server's limit.

@@ -464,15 +464,21 @@ class BudgetExhausted(ParleyError):
     used_tokens: int
     retry_after_s: float
     """Until midnight UTC, by the database's clock."""
+    agent: str = ""
+    """The name of the agent whose budget it is; empty: the owner's own, for all agents together."""
 
     def __str__(self) -> str:
+        of, instead = "", ""
+        if self.agent:
+            of, instead = f" of the agent {self.agent}", ", or name another agent"
         return (
-            f"{self.used_tokens} of {self.max_tokens_per_day} tokens a day are used: call again "
-            f"after midnight UTC, in {self.retry_after_s:.0f} s"
+            f"{self.used_tokens} of {self.max_tokens_per_day} tokens a day{of} are used: call "
+            f"again after midnight UTC, in {self.retry_after_s:.0f} s{instead}"
         )
 
     def metadata(self) -> dict[str, str]:
         return {
+            **({"agent": self.agent} if self.agent else {}),
             "max_tokens_per_day": str(self.max_tokens_per_day),
             "used_tokens": str(self.used_tokens),
             "retry_after_s": f"{self.retry_after_s:.1f}",

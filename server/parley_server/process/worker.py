@@ -81,6 +81,7 @@ class Worker:
             raise BadSettings("PARLEY_DATABASE_URL: must be set for a worker")
         self.settings = settings
         self.agent = agent or agent_for(settings)
+        roster = roster_for(settings, self.agent)
         self.store = PostgresStore(
             settings.database_url.get_secret_value(),
             pool_size=settings.db_pool_size,
@@ -89,6 +90,7 @@ class Worker:
             has_row_security=settings.row_security,
             max_turns_per_minute=settings.max_turns_per_minute,
             max_tokens_per_day=settings.max_tokens_per_day or None,
+            budgets=lambda: roster.budgets,
             max_attempts=settings.max_attempts,
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,
@@ -111,7 +113,7 @@ class Worker:
         self.turns = Turns(
             self.store,
             waits,
-            roster_for(settings, self.agent),
+            roster,
             TurnSettings(settings.lease_s, settings.chat_timeout_s),
             uuid_utils.compat.uuid7,
             self.bells,

@@ -233,6 +233,7 @@ def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
         instructions=conversation.instructions,
         revision=conversation.revision,
         forked_from=source and _forked_from(source),
+        agent=conversation.agent,
     )
 
 

@@ -26,6 +26,7 @@ from parley_server.core.turns.rehearsing import Rehearsals
 from parley_server.core.turns.resuming import Resuming
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
+    agent_responses,
     append_requests,
     conversation_requests,
     explain_requests,
@@ -155,7 +156,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.CreateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = conversation_requests.new_conversation(request)
+        new = conversation_requests.new_conversation(request, self._turns.roster)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         created, is_replayed = await self._conversations.create(owner, new)
@@ -174,7 +175,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UpdateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        change = conversation_requests.change(request)
+        change = conversation_requests.change(request, self._turns.roster)
         call.conversation_id = str(change.conversation_id)
         changed = await self._conversations.update(owner, change)
         return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
@@ -365,9 +366,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                     raise FeedExpired
 
     async def ListAgents(  # noqa: N802
-        self, request: pb.ListAgentsRequest, context: Context
+        self, _request: pb.ListAgentsRequest, _context: Context
     ) -> pb.ListAgentsResponse:
-        raise NotImplementedError  # branch f-names
+        current_call.get().owner(READ)
+        return agent_responses.agents(self._turns.roster)
 
     async def ExplainTurn(  # noqa: N802
         self, request: pb.ExplainTurnRequest, _context: Context

@@ -1,5 +1,6 @@
 """Reads for explaining and for rehearsals."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -81,27 +82,47 @@ class PostgresExplains:
         )
         return rows.window_messages(found)
 
-    async def check_limits(self, owner: Owner, rehearsed: Rehearsed) -> None:
+    async def check_limits(
+        self, owner: Owner, agent: str, tokens_a_day: int | None, rehearsed: Rehearsed
+    ) -> None:
         store = self._store
         max_turns, max_tokens = store.max_turns, store.max_tokens
         if max_tokens is not None and rehearsed.tokens >= max_tokens:
             raise BudgetExhausted(max_tokens, rehearsed.tokens, rehearsed.day_left_s)
+        if tokens_a_day is not None and rehearsed.agent_tokens >= tokens_a_day:
+            used = rehearsed.agent_tokens
+            raise BudgetExhausted(tokens_a_day, used, rehearsed.day_left_s, agent)
         if max_turns is not None and rehearsed.runs >= max_turns:
             raise TurnLimitReached(max_turns, rehearsed.next_run_s)
-        if not store.is_limited:
+        if max_turns is None and max_tokens is None and tokens_a_day is None:
             return
+        budgets = None
+        if tokens_a_day is not None:
+            budgets = json.dumps({agent: tokens_a_day - rehearsed.agent_tokens})
         parameters: Parameters = {
+            **store.limits(),
             "owner": owner.id,
             "conversation": owner.id,  # none: it is the owner that is asked about
+            "agent": agent,
             # What was rehearsed takes from what turns may.
             "max_turns": None if max_turns is None else max_turns - rehearsed.runs,
             "max_tokens": None if max_tokens is None else max_tokens - rehearsed.tokens,
+            "agent_budgets": budgets,
         }
         found = await store.claiming.read(sql.REACHED_LIMITS, parameters)
-        limited = rows.Limited(*found[0])
-        if limited.used_tokens is not None:
-            limited = limited._replace(used_tokens=limited.used_tokens + rehearsed.tokens)
-        store.refuse_limited(limited)
+        store.refuse_limited(_with(rehearsed, rows.Limited(*found[0])))
+
+
+def _with(rehearsed: Rehearsed, found: rows.Limited) -> rows.Limited:
+    """Return the limits that are reached, as they are told: with what was rehearsed."""
+    if found.used_tokens is not None:
+        found = found._replace(used_tokens=found.used_tokens + rehearsed.tokens)
+    if found.agent_used_tokens is not None and found.agent_max_tokens is not None:
+        found = found._replace(
+            agent_used_tokens=found.agent_used_tokens + rehearsed.agent_tokens,
+            agent_max_tokens=found.agent_max_tokens + rehearsed.agent_tokens,
+        )
+    return found
 
 
 def _attempts(turn: rows.TurnRow, extra: _Extra) -> list[PastAttempt]:

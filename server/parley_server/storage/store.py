@@ -1,5 +1,6 @@
 """The store: one method a statement."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -18,7 +19,9 @@ from parley_server.core.errors import (
 )
 from parley_server.core.model import (
     DEFAULT_MAX_ATTEMPTS,
+    NO_BUDGETS,
     RUN_AGAIN,
+    AgentBudgets,
     Answer,
     Context,
     ConversationState,
@@ -71,6 +74,7 @@ class PostgresStore:
         has_row_security: bool = False,
         max_turns_per_minute: int | None = None,
         max_tokens_per_day: int | None = None,
+        budgets: Callable[[], AgentBudgets] = lambda: NO_BUDGETS,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
@@ -79,6 +83,7 @@ class PostgresStore:
         """Make the store.
 
         Args:
+            budgets: what an owner's turns with each agent may use a day, as it is at a claim.
             has_feed: whether it is written down in the feed that turns end.
             wait_s: how long a statement waits for the database, if its call's deadline allows it.
             owner_share: how much of each set of connections one owner may have at once.
@@ -99,6 +104,7 @@ class PostgresStore:
         self._lease = timedelta(seconds=lease_s)
         self.max_turns = max_turns_per_minute
         self.max_tokens = max_tokens_per_day
+        self._budgets = budgets
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
         self._has_feed = has_feed
@@ -175,22 +181,33 @@ class PostgresStore:
             raise SequenceMismatch(held.last_sequence)
         await refuse_busy(self.claiming, owner, new.conversation_id, held)
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether statements that open turns have to look at an owner's limits."""
-        return self.max_turns is not None or self.max_tokens is not None
+    def is_limited(self, new: NewTurn) -> bool:
+        """Whether the statement that opens this turn has to look at an owner's limits."""
+        if self.max_turns is not None or self.max_tokens is not None:
+            return True
+        is_new = new.is_new_conversation
+        return self._budgets().may_hold(new.agent, is_new_conversation=is_new)
 
     def limits(self) -> Parameters:
         """Return what statements that open turns take for an owner's limits."""
-        return {"max_turns": self.max_turns, "max_tokens": self.max_tokens}
+        default, of_agents = self._budgets()
+        return {
+            "max_turns": self.max_turns,
+            "max_tokens": self.max_tokens,
+            "default_agent": default,
+            "agent_budgets": json.dumps(of_agents) if of_agents else None,
+        }
 
     def refuse_limited(self, limited: rows.Limited) -> None:
         """Raise which limit the owner has reached; the one that lasts longer first."""
-        wait, used_tokens, day_left = limited
-        if used_tokens is not None and day_left is not None and self.max_tokens is not None:
-            raise BudgetExhausted(self.max_tokens, used_tokens, day_left.total_seconds())
-        if wait is not None and self.max_turns is not None:
-            raise TurnLimitReached(self.max_turns, wait.total_seconds())
+        day_left_s = limited.day_left.total_seconds() if limited.day_left else 0
+        if limited.used_tokens is not None and self.max_tokens is not None:
+            raise BudgetExhausted(self.max_tokens, limited.used_tokens, day_left_s)
+        if limited.agent_used_tokens is not None and limited.agent_max_tokens is not None:
+            used, most = limited.agent_used_tokens, limited.agent_max_tokens
+            raise BudgetExhausted(most, used, day_left_s, limited.agent or "")
+        if limited.wait is not None and self.max_turns is not None:
+            raise TurnLimitReached(self.max_turns, limited.wait.total_seconds())
 
     async def check_not_deleted(self, owner: Owner, request_id: str) -> None:
         """Raise ConversationNotFound if a request id was one of a conversation that is deleted."""
@@ -208,7 +225,7 @@ class PostgresStore:
         Returns: the lease; or the conversation's row as it was found, if any, and which limits the
             owner has reached.
         """
-        is_limited = self.is_limited
+        is_limited = self.is_limited(new)
         no_limit = rows.Limited()
         parameters: Parameters = {
             "owner": owner.id,
@@ -231,7 +248,8 @@ class PostgresStore:
             statement = sql.CLAIM_NEW_LIMITED if is_limited else sql.CLAIM_NEW
             found = await self.claiming.run(statement, {**parameters, **conversation})
             if found and found[0][0] is not None:
-                return Lease(new.conversation_id, new.id, 1, 1, user_sequence=1), None, no_limit
+                first = Lease(new.conversation_id, new.id, 1, 1, user_sequence=1, agent=new.agent)
+                return first, None, no_limit
             return None, None, rows.Limited(*found[0][1:]) if is_limited else no_limit
 
         parameters["expected"] = new.expected_sequence
@@ -253,6 +271,7 @@ class PostgresStore:
             user_sequence=held.user_sequence,
             is_taken_over=held.open_turn_id is not None,
             instructions=held.instructions or "",
+            agent=held.agent or "",
         )
         return lease, None, no_limit
 

@@ -6,8 +6,10 @@ make than frozen dataclasses.
 """
 
 from parley_server.core.model.agents import (
+    NO_BUDGETS,
     NO_LIMITS,
     NO_STEPS,
+    AgentBudgets,
     AgentEvent,
     AgentLimits,
     AgentRun,
@@ -145,6 +147,7 @@ __all__ = [
     "DEFAULT_MAX_QUEUED_TURNS",
     "DEFAULT_WAITING",
     "MAX_NAME_BYTES",
+    "NO_BUDGETS",
     "NO_LIMITS",
     "NO_STEPS",
     "NO_TURN",
@@ -152,6 +155,7 @@ __all__ = [
     "RUN_AGAIN",
     "UNCOUNTED",
     "Added",
+    "AgentBudgets",
     "AgentEvent",
     "AgentLimits",
     "AgentRun",

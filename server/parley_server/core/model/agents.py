@@ -1,7 +1,7 @@
 """What an agent is given, and what it says."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
@@ -152,6 +152,29 @@ class AgentLimits(NamedTuple):
 
 
 NO_LIMITS = AgentLimits()
+
+
+class AgentBudgets(NamedTuple):
+    """What an owner's turns with each agent may use a day."""
+
+    default: str
+    """The name of the agent that answers where none is named."""
+    tokens_a_day: Mapping[str, int]
+    """By name; an agent that is not in it has no budget."""
+
+    def may_hold(self, agent: str, *, is_new_conversation: bool) -> bool:
+        """Say whether a turn may be one of an agent that has a budget.
+
+        Args:
+            agent: whom its caller names; empty: none.
+            is_new_conversation: the conversation has no agent of its own.
+        """
+        if agent or is_new_conversation:
+            return (agent or self.default) in self.tokens_a_day
+        return bool(self.tokens_a_day)
+
+
+NO_BUDGETS = AgentBudgets("", {})
 
 
 class Rehearsal:

@@ -115,4 +115,6 @@ class Rehearsed(NamedTuple):
     """How long until the first of them is longer ago."""
     tokens: int
     """Today, in UTC."""
+    agent_tokens: int
+    """Those with the agent that is asked for."""
     day_left_s: float

@@ -23,9 +23,13 @@ class ExplainStore(Protocol):
         """Read messages as `Store.window`, however much text they have, without opaque states."""
         ...
 
-    async def check_limits(self, owner: Owner, rehearsed: Rehearsed) -> None:
+    async def check_limits(
+        self, owner: Owner, agent: str, tokens_a_day: int | None, rehearsed: Rehearsed
+    ) -> None:
         """Look whether the owner has reached one of its limits, with what it has rehearsed.
 
+        Args:
+            tokens_a_day: what it may use with this agent. None: no limit.
         Raises: TurnLimitReached, BudgetExhausted.
         """
         ...

@@ -9,7 +9,7 @@ from parley_server.core.model import Answer, Usage
 class Meter(Protocol):
     """Counts what becomes of turns. Its methods do not wait, and do not fail.
 
-    `agent` is the name that the turn was asked for with; empty: the default one.
+    `agent` is the name of whom the turn was given to; empty: the default one.
     """
 
     def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:

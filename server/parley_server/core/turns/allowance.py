@@ -21,6 +21,7 @@ class Allowance:
         self._runs: deque[tuple[float, UUID]] = deque()
         self._run_counts: Counter[UUID] = Counter()
         self._tokens: Counter[UUID] = Counter()
+        self._agent_tokens: Counter[tuple[UUID, str]] = Counter()
         self._day = 0
 
     def begin(self, owner_id: UUID) -> None:
@@ -28,13 +29,15 @@ class Allowance:
         self._runs.append((time.monotonic(), owner_id))
         self._run_counts[owner_id] += 1
 
-    def spend(self, owner_id: UUID, usage: Usage | None) -> None:
-        """Count what a run has used."""
+    def spend(self, owner_id: UUID, agent: str, usage: Usage | None) -> None:
+        """Count what a run of an agent has used."""
         self._forget()
         if usage is not None:
-            self._tokens[owner_id] += usage.input_tokens + usage.output_tokens
+            used = usage.input_tokens + usage.output_tokens
+            self._tokens[owner_id] += used
+            self._agent_tokens[owner_id, agent] += used
 
-    def of(self, owner_id: UUID) -> Rehearsed:
+    def of(self, owner_id: UUID, agent: str) -> Rehearsed:
         """Return what an owner has rehearsed within the last minute, and today."""
         self._forget()
         now = time.monotonic()
@@ -43,6 +46,7 @@ class Allowance:
             runs=self._run_counts.get(owner_id, 0),
             next_run_s=first + MINUTE_S - now,
             tokens=self._tokens.get(owner_id, 0),
+            agent_tokens=self._agent_tokens.get((owner_id, agent), 0),
             day_left_s=DAY_S - time.time() % DAY_S,
         )
 
@@ -57,3 +61,4 @@ class Allowance:
         if today != self._day:
             self._day = today
             self._tokens.clear()
+            self._agent_tokens.clear()

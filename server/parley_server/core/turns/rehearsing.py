@@ -150,7 +150,7 @@ class Rehearsals:
             timer.cancel()
             call.lose()
             self._running.discard(attempt)
-            self._allowance.spend(owner.id, attempt.transcript.usage)
+            self._allowance.spend(owner.id, named.name, attempt.transcript.usage)
             self._meter.rehearsed(named.name, failure, attempt.transcript.usage)
 
     async def _prepared(
@@ -164,7 +164,9 @@ class Rehearsals:
         named = self._roster.seated(ask.agent or turn.agent)
         if not named.can_rehearse:
             raise NoRehearsal(named.name)
-        await self._explains.check_limits(owner, self._allowance.of(owner.id))
+        rehearsed = self._allowance.of(owner.id, named.name)
+        budget = named.limits.tokens_a_day
+        await self._explains.check_limits(owner, named.name, budget, rehearsed)
         window = await self._window(owner, record, named)
         return record, named, window, Rehearsal(await self._explaining.tool_calls(owner, record))
 

@@ -69,6 +69,8 @@ conversation = Table(
     Column("labels", Text),
     Column("instructions", Text),
     _time("delete_time", nullable=True),
+    # Whom turns are given to whose callers name nobody. Null: the default agent.
+    Column("agent", Text),
     # Of a fork: whose messages it was given, and up to which one.
     Column("forked_from_id", Uuid),
     Column("forked_from_sequence", BigInteger),

@@ -6,7 +6,7 @@ from sqlalchemy import Select, select
 
 from parley_server.storage.schema.tables import conversation, turn
 from parley_server.storage.statements.limiting import limits
-from parley_server.storage.statements.parts import compiled, one_row
+from parley_server.storage.statements.parts import AGENT, compiled, one_row
 from parley_server.storage.statements.waiting import looked_at
 
 
@@ -21,12 +21,12 @@ def _explain() -> Select[Any]:
 
 
 def _reached_limits() -> Select[Any]:
-    """Read which of its limits an owner has reached. One row, `rows.Limited`."""
-    limit = limits()
+    """Read which limits an owner has reached, for one agent. One row, `rows.Limited`."""
+    limit = limits(select(AGENT.label("agent")))
     return select(*limit.columns()).select_from(one_row())
 
 
 EXPLAIN = compiled(_explain())
 """Read a turn, its message, its attempts, and what its agent was told."""
 REACHED_LIMITS = compiled(_reached_limits())
-"""Read whether an owner has reached its turns of a minute or its tokens of a day."""
+"""Read whether an owner has reached its turns of a minute or its tokens of a day, or an agent's."""

@@ -196,6 +196,7 @@ def held_conversation(*, skip_locked: bool = False) -> CTE:
             conversation.c.lease_expires_at,
             conversation.c.update_time,
             conversation.c.instructions,
+            conversation.c.agent,
             conversation.c.labels,
             conversation.c.queue_length,
             conversation.c.queue_number,
@@ -204,6 +205,15 @@ def held_conversation(*, skip_locked: bool = False) -> CTE:
         .with_for_update(key_share=True, skip_locked=skip_locked)
         .cte("held")
     )
+
+
+def given_to(named: Any, held: FromClause) -> ColumnElement[str]:
+    """Return whom a turn is given to: whom its caller names, else its conversation's agent.
+
+    Args:
+        named: empty: nobody.
+    """
+    return func.coalesce(func.nullif(named, EMPTY), held.c.agent, EMPTY, type_=Text).label("agent")
 
 
 def one_row() -> FromClause:

@@ -152,6 +152,7 @@ def _purge() -> Executable:
             preview=_EMPTY,
             labels=null(),
             instructions=null(),
+            agent=null(),
         )
         .where(*IS_IT, is_first)
         .cte("blanked")

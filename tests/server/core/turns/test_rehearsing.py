@@ -474,6 +474,20 @@ async def test_budget_holds_for_turns_and_rehearsals_together(start_service: Sta
     assert "fine" == (await answer_of(service.rehearse(**named(his), user="bob"))).response
 
 
+async def test_budget_of_an_agent_holds_for_its_rehearsals(
+    start_service: StartService,
+    add_agents: AddAgents,  # noqa: F811 - the fixture
+) -> None:
+    add_agents(other(spend, limits=AgentLimits(tokens_a_day=200)))
+    service = await start_service()
+    answered = await service.chat(agent="other")
+    await told(service.rehearse(**named(answered)))
+
+    call = service.rehearse(**named(answered))
+    assert ("RESOURCE_EXHAUSTED", "BUDGET_EXHAUSTED") == await refused(call.read())
+    assert "HELLO" == (await answer_of(service.rehearse(**named(answered), agent="main"))).response
+
+
 async def test_turns_a_minute_hold_for_turns_and_rehearsals_together(
     start_service: StartService,
 ) -> None:

@@ -184,7 +184,7 @@ WITH job AS (
       FROM job
     ) = 'TRASHED'
 ), blanked AS (
-  UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL
+  UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL, agent = NULL
   WHERE
     conversation.owner_id = :owner
     AND conversation.id = :conversation
