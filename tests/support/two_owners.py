@@ -209,6 +209,7 @@ PARAMETERS: dict[str, Any] = {
     "context_first": 1,
     "context_count": 3,
     "context_omitted": 0,
+    "instructions_digest": b"digest",
     "reason": "AGENT_TIMEOUT",
     "text": "too slow",
     "attempt": 1,
@@ -355,7 +356,17 @@ def parameters(name: str) -> dict[str, Any]:
 
 def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
     """Return rows as text. Times are all the same: two transactions have two."""
-    return [str(["a time" if isinstance(v, datetime) else v for v in row]) for row in rows]
+    return [str([_without_times(value) for value in row]) for row in rows]
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return "a time"
+    if isinstance(value, list):  # of attempts
+        return [
+            {k: v and "a time" if k.endswith("_time") else v for k, v in a.items()} for a in value
+        ]
+    return value
 
 
 def rows_of(connection: Connection[tuple[Any, ...]], owner: uuid.UUID) -> dict[str, list[str]]:
