@@ -19,6 +19,7 @@ ALWAYS = {
     "ListConversations",
     "GetTurn",
     "GetUsage",
+    "ListAgents",
     "CancelTurn",
     "UndeleteConversation",
     "EraseOwner",

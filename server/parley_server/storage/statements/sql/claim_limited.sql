@@ -120,11 +120,11 @@ WITH held AS (
       FROM allowed
     )
   HAVING
-    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) >= (
+    (
       SELECT
         allowed.most
       FROM allowed
-    )
+    ) <= CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT)
 ), opened AS (
   INSERT INTO turn (
     owner_id,
