@@ -102,6 +102,7 @@ class Certificates:
             try:
                 # An empty password fails where one is needed, instead of asking at a terminal.
                 context.load_cert_chain(access.cert_file, access.key_file, password="")
+            except OSError as error:
                 raise BadAgent(_complaint("cert_file", access.cert_file, error)) from None
         contents = [
             path.read_bytes() if path is not None else None
