@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from a2a.types import a2a_pb2, a2a_pb2_grpc
 from a2a.utils.constants import PROTOCOL_VERSION_CURRENT, VERSION_HEADER
 
 from parley_server.agents.a2a.access import Access, Address, Certificates
+from parley_server.agents.a2a.failures import OutOfProtocol
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 CANCEL_S = 5.0
@@ -32,6 +33,9 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+Response = TypeVar("Response")
 
 
 class Connection:
@@ -60,7 +64,7 @@ class Connection:
         )
         try:
             async for response in call:
-                yield response
+                yield _parsed(response)
         finally:
             call.cancel()
 
@@ -71,7 +75,7 @@ class Connection:
         answer = await self._opened().SendMessage(
             request, metadata=[*self._headers, *headers], timeout=timeout_s
         )
-        if answer.WhichOneof("payload") == "task":
+        if _parsed(answer).WhichOneof("payload") == "task":
             yield a2a_pb2.StreamResponse(task=answer.task)
         else:
             yield a2a_pb2.StreamResponse(message=answer.message)
@@ -104,3 +108,10 @@ class Connection:
             self._files.ca, self._files.key, self._files.cert
         )
         return grpc.aio.secure_channel(self._address.target, credentials, _OPTIONS)
+
+
+def _parsed(response: Response | None) -> Response:
+    """Return a response; gRPC's library hands out None for one that it cannot parse."""
+    if response is None:
+        raise OutOfProtocol("an event that is no protobuf of A2A")
+    return response

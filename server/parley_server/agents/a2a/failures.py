@@ -4,7 +4,7 @@ A status has a text of the agent's, which may repeat what was said: neither an e
 more than its code. The log also has the rule of the protocol that was broken, in words of ours.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -88,7 +88,8 @@ def _retry_after_s(error: grpc.aio.AioRpcError) -> float | None:
 def _detail(error: grpc.aio.AioRpcError, wanted: Detail) -> Detail | None:
     """Return the first detail of a kind. What cannot be read is as if it were not there."""
     try:
-        found = error.trailing_metadata().get(_DETAILS)
+        trailing: Any = error.trailing_metadata()  # pairs; its type says something else
+        found = dict(trailing or ()).get(_DETAILS)
         if isinstance(found, bytes):
             for detail in status_pb2.Status.FromString(found).details:
                 if detail.Unpack(wanted):
