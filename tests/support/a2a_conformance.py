@@ -3,8 +3,8 @@
 Each case is a row there, in the same words and order.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from a2a.types import a2a_pb2 as a2a
@@ -29,6 +29,7 @@ from support.a2a_scripted import (
 )
 
 ANSWER = "the answer"
+Make: TypeAlias = Callable[[Ids], Said]
 NAMES: dict[str, type[AgentError]] = {
     "AGENT_UNAVAILABLE": AgentUnavailable,
     "AGENT_REFUSED": AgentRefused,
@@ -50,22 +51,22 @@ def of(*said: Said) -> Script:
     return lambda _: said
 
 
-def in_task(*make: object) -> Script:
+def in_task(*make: Said | Make) -> Script:
     """Begin a task, and say the rest: events, or functions that make them for its ids."""
 
     def script(ids: Ids) -> Iterator[Said]:
         yield a_task(ids)
         for each in make:
-            yield each(ids) if callable(each) else each  # type: ignore[misc]
+            yield each(ids) if callable(each) else each
 
     return script
 
 
-def piece(*texts: str, **fields: object):
+def piece(*texts: str, **fields: Any) -> Make:
     return lambda ids: a_piece(ids, *texts, **fields)
 
 
-def status(state: int, *texts: str):
+def status(state: int, *texts: str) -> Make:
     return lambda ids: a_status(ids, state, *texts)
 
 
@@ -204,6 +205,12 @@ CASES = [
         "its JSON, on lines of its own",
         of(a_message(parts=parts(a2a.Part(text="Price:"), a2a.Part(data=DATA)))),
         'Price:\n{"cents": 240.0}',
+    ),
+    Case(
+        "a data part without a JSON form (Infinity)",
+        "AGENT_UNAVAILABLE",
+        of(a_message(parts=parts(a2a.Part(data=Value(number_value=float("inf")))))),
+        "",
     ),
     Case(
         "a part with a URL",

@@ -90,9 +90,7 @@ class ScriptedRemote:
             handlers["SendMessage"] = grpc.unary_unary_rpc_method_handler(
                 self._send, a2a.SendMessageRequest.FromString, _bytes
             )
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(SERVICE, handlers)]
-        )
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         listen = f"127.0.0.1:{self.port}"
         if credentials is None:
             self.port = server.add_insecure_port(listen)

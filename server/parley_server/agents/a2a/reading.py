@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
-from typing import Any
 
 from a2a.types import a2a_pb2
 from a2a.types.a2a_pb2 import TaskState
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from parley_server.agents.a2a.failures import OutOfProtocol
@@ -46,7 +44,7 @@ _TERMINAL = frozenset(
     }
 )
 _REASONS = {"LENGTH": FinishReason.LENGTH, "CONTENT_FILTER": FinishReason.CONTENT_FILTER}
-_USAGE_KEYS = ("input_tokens", "output_tokens", "cached_input_tokens", "model_requests")
+_NO_USAGE = Usage(0, 0, 0, model_requests=1)._asdict()
 
 
 class Reader:
@@ -160,7 +158,7 @@ class Reader:
         if FINISH_REASON in metadata.fields:
             self.reason = _REASONS.get(metadata.fields[FINISH_REASON].string_value, self.reason)
         if USAGE in metadata.fields:
-            self.usage = _usage(MessageToDict(metadata.fields[USAGE])) or self.usage
+            self.usage = _usage(metadata.fields[USAGE].struct_value) or self.usage
 
 
 def _same(told: str, expected: str, what: str) -> None:
@@ -168,10 +166,12 @@ def _same(told: str, expected: str, what: str) -> None:
         raise OutOfProtocol(f"an event of another {what}")
 
 
-def _usage(told: Any) -> Usage | None:
-    if not isinstance(told, dict):
+def _usage(told: Struct) -> Usage | None:
+    counts = {key: told.fields[key] for key in _NO_USAGE if key in told.fields}
+    if not counts or not all(
+        count.WhichOneof("kind") == "number_value" and math.isfinite(count.number_value)
+        for count in counts.values()
+    ):
         return None
-    counts = [told.get(key, 1 if key == "model_requests" else 0) for key in _USAGE_KEYS]
-    if not all(type(count) in (int, float) and math.isfinite(count) for count in counts):
-        return None
-    return Usage(*map(int, counts))
+    known = {key: int(count.number_value) for key, count in counts.items()}
+    return Usage(**{**_NO_USAGE, **known})

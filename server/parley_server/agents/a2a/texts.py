@@ -173,15 +173,25 @@ class Texts:
 
 
 def in_words(part: a2a_pb2.Part) -> str:
-    """Return a part as text: of data its JSON, of a link its URL, of a file its name."""
+    """Return a part as text: of data its JSON, of a link its URL, of a file its name.
+
+    Raises: OutOfProtocol.
+    """
     match part.WhichOneof("content"):
         case "text":
             return part.text
         case "data":
-            return MessageToJson(part.data, indent=None, ensure_ascii=False)
+            return _json(part)
         case "url":
             return part.url
         case "raw":
             return f"[{part.filename or part.media_type or 'file'}]"
         case _:
             return ""
+
+
+def _json(part: a2a_pb2.Part) -> str:
+    try:
+        return MessageToJson(part.data, indent=None, ensure_ascii=False)
+    except ValueError:
+        raise OutOfProtocol("data that has no JSON form") from None
