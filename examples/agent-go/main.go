@@ -30,6 +30,11 @@ func (counter) Execute(ctx context.Context, turn *a2asrv.ExecutorContext) iter.S
 	return func(yield func(a2a.Event, error) bool) {
 		ctx, stop := context.WithDeadline(ctx, deadline)
 		defer stop()
+		defer func() {
+			if ctx.Err() != nil {
+				log.Print("stopped: ", ctx.Err())
+			}
+		}()
 		// First the task: Parley can only cancel what it has heard of.
 		if !yield(a2a.NewSubmittedTask(turn, turn.Message), nil) {
 			return
@@ -38,7 +43,6 @@ func (counter) Execute(ctx context.Context, turn *a2asrv.ExecutorContext) iter.S
 		for _, word := range strings.SplitAfter(answer, " ") {
 			select {
 			case <-ctx.Done():
-				log.Print("stopped: ", context.Cause(ctx))
 				yield(a2a.NewStatusUpdateEvent(turn, a2a.TaskStateFailed, nil), nil)
 				return
 			case <-time.After(5 * time.Millisecond):

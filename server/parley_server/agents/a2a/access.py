@@ -34,9 +34,10 @@ class Address:
         host = parts.hostname or ""
         is_bare = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)
         if parts.scheme not in SCHEMES or not host or not port or not is_bare:
+            scheme = name.partition(":")[0]
             raise BadAgent(
-                f"'{parts.scheme}://…' must be a2a+grpc://HOST:PORT, or a2a+grpcs://HOST:PORT with "
-                "TLS, and nothing behind it; a token belongs in the agents file"
+                f"'{scheme}://…' must be a2a+grpc://HOST:PORT, or a2a+grpcs://HOST:PORT with TLS, "
+                "and nothing behind it; a token belongs in the agents file"
             )
         return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == TLS)
 

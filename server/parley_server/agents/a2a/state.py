@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from parley_server.core.model import Role, WindowMessage
 
 VERSION = 1
+PROVIDER = "a2a"
+"""Tells it from other agents' states, which begin in the same way: see agents.opaque_state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,12 @@ class TaskState:
     """How many characters of each artifact were told already, by its id."""
 
     def dumped(self, target: str) -> bytes:
-        state = {"version": VERSION, "a2a": target, "task": self.task_id, "told": dict(self.told)}
+        state = {
+            "version": VERSION,
+            "provider": [PROVIDER, target],
+            "task": self.task_id,
+            "told": dict(self.told),
+        }
         return json.dumps(state, separators=(",", ":")).encode()
 
     @classmethod
@@ -29,7 +36,7 @@ class TaskState:
             return None
         try:
             state = json.loads(before.opaque_state)
-            if (state["version"], state["a2a"]) != (VERSION, target):
+            if (state["version"], state["provider"]) != (VERSION, [PROVIDER, target]):
                 return None
             return cls(str(state["task"]), {str(k): int(v) for k, v in state["told"].items()})
         except (ValueError, KeyError, TypeError, AttributeError):
