@@ -1,5 +1,6 @@
 """An agent on another server, behind the port `core.ports.Agent`."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -94,7 +95,7 @@ class A2AAgent:
         if run.tools:
             raise ToolRefused(run.tools[0].name, NO_TOOLS)
         asked = Asked.of(run, current_trace.get())
-        task = TaskState.of_window(run.window.messages, self._target)
+        task = TaskState.of_run(run, self._target)
         is_streamed = time.monotonic() >= self._streams_from
         while True:
             reader = Reader(
@@ -109,7 +110,7 @@ class A2AAgent:
             if trying.again is None:
                 break
             task, is_streamed = trying.again
-        for event in self._last(reader):
+        for event in self._last(reader, asked.message.context_id):
             yield event
         failure = trying.failure
         if failure is None and reader.ending in _FAILURES:
@@ -142,6 +143,11 @@ class A2AAgent:
             trying.details = {"rule": str(rule)}
         except grpc.aio.AioRpcError as error:
             self._fail(trying, error)
+        except asyncio.CancelledError:
+            running = asyncio.current_task()
+            if running is None or running.cancelling():
+                raise
+            trying.failure = AgentUnavailable()  # the connection was closed under the call
         finally:
             if is_stopped and reader.can_be_cancelled:
                 self._cancel(reader.task_id, asked)
@@ -162,12 +168,12 @@ class A2AAgent:
             self._cancelling = Tasks()
         self._cancelling.start(self._connection.cancel(task_id, asked.headers))
 
-    def _last(self, reader: Reader) -> list[AgentEvent]:
+    def _last(self, reader: Reader, context_id: str) -> list[AgentEvent]:
         """Return what is known of a run beside its text, before it ends."""
         events: list[AgentEvent] = []
         if reader.usage is not None:
             events.append(Spent(reader.usage))
         if reader.ending is Ending.INPUT_REQUIRED:
             state = TaskState(reader.task_id, reader.texts.lengths)
-            events.append(OpaqueState(state.dumped(self._target)))
+            events.append(OpaqueState(state.dumped(self._target, context_id)))
         return events

@@ -74,13 +74,19 @@ def test_a_long_history_loses_its_beginning() -> None:
 
 def test_only_the_answer_before_has_a_task_to_go_on_with() -> None:
     state = TaskState("t7", {"a1": 5})
-    answer = an_answer("Which?")._replace(opaque_state=state.dumped("here:1"))
-    newest = a_user_message("This", 3)
+    data = state.dumped("here:1", str(CONVERSATION))
+    hello, answer = a_user_message("Hi"), an_answer("Which?")._replace(opaque_state=data)
 
-    assert state == TaskState.of_window([a_user_message("Hi"), answer, newest], "here:1")
-    assert None is TaskState.of_window([a_user_message("Hi"), answer, newest], "there:1")
-    assert None is TaskState.of_window([answer, a_user_message("Hi"), newest], "here:1")
-    assert None is TaskState.of_window([newest], "here:1")
-    for data in (b"\xff", b"[]", b"{}", b'{"version":1,"provider":["openai","x"]}', b"null"):
-        broken = answer._replace(opaque_state=data)
-        assert None is TaskState.of_window([broken, newest], "here:1")
+    def found(*earlier: WindowMessage, at: str = "here:1", **changes: Any) -> TaskState | None:
+        run = replace(a_run("This", earlier=earlier), conversation_id=CONVERSATION)
+        return TaskState.of_run(replace(run, **changes), at)
+
+    assert state == found(hello, answer)
+    assert state == found(hello, answer, attempt=2)
+    assert None is found(hello, answer, attempt=3)
+    assert None is found(hello, answer, conversation_id=TURN), "a fork"
+    assert None is found(hello, answer, at="there:1")
+    assert None is found(answer, hello)
+    assert None is found()
+    for other in (b"\xff", b"[]", b"{}", b'{"version":1,"provider":["openai","x"]}', b"null"):
+        assert None is found(hello, answer._replace(opaque_state=other))

@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2
 from parley_server.agents.a2a.access import Access
 from parley_server.agents.a2a.agent import A2AAgent
 from parley_server.core.errors import AgentRefused, AgentTimeout, AgentUnavailable
-from parley_server.core.model import AgentRun, FinishReason, Text
+from parley_server.core.model import AgentRun, FinishReason, Spent, Text, Usage
 from parley_server.core.tracing import Trace, current_trace
 from support.a2a_scripted import (
     Fails,
@@ -28,6 +28,7 @@ from support.a2a_scripted import (
     ScriptedRemote,
     a_message,
     a_piece,
+    a_status,
     a_task,
     an_artifact,
     answering_frames,
@@ -174,6 +175,17 @@ async def test_closing_the_agent_waits_until_the_task_is_cancelled() -> None:
         assert ["t1"] == remote.cancelled
 
 
+async def test_a_run_whose_agent_is_closed_is_a_failure() -> None:
+    remote = ScriptedRemote(half_then_hangs)
+    async with remote.running(), an_agent(remote.name) as agent:
+        told = Told()
+        running = asyncio.create_task(told_by(agent, into=told))
+        await until_true(lambda: told.text == "Half")
+        await agent.close()
+        with pytest.raises(AgentUnavailable):
+            await running
+
+
 async def test_a_task_that_has_ended_is_not_cancelled() -> None:
     remote = ScriptedRemote(lambda ids: [a_task(ids), a_piece(ids, "Hello"), completed(ids)])
     async with remote.running():
@@ -299,6 +311,20 @@ async def test_usage_and_model_are_the_agents_if_it_tells_them() -> None:
     assert told.finish is not None
     assert (12, 3, 0, 1) == told.finish.usage
     assert ("small-1", FinishReason.LENGTH) == (told.finish.model, told.finish.reason)
+
+
+async def test_usage_of_an_answer_that_fails_is_told_before() -> None:
+    failed = a2a.TASK_STATE_FAILED
+    remote = ScriptedRemote(
+        lambda ids: [a_task(ids), a_status(ids, failed, usage={"output_tokens": 5})]
+    )
+    async with remote.running(), an_agent(remote.name) as agent:
+        events = agent.run(a_run())
+        first = await anext(events)
+        with pytest.raises(AgentUnavailable):
+            await anext(events)
+
+    assert Spent(Usage(0, 5, 0, 1)) == first
 
 
 @pytest.mark.parametrize(

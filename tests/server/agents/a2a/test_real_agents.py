@@ -114,9 +114,8 @@ async def test_an_agent_that_has_forgotten_the_task_gets_the_message_as_a_new_on
     first = a_run("ask")
     state = TaskState("0b8c1fb0-2f0d-4f3c-8d57-7f0a1f0c7a11").dumped
     async with start() as real, asked(real.name) as agent:
-        answered = an_answer("Which one?")._replace(
-            opaque_state=state(real.name.removeprefix("a2a+grpc://"))
-        )
+        data = state(real.name.removeprefix("a2a+grpc://"), str(first.conversation_id))
+        answered = an_answer("Which one?")._replace(opaque_state=data)
         second = a_run("this", earlier=[a_user_message("ask"), answered])
         told = await told_by(agent, replace(second, conversation_id=first.conversation_id))
 
