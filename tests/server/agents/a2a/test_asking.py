@@ -25,7 +25,7 @@ def sent(run: AgentRun, task: TaskState | None = None) -> dict[str, Any]:
 
 
 def test_the_example_of_the_docs_is_what_is_sent() -> None:
-    found = re.search(r"```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    found = re.search(r"```json\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     assert found is not None
     example = json.loads(found[1])
     earlier = [a_user_message("Do you have pens?"), an_answer("Yes, at 120 cents.")]

@@ -52,7 +52,7 @@ async def test_what_an_agent_sends_becomes_what_the_table_says(
 
 
 def test_the_table_of_the_docs_is_the_one_that_is_tested() -> None:
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", DOCS.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", DOCS.read_text("utf-8"), re.MULTILINE)
     plain = [(sends.replace("`", ""), becomes.replace("`", "")) for sends, becomes in rows]
 
     start = plain.index((CASES[0].sends, CASES[0].becomes))
