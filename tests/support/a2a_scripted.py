@@ -12,11 +12,23 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from parley_server.agents.a2a.access import Access
+from parley_server.agents.a2a.agent import A2AAgent
 from support.http2 import HEADERS, PREFACE, SETTINGS, frame
 
 SERVICE = "lf.a2a.v1.A2AService"
 OTHERS_WORDS = "the secret words of the agent"
 """What must reach no error and no log."""
+
+
+@asynccontextmanager
+async def an_agent(name: str, access: Access | None = None) -> AsyncIterator[A2AAgent]:
+    """Return what asks the remote agent of this name."""
+    agent = A2AAgent(name, access)
+    try:
+        yield agent
+    finally:
+        await agent.close()
 
 
 class Ids(NamedTuple):

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +12,12 @@ import pytest
 import trustme
 
 from parley_server.agents.a2a.access import Access
-from parley_server.agents.a2a.agent import A2AAgent
 from parley_server.agents.a2a.state import TaskState
 from parley_server.core.errors import AgentRefused, AgentTimeout
 from parley_server.core.model import FinishReason, Text
 from parley_server.core.tracing import Trace, current_trace
 from support.a2a_agents import Start, go_agent, python_agent
+from support.a2a_scripted import an_agent
 from support.agent_runs import Told, a_call, a_run, a_user_message, an_answer, told_by
 from support.certificates import Certificates
 from support.services import until_true
@@ -35,17 +34,8 @@ def start(request: pytest.FixtureRequest) -> Start:
     return found
 
 
-@asynccontextmanager
-async def asked(name: str, access: Access | None = None) -> AsyncIterator[A2AAgent]:
-    agent = A2AAgent(name, access)
-    try:
-        yield agent
-    finally:
-        await agent.close()
-
-
 async def test_an_answer_is_streamed(start: Start) -> None:
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         told = await told_by(agent, a_run("count 200"))
 
     assert WORDS == told.text
@@ -58,7 +48,7 @@ async def test_an_agent_sees_what_goes_along(start: Start) -> None:
     earlier = [a_user_message("Hi"), an_answer("Hello", a_call())]
     run = replace(a_run("see", earlier=earlier, instructions="Be kind."), time_left_s=20)
     current_trace.set(Trace("b" * 32, is_sampled=True))
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         seen = json.loads((await told_by(agent, run)).text)
 
     metadata = seen["metadata"]
@@ -79,14 +69,14 @@ async def test_an_agent_sees_what_goes_along(start: Start) -> None:
 
 async def test_an_agent_is_told_that_its_task_is_cancelled(start: Start) -> None:
     """Fails without CancelTask: both SDKs run a task on when its call is gone."""
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         async with aclosing(agent.run(a_run("hang"))) as events:
             assert Text("Half") == await anext(events)
         await until_true(lambda: {"cancelled", "ended"} <= set(real.lines))
 
 
 async def test_a_deadline_ends_a_task(start: Start) -> None:
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         told = Told()
         with pytest.raises(AgentTimeout):
             await told_by(agent, replace(a_run("hang"), time_left_s=1), told)
@@ -97,7 +87,7 @@ async def test_a_deadline_ends_a_task(start: Start) -> None:
 
 async def test_an_agent_that_asks_for_input_gets_it_in_the_same_task(start: Start) -> None:
     first = a_run("ask")
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         question = await told_by(agent, first)
         answered = an_answer(question.text)._replace(opaque_state=question.states[0].data)
         second = a_run("this", earlier=[a_user_message("ask"), answered])
@@ -113,7 +103,7 @@ async def test_an_agent_that_has_forgotten_the_task_gets_the_message_as_a_new_on
     """Fails without is_task_gone: the conversation could not go on."""
     first = a_run("ask")
     state = TaskState("0b8c1fb0-2f0d-4f3c-8d57-7f0a1f0c7a11").dumped
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         data = state(real.name.removeprefix("a2a+grpc://"), str(first.conversation_id))
         answered = an_answer("Which one?")._replace(opaque_state=data)
         second = a_run("this", earlier=[a_user_message("ask"), answered])
@@ -125,9 +115,9 @@ async def test_an_agent_that_has_forgotten_the_task_gets_the_message_as_a_new_on
 
 async def test_the_token_is_asked_for(start: Start) -> None:
     async with start(token="t0ken") as real:
-        async with asked(real.name, Access(token="t0ken")) as agent:
+        async with an_agent(real.name, Access(token="t0ken")) as agent:
             assert "0 1" == (await told_by(agent, a_run("count 2"))).text
-        async with asked(real.name, Access(token="another")) as agent:
+        async with an_agent(real.name, Access(token="another")) as agent:
             with pytest.raises(AgentRefused):
                 await told_by(agent, a_run("count 2"))
 
@@ -140,19 +130,19 @@ async def test_tls_is_spoken(start: Start, tmp_path: Path) -> None:
     ca.cert_pem.write_to_path(str(trusted))
     async with start(token="t0ken", files=files) as real:
         name = real.name.replace("grpc:", "grpcs:")
-        async with asked(name, Access("t0ken", trusted)) as agent:
+        async with an_agent(name, Access("t0ken", trusted)) as agent:
             assert "0 1" == (await told_by(agent, a_run("count 2"))).text
 
 
 async def test_an_agent_without_streams_is_asked_without_one() -> None:
-    async with python_agent(streams=False) as real, asked(real.name) as agent:
+    async with python_agent(streams=False) as real, an_agent(real.name) as agent:
         told = await told_by(agent, a_run("count 3"))
 
     assert "0 1 2" == told.text
 
 
 async def test_two_calls_at_once_keep_their_answers(start: Start) -> None:
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         numbers = [50, 70, 90]
         told = await asyncio.gather(*(told_by(agent, a_run(f"count {n}")) for n in numbers))
 
@@ -161,7 +151,7 @@ async def test_two_calls_at_once_keep_their_answers(start: Start) -> None:
 
 async def test_many_answers_leave_no_memory_behind(start: Start) -> None:
     process = psutil.Process()
-    async with start() as real, asked(real.name) as agent:
+    async with start() as real, an_agent(real.name) as agent:
         for _ in range(5):
             await told_by(agent, a_run("count 100"))
         before = process.memory_info().rss
