@@ -4,15 +4,19 @@ local                       the small model on this machine
 echo, echo:SECONDS          says what it is told, after so many seconds
 python:MODULE:ATTRIBUTE     a user's own pydantic_ai.Agent
 PROVIDER:MODEL              a model of any provider that pydantic-ai knows
+a2a+grpc://HOST:PORT        an agent on another server; a2a+grpcs:// with TLS
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from parley_server.agents.echo import EchoAgent
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.local_model import CONTEXT_TOKENS, Endpoint
 from parley_server.core.ports import Agent
+
+if TYPE_CHECKING:
+    from parley_server.agents.a2a.access import Access
 
 # The libraries behind the other agents take two to three seconds to import, which only those who
 # use them are to pay: hence the imports inside functions. All of them are done when `create_agent`
@@ -32,12 +36,14 @@ def create_agent(
     openai_base_url: str | None = None,
     openai_api_key: str | None = None,
     local: Endpoint | None = None,
+    access: "Access | None" = None,
 ) -> Agent:
     """Return the agent of this name, ready to run.
 
     Args:
         openai_base_url, openai_api_key: None or empty: not set.
         local: URL and key of a LocalModel that was started.
+        access: of an agent on another server: token and certificates.
     Raises: BadAgent, in one sentence that says what to set or install.
     """
     kind, _, rest = name.partition(":")
@@ -48,6 +54,8 @@ def create_agent(
     try:
         if kind == "python":
             return _python(name, rest, openai_base_url or None, openai_api_key or None)
+        if kind in ("a2a+grpc", "a2a+grpcs"):
+            return _remote(name, access)
         return _model(name, openai_base_url or None, openai_api_key or None)
     except ModuleNotFoundError as error:
         raise BadAgent(
@@ -89,6 +97,12 @@ def _python(name: str, rest: str, base_url: str | None, key: str | None) -> Agen
     from parley_server.agents.threaded import ThreadedAgent
 
     return ThreadedAgent(module, attribute, openai_base_url=base_url, openai_api_key=key)
+
+
+def _remote(name: str, access: "Access | None") -> Agent:
+    from parley_server.agents.a2a.agent import A2AAgent
+
+    return A2AAgent(name, access)
 
 
 def _model(name: str, base_url: str | None, key: str | None) -> Agent:

@@ -42,7 +42,7 @@ def model_of(
     if not colon or not provider or not model_name.strip():
         raise BadAgent(
             f"'{name}' is not an agent: use local, echo, PROVIDER:MODEL (for example "
-            "openai:gpt-5-mini) or python:MODULE:ATTRIBUTE"
+            "openai:gpt-5-mini), python:MODULE:ATTRIBUTE or a2a+grpc://HOST:PORT"
         )
     boundary = Boundary()
     if provider in OPENAI:

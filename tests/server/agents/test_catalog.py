@@ -116,7 +116,8 @@ def test_the_libraries_of_providers_are_imported_only_for_those_who_use_them() -
         f"sys.path[:] = {sys.path!r}\n"
         "from parley_server.agents.catalog import create_agent\n"
         "create_agent('echo')\n"
-        "print([m for m in ('pydantic_ai', 'openai', 'pydantic') if m in sys.modules])\n"
+        "heavy = ('pydantic_ai', 'openai', 'pydantic', 'a2a', 'grpc')\n"
+        "print([m for m in heavy if m in sys.modules])\n"
     )
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,15 @@
+"""Names of what goes along with a request, and may come back with an answer, beyond A2A."""
+
+TURN_ID = "parley.turn_id"
+ATTEMPT = "parley.attempt"
+CALL_KEY = "parley.call_key"
+DEADLINE = "parley.deadline"
+TIME_LEFT = "parley.time_left_s"
+INSTRUCTIONS = "parley.instructions"
+HISTORY = "parley.history"
+OMITTED = "parley.omitted_count"
+MAX_OUTPUT_TOKENS = "parley.max_output_tokens"
+
+MODEL = "parley.model"
+USAGE = "parley.usage"
+FINISH_REASON = "parley.finish_reason"
