@@ -1,0 +1,53 @@
+"""What a tool of a server returned: text or JSON within bounds, without the server's secrets."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic_ai.messages import BinaryContent, ToolReturnPart
+
+from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
+
+HIDDEN = "[secret]"
+_SHORTEST_SECRET = 6
+"""What is shorter is in too many words."""
+
+
+class Secrets:
+    """Values that a server was given and that none of its words may repeat."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        parts = {part for value in values for part in (value, *value.split())}
+        fitting = [part for part in parts if len(part) >= _SHORTEST_SECRET]
+        self._values = sorted(fitting, key=len, reverse=True)
+
+    def hidden(self, text: str) -> str:
+        """Return a text without them."""
+        for value in self._values:
+            text = text.replace(value, HIDDEN)
+        return text
+
+
+def told(value: Any, secrets: Secrets) -> Any:
+    """Return a result as the model is told of it: JSON or text, MAX_RESULT_BYTES at most.
+
+    Images, sounds and files become a sentence that says what they were.
+    """
+    plain = _plain(value, secrets)
+    text = ToolReturnPart("", plain, tool_call_id="").model_response_str()
+    fitting = cut(storable(text), MAX_RESULT_BYTES)
+    return plain if fitting == text else fitting
+
+
+def _plain(value: Any, secrets: Secrets) -> Any:
+    match value:
+        case str():
+            return secrets.hidden(value)
+        case BinaryContent():
+            kind = secrets.hidden(cut(storable(value.media_type), 100))
+            return f"[{kind}, {len(value.data)} bytes, left out: only text is passed on]"
+        case dict():
+            return {_plain(name, secrets): _plain(part, secrets) for name, part in value.items()}
+        case list() | tuple():
+            return [_plain(part, secrets) for part in value]
+        case _:
+            return value
