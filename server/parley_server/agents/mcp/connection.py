@@ -14,22 +14,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
-from fastmcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, INVALID_REQUEST, Implementation
+from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, INVALID_REQUEST
 from pydantic_ai import ModelRetry
 from pydantic_ai.exceptions import ToolFailed
-from pydantic_ai.mcp import MCPToolset
 
 from parley_server.agents.file.definitions import McpServer
-from parley_server.agents.mcp.listing import MAX_LISTED, LeftOut, McpTool
+from parley_server.agents.mcp.listing import LeftOut, McpTool
 from parley_server.agents.mcp.messages import TOO_LONG
 from parley_server.agents.mcp.results import Secrets, told
-from parley_server.agents.mcp.stdio import StdioTransport
-from parley_server.agents.mcp.streamable_http import HttpTransport
+from parley_server.agents.mcp.session import CLOSE_S, ServerDown, Session, plain
 from parley_server.core.attempts.transcript import cut, storable
 
 log = logging.getLogger("parley.agents")
@@ -38,8 +34,6 @@ RETRY_S = (0.5, 30.0)
 """How long a server is left alone after its first failure, and at most."""
 REFRESH_S = 5.0
 """How long a turn waits for a list of tools of which it could use the one before."""
-CLOSE_S = 5.0
-MAX_PAGES = 64
 MAX_WARNED = 1000
 """Of how many tools it is remembered that there was a warning."""
 NOT_REACHED = "The tool's server cannot be reached."
@@ -49,22 +43,15 @@ _TRANSPORT_CODES = frozenset({CONNECTION_CLOSED, INVALID_REQUEST})
 _MAX_COMPLAINT_BYTES = 1024
 
 
-class ServerDown(Exception):
-    """A server cannot be reached."""
-
-
 class Connection:
     """A server and its session, if there is one. All of it happens on one event loop."""
 
     def __init__(self, name: str, table: McpServer) -> None:
         self.name = name
         self.table = table
-        values = [
-            value.get_secret_value() for value in (*table.env.values(), *table.headers.values())
-        ]
-        self._secrets = Secrets(values)
-        self._session: _Session | None = None
-        self._connecting: asyncio.Task[_Session] | None = None
+        self._secrets = Secrets(plain(table.headers), plain(table.env))
+        self._session: Session | None = None
+        self._connecting: asyncio.Task[Session] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._known: Sequence[McpTool] | None = None
         self._failures = 0
@@ -94,7 +81,7 @@ class Connection:
     def _forget_refreshing(self, _: object) -> None:
         self._refreshing = None
 
-    async def _refresh(self, session: "_Session") -> None:
+    async def _refresh(self, session: "Session") -> None:
         """List the tools again. Raises: ServerDown: it has died and cannot be reached again."""
         try:
             async with asyncio.timeout(min(REFRESH_S, self.table.start_s)):
@@ -142,7 +129,7 @@ class Connection:
         finally:
             self._calls -= 1
 
-    def _refused(self, session: "_Session", error: ModelRetry) -> str:
+    def _refused(self, session: "Session", error: ModelRetry) -> str:
         """Return what the model is told of an error of the protocol.
 
         Its text is the server's only where that is of use: the library makes others, out of what
@@ -160,11 +147,11 @@ class Connection:
             return BROKEN_OFF
         return f"The tool's server refused the call (code {code})."
 
-    def _broken_off(self, session: "_Session") -> ToolFailed:
+    def _broken_off(self, session: "Session") -> ToolFailed:
         session.is_broken = True
         return ToolFailed(BROKEN_OFF)
 
-    async def _reached(self) -> "_Session":
+    async def _reached(self) -> "Session":
         """Return a session. Raises: ServerDown."""
         if self._session is not None and not self._session.is_over:
             return self._session
@@ -175,16 +162,16 @@ class Connection:
             self._connecting.add_done_callback(self._forget_connecting)
         return await asyncio.shield(self._connecting)
 
-    def _forget_connecting(self, connecting: "asyncio.Task[_Session]") -> None:
+    def _forget_connecting(self, connecting: "asyncio.Task[Session]") -> None:
         self._connecting = None
         if not connecting.cancelled():
             connecting.exception()  # somebody may have waited for it, or no longer
 
-    async def _connect(self) -> "_Session":
+    async def _connect(self) -> "Session":
         if self._session is not None:
             self._end(self._session)
             self._session = None
-        session = _Session(self.name, self.table, self._complain, is_modern=self._failures % 2 == 0)
+        session = Session(self.name, self.table, self.warn, is_modern=self._failures % 2 == 0)
         try:
             async with asyncio.timeout(self.table.start_s):
                 await session.open()
@@ -210,9 +197,6 @@ class Connection:
         log.info("MCP server reached", extra={"server": self.name, "tools": len(self._known)})
         return session
 
-    def _complain(self, complaint: LeftOut) -> None:
-        self.warn(complaint)
-
     def warn(self, complaint: LeftOut) -> None:
         """Say that a tool is left out or renamed, once."""
         if complaint in self._warned or len(self._warned) >= MAX_WARNED:
@@ -221,7 +205,7 @@ class Connection:
         tool, reason = map(self._secrets.hidden, complaint)
         log.warning("MCP tool", extra={"server": self.name, "tool": tool, "reason": reason})
 
-    def _end(self, session: "_Session") -> None:
+    def _end(self, session: "Session") -> None:
         ending = asyncio.create_task(session.close())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
@@ -237,110 +221,3 @@ class Connection:
             self._session = None
         if self._ending:
             await asyncio.wait(set(self._ending), timeout=2 * CLOSE_S)
-
-
-class _Session:
-    """A session, opened and closed by one task of its own, as the library requires."""
-
-    def __init__(self, name: str, table: McpServer, complain: Any, *, is_modern: bool) -> None:
-        self._transport = _transport(name, table, complain)
-        self._complain = complain
-        client: Client[Any] = Client(
-            self._transport,
-            init_timeout=table.start_s,
-            log_handler=_say_nothing,
-            progress_handler=_note_nothing,
-            client_info=Implementation(name="parley", version="1"),
-            # A server of the time before may die of the question which protocol it speaks.
-            mode="auto" if is_modern else "legacy",
-        )
-        self.toolset = MCPToolset[Any](client, tool_error_behavior="failed", cache_tools=False)
-        self.is_broken = False
-        self._open = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._life: asyncio.Task[None] | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is of no use any more."""
-        has_died = isinstance(self._transport, StdioTransport) and self._transport.ended.is_set()
-        is_done = self._life is not None and self._life.done()
-        return self.is_broken or has_died or is_done
-
-    @property
-    def said(self) -> str:
-        """What a program said on its standard error before it was ready."""
-        if not isinstance(self._transport, StdioTransport):
-            return ""
-        return storable(self._transport.said.decode(errors="replace")).strip()
-
-    async def open(self) -> None:
-        """Open it. Raises: whatever the library raises."""
-        self._life = asyncio.create_task(self._live())
-        opened = asyncio.create_task(self._open.wait())
-        try:
-            await asyncio.wait([self._life, opened], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            opened.cancel()
-        if self._life.done():
-            self._life.result()
-            raise ServerDown
-
-    def has_started(self) -> None:
-        """Note that from now on users' words may be in what it says."""
-        if isinstance(self._transport, StdioTransport):
-            self._transport.is_starting = False
-            self._transport.said = b""
-
-    async def _live(self) -> None:
-        async with self.toolset:
-            self._open.set()
-            await self._stop.wait()
-
-    async def tools(self) -> list[McpTool]:
-        """List the tools, MAX_LISTED at most. Raises: whatever the library raises."""
-        found: list[McpTool] = []
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            page = await self.toolset.client.list_tools_mcp(cursor=cursor)
-            found += [
-                McpTool(tool.name, tool.description or "", tool.input_schema) for tool in page.tools
-            ]
-            cursor = page.next_cursor
-            if cursor is None or len(found) > MAX_LISTED:
-                break
-        if cursor is not None or len(found) > MAX_LISTED:
-            reason = f"it and those behind it: the server has more than {MAX_LISTED} tools"
-            last = found[MAX_LISTED].name if len(found) > MAX_LISTED else ""
-            self._complain(LeftOut(last, reason))
-        return found[:MAX_LISTED]
-
-    async def close(self) -> None:
-        """End it, within bounds of time."""
-        self.is_broken = True
-        self._stop.set()
-        if self._life is None:
-            return
-        done, _ = await asyncio.wait([self._life], timeout=CLOSE_S)
-        if not done:
-            self._life.cancel()
-            await asyncio.wait([self._life], timeout=CLOSE_S)
-        if self._life.done() and not self._life.cancelled():
-            with suppress(Exception):
-                self._life.exception()
-
-
-def _transport(name: str, table: McpServer, complain: Any) -> StdioTransport | HttpTransport:
-    if table.command is not None:
-        env = {key: value.get_secret_value() for key, value in table.env.items()}
-        return StdioTransport(name, table.command, env, table.cwd, complain)
-    headers = {key: value.get_secret_value() for key, value in table.headers.items()}
-    return HttpTransport(table.url or "", headers, table.timeout_s + 300, complain)
-
-
-async def _say_nothing(_: object) -> None:
-    """Take what a server wants to have logged: it may repeat what was said."""
-
-
-async def _note_nothing(*_: object) -> None:
-    """Take how far a call has come."""

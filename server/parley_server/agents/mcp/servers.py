@@ -17,8 +17,9 @@ import httpx2
 
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.file.definitions import McpServer
-from parley_server.agents.mcp.connection import CLOSE_S, Connection, ServerDown
+from parley_server.agents.mcp.connection import Connection
 from parley_server.agents.mcp.listing import LeftOut, Listed
+from parley_server.agents.mcp.session import CLOSE_S, ServerDown
 
 log = logging.getLogger("parley.agents")
 T = TypeVar("T")

@@ -17,13 +17,14 @@ from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ToolFailed
-from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models import AbstractModel, Model, ModelRequestParameters
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
 
-from parley_server.agents.mcp.connection import NOT_REACHED, ServerDown
+from parley_server.agents.mcp.connection import NOT_REACHED
 from parley_server.agents.mcp.listing import LeftOut, Offered, offered, shown
 from parley_server.agents.mcp.servers import AgentServer
+from parley_server.agents.mcp.session import ServerDown
 from parley_server.agents.waiting import ANY_OBJECT
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
 from parley_server.core.errors import AgentUnavailable
@@ -77,7 +78,9 @@ class McpTools(WrapperToolset[Any]):
         }
         return {**remote, **own}
 
-    async def _list(self, own: Mapping[str, ToolsetTool[Any]], model: Model[Any]) -> list[Offered]:
+    async def _list(
+        self, own: Mapping[str, ToolsetTool[Any]], model: AbstractModel
+    ) -> list[Offered]:
         try:
             listed = await asyncio.gather(*(server.listed() for server in self.servers))
         except ServerDown:
@@ -121,8 +124,10 @@ def _definition(tool: Offered) -> ToolDefinition:
     )
 
 
-def _is_told(model: Model[Any], tool: Offered) -> bool:
+def _is_told(model: AbstractModel, tool: Offered) -> bool:
     """Return whether the model's library can tell the model of a tool."""
+    if not isinstance(model, Model):
+        return True
     try:
         model.customize_request_parameters(
             ModelRequestParameters(function_tools=[_definition(tool)])
