@@ -2,7 +2,8 @@
 
 tools     the entries of its list of tools, as they are
 garbage   text that it writes before each message
-results   by tool: the result, or {"bytes": N}, text of that length, or {"raw": TEXT}, a line
+results   by tool: the result, or {"bytes": N}, text of that length, or {"line": N}, a line of that
+          length which is no message
 ignores   methods that it never answers
 stays     true: it goes on when its input closes, and does not end when it is told to
 """
@@ -37,8 +38,8 @@ def answer(request: dict[str, Any]) -> None:
         result = {"tools": SCRIPT["tools"]}
     elif method == "tools/call":
         result = SCRIPT["results"][request["params"]["name"]]
-        if "raw" in result:
-            say(result["raw"])
+        if "line" in result:
+            say("y" * result["line"])
             return
         if "bytes" in result:
             result = {"content": [{"type": "text", "text": "x" * result["bytes"]}]}
