@@ -43,6 +43,16 @@ def a_garbage_table(script: dict[str, Any], **changes: Any) -> McpServer:
     )
 
 
+def a_tool(name: object = "look", schema: object = None, **more: object) -> dict[str, object]:
+    """Return an entry of a list of tools."""
+    return {"name": name, "inputSchema": {"type": "object"} if schema is None else schema, **more}
+
+
+def a_text(said: str) -> dict[str, object]:
+    """Return a result that is a text."""
+    return {"content": [{"type": "text", "text": said}]}
+
+
 def notes_in(folder: Path) -> list[dict[str, Any]]:
     """Return what `note` was called with."""
     path = folder / "notes"

@@ -4,6 +4,7 @@ tools     the entries of its list of tools, as they are
 garbage   text that it writes before each message
 results   by tool: the result, or {"bytes": N}, text of that length, or {"line": N}, a line of that
           length which is no message
+calls     a file to which it writes the parameters of each call, a line each
 ignores   methods that it never answers
 stays     true: it goes on when its input closes, and does not end when it is told to
 """
@@ -37,6 +38,9 @@ def answer(request: dict[str, Any]) -> None:
     elif method == "tools/list":
         result = {"tools": SCRIPT["tools"]}
     elif method == "tools/call":
+        if "calls" in SCRIPT:
+            with open(SCRIPT["calls"], "a") as calls:
+                calls.write(json.dumps(request["params"]) + "\n")
         result = SCRIPT["results"][request["params"]["name"]]
         if "line" in result:
             say("y" * result["line"])

@@ -31,7 +31,7 @@ from parley_server.core.errors import AgentUnavailable
 
 log = logging.getLogger("parley.agents")
 
-MAX_ARGUMENTS_BYTES = 1024 * 1024
+MAX_ARGUMENTS_BYTES = 256 * 1024
 TOO_LONG = f"The arguments are longer than {MAX_ARGUMENTS_BYTES} bytes."
 _META = {
     "call_key": "parley/call_key",

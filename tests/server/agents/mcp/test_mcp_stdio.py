@@ -25,6 +25,8 @@ from support.mcp_children import (
     TESTS,
     a_garbage_table,
     a_table,
+    a_text,
+    a_tool,
     is_alive,
     notes_in,
     said_by,
@@ -57,14 +59,6 @@ async def call(server: AgentServer, tool: str, **arguments: object) -> str:
 
 async def names(server: AgentServer) -> list[str]:
     return [tool.name for tool in (await server.listed()).tools]
-
-
-def a_tool(name: object = "look", schema: object = None, **more: object) -> dict[str, object]:
-    return {"name": name, "inputSchema": {"type": "object"} if schema is None else schema, **more}
-
-
-def text(said: str) -> dict[str, object]:
-    return {"content": [{"type": "text", "text": said}]}
 
 
 async def test_tools_are_listed_and_called_with_what_the_call_says_of_itself(
@@ -283,7 +277,7 @@ async def test_garbage_on_the_standard_output_is_left_out(
 ) -> None:
     server = serve(
         a_garbage_table(
-            {"garbage": GARBAGE, "tools": [a_tool()], "results": {"look": text("found")}}
+            {"garbage": GARBAGE, "tools": [a_tool()], "results": {"look": a_text("found")}}
         )
     )
 
@@ -294,7 +288,7 @@ async def test_garbage_on_the_standard_output_is_left_out(
 
 
 async def test_answer_that_is_no_result_fails_its_call(serve: Serve) -> None:
-    results = {"look": {"content": "no list"}, "see": text("seen")}
+    results = {"look": {"content": "no list"}, "see": a_text("seen")}
     server = serve(a_garbage_table({"tools": [a_tool(), a_tool("see")], "results": results}))
 
     assert (await call(server, "look")).startswith("failed: ")
@@ -302,7 +296,7 @@ async def test_answer_that_is_no_result_fails_its_call(serve: Serve) -> None:
 
 
 async def test_line_without_end_or_id_ends_the_session_and_no_more(serve: Serve) -> None:
-    results = {"look": {"line": MAX_MESSAGE_BYTES + 1}, "see": text("seen")}
+    results = {"look": {"line": MAX_MESSAGE_BYTES + 1}, "see": a_text("seen")}
     server = serve(a_garbage_table({"tools": [a_tool(), a_tool("see")], "results": results}))
 
     assert f"failed: {BROKEN_OFF}" == await call(server, "look")
