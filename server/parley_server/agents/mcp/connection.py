@@ -85,7 +85,7 @@ class Connection:
         """List the tools again. Raises: ServerDown: it has died and cannot be reached again."""
         try:
             async with asyncio.timeout(min(REFRESH_S, self.table.start_s)):
-                self._known = await session.tools()
+                self._known = await self._tools(session)
         except TimeoutError:
             # If it is busy with a call, ending it would end that as well.
             session.is_broken = session.is_broken or self._calls == 0
@@ -95,6 +95,15 @@ class Connection:
             details = {"server": self.name, "error": type(error).__name__}
             log.warning("MCP connection lost", extra=details)
             await self._reached()
+
+    async def _tools(self, session: Session) -> list[McpTool]:
+        return [
+            tool._replace(
+                description=self._secrets.hidden(tool.description),
+                schema=self._secrets.hidden_in(tool.schema),
+            )
+            for tool in await session.tools()
+        ]
 
     async def call(
         self, tool: str, arguments: dict[str, Any], meta: Mapping[str, Any], timeout_s: float
@@ -175,7 +184,7 @@ class Connection:
         try:
             async with asyncio.timeout(self.table.start_s):
                 await session.open()
-                self._known = await session.tools()
+                self._known = await self._tools(session)
         except Exception as error:
             self._failures += 1
             first_s, most_s = RETRY_S

@@ -32,6 +32,21 @@ class Secrets:
             text = text.replace(value, HIDDEN)
         return text
 
+    def hidden_in(self, value: Any) -> Any:
+        """Return what JSON has read without them, and binary content as a sentence."""
+        match value:
+            case str():
+                return self.hidden(value)
+            case BinaryContent():
+                kind = self.hidden(cut(storable(value.media_type), 100))
+                return f"[{kind}, {len(value.data)} bytes, left out: only text is passed on]"
+            case dict():
+                return {self.hidden_in(key): self.hidden_in(part) for key, part in value.items()}
+            case list() | tuple():
+                return [self.hidden_in(part) for part in value]
+            case _:
+                return value
+
 
 def _is_secret(name: str, value: str) -> bool:
     if _SECRET_NAME.search(name):
@@ -44,22 +59,7 @@ def told(value: Any, secrets: Secrets) -> Any:
 
     Images, sounds and files become a sentence that says what they were.
     """
-    plain = _plain(value, secrets)
+    plain = secrets.hidden_in(value)
     text = ToolReturnPart("", plain, tool_call_id="").model_response_str()
     fitting = cut(storable(text), MAX_RESULT_BYTES)
     return plain if fitting == text else fitting
-
-
-def _plain(value: Any, secrets: Secrets) -> Any:
-    match value:
-        case str():
-            return secrets.hidden(value)
-        case BinaryContent():
-            kind = secrets.hidden(cut(storable(value.media_type), 100))
-            return f"[{kind}, {len(value.data)} bytes, left out: only text is passed on]"
-        case dict():
-            return {_plain(name, secrets): _plain(part, secrets) for name, part in value.items()}
-        case list() | tuple():
-            return [_plain(part, secrets) for part in value]
-        case _:
-            return value
