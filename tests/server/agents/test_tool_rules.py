@@ -145,16 +145,20 @@ async def test_tool_that_takes_longer_than_its_rule_fails_and_the_turn_goes_on()
 async def test_tool_without_await_that_takes_too_long_is_left_behind() -> None:
     """Fails if the rule does not tell the library, which then waits for the thread."""
     may_end = threading.Event()
+    ended: list[bool] = []
 
     def slow() -> str:
-        may_end.wait(30)
+        may_end.wait(20)
+        ended.append(True)
         return "late"
 
     with asking(Call("slow")) as fake:
         told = await told_by(an_agent(fake, {"slow": {"timeout_s": 0.2}}, slow))
+        ended_before = list(ended)
         may_end.set()
 
     assert [("The tool did not end within 0.2 s.", True)] == results(told)
+    assert [] == ended_before
 
 
 async def test_rule_takes_the_place_of_the_servers_own_limit() -> None:
