@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import sys
 import threading
+import tomllib
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -13,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
+from parley_server.agents.file.definitions import AgentsFile, McpServer
+from parley_server.agents.mcp.servers import McpServers
+from parley_server.agents.more_tools import MoreTools
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.agents.steps import MAY_HAVE_RUN
 from parley_server.core.model import AgentRun, GivenKind, PendingKind, Step, StepKind
@@ -23,7 +29,8 @@ from support.agent_runs import Told, a_run, told_by
 from support.waiting_turns import WaitingTurn
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
-IDEMPOTENT, ONCE, APPROVALS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+IDEMPOTENT, ONCE, APPROVALS, SERVER = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+FILES = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
 
 
 class Payments(ThreadingHTTPServer):
@@ -164,3 +171,33 @@ def test_schema_of_the_callers_tool_is_one() -> None:
     (tool,) = json.loads(request)["tools"]
 
     assert ["order"] == json.loads(tool["parameters_schema"])["required"]
+
+
+async def test_server_of_the_page_acts_once_for_each_key(tmp_path: Path) -> None:
+    (tmp_path / "rooms.py").write_text(SERVER)
+    table = McpServer(command=[sys.executable, str(tmp_path / "rooms.py")], start_s=60)
+    servers = McpServers({"rooms": table})
+    (server,) = servers.for_agent(["rooms"])
+
+    def booked(key: str) -> Any:
+        return server.call("book", {"room": "7"}, {"parley/call_key": key})
+
+    first, again, other = [await booked("a"), await booked("a"), await booked("b")]
+    await servers.close()
+
+    assert "Booking 1 is for room 7." == first == again
+    assert "Booking 2 is for room 7." == other
+
+
+@pytest.mark.parametrize("text", FILES, ids=["servers", "rules"])
+async def test_tables_of_the_page_can_be_followed(text: str) -> None:
+    file = AgentsFile.model_validate(tomllib.loads(text))
+    servers = McpServers(file.mcp)
+
+    table = file.agents["shop"]
+    MoreTools(servers.for_agent(table.mcp), table.tools).check(Agent(FunctionModel(_silent)))
+    await servers.close()
+
+
+def _silent(messages: list[ModelMessage], info: AgentInfo) -> Any:
+    raise AssertionError

@@ -10,6 +10,9 @@
         events             pydantic-ai's events become Parley's, in order
         provider_errors    THE table: what a provider does wrong becomes an AgentError
     model_strings      `openai:MODEL` and the like become a model
+    more_tools         what the agents file adds to an agent's own tools, by way of
+        mcp                tools of MCP servers
+        tool_rules         who runs a tool, who approves it, once, how long
     threaded           ThreadedAgent, a user's own agent on an event loop in a separate thread
     local_model        starts and stops the small model on this machine, which is served by
         local_server       a separate program: it imports nothing of Parley

@@ -41,6 +41,7 @@ from pydantic_ai.messages import ToolCallPart, ToolReturn, ToolReturnPart
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset
 
+from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.steps import WAITS_AGAIN, KeyedToolset, RunSteps
 from parley_server.agents.waiting import (
     NO_APPROVAL,
@@ -73,6 +74,8 @@ class ToolGuard(AbstractCapability[Any]):
     """Given to every run, outside of all hooks, so that what those raise is caught as well."""
 
     steps: RunSteps
+    more: MoreTools = NO_MORE
+    """What the agents file adds to the agent's own."""
     tools: list[ToolDefinition] = field(init=False)
     """Those that the turn's caller runs."""
 
@@ -83,7 +86,7 @@ class ToolGuard(AbstractCapability[Any]):
         return CapabilityOrdering(position="outermost")
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
-        return KeyedToolset(CallersTools(toolset, self.tools), self.steps)
+        return KeyedToolset(CallersTools(self.more.around(toolset), self.tools), self.steps)
 
     async def prepare_output_tools(
         self, ctx: RunContext[Any], tool_defs: list[ToolDefinition]

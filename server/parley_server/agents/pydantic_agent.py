@@ -21,6 +21,7 @@ from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, plainer, shorter
 from parley_server.agents.model_strings import close_model
+from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.opaque_state import Provider, state_of
 from parley_server.agents.past import Past
 from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
@@ -76,6 +77,7 @@ class PydanticAgent:
         model: Model[Any],
         *,
         context_tokens: int | None = None,
+        more_tools: MoreTools = NO_MORE,
     ) -> None:
         """Make an agent.
 
@@ -84,17 +86,27 @@ class PydanticAgent:
             model: the model that the agent asks.
             context_tokens: what the model can read and write at once; None: what the library
                 knows of it.
+            more_tools: those of MCP servers, and rules for all of its tools.
+        Raises: BadAgent: a rule cannot be followed, or names a tool that the agent has not.
         """
         _quieten()
+        more_tools.check(agent)
+        self._more_tools = more_tools
         self._agent = agent
         self._model = model
         self._context_tokens = context_tokens or model.context_window
 
     @classmethod
-    def of_model(cls, model: Model[Any], *, context_tokens: int | None = None) -> "PydanticAgent":
-        """Return an agent that is a model and nothing else. An answer of nothing is an answer."""
+    def of_model(
+        cls,
+        model: Model[Any],
+        *,
+        context_tokens: int | None = None,
+        more_tools: MoreTools = NO_MORE,
+    ) -> "PydanticAgent":
+        """Return an agent without tools of its own. An answer of nothing is an answer."""
         agent = Agent(model, output_type=[str, type(None)])
-        return cls(agent, model, context_tokens=context_tokens)
+        return cls(agent, model, context_tokens=context_tokens, more_tools=more_tools)
 
     @property
     def model(self) -> str:
@@ -179,7 +191,7 @@ class PydanticAgent:
             retries={"tools": MAX_TOOL_CALLS},  # so that only the limit on calls ends a run
             usage_limits=UsageLimits(request_limit=None),
             capabilities=[
-                ToolGuard(steps),
+                ToolGuard(steps, self._more_tools),
                 LastResort(steps),
                 OwnSystemPrompt(),
                 *tracing,

@@ -29,6 +29,7 @@ from pydantic_ai.models import Model
 
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.model_strings import complaint, model_of, without_empty_variables
+from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.failures import raised_at
@@ -57,12 +58,14 @@ class ThreadedAgent:
         *,
         openai_base_url: str | None = None,
         openai_api_key: str | None = None,
+        more_tools: MoreTools = NO_MORE,
     ) -> None:
         """Import the agent in a new thread and enter it there (`async with agent`).
 
         Args:
             module: importable, the working directory included.
             openai_base_url, openai_api_key: for an agent whose model is a string.
+            more_tools: those of MCP servers, and rules for all of its tools.
         Raises: BadAgent.
         """
         self._loop = asyncio.new_event_loop()
@@ -76,7 +79,7 @@ class ThreadedAgent:
             model = _model(agent, openai_base_url, openai_api_key)
             if isinstance(agent, Agent):
                 agent.model = model
-            return PydanticAgent(agent, model)
+            return PydanticAgent(agent, model, more_tools=more_tools)
 
         def live() -> None:
             asyncio.set_event_loop(self._loop)

@@ -47,7 +47,8 @@ TOO_LONG = f"The arguments are longer than {MAX_ARGUMENTS_BYTES} bytes."
 OTHER_KIND = "What was given for this call does not fit the tool."
 
 NO_ARGUMENTS = '{"type":"object","properties":{}}'
-_ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
+ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
+"""Takes the arguments of tools that somebody else checks."""
 
 
 class TurnWaits(Exception):
@@ -66,7 +67,7 @@ class CallersTools(WrapperToolset[Any]):
         refuse_taken(self.tools, own)
         callers = {
             tool.name: ToolsetTool(
-                toolset=self, tool_def=tool, max_retries=MAX_TOOL_CALLS, args_validator=_ANY_OBJECT
+                toolset=self, tool_def=tool, max_retries=MAX_TOOL_CALLS, args_validator=ANY_OBJECT
             )
             for tool in self.tools
         }

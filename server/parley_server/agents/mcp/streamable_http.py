@@ -1,0 +1,112 @@
+"""A server that speaks streamable HTTP, read within bounds.
+
+a body of JSON longer than MAX_MESSAGE_BYTES   → an error of the one call
+an event of a stream that is longer            → the same
+a compressed body                              → refused: its length would be anyone's guess
+a redirect to another origin                   → not followed (the library's own rule)
+another status, another content type           → an error of the one call (the library's)
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Unpack, cast
+
+import httpx2
+from fastmcp.client.transports.base import ClientTransport, SessionKwargs, TransportOptions
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+from parley_server.agents.mcp.messages import (
+    MAX_MESSAGE_BYTES,
+    TOO_LONG,
+    CleanedStream,
+    Complain,
+)
+
+COMPRESSED = "The answer is compressed, which was not asked for."
+CONNECT_S = 10.0
+
+
+class HttpTransport(ClientTransport):
+    """Holds one client for each session."""
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], silence_s: float, complain: Complain
+    ) -> None:
+        """Make a transport.
+
+        Args:
+            silence_s: how long a stream may say nothing.
+        """
+        self._url = url
+        self._headers = headers
+        self._silence_s = silence_s
+        self._complain = complain
+
+    @asynccontextmanager
+    async def connect_session(
+        self,
+        *,
+        transport_options: TransportOptions | None = None,
+        **session_kwargs: Unpack[SessionKwargs],
+    ) -> AsyncGenerator[ClientSession, None]:
+        """Open a client for a session."""
+        options = transport_options or TransportOptions()
+        timeout = httpx2.Timeout(CONNECT_S, read=self._silence_s)
+        headers = {**self._headers, "Accept-Encoding": "identity"}
+        bounded = _Bounded(httpx2.AsyncHTTPTransport())
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=timeout, transport=bounded) as client,
+            streamable_http_client(
+                self._url, http_client=client, max_sse_event_size=MAX_MESSAGE_BYTES
+            ) as (arrived, send),
+            options.session_class(
+                CleanedStream(arrived, self._complain), send, **session_kwargs
+            ) as session,
+        ):
+            yield session
+
+
+class _Bounded(httpx2.AsyncBaseTransport):
+    """Ends bodies that are too long."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._inner.handle_async_request(request)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            await response.aclose()
+            del response.headers["content-encoding"]
+            response.stream = _Refused(COMPRESSED)
+        elif not response.headers.get("content-type", "").startswith("text/event-stream"):
+            response.stream = _Counted(cast(httpx2.AsyncByteStream, response.stream))
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Counted(httpx2.AsyncByteStream):
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        count = 0
+        async for chunk in self._inner:
+            count += len(chunk)
+            if count > MAX_MESSAGE_BYTES:
+                raise httpx2.StreamError(TOO_LONG)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Refused(httpx2.AsyncByteStream):
+    def __init__(self, complaint: str) -> None:
+        self._complaint = complaint
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        raise httpx2.StreamError(self._complaint)
+        yield b""
