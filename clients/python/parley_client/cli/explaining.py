@@ -11,7 +11,7 @@ A line's first field says what the others are:
     attempt          number, start, end, the reason of a failure
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,6 +24,10 @@ from parley_client.cli.screen import Screen
 from parley_client.cli.text import counted, harmless, moment_of, one_line
 from parley_client.cli.words import call_line, name_of, reason_of, speaker_of, state_of, tokens_of
 
+_GAP = 2
+"""The characters between two columns."""
+_SHORTEST = 12
+"""The fewest characters of a message that are shown of it."""
 _WHOLE = 100_000
 """More characters than a line of a tool call has."""
 _OMITTED: dict[int, str] = {
@@ -90,7 +94,7 @@ def _show_window(screen: Screen, explained: pb.ExplainTurnResponse) -> None:
     _begin(screen, "What it was shown" if has_answer else "What it would be shown")
     rows = [_shown(each) for each in explained.messages]
     rows += [_left_out(each) for each in explained.omitted]
-    _show_rows(screen, [cells for _, cells in sorted(rows, key=lambda row: row[0])])
+    _show_rows(screen, [cells for _, cells in sorted(rows, key=lambda row: row[0])], is_cut=True)
 
 
 def _shown(message: pb.ShownMessage) -> Row:
@@ -130,13 +134,17 @@ def _attempt(turn: parts.Turn, attempt: pb.Attempt) -> tuple[Text, ...]:
     return tuple(map(Text, cells))
 
 
-def _show_rows(screen: Screen, rows: Iterable[tuple[Text, ...]]) -> None:
-    """Show rows whose last cell is cut where the screen ends."""
-    rows = list(rows)
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for number in range(len(rows[0])):
-        table.add_column(no_wrap=True, overflow="ellipsis" if number else "fold")
+def _show_rows(screen: Screen, rows: Sequence[tuple[Text, ...]], *, is_cut: bool = False) -> None:
+    """Show rows. Args: is_cut: cut the last cell where the screen ends, instead of wrapping it."""
+    *others, last = range(len(rows[0]))
+    table = Table.grid(padding=(0, _GAP, 0, 0))
+    for _ in others:
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    left = screen.width - sum(max(row[n].cell_len for row in rows) + _GAP for n in others) - _GAP
     for row in rows:
+        if is_cut:
+            row[last].truncate(max(left, _SHORTEST), overflow="ellipsis")
         table.add_row(*row)
     screen.show(table, fits=True)
 

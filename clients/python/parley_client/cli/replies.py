@@ -17,6 +17,8 @@ from parley_client.errors import ParleyError
 from parley_client.sync_client import ParleyClient
 
 DEFAULT = "the default agent"
+_LONGEST = 500
+"""The most characters of an error that stand in an answer's place."""
 
 Rehearse = Callable[[str], Iterator[pb.RehearseTurnResponse]]
 """Begins a rehearsal with an agent."""
@@ -48,7 +50,8 @@ class Reply:
     def ending(self) -> str:
         """What is to be said below its text: its model, its tokens, or why there is none."""
         if self.error is not None:
-            return one_line(f"{self.error.reason or self.error.code.name}: {self.error.message}")
+            name = self.error.reason or self.error.code.name
+            return one_line(f"{name}: {self.error.message}", _LONGEST)
         if self.missing or not self.has_ended:
             return self.missing
         tokens = "" if self.usage is None else tokens_of(self.usage)

@@ -54,7 +54,7 @@ class SideBySide:
         for number, reply in enumerate(self._replies):
             title = Text(reply.title, style="bold")
             heads.append(console.render_lines(title, narrow))
-            foot = Text(reply.ending if reply.has_ended else "…", style="dim")
+            foot = Text("\n" + (reply.ending if reply.has_ended else "…"), style="dim")
             feet.append(console.render_lines(foot, narrow))
             bodies.append(self._body(number, console, narrow))
         if rows is not None:
