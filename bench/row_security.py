@@ -113,7 +113,10 @@ async def _turn(store: PostgresStore, owner: Owner, conversation_id: UUID) -> No
     await store.window(owner, lease, max_messages=39, max_bytes=1_000_000)
     answer = Answer("x" * 200, (), None, "echo", FinishReason.STOP)
     context = Context(1, 40, 0)
-    await store.finish(owner, lease, answer, context, has_more=False, spent=None)
+    digest = b"\0" * 32
+    await store.finish(
+        owner, lease, answer, context, instructions_digest=digest, has_more=False, spent=None
+    )
 
 
 def _row(name: str, without: list[Cost], walled: list[Cost]) -> tuple[object, ...]:

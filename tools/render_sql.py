@@ -20,6 +20,7 @@ from parley_server.storage.statements import (
     appending,
     ending,
     erasing,
+    explaining,
     feeding,
     hiding,
     histories,
@@ -56,6 +57,7 @@ MODULES = (
     retaining,
     using,
     waiting,
+    explaining,
 )
 _CONSTANT = re.compile(r"('[A-Z_]*'|\b\d+)::(?:text|bigint|smallint|integer)\b", re.IGNORECASE)
 _TIDY = (

@@ -42,7 +42,7 @@ async def test_every_json_form_leads_to_its_method(tmp_path: Path) -> None:
     ):
         for name, (verb, path) in forms().items():
             content = b"" if verb in ("GET", "DELETE") else b"{}"
-            path_of_one = path.replace("{conversation_id}", "c")
+            path_of_one = path.replace("{conversation_id}", "c").replace("{turn_id}", "t")
             response = await http.request(verb, path_of_one, content=content)
             request = worker.asked.pop().request
             led[name] = (response.status_code, type(request).__name__)

@@ -19,6 +19,8 @@ ALWAYS = {
     "ListConversations",
     "GetTurn",
     "GetUsage",
+    "ListAgents",
+    "ExplainTurn",
     "CancelTurn",
     "UndeleteConversation",
     "EraseOwner",
@@ -39,6 +41,7 @@ NEVER = {
     "WatchConversation",
     "WatchTurns",
     "ExportConversations",
+    "RehearseTurn",
 }
 UNSENT = {"connect-failure", "refused-stream"}
 

@@ -38,6 +38,7 @@ STREAMS = {
     "/parley.v1.ConversationService/WatchConversation",
     "/parley.v1.ConversationService/WatchTurns",
     "/parley.v1.ConversationService/ExportConversations",
+    "/parley.v1.ConversationService/RehearseTurn",
 }
 
 

@@ -247,6 +247,14 @@ class Service:
         request = pb.StreamResumeTurnRequest(resume=resume)
         return self.stub.StreamResumeTurn(request, timeout=timeout, metadata=metadata(user))
 
+    async def explain(self, *, user: str = "ada", **fields: Any) -> pb.ExplainTurnResponse:
+        request = pb.ExplainTurnRequest(**fields)
+        return await self.stub.ExplainTurn(request, timeout=20, metadata=metadata(user))
+
+    def rehearse(self, *, user: str = "ada", timeout: float = 20, **fields: Any) -> Stream:
+        request = pb.RehearseTurnRequest(**fields)
+        return self.stub.RehearseTurn(request, timeout=timeout, metadata=metadata(user))
+
     async def turn(self, *, user: str = "ada", **fields: Any) -> conversation_pb2.Turn:
         request = pb.GetTurnRequest(**fields)
         return (await self.stub.GetTurn(request, timeout=20, metadata=metadata(user))).turn

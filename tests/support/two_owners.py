@@ -111,9 +111,10 @@ SELECT %(owner)s, %(gone)s, 1, 'RESPONSE', %(said)s WHERE %(stage)s <> 'TOMBSTON
 
 TWIN = """
 INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence, preview, fence,
-    open_turn_id, lease_expires_at, labels, instructions, update_time, appended_sequence)
+    open_turn_id, lease_expires_at, labels, instructions, agent, update_time, appended_sequence)
 VALUES (%(owner)s, %(conversation)s, '', 'u', %(said)s, 3, %(said)s, %(fence)s, %(open)s,
-    now() + interval '1 minute', '{"team": "blue"}', %(said)s, now() - interval '1 minute', 2);
+    now() + interval '1 minute', '{"team": "blue"}', %(said)s, 'poet',
+    now() - interval '1 minute', 2);
 INSERT INTO conversation_label (owner_id, conversation_id, key, value, update_time)
 VALUES (%(owner)s, %(conversation)s, 'team', 'blue', now() - interval '1 minute');
 INSERT INTO creation (owner_id, request_id, fingerprint, conversation_id)
@@ -134,7 +135,7 @@ VALUES (%(owner)s, %(conversation)s, 1, %(ended)s, 'USER', %(said)s),
     (%(owner)s, %(conversation)s, 3, %(open)s, 'USER', %(said)s);
 INSERT INTO usage_day (owner_id, day, agent, labels_digest, slot, labels, input_tokens,
     output_tokens, turns, attempts)
-SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, %(said)s, md5(labels)::uuid, slot, labels,
+SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, 'poet', md5(labels)::uuid, slot, labels,
     40, 10, 1, 1
 FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels);
 INSERT INTO turn_feed (owner_id, xid, turn_id, tenant, attempt)
@@ -226,6 +227,8 @@ PARAMETERS: dict[str, Any] = {
     "max_bytes": 2**20,
     "max_turns": MAX_TURNS,
     "max_tokens": MAX_TOKENS,
+    "default_agent": "poet",
+    "agent_budgets": json.dumps({"poet": MAX_TOKENS}),
     "max_attempts": 5,
     "max_queued": 2,
     "title_characters": 80,
@@ -238,6 +241,7 @@ PARAMETERS: dict[str, Any] = {
     "sets_title": True,
     "sets_labels": True,
     "sets_instructions": True,
+    "sets_agent": True,
     "trash": timedelta(days=1),
     "tombstone": timedelta(days=30),
     "input_tokens": 100,

@@ -4436,7 +4436,7 @@ type Attempt struct {
 	Number int32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// When it began. Absent if unknown: of turns from before an upgrade.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// When it ended. Absent while it runs, and if its worker died.
+	// When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Why it failed. ERROR_REASON_UNSPECIFIED if it did not, or runs.
 	ErrorReason   ErrorReason `protobuf:"varint,4,opt,name=error_reason,json=errorReason,proto3,enum=parley.v1.ErrorReason" json:"error_reason,omitempty"`

@@ -258,20 +258,24 @@ type ConversationServiceClient interface {
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
 	// Returns what a turn's agent was shown and what it did. Scope: parley.read.
 	//
-	// The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-	// the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+	// The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+	// message was shortened follows the present size. Instructions are never returned, only their digest.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	ExplainTurn(ctx context.Context, in *ExplainTurnRequest, opts ...grpc.CallOption) (*ExplainTurnResponse, error)
 	// Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
 	// parley.write.
 	//
-	// Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-	// result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-	// and reported, but appear in no usage and count toward no budget.
+	// Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+	// next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+	// result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+	// offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+	// usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+	// the same worker, is refused.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-	// DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+	// DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+	// OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
 	RehearseTurn(ctx context.Context, in *RehearseTurnRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RehearseTurnResponse], error)
 }
 
@@ -790,20 +794,24 @@ type ConversationServiceServer interface {
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
 	// Returns what a turn's agent was shown and what it did. Scope: parley.read.
 	//
-	// The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-	// the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+	// The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+	// message was shortened follows the present size. Instructions are never returned, only their digest.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND).
 	ExplainTurn(context.Context, *ExplainTurnRequest) (*ExplainTurnResponse, error)
 	// Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
 	// parley.write.
 	//
-	// Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-	// result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-	// and reported, but appear in no usage and count toward no budget.
+	// Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+	// next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+	// result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+	// offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+	// usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+	// the same worker, is refused.
 	//
 	// Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-	// DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+	// DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+	// OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
 	RehearseTurn(*RehearseTurnRequest, grpc.ServerStreamingServer[RehearseTurnResponse]) error
 	mustEmbedUnimplementedConversationServiceServer()
 }

@@ -163,7 +163,7 @@ const (
 	// What to do: read the turn with GetTurn; its pending_calls say what it waits for.
 	ErrorReason_ERROR_REASON_CALL_NOT_PENDING ErrorReason = 35
 	// FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
-	// turn_id.
+	// turn_id, cause (NOT_BEGUN, MISSING or TOO_SMALL).
 	// Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
 	// What to do: rehearse another turn, or with another agent.
 	ErrorReason_ERROR_REASON_WINDOW_INCOMPLETE ErrorReason = 36

@@ -2276,7 +2276,7 @@ class Attempt(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended. Absent while it runs, and if its worker died."""
+        """When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died."""
 
     def __init__(
         self,

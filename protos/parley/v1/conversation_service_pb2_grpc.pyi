@@ -264,8 +264,8 @@ class ConversationServiceStub:
     ExplainTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ExplainTurnRequest, _conversation_service_pb2.ExplainTurnResponse]
     """Returns what a turn's agent was shown and what it did. Scope: parley.read.
 
-    The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-    the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+    The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+    message was shortened follows the present size. Instructions are never returned, only their digest.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND).
     """
@@ -273,12 +273,16 @@ class ConversationServiceStub:
     """Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
     parley.write.
 
-    Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-    result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-    and reported, but appear in no usage and count toward no budget.
+    Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+    next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+    result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+    offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+    usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+    the same worker, is refused.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+    OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
     """
 
 @_typing.type_check_only
@@ -517,8 +521,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     ExplainTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ExplainTurnRequest, _conversation_service_pb2.ExplainTurnResponse]  # type: ignore[assignment]
     """Returns what a turn's agent was shown and what it did. Scope: parley.read.
 
-    The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-    the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+    The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+    message was shortened follows the present size. Instructions are never returned, only their digest.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND).
     """
@@ -526,12 +530,16 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
     parley.write.
 
-    Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-    result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-    and reported, but appear in no usage and count toward no budget.
+    Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+    next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+    result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+    offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+    usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+    the same worker, is refused.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+    OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -905,8 +913,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_conversation_service_pb2.ExplainTurnResponse, _abc.Awaitable[_conversation_service_pb2.ExplainTurnResponse]]:
         """Returns what a turn's agent was shown and what it did. Scope: parley.read.
 
-        The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-        the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+        The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+        message was shortened follows the present size. Instructions are never returned, only their digest.
 
         Errors: NOT_FOUND (TURN_NOT_FOUND).
         """
@@ -920,12 +928,16 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
         parley.write.
 
-        Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-        result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-        and reported, but appear in no usage and count toward no budget.
+        Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+        next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+        result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+        offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+        usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+        the same worker, is refused.
 
         Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+        OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

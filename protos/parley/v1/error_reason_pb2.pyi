@@ -192,7 +192,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_WINDOW_INCOMPLETE: _ErrorReason.ValueType  # 36
     """FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
-    turn_id.
+    turn_id, cause (NOT_BEGUN, MISSING or TOO_SMALL).
     Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
     What to do: rehearse another turn, or with another agent.
     """
@@ -380,7 +380,7 @@ What to do: read the turn with GetTurn; its pending_calls say what it waits for.
 """
 ERROR_REASON_WINDOW_INCOMPLETE: ErrorReason.ValueType  # 36
 """FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
-turn_id.
+turn_id, cause (NOT_BEGUN, MISSING or TOO_SMALL).
 Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
 What to do: rehearse another turn, or with another agent.
 """

@@ -5,6 +5,8 @@
     a call has a RESULT                    → that is its result; the tool does not run
     a call of a tool that is `once` had begun in an earlier attempt
                                            → its result says that it may have run
+    the run is a rehearsal                 → its calls get what the turn's own calls had got, or an
+                                             error; no tool runs, and nothing is stored
     a call waits for the turn's caller     → that is stored, once the tool has said so or before the
                                              run ends; the tool's code does not run to say it again
 
@@ -43,7 +45,7 @@ from parley_server.agents.step_bodies import (
 )
 from parley_server.core.attempts.step_log import StepsTooLarge
 from parley_server.core.attempts.transcript import storable
-from parley_server.core.model import AgentRun, PendingCall, PendingKind, StepKind
+from parley_server.core.model import AgentRun, PendingCall, PendingKind, Rehearsal, StepKind
 
 CALL_KEY = "call_key"
 """Of `ctx.metadata`."""
@@ -52,6 +54,7 @@ ONCE = "once"
 MAY_HAVE_RUN = "This tool may have run already; its outcome is not known."
 NO_JSON = "The tool's result cannot be kept: part of it has no JSON form."
 TOO_LARGE = "The tool's result is too large to be kept."
+REHEARSAL = "This is a rehearsal: no tool runs, and the turn that is rehearsed made no such call."
 WAITS_AGAIN = "The call was approved, and then waited again, which it cannot."
 
 
@@ -63,6 +66,19 @@ def call_key(turn_id: UUID, step: int, position: int) -> str:
         position: which of that response's calls it is, from 0.
     """
     return str(uuid5(turn_id, f"{step}/{position}"))
+
+
+def rehearsed(rehearsal: Rehearsal, call: ToolCallPart) -> str:
+    """Return the result that a call had in the turn that is rehearsed.
+
+    Raises: ToolFailed: it had failed, or there was no such call.
+    """
+    known = rehearsal.take(call.tool_name, storable(arguments_of(call)))
+    if known is None:
+        raise ToolFailed(REHEARSAL)
+    if known.is_error:
+        raise ToolFailed(known.result)
+    return known.result
 
 
 @dataclass
@@ -113,7 +129,10 @@ class RunSteps:
 
         Raises: ToolFailed, ToolFailedError, ToolRetryError: it failed; other signals of
             `execute`; LeaseLost, StepsTooLarge, which end the run.
+        Guarantees: in a rehearsal, `execute` is not called, whoever makes the call.
         """
+        if self.run.rehearsal is not None:
+            return rehearsed(self.run.rehearsal, call)
         place = self.place(ctx, call.tool_call_id)
         if place is None:
             return await execute()

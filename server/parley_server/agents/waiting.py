@@ -2,6 +2,7 @@
 
     what the caller gave already  → is what the call returns; what it approved is run
     anything else                 → the turn's run ends here, its last event says what is missing
+    in a rehearsal                → what such a call had got in the turn, or a failed result
     arguments that no one can use → a failed result, at once: the model may try again
 
 By then every other call of the same response is done, and its result is stored.
@@ -29,7 +30,7 @@ from pydantic_core import SchemaValidator, core_schema
 
 from parley_server.agents.errors import ToolNameTaken, ToolSchemaRefused
 from parley_server.agents.step_bodies import DENIED, Place, arguments_of
-from parley_server.agents.steps import RunSteps
+from parley_server.agents.steps import RunSteps, rehearsed
 from parley_server.core.attempts.transcript import (
     MAX_ARGUMENTS_BYTES,
     MAX_RESULT_BYTES,
@@ -134,8 +135,20 @@ class LastResort(AbstractCapability[Any]):
 def settled(
     steps: RunSteps, ctx: RunContext[Any], requests: DeferredToolRequests
 ) -> DeferredToolResults:
-    """Return what is known of calls already: what was given for them, and what ran to its end."""
+    """Return what is known of calls already: what was given for them, and what ran to its end.
+
+    In a rehearsal that is all of them: none of them waits.
+    """
     results = DeferredToolResults()
+    if (rehearsal := steps.run.rehearsal) is not None:
+        for call in requests.calls:
+            try:
+                results.calls[call.tool_call_id] = rehearsed(rehearsal, call)
+            except ToolFailed as failed:
+                results.calls[call.tool_call_id] = failed
+        for call in requests.approvals:  # what is approved comes to `RunSteps.call`
+            results.approvals[call.tool_call_id] = ToolApproved()
+        return results
     for call in [*requests.calls, *requests.approvals]:
         kind = requests.kind(call.tool_call_id)
         place = steps.place(ctx, call.tool_call_id)

@@ -8,6 +8,7 @@
     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost
     ├── TurnSuperseded ─ TurnNeverBegan
     ├── AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CallNotPending
+    ├── WindowIncomplete, NoRehearsal
     ├── AgentError ─ AgentRefused, AgentTimeout, AgentUnavailable
     ├── DeadlineTooShort
     ├── Overloaded, TurnLimitReached, BudgetExhausted, QueueFull
@@ -26,6 +27,7 @@ hold no text of users, models or providers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import NamedTuple
 from uuid import UUID
 
@@ -331,6 +333,55 @@ class CallNotPending(ParleyError):
         return {"call_key": self.call_key}
 
 
+class Incomplete(Enum):
+    """Why a turn's window cannot be put together for a rehearsal. The values are metadata."""
+
+    NOT_BEGUN = "NOT_BEGUN"
+    MISSING = "MISSING"
+    """Some of what the turn was shown is gone."""
+    TOO_SMALL = "TOO_SMALL"
+    """The agent's window does not hold what the turn was shown."""
+
+
+@dataclass(eq=False)
+class WindowIncomplete(ParleyError):
+    """What a turn was shown cannot be put together for a rehearsal. No agent was asked."""
+
+    turn_id: UUID
+    cause: Incomplete
+
+    def __str__(self) -> str:
+        return f"turn {self.turn_id} {_INCOMPLETE[self.cause]}"
+
+    def metadata(self) -> dict[str, str]:
+        return {"turn_id": str(self.turn_id), "cause": self.cause.value}
+
+
+_INCOMPLETE = {
+    Incomplete.NOT_BEGUN: "has not begun, so nothing was shown: rehearse it once it has",
+    Incomplete.MISSING: ("was shown messages that are not there any more: rehearse another turn"),
+    Incomplete.TOO_SMALL: (
+        "was shown more than this agent's window holds: name an agent with a larger window"
+    ),
+}
+
+
+@dataclass(eq=False)
+class NoRehearsal(ParleyError):
+    """The agent might act in a rehearsal, so it is not asked."""
+
+    agent: str
+
+    def __str__(self) -> str:
+        return (
+            f"agent '{self.agent}' cannot rehearse, because it may act by itself: name another "
+            "agent, or have the server's operator set rehearsal = true for it in the agents file"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        return {"agent": self.agent}
+
+
 class AgentError(ParleyError):
     """A run of the agent failed. Raised by agents; ends the attempt as FAILED."""
 
@@ -413,15 +464,21 @@ class BudgetExhausted(ParleyError):
     used_tokens: int
     retry_after_s: float
     """Until midnight UTC, by the database's clock."""
+    agent: str = ""
+    """The name of the agent whose budget it is; empty: the owner's own, for all agents together."""
 
     def __str__(self) -> str:
+        of, instead = "", ""
+        if self.agent:
+            of, instead = f" of the agent {self.agent}", ", or name another agent"
         return (
-            f"{self.used_tokens} of {self.max_tokens_per_day} tokens a day are used: call again "
-            f"after midnight UTC, in {self.retry_after_s:.0f} s"
+            f"{self.used_tokens} of {self.max_tokens_per_day} tokens a day{of} are used: call "
+            f"again after midnight UTC, in {self.retry_after_s:.0f} s{instead}"
         )
 
     def metadata(self) -> dict[str, str]:
         return {
+            **({"agent": self.agent} if self.agent else {}),
             "max_tokens_per_day": str(self.max_tokens_per_day),
             "used_tokens": str(self.used_tokens),
             "retry_after_s": f"{self.retry_after_s:.1f}",

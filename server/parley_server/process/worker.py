@@ -34,7 +34,9 @@ from parley_server.core.streams.trimming import Trimming
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.accepting import Accepting
 from parley_server.core.turns.expiring import Expiring
+from parley_server.core.turns.explaining import Explaining
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.rehearsing import Rehearsals
 from parley_server.core.turns.resuming import Resuming
 from parley_server.core.turns.starting import Starting
 from parley_server.process.readiness import Readiness
@@ -49,6 +51,7 @@ from parley_server.process.wiring import (
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.server import Server
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
+from parley_server.storage.explaining import PostgresExplains
 from parley_server.storage.feed import PostgresFeed
 from parley_server.storage.histories import PostgresHistories
 from parley_server.storage.owners import PostgresErasures, PostgresRetention
@@ -78,6 +81,7 @@ class Worker:
             raise BadSettings("PARLEY_DATABASE_URL: must be set for a worker")
         self.settings = settings
         self.agent = agent or agent_for(settings)
+        roster = roster_for(settings, self.agent)
         self.store = PostgresStore(
             settings.database_url.get_secret_value(),
             pool_size=settings.db_pool_size,
@@ -86,6 +90,7 @@ class Worker:
             has_row_security=settings.row_security,
             max_turns_per_minute=settings.max_turns_per_minute,
             max_tokens_per_day=settings.max_tokens_per_day or None,
+            budgets=lambda: roster.budgets,
             max_attempts=settings.max_attempts,
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,
@@ -108,10 +113,20 @@ class Worker:
         self.turns = Turns(
             self.store,
             waits,
-            roster_for(settings, self.agent),
+            roster,
             TurnSettings(settings.lease_s, settings.chat_timeout_s),
             uuid_utils.compat.uuid7,
             self.bells,
+            self.metrics or NO_METER,
+        )
+        explains = PostgresExplains(self.store, max_attempts=settings.max_attempts)
+        explaining = Explaining(self.store, explains, self.turns.roster)
+        self.rehearsals = Rehearsals(
+            self.store,
+            explains,
+            explaining,
+            self.turns.roster,
+            settings.chat_timeout_s,
             self.metrics or NO_METER,
         )
         self.watches = Watches(self.store, self.turns.events, self.bells)
@@ -197,6 +212,8 @@ class Worker:
             self.watches,
             self.feeds if settings.feed_days > 0 else None,
             UsageReads(PostgresUsage(self.store.claiming)),
+            explaining,
+            self.rehearsals,
             self.verifier,
             self.admission,
             options=server_options(settings, is_port_shared=is_port_shared),
@@ -217,6 +234,7 @@ class Worker:
     def _add_gauges(self, metrics: "Metrics") -> None:
         """Say where each gauge is read."""
         metrics.gauge("parley_open_turns", lambda: len(self.turns.attempts))
+        metrics.gauge("parley_open_rehearsals", lambda: len(self.rehearsals))
         metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
         metrics.gauge("parley_started_turns", lambda: self.starting.running)
         metrics.gauge("parley_queue_turns", lambda: self.starting.size.turns)

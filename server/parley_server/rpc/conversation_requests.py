@@ -1,6 +1,6 @@
 """Requests about conversations themselves: which are meant, and what is to become of them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from parley_server.rpc.violations import Violations
 MAX_TITLE_BYTES = 512
 MAX_INSTRUCTIONS_BYTES = 8192
 
-_CHANGEABLE = ("title", "labels", "instructions")
+_CHANGEABLE = ("title", "labels", "instructions", "agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,14 @@ def wanted_labels(texts: Sequence[str], violations: Violations) -> dict[str, str
     return wanted
 
 
-def new_conversation(request: pb.CreateConversationRequest) -> NewConversation:
+def new_conversation(
+    request: pb.CreateConversationRequest, agents: Container[str]
+) -> NewConversation:
     """Read a CreateConversationRequest.
 
-    Raises: InvalidRequest.
+    Args:
+        agents: the names that may be asked for.
+    Raises: InvalidRequest; alone: AgentUnknown.
     """
     violations = Violations()
     conversation_id = violations.uuid("conversation_id", request.conversation_id)
@@ -74,16 +78,24 @@ def new_conversation(request: pb.CreateConversationRequest) -> NewConversation:
     violations.text("title", request.title, MAX_TITLE_BYTES)
     violations.labels(request.labels)
     violations.text("instructions", request.instructions, MAX_INSTRUCTIONS_BYTES)
+    violations.agent(request.agent, agents)
     violations.raise_any()
     return NewConversation(
-        conversation_id, request_id, request.title, dict(request.labels), request.instructions
+        conversation_id,
+        request_id,
+        request.title,
+        dict(request.labels),
+        request.instructions,
+        request.agent,
     )
 
 
-def change(request: pb.UpdateConversationRequest) -> ConversationChange:
+def change(request: pb.UpdateConversationRequest, agents: Container[str]) -> ConversationChange:
     """Read an UpdateConversationRequest: the fields that its mask names, or else those set in it.
 
-    Raises: InvalidRequest.
+    Args:
+        agents: the names that may be asked for.
+    Raises: InvalidRequest; alone: AgentUnknown.
     """
     violations = Violations()
     conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
@@ -99,6 +111,7 @@ def change(request: pb.UpdateConversationRequest) -> ConversationChange:
     violations.text("title", request.title, MAX_TITLE_BYTES)
     violations.labels(request.labels)
     violations.text("instructions", request.instructions, MAX_INSTRUCTIONS_BYTES)
+    violations.agent(request.agent, agents)
     expected = request.expected_revision if request.HasField("expected_revision") else None
     if expected is not None and expected < 1:
         violations.add("expected_revision", "TOO_LOW", "must be 1 or more")
@@ -109,6 +122,7 @@ def change(request: pb.UpdateConversationRequest) -> ConversationChange:
         labels=dict(request.labels) if "labels" in named else None,
         instructions=request.instructions if "instructions" in named else None,
         expected_revision=expected,
+        agent=request.agent if "agent" in named else None,
     )
 
 

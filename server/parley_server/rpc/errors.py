@@ -59,6 +59,8 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.SequenceNotReached: Row(Code.FAILED_PRECONDITION, "SEQUENCE_NOT_REACHED"),
     errors.NotATurnBoundary: Row(Code.FAILED_PRECONDITION, "NOT_A_TURN_BOUNDARY"),
     errors.CallNotPending: Row(Code.FAILED_PRECONDITION, "CALL_NOT_PENDING"),
+    errors.WindowIncomplete: Row(Code.FAILED_PRECONDITION, "WINDOW_INCOMPLETE"),
+    errors.NoRehearsal: Row(Code.FAILED_PRECONDITION, "NO_REHEARSAL"),
     errors.AgentRefused: Row(Code.FAILED_PRECONDITION, "AGENT_REFUSED"),
     errors.AgentTimeout: Row(Code.DEADLINE_EXCEEDED, "AGENT_TIMEOUT"),
     errors.AgentUnavailable: Row(Code.UNAVAILABLE, "AGENT_UNAVAILABLE", retry_s=1.0),

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.errors import AgentUnknown
 from parley_server.core.model import (
     HistoryQuery,
     OnDisconnect,
@@ -115,8 +114,7 @@ def _ask(
     expected = violations.expected_sequence(request)
     on_busy = violations.on_busy(request.on_busy)
     on_disconnect = violations.choice("on_disconnect", request.on_disconnect, ON_DISCONNECT)
-    if request.agent not in agents:
-        violations.add_error(AgentUnknown())
+    violations.agent(request.agent, agents)
     caller_tools = tools(request.tools, violations)
     return TurnRequest(
         conversation_id=conversation_id,
@@ -173,7 +171,11 @@ def turn(request: pb.GetTurnRequest | pb.CancelTurnRequest) -> TurnRef:
 
 
 def turn_named(
-    request: pb.GetTurnRequest | pb.CancelTurnRequest | pb.ResumeTurnRequest,
+    request: pb.GetTurnRequest
+    | pb.CancelTurnRequest
+    | pb.ResumeTurnRequest
+    | pb.ExplainTurnRequest
+    | pb.RehearseTurnRequest,
     violations: Violations,
 ) -> TurnRef:
     """Read the fields that say which turn is meant."""

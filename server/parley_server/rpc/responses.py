@@ -1,5 +1,6 @@
 """Answers of the core to protos."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,6 +11,7 @@ from parley_server.core.model import (
     NO_TURN,
     Added,
     Completed,
+    Context,
     Conversation,
     ConversationPage,
     DayUsage,
@@ -46,15 +48,15 @@ from parley_server.rpc import page_tokens
 from parley_server.rpc.conversation_requests import ListQuestion
 from parley_server.rpc.requests import HistoryQuestion
 
-_ROLES = {role: conversation_pb2.Role.Value(f"ROLE_{role.value}") for role in Role}
-_FINISH_REASONS: dict[FinishReason | None, conversation_pb2.FinishReason.ValueType] = {
+ROLES = {role: conversation_pb2.Role.Value(f"ROLE_{role.value}") for role in Role}
+FINISH_REASONS: dict[FinishReason | None, conversation_pb2.FinishReason.ValueType] = {
     None: conversation_pb2.FINISH_REASON_UNSPECIFIED,
     **{
         reason: conversation_pb2.FinishReason.Value(f"FINISH_REASON_{reason.value}")
         for reason in FinishReason
     },
 }
-_ERROR_REASONS: dict[FailureReason | None, error_reason_pb2.ErrorReason.ValueType] = {
+ERROR_REASONS: dict[FailureReason | None, error_reason_pb2.ErrorReason.ValueType] = {
     None: error_reason_pb2.ERROR_REASON_UNSPECIFIED,
     **{
         reason: error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.value}")
@@ -74,26 +76,25 @@ _KINDS = {
 
 
 def chat(answered: TurnResult) -> pb.ChatResponse:
-    answer, context = answered.answer, answered.context
+    answer = answered.answer
     return pb.ChatResponse(
         conversation_id=str(answered.conversation_id),
         turn_id=str(answered.turn_id),
         response=answer.text,
-        tool_calls=_tool_calls(answer.tool_calls),
+        tool_calls=tool_calls(answer.tool_calls),
         user_sequence=answered.user_sequence,
         response_sequence=answered.response_sequence,
-        usage=_usage(answer.usage),
+        usage=usage(answer.usage),
         model=answer.model,
-        finish_reason=_FINISH_REASONS[answer.finish_reason],
+        finish_reason=FINISH_REASONS[answer.finish_reason],
         replayed=answered.is_replayed,
-        context=context
-        and conversation_pb2.Context(
-            first_sequence=context.first_sequence,
-            message_count=context.message_count,
-            omitted_count=context.omitted_count,
-        ),
+        context=answered.context and context(answered.context),
         pending_calls=_pending(answered.pending),
     )
+
+
+def context(of: Context) -> conversation_pb2.Context:
+    return conversation_pb2.Context(**of._asdict())
 
 
 def _pending(calls: tuple[PendingCall, ...]) -> list[conversation_pb2.PendingCall]:
@@ -193,28 +194,28 @@ def turn(stored: Turn) -> conversation_pb2.Turn:
         model=answer.model if answer else "",
         user_sequence=stored.user_sequence,
         response_sequence=stored.response_sequence or 0,
-        finish_reason=_FINISH_REASONS[answer.finish_reason if answer else None],
-        error_reason=_ERROR_REASONS[stored.error_reason],
+        finish_reason=FINISH_REASONS[answer.finish_reason if answer else None],
+        error_reason=ERROR_REASONS[stored.error_reason],
         error_text=stored.error_text,
-        create_time=_time(stored.create_time),
-        end_time=None if stored.end_time is None else _time(stored.end_time),
-        usage=_usage(answer.usage) if answer else None,
+        create_time=time(stored.create_time),
+        end_time=None if stored.end_time is None else time(stored.end_time),
+        usage=usage(answer.usage) if answer else None,
         pending_calls=_pending(wait.pending) if wait else (),
-        wait_end_time=_time(wait.end_time) if wait else None,
+        wait_end_time=time(wait.end_time) if wait else None,
     )
 
 
 def message(message: Message) -> conversation_pb2.Message:
     return conversation_pb2.Message(
         sequence=message.sequence,
-        role=_ROLES[message.role],
+        role=ROLES[message.role],
         content=message.content,
-        tool_calls=_tool_calls(message.tool_calls),
+        tool_calls=tool_calls(message.tool_calls),
         turn_id="" if message.turn_id == NO_TURN else str(message.turn_id),
-        create_time=_time(message.create_time),
-        usage=_usage(message.usage),
+        create_time=time(message.create_time),
+        usage=usage(message.usage),
         model=message.model,
-        finish_reason=_FINISH_REASONS[message.finish_reason],
+        finish_reason=FINISH_REASONS[message.finish_reason],
     )
 
 
@@ -223,8 +224,8 @@ def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
     return conversation_pb2.Conversation(
         conversation_id=str(conversation.id),
         title=conversation.title,
-        create_time=_time(conversation.create_time),
-        update_time=_time(conversation.update_time),
+        create_time=time(conversation.create_time),
+        update_time=time(conversation.update_time),
         last_sequence=conversation.last_sequence,
         preview=conversation.preview,
         open_turn_id="" if open_turn_id is None else str(open_turn_id),
@@ -232,6 +233,7 @@ def conversation(conversation: Conversation) -> conversation_pb2.Conversation:
         instructions=conversation.instructions,
         revision=conversation.revision,
         forked_from=source and _forked_from(source),
+        agent=conversation.agent,
     )
 
 
@@ -281,22 +283,22 @@ def created(conversation_: Conversation, *, is_replayed: bool) -> pb.CreateConve
 def deleted(found: Deleted | None, *, has_trash: bool) -> pb.DeleteConversationResponse:
     if found is None or not has_trash:
         return pb.DeleteConversationResponse()
-    return pb.DeleteConversationResponse(purge_time=_time(found.purge_time))
+    return pb.DeleteConversationResponse(purge_time=time(found.purge_time))
 
 
 def erasure(found: Erasure) -> pb.EraseOwnerResponse:
     is_done = found.end_time is not None
     return pb.EraseOwnerResponse(
         state=pb.ERASURE_STATE_DONE if is_done else pb.ERASURE_STATE_RUNNING,
-        start_time=_time(found.start_time),
-        end_time=None if found.end_time is None else _time(found.end_time),
+        start_time=time(found.start_time),
+        end_time=None if found.end_time is None else time(found.end_time),
         conversations=found.conversations,
         messages=found.messages,
         turns=found.turns,
     )
 
 
-def _tool_calls(calls: tuple[ToolCall, ...]) -> list[conversation_pb2.ToolCall]:
+def tool_calls(calls: Sequence[ToolCall]) -> list[conversation_pb2.ToolCall]:
     return [conversation_pb2.ToolCall(**call._asdict()) for call in calls]
 
 
@@ -305,17 +307,17 @@ def day_usage(of: DayUsage) -> pb.UsageRow:
         date=of.day.isoformat(),
         agent=of.agent,
         label_value=of.label_value,
-        usage=_usage(of.usage),
+        usage=usage(of.usage),
         turns=of.turns,
         attempts=of.attempts,
         failed_attempts=of.failed_attempts,
     )
 
 
-def _usage(usage: Usage | None) -> conversation_pb2.Usage | None:
-    return None if usage is None else conversation_pb2.Usage(**usage._asdict())
+def usage(of: Usage | None) -> conversation_pb2.Usage | None:
+    return None if of is None else conversation_pb2.Usage(**of._asdict())
 
 
-def _time(moment: datetime) -> Timestamp:
+def time(moment: datetime) -> Timestamp:
     since = moment - _EPOCH
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)

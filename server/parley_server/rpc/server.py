@@ -18,7 +18,9 @@ from parley_server.core.reading import Reads
 from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.accepting import Accepting
+from parley_server.core.turns.explaining import Explaining
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.rehearsing import Rehearsals
 from parley_server.core.turns.resuming import Resuming
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.admission import Admission
@@ -50,6 +52,8 @@ class Server:
         watches: Watches,
         feeds: Feeds | None,
         usage: UsageReads,
+        explaining: Explaining,
+        rehearsals: Rehearsals,
         verifier: TokenVerifier,
         admission: Admission,
         *,
@@ -68,6 +72,7 @@ class Server:
         self._turns = turns
         self._watches = watches
         self._exports = exports
+        self._rehearsals = rehearsals
         self._feeds = feeds
         self._certificate = certificate
         self._is_draining = False
@@ -88,6 +93,8 @@ class Server:
                 watches,
                 feeds,
                 usage,
+                explaining,
+                rehearsals,
                 admission,
                 max_message_bytes=max_message_bytes,
             ),
@@ -123,15 +130,16 @@ class Server:
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, let open turns end within the grace, then stop.
 
-        Calls that arrive meanwhile are refused in words, not cut: see `door`. Watches and exports
-        end at once. Whatever is open when all turns have ended, such as health watches and streams
-        that nobody reads, has a second to end and is then cut.
+        Calls that arrive meanwhile are refused in words, not cut: see `door`. Watches, exports and
+        rehearsals end at once. Whatever is open when all turns have ended, such as health watches
+        and streams that nobody reads, has a second to end and is then cut.
         """
         self._is_draining = True
         await self.set_ready(False)
         self._door.hold()
         self._watches.drain()
         self._exports.drain()
+        self._rehearsals.drain()
         if self._feeds is not None:
             self._feeds.drain()
         draining = asyncio.create_task(self._turns.drain(grace_s))

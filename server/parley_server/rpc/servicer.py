@@ -20,12 +20,17 @@ from parley_server.core.reading import Reads
 from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
 from parley_server.core.turns.accepting import Accepting
+from parley_server.core.turns.explaining import Explaining
 from parley_server.core.turns.machine import Turns
+from parley_server.core.turns.rehearsing import Rehearsals
 from parley_server.core.turns.resuming import Resuming
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
+    agent_responses,
     append_requests,
     conversation_requests,
+    explain_requests,
+    explain_responses,
     feed_requests,
     owner_requests,
     requests,
@@ -61,6 +66,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         watches: Watches,
         feeds: Feeds | None,
         usage: UsageReads,
+        explaining: Explaining,
+        rehearsals: Rehearsals,
         admission: Admission,
         *,
         max_message_bytes: int,
@@ -80,6 +87,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._appending = appending
         self._exports = exports
         self._usage = usage
+        self._explaining = explaining
+        self._rehearsals = rehearsals
         self._erasing = erasing
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
@@ -147,7 +156,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.CreateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = conversation_requests.new_conversation(request)
+        new = conversation_requests.new_conversation(request, self._turns.roster)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         created, is_replayed = await self._conversations.create(owner, new)
@@ -166,7 +175,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UpdateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        change = conversation_requests.change(request)
+        change = conversation_requests.change(request, self._turns.roster)
         call.conversation_id = str(change.conversation_id)
         changed = await self._conversations.update(owner, change)
         return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
@@ -357,19 +366,34 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                     raise FeedExpired
 
     async def ListAgents(  # noqa: N802
-        self, request: pb.ListAgentsRequest, context: Context
+        self, _request: pb.ListAgentsRequest, _context: Context
     ) -> pb.ListAgentsResponse:
-        raise NotImplementedError  # branch f-names
+        current_call.get().owner(READ)
+        return agent_responses.agents(self._turns.roster)
 
     async def ExplainTurn(  # noqa: N802
-        self, request: pb.ExplainTurnRequest, context: Context
+        self, request: pb.ExplainTurnRequest, _context: Context
     ) -> pb.ExplainTurnResponse:
-        raise NotImplementedError  # branch f-explain
+        call = current_call.get()
+        owner = call.owner(READ)
+        named = explain_requests.explain(request)
+        call.request_id, call.turn_id = request.request_id, request.turn_id
+        async with self._page_of(owner.id):
+            return explain_responses.explained(await self._explaining.explain(owner, named))
 
     async def RehearseTurn(  # type: ignore[override]  # noqa: N802
         self, request: pb.RehearseTurnRequest, context: Context
     ) -> None:
-        raise NotImplementedError  # branch f-explain
+        call = current_call.get()
+        owner = call.owner(WRITE)
+        ask = explain_requests.rehearse(request, self._turns.roster)
+        call.request_id, call.turn_id = request.request_id, request.turn_id
+        events = self._rehearsals.rehearse(owner, ask, context.time_remaining())
+        async with aclosing(events):
+            async for event in events:
+                await self._in_turn(owner)
+                if not await _send(context, explain_responses.rehearsal(event)):
+                    raise CallerLost
 
     async def _in_turn(self, owner: Owner) -> None:
         """Let others have their turn, however many streams of this owner have something to tell."""

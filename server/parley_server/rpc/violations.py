@@ -1,7 +1,7 @@
 """What is wrong with the fields of a request: collected, then told at once."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -9,7 +9,12 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.errors import InvalidPageToken, InvalidRequest, Violation
+from parley_server.core.errors import (
+    AgentUnknown,
+    InvalidPageToken,
+    InvalidRequest,
+    Violation,
+)
 from parley_server.core.model import OnBusy
 
 DEFAULT_PAGE_SIZE = 50
@@ -130,6 +135,10 @@ class Violations:
                 "letter or digit",
             )
         return is_key
+
+    def agent(self, name: str, known: Container[str]) -> None:
+        if name not in known:
+            self.add_error(AgentUnknown())
 
     def choice(self, field: str, value: int, known: dict[int, T]) -> T | None:
         if value not in known:

@@ -55,6 +55,7 @@ class PostgresConversations:
             "title": new.title,
             "labels": rows.labels_text(new.labels),
             "instructions": new.instructions or None,
+            "agent": new.agent or None,
         }
         found = await self._made(sql.CREATE_CONVERSATION, parameters, bool)
         if found:
@@ -179,6 +180,8 @@ class PostgresConversations:
             "labels": rows.labels_text(change.labels or {}),
             "sets_instructions": change.instructions is not None,
             "instructions": change.instructions or None,
+            "sets_agent": change.agent is not None,
+            "agent": change.agent or None,
             "expected": change.expected_revision,
         }
 

@@ -89,7 +89,7 @@ class PostgresQueue:
             is_counted: whether the owner's queue is counted, and the turn refused if it is full.
         Returns: None: there is no such conversation.
         """
-        is_limited = self._store.is_limited
+        is_limited = self._store.is_limited(new)
         parameters: Parameters = {
             "owner": owner.id,
             "conversation": new.conversation_id,
@@ -188,6 +188,7 @@ class PostgresQueue:
             is_taken_over=row.open_turn_id is not None,
             instructions=row.instructions or "",
             is_started=True,
+            agent=row.agent or "",
         )
         ask = TurnRequest(
             key.conversation_id,

@@ -55,7 +55,12 @@ class Limited(NamedTuple):
     used_tokens: int | None = None
     """Of today, if these are as many as may be used a day."""
     day_left: timedelta | None = None
-    """Until the day is over in UTC, if used_tokens is set."""
+    """Until the day is over in UTC, if used_tokens or agent_used_tokens is set."""
+    agent_used_tokens: int | None = None
+    """Of today, with the turn's agent, if these are as many as may be used a day."""
+    agent_max_tokens: int | None = None
+    agent: str | None = None
+    """Its name. Both: if agent_used_tokens is set."""
 
 
 class ClaimRow(NamedTuple):
@@ -72,6 +77,8 @@ class ClaimRow(NamedTuple):
     """Whether a turn can be opened: none is open, and no started turn comes first."""
     queue_length: int
     instructions: str | None
+    agent: str | None
+    """Whom the turn was given to; None: none was opened."""
 
 
 class Accepted(NamedTuple):
@@ -285,10 +292,10 @@ def message(row: Row) -> Message:
 
 def conversation(row: Row) -> Conversation:
     """Return the conversation in a row of `conversation_columns`."""
-    labels, instructions, revision, forked_from_id, forked_from_sequence = row[-5:]
+    labels, instructions, revision, forked_from_id, forked_from_sequence, agent = row[-6:]
     known = {} if labels is None else json.loads(labels)
     source = None if forked_from_id is None else ForkedFrom(forked_from_id, forked_from_sequence)
-    return Conversation(*row[:-5], known, instructions or "", revision, source)  # type: ignore[call-arg]  # of 7
+    return Conversation(*row[:-6], known, instructions or "", revision, source, agent or "")  # type: ignore[call-arg]  # of 7
 
 
 def labels_text(labels: Mapping[str, str]) -> str | None:
@@ -380,6 +387,7 @@ def lease(row: Row, of: Turn) -> Lease:
         is_taken_over=of.error_reason is FailureReason.TURN_ABANDONED,
         instructions=instructions or "",
         is_started=is_started,
+        agent=of.agent,
     )
 
 

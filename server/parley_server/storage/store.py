@@ -1,5 +1,6 @@
 """The store: one method a statement."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -7,6 +8,7 @@ from uuid import UUID
 
 from psycopg import Rollback
 
+from parley_server.core.attempts.window import LOOKBACK_FACTOR
 from parley_server.core.errors import (
     BudgetExhausted,
     ConversationNotFound,
@@ -17,7 +19,9 @@ from parley_server.core.errors import (
 )
 from parley_server.core.model import (
     DEFAULT_MAX_ATTEMPTS,
+    NO_BUDGETS,
     RUN_AGAIN,
+    AgentBudgets,
     Answer,
     Context,
     ConversationState,
@@ -48,8 +52,6 @@ from parley_server.storage.statements import sql
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
-LOOKBACK_FACTOR = 10
-"""How many times the window's messages are looked at, at most, to find answered ones."""
 NO_UPPER_BOUND = 2**63 - 1
 UNIQUE_VIOLATION = "23505"
 NOTHING_SPENT = Usage(0, 0, 0, 0)
@@ -72,6 +74,7 @@ class PostgresStore:
         has_row_security: bool = False,
         max_turns_per_minute: int | None = None,
         max_tokens_per_day: int | None = None,
+        budgets: Callable[[], AgentBudgets] = lambda: NO_BUDGETS,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
@@ -80,6 +83,7 @@ class PostgresStore:
         """Make the store.
 
         Args:
+            budgets: what an owner's turns with each agent may use a day, as it is at a claim.
             has_feed: whether it is written down in the feed that turns end.
             wait_s: how long a statement waits for the database, if its call's deadline allows it.
             owner_share: how much of each set of connections one owner may have at once.
@@ -98,8 +102,9 @@ class PostgresStore:
         self.on_queue: Callable[[Owner, UUID], None] = lambda _owner, _conversation: None
         """Called when a conversation is free in which started turns wait."""
         self._lease = timedelta(seconds=lease_s)
-        self._max_turns = max_turns_per_minute
-        self._max_tokens = max_tokens_per_day
+        self.max_turns = max_turns_per_minute
+        self.max_tokens = max_tokens_per_day
+        self._budgets = budgets
         self._max_attempts = max_attempts
         self._has_row_security = has_row_security
         self._has_feed = has_feed
@@ -176,22 +181,33 @@ class PostgresStore:
             raise SequenceMismatch(held.last_sequence)
         await refuse_busy(self.claiming, owner, new.conversation_id, held)
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether statements that open turns have to look at an owner's limits."""
-        return self._max_turns is not None or self._max_tokens is not None
+    def is_limited(self, new: NewTurn) -> bool:
+        """Whether the statement that opens this turn has to look at an owner's limits."""
+        if self.max_turns is not None or self.max_tokens is not None:
+            return True
+        is_new = new.is_new_conversation
+        return self._budgets().may_hold(new.agent, is_new_conversation=is_new)
 
     def limits(self) -> Parameters:
         """Return what statements that open turns take for an owner's limits."""
-        return {"max_turns": self._max_turns, "max_tokens": self._max_tokens}
+        default, of_agents = self._budgets()
+        return {
+            "max_turns": self.max_turns,
+            "max_tokens": self.max_tokens,
+            "default_agent": default,
+            "agent_budgets": json.dumps(of_agents) if of_agents else None,
+        }
 
     def refuse_limited(self, limited: rows.Limited) -> None:
         """Raise which limit the owner has reached; the one that lasts longer first."""
-        wait, used_tokens, day_left = limited
-        if used_tokens is not None and day_left is not None and self._max_tokens is not None:
-            raise BudgetExhausted(self._max_tokens, used_tokens, day_left.total_seconds())
-        if wait is not None and self._max_turns is not None:
-            raise TurnLimitReached(self._max_turns, wait.total_seconds())
+        day_left_s = limited.day_left.total_seconds() if limited.day_left else 0
+        if limited.used_tokens is not None and self.max_tokens is not None:
+            raise BudgetExhausted(self.max_tokens, limited.used_tokens, day_left_s)
+        if limited.agent_used_tokens is not None and limited.agent_max_tokens is not None:
+            used, most = limited.agent_used_tokens, limited.agent_max_tokens
+            raise BudgetExhausted(most, used, day_left_s, limited.agent or "")
+        if limited.wait is not None and self.max_turns is not None:
+            raise TurnLimitReached(self.max_turns, limited.wait.total_seconds())
 
     async def check_not_deleted(self, owner: Owner, request_id: str) -> None:
         """Raise ConversationNotFound if a request id was one of a conversation that is deleted."""
@@ -209,7 +225,7 @@ class PostgresStore:
         Returns: the lease; or the conversation's row as it was found, if any, and which limits the
             owner has reached.
         """
-        is_limited = self.is_limited
+        is_limited = self.is_limited(new)
         no_limit = rows.Limited()
         parameters: Parameters = {
             "owner": owner.id,
@@ -232,7 +248,8 @@ class PostgresStore:
             statement = sql.CLAIM_NEW_LIMITED if is_limited else sql.CLAIM_NEW
             found = await self.claiming.run(statement, {**parameters, **conversation})
             if found and found[0][0] is not None:
-                return Lease(new.conversation_id, new.id, 1, 1, user_sequence=1), None, no_limit
+                first = Lease(new.conversation_id, new.id, 1, 1, user_sequence=1, agent=new.agent)
+                return first, None, no_limit
             return None, None, rows.Limited(*found[0][1:]) if is_limited else no_limit
 
         parameters["expected"] = new.expected_sequence
@@ -254,6 +271,7 @@ class PostgresStore:
             user_sequence=held.user_sequence,
             is_taken_over=held.open_turn_id is not None,
             instructions=held.instructions or "",
+            agent=held.agent or "",
         )
         return lease, None, no_limit
 
@@ -332,6 +350,7 @@ class PostgresStore:
         answer: Answer,
         context: Context,
         *,
+        instructions_digest: bytes,
         has_more: bool,
         spent: Usage | None,
     ) -> int | None:
@@ -352,6 +371,7 @@ class PostgresStore:
                 "context_first": context.first_sequence,
                 "context_count": context.message_count,
                 "context_omitted": context.omitted_count,
+                "instructions_digest": instructions_digest,
                 **(spent or NOTHING_SPENT)._asdict(),
                 "feed": self.feed_of(owner),
             },

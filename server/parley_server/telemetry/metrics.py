@@ -52,6 +52,7 @@ GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
         "livemax",
         "Seconds since the first of those turns was accepted; 0: there is none.",
     ),
+    "parley_open_rehearsals": ("livesum", "Rehearsals whose agent is running now."),
     "parley_watches": ("livesum", "Watches, of all kinds, and exports that are open now."),
     "parley_feed_watches": ("livesum", "WatchTurns calls that are open now."),
     "parley_limit_in_use": ("livesum", "How much of each limited resource is in use now."),
@@ -136,6 +137,18 @@ class Metrics:
             "Stored answers that were returned again for their request id.",
             "agent",
         )
+        self._rehearsals = self._counter(
+            "parley_rehearsals",
+            "Rehearsals that ended, by outcome: COMPLETED or the error reason.",
+            "agent",
+            "outcome",
+        )
+        self._rehearsal_tokens = self._counter(
+            "parley_rehearsal_tokens",
+            "Tokens that agents reported of rehearsals. parley_tokens has none of them.",
+            "agent",
+            "type",
+        )
         waits = self._counter(
             "parley_waits", "Turns that began to wait for their caller here.", "agent"
         )
@@ -195,11 +208,9 @@ class Metrics:
     def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
         name = agent or self._agent
         self._seconds[name].observe(seconds)
-        if usage is not None:
-            tokens = self._tokens[name]
-            tokens["input"].inc(usage.input_tokens or 0)
-            tokens["output"].inc(usage.output_tokens or 0)
-            tokens["cached_input"].inc(usage.cached_input_tokens or 0)
+        tokens = self._tokens[name]
+        for kind, count in _tokens(usage):
+            tokens[kind].inc(count)
 
     def answered(self, agent: str, answer: Answer) -> None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
@@ -220,6 +231,14 @@ class Metrics:
 
     def replayed(self, agent: str) -> None:
         self._replays.labels(agent or self._agent).inc()
+
+    def rehearsed(self, agent: str, error: ParleyError | None, usage: Usage | None) -> None:
+        name = agent or self._agent
+        reason = None if error is None else reason_of(error)
+        outcome = "COMPLETED" if error is None else reason.value if reason else "OTHER"
+        self._rehearsals.labels(name, outcome).inc()
+        for kind, count in _tokens(usage):
+            self._rehearsal_tokens.labels(name, kind).inc(count)
 
     def taken_over(self) -> None:
         self._taken_over.inc()
@@ -278,6 +297,13 @@ class Metrics:
             yield
         finally:
             timer.cancel()
+
+
+def _tokens(usage: Usage | None) -> Iterator[tuple[str, int]]:
+    if usage is not None:
+        yield "input", usage.input_tokens or 0
+        yield "output", usage.output_tokens or 0
+        yield "cached_input", usage.cached_input_tokens or 0
 
 
 class _MethodMeter:

@@ -29,6 +29,7 @@ from support.agents import Gate, ScriptedAgent, Speaker
 from support.issuer import Issuer, a_signing_key
 from support.processes import ServerProcess, run
 from support.proxy import PostgresProxy
+from support.rosters import started
 from support.services import Service, StartService, a_token, an_id, metadata, refused
 from support.waiting import WEATHER, AskingAgent, result
 
@@ -555,3 +556,18 @@ async def test_age_of_published_keys_shows_and_is_infinite_until_they_are_had(
         )
 
         assert math.inf == (await scrape(never))("parley_jwks_age_seconds")
+
+
+async def test_turn_counts_under_the_agent_that_it_was_given_to(
+    start_service: StartService,
+) -> None:
+    """Fails if counts go by what the caller named: it named none."""
+    service = await started(start_service, metrics_listen=ANYWHERE)
+    same = (await service.create(agent="poet")).conversation.conversation_id
+    for _ in range(2):
+        await service.chat(conversation_id=same, request_id="r")
+    found = await scrape(service)
+
+    assert 1 == found("parley_turns_total", agent="poet", outcome="COMPLETED")
+    assert 1 == found("parley_replays_total", agent="poet")
+    assert 1 == found("parley_agent_seconds_count", agent="poet")

@@ -29,18 +29,20 @@ class GatedAgent:
     model = "gated"
     context_tokens: int | None = 100_000
 
-    def __init__(self, worker: int, entered: Callable[[Run], None]) -> None:
+    def __init__(self, worker: int, name: str, entered: Callable[[Run], None]) -> None:
         """Make an agent.
 
         Args:
+            name: by which callers name it.
             entered: called when a run stands at its gate.
         """
         self._worker = worker
+        self._name = name
         self._entered = entered
 
     async def run(self, seen: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         gate = asyncio.get_running_loop().create_future()
-        run = Run(self._worker, seen, gate, asyncio.Event())
+        run = Run(self._worker, seen, gate, asyncio.Event(), agent=self._name)
         try:
             yield Text(BEGINNING)
             for event in self.retold(seen.steps.done)[1:]:

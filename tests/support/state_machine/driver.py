@@ -18,6 +18,7 @@ from support.state_machine.answers import is_answer, standing_of
 from support.state_machine.model import Model
 from support.state_machine.values import (
     AGENT_ERRORS,
+    AGENTS,
     ASKS,
     BEGINNING,
     OWNERS,
@@ -269,9 +270,10 @@ class Driver(RuleBasedStateMachine):
         self._is_shown_window(run)
 
     def _is_shown_window(self, run: Run) -> None:
-        """The agent of an attempt is shown what was said."""
+        """The agent of an attempt is the turn's, and is shown what was said."""
         turn, conversation = run.turn, run.turn.conversation
         assert (turn.id, turn.attempt) == (str(run.seen.turn_id), run.seen.attempt)
+        assert run.agent == (turn.agent or AGENTS[0])
         shown = [(m.sequence, m.role.value, m.content) for m in run.seen.window.messages]
         assert conversation.window() == shown
         omitted = sum(1 for s in range(1, turn.user_sequence) if s not in {m[0] for m in shown})

@@ -87,6 +87,7 @@ class Histories(Driver):
             title=source.title,
             labels=dict(source.labels),
             instructions=source.instructions,
+            agent=source.agent,
             activity=next(self.model.clock),
         )
         self.model.conversations[copy.owner, copy.id] = copy

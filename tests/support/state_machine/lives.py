@@ -11,9 +11,10 @@ from parley.v1 import conversation_service_pb2 as pb
 from support.services import GONE, Service, an_id, refused
 from support.state_machine.driver import Driver
 from support.state_machine.turns import indices, owners, workers
-from support.state_machine.values import Call, Conversation, Creation, Refused, not_found
+from support.state_machine.values import AGENTS, Call, Conversation, Creation, Refused, not_found
 from support.state_machine.world import now_and_then
 
+agents = st.sampled_from(["", *AGENTS, "poet"])
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
 
 
@@ -27,6 +28,7 @@ class Lives(Driver):
         index=indices,
         is_named=st.booleans(),
         labels=labels,
+        agent=agents,
     )
     def create(
         self,
@@ -36,11 +38,12 @@ class Lives(Driver):
         index: int,
         is_named: bool,
         labels: dict[str, str],
+        agent: str,
     ) -> None:
         """An empty conversation, under an id of the caller's or of ours."""
         owner = self._named(owner)
         known = [c for c in self.conversations() if c.owner == owner]
-        request = pb.CreateConversationRequest(labels=labels)
+        request = pb.CreateConversationRequest(labels=labels, agent=agent)
         if where != "any":
             request.conversation_id = an_id()
         if where == "taken" and known:
@@ -51,7 +54,9 @@ class Lives(Driver):
             request.request_id = f"c{next(self.request_ids)}"
         self.world.do(self._create(self.world.services[worker], owner, request))
 
-    @rule(worker=workers, index=indices, altered=st.sampled_from(["", "", "title", "labels"]))
+    @rule(
+        worker=workers, index=indices, altered=st.sampled_from(["", "", "title", "labels", "agent"])
+    )
     def create_again(self, worker: int, index: int, altered: str) -> None:
         """The same request id of CreateConversation once more."""
         known = list(self.model.creations.items())
@@ -64,6 +69,8 @@ class Lives(Driver):
             request.title = "another"
         if altered == "labels":
             request.labels["c"] = "3"
+        if altered == "agent":
+            request.agent = "" if request.agent else "poet"
         self.world.do(self._create(self.world.services[worker], owner, request))
 
     async def _create(
@@ -98,6 +105,7 @@ class Lives(Driver):
             title=request.title,
             labels=dict(request.labels),
             instructions=request.instructions,
+            agent=request.agent,
             activity=next(self.model.clock),
         )
         self.model.conversations[owner, made.id] = made
@@ -110,12 +118,19 @@ class Lives(Driver):
     @rule(
         worker=workers,
         index=indices,
-        what=st.sampled_from(["title", "labels", "instructions"]),
+        what=st.sampled_from(["title", "labels", "instructions", "agent", "agent"]),
         labels=labels,
+        agent=agents,
         expected=st.sampled_from([None, None, 0, 0, 1]),
     )
     def update(
-        self, worker: int, index: int, what: str, labels: dict[str, str], expected: int | None
+        self,
+        worker: int,
+        index: int,
+        what: str,
+        labels: dict[str, str],
+        agent: str,
+        expected: int | None,
     ) -> None:
         """A change, beside whatever turn is open.
 
@@ -126,7 +141,7 @@ class Lives(Driver):
         if not known:
             return
         found = known[-1 - index % len(known)]
-        value: Any = labels if what == "labels" else f"{what} {index}"
+        value: Any = {"labels": labels, "agent": agent}.get(what, f"{what} {index}")
         fields: dict[str, Any] = {what: value, "update_mask": {"paths": [what]}}
         if expected is not None:
             fields["expected_revision"] = found.revision + expected
@@ -248,12 +263,14 @@ class Lives(Driver):
             conversation.title,
             conversation.labels,
             conversation.instructions,
+            conversation.agent,
             conversation.revision,
         ) == (
             shown.conversation_id,
             shown.title,
             dict(shown.labels),
             shown.instructions,
+            shown.agent,
             shown.revision,
         )
 

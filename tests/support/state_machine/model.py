@@ -239,6 +239,7 @@ class Model:
         conversation = turn.conversation
         if not conversation.said and not conversation.title:
             conversation.title = turn.message
+        turn.given = conversation.agent
         conversation.said.append(("USER", turn.message, turn.id))
         turn.user_sequence = conversation.last_sequence
         conversation.turns.append(turn)

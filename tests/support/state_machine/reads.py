@@ -85,7 +85,7 @@ class Reads(Driver):
             turn.request_id,
             turn.user_sequence,
             turn.response_sequence,
-            turn.sent[2],
+            turn.agent,
         ) == (
             shown.attempt,
             shown.request_id,
@@ -126,6 +126,7 @@ def _listing(conversation: Conversation) -> tuple[object, ...]:
         conversation.last_sequence,
         conversation.open_turn.id if conversation.open_turn and conversation.is_held else "",
         conversation.labels,
+        conversation.agent,
         conversation.revision,
     )
 
@@ -138,5 +139,6 @@ def _listing_of(shown: cpb.Conversation) -> tuple[object, ...]:
         shown.last_sequence,
         shown.open_turn_id,
         dict(shown.labels),
+        shown.agent,
         shown.revision,
     )

@@ -7,7 +7,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from support.services import GONE, an_id, refused
 from support.state_machine.answers import standing_of
 from support.state_machine.driver import Driver
-from support.state_machine.turns import indices, owners, workers
+from support.state_machine.turns import agents, indices, owners, workers
 from support.state_machine.values import Call, Turn
 
 
@@ -18,13 +18,22 @@ class Started(Driver):
         where=st.sampled_from(["new", "missing", "strange"]),
         expected=st.sampled_from([None, None, 0, 1]),
         has_request_id=st.booleans(),
+        agent=agents,
     )
     def start_elsewhere(
-        self, owner: str, worker: int, where: str, expected: int | None, has_request_id: bool
+        self,
+        owner: str,
+        worker: int,
+        where: str,
+        expected: int | None,
+        has_request_id: bool,
+        agent: str,
     ) -> None:
         """A started turn in a conversation that is not there."""
         request = pb.ChatRequest(
-            conversation_id="" if where == "new" else an_id(), allow_missing=where == "missing"
+            conversation_id="" if where == "new" else an_id(),
+            allow_missing=where == "missing",
+            agent=agent,
         )
         self._start(self._named(owner), worker, request, expected, has_request_id)
 
@@ -33,8 +42,11 @@ class Started(Driver):
         index=indices,
         expected=st.sampled_from([None, None, None, 0, 2]),
         has_request_id=st.booleans(),
+        agent=agents,
     )
-    def start_on(self, worker: int, index: int, expected: int | None, has_request_id: bool) -> None:
+    def start_on(
+        self, worker: int, index: int, expected: int | None, has_request_id: bool, agent: str
+    ) -> None:
         """A started turn, mostly where another one runs.
 
         Args:
@@ -49,7 +61,7 @@ class Started(Driver):
         found = chosen[index % len(chosen)]
         if expected is not None:
             expected = found.last_sequence - found.is_held + expected
-        request = pb.ChatRequest(conversation_id=found.id)
+        request = pb.ChatRequest(conversation_id=found.id, agent=agent)
         self._start(found.owner, worker, request, expected, has_request_id)
 
     def _start(

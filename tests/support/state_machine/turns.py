@@ -16,12 +16,23 @@ from support.databases import as_superuser
 from support.services import an_id, refused
 from support.state_machine.answers import standing_of
 from support.state_machine.driver import Driver
-from support.state_machine.values import AGENT_ERRORS, ASKS, BEGINNING, OWNERS, Call, Run, Turn
+from support.state_machine.values import (
+    AGENT_ERRORS,
+    AGENTS,
+    ASKS,
+    BEGINNING,
+    OWNERS,
+    Call,
+    Run,
+    Turn,
+)
 from support.state_machine.world import WORKERS, now_and_then
 
 indices = st.integers(0, 1000)
 workers = st.sampled_from(WORKERS)
 owners = st.sampled_from(OWNERS)
+agents = st.sampled_from(["", "", "", "", *AGENTS])
+"""That callers name; mostly none, so that the conversation's answers."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class How:
     has_request_id: bool
     on_busy: "pb.OnBusy.ValueType"
     on_disconnect: "pb.OnDisconnect.ValueType"
+    agent: str
 
 
 hows = st.builds(
@@ -40,6 +52,7 @@ hows = st.builds(
     has_request_id=st.booleans(),
     on_busy=st.sampled_from([pb.ON_BUSY_REJECT, *[pb.ON_BUSY_WAIT] * 4, *[pb.ON_BUSY_REPLACE] * 2]),
     on_disconnect=st.sampled_from(pb.OnDisconnect.values()),
+    agent=agents,
 )
 
 
@@ -105,6 +118,7 @@ class Turns(Driver):
             on_busy=self._on_busy(how, owner, conversation_id),
             on_disconnect=how.on_disconnect,
             allow_missing=allow_missing,
+            agent=how.agent,
         )
         if expected is not None:
             request.expected_sequence = expected

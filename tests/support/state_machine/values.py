@@ -12,6 +12,8 @@ from parley_server.core.attempts.closing import SENTENCES
 from parley_server.core.model import AgentRun, PendingCall, WaitEnd
 
 OWNERS = ("ada", "bob")
+AGENTS = ("echo", "poet")
+"""The first one is the default."""
 AGENT_ERRORS = {"AGENT_UNAVAILABLE": "UNAVAILABLE", "AGENT_REFUSED": "FAILED_PRECONDITION"}
 MAX_ATTEMPTS = 3
 UNCOUNTED = ("CALLER_LOST",)
@@ -41,6 +43,7 @@ class Conversation:
     title: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     instructions: str = ""
+    agent: str = ""
     revision: int = 1
     is_deleted: bool = False
     was_deleted: bool = False
@@ -192,6 +195,13 @@ class Turn:
     """Calls that have results: of its answer, or when it began to wait."""
     is_started: bool = False
     """While it waits: whether a worker runs it without a caller."""
+    given: str = ""
+    """The agent that its conversation had when it began."""
+
+    @property
+    def agent(self) -> str:
+        """Whom it was given to: its caller's choice, else the conversation's."""
+        return self.sent[2] or self.given
 
     @property
     def pending(self) -> list[Asked]:
@@ -284,6 +294,8 @@ class Run:
     """Who may have started it: one, or several that cannot be told apart."""
     is_started: bool = False
     """It needs no caller: a worker runs it by itself."""
+    agent: str = AGENTS[0]
+    """Whose it is."""
     asks: tuple[str, ...] = ()
     """The tools that it asks its caller for, if a rule lets it."""
 

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.attempts.roster import NamedAgent
 from parley_server.process.worker import Worker
 from support.services import Service, settings_for
 from support.state_machine.asking import GatedAgent
-from support.state_machine.values import MAX_ATTEMPTS, Run
+from support.state_machine.values import AGENTS, MAX_ATTEMPTS, Run
 
 SETTLED_S = 10.0
 """How long anything may take that has to happen; it takes milliseconds."""
@@ -60,7 +61,14 @@ class World:
                 retention_idle_days=IDLE_DAYS,
                 retention_age_days=AGE_DAYS,
             )
-            worker = Worker(settings, agent=GatedAgent(number, self.entered.put_nowait))
+            gated = [GatedAgent(number, name, self.entered.put_nowait) for name in AGENTS]
+            worker = Worker(settings, agent=gated[0])
+            roster = worker.turns.roster
+            window = roster.default.window
+            roster.replace(
+                [NamedAgent(name, of, window) for name, of in zip(AGENTS, gated, strict=True)],
+                default=AGENTS[0],
+            )
             port = await self._started.enter_async_context(worker.serving())
             channel = await self._started.enter_async_context(
                 grpc.aio.insecure_channel(f"127.0.0.1:{port}")

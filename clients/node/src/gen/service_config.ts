@@ -20,7 +20,8 @@ export const SERVICE_CONFIG = `{
         { "service": "parley.v1.ConversationService", "method": "StreamResumeTurn" },
         { "service": "parley.v1.ConversationService", "method": "WatchConversation" },
         { "service": "parley.v1.ConversationService", "method": "ExportConversations" },
-        { "service": "parley.v1.ConversationService", "method": "WatchTurns" }
+        { "service": "parley.v1.ConversationService", "method": "WatchTurns" },
+        { "service": "parley.v1.ConversationService", "method": "RehearseTurn" }
       ]
     }
   ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 
 from parley_server.core.attempts.event_log import EventLog
@@ -10,7 +11,16 @@ from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.transcript import Transcript
 from parley_server.core.errors import AgentError, AgentUnavailable
 from parley_server.core.failures import Stop, raised_at
-from parley_server.core.model import AgentRun, Answer, Context, Lease, Owner, TurnRequest
+from parley_server.core.model import (
+    AgentRun,
+    Answer,
+    Context,
+    Lease,
+    Owner,
+    Text,
+    ToolCall,
+    TurnRequest,
+)
 from parley_server.core.tasks import Tasks
 
 log = logging.getLogger("parley.turns")
@@ -40,6 +50,8 @@ class Attempt:
         """What the window shows. None: it has not been read yet."""
         self.events: EventLog | None = None
         """Where its events are stored, if a stream has started it."""
+        self.on_piece: Callable[[Text | ToolCall], None] | None = None
+        """Called with each event, of a run of which nothing is stored."""
         self.steps: StepLog | None = None
         """Where its steps are stored. None: those of earlier attempts have not been read yet."""
         self._error: BaseException | None = None
@@ -89,6 +101,8 @@ class Attempt:
                 taken = self.transcript.add(event)
                 if taken is not None and self.events is not None:
                     self.events.add(taken)
+                if taken is not None and self.on_piece is not None:
+                    self.on_piece(taken)
                 if self.transcript.is_closed:
                     return
 

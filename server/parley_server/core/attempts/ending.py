@@ -70,9 +70,16 @@ class Ending:
         """
         owner, lease = attempt.owner, attempt.lease
         has_more, spent = attempt.has_more, attempt.transcript.usage
+        digest = attempt.named.window.digest(lease.instructions)
         sequence = await retry_while_unavailable(
             lambda: self._store.finish(
-                owner, lease, answer, context, has_more=has_more, spent=spent
+                owner,
+                lease,
+                answer,
+                context,
+                instructions_digest=digest,
+                has_more=has_more,
+                spent=spent,
             ),
             deadline,
         )
@@ -165,7 +172,7 @@ class Ending:
             await asyncio.wait([write], timeout=FAILURE_WAIT_S)
             if write.done() and (cancelled := write.result()):
                 return cancelled
-        self._meter.failed(attempt.ask.agent, error)
+        self._meter.failed(attempt.lease.agent, error)
         raise error
 
     async def _write_failure(
@@ -251,7 +258,13 @@ class Ending:
         named = self._roster.seated(looked.turn.agent)
         window = await self._windows.read(owner, lease, looked.message, named.window)
         sequence = await self._store.finish(
-            owner, lease, answer, window.context, has_more=True, spent=None
+            owner,
+            lease,
+            answer,
+            window.context,
+            instructions_digest=named.window.digest(lease.instructions),
+            has_more=True,
+            spent=None,
         )
         self._bells.ring_ended(owner, turn.conversation_id)
         return sequence

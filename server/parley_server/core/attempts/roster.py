@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from parley_server.core.attempts.window import WindowSettings
 from parley_server.core.errors import AgentUnavailable
-from parley_server.core.model import NO_LIMITS, AgentEvent, AgentLimits, AgentRun
+from parley_server.core.model import (
+    NO_LIMITS,
+    AgentBudgets,
+    AgentEvent,
+    AgentLimits,
+    AgentRun,
+)
 from parley_server.core.ports import Agent
 
 
@@ -42,6 +48,10 @@ class Roster:
         Args:
             default: the name of the one that answers where none is named.
         """
+        self.replace(agents, default)
+
+    def replace(self, agents: Iterable[NamedAgent], default: str) -> None:
+        """Have other agents from now on. Args: as for a new roster."""
         self._agents = {each.name: each for each in agents}
         self._default = default
 
@@ -55,6 +65,13 @@ class Roster:
     def default(self) -> NamedAgent:
         """The one that answers where none is named."""
         return self._agents[self._default]
+
+    @property
+    def budgets(self) -> AgentBudgets:
+        """What an owner's turns with each of them may use a day."""
+        limits = {each.name: each.limits.tokens_a_day for each in self}
+        budgets = {name: most for name, most in limits.items() if most is not None}
+        return AgentBudgets(self._default, budgets)
 
     def find(self, name: str) -> NamedAgent | None:
         """Return the agent of a name; of the empty one: the default."""

@@ -121,13 +121,13 @@ class Attempts:
                 del self._attempts[lease.turn_id]
             self._bells.ring_ended(owner, lease.conversation_id)
         if answered.pending:
-            self._meter.waited(ask.agent)
+            self._meter.waited(lease.agent)
         else:
-            self._meter.answered(ask.agent, answered.answer)
+            self._meter.answered(lease.agent, answered.answer)
         return answered
 
     def _begin(self, owner: Owner, ask: TurnRequest, lease: Lease, has_events: bool) -> Attempt:
-        attempt = Attempt(owner, ask, lease, self._roster.seated(ask.agent), self._loop)
+        attempt = Attempt(owner, ask, lease, self._roster.seated(lease.agent), self._loop)
         if has_events:
             attempt.events = EventLog(
                 lambda events: self._store.append(owner, lease, events),
@@ -183,7 +183,7 @@ class Attempts:
             why = await attempt.run(run, self.tasks)
         finally:
             seconds = self._loop.time() - started
-            self._meter.agent_ran(attempt.ask.agent, seconds, attempt.transcript.usage)
+            self._meter.agent_ran(attempt.lease.agent, seconds, attempt.transcript.usage)
             if attempt.events is not None:
                 await attempt.events.close()
             if attempt.steps is not None:

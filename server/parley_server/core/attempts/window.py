@@ -1,6 +1,7 @@
 """What the agent is shown of a conversation."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from parley_server.core.model import (
     Context,
     FinishReason,
     Lease,
+    OmissionReason,
+    Omitted,
     Owner,
     Role,
     Window,
@@ -23,6 +26,8 @@ ANSWER_TOKENS = 1024
 """How much of the model's context is kept free for its answer."""
 CUT = "\n[…]\n"
 """Stands where a message was shortened."""
+LOOKBACK_FACTOR = 10
+"""How many times the window's messages are looked at, at most, to find answered ones."""
 NO_TEXT = "(no text)"
 """Stands for an answer without words: providers refuse blank ones."""
 
@@ -41,6 +46,14 @@ class WindowSettings:
     def told(self, in_conversation: str) -> str:
         """Return the agent's instructions: the server's, then those of its conversation."""
         return joined(self.instructions, in_conversation)
+
+    def room(self, in_conversation: str) -> int:
+        """Return how many bytes of messages a window may hold beside the instructions."""
+        return budget_bytes(self.context_tokens, self.told(in_conversation))
+
+    def digest(self, in_conversation: str) -> bytes:
+        """Return the SHA-256 of what `told` returns."""
+        return hashlib.sha256(self.told(in_conversation).encode()).digest()
 
 
 def joined(*instructions: str) -> str:
@@ -67,7 +80,7 @@ def window_of(
         the message that it answers. No message of a turn is without its answer but for the last
         one. Messages that were appended without a turn are there in any case.
     """
-    earlier = list(_presentable(newest_first[::-1]))
+    earlier = [found for found, why in _told_apart(newest_first[::-1]) if why is None]
     while earlier and earlier[0].role is Role.ASSISTANT and earlier[0].has_turn:
         earlier.pop(0)
     own = WindowMessage(sequence, Role.USER, shortened(message, max_bytes))
@@ -79,24 +92,65 @@ def window_of(
     return Window([*earlier, own], context)
 
 
-def _presentable(messages: Sequence[WindowMessage]) -> Iterator[WindowMessage]:
-    """Leave out messages of turns without an answer, or withdrawn; give blank answers words."""
+def omitted_of(
+    newest_first: Sequence[WindowMessage], first_sequence: int, sequence: int, looked_from: int
+) -> list[Omitted]:
+    """Say which messages before a turn's own it was not shown, and why.
+
+    Args:
+        newest_first: those before it, as the store returned them: without unanswered ones.
+        first_sequence: of the first one that it was shown.
+        sequence: the turn's own.
+        looked_from: from where on the store has looked at all. Older ones are older, whatever they
+            are.
+    Returns: in order, neighbours of the same reason together.
+    """
+    reasons = {found.sequence: why for found, why in _told_apart(newest_first[::-1])}
+    omitted: list[Omitted] = []
+    too_old = [s for s, why in reasons.items() if why is None and s < first_sequence]
+    oldest = max(looked_from, max(too_old, default=0) + 1)
+    if oldest > 1:
+        omitted.append(Omitted(1, oldest - 1, OmissionReason.OLDER))
+    for number in range(oldest, sequence):
+        why = reasons.get(number, OmissionReason.UNANSWERED)
+        if why is None:
+            continue
+        last = omitted[-1] if omitted else None
+        if last is not None and last.reason is why and last.last_sequence == number - 1:
+            omitted[-1] = last._replace(last_sequence=number)
+        else:
+            omitted.append(Omitted(number, number, why))
+    return omitted
+
+
+def presentable(newest_first: Sequence[WindowMessage], first_sequence: int) -> list[WindowMessage]:
+    """Return earlier messages as they are shown, from a sequence on, oldest first."""
+    told_apart = _told_apart(newest_first[::-1])
+    return [m for m, why in told_apart if why is None and m.sequence >= first_sequence]
+
+
+def _told_apart(
+    messages: Iterable[WindowMessage],
+) -> Iterator[tuple[WindowMessage, OmissionReason | None]]:
+    """Yield each message as it is shown, or why it is not, in order.
+
+    Messages of turns without an answer, or withdrawn, are left out. Blank answers get words.
+    """
     asked: WindowMessage | None = None
     """A user's message of a turn, until it is known whether it was answered."""
     for message in messages:
-        if message.role is Role.USER and message.has_turn:
-            asked = message
+        is_question = message.role is Role.USER and message.has_turn
+        is_answer = message.role is Role.ASSISTANT
+        why = OmissionReason.WITHDRAWN if is_answer and _is_withdrawn(message) else None
+        if asked is not None:
+            yield asked, why if is_answer else OmissionReason.UNANSWERED
+        asked = message if is_question else None
+        if is_question:
             continue
-        if message.role is Role.ASSISTANT:
-            if _is_withdrawn(message):
-                asked = None
-                continue
-            if asked is not None:
-                yield asked
-            yield message if message.content.strip() else message._replace(content=NO_TEXT)
-        else:
-            yield message
-        asked = None
+        is_blank = is_answer and why is None and not message.content.strip()
+        yield message._replace(content=NO_TEXT) if is_blank else message, why
+    if asked is not None:
+        yield asked, OmissionReason.UNANSWERED
 
 
 def _is_withdrawn(answer: WindowMessage) -> bool:
@@ -137,21 +191,48 @@ class Windows:
             settings: of the agent that is shown it.
         Raises: StoreUnavailable.
         """
-        max_bytes = budget_bytes(settings.context_tokens, settings.told(lease.instructions))
-        newest_first: list[WindowMessage] = []
-        if lease.user_sequence > 1:
-            newest_first = await self._store.window(
-                owner,
-                lease,
-                max_messages=settings.context_messages - 1,
-                max_bytes=max(0, max_bytes - len(message.encode())),
-            )
-            before = newest_first[0].sequence if newest_first else 0
-            if before != lease.user_sequence - 1:
-                # The message before has no answer, and its turn cannot be run again any more.
-                self._tasks.start(self._forget_events(owner, lease))
-        return window_of(newest_first, lease.user_sequence, message, max_bytes)
+        newest_first = await _newest_first(self._store, owner, lease, message, settings)
+        before = newest_first[0].sequence if newest_first else 0
+        if lease.user_sequence > 1 and before != lease.user_sequence - 1:
+            # The message before has no answer, and its turn cannot be run again any more.
+            self._tasks.start(self._forget_events(owner, lease))
+        return _as_window(newest_first, lease, message, settings)
 
     async def _forget_events(self, owner: Owner, lease: Lease) -> None:
         with suppress(StoreUnavailable):  # they are never read
             await self._store.forget_events(owner, lease)
+
+
+async def window_as_of(
+    store: Store, owner: Owner, lease: Lease, message: str, settings: WindowSettings
+) -> Window:
+    """Read the window of any turn that has begun, whatever has come after it.
+
+    Args:
+        lease: says which turn. It is of no other meaning here.
+        message, settings: as of `Windows.read`.
+    Raises: StoreUnavailable.
+    Guarantees: nothing is written.
+    """
+    newest_first = await _newest_first(store, owner, lease, message, settings)
+    return _as_window(newest_first, lease, message, settings)
+
+
+async def _newest_first(
+    store: Store, owner: Owner, lease: Lease, message: str, settings: WindowSettings
+) -> list[WindowMessage]:
+    if lease.user_sequence <= 1:
+        return []
+    return await store.window(
+        owner,
+        lease,
+        max_messages=settings.context_messages - 1,
+        max_bytes=max(0, settings.room(lease.instructions) - len(message.encode())),
+    )
+
+
+def _as_window(
+    newest_first: Sequence[WindowMessage], lease: Lease, message: str, settings: WindowSettings
+) -> Window:
+    room = settings.room(lease.instructions)
+    return window_of(newest_first, lease.user_sequence, message, room)

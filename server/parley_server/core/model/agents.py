@@ -1,6 +1,7 @@
 """What an agent is given, and what it says."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
@@ -153,6 +154,64 @@ class AgentLimits(NamedTuple):
 NO_LIMITS = AgentLimits()
 
 
+class AgentBudgets(NamedTuple):
+    """What an owner's turns with each agent may use a day."""
+
+    default: str
+    """The name of the agent that answers where none is named."""
+    tokens_a_day: Mapping[str, int]
+    """By name; an agent that is not in it has no budget."""
+
+    def may_hold(self, agent: str, *, is_new_conversation: bool) -> bool:
+        """Say whether a turn may be one of an agent that has a budget.
+
+        Args:
+            agent: whom its caller names; empty: none.
+            is_new_conversation: the conversation has no agent of its own.
+        """
+        if agent or is_new_conversation:
+            return (agent or self.default) in self.tokens_a_day
+        return bool(self.tokens_a_day)
+
+
+NO_BUDGETS = AgentBudgets("", {})
+
+
+class Rehearsal:
+    """The tool calls that a turn has made, for a run that must not act. Each is given out once."""
+
+    def __init__(self, calls: Iterable[ToolCall]) -> None:
+        self._calls = [(call.name, _parsed(call.arguments), call) for call in calls]
+
+    def take(self, name: str, arguments: str) -> ToolCall | None:
+        """Return the first call of this tool with equal arguments that was not taken yet.
+
+        Args:
+            arguments: JSON text. Order of keys and spaces do not count. What is no JSON equals
+                only itself.
+        """
+        wanted = _parsed(arguments)
+        for place, (known, parsed, call) in enumerate(self._calls):
+            if known == name and parsed == wanted:
+                del self._calls[place]
+                return call
+        return None
+
+
+def _parsed(arguments: str) -> str:
+    """Return JSON in one form: in Python, true equals 1."""
+    try:
+        value = json.loads(arguments or "{}", parse_float=_number)
+        return json.dumps(value, sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
 @dataclass(frozen=True, slots=True)
 class AgentRun:
     """What an agent is given to answer one turn."""
@@ -172,6 +231,9 @@ class AgentRun:
     """Those that the caller runs, beside the agent's own."""
     limits: AgentLimits = NO_LIMITS
     """What it may take. The core holds it to `seconds`, `reply_bytes` and `tool_calls`."""
+    rehearsal: Rehearsal | None = None
+    """Set: no tool may run. What it has is the only result that a call may get, caller's tools and
+    approvals included; any other call fails."""
 
 
 @dataclass(frozen=True, slots=True)

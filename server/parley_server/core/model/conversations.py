@@ -100,6 +100,8 @@ class Conversation(NamedTuple):
     """What the agent is told in it. Empty in lists."""
     revision: int
     forked_from: ForkedFrom | None = None
+    agent: str = ""
+    """Answers the turns whose callers name none. Empty: the default one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +114,19 @@ class NewConversation:
     title: str
     labels: Mapping[str, str]
     instructions: str
+    agent: str = ""
 
     def fingerprint(self) -> bytes:
-        """Return what tells whether two calls ask for the same conversation."""
+        """Return what tells whether two calls ask for the same conversation.
+
+        A field that was added later counts only when it is set, so that what is stored stays valid.
+        """
         asked = [
             "" if self.conversation_id is None else str(self.conversation_id),
             self.title,
             sorted(self.labels.items()),
             self.instructions,
+            *([self.agent] if self.agent else []),
         ]
         return hashlib.sha256(json.dumps(asked).encode()).digest()
 
@@ -134,6 +141,7 @@ class ConversationChange:
     instructions: str | None
     expected_revision: int | None
     """None: any."""
+    agent: str | None = None
 
     def is_made_in(self, found: Conversation) -> bool:
         """Say whether a conversation is as this change leaves it."""
@@ -141,6 +149,7 @@ class ConversationChange:
             self.title in (None, found.title)
             and self.labels in (None, found.labels)
             and self.instructions in (None, found.instructions)
+            and self.agent in (None, found.agent)
         )
 
 

@@ -121,6 +121,7 @@ class Turn:
     request_id: str | None
     fingerprint: bytes
     agent: str
+    """Whom it was given to, as in its Lease; until it has begun, whom its caller named."""
     state: TurnState
     attempt: int
     user_sequence: int
@@ -184,6 +185,7 @@ class TurnRequest:
     on_busy: OnBusy = OnBusy.REJECT
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     agent: str = ""
+    """Empty: the conversation's, else the default one."""
     tools: tuple[CallerTool, ...] = ()
     """Those that the caller runs."""
 
@@ -302,6 +304,9 @@ class Lease:
     """What the agent is told in this conversation."""
     is_started: bool = False
     """Its turn was started: once it has ended, it leaves its conversation's queue."""
+    agent: str = ""
+    """Whom the turn was given to: its caller's choice, else the conversation's. Empty: the default
+    one."""
 
 
 class QueueKey(NamedTuple):

@@ -7,6 +7,7 @@ from parley_server.core.ports.conversations import (
     HistoryStore,
     NotAdded,
 )
+from parley_server.core.ports.explaining import ExplainStore
 from parley_server.core.ports.feed import FeedStore, FeedUpkeep
 from parley_server.core.ports.metering import NO_METER, Meter, NoMeter
 from parley_server.core.ports.notifications import Signals
@@ -23,6 +24,7 @@ __all__ = [
     "ConversationStore",
     "DeletionStore",
     "ErasureStore",
+    "ExplainStore",
     "FeedStore",
     "FeedUpkeep",
     "HistoryStore",

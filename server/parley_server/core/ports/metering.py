@@ -9,7 +9,7 @@ from parley_server.core.model import Answer, Usage
 class Meter(Protocol):
     """Counts what becomes of turns. Its methods do not wait, and do not fail.
 
-    `agent` is the name that the turn was asked for with; empty: the default one.
+    `agent` is the name of whom the turn was given to; empty: the default one.
     """
 
     def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
@@ -34,6 +34,10 @@ class Meter(Protocol):
 
     def replayed(self, agent: str) -> None:
         """Count an answer that was given again."""
+        ...
+
+    def rehearsed(self, agent: str, error: ParleyError | None, usage: Usage | None) -> None:
+        """Count a rehearsal that has ended, why it has failed, if so, and what it has used."""
         ...
 
     def taken_over(self) -> None:
@@ -68,6 +72,9 @@ class NoMeter:
         """Count nothing."""
 
     def replayed(self, agent: str) -> None:
+        """Count nothing."""
+
+    def rehearsed(self, agent: str, error: ParleyError | None, usage: Usage | None) -> None:
         """Count nothing."""
 
     def taken_over(self) -> None:

@@ -181,12 +181,14 @@ class Store(Protocol):
         answer: Answer,
         context: Context,
         *,
+        instructions_digest: bytes,
         has_more: bool,
         spent: Usage | None,
     ) -> int | None:
         """Store the answer, close the turn, drop the lease, count the attempt.
 
         Args:
+            instructions_digest: the SHA-256 of what the agent was told beside the messages.
             has_more: whether events or steps were stored for it, which go.
             spent: what the attempt has used, as far as it is known.
 

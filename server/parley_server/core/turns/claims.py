@@ -189,6 +189,7 @@ class Claims:
                 fence=turn.fence,
                 user_sequence=turn.user_sequence,
                 instructions=turn.instructions,
+                agent=turn.agent,
             )
         if new.request_id is None:
             raise StoreUnavailable  # there is nothing by which this call could wait for it

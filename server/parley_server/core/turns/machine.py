@@ -266,7 +266,7 @@ class Turns:
         """
         match step:
             case Step.REPLAY:
-                self._meter.replayed(ask.agent)
+                self._meter.replayed(turn.agent)
                 return replayed(turn)
             case Step.WAIT:
                 if following is not None and turn.state is TurnState.RUNNING:

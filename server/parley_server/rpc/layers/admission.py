@@ -3,6 +3,7 @@
     Chat, StreamChat,
     ResumeTurn,
     StreamResumeTurn,
+    RehearseTurn,
     AppendMessages       PARLEY_MAX_OPEN_CHATS; turns that go on without their caller count as well
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
     WatchConversation,
@@ -218,6 +219,7 @@ class Admission:
             "StreamChat": self.open_chats,
             "ResumeTurn": self.open_chats,
             "StreamResumeTurn": self.open_chats,
+            "RehearseTurn": self.open_chats,
             "AppendMessages": self.open_chats,
             "CancelTurn": self.cancels,
             "WatchConversation": self.watches,

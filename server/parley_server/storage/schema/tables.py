@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -68,6 +69,8 @@ conversation = Table(
     Column("labels", Text),
     Column("instructions", Text),
     _time("delete_time", nullable=True),
+    # Whom turns are given to whose callers name nobody. Null: the default agent.
+    Column("agent", Text),
     # Of a fork: whose messages it was given, and up to which one.
     Column("forked_from_id", Uuid),
     Column("forked_from_sequence", BigInteger),
@@ -102,6 +105,13 @@ turn = Table(
     Column("context_first_sequence", BigInteger),
     Column("context_message_count", Integer),
     Column("context_omitted_count", BigInteger),
+    # Of what the agent was told beside the messages: SHA-256, written with the answer.
+    Column("instructions_digest", LargeBinary),
+    # When the present attempt began. Null: before there was this column, or none has begun.
+    _time("attempt_time", nullable=True),
+    # Attempts before the present one, as JSON, at most 20; of a turn that waits or waited, the one
+    # that began to wait as well. Null: none.
+    Column("attempts", JSONB),
     _time("cancel_requested_time", nullable=True),
     # Of the attempts before the present one, in a row: how many count against the maximum, and
     # how many ended with their worker. The present one counts only once it has ended; -1: it has

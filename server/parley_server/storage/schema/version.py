@@ -9,7 +9,7 @@ from parley_server.storage.driver.connections import Connections
 from parley_server.storage.schema import row_security
 from parley_server.storage.schema.reaching import SAFE, UnsafeDatabase, check_setting, connected
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 15
 """The migration that this release's statements need. It also identifies this worker: a migration
 that is incompatible with older releases names the oldest compatible one."""
 

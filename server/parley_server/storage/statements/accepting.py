@@ -55,6 +55,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     ZERO_SMALL,
     compiled,
+    given_to,
     held_conversation,
     is_free,
     literal,
@@ -139,11 +140,12 @@ def _accept(*, is_new: bool, is_limited: bool) -> Executable:
     length = select(queued).scalar_subquery()
     has_room = [func.coalesce(length < max_queued, true())]
     columns: tuple[Any, ...] = ()
+    source: FromClause = one_row() if is_new else held_conversation()
     if is_limited:
-        limit = limits()
+        agent = AGENT.label("agent") if is_new else given_to(AGENT, source)
+        limit = limits(select(agent) if is_new else select(agent).select_from(source))
         has_room.append(limit.are_kept())
         columns = limit.columns()
-    source: FromClause = one_row() if is_new else held_conversation()
     opened = (
         insert(turn)
         .from_select(

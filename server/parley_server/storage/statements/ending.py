@@ -115,6 +115,7 @@ def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
         context_first_sequence=bindparam("context_first", type_=BigInteger),
         context_message_count=bindparam("context_count", type_=Integer),
         context_omitted_count=bindparam("context_omitted", type_=BigInteger),
+        instructions_digest=cast(bindparam("instructions_digest", type_=LargeBinary), LargeBinary),
     )
     answered = (
         insert(message)

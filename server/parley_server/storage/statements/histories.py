@@ -271,6 +271,7 @@ def _judged() -> CTE:
             conversation.c.title,
             conversation.c.labels,
             conversation.c.instructions,
+            conversation.c.agent,
             conversation.c.last_sequence,
             open_.label("is_open"),
             case(
@@ -333,6 +334,7 @@ def _fork() -> Executable:
                 "fence",
                 "labels",
                 "instructions",
+                "agent",
                 "forked_from_id",
                 "forked_from_sequence",
             ],
@@ -347,6 +349,7 @@ def _fork() -> Executable:
                 ZERO,
                 judged.c.labels,
                 judged.c.instructions,
+                judged.c.agent,
                 _SOURCE,
                 judged.c.up_to,
             ).where(judged.c.is_whole),

@@ -71,6 +71,7 @@ def conversation_columns(*, with_instructions: bool) -> tuple[ColumnElement[Any]
         conversation.c.revision,
         conversation.c.forked_from_id,
         conversation.c.forked_from_sequence,
+        conversation.c.agent,
     )
 
 

@@ -35,6 +35,7 @@ from parley_server.storage.schema.tables import (
 from parley_server.storage.statements.hiding import held_columns, hidden
 from parley_server.storage.statements.listing import conversation_columns
 from parley_server.storage.statements.parts import (
+    AGENT,
     CONVERSATION,
     FINGERPRINT,
     IS_IT,
@@ -75,6 +76,7 @@ def _create_conversation() -> Executable:
                 "fence",
                 "labels",
                 "instructions",
+                "agent",
             ],
             select(
                 OWNER,
@@ -87,6 +89,7 @@ def _create_conversation() -> Executable:
                 ZERO,
                 _LABELS,
                 _INSTRUCTIONS,
+                AGENT,
             ).select_from(one_row()),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "id"])
@@ -127,6 +130,7 @@ def _update_conversation() -> Executable:
             title=changed("title", TITLE),
             labels=changed("labels", _LABELS),
             instructions=changed("instructions", _INSTRUCTIONS),
+            agent=changed("agent", AGENT),
             revision=conversation.c.revision + ONE,
         )
         .where(*IS_IT, IS_THERE)

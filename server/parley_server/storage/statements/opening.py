@@ -48,8 +48,10 @@ from parley_server.storage.statements.parts import (
     USER,
     ZERO,
     ZERO_SMALL,
+    attempts_with,
     compiled,
     events_gone,
+    given_to,
     held_conversation,
     is_free,
     is_next,
@@ -79,7 +81,7 @@ def _user_message(sequence: Any, won: CTE) -> CTE:
     )
 
 
-def _new_turn(sequence: Any) -> Select[Any]:
+def _new_turn(sequence: Any, agent: Any) -> Select[Any]:
     """Return a new turn's row, without what it is selected from."""
     return select(
         OWNER,
@@ -87,10 +89,11 @@ def _new_turn(sequence: Any) -> Select[Any]:
         CONVERSATION,
         REQUEST,
         FINGERPRINT,
-        AGENT,
+        agent,
         literal(TurnState.RUNNING),
         literal_column("1", Integer),
         sequence,
+        func.now(),
     )
 
 
@@ -104,6 +107,7 @@ _NEW_TURN_COLUMNS = [
     "state",
     "attempt",
     "user_sequence",
+    "attempt_time",
 ]
 
 
@@ -113,12 +117,13 @@ def _claim(*, is_limited: bool) -> Executable:
     One row, `rows.ClaimRow`, or none: no such conversation.
     """
     held = held_conversation()
-    limit = limits() if is_limited else None
+    agent = given_to(AGENT, held)
+    limit = limits(select(agent).select_from(held)) if is_limited else None
     opened = (
         insert(turn)
         .from_select(
             _NEW_TURN_COLUMNS,
-            _new_turn(held.c.last_sequence + ONE)
+            _new_turn(held.c.last_sequence + ONE, agent)
             .select_from(held)
             .where(
                 is_next(held),
@@ -127,7 +132,7 @@ def _claim(*, is_limited: bool) -> Executable:
             ),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "request_id"])
-        .returning(turn.c.id, turn.c.user_sequence)
+        .returning(turn.c.id, turn.c.user_sequence, turn.c.agent)
         .cte("opened")
     )
     is_first = and_(
@@ -160,6 +165,7 @@ def _claim(*, is_limited: bool) -> Executable:
             is_next(held).label("is_free"),
             held.c.queue_length,
             held.c.instructions,
+            opened.c.agent,
             *(() if limit is None else limit.columns()),
         )
         .select_from(held.outerjoin(opened, true()))
@@ -177,8 +183,8 @@ def _claim_new(*, is_limited: bool) -> Executable:
     One row, the turn's id, unless a turn has the request id. Limited, always one: the id, or
     null, and which limit is reached.
     """
-    limit = limits() if is_limited else None
-    this_turn = _new_turn(ONE).select_from(one_row())
+    limit = limits(select(AGENT.label("agent"))) if is_limited else None
+    this_turn = _new_turn(ONE, AGENT).select_from(one_row())
     if limit is not None:
         this_turn = this_turn.where(limit.are_kept())
     opened = (
@@ -263,9 +269,13 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
     # Its attempt has ended, and it is to be run again.
     is_queued = and_(turn.c.state == literal(TurnState.QUEUED), turn.c.user_sequence > ZERO)
     is_to_stop = turn.c.cancel_requested_time.is_not(None)
+    reason = case((is_abandoned, literal(FailureReason.TURN_ABANDONED)), else_=turn.c.error_reason)
+    has_died = reason == literal(FailureReason.TURN_ABANDONED)
+    changes["attempts"] = attempts_with(case((has_died, null()), else_=turn.c.end_time), reason)
     if is_new_attempt:
         changes |= {
             "attempt": turn.c.attempt + ONE_SMALL,
+            "attempt_time": func.now(),
             # The one before is, if it has ended.
             "is_counted": false(),
             "spent_attempts": spent_attempts(),

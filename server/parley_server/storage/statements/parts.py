@@ -33,7 +33,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from parley_server.core.failures import TURN_ABANDONED_TEXT
@@ -124,10 +124,15 @@ NOT_EVEN_ONE = literal_column("-1", Integer)
 ZERO_SMALL = literal_column("0", Integer)
 
 
+MAX_ATTEMPTS_KEPT = literal_column("20", Integer)
+"""Of so many attempts of a turn it is kept when they began and how they ended."""
+
 FORGOTTEN_WAIT: dict[str, Any] = {
     name: null() for name in ("calls", "content", "tool_calls", "usage", "model", "tools")
 }
 """What a turn waited for, once it is of no use any more."""
+ANSWERED_WAIT = {name: value for name, value in FORGOTTEN_WAIT.items() if name != "tools"}
+"""The same of a turn that is answered. A rehearsal offers the caller's tools again."""
 
 
 def literal(of: StrEnum) -> ColumnElement[str]:
@@ -150,6 +155,31 @@ def spent_attempts() -> ColumnElement[int]:
     return func.greatest(turn.c.spent_attempts + last, ZERO_SMALL, type_=Integer)
 
 
+def attempts_with(end_time: Any, reason: Any) -> ColumnElement[Any]:
+    """Return a turn's attempts, the present one behind the others, which has ended so.
+
+    Args:
+        end_time: when; null: unknown.
+        reason: why it failed; null: it did not.
+    """
+    known = func.coalesce(turn.c.attempts, literal_column("'[]'::jsonb", JSONB))
+    is_full = func.jsonb_array_length(known) >= MAX_ATTEMPTS_KEPT
+    ended = func.jsonb_build_array(
+        func.jsonb_build_object(
+            literal_column("'number'", Text),
+            turn.c.attempt,
+            literal_column("'start_time'", Text),
+            turn.c.attempt_time,
+            literal_column("'end_time'", Text),
+            end_time,
+            literal_column("'reason'", Text),
+            reason,
+        )
+    )
+    kept = case((is_full, known.op("-")(ZERO_SMALL)), else_=known)
+    return kept.op("||", return_type=JSONB)(ended)
+
+
 def held_conversation(*, skip_locked: bool = False) -> CTE:
     """Lock the conversation and read it as it is once the lock is had; no row: there is none.
 
@@ -166,6 +196,7 @@ def held_conversation(*, skip_locked: bool = False) -> CTE:
             conversation.c.lease_expires_at,
             conversation.c.update_time,
             conversation.c.instructions,
+            conversation.c.agent,
             conversation.c.labels,
             conversation.c.queue_length,
             conversation.c.queue_number,
@@ -174,6 +205,15 @@ def held_conversation(*, skip_locked: bool = False) -> CTE:
         .with_for_update(key_share=True, skip_locked=skip_locked)
         .cte("held")
     )
+
+
+def given_to(named: Any, held: FromClause) -> ColumnElement[str]:
+    """Return whom a turn is given to: whom its caller names, else its conversation's agent.
+
+    Args:
+        named: empty: nobody.
+    """
+    return func.coalesce(func.nullif(named, EMPTY), held.c.agent, EMPTY, type_=Text).label("agent")
 
 
 def one_row() -> FromClause:
@@ -277,7 +317,7 @@ def waits_gone(of: CTE) -> tuple[CTE, CTE]:
     """
     said_gone = (
         update(turn_wait)
-        .values(FORGOTTEN_WAIT)
+        .values(ANSWERED_WAIT)
         .where(turn_wait.c.owner_id == OWNER, turn_wait.c.turn_id == TURN)
         .where(of.c.id == turn_wait.c.turn_id)
         .cte("wait_gone")

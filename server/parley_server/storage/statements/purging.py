@@ -127,7 +127,7 @@ def _purge() -> Executable:
     turns_gone = delete(turn).where(*of_turn, is_turn_in_part, not_(is_kept)).cte("turns_gone")
     turns_blanked = (
         update(turn)
-        .values(fingerprint=_NO_BYTES, error_text=null())
+        .values(fingerprint=_NO_BYTES, error_text=null(), instructions_digest=null())
         .where(*of_turn, is_turn_in_part, is_kept)
         .cte("turns_blanked")
     )
@@ -152,6 +152,7 @@ def _purge() -> Executable:
             preview=_EMPTY,
             labels=null(),
             instructions=null(),
+            agent=null(),
         )
         .where(*IS_IT, is_first)
         .cte("blanked")

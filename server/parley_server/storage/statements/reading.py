@@ -6,12 +6,14 @@ from sqlalchemy import (
     BigInteger,
     Executable,
     Integer,
+    LargeBinary,
     Select,
     Text,
     Uuid,
     and_,
     bindparam,
     case,
+    cast,
     func,
     literal_column,
     not_,
@@ -131,7 +133,7 @@ def _standing() -> Executable:
     ).where(*IS_IT, IS_THERE)
 
 
-def _window() -> Executable:
+def _window(*, has_states: bool) -> Executable:
     """Read the newest messages before a sequence that are shown, newest first, while they fit.
 
     A user's message was answered exactly if the message behind it is the answer of the same turn;
@@ -141,6 +143,9 @@ def _window() -> Executable:
 
     Whether a message fits depends on what was said alone. Opaque states go along, from the newest
     on, while they fit beside it.
+
+    Args:
+        has_states: False: none goes along.
     """
     newest_first = message.c.sequence.desc()
     tail = (
@@ -196,7 +201,9 @@ def _window() -> Executable:
             sized.c.content,
             sized.c.tool_calls,
             sized.c.finish_reason,
-            case((sized.c.total_with_states <= MAX_BYTES, sized.c.opaque_state)),
+            case((sized.c.total_with_states <= MAX_BYTES, sized.c.opaque_state))
+            if has_states
+            else cast(null(), LargeBinary).label("opaque_state"),
             sized.c.has_turn,
         )
         .where(sized.c.is_shown, sized.c.total <= MAX_BYTES)
@@ -317,8 +324,10 @@ TURNS_SINCE = compiled(_turns_since())
 """Read the newest turn that had begun by a sequence, and those behind it."""
 STANDING = compiled(_standing())
 """Read how a conversation stands: its length, its open turn, its fence."""
-WINDOW = compiled(_window())
+WINDOW = compiled(_window(has_states=True))
 """Read the newest messages that fit what the agent is shown, but for unanswered ones."""
+WINDOW_WITHOUT_STATES = compiled(_window(has_states=False))
+"""The same without what providers want back."""
 EVENTS = compiled(_events())
 """Read the stored pieces of an attempt behind an index."""
 HISTORY_OLDEST_FIRST = compiled(_history(newest_first=False))

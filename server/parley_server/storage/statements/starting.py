@@ -53,6 +53,7 @@ from parley_server.storage.statements.parts import (
     ZERO,
     ZERO_SMALL,
     compiled,
+    given_to,
     held_conversation,
     is_free,
     labelled,
@@ -130,8 +131,10 @@ def _begin() -> Executable:
         .values(
             state=if_fits(literal(TurnState.RUNNING), literal(TurnState.FAILED)),
             attempt=if_fits(ONE_SMALL, ZERO_SMALL),
+            attempt_time=if_fits(func.now(), null()),
             user_sequence=if_fits(held.c.last_sequence + ONE, ZERO),
             is_started=fits,
+            agent=if_fits(given_to(turn.c.agent, held), turn.c.agent),
             error_reason=if_fits(null(), literal(FailureReason.SEQUENCE_MISMATCH)),
             error_text=if_fits(null(), literal_column(f"'{MISMATCH_TEXT}'", Text)),
             end_time=if_fits(null(), func.now()),

@@ -59,6 +59,7 @@ from parley_server.storage.statements.parts import (
     TOOLS,
     TURN,
     ZERO_SMALL,
+    attempts_with,
     compiled,
     events_gone,
     held_conversation,
@@ -109,7 +110,7 @@ def _wait() -> Executable:
     ended = (
         update(turn)
         # From here on the attempt counts as counted, whatever ends the turn.
-        .values(state=_WAITING, is_counted=true())
+        .values(state=_WAITING, is_counted=true(), attempts=attempts_with(func.now(), null()))
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN, *_as_seen(held))
         .where(turn.c.cancel_requested_time.is_(None))
         .returning(
@@ -228,6 +229,7 @@ def _resume() -> Executable:
         .values(
             state=literal(TurnState.RUNNING),
             attempt=turn.c.attempt + ONE_SMALL,
+            attempt_time=func.now(),
             is_counted=false(),
             spent_attempts=ZERO_SMALL,
             abandoned_attempts=ZERO_SMALL,
@@ -283,7 +285,7 @@ def _end_wait() -> Executable:
     )
 
 
-def _look() -> Select[Any]:
+def looked_at() -> Select[Any]:
     """Read a turn with its own message, and with the tools with which it waits."""
     asked = message.alias("asked")
     its_own = and_(
@@ -306,7 +308,7 @@ RESUME = compiled(_resume())
 """Store what a caller gave for the last of them, and take the lease for a new attempt."""
 END_WAIT = compiled(_end_wait())
 """Take a turn that waits, to close it without another attempt."""
-LOOK_AT_WAIT = compiled(_look())
+LOOK_AT_WAIT = compiled(looked_at())
 """Read a turn, what it waits for, and what it needs to go on."""
 DUE_WAITS = compiled(
     select(wait_due.c.owner_id, wait_due.c.conversation_id, wait_due.c.turn_id)

@@ -6,10 +6,12 @@
 -- :max_queued integer
 -- :max_turns integer
 -- :max_tokens bigint
+-- :agent text
+-- :default_agent text
+-- :agent_budgets text
 -- :turn uuid
 -- :request text
 -- :fingerprint bytea
--- :agent text
 -- :content text
 -- :expected bigint
 -- :feed uuid
@@ -23,6 +25,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -80,7 +83,53 @@ WITH held AS (
     ) AS DATE)
     AND :max_tokens IS NOT NULL
   HAVING
-    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) >= :max_tokens
+), chosen AS (
+  SELECT
+    COALESCE(NULLIF(:agent, ''), held.agent, '') AS agent
+  FROM held
+), allowed AS (
+  SELECT
+    COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS agent,
+    CAST(CAST(:agent_budgets AS JSON) ->> COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS BIGINT) AS most
+  FROM chosen
+), agent_budget AS (
+  SELECT
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
+    (
+      SELECT
+        allowed.most
+      FROM allowed
+    ) AS most,
+    (
+      SELECT
+        allowed.agent
+      FROM allowed
+    ) AS agent,
+    TIMEZONE(
+      'UTC',
+      CAST(CAST((
+        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+      ) AS DATE) + 1 AS TIMESTAMP)
+    ) AS until
+  FROM usage_day
+  WHERE
+    usage_day.owner_id = :owner
+    AND usage_day.day = CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE)
+    AND :agent_budgets IS NOT NULL
+    AND COALESCE(NULLIF(usage_day.agent, ''), :default_agent) = (
+      SELECT
+        allowed.agent
+      FROM allowed
+    )
+  HAVING
+    (
+      SELECT
+        allowed.most
+      FROM allowed
+    ) <= CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT)
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -121,6 +170,11 @@ WITH held AS (
       SELECT
         budget.used
       FROM budget
+    ) IS NULL
+    AND (
+      SELECT
+        agent_budget.used
+      FROM agent_budget
     ) IS NULL ON CONFLICT DO NOTHING
   RETURNING turn.id
 ), noted AS (
@@ -198,9 +252,31 @@ SELECT
       budget.used
     FROM budget
   ) AS used_tokens,
+  COALESCE(
+    (
+      SELECT
+        budget.until
+      FROM budget
+    ),
+    (
+      SELECT
+        agent_budget.until
+      FROM agent_budget
+    )
+  ) - CURRENT_TIMESTAMP AS day_left,
   (
     SELECT
-      budget.until
-    FROM budget
-  ) - CURRENT_TIMESTAMP AS day_left
+      agent_budget.used
+    FROM agent_budget
+  ) AS agent_used_tokens,
+  (
+    SELECT
+      agent_budget.most
+    FROM agent_budget
+  ) AS agent_max_tokens,
+  (
+    SELECT
+      agent_budget.agent
+    FROM agent_budget
+  ) AS agent
 FROM held

@@ -5,11 +5,13 @@
 -- :max_queued integer
 -- :max_turns integer
 -- :max_tokens bigint
+-- :agent text
+-- :default_agent text
+-- :agent_budgets text
 -- :turn uuid
 -- :conversation uuid
 -- :request text
 -- :fingerprint bytea
--- :agent text
 -- :tenant text
 -- :user text
 -- :content text
@@ -65,7 +67,52 @@ WITH queued_turns AS (
     ) AS DATE)
     AND :max_tokens IS NOT NULL
   HAVING
-    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) >= :max_tokens
+), chosen AS (
+  SELECT
+    :agent AS agent
+), allowed AS (
+  SELECT
+    COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS agent,
+    CAST(CAST(:agent_budgets AS JSON) ->> COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS BIGINT) AS most
+  FROM chosen
+), agent_budget AS (
+  SELECT
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
+    (
+      SELECT
+        allowed.most
+      FROM allowed
+    ) AS most,
+    (
+      SELECT
+        allowed.agent
+      FROM allowed
+    ) AS agent,
+    TIMEZONE(
+      'UTC',
+      CAST(CAST((
+        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+      ) AS DATE) + 1 AS TIMESTAMP)
+    ) AS until
+  FROM usage_day
+  WHERE
+    usage_day.owner_id = :owner
+    AND usage_day.day = CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE)
+    AND :agent_budgets IS NOT NULL
+    AND COALESCE(NULLIF(usage_day.agent, ''), :default_agent) = (
+      SELECT
+        allowed.agent
+      FROM allowed
+    )
+  HAVING
+    (
+      SELECT
+        allowed.most
+      FROM allowed
+    ) <= CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT)
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -112,6 +159,11 @@ WITH queued_turns AS (
       SELECT
         budget.used
       FROM budget
+    ) IS NULL
+    AND (
+      SELECT
+        agent_budget.used
+      FROM agent_budget
     ) IS NULL ON CONFLICT DO NOTHING
   RETURNING turn.id
 ), created AS (
@@ -207,8 +259,30 @@ SELECT
       budget.used
     FROM budget
   ) AS used_tokens,
+  COALESCE(
+    (
+      SELECT
+        budget.until
+      FROM budget
+    ),
+    (
+      SELECT
+        agent_budget.until
+      FROM agent_budget
+    )
+  ) - CURRENT_TIMESTAMP AS day_left,
   (
     SELECT
-      budget.until
-    FROM budget
-  ) - CURRENT_TIMESTAMP AS day_left
+      agent_budget.used
+    FROM agent_budget
+  ) AS agent_used_tokens,
+  (
+    SELECT
+      agent_budget.most
+    FROM agent_budget
+  ) AS agent_max_tokens,
+  (
+    SELECT
+      agent_budget.agent
+    FROM agent_budget
+  ) AS agent

@@ -21,6 +21,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number

@@ -28,6 +28,7 @@ WITH head AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -46,7 +47,13 @@ WITH head AS (
   WHERE
     conversation.owner_id = :owner AND conversation.id = :conversation
 ), tried AS (
-  UPDATE turn SET state = CASE
+  UPDATE turn SET agent = CASE
+    WHEN (
+      head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
+    )
+    THEN COALESCE(NULLIF(turn.agent, ''), held.agent, '')
+    ELSE turn.agent
+  END, state = CASE
     WHEN (
       head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
     )
@@ -64,6 +71,12 @@ WITH head AS (
     )
     THEN held.last_sequence + 1
     ELSE 0
+  END, attempt_time = CASE
+    WHEN (
+      head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
+    )
+    THEN CURRENT_TIMESTAMP
+    ELSE NULL
   END, is_started = (
     head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
   ), error_reason = CASE

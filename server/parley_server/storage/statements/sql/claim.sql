@@ -22,6 +22,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -41,7 +42,8 @@ WITH held AS (
     agent,
     state,
     attempt,
-    user_sequence
+    user_sequence,
+    attempt_time
   )
   SELECT
     :owner,
@@ -49,10 +51,11 @@ WITH held AS (
     :conversation,
     :request,
     :fingerprint,
-    :agent,
+    COALESCE(NULLIF(:agent, ''), held.agent, '') AS agent,
     'RUNNING',
     1,
-    held.last_sequence + 1
+    held.last_sequence + 1,
+    CURRENT_TIMESTAMP AS now_1
   FROM held
   WHERE
     (
@@ -63,7 +66,7 @@ WITH held AS (
       :expected IS NULL OR held.last_sequence = :expected
     )
   ON CONFLICT (owner_id, request_id) DO NOTHING
-  RETURNING turn.id, turn.user_sequence
+  RETURNING turn.id, turn.user_sequence, turn.agent
 ), overrun AS (
   UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = held.lease_expires_at
   FROM opened, held
@@ -173,7 +176,7 @@ WITH held AS (
     :conversation,
     pairs.key AS key,
     pairs.value AS value,
-    CURRENT_TIMESTAMP AS now_1
+    CURRENT_TIMESTAMP AS now_2
   FROM taken
   JOIN LATERAL JSON_EACH_TEXT(CAST(taken.labels AS JSON)) AS pairs
     ON TRUE
@@ -191,7 +194,8 @@ SELECT
   )
   AND held.queue_length = 0 AS is_free,
   held.queue_length,
-  held.instructions
+  held.instructions,
+  opened.agent
 FROM held
 LEFT OUTER JOIN opened
   ON TRUE

@@ -5,10 +5,12 @@
 -- :conversation uuid
 -- :max_turns integer
 -- :max_tokens bigint
+-- :agent text
+-- :default_agent text
+-- :agent_budgets text
 -- :turn uuid
 -- :request text
 -- :fingerprint bytea
--- :agent text
 -- :expected bigint
 -- :feed uuid
 -- :content text
@@ -24,6 +26,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -75,7 +78,53 @@ WITH held AS (
     ) AS DATE)
     AND :max_tokens IS NOT NULL
   HAVING
-    SUM(usage_day.input_tokens + usage_day.output_tokens) >= :max_tokens
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) >= :max_tokens
+), chosen AS (
+  SELECT
+    COALESCE(NULLIF(:agent, ''), held.agent, '') AS agent
+  FROM held
+), allowed AS (
+  SELECT
+    COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS agent,
+    CAST(CAST(:agent_budgets AS JSON) ->> COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS BIGINT) AS most
+  FROM chosen
+), agent_budget AS (
+  SELECT
+    CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT) AS used,
+    (
+      SELECT
+        allowed.most
+      FROM allowed
+    ) AS most,
+    (
+      SELECT
+        allowed.agent
+      FROM allowed
+    ) AS agent,
+    TIMEZONE(
+      'UTC',
+      CAST(CAST((
+        CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+      ) AS DATE) + 1 AS TIMESTAMP)
+    ) AS until
+  FROM usage_day
+  WHERE
+    usage_day.owner_id = :owner
+    AND usage_day.day = CAST((
+      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
+    ) AS DATE)
+    AND :agent_budgets IS NOT NULL
+    AND COALESCE(NULLIF(usage_day.agent, ''), :default_agent) = (
+      SELECT
+        allowed.agent
+      FROM allowed
+    )
+  HAVING
+    (
+      SELECT
+        allowed.most
+      FROM allowed
+    ) <= CAST(SUM(usage_day.input_tokens + usage_day.output_tokens) AS BIGINT)
 ), opened AS (
   INSERT INTO turn (
     owner_id,
@@ -86,7 +135,8 @@ WITH held AS (
     agent,
     state,
     attempt,
-    user_sequence
+    user_sequence,
+    attempt_time
   )
   SELECT
     :owner,
@@ -94,10 +144,11 @@ WITH held AS (
     :conversation,
     :request,
     :fingerprint,
-    :agent,
+    COALESCE(NULLIF(:agent, ''), held.agent, '') AS agent,
     'RUNNING',
     1,
-    held.last_sequence + 1
+    held.last_sequence + 1,
+    CURRENT_TIMESTAMP AS now_1
   FROM held
   WHERE
     (
@@ -117,8 +168,13 @@ WITH held AS (
         budget.used
       FROM budget
     ) IS NULL
+    AND (
+      SELECT
+        agent_budget.used
+      FROM agent_budget
+    ) IS NULL
   ON CONFLICT (owner_id, request_id) DO NOTHING
-  RETURNING turn.id, turn.user_sequence
+  RETURNING turn.id, turn.user_sequence, turn.agent
 ), overrun AS (
   UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = held.lease_expires_at
   FROM opened, held
@@ -228,7 +284,7 @@ WITH held AS (
     :conversation,
     pairs.key AS key,
     pairs.value AS value,
-    CURRENT_TIMESTAMP AS now_1
+    CURRENT_TIMESTAMP AS now_2
   FROM taken
   JOIN LATERAL JSON_EACH_TEXT(CAST(taken.labels AS JSON)) AS pairs
     ON TRUE
@@ -247,6 +303,7 @@ SELECT
   AND held.queue_length = 0 AS is_free,
   held.queue_length,
   held.instructions,
+  opened.agent,
   (
     SELECT
       crowd.until
@@ -257,11 +314,33 @@ SELECT
       budget.used
     FROM budget
   ) AS used_tokens,
+  COALESCE(
+    (
+      SELECT
+        budget.until
+      FROM budget
+    ),
+    (
+      SELECT
+        agent_budget.until
+      FROM agent_budget
+    )
+  ) - CURRENT_TIMESTAMP AS day_left,
   (
     SELECT
-      budget.until
-    FROM budget
-  ) - CURRENT_TIMESTAMP AS day_left
+      agent_budget.used
+    FROM agent_budget
+  ) AS agent_used_tokens,
+  (
+    SELECT
+      agent_budget.most
+    FROM agent_budget
+  ) AS agent_max_tokens,
+  (
+    SELECT
+      agent_budget.agent
+    FROM agent_budget
+  ) AS agent
 FROM held
 LEFT OUTER JOIN opened
   ON TRUE

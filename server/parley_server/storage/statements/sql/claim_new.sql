@@ -24,7 +24,8 @@ WITH opened AS (
     agent,
     state,
     attempt,
-    user_sequence
+    user_sequence,
+    attempt_time
   )
   SELECT
     :owner,
@@ -35,7 +36,8 @@ WITH opened AS (
     :agent,
     'RUNNING',
     1,
-    1
+    1,
+    CURRENT_TIMESTAMP AS now_1
   FROM (
     SELECT
       COUNT(*) AS count_1

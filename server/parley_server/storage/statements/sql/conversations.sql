@@ -28,7 +28,8 @@ SELECT
   NULL AS instructions,
   conversation.revision,
   conversation.forked_from_id,
-  conversation.forked_from_sequence
+  conversation.forked_from_sequence,
+  conversation.agent
 FROM conversation
 WHERE
   conversation.owner_id = :owner

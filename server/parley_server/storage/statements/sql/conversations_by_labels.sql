@@ -42,7 +42,8 @@ SELECT
   found.instructions,
   found.revision,
   found.forked_from_id,
-  found.forked_from_sequence
+  found.forked_from_sequence,
+  found.agent
 FROM (
   SELECT
     listed.update_time AS update_time,
@@ -93,7 +94,8 @@ LEFT OUTER JOIN LATERAL (
     NULL AS instructions,
     conversation.revision AS revision,
     conversation.forked_from_id AS forked_from_id,
-    conversation.forked_from_sequence AS forked_from_sequence
+    conversation.forked_from_sequence AS forked_from_sequence,
+    conversation.agent AS agent
   FROM conversation
   WHERE
     conversation.owner_id = :owner

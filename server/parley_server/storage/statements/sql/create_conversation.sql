@@ -8,6 +8,7 @@
 -- :title text
 -- :labels text
 -- :instructions text
+-- :agent text
 
 WITH made AS (
   INSERT INTO conversation (
@@ -20,7 +21,8 @@ WITH made AS (
     preview,
     fence,
     labels,
-    instructions
+    instructions,
+    agent
   )
   SELECT
     :owner,
@@ -32,7 +34,8 @@ WITH made AS (
     '',
     0,
     :labels,
-    :instructions
+    :instructions,
+    :agent
   FROM (
     SELECT
       COUNT(*) AS count_1
@@ -50,7 +53,7 @@ WITH made AS (
       )
     )
     THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
+  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent
 ), labelled AS (
   INSERT INTO conversation_label (
     owner_id,
@@ -90,5 +93,6 @@ SELECT
   made.instructions,
   made.revision,
   made.forked_from_id,
-  made.forked_from_sequence
+  made.forked_from_sequence,
+  made.agent
 FROM made

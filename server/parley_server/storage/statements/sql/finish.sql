@@ -7,6 +7,7 @@
 -- :context_first bigint
 -- :context_count integer
 -- :context_omitted bigint
+-- :instructions_digest bytea
 -- :turn uuid
 -- :fence bigint
 -- :content text
@@ -30,6 +31,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -42,7 +44,7 @@ WITH held AS (
 ), ended AS (
   UPDATE turn SET state = :state, response_sequence = (
     held.last_sequence + 1
-  ), context_first_sequence = :context_first, context_message_count = :context_count, context_omitted_count = :context_omitted, end_time = CURRENT_TIMESTAMP
+  ), context_first_sequence = :context_first, context_message_count = :context_count, context_omitted_count = :context_omitted, instructions_digest = :instructions_digest, end_time = CURRENT_TIMESTAMP
   FROM held
   WHERE
     turn.owner_id = :owner

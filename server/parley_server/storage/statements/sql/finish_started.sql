@@ -7,6 +7,7 @@
 -- :context_first bigint
 -- :context_count integer
 -- :context_omitted bigint
+-- :instructions_digest bytea
 -- :turn uuid
 -- :fence bigint
 -- :content text
@@ -30,6 +31,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -42,7 +44,7 @@ WITH held AS (
 ), ended AS (
   UPDATE turn SET state = :state, response_sequence = (
     held.last_sequence + 1
-  ), context_first_sequence = :context_first, context_message_count = :context_count, context_omitted_count = :context_omitted, is_started = FALSE, end_time = CURRENT_TIMESTAMP
+  ), context_first_sequence = :context_first, context_message_count = :context_count, context_omitted_count = :context_omitted, instructions_digest = :instructions_digest, is_started = FALSE, end_time = CURRENT_TIMESTAMP
   FROM held
   WHERE
     turn.owner_id = :owner
@@ -225,7 +227,7 @@ WITH held AS (
     AND turn_step.turn_id = :turn
     AND ended.id = turn_step.turn_id
 ), wait_gone AS (
-  UPDATE turn_wait SET calls = NULL, content = NULL, tool_calls = NULL, usage = NULL, model = NULL, tools = NULL
+  UPDATE turn_wait SET calls = NULL, content = NULL, tool_calls = NULL, usage = NULL, model = NULL
   FROM ended
   WHERE
     turn_wait.owner_id = :owner

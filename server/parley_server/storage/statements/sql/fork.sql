@@ -13,6 +13,7 @@ WITH source AS (
     conversation.title AS title,
     conversation.labels AS labels,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.last_sequence AS last_sequence,
     conversation.open_turn_id IS NOT NULL
     AND (
@@ -44,6 +45,7 @@ WITH source AS (
     source.title AS title,
     source.labels AS labels,
     source.instructions AS instructions,
+    source.agent AS agent,
     source.last_sequence AS last_sequence,
     source.is_open AS is_open,
     source.up_to AS up_to,
@@ -83,6 +85,7 @@ WITH source AS (
     fence,
     labels,
     instructions,
+    agent,
     forked_from_id,
     forked_from_sequence
   )
@@ -108,6 +111,7 @@ WITH source AS (
     0,
     judged.labels AS labels,
     judged.instructions AS instructions,
+    judged.agent AS agent,
     :source,
     judged.up_to AS up_to__1
   FROM judged
@@ -123,7 +127,7 @@ WITH source AS (
       )
     )
     THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
+  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent
 ), written AS (
   INSERT INTO message (
     owner_id,
@@ -199,7 +203,8 @@ SELECT
   made.instructions,
   made.revision,
   made.forked_from_id,
-  made.forked_from_sequence
+  made.forked_from_sequence,
+  made.agent
 FROM judged
 LEFT OUTER JOIN made
   ON TRUE

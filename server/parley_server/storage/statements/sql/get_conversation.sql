@@ -25,7 +25,8 @@ SELECT
   conversation.instructions AS instructions,
   conversation.revision,
   conversation.forked_from_id,
-  conversation.forked_from_sequence
+  conversation.forked_from_sequence,
+  conversation.agent
 FROM conversation
 WHERE
   conversation.owner_id = :owner

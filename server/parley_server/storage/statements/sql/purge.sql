@@ -137,7 +137,7 @@ WITH job AS (
       OR turn.create_time > CURRENT_TIMESTAMP - INTERVAL '2 MINUTES'
     )
 ), turns_blanked AS (
-  UPDATE turn SET fingerprint = CAST('' AS BYTEA), error_text = NULL
+  UPDATE turn SET fingerprint = CAST('' AS BYTEA), instructions_digest = NULL, error_text = NULL
   WHERE
     turn.owner_id = :owner
     AND turn.conversation_id = :conversation
@@ -184,7 +184,7 @@ WITH job AS (
       FROM job
     ) = 'TRASHED'
 ), blanked AS (
-  UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL
+  UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL, agent = NULL
   WHERE
     conversation.owner_id = :owner
     AND conversation.id = :conversation

@@ -16,6 +16,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -28,6 +29,43 @@ WITH held AS (
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', attempt = (
     turn.attempt + 1
+  ), attempt_time = CURRENT_TIMESTAMP, attempts = (
+    CASE
+      WHEN (
+        JSONB_ARRAY_LENGTH(COALESCE(turn.attempts, CAST('[]' AS JSONB))) >= 20
+      )
+      THEN COALESCE(turn.attempts, CAST('[]' AS JSONB)) - 0
+      ELSE COALESCE(turn.attempts, CAST('[]' AS JSONB))
+    END || JSONB_BUILD_ARRAY(
+      JSONB_BUILD_OBJECT(
+        'number',
+        turn.attempt,
+        'start_time',
+        turn.attempt_time,
+        'end_time',
+        CASE
+          WHEN (
+            CASE
+              WHEN (
+                turn.state = 'RUNNING'
+              )
+              THEN 'TURN_ABANDONED'
+              ELSE turn.error_reason
+            END = 'TURN_ABANDONED'
+          )
+          THEN NULL
+          ELSE turn.end_time
+        END,
+        'reason',
+        CASE
+          WHEN (
+            turn.state = 'RUNNING'
+          )
+          THEN 'TURN_ABANDONED'
+          ELSE turn.error_reason
+        END
+      )
+    )
   ), spent_attempts = GREATEST(
     turn.spent_attempts + CASE
       WHEN (

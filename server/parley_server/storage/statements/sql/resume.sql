@@ -18,6 +18,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -63,7 +64,7 @@ WITH held AS (
 ), retaken AS (
   UPDATE turn SET state = 'RUNNING', attempt = (
     turn.attempt + 1
-  ), spent_attempts = 0, abandoned_attempts = 0, is_counted = FALSE
+  ), attempt_time = CURRENT_TIMESTAMP, spent_attempts = 0, abandoned_attempts = 0, is_counted = FALSE
   FROM given
   WHERE
     turn.owner_id = :owner AND turn.id = :turn AND turn.id = given.id

@@ -26,7 +26,7 @@ WITH kept AS (
       )
     )
     THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
+  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent
 ), labelled AS (
   INSERT INTO conversation_label (
     owner_id,
@@ -58,5 +58,6 @@ SELECT
   back.instructions,
   back.revision,
   back.forked_from_id,
-  back.forked_from_sequence
+  back.forked_from_sequence,
+  back.agent
 FROM back

@@ -7,6 +7,8 @@
 -- :labels text
 -- :sets_instructions boolean
 -- :instructions text
+-- :sets_agent boolean
+-- :agent text
 -- :owner uuid
 -- :conversation uuid
 -- :expected bigint
@@ -17,7 +19,7 @@ UPDATE conversation SET title = CASE WHEN :sets_title THEN :title ELSE conversat
   WHEN :sets_instructions
   THEN :instructions
   ELSE conversation.instructions
-END
+END, agent = CASE WHEN :sets_agent THEN :agent ELSE conversation.agent END
 WHERE
   conversation.owner_id = :owner
   AND conversation.id = :conversation
@@ -32,4 +34,4 @@ RETURNING conversation.id, conversation.title, conversation.create_time, convers
     )
   )
   THEN conversation.open_turn_id
-END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence
+END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent

@@ -26,6 +26,7 @@ WITH held AS (
     conversation.lease_expires_at AS lease_expires_at,
     conversation.update_time AS update_time,
     conversation.instructions AS instructions,
+    conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
     conversation.queue_number AS queue_number
@@ -36,7 +37,26 @@ WITH held AS (
     AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), ended AS (
-  UPDATE turn SET state = 'WAITING', is_counted = TRUE
+  UPDATE turn SET state = 'WAITING', attempts = (
+    CASE
+      WHEN (
+        JSONB_ARRAY_LENGTH(COALESCE(turn.attempts, CAST('[]' AS JSONB))) >= 20
+      )
+      THEN COALESCE(turn.attempts, CAST('[]' AS JSONB)) - 0
+      ELSE COALESCE(turn.attempts, CAST('[]' AS JSONB))
+    END || JSONB_BUILD_ARRAY(
+      JSONB_BUILD_OBJECT(
+        'number',
+        turn.attempt,
+        'start_time',
+        turn.attempt_time,
+        'end_time',
+        CURRENT_TIMESTAMP,
+        'reason',
+        NULL
+      )
+    )
+  ), is_counted = TRUE
   FROM held
   WHERE
     turn.owner_id = :owner

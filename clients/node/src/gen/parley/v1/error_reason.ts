@@ -220,7 +220,7 @@ export const ErrorReason = {
   CALL_NOT_PENDING: "ERROR_REASON_CALL_NOT_PENDING",
   /**
    * WINDOW_INCOMPLETE - FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
-   * turn_id.
+   * turn_id, cause (NOT_BEGUN, MISSING or TOO_SMALL).
    * Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
    * What to do: rehearse another turn, or with another agent.
    */

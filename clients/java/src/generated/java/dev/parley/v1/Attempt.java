@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp endTime_;
   /**
    * <pre>
-   * When it ended. Absent while it runs, and if its worker died.
+   * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it ended. Absent while it runs, and if its worker died.
+   * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it ended. Absent while it runs, and if its worker died.
+   * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -802,7 +802,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> endTimeBuilder_;
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -813,7 +813,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -828,7 +828,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -848,7 +848,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -866,7 +866,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -891,7 +891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -908,7 +908,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -920,7 +920,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -935,7 +935,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it ended. Absent while it runs, and if its worker died.
+     * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 3;</code>

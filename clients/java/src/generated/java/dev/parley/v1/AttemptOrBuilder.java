@@ -47,7 +47,7 @@ public interface AttemptOrBuilder extends
 
   /**
    * <pre>
-   * When it ended. Absent while it runs, and if its worker died.
+   * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -56,7 +56,7 @@ public interface AttemptOrBuilder extends
   boolean hasEndTime();
   /**
    * <pre>
-   * When it ended. Absent while it runs, and if its worker died.
+   * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 3;</code>
@@ -65,7 +65,7 @@ public interface AttemptOrBuilder extends
   com.google.protobuf.Timestamp getEndTime();
   /**
    * <pre>
-   * When it ended. Absent while it runs, and if its worker died.
+   * When it ended, or when the turn began to wait for its caller. Absent while it runs, and if its worker died.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 3;</code>

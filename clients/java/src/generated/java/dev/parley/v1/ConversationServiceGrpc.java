@@ -1174,8 +1174,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Returns what a turn's agent was shown and what it did. Scope: parley.read.
-     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+     * message was shortened follows the present size. Instructions are never returned, only their digest.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -1188,11 +1188,15 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
      * parley.write.
-     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-     * and reported, but appear in no usage and count toward no budget.
+     * Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+     * next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+     * offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+     * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+     * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     default void rehearseTurn(dev.parley.v1.RehearseTurnRequest request,
@@ -1605,8 +1609,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Returns what a turn's agent was shown and what it did. Scope: parley.read.
-     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+     * message was shortened follows the present size. Instructions are never returned, only their digest.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -1620,11 +1624,15 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
      * parley.write.
-     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-     * and reported, but appear in no usage and count toward no budget.
+     * Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+     * next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+     * offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+     * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+     * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     public void rehearseTurn(dev.parley.v1.RehearseTurnRequest request,
@@ -2002,8 +2010,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Returns what a turn's agent was shown and what it did. Scope: parley.read.
-     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+     * message was shortened follows the present size. Instructions are never returned, only their digest.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -2016,11 +2024,15 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
      * parley.write.
-     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-     * and reported, but appear in no usage and count toward no budget.
+     * Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+     * next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+     * offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+     * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+     * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -2394,8 +2406,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Returns what a turn's agent was shown and what it did. Scope: parley.read.
-     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+     * message was shortened follows the present size. Instructions are never returned, only their digest.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -2408,11 +2420,15 @@ public final class ConversationServiceGrpc {
      * <pre>
      * Gives a turn's window and message to an agent again and streams what it answers; nothing is stored. Scope:
      * parley.write.
-     * Use it to compare agents. No tool is run: a call that the turn itself made, with the same arguments, gets the
-     * result that it got then, any other call gets an error that says that this is a rehearsal. The tokens are used
-     * and reported, but appear in no usage and count toward no budget.
+     * Use it to compare agents. The agent is shown what the turn was shown, or, of a turn without an answer, what the
+     * next attempt would be shown. No tool is run: a call that the turn itself made, with the same arguments, gets the
+     * result that it got then, any other call gets an error that says that this is a rehearsal. The caller's tools are
+     * offered again if the turn has ever waited for its caller. The tokens are used and reported, but appear in no
+     * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
+     * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); UNAVAILABLE (AGENT_UNAVAILABLE).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
+     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     public java.util.Iterator<dev.parley.v1.RehearseTurnResponse> rehearseTurn(
@@ -2719,8 +2735,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Returns what a turn's agent was shown and what it did. Scope: parley.read.
-     * The messages are read again: a deployment that has changed the size of windows since shows in `context` what
-     * the agent was shown, and in `messages` what is there of it. Instructions are never returned, only their digest.
+     * The messages are read again, those of `context`, whatever the size of windows is by now; how far the turn's own
+     * message was shortened follows the present size. Instructions are never returned, only their digest.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */

@@ -369,7 +369,7 @@ public enum ErrorReason
   /**
    * <pre>
    * FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
-   * turn_id.
+   * turn_id, cause (NOT_BEGUN, MISSING or TOO_SMALL).
    * Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
    * What to do: rehearse another turn, or with another agent.
    * </pre>
@@ -742,7 +742,7 @@ public enum ErrorReason
   /**
    * <pre>
    * FAILED_PRECONDITION. What the turn's agent was shown cannot be put together any more, or not yet. Metadata:
-   * turn_id.
+   * turn_id, cause (NOT_BEGUN, MISSING or TOO_SMALL).
    * Example: the turn has not begun; the agent's window is too small for the messages that the turn was shown.
    * What to do: rehearse another turn, or with another agent.
    * </pre>

@@ -1,0 +1,83 @@
+-- The same without what providers want back.
+-- Rendered by `make gen`. DO NOT EDIT.
+--
+-- :owner uuid
+-- :conversation uuid
+-- :before bigint
+-- :lookback integer
+-- :max_bytes bigint
+-- :limit integer
+
+SELECT
+  sized.sequence,
+  sized.role,
+  sized.content,
+  sized.tool_calls,
+  sized.finish_reason,
+  CAST(NULL AS BYTEA) AS opaque_state,
+  sized.has_turn
+FROM (
+  SELECT
+    tail.sequence AS sequence,
+    tail.role AS role,
+    tail.content AS content,
+    tail.tool_calls AS tool_calls,
+    tail.finish_reason AS finish_reason,
+    tail.opaque_state AS opaque_state,
+    tail.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
+    tail.role <> 'USER'
+    OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
+    OR tail.next_role = 'ASSISTANT'
+    AND tail.turn_id = tail.next_turn_id AS is_shown,
+    SUM(
+      CASE
+        WHEN (
+          tail.role <> 'USER'
+          OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
+          OR tail.next_role = 'ASSISTANT'
+          AND tail.turn_id = tail.next_turn_id
+        )
+        THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
+        ELSE 0
+      END
+    ) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
+    SUM(
+      CASE
+        WHEN (
+          tail.role <> 'USER'
+          OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
+          OR tail.next_role = 'ASSISTANT'
+          AND tail.turn_id = tail.next_turn_id
+        )
+        THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
+        ELSE 0
+      END + COALESCE(OCTET_LENGTH(tail.opaque_state), 0)
+    ) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total_with_states
+  FROM (
+    SELECT
+      message.sequence AS sequence,
+      message.role AS role,
+      message.content AS content,
+      message.tool_calls AS tool_calls,
+      message.finish_reason AS finish_reason,
+      message.opaque_state AS opaque_state,
+      message.turn_id AS turn_id,
+      LAG(message.role) OVER (ORDER BY message.sequence DESC) AS next_role,
+      LAG(message.turn_id) OVER (ORDER BY message.sequence DESC) AS next_turn_id
+    FROM message
+    WHERE
+      message.owner_id = :owner
+      AND message.conversation_id = :conversation
+      AND message.sequence < :before
+    ORDER BY
+      message.sequence DESC
+    LIMIT :lookback
+  ) AS tail
+  ORDER BY
+    tail.sequence DESC
+) AS sized
+WHERE
+  sized.is_shown AND sized.total <= :max_bytes
+ORDER BY
+  sized.sequence DESC
+LIMIT :limit
