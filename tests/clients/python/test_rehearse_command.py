@@ -13,9 +13,13 @@ from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import error_reason_pb2 as reasons
 from parley_client.cli.screen import Screen
+from parley_server.agents.echo import EchoAgent
+from parley_server.core.attempts.roster import NamedAgent
+from support.agents import ScriptedAgent
+from support.more_agents import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
 from support.scripted_server import Code, Refusal, never
 from support.scripted_streams import streaming
-from support.services import a_token
+from support.services import StartService, a_token
 from support.terminal_chats import talked
 from support.terminals import Terminal, run
 
@@ -250,6 +254,29 @@ async def test_the_turns_own_agent_is_asked_where_its_answer_is_missing() -> Non
         "echo · rehearsed\nI am echo.\nbig-1 · 900 tokens in, 40 out\n\n"
     ) == done.stdout.decode()
     assert pb.RehearseTurnRequest(request_id="r") == server.asked[1].request
+
+
+async def test_a_real_turn_is_explained_and_rehearsed(
+    start_service: StartService,
+    add_agents: AddAgents,  # noqa: F811 - the fixture
+) -> None:
+    add_agents(NamedAgent("other", EchoAgent(), WINDOW))
+    service = await start_service(ScriptedAgent())
+    answered = await service.chat("Hello.")
+    address = f"127.0.0.1:{service.port}"
+
+    done = await ran(address, answered.conversation_id, *agents("other", "main"))
+    assert (
+        "the default agent · stored\nHELLO.\nscripted-1\n\n"
+        "other · rehearsed\nHello.\necho · 1 tokens in, 1 out\n\n"
+        "main · rehearsed\nHELLO.\nscripted-1\n\n"
+    ) == done.stdout.decode()
+    variables = {"PARLEY_ADDRESS": address, "PARLEY_TOKEN": a_token()}
+    explained = await run("explain", answered.conversation_id, **variables)
+    lines = explained.stdout.decode().splitlines()
+    assert "shown\t1\tuser\t6\t\t\tHello." in lines
+    assert ["attempt\t1"] == [line[:9] for line in lines if line.startswith("attempt")]
+    assert 2 == (await service.history(answered.conversation_id)).last_sequence
 
 
 async def test_a_window_that_is_not_whole_says_what_to_do() -> None:
