@@ -49,9 +49,19 @@ _REQUESTS: dict[str, Any] = {
     "EraseOwner": pb.EraseOwnerRequest,
     "GetUsage": pb.GetUsageRequest,
     "WatchTurns": pb.WatchTurnsRequest,
+    "ListAgents": pb.ListAgentsRequest,
+    "ExplainTurn": pb.ExplainTurnRequest,
+    "RehearseTurn": pb.RehearseTurnRequest,
 }
 _STREAMS = frozenset(
-    {"StreamChat", "StreamResumeTurn", "WatchConversation", "ExportConversations", "WatchTurns"}
+    {
+        "StreamChat",
+        "StreamResumeTurn",
+        "WatchConversation",
+        "ExportConversations",
+        "WatchTurns",
+        "RehearseTurn",
+    }
 )
 _WRAPPED = {"StreamChat": "chat", "StartTurn": "chat", "StreamResumeTurn": "resume"}
 """The field that has the request id, where the request itself has none."""
@@ -185,6 +195,8 @@ class CuttingServer(PassingServer):
             is_far_enough = pb.ExportConversationsResponse.FromString(event).message.sequence == 1
         elif method == "WatchTurns":
             is_far_enough = pb.WatchTurnsResponse.FromString(event).turn.user_sequence == 1
+        elif method == "RehearseTurn":
+            is_far_enough = pb.RehearseTurnResponse.FromString(event).HasField("chunk")
         else:
             is_far_enough = pb.WatchConversationResponse.FromString(event).message.sequence == 1
         if is_far_enough:

@@ -1,4 +1,4 @@
-r"""The agent behind the conformance scenarios: it does what the user's message says.
+r"""The agents behind the conformance scenarios: each does what the user's message says.
 
 recall              says the window that it was shown, a line for each earlier message
 script\n…           plays the lines below, in order:
@@ -21,7 +21,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, Tool
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import (
     ModelMessage,
@@ -127,10 +127,6 @@ def _recalled(messages: Sequence[ModelMessage]) -> str:
     return "\n".join(lines) or "nothing"
 
 
-agent = Agent(FunctionModel(stream_function=_respond, model_name=MODEL))
-
-
-@agent.tool_plain
 def look_up(word: str) -> str:
     """Say what a word means."""
     if word == UNKNOWN_WORD:
@@ -138,7 +134,15 @@ def look_up(word: str) -> str:
     return f"{word} is known"
 
 
-@agent.tool_plain(requires_approval=True)
 def send(word: str) -> str:
     """Send a word to somebody."""
     return f"{word} is sent"
+
+
+def _scripted(model: str) -> Agent:
+    tools = [Tool(look_up, takes_ctx=False), Tool(send, takes_ctx=False, requires_approval=True)]
+    return Agent(FunctionModel(stream_function=_respond, model_name=model), tools=tools)
+
+
+agent = _scripted(MODEL)
+other = _scripted("other")

@@ -1,4 +1,4 @@
-"""The server that all runners talk to: a real process, a real Postgres, the scripted agent."""
+"""The server that all runners talk to: a real process, a real Postgres, the scripted agents."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def server(folder: Path) -> Iterator[str]:
     """
     settings = {
         "PARLEY_LISTEN": "127.0.0.1:0",
-        "PARLEY_AGENT": "python:scripted_agent:agent",
+        "PARLEY_AGENTS_FILE": str(HERE / "agents.toml"),
         "PARLEY_AUTH_HS256_SECRET": SECRET,
         "PARLEY_AUTH_ISSUER": ISSUER,
         "PARLEY_AUTH_AUDIENCE": AUDIENCE,
@@ -52,7 +52,7 @@ def server(folder: Path) -> Iterator[str]:
         output = started.enter_context(log.open("wb"))
         process = subprocess.Popen(
             [sys.executable, "-m", "parley_server", "serve"],
-            cwd=HERE,  # where the agent is
+            cwd=HERE,  # where the agents are
             env={**inherited, **settings},
             stdin=subprocess.DEVNULL,
             stdout=output,

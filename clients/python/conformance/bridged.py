@@ -11,6 +11,7 @@ _STREAMS = frozenset(
     {
         "stream",
         "stream_resume_turn",
+        "rehearse_turn",
         "watch",
         "watch_turns",
         "history",

@@ -43,6 +43,8 @@ def make_call(
                 _read_stream(client.stream(**options), until, has_begun, result)
             case "stream_resume_turn":
                 _read_stream(client.stream_resume_turn(**options), until, has_begun, result)
+            case "rehearse_turn":
+                _read_rehearsal(client.rehearse_turn(**options), until, result)
             case "watch":
                 _read_watch(client.watch(**options), until, has_begun, result)
             case "watch_turns":
@@ -111,6 +113,26 @@ def _read_stream(
                 result["attempts"].append(event.attempt)
             has_begun()
             if len(result["indexes"]) == until.get("events"):
+                return
+
+
+def _read_rehearsal(events: Any, until: dict[str, int], result: Result) -> None:
+    result |= {"events": [], "text": "", "tool_calls": []}
+    with closing(events):
+        for event in events:
+            result["events"].append(_json(event))
+            match event.WhichOneof("event"):
+                case "started":
+                    result["started"] = _json(event.started)
+                    continue
+                case "completed":
+                    result["completed"] = _json(event.completed)
+                    continue
+                case "chunk":
+                    result["text"] += event.chunk.text
+                case "tool_call":
+                    result["tool_calls"].append(_json(event.tool_call))
+            if len(result["events"]) - 1 == until.get("events"):  # `started` does not count
                 return
 
 

@@ -85,9 +85,9 @@ class AsyncAgents(AsyncReads):
             last `completed`: the whole answer, with its tokens.
         Raises:
             ParleyError, while iterating: TurnNotFound, AgentUnknown, WindowIncomplete, NoRehearsal,
-                AgentRefused, Unavailable, DeadlineExceeded, and what any call may raise:
-                InvalidRequest, Unauthenticated, ScopeMissing, Overloaded, InternalError. What had
-                come before is not an answer.
+                AgentRefused, TurnLimitReached, BudgetExhausted, Unavailable, DeadlineExceeded, and
+                what any call may raise: InvalidRequest, Unauthenticated, ScopeMissing, Overloaded,
+                InternalError. What had come before is not an answer.
             ValueError, at once: an argument cannot be sent.
         Guarantees: the stream ends with `completed` or an error, at `timeout_s` at the latest. It
             is tried up to 5 times before an event has come. Once one has, a lost rehearsal is not

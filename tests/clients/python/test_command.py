@@ -110,9 +110,9 @@ async def test_list_prints_a_line_for_each_conversation(service: Service) -> Non
 
     lines = (await ran(service, "list")).stdout.decode().splitlines()
     fields = [line.split("\t") for line in lines]
-    assert [4, 4] == [len(each) for each in fields]
+    assert [5, 5] == [len(each) for each in fields]
     assert [second.conversation_id, first.conversation_id] == [each[0] for each in fields]
-    assert ["2", "another"] == fields[0][2:]
+    assert ["2", "another", ""] == fields[0][2:]
     assert fields[1][3].startswith("a title with a line break and much")
 
 
@@ -161,8 +161,10 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
             "CURSOR_EXPIRED",
             "INTERNAL",
             "NOT_A_TURN_BOUNDARY",
+            "NO_REHEARSAL",
             "REQUEST_ID_REUSED",
             "SEQUENCE_NOT_REACHED",
+            "WINDOW_INCOMPLETE",
         },
         2: {"AGENT_UNKNOWN", "INVALID_PAGE_TOKEN", "INVALID_REQUEST"},
         3: {"SCOPE_MISSING", "UNAUTHENTICATED"},

@@ -159,6 +159,7 @@ async def test_show_prints_a_line_for_each_value() -> None:
         ["last turn", ISO],
         ["messages", "4"],
         ["open turn", ""],
+        ["agent", ""],
         ["forked from", ""],
         ["revision", "3"],
         ["instructions", "Be brief. Say ␛ please."],

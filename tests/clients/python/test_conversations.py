@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -16,38 +15,20 @@ from parley_client import (
     ConversationExists,
     ConversationNotFound,
     InvalidRequest,
-    ParleyClient,
     RequestIdReused,
     RevisionMismatch,
     StoreUnavailable,
 )
 from support.agents import Gate, ScriptedAgent
+from support.both_clients import Ask, ask_async, ask_sync
 from support.scripted_server import Code, Refusal, scripted
 from support.scripted_streams import PushedBack
 from support.services import Service, StartService, a_token, an_id
-
-Ask = Callable[..., Awaitable[Any]]
 
 CONVERSATION = parts.Conversation(conversation_id="c", title="Hello.", revision=3)
 UNAVAILABLE = Refusal(reason="STORE_UNAVAILABLE", retry_s=0.01)
 NOT_FOUND = Refusal(Code.NOT_FOUND, "CONVERSATION_NOT_FOUND", metadata={"conversation_id": "c"})
 TIME = Timestamp(seconds=1_790_000_000, nanos=123_456_000)
-
-
-async def ask_async(address: str, method: str, *args: Any, **options: Any) -> Any:
-    async with AsyncParleyClient(address, token=a_token()) as client:
-        if method == "conversations":
-            return [each async for each in client.conversations(*args, **options)]
-        return await getattr(client, method)(*args, **options)
-
-
-async def ask_sync(address: str, method: str, *args: Any, **options: Any) -> Any:
-    def make() -> Any:
-        with ParleyClient(address, token=a_token()) as client:
-            result = getattr(client, method)(*args, **options)
-            return list(result) if method == "conversations" else result
-
-    return await asyncio.to_thread(make)
 
 
 @pytest.fixture(params=[ask_async, ask_sync], ids=["async", "sync"])
@@ -75,6 +56,7 @@ async def test_a_conversation_is_created_with_what_is_given(ask: Ask) -> None:
             title="Hello.",
             labels={"case": "42", "team": ""},
             instructions="Be brief.",
+            agent="helper",
         )
     asked = server.asked[0]
     assert asked.request == pb.CreateConversationRequest(
@@ -83,6 +65,7 @@ async def test_a_conversation_is_created_with_what_is_given(ask: Ask) -> None:
         title="Hello.",
         labels={"case": "42", "team": ""},
         instructions="Be brief.",
+        agent="helper",
     )
     assert "safe" == asked.metadata["parley-retry"]
     assert 5 < asked.time_left_s < 11
@@ -127,6 +110,8 @@ async def test_a_conversation_is_read(ask: Ask) -> None:
             ["title", "labels", "instructions"],
             {"instructions": "Be brief.", "expected_revision": 3},
         ),
+        ({"agent": "helper"}, ["agent"], {"agent": "helper"}),
+        ({"agent": ""}, ["agent"], {}),
         ({}, [], {}),
     ],
 )

@@ -1,7 +1,5 @@
 """Histories and all that a caller has, through both clients: from an append to an erasure."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,25 +9,22 @@ import pytest
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client import (
-    AsyncParleyClient,
     BudgetExhausted,
     DeadlineExceeded,
     InvalidPageToken,
     NotATurnBoundary,
     Overloaded,
-    ParleyClient,
     ParleyError,
     StoreUnavailable,
     WorkerDrained,
 )
 from parley_client.retries import MAX_TRIES, MAX_TRIES_UNDER_WAY, ExportTries
-from support.both_clients import Streaming, through_async, through_sync
+from support.both_clients import Ask, Streaming, ask_async, ask_sync, through_async, through_sync
 from support.cut_connections import Wire
 from support.scripted_server import Code, Refusal, scripted
 from support.scripted_streams import streaming
-from support.services import Service, StartService, a_token, an_id
+from support.services import Service, StartService, an_id
 
-Ask = Callable[..., Awaitable[Any]]
 Part = pb.ExportConversationsResponse
 
 UNAVAILABLE = Refusal(reason="STORE_UNAVAILABLE", retry_s=0.01)
@@ -39,19 +34,6 @@ OVERLOADED = Refusal(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retry_s=0.01)
 TOO_SLOW = Refusal(Code.DEADLINE_EXCEEDED, "CALLER_LOST", retry_s=0.01)
 RUNNING = pb.EraseOwnerResponse(state=pb.ERASURE_STATE_RUNNING)
 DONE = pb.EraseOwnerResponse(state=pb.ERASURE_STATE_DONE, conversations=3)
-
-
-async def ask_async(address: str, method: str, *args: Any, **options: Any) -> Any:
-    async with AsyncParleyClient(address, token=a_token()) as client:
-        return await getattr(client, method)(*args, **options)
-
-
-async def ask_sync(address: str, method: str, *args: Any, **options: Any) -> Any:
-    def make() -> Any:
-        with ParleyClient(address, token=a_token()) as client:
-            return getattr(client, method)(*args, **options)
-
-    return await asyncio.to_thread(make)
 
 
 @pytest.fixture(params=[ask_async, ask_sync], ids=["async", "sync"])

@@ -5,6 +5,9 @@ import re
 import subprocess
 import sys
 
+from parley_server.core.attempts.roster import NamedAgent
+from support.agents import ScriptedAgent, say_back
+from support.more_agents import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
 from support.services import Service, StartService, a_token
 from support.terminals import ROOT, environment
 from support.waiting import AskingAgent
@@ -34,12 +37,15 @@ async def test_the_quick_start_runs_as_it_is(service: Service) -> None:
     ] == done.stdout.decode().splitlines()
 
 
-async def run_snippets(section: str, count: int, address: str, *, given: str, last: str) -> str:
+async def run_snippets(
+    section: str, count: int, address: str, *, given: str, last: str, first: str = "pass"
+) -> str:
     """Run a section's snippets as one program, and return what it prints.
 
     Args:
         given: the parameters that its variables come from.
         last: a line behind the snippets.
+        first: a line before them.
     """
     readme = (ROOT / "clients" / "python" / "README.md").read_text("utf-8")
     text = readme.partition(f"## {section}\n")[2].partition("\n## ")[0]
@@ -51,7 +57,7 @@ async def run_snippets(section: str, count: int, address: str, *, given: str, la
         f"async def main({given}):\n"
         f"  token = os.environ['PARLEY_TOKEN']\n"
         f"  async with AsyncParleyClient({address!r}, token=token) as parley:\n"
-        + "".join(f"    {line}\n" for line in [*body.splitlines(), last])
+        + "".join(f"    {line}\n" for line in [first, *body.splitlines(), last])
         + "asyncio.run(main())\n"
     )
     done = await asyncio.to_thread(
@@ -116,6 +122,28 @@ async def test_the_snippets_about_conversations_run_as_they_are(
         last="print((await parley.conversation(conversation_id)).labels['state'])",
     )
     assert "Case 42 42\nclosed\n" == printed
+
+
+async def test_the_snippet_about_agents_runs_as_it_is(
+    start_service: StartService,
+    add_agents: AddAgents,  # noqa: F811 - the fixture
+) -> None:
+    add_agents(
+        NamedAgent("far", ScriptedAgent(), WINDOW, can_rehearse=False),
+        NamedAgent("other", ScriptedAgent(say_back), WINDOW),
+    )
+    service = await start_service(ScriptedAgent(say_back))
+    printed = await run_snippets(
+        "Agents and rehearsals",
+        1,
+        f"127.0.0.1:{service.port}",
+        given="",
+        last="print([agent.name for agent in agents])",
+        first="answer = await parley.chat('Hello.')",
+    )
+    *told, names = printed.splitlines()
+    assert ["1 Hello. 6", "main HELLO. 0", "other HELLO. 0"] == told
+    assert "['far', 'main', 'other']" == names
 
 
 async def test_the_snippet_about_tools_runs_as_it_is(start_service: StartService) -> None:

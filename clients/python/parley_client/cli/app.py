@@ -11,8 +11,8 @@ from typer import Argument, Option
 
 from parley_client.caller_tools import waits
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S, new_request_id
+from parley_client.cli import agents, histories, owner, rehearsing, resuming, transfers, turns
 from parley_client.cli import conversations as of_conversations
-from parley_client.cli import histories, owner, resuming, transfers, turns
 from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question
 from parley_client.cli.commands import Commands, CurrentConversation
@@ -232,6 +232,7 @@ def list_conversations(
 for command in (
     of_conversations.create,
     of_conversations.show,
+    of_conversations.update,
     of_conversations.rename,
     of_conversations.label,
     of_conversations.delete,
@@ -242,6 +243,9 @@ for command in (
     turns.start,
     turns.feed,
     resuming.resume,
+    agents.agents,
+    agents.explain,
+    rehearsing.rehearse,
 ):
     app.command()(command)
 app.command("import")(transfers.import_)

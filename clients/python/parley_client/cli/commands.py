@@ -10,10 +10,12 @@ from pathlib import Path
 
 from parley.v1 import conversation_pb2 as parts
 from parley_client.calls import READ_TIMEOUT_S
+from parley_client.cli.explaining import show_explanation
 from parley_client.cli.export import default_file, export
+from parley_client.cli.named_turns import newest_turn
 from parley_client.cli.pager import paged
 from parley_client.cli.screen import Screen
-from parley_client.cli.tables import show_numbered
+from parley_client.cli.tables import show_agents, show_numbered
 from parley_client.sync_client import ParleyClient
 
 _LISTED = 20
@@ -70,6 +72,10 @@ class Commands:
             "/open": _Command(self._open, "NUMBER|ID", "continue one of them"),
             "/history": _Command(self._history, "", "show this conversation's messages"),
             "/cancel": _Command(self._cancel, "", "stop an answer that is under way elsewhere"),
+            "/agents": _Command(self._agents, "", "list the agents that there are"),
+            "/explain": _Command(
+                self._explain, "", "show what the agent was shown for its last answer, and did"
+            ),
             "/export": _Command(
                 self._export, "[FILE]", "write this conversation to a .md or .json file"
             ),
@@ -180,6 +186,20 @@ class Commands:
                 if update.HasField("progress"):
                     break
         return found
+
+    def _agents(self, _argument: str) -> None:
+        show_agents(self._screen, self._client.list_agents().agents)
+
+    def _explain(self, _argument: str) -> None:
+        if self._current.is_new:
+            self._screen.hint("This conversation has no messages yet.")
+            return
+        conversation_id = self._current.conversation_id
+        explained = self._client.explain_turn(
+            conversation_id=conversation_id,
+            turn_id=newest_turn(self._client, conversation_id, READ_TIMEOUT_S),
+        )
+        show_explanation(self._screen, explained)
 
     def _export(self, argument: str) -> None:
         if self._current.is_new:

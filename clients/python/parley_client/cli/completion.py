@@ -1,4 +1,4 @@
-"""Completes words in a shell: profiles, and conversations if the server answers soon.
+"""Completes words in a shell: profiles, and conversations and agents if the server answers soon.
 
 A press of Tab waits a second at most. After that, and after any error, there are no choices.
 """
@@ -44,6 +44,20 @@ def complete_conversation(context: typer.Context, incomplete: str) -> Choices:
             ]
 
     return _find_in_time(list_newest)
+
+
+def complete_agent(context: typer.Context, incomplete: str) -> Choices:
+    """Return the agents whose names begin like this."""
+
+    def list_them() -> Choices:
+        with server_from(context).client() as client:
+            return [
+                (each.name, one_line(each.description, 50))
+                for each in client.list_agents(timeout_s=LONGEST_S).agents
+                if each.name.startswith(incomplete)
+            ]
+
+    return _find_in_time(list_them)
 
 
 def _find_in_time(find: Callable[[], Iterable[tuple[str, str]]]) -> Choices:

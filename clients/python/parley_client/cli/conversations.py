@@ -1,7 +1,7 @@
 """The commands for a conversation itself, not for what is said in it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from typer import Argument, Option
@@ -11,7 +11,7 @@ from parley_client.calls import READ_TIMEOUT_S
 from parley_client.cli.completion import complete_conversation
 from parley_client.cli.failures import exit_codes, row_of, sentences
 from parley_client.cli.options import of_a_server
-from parley_client.cli.parameters import Conversation, Json, labels_from
+from parley_client.cli.parameters import Conversation, Json, OwnAgent, labels_from
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
 from parley_client.cli.tables import show_conversation
@@ -21,6 +21,18 @@ from parley_client.sync_client import ParleyClient
 
 MAX_TRIES = 5
 """How often `label` reads and changes a conversation that others change at the same time."""
+_TWO_INSTRUCTIONS = "--instructions excludes --instructions-file"
+
+InstructionsFile: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        "--instructions-file",
+        help="A file with what the agent is told in it.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
 
 
 @of_a_server
@@ -37,16 +49,8 @@ def create(
         str,
         Option("--instructions", help="What the agent is told in it.", show_default=False),
     ] = "",
-    instructions_file: Annotated[
-        Path | None,
-        Option(
-            "--instructions-file",
-            help="A file with what the agent is told in it.",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
+    instructions_file: InstructionsFile = None,
+    own_agent: OwnAgent = None,
     conversation_id: Annotated[
         str, Option("--id", metavar="UUID", help="The id that it is to have.", show_default=False)
     ] = "",
@@ -63,7 +67,7 @@ def create(
     """Create an empty conversation and print its id."""
     screen = Screen()
     if instructions and instructions_file:
-        raise typer.BadParameter("--instructions excludes --instructions-file")
+        raise typer.BadParameter(_TWO_INSTRUCTIONS)
     wanted_labels = labels_from(labels)
     with exit_codes(screen, server.address), server.client() as client:
         created = client.create_conversation(
@@ -72,6 +76,7 @@ def create(
             title=title,
             labels=wanted_labels,
             instructions=_text_of(instructions_file) if instructions_file else instructions,
+            agent=own_agent,
             timeout_s=server.timeout_s or READ_TIMEOUT_S,
         )
         if as_json:
@@ -91,6 +96,39 @@ def show(server: Server, conversation: Conversation, as_json: Json = False) -> N
             screen.print_json(found)
         else:
             show_conversation(screen, found)
+
+
+@of_a_server
+def update(
+    server: Server,
+    conversation: Conversation,
+    title: Annotated[str | None, Option("--title", help="The new title; may be empty.")] = None,
+    instructions: Annotated[
+        str | None,
+        Option("--instructions", help="What the agent is told in it from now on; may be empty."),
+    ] = None,
+    instructions_file: InstructionsFile = None,
+    own_agent: OwnAgent = None,
+    as_json: Json = False,
+) -> None:
+    """Change a conversation's title, instructions or agent, and leave the rest as it is."""
+    screen = Screen()
+    if instructions is not None and instructions_file:
+        raise typer.BadParameter(_TWO_INSTRUCTIONS)
+    if all(each is None for each in (title, instructions, instructions_file, own_agent)):
+        raise typer.BadParameter("give what to change: --title, --instructions or --agent")
+    with exit_codes(screen, server.address), server.client() as client:
+        changed = client.update_conversation(
+            conversation,
+            title=title,
+            instructions=_text_of(instructions_file) if instructions_file else instructions,
+            agent=own_agent,
+            timeout_s=server.timeout_s or READ_TIMEOUT_S,
+        )
+        if as_json:
+            screen.print_json(changed)
+        else:
+            screen.hint("Changed.")
 
 
 @of_a_server

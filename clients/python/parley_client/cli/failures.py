@@ -4,7 +4,7 @@
 1    any other error, such as a refusal by the model's provider
 2    the request is invalid: options, arguments, or a field that the server refuses
 3    no valid token, a token without the scope, or a token command that printed none
-4    no such conversation
+4    no such conversation, or no such turn
 5    the conversation is busy, or was changed by another caller
 6    the server, or something it needs, is unavailable, overloaded, or too slow
 7    the turn waits for its caller: `parley resume` goes on
@@ -38,7 +38,7 @@ _LATER = "Try again in a moment."
 
 TABLE: dict[type[ParleyError], Row] = {
     errors.InvalidRequest: Row(2),
-    errors.AgentUnknown: Row(2, "Leave out --agent to use the default agent."),
+    errors.AgentUnknown: Row(2, "`parley agents` shows the agents that there are."),
     errors.Unauthenticated: Row(
         3,
         "Set PARLEY_TOKEN, PARLEY_TOKEN_FILE or PARLEY_TOKEN_COMMAND, or choose a profile with "
@@ -82,6 +82,8 @@ TABLE: dict[type[ParleyError], Row] = {
     errors.AgentRefused: Row(
         1, "The server's agent is misconfigured: the server's log has the details."
     ),
+    errors.WindowIncomplete: Row(1, "Rehearse another turn, or with another --agent."),
+    errors.NoRehearsal: Row(1, "`parley agents` shows the agents that can rehearse."),
     errors.InternalError: Row(1, "This is a defect of the server. Report it with the call id."),
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 from typer import Argument, Option
 
-from parley_client.cli.completion import complete_conversation
+from parley_client.cli.completion import complete_agent, complete_conversation
 
 Conversation: TypeAlias = Annotated[
     str, Argument(help="The conversation's id.", autocompletion=complete_conversation)
@@ -23,7 +23,24 @@ ToContinue: TypeAlias = Annotated[
     ),
 ]
 Agent: TypeAlias = Annotated[
-    str, Option("--agent", help="A configured agent's name.", show_default=False)
+    str,
+    Option(
+        "--agent",
+        help="One of `parley agents`.",
+        show_default="the conversation's, or the server's",
+        autocompletion=complete_agent,
+    ),
+]
+# Its parameters have another name than `agent`: a profile's agent is for messages alone.
+OwnAgent: TypeAlias = Annotated[
+    str | None,
+    Option(
+        "--agent",
+        help="The agent that answers where a message names none, one of `parley agents`; empty: "
+        "the server's default agent.",
+        show_default=False,
+        autocompletion=complete_agent,
+    ),
 ]
 RequestId: TypeAlias = Annotated[
     str,

@@ -8,6 +8,7 @@ from typing import TextIO
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message as Proto
 from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -23,17 +24,7 @@ from parley.v1 import conversation_pb2 as parts
 from parley_client.cli.live import AsItIs, Harmless, LiveMarkdown, View
 from parley_client.cli.markdown import MarkdownRenderer
 from parley_client.cli.text import ago, harmless, moment_of, one_line
-
-_SPEAKERS: dict[int, str] = {
-    parts.ROLE_USER: "you",
-    parts.ROLE_ASSISTANT: "agent",
-    parts.ROLE_SYSTEM: "system",
-}
-_USUAL = (
-    parts.FINISH_REASON_STOP,
-    parts.FINISH_REASON_UNSPECIFIED,
-    parts.FINISH_REASON_ACTION_REQUIRED,  # what is asked next says so
-)
+from parley_client.cli.words import call_line, ended_by, speaker_of, tokens_of
 
 
 class Screen:
@@ -59,14 +50,15 @@ class Screen:
             self._out.is_dumb_terminal or self._out.legacy_windows
         )
         """Whether lines on it can be drawn again."""
-        self._is_markdown = self.is_smart and not (plain or is_quiet)
+        self.is_markdown = self.is_smart and not (plain or is_quiet)
+        """Whether answers appear as Markdown."""
         self._view = self._new_view()
         self._spinner: Progress | None = None
 
     def _new_view(self) -> View:
         if not self.is_terminal:
             return AsItIs(self._write)
-        if self._is_markdown:
+        if self.is_markdown:
             return LiveMarkdown(self._out, self._write)
         return Harmless(self._write)
 
@@ -211,14 +203,12 @@ class Screen:
 
     def show_finish_reason(self, reason: parts.FinishReason.ValueType) -> None:
         """Show why an answer ended, unless it was complete."""
-        if reason not in _USUAL:
-            name = parts.FinishReason.Name(reason)
-            self.hint(f"(ended: {name.removeprefix('FINISH_REASON_').lower()})")
+        if ended := ended_by(reason):
+            self.hint(f"({ended})")
 
     def show_usage(self, usage: parts.Usage) -> None:
         """Show how many tokens an answer took."""
-        cached = f" ({usage.cached_input_tokens:,} cached)" if usage.cached_input_tokens else ""
-        self.hint(f"{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out")
+        self.hint(tokens_of(usage))
 
     # Stored messages
 
@@ -243,8 +233,7 @@ class Screen:
         """Show one message of a history."""
         moment = moment_of(message.create_time)
         when = ago(moment) if self.is_terminal else moment.isoformat(timespec="seconds")
-        speaker = _SPEAKERS.get(message.role, "?")
-        self.begin_message(f"#{message.sequence} {speaker} · {when}")
+        self.begin_message(f"#{message.sequence} {speaker_of(message.role)} · {when}")
         self._show_tool_calls(message.tool_calls)
         self._show_content(message)
         self.end_message()
@@ -262,8 +251,28 @@ class Screen:
         """Show something of Rich's. Args: fits: it was made to fit the width, such as a table."""
         self._out.print(what, soft_wrap=not fits)
 
+    @contextmanager
+    def redrawing(self, draw: Callable[[bool], RenderableType]) -> Iterator[None]:
+        """Draw something again and again while the block runs, and once more behind it, to stay.
+
+        Args:
+            draw: called with whether it is to be whole, or has to fit the screen's height.
+        """
+        try:
+            with Live(
+                get_renderable=lambda: draw(False),
+                console=self._out,
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            ):
+                yield
+        finally:
+            self.show(draw(True), fits=True)
+
     def _show_content(self, message: parts.Message) -> None:
-        if self._is_markdown and message.role == parts.ROLE_ASSISTANT:
+        if self.is_markdown and message.role == parts.ROLE_ASSISTANT:
             lines = MarkdownRenderer(self._out).lines(harmless(message.content))
             self._write("".join(f"{line}\n" for line in lines))
         else:
@@ -272,9 +281,7 @@ class Screen:
 
     def _show_tool_calls(self, tool_calls: Iterable[parts.ToolCall]) -> None:
         for call in tool_calls:
-            mark = "failed: " if call.is_error else ""
-            line = f"  → {one_line(call.name)}({one_line(call.arguments)}): {mark}"
-            self.show(Text(line + one_line(call.result), style="dim"))
+            self.show(Text(f"  {call_line(call)}", style="dim"))
 
     def _write(self, text: str) -> None:
         if text:

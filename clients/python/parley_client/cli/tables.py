@@ -26,7 +26,8 @@ def show_conversations(screen: Screen, conversations: Iterable[parts.Conversatio
     if not screen.is_terminal:
         for each in conversations:
             moment = moment_of(each.update_time).isoformat(timespec="seconds")
-            fields = (each.conversation_id, moment, str(each.last_sequence), one_line(each.title))
+            texts = map(one_line, (each.title, each.agent))
+            fields = (each.conversation_id, moment, str(each.last_sequence), *texts)
             screen.print_line("\t".join(fields))
         return
     rows = [(Text(each.conversation_id), *_cells(each)) for each in conversations]
@@ -49,6 +50,7 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
         ("last turn", when(conversation.update_time)),
         ("messages", str(conversation.last_sequence)),
         ("open turn", conversation.open_turn_id),
+        ("agent", one_line(conversation.agent)),
         ("forked from", _source(conversation)),
         ("revision", str(conversation.revision)),
         (
@@ -65,6 +67,27 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
         if value:
             table.add_row(Text(name, style="dim"), Text(value))
     screen.show(table, fits=True)
+
+
+def show_agents(screen: Screen, agents: Iterable[pb.Agent]) -> None:
+    """Show agents, with what each is for."""
+    rows = [
+        (
+            one_line(each.name),
+            "default" if each.is_default else "",
+            "rehearses" if each.can_rehearse else "",
+            one_line(each.description, _WHOLE),
+        )
+        for each in agents
+    ]
+    if not screen.is_terminal:
+        for row in rows:
+            screen.print_line("\t".join(row))
+        return
+    table = _table("agent", "", "", "description")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _show(screen, table, "No agents.")
 
 
 def show_usage(screen: Screen, rows: Sequence[pb.UsageRow], *, by_agent: bool, label: str) -> None:
@@ -136,7 +159,7 @@ def _table(*columns: str) -> Table:
     for name in columns:
         table.add_column(
             name,
-            no_wrap=True,
+            no_wrap=name != "description",
             justify="right" if name == "messages" else "left",
             overflow="ellipsis" if name in ("title", "address") else "fold",
         )
@@ -145,6 +168,8 @@ def _table(*columns: str) -> Table:
 
 def _cells(conversation: parts.Conversation) -> tuple[Text, ...]:
     title = Text(one_line(conversation.title))
+    if conversation.agent:
+        title = Text(f"({one_line(conversation.agent)}) ", style="dim") + title
     if conversation.open_turn_id:
         title = Text("(being answered) ", style="dim") + title
     return Text(ago_of(conversation.update_time)), Text(str(conversation.last_sequence)), title

@@ -27,7 +27,8 @@ from parley_client.cli.parameters import (
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
 from parley_client.cli.waiting import Waiting, say_how_to_go_on
-from parley_client.cli.watching import FeedLines, state_of
+from parley_client.cli.watching import FeedLines
+from parley_client.cli.words import state_of
 from parley_client.sync_client import ParleyClient
 
 

@@ -4,10 +4,10 @@ from rich.text import Text
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
-from parley.v1 import error_reason_pb2
 from parley_client.cli.answers import Telling
 from parley_client.cli.screen import Screen
 from parley_client.cli.text import ago, moment_of, one_line
+from parley_client.cli.words import reason_of, state_of
 from parley_client.errors import ParleyError, WatchExpired
 
 
@@ -133,22 +133,6 @@ class FeedLines:
         has_ended = turn.HasField("end_time")  # one that waits has not
         moment = moment_of(turn.end_time).isoformat(timespec="seconds") if has_ended else ""
         fields = [moment, state_of(turn), turn.conversation_id, turn.turn_id, str(turn.attempt)]
-        fields += [_reason_of(turn)]
+        fields += [reason_of(turn.error_reason)]
         fields += [user] if self._has_users else []
         self._screen.print_line("\t".join(fields))
-
-
-def state_of(turn: parts.Turn) -> str:
-    """Return a turn's state as a word; of a state that is newer than this program, its number."""
-    if turn.state not in parts.TurnState.values():
-        return str(turn.state)
-    return parts.TurnState.Name(turn.state).removeprefix("TURN_STATE_").lower()
-
-
-def _reason_of(turn: parts.Turn) -> str:
-    """Return why a turn failed, as the contract calls it; empty: it has not."""
-    if not turn.error_reason:
-        return ""
-    if turn.error_reason not in error_reason_pb2.ErrorReason.values():
-        return str(turn.error_reason)
-    return error_reason_pb2.ErrorReason.Name(turn.error_reason).removeprefix("ERROR_REASON_")
