@@ -44,6 +44,7 @@ from parley_server.process.wiring import (
     metrics_for,
     roster_for,
     server_options,
+    tracer_for,
     verifier_for,
 )
 from parley_server.rpc.layers.admission import Admission
@@ -78,6 +79,7 @@ class Worker:
             raise BadSettings("PARLEY_DATABASE_URL: must be set for a worker")
         self.settings = settings
         self.agent = agent or agent_for(settings)
+        self.tracer, self._traces = tracer_for(settings)
         self.store = PostgresStore(
             settings.database_url.get_secret_value(),
             pool_size=settings.db_pool_size,
@@ -90,6 +92,7 @@ class Worker:
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,
             has_feed=settings.feed_days > 0,
+            tracer=self.tracer,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)
@@ -113,6 +116,7 @@ class Worker:
             uuid_utils.compat.uuid7,
             self.bells,
             self.metrics or NO_METER,
+            self.tracer,
         )
         self.watches = Watches(self.store, self.turns.events, self.bells)
         self.feed_store = PostgresFeed(self.store.claiming, max_attempts=settings.max_attempts)
@@ -181,6 +185,7 @@ class Worker:
                 uuid_utils.compat.uuid7,
                 settings.chat_timeout_s,
                 self.starting.wake,
+                self.tracer,
             ),
             Reads(self.store, conversations, settings.chat_timeout_s),
             Conversations(
@@ -204,6 +209,7 @@ class Worker:
             has_reflection=settings.reflection,
             max_message_bytes=settings.max_message_bytes,
             meter=self.metrics,
+            tracer=self.tracer,
         )
         self.readiness = Readiness(
             self.store,
@@ -278,6 +284,8 @@ class Worker:
             await self.verifier.close()
             await self.signals.close()
             await self.store.close()
+            if self._traces is not None:
+                await self._traces.close()
 
     def _heard(self, topic: UUID) -> None:
         """Pass on a signal from another worker."""

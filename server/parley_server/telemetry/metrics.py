@@ -30,8 +30,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from parley_server.config import BadSettings
 from parley_server.core.errors import LeaseLost, ParleyError
-from parley_server.core.failures import reason_of
-from parley_server.core.model import Answer, FinishReason, Usage
+from parley_server.core.failures import outcome_of
+from parley_server.core.model import Answer, Usage
 from parley_server.telemetry.metrics_page import page
 
 LOOK_S = 1.0
@@ -202,15 +202,13 @@ class Metrics:
             tokens["cached_input"].inc(usage.cached_input_tokens or 0)
 
     def answered(self, agent: str, answer: Answer) -> None:
-        is_cancelled = answer.finish_reason is FinishReason.CANCELLED
-        self._turns[agent or self._agent]["CANCELLED" if is_cancelled else "COMPLETED"].inc()
+        self._turns[agent or self._agent][answer.outcome].inc()
 
     def failed(self, agent: str, error: ParleyError) -> None:
         if isinstance(error, LeaseLost):
             self._lost.labels(agent or self._agent).inc()
             return
-        reason = reason_of(error)
-        self._turns[agent or self._agent][reason.value if reason else "CONVERSATION_GONE"].inc()
+        self._turns[agent or self._agent][outcome_of(error)].inc()
 
     def waited(self, agent: str) -> None:
         self._waits[agent or self._agent].inc()
