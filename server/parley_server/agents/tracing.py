@@ -6,7 +6,7 @@ OpenTelemetry's conventions for generative AI. They have no content unless the s
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic_ai import RunContext
 from pydantic_ai.capabilities import AbstractCapability
@@ -16,7 +16,7 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 
 from parley_server.core.tracing import SpanSource, Trace
 
-FORMAT = 6
+FORMAT: Literal[6] = 6
 """Of the library's attributes: tool results in messages of the role `tool`, as conventions say."""
 
 

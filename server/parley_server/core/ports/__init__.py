@@ -1,4 +1,4 @@
-"""What the core asks of the world: a store for each subject, agents, tokens, signals, a meter, a tracer."""
+"""What the core asks of the world: a store for each subject, agents, tokens, signals, measuring."""
 
 from parley_server.core.ports.agents import Agent, SteppingAgent
 from parley_server.core.ports.conversations import (

@@ -75,15 +75,22 @@ class NoTracer:
     """Records nothing."""
 
     def call(self, path: str) -> AbstractContextManager[CallSpan]:  # noqa: ARG002 - the port's
+        """Record nothing."""
         return NOTHING
 
     def accepted(self, turn_id: UUID) -> None:
         """Take note of nothing."""
 
-    def attempt(self, lease: Lease, agent: str) -> AbstractContextManager[AttemptSpan]:  # noqa: ARG002 - the port's
+    def attempt(
+        self,
+        lease: Lease,  # noqa: ARG002 - the port's
+        agent: str,  # noqa: ARG002 - the port's
+    ) -> AbstractContextManager[AttemptSpan]:
+        """Record nothing."""
         return NOTHING
 
     def statement(self, name: str) -> AbstractContextManager[object]:  # noqa: ARG002 - the port's
+        """Record nothing."""
         return NOTHING
 
 

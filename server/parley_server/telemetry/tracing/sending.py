@@ -27,9 +27,8 @@ SEND_S = 5.0
 """How long the end of a worker waits for spans that are not sent yet."""
 MAX_VALUE_CHARACTERS = 16_384
 """Of one attribute. It matters with content: without, nothing is nearly that long."""
-BATCH = 512
 BATCH_WITH_CONTENT = 32
-"""How many spans are sent at once: a collector takes 4 MiB."""
+"""How many spans are sent at once, of usually 512: a collector takes 4 MiB at once."""
 NAME = "parley"
 QUIET_LIBRARIES = ("opentelemetry.exporter.otlp", "opentelemetry.sdk._shared_internal")
 """They would log each try: what matters of it is told once, by `Watched`."""
@@ -89,9 +88,9 @@ class Sending:
         for name in QUIET_LIBRARIES:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         sampler: Sampler | None = None if sample is None else ParentBasedTraceIdRatio(sample)
-        batch = None
-        if "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" not in os.environ:
-            batch = BATCH_WITH_CONTENT if has_content else BATCH
+        is_usual = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" not in os.environ
+        batch = BATCH_WITH_CONTENT if has_content and is_usual else None
+        _check_variables()
         try:
             self._exporter = OTLPSpanExporter()
             self._queue = BatchSpanProcessor(Watched(self._exporter), max_export_batch_size=batch)
@@ -122,6 +121,26 @@ class Sending:
         except TimeoutError:
             log.warning("traces not sent before the end", waited_s=SEND_S)
             self._exporter.shutdown()  # ends the try under way
+
+
+def _check_variables() -> None:
+    """Refuse what the exporter would take for something else, or fail with later on.
+
+    Raises: BadSettings.
+    """
+    for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"):
+        if (protocol := os.environ.get(name, "grpc")) != "grpc":
+            raise BadSettings(
+                f"{name} is {protocol}, but Parley sends traces over gRPC: unset it, or set it to "
+                "grpc and OTEL_EXPORTER_OTLP_ENDPOINT to the collector's gRPC port, usually 4317"
+            )
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        endpoint = os.environ.get(name)
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise BadSettings(
+                f"{name} must be a URL that begins with http:// or https://, for example "
+                "http://127.0.0.1:4317"
+            )
 
 
 def _resource(worker_index: int | None) -> Resource:

@@ -29,8 +29,8 @@ from opentelemetry.trace import (
     SpanKind,
     StatusCode,
     TraceFlags,
-    TraceState,
     Tracer,
+    TraceState,
     format_span_id,
     format_trace_id,
     get_current_span,
@@ -217,9 +217,12 @@ class _Attempt(_Current):
 
     def __enter__(self) -> "_Attempt":
         lease = self._lease
-        said = {
+        ids = {
             names.CONVERSATION_ID: str(lease.conversation_id),
             names.TURN_ID: str(lease.turn_id),
+        }
+        said: dict[str, str | int] = {
+            **ids,
             names.ATTEMPT: lease.attempt,
             names.AGENT_NAME: self._agent,
         }
@@ -233,8 +236,7 @@ class _Attempt(_Current):
         state = trace.state if trace is not None else ""
         self._begin("attempt", SpanKind.INTERNAL, said, parent, state, links)
         if call.is_recording():  # its conversation may have been made just now
-            call.set_attribute(names.CONVERSATION_ID, said[names.CONVERSATION_ID])
-            call.set_attribute(names.TURN_ID, said[names.TURN_ID])
+            call.set_attributes(ids)
         context = self._span.get_span_context()
         if context.is_valid:
             self._tracer.remember(lease.turn_id, context)
