@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic_ai import RunContext
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.capabilities.instrumentation import Instrumentation
+from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.models.instrumented import InstrumentationSettings
 
@@ -60,3 +62,15 @@ class TracedRequests(AbstractCapability[Any]):
         # What a user's agent has set itself comes first.
         headers = {**self.trace.headers(), **settings.get("extra_headers", {})}
         return replace(request_context, model_settings={**settings, "extra_headers": headers})
+
+    async def on_model_request_error(
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002 - the library's
+        *,
+        request_context: ModelRequestContext,  # noqa: ARG002 - the library's
+        error: Exception,
+    ) -> ModelResponse:
+        # The library says so of the run, not of a request whose stream could not be opened.
+        is_status = isinstance(error, ModelHTTPError)
+        self.trace.fail(str(error.status_code) if is_status else type(error).__name__)
+        raise error

@@ -69,6 +69,13 @@ class Trace:
         """What libraries make spans with; None: they are to make none."""
         return None
 
+    def fail(self, why: str) -> None:
+        """Have the span under way say that what it is about has failed.
+
+        Args:
+            why: a name, with nothing that was said.
+        """
+
     def headers(self) -> dict[str, str]:
         """Return the headers of one request that is made for the call.
 

@@ -32,6 +32,7 @@ from parley_server.config import BadSettings
 from parley_server.core.errors import LeaseLost, ParleyError
 from parley_server.core.failures import outcome_of
 from parley_server.core.model import Answer, Usage
+from parley_server.core.tracing import current_trace
 from parley_server.telemetry.metrics_page import page
 
 LOOK_S = 1.0
@@ -194,7 +195,7 @@ class Metrics:
 
     def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
         name = agent or self._agent
-        self._seconds[name].observe(seconds)
+        self._seconds[name].observe(seconds, exemplar())
         if usage is not None:
             tokens = self._tokens[name]
             tokens["input"].inc(usage.input_tokens or 0)
@@ -278,6 +279,15 @@ class Metrics:
             timer.cancel()
 
 
+def exemplar() -> dict[str, str] | None:
+    """Return the trace that a measured time is an example of; None: it is not recorded.
+
+    One of several workers keeps none: the library's files have no place for them.
+    """
+    trace = current_trace.get()
+    return {"trace_id": trace.id} if trace is not None and trace.is_sampled else None
+
+
 class _MethodMeter:
     """The series of one method."""
 
@@ -291,7 +301,7 @@ class _MethodMeter:
 
     def handled(self, code: str, seconds: float) -> None:
         self._handled[code].inc()
-        self._seconds.observe(seconds)
+        self._seconds.observe(seconds, exemplar())
 
 
 class WorkerFiles:

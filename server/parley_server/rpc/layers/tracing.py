@@ -29,6 +29,6 @@ def traced(tracer: Tracer, path: str, method: Method) -> Method:
                 raise
             finally:
                 call = current_call.get(None)
-                span.ended(code, {"call_id": call.id, **call.ids()} if call is not None else {})
+                span.ended(code, call.traced_ids() if call is not None else {})
 
     return with_span

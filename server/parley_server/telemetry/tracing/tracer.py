@@ -69,6 +69,15 @@ class LiveTrace(Trace):
     def source(self) -> SpanSource | None:
         return self.spans if self.is_sampled and self._current() is not None else None
 
+    def fail(self, why: str) -> None:
+        if self._current() is not None:
+            _mark_failed(get_current_span(), why)
+
+
+def _mark_failed(span: Span, why: str) -> None:
+    span.set_attribute(names.ERROR_TYPE, why)
+    span.set_status(StatusCode.ERROR)
+
 
 class SpanTracer:
     """Makes spans with OpenTelemetry's SDK."""
@@ -150,10 +159,6 @@ class _Current:
         self._span = span
         self._tokens = attach(set_span_in_context(span)), current_trace.set(trace)
 
-    def _fail(self, why: str) -> None:
-        self._span.set_attribute(names.ERROR_TYPE, why)
-        self._span.set_status(StatusCode.ERROR)
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -193,7 +198,7 @@ class _Call(_Current):
             if key in about:
                 self._span.set_attribute(name, about[key])
         if code in FAULTS:
-            self._fail(code)
+            _mark_failed(self._span, code)
 
 
 def _remote(trace: Trace) -> SpanContext:
@@ -245,7 +250,7 @@ class _Attempt(_Current):
     def ended(self, outcome: str, *, is_failure: bool = False) -> None:
         self._span.set_attribute(names.OUTCOME, outcome)
         if is_failure:
-            self._fail(outcome)
+            _mark_failed(self._span, outcome)
 
 
 class _Statement:
@@ -271,6 +276,5 @@ class _Statement:
             state = getattr(error, "sqlstate", None)
             if state:
                 self._span.set_attribute(names.DB_STATUS, state)
-            self._span.set_attribute(names.ERROR_TYPE, state or kind.__name__)
-            self._span.set_status(StatusCode.ERROR)
+            _mark_failed(self._span, state or kind.__name__)
         self._span.end()
