@@ -71,6 +71,6 @@ class TracedRequests(AbstractCapability[Any]):
         error: Exception,
     ) -> ModelResponse:
         # The library says so of the run, not of a request whose stream could not be opened.
-        is_status = isinstance(error, ModelHTTPError)
-        self.trace.fail(str(error.status_code) if is_status else type(error).__name__)
+        known = str(error.status_code) if isinstance(error, ModelHTTPError) else ""
+        self.trace.fail(known or type(error).__name__)
         raise error

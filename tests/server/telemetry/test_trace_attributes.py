@@ -265,7 +265,7 @@ async def received(saying: Any, start_traced: Traced, receiver: Receiver, **chan
 async def test_nothing_that_is_said_is_in_what_a_collector_gets(
     saying: Any, start_traced: Traced, receiver: Receiver
 ) -> None:
-    """Fails without the sieve, and with a library that is told to record content."""
+    """Fails without the sieve: a run's metadata, which the library records, has the user's name."""
     data = await received(saying, start_traced, receiver)
 
     assert b"execute_tool look" in data
