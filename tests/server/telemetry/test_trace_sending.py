@@ -53,7 +53,7 @@ async def test_a_collector_that_is_down_costs_one_warning_and_gets_what_comes_la
             async with asyncio.timeout(PATIENCE_S):
                 while not lines_of(server, "traces delivered again"):
                     await server.chat()
-            spans = receiver.spans()
+            spans = await until_named(receiver, CHAT)
             server.stop()
 
     assert slowest_s < 5

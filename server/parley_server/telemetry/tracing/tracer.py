@@ -57,6 +57,8 @@ class LiveTrace(Trace):
     spans: SpanSource | None = None
 
     def _current(self) -> SpanContext | None:
+        if not self.is_sampled:  # then there is one span alone, the call's
+            return None
         context = get_current_span().get_span_context()
         return context if format_trace_id(context.trace_id) == self.id else None
 
@@ -67,7 +69,7 @@ class LiveTrace(Trace):
 
     @property
     def source(self) -> SpanSource | None:
-        return self.spans if self.is_sampled and self._current() is not None else None
+        return self.spans if self._current() is not None else None
 
     def fail(self, why: str) -> None:
         if self._current() is not None:
@@ -103,13 +105,14 @@ class SpanTracer:
             self.remember(turn_id, context)
 
     def attempt(self, lease: Lease, agent: str) -> AbstractContextManager[AttemptSpan]:
-        current = get_current_span().get_span_context()
-        if current.is_valid and not current.trace_flags.sampled:
+        trace = current_trace.get()
+        if isinstance(trace, LiveTrace) and not trace.is_sampled:
             return NOTHING
         return _Attempt(self, lease, agent or self.agent)
 
     def statement(self, name: str) -> AbstractContextManager[object]:
-        if not get_current_span().get_span_context().trace_flags.sampled:
+        trace = current_trace.get()
+        if not isinstance(trace, LiveTrace) or not trace.is_sampled:
             return NOTHING
         return _Statement(self.tracer, name)
 
