@@ -15,7 +15,16 @@ from support.agents import ScriptedAgent
 from support.otlp_receiver import Receiver, named
 from support.processes import ServerProcess, lines_of, run
 from support.services import StartService, metadata, settings_for
-from support.traced_workers import CHAT, PARENT, TRACE, Traced, aim, chat, until_calls
+from support.traced_workers import (
+    CHAT,
+    PARENT,
+    TRACE,
+    Traced,
+    aim,
+    chat,
+    until_calls,
+    until_named,
+)
 
 PATIENCE_S = 60
 ANY_PORT = "127.0.0.1:0"

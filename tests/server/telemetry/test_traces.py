@@ -14,6 +14,7 @@ from parley_server.storage.driver.connections import StatementFailed
 from support.agents import Gate, ScriptedAgent
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
 from support.otlp_receiver import Receiver, child_of, handed, named, tree
+from support.pages import ROOT
 from support.services import StartService, an_id, metadata, refused
 from support.traced_workers import (
     CALLER,
@@ -64,6 +65,7 @@ async def test_one_trace_from_the_caller_through_statements_model_and_tool(
     # Other workers are told of turns now and then, for several turns at once.
     spans = [span for span in spans if span.name != "notify"]
     assert A_TURN_WITH_A_TOOL == tree(spans)
+    assert A_TURN_WITH_A_TOOL in (ROOT / "docs" / "tracing.md").read_text()
     assert {TRACE} == {span.trace_id for span in spans}
     call = named(spans, CHAT)
     assert CALLER == call.parent_id
