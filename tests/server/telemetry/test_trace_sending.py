@@ -49,7 +49,6 @@ async def turns(server: ServerProcess, count: int) -> float:
 async def test_a_collector_that_is_down_costs_one_warning_and_gets_what_comes_later(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails without `Watched`: the library logs each try, and with each its exception."""
     with Receiver() as gone:
         port = gone.port
     aim(monkeypatch, gone.endpoint)
@@ -76,7 +75,7 @@ async def test_a_collector_that_is_down_costs_one_warning_and_gets_what_comes_la
 async def test_a_collector_that_hangs_holds_up_neither_turns_nor_the_end(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails when the end waits for the library's own 30 s."""
+    """Fails when the end waits for as long as the library does."""
     opened, reached = threading.Event(), threading.Event()
 
     def hang() -> None:

@@ -48,7 +48,7 @@ A_TURN_WITH_A_TOOL = f"""\
 async def test_one_trace_from_the_caller_through_statements_model_and_tool(
     start_traced: Traced, receiver: Receiver
 ) -> None:
-    """Fails with `ids` in the place of spans: without TracedRequests, or KeyedToolset's headers."""
+    """Fails when tools are told the span in which their run began (KeyedToolset's headers)."""
     told: list[dict[str, Any]] = []
     with FakeOpenAI([Say("", [Call("look")]), Say("Done.")]) as fake:
         agent, ours = a_model_agent(fake)
@@ -159,7 +159,6 @@ async def test_calls_at_the_same_time_keep_their_traces_apart(
 async def test_a_started_turn_is_recorded_under_the_call_that_accepted_it(
     start_traced: Traced, receiver: Receiver
 ) -> None:
-    """Fails when `accepted` is told after the turn is stored: it may have begun by then."""
     service = await start_traced()
     request = pb.StartTurnRequest(chat=pb.ChatRequest(message="Hi"))
     await service.stub.StartTurn(request, timeout=20, metadata=(*metadata("ada"), PARENT))
