@@ -14,6 +14,7 @@ removal  turns while what deleted conversations held is removed
 edge     a turn with TLS, an issuer's keys and metrics, and without
 accepting  a turn that StartTurn stores, against one that Chat answers
 waiting  a worker beside turns that wait for their caller, and without
+traces   a turn with traces, 1 % and all of them recorded, and without
 
 Everything runs on this machine, so what counts are the ratios, each taken within one round. A part
 begins with copies of the same two databases: what another one did, or failed to do, is not in them.
@@ -42,6 +43,7 @@ from removal import ALL_REMOVAL, DELETED, QUICK_REMOVAL, SMOKE_REMOVAL, Removal,
 from report import Bar, print_bars, print_table, ratio
 from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, SMOKE_STREAMS, Streams, StreamSize
+from traces import Traces
 from waiting import ALL_WAITING, QUICK_WAITING, SMOKE_WAITING, WAITING, WaitingPart, WaitingSize
 
 SERVERS = {
@@ -63,6 +65,7 @@ PARTS = (
     "edge",
     "accepting",
     "waiting",
+    "traces",
 )
 AGENT_S = 1.0
 MANY_CHANNELS = 24
@@ -300,6 +303,12 @@ class Bench:
         )
         self._measured(part, made)
 
+    def traces(self, made: Databases, files: Files) -> None:
+        """Compare a turn with traces and without."""
+        size = self._size
+        part = Traces(self._folder, files[USUAL], say, rounds=size.rounds, turns=size.turns)
+        self._measured(part, made)
+
     def row_security(self, made: Databases, files: Files) -> None:
         """Compare statements with row security and without."""
         row_security.measure(made, rounds=self._size.rounds, times=self._size.walled, say=say)
@@ -315,7 +324,9 @@ class Bench:
             self.died.append(part)
 
     def _measured(
-        self, part: Streams | Overload | Removal | Edge | Accepting | WaitingPart, made: Databases
+        self,
+        part: Streams | Overload | Removal | Edge | Accepting | WaitingPart | Traces,
+        made: Databases,
     ) -> None:
         part.measure(made)
         self.bars += part.bars

@@ -12,6 +12,7 @@ pytest_plugins = [
     "support.attacked_workers",
     "support.configs",
     "support.moved_postgres",
+    "support.traced_workers",
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=256)
     reflection: bool = False
     metrics_listen: str | None = None
+    traces: Literal["off", "otlp"] = "off"
+    traces_sample: float | None = Field(default=None, ge=0, le=1)
+    traces_content: bool = False
 
     agent: str | None = None
     instructions: str = ""

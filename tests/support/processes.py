@@ -1,5 +1,6 @@
 """Servers as processes of their own, to be killed, stopped and resumed."""
 
+import json
 import os
 import re
 import signal
@@ -138,3 +139,9 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def lines_of(server: ServerProcess, event: str) -> list[dict[str, Any]]:
+    """Return the log lines of one kind that a server has written so far."""
+    lines = [json.loads(line) for line in list(server.output) if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]

@@ -28,7 +28,7 @@ from parley_server.agents.provider_errors import agent_error, is_refused, is_too
 from parley_server.agents.step_bodies import Shown
 from parley_server.agents.steps import RunSteps
 from parley_server.agents.system_prompt import OwnSystemPrompt
-from parley_server.agents.tracing import TracedRequests
+from parley_server.agents.tracing import tracing_of
 from parley_server.agents.waiting import LastResort, TurnWaits, schema_error
 from parley_server.core.attempts.step_log import StepsTooLarge
 from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
@@ -57,8 +57,8 @@ class PydanticAgent:
 
         call_key           of this call, the same over all attempts: the key to being idempotent
         turn_id, conversation_id, attempt, tenant, user
-        traceparent        of a call that came with one, for what the tool asks of others;
-        tracestate         so is this
+        traceparent        of a call that is traced, for what the tool asks of others: it names the
+                           tool's own span, if Parley records traces; so is tracestate
 
     so that a user's agent needs no import of Parley, and can be tested without it. What a tool has
     returned is stored (`agents.steps`): a turn that failed goes on from there. A call that was cut
@@ -105,7 +105,7 @@ class PydanticAgent:
         more_tools: MoreTools = NO_MORE,
     ) -> "PydanticAgent":
         """Return an agent without tools of its own. An answer of nothing is an answer."""
-        agent = Agent(model, output_type=[str, type(None)])
+        agent = Agent(model, output_type=[str, type(None)], name=model.model_name)
         return cls(agent, model, context_tokens=context_tokens, more_tools=more_tools)
 
     @property
@@ -179,7 +179,6 @@ class PydanticAgent:
             asked = ModelRequest(parts=[UserPromptPart(message)])
             prompt, history = None, [*history, asked, *past.messages]
         trace = current_trace.get()
-        tracing = [TracedRequests(trace)] if trace is not None else []
         steps = RunSteps(run, past, shown)
         async with self._agent.run_stream_events(
             prompt,
@@ -194,7 +193,7 @@ class PydanticAgent:
                 ToolGuard(steps, self._more_tools),
                 LastResort(steps),
                 OwnSystemPrompt(),
-                *tracing,
+                *tracing_of(trace),
             ],
             infer_name=False,
         ) as events:

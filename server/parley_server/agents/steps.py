@@ -46,6 +46,7 @@ from parley_server.agents.step_bodies import (
 from parley_server.core.attempts.step_log import StepsTooLarge
 from parley_server.core.attempts.transcript import storable
 from parley_server.core.model import AgentRun, PendingCall, PendingKind, Rehearsal, StepKind
+from parley_server.core.tracing import current_headers
 
 CALL_KEY = "call_key"
 """Of `ctx.metadata`."""
@@ -92,8 +93,8 @@ class KeyedToolset(WrapperToolset[Any]):
     ) -> Any:
         place = self.steps.place(ctx, ctx.tool_call_id or "")
         if place is not None:
-            metadata = {**(ctx.metadata or {}), CALL_KEY: self.steps.key(place)}
-            ctx = replace(ctx, metadata=metadata)
+            key = {CALL_KEY: self.steps.key(place)}
+            ctx = replace(ctx, metadata={**(ctx.metadata or {}), **current_headers(), **key})
         return await super().call_tool(name, tool_args, ctx, tool)
 
 

@@ -73,6 +73,14 @@ def reason_of(error: ParleyError) -> FailureReason | None:
     return next((_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS), None)
 
 
+def outcome_of(error: ParleyError) -> str:
+    """Return what metrics and traces call the end of an attempt that had no answer."""
+    if isinstance(error, LeaseLost):
+        return "LEASE_LOST"
+    reason = reason_of(error)
+    return reason.value if reason else "CONVERSATION_GONE"
+
+
 def error_for(reason: FailureReason | None) -> ParleyError | None:
     """Return what a call that waited for an attempt is told of its failure.
 

@@ -1,13 +1,15 @@
 """The trace that a call belongs to, by W3C Trace Context: what its log lines and its providers say.
 
-Parley creates no spans. It hands the caller's trace on, with a new span id for whatever it
-asks of others, so that what they record is found under the caller's trace id.
+Without PARLEY_TRACES, Parley creates no spans. It hands the caller's trace on, with a new span id
+for whatever it asks of others, so that what they record is found under the caller's trace id. With
+it, `telemetry.tracing` puts a trace here that names the span under way.
 """
 
 import random
 import re
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 MAX_STATE_CHARACTERS = 512
 """What the specification requires to be handed on, at least."""
@@ -15,6 +17,16 @@ MAX_STATE_CHARACTERS = 512
 _PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _STATE = re.compile(r"[ -~]+")
 _SAMPLED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SpanSource:
+    """What an agent's library takes to make spans of its own under the one under way."""
+
+    provider: Any
+    """A `TracerProvider` of the OpenTelemetry API."""
+    has_content: bool
+    """Whether spans hold what is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,8 @@ class Trace:
     """Whether the caller records it."""
     state: str = ""
     """What the caller's tracing systems hand on to each other; empty: nothing."""
+    parent_id: str = field(default="", compare=False)
+    """The caller's span, 16 hexadecimal digits."""
 
     @classmethod
     def read(cls, parent: str, state: str) -> "Trace | None":
@@ -43,15 +57,34 @@ class Trace:
             return None
         if len(state) > MAX_STATE_CHARACTERS or not _STATE.fullmatch(state):
             state = ""
-        return cls(found[1], bool(int(found[3], 16) & _SAMPLED), state)
+        return cls(found[1], bool(int(found[3], 16) & _SAMPLED), state, found[2])
+
+    @property
+    def span_id(self) -> str:
+        """The span under way, 16 hexadecimal digits; empty: Parley creates none."""
+        return ""
+
+    @property
+    def source(self) -> SpanSource | None:
+        """What libraries make spans with; None: they are to make none."""
+        return None
+
+    def fail(self, why: str) -> None:
+        """Have the span under way say that what it is about has failed.
+
+        Args:
+            why: a name, with nothing that was said.
+        """
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of one request that is made for the call, under a new span id.
+        """Return the headers of one request that is made for the call.
 
-        Returns: `traceparent`, and `tracestate` if the caller has given one.
+        Returns: `traceparent`, with the span under way or else a new id, and `tracestate` if the
+            caller has given one.
         """
-        span_id = random.getrandbits(64) or 1  # all zeros would be malformed
-        headers = {"traceparent": f"00-{self.id}-{span_id:016x}-{int(self.is_sampled):02x}"}
+        # All zeros would be malformed.
+        span_id = self.span_id or f"{random.getrandbits(64) or 1:016x}"
+        headers = {"traceparent": f"00-{self.id}-{span_id}-{int(self.is_sampled):02x}"}
         if self.state:
             headers["tracestate"] = self.state
         return headers
@@ -59,3 +92,9 @@ class Trace:
 
 current_trace: ContextVar[Trace | None] = ContextVar("current_trace", default=None)
 """The trace of the call under way, in all tasks begun for it; None: it came without one."""
+
+
+def current_headers() -> dict[str, str]:
+    """Return the headers of one request that is made now; empty: there is no trace."""
+    trace = current_trace.get()
+    return trace.headers() if trace is not None else {}

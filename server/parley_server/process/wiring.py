@@ -10,7 +10,7 @@ from parley_server.auth.keys import Key, read_keys
 from parley_server.config import BadSettings, Settings
 from parley_server.core.attempts.roster import NamedAgent, Roster
 from parley_server.core.attempts.window import ANSWER_TOKENS, WindowSettings
-from parley_server.core.ports import Agent
+from parley_server.core.ports import NO_TRACER, Agent, Tracer
 from parley_server.core.streams.watches import LONGEST_WATCH_S
 from parley_server.core.turns.machine import OVERTIME_S
 from parley_server.rpc.options import Limits, options
@@ -18,6 +18,7 @@ from parley_server.rpc.tls import BadCertificate, Renewing, TlsFiles
 
 if TYPE_CHECKING:
     from parley_server.telemetry.metrics import Metrics
+    from parley_server.telemetry.tracing.sending import Sending
 
 UNKNOWN_CONTEXT_TOKENS = 16_384
 """Assumed for a model whose context is not known."""
@@ -99,6 +100,27 @@ def metrics_for(settings: Settings) -> "Metrics | None":
     from parley_server.telemetry.metrics import Metrics
 
     return Metrics(settings.agent or "", settings.worker_index)
+
+
+def tracer_for(settings: Settings) -> "tuple[Tracer, Sending | None]":
+    """Return who records calls, and who sends what is recorded, if anybody is to.
+
+    Raises: BadSettings.
+    """
+    if settings.traces == "off":
+        return NO_TRACER, None
+    # Here, so that those who want no traces load none of it.
+    from parley_server.telemetry.tracing.sending import Sending
+    from parley_server.telemetry.tracing.tracer import SpanTracer
+
+    has_content = settings.traces_content
+    sending = Sending(
+        sample=settings.traces_sample,
+        has_content=has_content,
+        worker_index=settings.worker_index,
+    )
+    tracer = SpanTracer(sending.provider, agent=settings.agent or "", has_content=has_content)
+    return tracer, sending
 
 
 def server_options(settings: Settings, *, is_port_shared: bool) -> list[tuple[str, int]]:

@@ -46,6 +46,7 @@ from parley_server.process.wiring import (
     metrics_for,
     roster_for,
     server_options,
+    tracer_for,
     verifier_for,
 )
 from parley_server.rpc.layers.admission import Admission
@@ -82,6 +83,7 @@ class Worker:
         self.settings = settings
         self.agent = agent or agent_for(settings)
         roster = roster_for(settings, self.agent)
+        self.tracer, self._traces = tracer_for(settings)
         self.store = PostgresStore(
             settings.database_url.get_secret_value(),
             pool_size=settings.db_pool_size,
@@ -95,6 +97,7 @@ class Worker:
             wait_s=settings.store_wait_s,
             owner_share=settings.owner_share,
             has_feed=settings.feed_days > 0,
+            tracer=self.tracer,
         )
         self.signals = (
             PostgresSignals(self.store.url, self.store.ending)
@@ -118,6 +121,7 @@ class Worker:
             uuid_utils.compat.uuid7,
             self.bells,
             self.metrics or NO_METER,
+            self.tracer,
         )
         explains = PostgresExplains(self.store, max_attempts=settings.max_attempts)
         explaining = Explaining(self.store, explains, self.turns.roster)
@@ -196,6 +200,7 @@ class Worker:
                 uuid_utils.compat.uuid7,
                 settings.chat_timeout_s,
                 self.starting.wake,
+                self.tracer,
             ),
             Reads(self.store, conversations, settings.chat_timeout_s),
             Conversations(
@@ -221,6 +226,7 @@ class Worker:
             has_reflection=settings.reflection,
             max_message_bytes=settings.max_message_bytes,
             meter=self.metrics,
+            tracer=self.tracer,
         )
         self.readiness = Readiness(
             self.store,
@@ -296,6 +302,8 @@ class Worker:
             await self.verifier.close()
             await self.signals.close()
             await self.store.close()
+            if self._traces is not None:
+                await self._traces.close()
 
     def _heard(self, topic: UUID) -> None:
         """Pass on a signal from another worker."""

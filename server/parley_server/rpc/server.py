@@ -13,7 +13,7 @@ from parley_server.core.conversations.changes import Conversations
 from parley_server.core.conversations.export import Exports
 from parley_server.core.owners.erasing import Erasing
 from parley_server.core.owners.usage import UsageReads
-from parley_server.core.ports import TokenVerifier
+from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
 from parley_server.core.reading import Reads
 from parley_server.core.streams.feed import Feeds
 from parley_server.core.streams.watches import Watches
@@ -62,6 +62,7 @@ class Server:
         has_reflection: bool,
         max_message_bytes: int,
         meter: CallMeter | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Put the server together.
 
@@ -78,7 +79,8 @@ class Server:
         self._is_draining = False
         self._door = Door()
         self._server = grpc.aio.server(
-            interceptors=[Layers(verifier, admission, self._door, meter)], options=list(options)
+            interceptors=[Layers(verifier, admission, self._door, meter, tracer)],
+            options=list(options),
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(

@@ -102,6 +102,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         ask = requests.chat(request, self._turns.roster, self._max_message_bytes)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
+        call.shown_id = request.conversation_id
         answered = await self._turns.chat(owner, ask, context.time_remaining())
         call.turn_id = str(answered.turn_id)
         return responses.chat(answered)
@@ -115,7 +116,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
         turn, is_replayed = await self._accepting.start(owner, ask, context.time_remaining())
-        call.turn_id = str(turn.id)
+        call.turn_id, call.shown_id = str(turn.id), str(turn.conversation_id)
         return pb.StartTurnResponse(turn=responses.turn(turn), replayed=is_replayed)
 
     async def ResumeTurn(  # noqa: N802
@@ -128,14 +129,16 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.turn_id = request.turn_id
         call.is_repeatable = True
         answered = await self._resuming.resume(owner, ask, context.time_remaining())
-        call.turn_id = str(answered.turn_id)
+        call.turn_id, call.shown_id = str(answered.turn_id), str(answered.conversation_id)
         return pb.ResumeTurnResponse(chat=responses.chat(answered))
 
     async def GetHistory(  # noqa: N802
         self, request: pb.GetHistoryRequest, _context: Context
     ) -> pb.GetHistoryResponse:
-        owner = current_call.get().owner(READ)
+        call = current_call.get()
+        owner = call.owner(READ)
         question = requests.history(request, owner)
+        call.shown_id = request.conversation_id
         async with self._page_of(owner.id):
             page = await self._reads.history(owner, question.query)
             messages = await self._in_slices(owner, page.messages, responses.message)
@@ -166,8 +169,11 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def GetConversation(  # noqa: N802
         self, request: pb.GetConversationRequest, _context: Context
     ) -> pb.GetConversationResponse:
-        owner = current_call.get().owner(READ)
-        found = await self._reads.conversation(owner, conversation_requests.conversation(request))
+        call = current_call.get()
+        owner = call.owner(READ)
+        conversation_id = conversation_requests.conversation(request)
+        call.shown_id = str(conversation_id)
+        found = await self._reads.conversation(owner, conversation_id)
         return pb.GetConversationResponse(conversation=responses.conversation(found))
 
     async def UpdateConversation(  # noqa: N802
@@ -257,8 +263,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         return found
 
     async def GetTurn(self, request: pb.GetTurnRequest, _context: Context) -> pb.GetTurnResponse:  # noqa: N802
-        owner = current_call.get().owner(READ)
+        call = current_call.get()
+        owner = call.owner(READ)
         turn = await self._reads.turn(owner, requests.turn(request))
+        call.shown_id = str(turn.conversation_id)
         return pb.GetTurnResponse(turn=responses.turn(turn))
 
     async def CancelTurn(  # noqa: N802
@@ -267,7 +275,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call = current_call.get()
         owner = call.owner(WRITE)
         turn = await self._turns.cancel(owner, requests.turn(request))
-        call.turn_id = str(turn.id)
+        call.turn_id, call.shown_id = str(turn.id), str(turn.conversation_id)
         return pb.CancelTurnResponse(turn=responses.turn(turn))
 
     # Streams are coroutines that write: gRPC does not close a generator that is cancelled.
@@ -280,6 +288,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         ask, after = requests.stream(request, self._turns.roster, self._max_message_bytes)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
+        call.shown_id = request.chat.conversation_id
         events = self._turns.stream(owner, ask, after, context.time_remaining())
         async with aclosing(events):
             async for event in events:
@@ -311,8 +320,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def WatchConversation(  # type: ignore[override]  # noqa: N802
         self, request: pb.WatchConversationRequest, context: Context
     ) -> None:
-        owner = current_call.get().owner(READ)
+        call = current_call.get()
+        owner = call.owner(READ)
         question = requests.watch(request)
+        call.shown_id = request.conversation_id
         updates = self._watches.watch(
             owner,
             question.conversation_id,

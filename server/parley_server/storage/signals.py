@@ -46,7 +46,7 @@ GAP = UUID(int=0)
 """In the place of a topic: look for yourselves, something may not have been told."""
 _ID_BYTES = 16
 _SENDER_CHARACTERS = 8
-_NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', $1)", ("payload",))
+_NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', $1)", ("payload",), name="notify")
 
 OnSignal = Callable[[UUID], None]
 

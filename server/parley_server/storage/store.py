@@ -41,7 +41,7 @@ from parley_server.core.model import (
     WindowMessage,
     tenant_feed,
 )
-from parley_server.core.ports import MIB
+from parley_server.core.ports import MIB, NO_TRACER, Tracer
 from parley_server.storage import rows
 from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
 from parley_server.storage.driver.connections import STORE_WAIT_S, Connections, StatementFailed
@@ -79,6 +79,7 @@ class PostgresStore:
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
         has_feed: bool = True,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Make the store.
 
@@ -97,6 +98,7 @@ class PostgresStore:
             has_row_security=has_row_security,
             wait_s=wait_s,
             owner_share=owner_share,
+            tracer=tracer,
         )
         self.url = url
         self.on_queue: Callable[[Owner, UUID], None] = lambda _owner, _conversation: None

@@ -70,6 +70,8 @@ def _with_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapp
     trace = current_trace.get()
     if trace is not None:
         event["trace_id"] = trace.id
+        if span_id := trace.span_id:
+            event["span_id"] = span_id
     return event
 
 

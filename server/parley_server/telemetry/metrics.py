@@ -30,8 +30,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from parley_server.config import BadSettings
 from parley_server.core.errors import LeaseLost, ParleyError
-from parley_server.core.failures import reason_of
-from parley_server.core.model import Answer, FinishReason, Usage
+from parley_server.core.failures import outcome_of
+from parley_server.core.model import Answer, Usage
+from parley_server.core.tracing import current_trace
 from parley_server.telemetry.metrics_page import page
 
 LOOK_S = 1.0
@@ -207,21 +208,19 @@ class Metrics:
 
     def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
         name = agent or self._agent
-        self._seconds[name].observe(seconds)
+        self._seconds[name].observe(seconds, exemplar())
         tokens = self._tokens[name]
         for kind, count in _tokens(usage):
             tokens[kind].inc(count)
 
     def answered(self, agent: str, answer: Answer) -> None:
-        is_cancelled = answer.finish_reason is FinishReason.CANCELLED
-        self._turns[agent or self._agent]["CANCELLED" if is_cancelled else "COMPLETED"].inc()
+        self._turns[agent or self._agent][answer.outcome].inc()
 
     def failed(self, agent: str, error: ParleyError) -> None:
         if isinstance(error, LeaseLost):
             self._lost.labels(agent or self._agent).inc()
             return
-        reason = reason_of(error)
-        self._turns[agent or self._agent][reason.value if reason else "CONVERSATION_GONE"].inc()
+        self._turns[agent or self._agent][outcome_of(error)].inc()
 
     def waited(self, agent: str) -> None:
         self._waits[agent or self._agent].inc()
@@ -304,6 +303,13 @@ def _tokens(usage: Usage | None) -> Iterator[tuple[str, int]]:
         yield "input", usage.input_tokens or 0
         yield "output", usage.output_tokens or 0
         yield "cached_input", usage.cached_input_tokens or 0
+def exemplar() -> dict[str, str] | None:
+    """Return the trace that a measured time is an example of; None: it is not recorded.
+
+    One of several workers keeps none: the library's files have no place for them.
+    """
+    trace = current_trace.get()
+    return {"trace_id": trace.id} if trace is not None and trace.is_sampled else None
 
 
 class _MethodMeter:
@@ -319,7 +325,7 @@ class _MethodMeter:
 
     def handled(self, code: str, seconds: float) -> None:
         self._handled[code].inc()
-        self._seconds.observe(seconds)
+        self._seconds.observe(seconds, exemplar())
 
 
 class WorkerFiles:

@@ -6,7 +6,10 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("package", ["sqlalchemy", "alembic", "pydantic_ai", "prometheus_client"])
+@pytest.mark.parametrize(
+    "package",
+    ["sqlalchemy", "alembic", "pydantic_ai", "prometheus_client", "opentelemetry"],
+)
 def test_serving_does_not_import(package: str) -> None:
     program = (
         "import sys, parley_server.process.commands, parley_server.process.bootstrap,"

@@ -22,7 +22,7 @@ from parley_server.core.tracing import MAX_STATE_CHARACTERS, Trace
 from parley_server.rpc.layers.stack import trace_of
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
 from support.openai_script import Json
-from support.processes import ServerProcess
+from support.processes import ServerProcess, lines_of
 from support.services import Service, StartService, an_id, metadata, refused
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -190,11 +190,6 @@ async def test_other_providers_are_asked_under_the_trace_as_well(
         await close_agent(agent)
 
     assert [TRACE] == [trace_sent(request.headers)[0] for request in fake.requests]
-
-
-def lines_of(server: ServerProcess, event: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in server.output if line.startswith("{")]
-    return [line for line in lines if line["event"] == event]
 
 
 async def test_log_lines_of_a_call_name_its_trace(database_url: str) -> None:

@@ -17,7 +17,7 @@ from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells, topic_of
 from parley_server.core.call import Call
 from parley_server.core.errors import InternalError, ParleyError
-from parley_server.core.failures import Stop, error_of, raised_at
+from parley_server.core.failures import Stop, error_of, outcome_of, raised_at
 from parley_server.core.model import (
     AgentRun,
     Answer,
@@ -28,7 +28,7 @@ from parley_server.core.model import (
     TurnResult,
 )
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import NO_METER, Meter, Store, WaitStore
+from parley_server.core.ports import NO_METER, NO_TRACER, Meter, Store, Tracer, WaitStore
 from parley_server.core.tasks import Tasks
 
 log = logging.getLogger("parley.turns")
@@ -54,12 +54,14 @@ class Attempts:
         settings: TurnSettings,
         bells: Bells,
         meter: Meter = NO_METER,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._store = store
         self._roster = roster
         self._settings = settings
         self._bells = bells
         self._meter = meter
+        self._tracer = tracer
         self._attempts: dict[UUID, Attempt] = {}
         self.tasks = Tasks()
         """Heartbeats, late writes, and agents that were told to stop."""
@@ -103,6 +105,18 @@ class Attempts:
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
         """
         wait_until(call.run_ends_at)
+        with self._tracer.attempt(lease, ask.agent) as span:
+            try:
+                answered = await self._run_to_end(owner, ask, lease, call, has_events)
+            except ParleyError as error:
+                span.ended(outcome_of(error), is_failure=True)
+                raise
+            span.ended("WAITING" if answered.pending else answered.answer.outcome)
+            return answered
+
+    async def _run_to_end(
+        self, owner: Owner, ask: TurnRequest, lease: Lease, call: Call, has_events: bool
+    ) -> TurnResult:
         attempt = self._begin(owner, ask, lease, has_events)
         timer = call.attach(attempt.stop)
         heartbeat = self.keeping.keep(attempt)

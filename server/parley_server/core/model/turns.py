@@ -79,6 +79,11 @@ class Answer:
     opaque_state: bytes | None = field(default=None, compare=False, repr=False)
     """Written with the answer, and read with a window only; see OpaqueState."""
 
+    @property
+    def outcome(self) -> str:
+        """What metrics and traces call the end of its attempt."""
+        return "CANCELLED" if self.finish_reason is FinishReason.CANCELLED else "COMPLETED"
+
 
 class WaitEnd(StrEnum):
     """What ended the wait of a turn, other than its caller."""

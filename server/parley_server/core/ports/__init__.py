@@ -1,4 +1,4 @@
-"""What the core asks of the world: a store for each subject, agents, tokens, signals, a meter."""
+"""What the core asks of the world: a store for each subject, agents, tokens, signals, measuring."""
 
 from parley_server.core.ports.agents import Agent, SteppingAgent
 from parley_server.core.ports.conversations import (
@@ -14,13 +14,25 @@ from parley_server.core.ports.notifications import Signals
 from parley_server.core.ports.owners import ErasureStore, RetentionStore, UsageStore
 from parley_server.core.ports.queue import QueueStore
 from parley_server.core.ports.tokens import TokenVerifier
+from parley_server.core.ports.tracing import (
+    NO_TRACER,
+    NOTHING,
+    AttemptSpan,
+    CallSpan,
+    NoTracer,
+    Tracer,
+)
 from parley_server.core.ports.turns import MIB, Ids, Store
 from parley_server.core.ports.waits import Looked, WaitStore
 
 __all__ = [
     "MIB",
+    "NOTHING",
     "NO_METER",
+    "NO_TRACER",
     "Agent",
+    "AttemptSpan",
+    "CallSpan",
     "ConversationStore",
     "DeletionStore",
     "ErasureStore",
@@ -32,6 +44,7 @@ __all__ = [
     "Looked",
     "Meter",
     "NoMeter",
+    "NoTracer",
     "NotAdded",
     "QueueStore",
     "RetentionStore",
@@ -39,6 +52,7 @@ __all__ = [
     "SteppingAgent",
     "Store",
     "TokenVerifier",
+    "Tracer",
     "UsageStore",
     "WaitStore",
 ]

@@ -7,7 +7,7 @@ from parley_server.core.bells import Bells, topic_of
 from parley_server.core.errors import ConversationNotFound
 from parley_server.core.model import NewTurn, Owner, Turn, TurnRequest, TurnState
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import Ids, QueueStore, Store
+from parley_server.core.ports import NO_TRACER, Ids, QueueStore, Store, Tracer
 from parley_server.core.tasks import Tasks
 from parley_server.core.turns.rules import is_to_queue
 
@@ -27,6 +27,7 @@ class Accepting:
         ids: Ids,
         cap_s: float,
         on_accepted: Callable[[], None],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Accept nothing yet.
 
@@ -41,6 +42,7 @@ class Accepting:
         self._ids = ids
         self._cap_s = cap_s
         self._on_accepted = on_accepted
+        self._tracer = tracer
         self._tasks = Tasks()
 
     async def start(
@@ -61,6 +63,7 @@ class Accepting:
     async def _started(self, owner: Owner, ask: TurnRequest, cap_s: float) -> tuple[Turn, bool]:
         wait_until(self._tasks.time() + cap_s)
         new = NewTurn.of(ask, ask.fingerprint(), self._ids)
+        self._tracer.accepted(new.id)  # before: it may begin before this call goes on
         turn = await self._queue.accept(owner, new)
         if turn.id == new.id:
             self._on_accepted()  # no call can be waiting for it yet
@@ -72,6 +75,7 @@ class Accepting:
         for _ in range(TRIES):
             is_to_stop = turn.state is TurnState.FAILED and turn.is_cancel_requested
             if is_to_queue(turn, new.fingerprint):
+                self._tracer.accepted(turn.id)
                 await self._queue.requeue(owner, turn, new)
                 self._bells.ring(topic_of(owner, turn.conversation_id))
                 self._on_accepted()

@@ -45,7 +45,15 @@ from parley_server.core.model import (
     Wait,
 )
 from parley_server.core.patience import wait_until
-from parley_server.core.ports import NO_METER, Ids, Meter, Store, WaitStore
+from parley_server.core.ports import (
+    NO_METER,
+    NO_TRACER,
+    Ids,
+    Meter,
+    Store,
+    Tracer,
+    WaitStore,
+)
 from parley_server.core.reading import find_turn
 from parley_server.core.streams.following import Events, Following
 from parley_server.core.tasks import Tasks, wait_any, wait_done
@@ -78,6 +86,7 @@ class Turns:
         ids: Ids,
         bells: Bells,
         meter: Meter = NO_METER,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Make the turn machine.
 
@@ -90,7 +99,7 @@ class Turns:
         self.waiting = Waiting(bells)
         self.suspects = Suspects()
         self._meter = meter
-        self.attempts = Attempts(store, waits, roster, settings, bells, meter)
+        self.attempts = Attempts(store, waits, roster, settings, bells, meter, tracer)
         end_cancelled = self.attempts.ending.end_cancelled
         self._claims = Claims(store, end_cancelled, bells, self.waiting, ids, settings.lease_s)
         self.events = Events(store, bells, self.attempts)

@@ -28,6 +28,8 @@ class CallRecord:
     turn_id: str = ""
     conversation_id: str = ""
     """Of a call that creates, changes or deletes one, so that it can be found in the logs."""
+    shown_id: str = ""
+    """The conversation of a call that goes on with one or reads it: for traces alone."""
     is_repeatable: bool = True
     """False: it may have opened a turn that has no request id, and would open another one."""
 
@@ -46,6 +48,11 @@ class CallRecord:
             "turn_id": self.turn_id,
         }
         return {name: value for name, value in known.items() if value}
+
+    def traced_ids(self) -> dict[str, str]:
+        """Return the same for a trace, in which calls are found by their conversation."""
+        shown = {"conversation_id": self.shown_id} if self.shown_id else {}
+        return {"call_id": self.id, **shown, **self.ids()}
 
     def owner(self, scope: str) -> Owner:
         """Return whose data this call is about.

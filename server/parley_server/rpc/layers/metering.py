@@ -65,13 +65,21 @@ def metered(meter: CallMeter, path: str, handler: Any, method: Method) -> Method
             code = "CANCELLED"
             raise
         except BaseException:
-            sent = context.code()  # most often it is the abort by which a status was sent
-            code = sent.name if isinstance(sent, grpc.StatusCode) else "UNKNOWN"
+            code = code_sent(context)
             raise
         finally:
             of_method.handled(code, time.perf_counter() - started)
 
     return with_meter
+
+
+def code_sent(context: Context) -> str:
+    """Return the name of the status that a call that has raised has sent.
+
+    Most often, what it has raised is the abort by which it has sent one.
+    """
+    sent = context.code()
+    return sent.name if isinstance(sent, grpc.StatusCode) else "UNKNOWN"
 
 
 def count_unknown(meter: CallMeter) -> None:

@@ -1,6 +1,7 @@
 """What every call of Parley's own services goes through, from the outside in.
 
-    0. metered          only if there are metrics; counts what callers are sent
+    0. traced           only if there are traces; what all others log and count belongs to its span
+       metered          only if there are metrics; counts what callers are sent
     1. with_status      outermost, so that no call ends without a status of Parley's
     2. logged           sees the end of every call, refused ones included
     3. authenticated    before the request is taken from the connection
@@ -24,7 +25,7 @@ from typing import Any
 
 import grpc
 
-from parley_server.core.ports import TokenVerifier
+from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
 from parley_server.core.tracing import Trace, current_trace
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.access_log import logged
@@ -33,6 +34,7 @@ from parley_server.rpc.layers.authentication import authenticated
 from parley_server.rpc.layers.metering import CallMeter, count_unknown, metered
 from parley_server.rpc.layers.receiving import received, received_from_strangers, tolerant
 from parley_server.rpc.layers.status import with_status
+from parley_server.rpc.layers.tracing import traced
 from parley_server.rpc.layers.types import Metadata
 
 OWN_PACKAGE = "/parley."
@@ -48,11 +50,13 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         admission: Admission,
         door: Door,
         meter: CallMeter | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._verifier = verifier
         self._admission = admission
         self._door = door
         self._meter = meter
+        self._tracer = tracer
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
     async def intercept_service(
@@ -93,6 +97,8 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         method = with_status(method)
         if self._meter is not None:
             method = metered(self._meter, name, handler, method)
+        if self._tracer is not NO_TRACER and name.startswith(OWN_PACKAGE):
+            method = traced(self._tracer, name.removeprefix("/"), method)
         kind = (
             grpc.stream_stream_rpc_method_handler
             if handler.response_streaming

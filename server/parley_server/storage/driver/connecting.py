@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
+from parley_server.core.ports import NO_TRACER, Tracer
 from parley_server.storage.driver.connection import Connection, Server, Statement
 from parley_server.storage.schema.reaching import check_setting, options_of
 
@@ -44,6 +45,7 @@ class Connecting:
     is_prepared: bool
     has_row_security: bool = False
     answer_limit_s: float = STATEMENT_TIMEOUT_S + ANSWER_MARGIN_S
+    tracer: Tracer = NO_TRACER
 
     @property
     def options(self) -> str:
@@ -105,6 +107,7 @@ class Connecting:
         connection.is_preparing = False  # it is asked once: preparing would be a second round trip
         ((is_writable, started, encoding, commit),) = await connection.run(_LOOK_AROUND, {})
         connection.is_preparing = self.is_prepared
+        connection.tracer = self.tracer
         connection.server = Server(started, is_writable)
         check_setting(ENCODING, encoding)
         check_setting(COMMIT, commit)

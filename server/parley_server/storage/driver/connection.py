@@ -19,6 +19,8 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from parley_server.core.ports import NO_TRACER, Tracer
+
 Row = tuple[Any, ...]
 Parameters = dict[str, Any]
 
@@ -47,11 +49,18 @@ class Statement:
 
     _count = 0
 
-    def __init__(self, text: str, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, text: str, names: tuple[str, ...] = (), *, name: str = "statement") -> None:
+        """Take a statement apart.
+
+        Args:
+            names: of its parameters.
+            name: what traces call it.
+        """
         types = {int(number): type_ for number, type_ in _PLACEHOLDER.findall(text)}
         if set(types) != set(range(1, len(names) + 1)):
             raise AssertionError(f"the placeholders are not those of {names}: {text}")
         Statement._count += 1
+        self.name = name
         self.text = text
         self.names = names
         self.is_owned = "owner" in names
@@ -110,6 +119,7 @@ class Connection(AsyncConnection[Row]):
         self._answers: _Answers | None = None
         """None until something is waited for."""
 
+    tracer: Tracer = NO_TRACER
     has_row_security = False
     """Whether Postgres is told whose statement it is, for policies to hold it to that owner."""
 
@@ -131,13 +141,14 @@ class Connection(AsyncConnection[Row]):
         Guarantees: with row security, a statement that takes an owner sees and writes no rows but
             that owner's, and nothing of it is left on the connection once its transaction ends.
         """
-        if self.has_row_security and statement.is_owned:
-            result = await self._result_as_owner(statement, parameters)
-        else:
-            values = statement.encoded(parameters)
-            await self._prepare(statement)
-            self._send(statement, values)
-            result = await self._result()
+        with self.tracer.statement(statement.name):
+            if self.has_row_security and statement.is_owned:
+                result = await self._result_as_owner(statement, parameters)
+            else:
+                values = statement.encoded(parameters)
+                await self._prepare(statement)
+                self._send(statement, values)
+                result = await self._result()
         self._rows.set_pgresult(result)
         return self._rows.load_rows(0, result.ntuples, tuple)
 

@@ -10,6 +10,7 @@ import structlog
 
 from parley_server.core.errors import StoreOutcomeUnknown, StoreUnavailable
 from parley_server.core.patience import patience_ends_at
+from parley_server.core.ports import NO_TRACER, Tracer
 from parley_server.storage.driver.connecting import Connecting
 from parley_server.storage.driver.connection import Connection, Parameters, Row, Statement
 from parley_server.storage.driver.errors import Meaning, meaning_of
@@ -45,8 +46,9 @@ class Connections:
         has_row_security: bool = False,
         wait_s: float = STORE_WAIT_S,
         owner_share: float = 1,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
-        self.connecting = Connecting(url, lease_s, is_prepared, has_row_security)
+        self.connecting = Connecting(url, lease_s, is_prepared, has_row_security, tracer=tracer)
         self.pool = Pool(
             partial(self.connecting.connect, name), name=name, size=size, owner_share=owner_share
         )

@@ -19,7 +19,7 @@ def _read(name: str) -> Statement:
     types = dict(_HEADER.findall(header))
     names = tuple(types)
     body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}::{types[found[1]]}", body)
-    return Statement(body.strip(), names)
+    return Statement(body.strip(), names, name=name)
 
 
 ACCEPT = _read("accept")
