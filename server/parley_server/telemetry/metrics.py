@@ -233,8 +233,7 @@ class Metrics:
 
     def rehearsed(self, agent: str, error: ParleyError | None, usage: Usage | None) -> None:
         name = agent or self._agent
-        reason = None if error is None else reason_of(error)
-        outcome = "COMPLETED" if error is None else reason.value if reason else "OTHER"
+        outcome = "COMPLETED" if error is None else outcome_of(error)
         self._rehearsals.labels(name, outcome).inc()
         for kind, count in _tokens(usage):
             self._rehearsal_tokens.labels(name, kind).inc(count)
@@ -303,6 +302,8 @@ def _tokens(usage: Usage | None) -> Iterator[tuple[str, int]]:
         yield "input", usage.input_tokens or 0
         yield "output", usage.output_tokens or 0
         yield "cached_input", usage.cached_input_tokens or 0
+
+
 def exemplar() -> dict[str, str] | None:
     """Return the trace that a measured time is an example of; None: it is not recorded.
 
