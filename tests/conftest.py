@@ -1,6 +1,17 @@
 """Fixtures come from tests/support, one plugin a subject."""
 
+import os
 import signal
+import sys
+from pathlib import Path
+
+# Tests start some hundred processes. Each would compile all it imports, which takes longer than
+# most tests, where PYTHONDONTWRITEBYTECODE is set, as in containers. Nothing lands beside sources.
+sys.pycache_prefix = os.environ.setdefault(
+    "PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / "build" / "pycache")
+)
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 pytest_plugins = [
     "support.databases",
