@@ -1,8 +1,8 @@
 """A folder in memory, for what makes many files.
 
-Postgres makes some 300 files for each database. On a disk that is most of a test's time: a file costs
-about a millisecond of the processor where the file system is slow at that, and a test has a
-database. On a machine without `/dev/shm`, or without room there, the folder is on the disk.
+Postgres makes some 300 files for each database, and most tests have a database. On a disk that is
+most of their time: where the file system is slow at that, a file takes the processor a millisecond.
+On a machine without `/dev/shm`, or without room there, the folder is on the disk.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from parley_server.storage.embedded import locks
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - names in it are made by tempfile
+_MEMORY = Path("/dev/shm")
 _PREFIX = "parley-tests-"
 _NEEDED_BYTES = 2 * 1024**3
 """What must be free: several processes test at once, and each has a cluster of up to 300 MB."""
@@ -30,10 +30,12 @@ def a_folder(on_disk: Path) -> Iterator[Path]:
         return
     for left in _MEMORY.glob(f"{_PREFIX}*"):
         _remove_if_left(left)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_MEMORY) as name:
-        with Path(name, "lock").open("w") as lock:
-            locks.locked(lock)
-            yield Path(name)
+    with (
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_MEMORY) as name,
+        Path(name, "lock").open("w") as lock,
+    ):
+        locks.locked(lock)
+        yield Path(name)
 
 
 def _remove_if_left(folder: Path) -> None:
