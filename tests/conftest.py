@@ -1,6 +1,19 @@
 """Fixtures come from tests/support, one plugin a subject."""
 
+import os
 import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+# Tests start some hundred processes. Each would compile all it imports, which takes longer than
+# most tests, where PYTHONDONTWRITEBYTECODE is set, as in containers. Nothing lands beside sources.
+sys.pycache_prefix = os.environ.setdefault(
+    "PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / "build" / "pycache")
+)
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 pytest_plugins = [
     "support.databases",
@@ -18,3 +31,11 @@ pytest_plugins = [
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell's background job, which ignores Ctrl-C, and so would whatever the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_LONGEST = ("tests/together/", "tests/docs/", "tests/server/test_")
+"""Where single tests take up to a minute. With them at the end, most processors would wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests; otherwise the order stays."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))

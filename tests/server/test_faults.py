@@ -110,9 +110,9 @@ async def test_worker_that_nobody_overtook_while_stopped_may_finish(
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+def own_postgres(cluster_folder: Path) -> Iterator[EmbeddedPostgres]:
     """A Postgres of this test's own, to be killed."""
-    with EmbeddedPostgres(tmp_path) as postgres:
+    with EmbeddedPostgres(cluster_folder) as postgres:
         version.migrate(postgres.start())
         yield postgres
 

@@ -130,9 +130,9 @@ async def test_results_are_stored_once_where_a_worker_is_killed_while_they_are_g
 
 
 async def test_turn_waits_through_a_restart_of_postgres(
-    start_service: StartService, tmp_path: Path
+    start_service: StartService, cluster_folder: Path
 ) -> None:
-    with EmbeddedPostgres(tmp_path) as postgres:
+    with EmbeddedPostgres(cluster_folder) as postgres:
         url = postgres.start()
         version.migrate(url)
         service = await start_service(

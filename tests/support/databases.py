@@ -1,15 +1,21 @@
 """A real Postgres for the run, and a migrated database for each test."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import version
+from support.memory import a_folder
+
+_SETTINGS = {"max_wal_size": "128MB", "min_wal_size": "32MB"}
+"""Several of these servers share the machine's memory. What is safe on a disk stays switched on."""
 
 
 def _with_database(url: str, name: str) -> str:
@@ -23,13 +29,27 @@ def as_superuser(url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def clusters_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where this run's Postgres servers keep their data: in memory, if there is room."""
+    with a_folder(tmp_path_factory.mktemp("postgres")) as folder:
+        yield folder
+
+
+@pytest.fixture
+def cluster_folder(clusters_folder: Path) -> Iterator[Path]:
+    """A folder there for the Postgres servers of one test, which are stopped before it goes."""
+    with tempfile.TemporaryDirectory(dir=clusters_folder) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(clusters_folder: Path) -> Iterator[str]:
     """The URL of a server to make databases on: PARLEY_TEST_DATABASE_URL, or an embedded one."""
     given = os.environ.get("PARLEY_TEST_DATABASE_URL")
     if given:
         yield given
         return
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres:
+    with EmbeddedPostgres(clusters_folder / "run", settings=_SETTINGS) as postgres:
         yield postgres.start()
 
 

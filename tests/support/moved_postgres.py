@@ -12,9 +12,9 @@ from support.standbys import folder_of
 
 
 @pytest.fixture
-def primary(tmp_path: File) -> Iterator[EmbeddedPostgres]:
+def primary(cluster_folder: File) -> Iterator[EmbeddedPostgres]:
     """A Postgres of this test's own."""
-    with EmbeddedPostgres(tmp_path / "primary") as postgres:
+    with EmbeddedPostgres(cluster_folder / "primary") as postgres:
         version.migrate(postgres.start())
         yield postgres
 

@@ -135,9 +135,9 @@ async def test_pooler_that_was_paused(path: Path, start_service: StartService) -
 
 
 async def test_failover_behind_one_address(
-    primary: EmbeddedPostgres, path: Path, start_service: StartService, tmp_path: File
+    primary: EmbeddedPostgres, path: Path, start_service: StartService, cluster_folder: File
 ) -> None:
-    with a_standby(primary.start(), tmp_path / "standby") as standby_url:
+    with a_standby(primary.start(), cluster_folder / "standby") as standby_url:
         turns = Turns(await start_service(database_url=url_of(path)))
         async with turns.going_on():
             await asyncio.to_thread(primary.stop)

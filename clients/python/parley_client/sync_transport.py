@@ -4,6 +4,7 @@
 once: the synchronous client is generated from the asynchronous one.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -16,6 +17,10 @@ from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from parley_client import forks
 from parley_client.channels import Credentials, credentials_for, options_for
 from parley_client.tokens import Metadata
+
+_LAST_EVENTS_S = 2.0
+"""How long closing waits for gRPC's own thread. It needs milliseconds, more on a busy machine."""
+_LOOK_S = 0.001
 
 
 class Transport:
@@ -38,6 +43,8 @@ class Transport:
         self._stub: Any = None
         self._opening = Lock()
         self._generation = forks.generation()
+        self._open_calls: dict[object, None] = {}
+        """Calls whose end gRPC's thread has not told yet. Changed without a lock: see `close`."""
 
     def unary(self, method: str, request: Message, timeout_s: float, metadata: Metadata) -> Any:
         """Make a call, once, and return its response.
@@ -50,7 +57,9 @@ class Transport:
         """
         call = getattr(self._connect(), method)
         with forks.under_way():
-            return _wait_for(call.future(request, timeout=timeout_s, metadata=metadata))
+            future = call.future(request, timeout=timeout_s, metadata=metadata)
+            self._note(future)
+            return _wait_for(future)
 
     @contextmanager
     def stream(
@@ -68,18 +77,39 @@ class Transport:
         make = getattr(self._connect(), method)
         with forks.under_way():
             call = make(request, timeout=timeout_s, metadata=metadata)
+            self._note(call)
             try:
                 yield call
             finally:
                 call.cancel()  # has no effect on a call that has ended
 
     def close(self) -> None:
-        """Close the channel; calls under way end as cancelled. The next call opens it again."""
+        """Close the channel; calls under way end as cancelled. The next call opens it again.
+
+        Guarantees: gRPC's thread is done with those calls, if that takes it no more than two
+            seconds. It is a daemon: a process that ends stops it wherever it is, and with a call's
+            lock in its hands the process hangs, because gRPC takes that lock once more when the
+            call is freed. `Channel.close` itself does not wait for the thread.
+        Source: `_handle_event` and `_Rendezvous.__del__` in grpcio's `_channel.py`, 1.85.
+        """
         self._leave_to_parent_after_fork()
         with self._opening:
             channel, self._channel, self._stub = self._channel, None, None
+            calls, self._open_calls = self._open_calls, {}
         if channel is not None:
             channel.close()
+            give_up_at = time.monotonic() + _LAST_EVENTS_S
+            while calls and time.monotonic() < give_up_at:
+                time.sleep(_LOOK_S)
+
+    def _note(self, call: Any) -> None:
+        """Record a call on the client's own channel until gRPC's thread has told its end."""
+        if self._given_channel is not None:  # never closed here
+            return
+        key, calls = object(), self._open_calls
+        calls[key] = None
+        if not call.add_callback(lambda: calls.pop(key, None)):  # it has ended
+            calls.pop(key, None)
 
     def _connect(self) -> Any:
         """Return the stub; the first time, open the channel. Raises: ForkedProcess."""
@@ -106,6 +136,7 @@ class Transport:
         if self._generation != forks.generation():
             self._channel, self._stub = None, None
             self._opening = Lock()
+            self._open_calls = {}
             self._generation = forks.generation()
 
 

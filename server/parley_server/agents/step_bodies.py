@@ -35,6 +35,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.tools import DeferredToolKind
 
 from parley_server.agents.history import Form
+from parley_server.core.attempts.closing import DENIED
 from parley_server.core.attempts.transcript import storable
 from parley_server.core.model import Given, GivenKind, ToolCall
 
@@ -53,8 +54,6 @@ class Shown(NamedTuple):
 
 
 AS_IT_IS = Shown()
-DENIED = "The call was denied."
-"""What a denial without a reason says."""
 
 
 class Wait(NamedTuple):

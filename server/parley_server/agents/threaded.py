@@ -204,7 +204,12 @@ class _StepsOfWorker:
 
     async def store(self, kind: StepKind, body: str) -> None:
         """Store one more step, as `Steps.store`."""
-        storing = asyncio.run_coroutine_threadsafe(self._steps.store(kind, body), self._worker)
+        store = self._steps.store(kind, body)
+        try:
+            storing = asyncio.run_coroutine_threadsafe(store, self._worker)
+        except RuntimeError:  # the worker's loop is closed already
+            store.close()
+            raise
         await asyncio.wrap_future(storing)
 
 

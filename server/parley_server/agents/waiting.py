@@ -29,8 +29,9 @@ from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
 from pydantic_core import SchemaValidator, core_schema
 
 from parley_server.agents.errors import ToolNameTaken, ToolSchemaRefused
-from parley_server.agents.step_bodies import DENIED, Place, arguments_of
+from parley_server.agents.step_bodies import Place, arguments_of
 from parley_server.agents.steps import RunSteps, rehearsed
+from parley_server.core.attempts.closing import DENIED
 from parley_server.core.attempts.transcript import (
     MAX_ARGUMENTS_BYTES,
     MAX_RESULT_BYTES,
@@ -38,7 +39,7 @@ from parley_server.core.attempts.transcript import (
     cut,
     storable,
 )
-from parley_server.core.model import CallerTool, Given, GivenKind
+from parley_server.core.model import NO_ARGUMENTS, CallerTool, Given, GivenKind
 
 NO_APPROVAL = "This call needs approval, which no user can give here."
 NOT_HERE = "This tool cannot be run here."
@@ -46,7 +47,6 @@ NO_OBJECT = "The arguments must be a JSON object."
 TOO_LONG = f"The arguments are longer than {MAX_ARGUMENTS_BYTES} bytes."
 OTHER_KIND = "What was given for this call does not fit the tool."
 
-NO_ARGUMENTS = '{"type":"object","properties":{}}'
 ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
 """Takes the arguments of tools that somebody else checks."""
 

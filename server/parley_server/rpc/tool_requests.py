@@ -5,12 +5,11 @@ import re
 from collections.abc import Sequence
 
 from parley.v1 import conversation_pb2
-from parley_server.core.model import CallerTool
+from parley_server.core.model import NO_ARGUMENTS, CallerTool
 from parley_server.rpc.violations import Violations
 
 MAX_TOOLS = 64
 MAX_TOOLS_BYTES = 64 * 1024
-NO_ARGUMENTS = '{"type":"object","properties":{}}'
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

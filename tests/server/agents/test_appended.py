@@ -83,7 +83,7 @@ async def test_conversation_goes_on_after_what_was_appended(
 
         monkeypatch.setenv("ANTHROPIC_BASE_URL", other.base_url.removesuffix("/v1"))
         monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
-        service = await start_service(an_agent("anthropic:claude-sonnet-4-5"))
+        service = await start_service(an_agent("anthropic:claude-sonnet-5"))
         answer = await service.chat("At last", conversation_id=conversation_id)
         assert ("OK", 1) == (answer.response, len(other.requests))
 

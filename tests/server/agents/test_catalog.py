@@ -26,7 +26,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         (":gpt-5", "use local, echo, PROVIDER:MODEL"),
         ("openai:gpt-5", "OPENAI_API_KEY must be set"),
         ("openai-chat:gpt-5", "OPENAI_API_KEY must be set"),
-        ("anthropic:claude-sonnet-4-5", "needs ANTHROPIC_API_KEY to be set"),
+        ("anthropic:claude-sonnet-5", "needs ANTHROPIC_API_KEY to be set"),
         ("mistral:any", "pip install 'pydantic-ai-slim[mistral]'"),
         ("nobody:any", "'nobody' is not a provider that pydantic-ai knows"),
         ("echo:soon", "echo needs a number of seconds"),
@@ -73,7 +73,7 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(BadAgent, match="OPENAI_API_KEY must be set"):
         create_agent("openai:gpt-5", openai_base_url="", openai_api_key="")
     with pytest.raises(BadAgent, match="needs ANTHROPIC_API_KEY to be set"):
-        create_agent("anthropic:claude-sonnet-4-5")
+        create_agent("anthropic:claude-sonnet-5")
 
 
 def test_another_providers_empty_base_url_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_another_providers_empty_base_url_is_not_used(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "")
 
-    assert model_of("anthropic:claude-sonnet-4-5").base_url == "https://api.anthropic.com"
+    assert model_of("anthropic:claude-sonnet-5").base_url == "https://api.anthropic.com"
 
 
 async def test_a_server_of_ones_own_needs_no_key() -> None:

@@ -122,7 +122,7 @@ async def test_conversation_with_anthropic_goes_on_after_blanks_and_calls(
     with FakeOpenAI([*said, ok]) as fake:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.base_url.removesuffix("/v1"))
         monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
-        service = await start_service(an_agent("anthropic:claude-sonnet-4-5"))
+        service = await start_service(an_agent("anthropic:claude-sonnet-5"))
         first = await service.chat("What time is it?")
         for n in range(2):
             await service.chat(f"Again {n}", conversation_id=first.conversation_id)
@@ -147,7 +147,7 @@ async def test_answers_of_one_provider_are_taken_by_another(
     with FakeOpenAI([ok]) as other:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", other.base_url.removesuffix("/v1"))
         monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
-        service = await start_service(an_agent("anthropic:claude-sonnet-4-5"))
+        service = await start_service(an_agent("anthropic:claude-sonnet-5"))
 
         assert ["OK"] * 3 == await three_more(service, first.conversation_id)
 

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from itertools import count
@@ -17,7 +18,14 @@ from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.threaded import ROOM, ThreadedAgent
 from parley_server.core.errors import AgentRefused, AgentUnavailable
-from parley_server.core.model import AgentEvent, GivenKind, PendingKind, Text
+from parley_server.core.model import (
+    NO_STEPS,
+    AgentEvent,
+    GivenKind,
+    PendingKind,
+    StepKind,
+    Text,
+)
 from support.agent_runs import a_run, told_by
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
 from support.waiting_turns import WaitingTurn
@@ -416,3 +424,15 @@ async def test_module_for_turns_that_wait_does_what_its_message_says(
     ] == [call.result for call in told.calls]
     noted = [line.split()[0] for line in (tmp_path / "notes").read_text().splitlines()]
     assert ["look", "pay", "send", "spend"] == noted
+
+
+async def test_step_that_comes_after_the_workers_loop_is_closed_leaves_no_coroutine() -> None:
+    """Fails when the coroutine that would have stored it is neither awaited nor closed."""
+    ended = asyncio.new_event_loop()
+    ended.close()
+    steps = threaded._StepsOfWorker(NO_STEPS, ended)  # noqa: SLF001 - a run gets nothing else
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(RuntimeError, match="closed"):
+            await steps.store(StepKind.RESULT, "{}")
+    assert [] == told

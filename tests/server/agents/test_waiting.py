@@ -13,9 +13,9 @@ from pydantic_ai.toolsets import ExternalToolset
 
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
-from parley_server.agents.step_bodies import DENIED
 from parley_server.agents.steps import WAITS_AGAIN, call_key
 from parley_server.agents.waiting import OTHER_KIND
+from parley_server.core.attempts.closing import DENIED
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
     FinishReason,

@@ -9,8 +9,16 @@ import pytest
 from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import InvalidRequest
-from parley_server.core.model import Given, GivenCall, GivenKind, OnDisconnect, Position, TurnRef
-from parley_server.rpc import requests, resume_requests, tool_requests
+from parley_server.core.model import (
+    NO_ARGUMENTS,
+    Given,
+    GivenCall,
+    GivenKind,
+    OnDisconnect,
+    Position,
+    TurnRef,
+)
+from parley_server.rpc import requests, resume_requests
 
 KEY, OTHER = "0198F6A2-7c1e-7d3b-9a50-3f2b8c4d5e6f", "0198f6a2-7c1e-7d3b-9a50-3f2b8c4d5e60"
 OBJECT = '{"type": "object"}'
@@ -87,7 +95,7 @@ def test_tools_are_bounded() -> None:
 def test_tool_without_a_schema_takes_no_arguments() -> None:
     chat = pb.ChatRequest(message="hello", tools=[a_tool(), a_tool("b", parameters_schema=OBJECT)])
     first, second = requests.chat(chat, {""}, 1000).tools
-    assert tool_requests.NO_ARGUMENTS == first.parameters_schema
+    assert NO_ARGUMENTS == first.parameters_schema
     assert "object" == json.loads(first.parameters_schema)["type"]
     assert OBJECT == second.parameters_schema
 

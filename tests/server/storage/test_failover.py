@@ -107,14 +107,14 @@ async def test_worker_follows_an_address_to_a_standby_that_is_promoted(
     primary: EmbeddedPostgres,
     path: Path,
     start_service: StartService,
-    tmp_path: File,
+    cluster_folder: File,
     is_old_one_killed: bool,
 ) -> None:
     """Fails when old connections are kept though new ones lead elsewhere: they write to the past.
 
     With the old primary killed it fails when connections to the standby are not looked at again.
     """
-    with a_standby(primary.start(), tmp_path / "standby") as standby_url:
+    with a_standby(primary.start(), cluster_folder / "standby") as standby_url:
         service = await start_service(database_url=url_of(path), store_wait_s=1)
         conversation_id = (await service.chat("before")).conversation_id
         await until_there(standby_url, conversation_id, 2)

@@ -17,7 +17,6 @@ from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question
 from parley_client.cli.commands import Commands, CurrentConversation
 from parley_client.cli.failures import INTERRUPTED, WAITS, exit_codes
-from parley_client.cli.loop import Loop
 from parley_client.cli.options import of_a_server
 from parley_client.cli.pager import paged
 from parley_client.cli.parameters import (
@@ -100,6 +99,8 @@ def chat(
         question = _read_question(message, conversation, request_id, agent, waits=wait)
         _ask_once(screen, server, question, as_json=as_json, asks=True)
         return
+    from parley_client.cli.loop import Loop  # its line editor is a third of what there is to load
+
     with exit_codes(screen, server.address), server.client() as client:
         current = CurrentConversation(conversation) if conversation else CurrentConversation.new()
         Loop(

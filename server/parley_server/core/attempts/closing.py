@@ -25,6 +25,7 @@ SENTENCES = {
     ),
 }
 DENIED = "The tool call was denied."
+"""The result of a call whose denial has no reason."""
 LONGEST_SENTENCE_BYTES = max(len(text) for text in (*SENTENCES.values(), DENIED))
 
 

@@ -6,6 +6,7 @@ make than frozen dataclasses.
 """
 
 from parley_server.core.model.agents import (
+    NO_ARGUMENTS,
     NO_BUDGETS,
     NO_LIMITS,
     NO_STEPS,
@@ -147,6 +148,7 @@ __all__ = [
     "DEFAULT_MAX_QUEUED_TURNS",
     "DEFAULT_WAITING",
     "MAX_NAME_BYTES",
+    "NO_ARGUMENTS",
     "NO_BUDGETS",
     "NO_LIMITS",
     "NO_STEPS",

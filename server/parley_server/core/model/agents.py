@@ -86,6 +86,9 @@ class NoSteps:
 
 NO_STEPS = NoSteps()
 
+NO_ARGUMENTS = '{"type":"object","properties":{}}'
+"""The schema of a tool that has none of its own."""
+
 
 class CallerTool(NamedTuple):
     """A tool that the caller runs."""
