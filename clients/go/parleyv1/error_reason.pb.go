@@ -39,7 +39,7 @@ const (
 	// INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
 	// What to do: start again without a page_token.
 	ErrorReason_ERROR_REASON_INVALID_PAGE_TOKEN ErrorReason = 2
-	// INVALID_ARGUMENT. No agent with that name is configured.
+	// INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
 	// What to do: correct the name, or leave the field empty for the default agent.
 	ErrorReason_ERROR_REASON_AGENT_UNKNOWN ErrorReason = 3
 	// UNAUTHENTICATED. The call has no valid token. All causes share one message, to give attackers no hint.
@@ -140,8 +140,9 @@ const (
 	ErrorReason_ERROR_REASON_REVISION_MISMATCH ErrorReason = 29
 	// RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
 	// day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
-	// Metadata: max_tokens_per_day, used_tokens, retry_after_s.
-	// What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+	// Metadata: max_tokens_per_day, used_tokens, retry_after_s; agent, if it is the budget of that agent alone.
+	// What to do: call again after RetryInfo's delay, name another agent if one is named, or ask the operator for a
+	// larger budget.
 	ErrorReason_ERROR_REASON_BUDGET_EXHAUSTED ErrorReason = 30
 	// FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
 	// Metadata: up_to_sequence, previous_boundary (0: there is none).

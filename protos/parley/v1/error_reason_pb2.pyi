@@ -35,7 +35,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: start again without a page_token.
     """
     ERROR_REASON_AGENT_UNKNOWN: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT. No agent with that name is configured.
+    """INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
     What to do: correct the name, or leave the field empty for the default agent.
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 4
@@ -163,8 +163,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 30
     """RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
     day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
-    Metadata: max_tokens_per_day, used_tokens, retry_after_s.
-    What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+    Metadata: max_tokens_per_day, used_tokens, retry_after_s; agent, if it is the budget of that agent alone.
+    What to do: call again after RetryInfo's delay, name another agent if one is named, or ask the operator for a
+    larger budget.
     """
     ERROR_REASON_NOT_A_TURN_BOUNDARY: _ErrorReason.ValueType  # 31
     """FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.
@@ -223,7 +224,7 @@ ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
 What to do: start again without a page_token.
 """
 ERROR_REASON_AGENT_UNKNOWN: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT. No agent with that name is configured.
+"""INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
 What to do: correct the name, or leave the field empty for the default agent.
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 4
@@ -351,8 +352,9 @@ What to do: read the conversation, then send the call with the new expected_revi
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 30
 """RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
 day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
-Metadata: max_tokens_per_day, used_tokens, retry_after_s.
-What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+Metadata: max_tokens_per_day, used_tokens, retry_after_s; agent, if it is the budget of that agent alone.
+What to do: call again after RetryInfo's delay, name another agent if one is named, or ask the operator for a
+larger budget.
 """
 ERROR_REASON_NOT_A_TURN_BOUNDARY: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION. up_to_sequence is in the midst of a turn, or its turn is open.

@@ -16,6 +16,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_client.cli.importing import MAX_BATCH, MAX_BATCH_BYTES, batches, bytes_of
 from parley_client.cli.json_lines import Export, WrongFile, line_of, messages_in, place_in
 from support.chatgpt_exports import a_conversation, a_message, an_answer, of_all_kinds, text_of
+from support.rosters import a_named_agent, seat, started
 from support.scripted_server import Code, Refusal
 from support.scripted_streams import streaming
 from support.services import Service, StartService, a_token, an_id
@@ -449,3 +450,29 @@ async def test_ten_thousand_messages_take_a_few_calls(service: Service, tmp_path
     file.write_bytes(text_of(a_conversation(*talk)))
     done = await parley(address_of(service), "import", str(file))
     assert "1 conversation imported; 10,000 messages added.\n" == done.stdout
+
+
+async def test_import_keeps_the_agent_that_the_server_has_and_names_one_that_it_has_not(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    """Fails for one that it has not if the conversation is not created without it then."""
+    service = await started(start_service)
+    for name, agent in zip(IDS, ("poet", "support", ""), strict=True):
+        await service.create(conversation_id=name, agent=agent)
+        await service.chat("one", conversation_id=name)
+    exported = await parley(address_of(service), "export")
+    file = tmp_path / "export.jsonl"
+    file.write_bytes(exported.whole)
+    await service.erased()
+    seat(service, a_named_agent("general"), a_named_agent("poet"))
+
+    for counts in ("3 conversations imported", "0 conversations imported, 3 there already"):
+        done = await parley(address_of(service), "import", str(file))
+        assert counts in done.stdout
+        agents = [(await service.conversation(name)).agent for name in IDS]
+        assert ["poet", "", ""] == agents
+        left_out = [line for line in done.stdout.splitlines() if "left out" in line]
+        assert [True] == [
+            line.endswith("left out 1 x agent support, which this server does not have")
+            for line in left_out
+        ]

@@ -198,8 +198,9 @@ async def test_budget_costs_no_statement_more_and_nothing_where_it_cannot_hold(
 ) -> None:
     service = await started(start_service, {"poet": 10**6}, **wire.settings)
     same = (await service.create(agent=conversations)).conversation.conversation_id
-    await service.chat("one", conversation_id=same, agent=named, request_id="r1")
+    for request_id in ("r1", "r2"):
+        await service.chat("one", conversation_id=same, agent=named, request_id=request_id)
     wire.clear()
-    await service.chat("two", conversation_id=same, agent=named, request_id="r2")
+    await service.chat("three", conversation_id=same, agent=named, request_id="r3")
 
     assert [statement.text, sql.WINDOW.text, sql.FINISH.text] == a_turns(wire.executed)

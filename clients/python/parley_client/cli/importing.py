@@ -17,6 +17,7 @@ from typing import Literal
 from parley.v1 import conversation_pb2 as parts
 from parley_client.cli.chatgpt import IDS
 from parley_client.errors import (
+    AgentUnknown,
     ConversationExists,
     ConversationNotFound,
     InvalidRequest,
@@ -39,7 +40,7 @@ class Source:
     """A conversation to import."""
 
     conversation: parts.Conversation
-    """Its id, title, labels and instructions."""
+    """Its id, title, labels, instructions and agent."""
     messages: Iterable[parts.Message]
     left_out: Counter[str] = field(default_factory=Counter)
     """What became no message: how often, by kind."""
@@ -97,6 +98,7 @@ class Importer:
             title=given.title,
             labels={**given.labels, **self._labels},
             instructions=given.instructions,
+            agent=given.agent,
         )
 
     def take(self, source: Source) -> Outcome:
@@ -110,7 +112,12 @@ class Importer:
         messages = iter(source.messages)
         added = 0
         try:
-            is_new, there = self._begin(wanted)
+            try:
+                is_new, there = self._begin(wanted)
+            except AgentUnknown:  # nothing was stored
+                source.left_out[f"agent {wanted.agent}, which this server does not have"] += 1
+                wanted.agent = ""
+                is_new, there = self._begin(wanted)
             position = self._compare(wanted.conversation_id, messages, there)
             for batch in batches(messages):
                 self._append(wanted.conversation_id, batch, position)
@@ -131,7 +138,7 @@ class Importer:
 
         Returns: whether it is new, and how many messages it has.
 
-        Raises: ConversationNotFound: it was deleted, and its id is not free yet.
+        Raises: AgentUnknown; ConversationNotFound: it was deleted, and its id is not free yet.
         """
         try:
             made = self._client.create_conversation(
@@ -140,6 +147,7 @@ class Importer:
                 title=wanted.title,
                 labels=wanted.labels,
                 instructions=wanted.instructions,
+                agent=wanted.agent,
                 timeout_s=self._timeout_s,
             )
         except (ConversationExists, RequestIdReused):

@@ -244,9 +244,10 @@ async def test_agent_of_the_conversation_costs_no_statement_more(
 ) -> None:
     service = await started(start_service, **wire.settings)
     same = await a_conversation(service)
-    await service.chat("one", conversation_id=same, request_id="r1")
+    for request_id in ("r1", "r2"):
+        await service.chat("one", conversation_id=same, request_id=request_id)
     wire.clear()
-    await service.chat("two", conversation_id=same, request_id="r2")
+    await service.chat("three", conversation_id=same, request_id="r3")
 
     assert [sql.CLAIM.text, sql.WINDOW.text, sql.FINISH.text] == a_turns(wire.executed)
 

@@ -30,7 +30,7 @@ export const ErrorReason = {
    */
   INVALID_PAGE_TOKEN: "ERROR_REASON_INVALID_PAGE_TOKEN",
   /**
-   * AGENT_UNKNOWN - INVALID_ARGUMENT. No agent with that name is configured.
+   * AGENT_UNKNOWN - INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
    * What to do: correct the name, or leave the field empty for the default agent.
    */
   AGENT_UNKNOWN: "ERROR_REASON_AGENT_UNKNOWN",
@@ -185,8 +185,9 @@ export const ErrorReason = {
   /**
    * BUDGET_EXHAUSTED - RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
    * day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
-   * Metadata: max_tokens_per_day, used_tokens, retry_after_s.
-   * What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+   * Metadata: max_tokens_per_day, used_tokens, retry_after_s; agent, if it is the budget of that agent alone.
+   * What to do: call again after RetryInfo's delay, name another agent if one is named, or ask the operator for a
+   * larger budget.
    */
   BUDGET_EXHAUSTED: "ERROR_REASON_BUDGET_EXHAUSTED",
   /**

@@ -47,7 +47,7 @@ public enum ErrorReason
   ERROR_REASON_INVALID_PAGE_TOKEN(2),
   /**
    * <pre>
-   * INVALID_ARGUMENT. No agent with that name is configured.
+   * INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
    * What to do: correct the name, or leave the field empty for the default agent.
    * </pre>
    *
@@ -310,8 +310,9 @@ public enum ErrorReason
    * <pre>
    * RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
    * day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
-   * Metadata: max_tokens_per_day, used_tokens, retry_after_s.
-   * What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+   * Metadata: max_tokens_per_day, used_tokens, retry_after_s; agent, if it is the budget of that agent alone.
+   * What to do: call again after RetryInfo's delay, name another agent if one is named, or ask the operator for a
+   * larger budget.
    * </pre>
    *
    * <code>ERROR_REASON_BUDGET_EXHAUSTED = 30;</code>
@@ -420,7 +421,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_INVALID_PAGE_TOKEN_VALUE = 2;
   /**
    * <pre>
-   * INVALID_ARGUMENT. No agent with that name is configured.
+   * INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
    * What to do: correct the name, or leave the field empty for the default agent.
    * </pre>
    *
@@ -683,8 +684,9 @@ public enum ErrorReason
    * <pre>
    * RESOURCE_EXHAUSTED. The caller's turns have used as many tokens today as the server's operator allows. The
    * day ends at midnight UTC. Nothing was stored, and no model was asked. Replays still work.
-   * Metadata: max_tokens_per_day, used_tokens, retry_after_s.
-   * What to do: call again after RetryInfo's delay, or ask the operator for a larger budget.
+   * Metadata: max_tokens_per_day, used_tokens, retry_after_s; agent, if it is the budget of that agent alone.
+   * What to do: call again after RetryInfo's delay, name another agent if one is named, or ask the operator for a
+   * larger budget.
    * </pre>
    *
    * <code>ERROR_REASON_BUDGET_EXHAUSTED = 30;</code>
