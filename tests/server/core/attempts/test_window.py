@@ -14,10 +14,20 @@ from parley_server.core.attempts.window import (
     Windows,
     WindowSettings,
     budget_bytes,
+    omitted_of,
+    presentable,
     shortened,
     window_of,
 )
-from parley_server.core.model import FinishReason, Owner, Role, ToolCall, Window, WindowMessage
+from parley_server.core.model import (
+    FinishReason,
+    OmissionReason,
+    Owner,
+    Role,
+    ToolCall,
+    Window,
+    WindowMessage,
+)
 from parley_server.core.ports import Store
 from parley_server.core.tasks import Tasks
 from support.agent_runs import a_call, a_user_message, an_answer
@@ -139,6 +149,30 @@ def test_counts_of_a_window_add_up(oldest_first: list[WindowMessage]) -> None:
     assert len(window.messages) == context.message_count
     assert own == context.message_count + context.omitted_count
     assert window.messages[0].sequence == context.first_sequence
+
+
+@given(messages, st.integers(0, 3))
+def test_each_message_is_shown_or_has_its_reason(
+    oldest_first: list[WindowMessage], gap: int
+) -> None:
+    """Fails when what is told as omitted is decided by other rules than what is shown.
+
+    Those that the store leaves out, every `gap`-th one here, are unanswered.
+    """
+    numbered = [m._replace(sequence=n * (gap + 1)) for n, m in enumerate(oldest_first, start=1)]
+    own = len(numbered) * (gap + 1) + 1
+    window = window_of(numbered[::-1], own, "Now", 10_000)
+    first = window.context.first_sequence
+
+    omitted = omitted_of(numbered[::-1], first, own, looked_from=1)
+
+    assert window.messages[:-1] == presentable(numbered[::-1], first)
+    left_out = [s for run in omitted for s in range(run.first_sequence, run.last_sequence + 1)]
+    shown = [m.sequence for m in window.messages]
+    assert list(range(1, own + 1)) == sorted([*left_out, *shown])
+    assert all(a.last_sequence < b.first_sequence for a, b in pairwise(omitted))
+    reasons = [run.reason for run in omitted]
+    assert OmissionReason.OLDER not in reasons[1:]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ async def test_turn_that_has_waited_too_long_is_cancelled_by_any_worker(
         service.resume(result(waits.pending_calls[0]), request_id="r")
     )
     assert 0 == rows_of(database_url, "wait_due")
-    assert 0 == rows_of(database_url, "turn_wait WHERE calls IS NOT NULL OR tools IS NOT NULL")
+    assert 0 == rows_of(database_url, "turn_wait WHERE calls IS NOT NULL OR content IS NOT NULL")
 
 
 async def test_turn_that_waits_anew_is_not_ended_for_its_earlier_wait(
