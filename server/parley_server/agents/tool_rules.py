@@ -89,8 +89,6 @@ def _ruled(tool: ToolsetTool[Any], rule: ToolRule | None) -> ToolsetTool[Any]:
         told = replace(told, kind="unapproved")
     if rule.once:
         told = replace(told, metadata={**(told.metadata or {}), ONCE: True})
-    if rule.timeout_s is not None:  # for tools in threads, which are then left behind
-        told = replace(told, timeout=rule.timeout_s)
     return replace(tool, tool_def=told)
 
 

@@ -143,7 +143,7 @@ async def test_tool_that_takes_longer_than_its_rule_fails_and_the_turn_goes_on()
 
 
 async def test_tool_without_await_that_takes_too_long_is_left_behind() -> None:
-    """Fails if the rule does not tell the library, which then waits for the thread."""
+    """Fails if the limit waits for the thread."""
     may_end = threading.Event()
     ended: list[bool] = []
 
