@@ -4,13 +4,18 @@ local                       the small model on this machine
 echo, echo:SECONDS          says what it is told, after so many seconds
 python:MODULE:ATTRIBUTE     a user's own pydantic_ai.Agent
 PROVIDER:MODEL              a model of any provider that pydantic-ai knows
+
+A table of the agents file names one of them, and says more: `make_agent`.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from parley_server.agents.echo import EchoAgent
 from parley_server.agents.errors import BadAgent
+from parley_server.agents.file.definitions import AgentTable, McpServer
 from parley_server.agents.local_model import CONTEXT_TOKENS, Endpoint
 from parley_server.core.ports import Agent
 
@@ -26,18 +31,73 @@ class Closable(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a worker has for all of its agents."""
+
+    openai_base_url: str | None = None
+    openai_api_key: str | None = field(default=None, repr=False)
+    local: Endpoint | None = field(default=None, repr=False)
+    """URL and key of a LocalModel that was started."""
+
+
+REMOTE = ("a2a+grpc://", "a2a+grpcs://")
+"""How the model of an agent on another server begins."""
+
+
+def make_agent(
+    name: str, table: AgentTable, mcp: Mapping[str, McpServer], around: Surroundings
+) -> Agent:
+    """Return the agent of a table of the agents file, ready to run.
+
+    Args:
+        name: the agent's.
+        table: its secrets are filled in.
+        mcp: the file's servers of tools, by name; `table.mcp` names those of the agent.
+    Raises: BadAgent, in one sentence that says what to set or install.
+    """
+    if table.model.startswith(REMOTE):
+        return _remote(name, table)
+    _refuse_tools(table, mcp)
+    key = table.api_key.get_secret_value() if table.api_key else None
+    # A key is for its own server: the worker's does not go to the server of one agent.
+    default_key = None if table.base_url else around.openai_api_key
+    return create_agent(
+        table.model,
+        openai_base_url=table.base_url or around.openai_base_url,
+        openai_api_key=key or default_key,
+        local=around.local,
+        own={k: v for k, v in (("base_url", table.base_url), ("api_key", key)) if v},
+    )
+
+
+def _remote(name: str, table: AgentTable) -> Agent:  # noqa: ARG001 - what it is made of
+    """Return an agent on another server. Raises: BadAgent."""
+    raise BadAgent("agents on other servers are not there yet: remove this agent")
+
+
+def _refuse_tools(table: AgentTable, mcp: Mapping[str, McpServer]) -> None:  # noqa: ARG001
+    """Refuse tools of the file. Raises: BadAgent."""
+    if table.mcp or table.tools:
+        raise BadAgent(
+            "servers of tools and rules for tools are not there yet: remove mcp and tools"
+        )
+
+
 def create_agent(
     name: str,
     *,
     openai_base_url: str | None = None,
     openai_api_key: str | None = None,
     local: Endpoint | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> Agent:
     """Return the agent of this name, ready to run.
 
     Args:
         openai_base_url, openai_api_key: None or empty: not set.
         local: URL and key of a LocalModel that was started.
+        own: `base_url` and `api_key` for the model of another provider than OpenAI.
     Raises: BadAgent, in one sentence that says what to set or install.
     """
     kind, _, rest = name.partition(":")
@@ -48,7 +108,7 @@ def create_agent(
     try:
         if kind == "python":
             return _python(name, rest, openai_base_url or None, openai_api_key or None)
-        return _model(name, openai_base_url or None, openai_api_key or None)
+        return _model(name, openai_base_url or None, openai_api_key or None, own)
     except ModuleNotFoundError as error:
         raise BadAgent(
             f"'{name}' needs the package {error.name}: install Parley with its extra [server]"
@@ -91,8 +151,11 @@ def _python(name: str, rest: str, base_url: str | None, key: str | None) -> Agen
     return ThreadedAgent(module, attribute, openai_base_url=base_url, openai_api_key=key)
 
 
-def _model(name: str, base_url: str | None, key: str | None) -> Agent:
+def _model(
+    name: str, base_url: str | None, key: str | None, own: Mapping[str, str] | None
+) -> Agent:
     from parley_server.agents.model_strings import model_of
     from parley_server.agents.pydantic_agent import PydanticAgent
 
-    return PydanticAgent.of_model(model_of(name, openai_base_url=base_url, openai_api_key=key))
+    model = model_of(name, openai_base_url=base_url, openai_api_key=key, own=own)
+    return PydanticAgent.of_model(model)

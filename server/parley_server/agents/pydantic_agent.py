@@ -20,6 +20,7 @@ from pydantic_ai.models import Model
 from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, plainer, shorter
+from parley_server.agents.limits import AnswerFull, holding, most_bytes
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.opaque_state import Provider, state_of
 from parley_server.agents.past import Past
@@ -182,11 +183,14 @@ class PydanticAgent:
                 ToolGuard(steps),
                 LastResort(steps),
                 OwnSystemPrompt(),
+                *holding(run.limits, past),
                 *tracing,
             ],
             infer_name=False,
         ) as events:
-            reader = RunReader(events, past)
+            reader = RunReader(
+                events, past, max_calls=steps.max_calls, max_bytes=most_bytes(run.limits)
+            )
             async with aclosing(_pieces(events, reader, steps)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -210,7 +214,7 @@ async def _pieces(
         pass
     except ContentFilterError:
         reader.cut_by = FinishReason.CONTENT_FILTER
-    except (OutputTokenLimitExceeded, StepsTooLarge):
+    except (AnswerFull, OutputTokenLimitExceeded, StepsTooLarge):
         reader.cut_by = FinishReason.LENGTH
     except Exception:
         for spent in reader.spent():

@@ -89,11 +89,11 @@ class _Children(dict[str, T], Generic[T]):
 class Metrics:
     """A worker's numbers: those of its calls (`rpc.metering`) and of its turns (`core.ports`)."""
 
-    def __init__(self, agent: str, worker_index: int | None = None) -> None:
+    def __init__(self, default_agent: Callable[[], str], worker_index: int | None = None) -> None:
         """Make every series, without a value yet.
 
         Args:
-            agent: what turns of the default agent count under.
+            default_agent: returns what turns of the default agent count under.
             worker_index: of several workers, this one's: it goes on counting where the one before
                 it, of the same index, was killed. The parent has set PROMETHEUS_MULTIPROC_DIR then.
         """
@@ -101,7 +101,7 @@ class Metrics:
             values.ValueClass = values.MultiProcessValue(lambda: worker_index)  # type: ignore[no-untyped-call]
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._agent = agent
+        self._default_agent = default_agent
         self._gauges: dict[str, Gauge] = {}
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
         self._methods: dict[tuple[str, str, str], _MethodMeter] = {}
@@ -192,8 +192,11 @@ class Metrics:
 
     # Turns
 
+    def _label(self, agent: str) -> str:
+        return agent or self._default_agent()
+
     def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
-        name = agent or self._agent
+        name = self._label(agent)
         self._seconds[name].observe(seconds)
         if usage is not None:
             tokens = self._tokens[name]
@@ -203,23 +206,23 @@ class Metrics:
 
     def answered(self, agent: str, answer: Answer) -> None:
         is_cancelled = answer.finish_reason is FinishReason.CANCELLED
-        self._turns[agent or self._agent]["CANCELLED" if is_cancelled else "COMPLETED"].inc()
+        self._turns[self._label(agent)]["CANCELLED" if is_cancelled else "COMPLETED"].inc()
 
     def failed(self, agent: str, error: ParleyError) -> None:
         if isinstance(error, LeaseLost):
-            self._lost.labels(agent or self._agent).inc()
+            self._lost.labels(self._label(agent)).inc()
             return
         reason = reason_of(error)
-        self._turns[agent or self._agent][reason.value if reason else "CONVERSATION_GONE"].inc()
+        self._turns[self._label(agent)][reason.value if reason else "CONVERSATION_GONE"].inc()
 
     def waited(self, agent: str) -> None:
-        self._waits[agent or self._agent].inc()
+        self._waits[self._label(agent)].inc()
 
     def wait_ended(self, how: str) -> None:
         self._wait_ends[how].inc()
 
     def replayed(self, agent: str) -> None:
-        self._replays.labels(agent or self._agent).inc()
+        self._replays.labels(self._label(agent)).inc()
 
     def taken_over(self) -> None:
         self._taken_over.inc()

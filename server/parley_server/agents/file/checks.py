@@ -15,7 +15,7 @@ from parley_server.agents.file.variables import filled
 
 Raw = Mapping[str, Any]
 
-REMOTE = ("a2a+grpc://", "a2a+grpcs://")
+_REMOTE = re.compile(r"a2a\+grpcs?://")
 _MODEL = re.compile(r"local|echo(:.*)?|[a-z][a-z0-9_-]*(/[a-z0-9_-]+)?:.*\S.*|a2a\+grpcs?://\S+")
 _KEYLESS = re.compile(r"(local|echo)(:|$)")
 _OF_REMOTES = ("token", "ca_file", "cert_file", "key_file")
@@ -91,7 +91,7 @@ def _model(agent: Raw) -> Iterator[Wrong]:
         )
         yield Wrong(("model",), text)
         return
-    is_remote = model.startswith(REMOTE)
+    is_remote = bool(_REMOTE.match(model))
     for key in _OF_REMOTES:
         if key in agent and not is_remote:
             yield Wrong((key,), "is for a model a2a+grpc://HOST:PORT alone: remove it")
@@ -149,24 +149,32 @@ def _url(key: str, value: object) -> Iterator[Wrong]:
 
 
 def _server(server: Raw, folder: Path, environment: Mapping[str, str]) -> Iterator[Wrong]:
-    if "command" in server and "url" in server:
-        yield Wrong(("url",), "is there beside command: a server is started or reached, not both")
-    if "command" not in server and "url" not in server:
-        text = 'needs command = ["PROGRAM", "ARGUMENT"] or url = "https://HOST/mcp"'
-        yield Wrong((), text)
-    if server.get("command") == []:
-        yield Wrong(("command",), 'is empty: name a program, for example ["uvx", "some-server"]')
-    for key, other in (("env", "url"), ("cwd", "url"), ("headers", "command")):
-        right = "command" if other == "url" else "url"
-        if key in server and other in server and right not in server:
-            yield Wrong((key,), f"is for a server with {right}: remove it")
+    yield from _reached(server)
     yield from _url("url", server.get("url"))
     cwd = server.get("cwd")
-    if isinstance(cwd, str) and "\0" not in cwd and not (folder / cwd).is_dir():
+    if isinstance(cwd, str) and ("\0" in cwd or not (folder / cwd).is_dir()):
         yield Wrong(("cwd",), f"is no folder: name one, from the folder {folder} on")
     for key in ("env", "headers"):
         values = server.get(key)
         for name, value in values.items() if isinstance(values, dict) else ():
-            if isinstance(value, str):
-                for complaint in filled(value, environment).complaints:
-                    yield Wrong((key, name), complaint)
+            found = filled(value, environment).complaints if isinstance(value, str) else ()
+            for complaint in found:
+                yield Wrong((key, name), complaint)
+
+
+def _reached(server: Raw) -> Iterator[Wrong]:
+    """Yield what is wrong with how a server of tools is reached."""
+    is_started, is_called = "command" in server, "url" in server
+    if is_started and is_called:
+        yield Wrong(("url",), "is there beside command: a server is started or reached, not both")
+        return
+    if not is_started and not is_called:
+        text = 'needs command = ["PROGRAM", "ARGUMENT"] or url = "https://HOST/mcp"'
+        yield Wrong((), text)
+    if server.get("command") == []:
+        yield Wrong(("command",), 'is empty: name a program, for example ["uvx", "some-server"]')
+    for key in ("env", "cwd"):
+        if key in server and is_called:
+            yield Wrong((key,), "is for a server with command: remove it")
+    if "headers" in server and is_started:
+        yield Wrong(("headers",), "is for a server with url: remove it")

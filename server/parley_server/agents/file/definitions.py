@@ -65,9 +65,7 @@ class McpServer(Table):
     """The folder in which the program starts."""
     url: str | None = Field(default=None, examples=["https://tools.example.com/mcp"])
     """Of a server that speaks streamable HTTP."""
-    headers: dict[str, SecretStr] = Field(
-        default={}, examples=[{"Authorization": "Bearer $TOKEN"}]
-    )
+    headers: dict[str, SecretStr] = Field(default={}, examples=[{"Authorization": "Bearer $TOKEN"}])
     """Sent with each request; $VARIABLE stands for one of the worker's."""
     tools: list[str] | None = Field(default=None, examples=[["search"]])
     """Those that agents see. Without it: all."""

@@ -57,8 +57,9 @@ def _sentence(path: KeyPath, found: ErrorDetails) -> str:
         return f"is missing: add {_assignment(str(key), field)}"
     if kind == "string_pattern_mismatch":
         return "must have letters, digits, dashes and underscores only, 32 at most" + example
-    text = _SENTENCES.get(kind, lambda _: found["msg"][:1].lower() + found["msg"][1:])
-    return text(found.get("ctx", {})) + example
+    told = _SENTENCES.get(kind)
+    text = told(found.get("ctx", {})) if told else found["msg"][:1].lower() + found["msg"][1:]
+    return text + example
 
 
 def _assignment(key: str, field: FieldInfo | None) -> str:
@@ -96,7 +97,7 @@ def field_at(path: KeyPath) -> FieldInfo | None:
     """Return what is known of the key at a path; inside a list: of the list."""
     steps = list(path)
     while steps:
-        table = table_at(steps[:-1])
+        table = table_at(tuple(steps[:-1]))
         if table is not None:
             return table.model_fields.get(str(steps[-1]))
         steps.pop()

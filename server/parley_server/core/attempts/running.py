@@ -11,7 +11,7 @@ from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.ending import Ending
 from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.keeping import Keeping
-from parley_server.core.attempts.roster import Roster
+from parley_server.core.attempts.roster import NamedAgent, Roster
 from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells, topic_of
@@ -103,7 +103,14 @@ class Attempts:
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
         """
         wait_until(call.run_ends_at)
-        attempt = self._begin(owner, ask, lease, has_events)
+        named = self._roster.seated(ask.agent)
+        with named.uses:
+            attempt = self._begin(owner, ask, lease, named, has_events)
+            return await self._run_to_end(attempt, call)
+
+    async def _run_to_end(self, attempt: Attempt, call: Call) -> TurnResult:
+        """Run an attempt, and see to it that whatever ends it is written down."""
+        owner, lease, agent = attempt.owner, attempt.lease, attempt.named.name
         timer = call.attach(attempt.stop)
         heartbeat = self.keeping.keep(attempt)
         try:
@@ -121,13 +128,15 @@ class Attempts:
                 del self._attempts[lease.turn_id]
             self._bells.ring_ended(owner, lease.conversation_id)
         if answered.pending:
-            self._meter.waited(ask.agent)
+            self._meter.waited(agent)
         else:
-            self._meter.answered(ask.agent, answered.answer)
+            self._meter.answered(agent, answered.answer)
         return answered
 
-    def _begin(self, owner: Owner, ask: TurnRequest, lease: Lease, has_events: bool) -> Attempt:
-        attempt = Attempt(owner, ask, lease, self._roster.seated(ask.agent), self._loop)
+    def _begin(
+        self, owner: Owner, ask: TurnRequest, lease: Lease, named: NamedAgent, has_events: bool
+    ) -> Attempt:
+        attempt = Attempt(owner, ask, lease, named, self._loop)
         if has_events:
             attempt.events = EventLog(
                 lambda events: self._store.append(owner, lease, events),
@@ -183,7 +192,7 @@ class Attempts:
             why = await attempt.run(run, self.tasks)
         finally:
             seconds = self._loop.time() - started
-            self._meter.agent_ran(attempt.ask.agent, seconds, attempt.transcript.usage)
+            self._meter.agent_ran(attempt.named.name, seconds, attempt.transcript.usage)
             if attempt.events is not None:
                 await attempt.events.close()
             if attempt.steps is not None:
