@@ -11,13 +11,15 @@ A table of the agents file names one of them, and says more: `make_agent`.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from parley_server.agents.echo import EchoAgent
 from parley_server.agents.errors import BadAgent
-from parley_server.agents.file.definitions import AgentTable, McpServer
 from parley_server.agents.local_model import CONTEXT_TOKENS, Endpoint
 from parley_server.core.ports import Agent
+
+if TYPE_CHECKING:
+    from parley_server.agents.file.definitions import AgentTable, McpServer
 
 # The libraries behind the other agents take two to three seconds to import, which only those who
 # use them are to pay: hence the imports inside functions. All of them are done when `create_agent`
@@ -46,7 +48,7 @@ REMOTE = ("a2a+grpc://", "a2a+grpcs://")
 
 
 def make_agent(
-    name: str, table: AgentTable, mcp: Mapping[str, McpServer], around: Surroundings
+    name: str, table: "AgentTable", mcp: "Mapping[str, McpServer]", around: Surroundings
 ) -> Agent:
     """Return the agent of a table of the agents file, ready to run.
 
@@ -71,12 +73,12 @@ def make_agent(
     )
 
 
-def _remote(name: str, table: AgentTable) -> Agent:  # noqa: ARG001 - what it is made of
+def _remote(name: str, table: "AgentTable") -> Agent:  # noqa: ARG001 - what it is made of
     """Return an agent on another server. Raises: BadAgent."""
     raise BadAgent("agents on other servers are not there yet: remove this agent")
 
 
-def _refuse_tools(table: AgentTable, mcp: Mapping[str, McpServer]) -> None:  # noqa: ARG001
+def _refuse_tools(table: "AgentTable", mcp: "Mapping[str, McpServer]") -> None:  # noqa: ARG001
     """Refuse tools of the file. Raises: BadAgent."""
     if table.mcp or table.tools:
         raise BadAgent(

@@ -64,22 +64,24 @@ class Lines:
                 number = self._arrays[path[:-1]] = self._arrays.get(path[:-1], -1) + 1
                 self._table = (*path[:-1], number)
                 self._lines.setdefault(path[:-1], line)
-            self._note(self._table, line)
+            if not self._note(self._table, line):
+                self._table = (*self._table, 1)  # its keys are no others that are there twice
             return
         path = (*self._table, *path)
         self._note(path, line)
         for inner in _paths(said):
             self._lines.setdefault((*self._table, *inner), line)
 
-    def _note(self, path: KeyPath, line: int) -> None:
-        """Note a statement."""
+    def _note(self, path: KeyPath, line: int) -> bool:
+        """Note a statement. Returns: whether it is the first of its path."""
         if path in self._statements:
             self.twice.append(Twice(path, line, self._statements[path]))
-            return
+            return False
         self._statements[path] = line
         self._lines[path] = line
         for length in range(1, len(path)):
             self._lines.setdefault(path[:length], line)
+        return True
 
 
 def _statement(lines: list[str], start: int) -> tuple[dict[str, Any] | None, int]:

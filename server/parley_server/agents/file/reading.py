@@ -97,14 +97,14 @@ def _fill_in(raw: dict[str, Any], folder: Path, environment: Mapping[str, str]) 
             except (OSError, ValueError):
                 continue  # `check` has told
     for server in _tables(raw.get("mcp")):
-        for values in _tables([server.get("env"), server.get("headers")]):
+        for values in _tables({key: server.get(key) for key in ("env", "headers")}):
             for key in values:
                 _fill(values, key, environment)
         _make_absolute(server, ("cwd",), folder)
 
 
 def _tables(value: Any) -> list[dict[str, Any]]:
-    values = value.values() if isinstance(value, dict) else value or ()
+    values = value.values() if isinstance(value, dict) else ()
     return [table for table in values if isinstance(table, dict)]
 
 
