@@ -476,8 +476,33 @@ def test_file_that_may_not_be_read_is_told(folder: Path) -> None:
 
 
 _WORDS = st.sampled_from(
-    ["[agents.a]", "[mcp.b]", "[[x]]", "model", "=", '"echo"', '"""', "'", "[", "]", "{", "}", "\n"]
-    + ["limits", ".", "3", "#", ",", "api_key", '"$KEY"', "default", "\\", " ", "\r\n", "\0"]
+    [
+        "[agents.a]",
+        "[mcp.b]",
+        "[[x]]",
+        "model",
+        "=",
+        '"echo"',
+        '"""',
+        "'",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\n",
+        "limits",
+        ".",
+        "3",
+        "#",
+        ",",
+        "api_key",
+        '"$KEY"',
+        "default",
+        "\\",
+        " ",
+        "\r\n",
+        "\x00",
+    ]
 )
 
 
