@@ -47,9 +47,9 @@ class FiledAgents:
         self._path = path
         self._defaults = defaults
         self._around = around
-        self._lineup = self._line_up(None)
-        self._closing: set[asyncio.Task[None]] = set()
-        self.roster = Roster(self._lineup.named, self._lineup.default)
+        self.lineup = self._line_up(None)
+        self.closing: set[asyncio.Task[None]] = set()
+        self.roster = Roster(self.lineup.named, self.lineup.default)
 
     def _line_up(self, before: Lineup | None) -> Lineup:
         file = read_agents_file(self._path, os.environ)
@@ -61,7 +61,7 @@ class FiledAgents:
         Guarantees: a file with anything wrong changes nothing, and is told in the log. Attempts
             under way keep their agents, which are closed after the last of them.
         """
-        before = self._lineup
+        before = self.lineup
         try:
             # In a thread: a user's agent is imported, and a library for the first agent of a kind.
             after = await asyncio.to_thread(self._line_up, before)
@@ -71,19 +71,19 @@ class FiledAgents:
             if isinstance(error, NotLinedUp):
                 await _close(error.in_vain)
             return
-        self._lineup = after
+        self.lineup = after
         self.roster.replace(after.named, after.default)
         log.info("agents file was read again", **_changes(before, after))
         for made in before.others_than(after):
             task = asyncio.create_task(_close_after_use(made))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self.closing.add(task)
+            task.add_done_callback(self.closing.discard)
 
     async def close(self) -> None:
         """Close all of them. Nobody uses them any more, or nobody waits for what they do."""
-        if self._closing:
-            await asyncio.wait(self._closing, timeout=CLOSE_S)
-        await _close(self._lineup.made)
+        if self.closing:
+            await asyncio.wait(self.closing, timeout=CLOSE_S)
+        await _close(self.lineup.made)
 
 
 def agents_for(settings: Settings, agent: Agent | None = None) -> OneAgent | FiledAgents:

@@ -33,6 +33,14 @@ limits.reply_bytes = 5
 """
 
 
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def read(path: Path) -> str:
+    return path.read_text()
+
+
 @pytest.fixture
 def fakes() -> Iterator[tuple[FakeOpenAI, FakeOpenAI]]:
     with FakeOpenAI([Say("I am One.")]) as one, FakeOpenAI([Say("I am Two.")]) as two:
@@ -46,7 +54,7 @@ def path(
     monkeypatch.setenv("KEY_OF_ONE", "sk-of-one")
     one, two = fakes
     path = tmp_path / "agents.toml"
-    path.write_text(TWO.format(one=one.base_url, two=two.base_url))
+    write(path, TWO.format(one=one.base_url, two=two.base_url))
     return path
 
 
@@ -85,10 +93,10 @@ def test_secrets_are_in_no_repr_and_in_no_log(
 
         async def look() -> str:
             worker = Worker(worker_settings)
-            lineup = worker.agents._lineup  # type: ignore[union-attr]
+            lineup = worker.agents.lineup
             seen = repr((lineup, list(worker.agents.roster), worker.agents.__dict__))
             await worker.agents.reload()
-            path.write_text(path.read_text() + "[agents.four]\nmodel = 4\n")
+            write(path, read(path) + "[agents.four]\nmodel = 4\n")
             await worker.agents.reload()
             await worker.agents.close()
             return seen
@@ -101,9 +109,10 @@ def test_secrets_are_in_no_repr_and_in_no_log(
 def test_worker_refuses_a_wrong_file_with_all_of_its_problems(
     database_url: str, path: Path
 ) -> None:
-    path.write_text(
+    write(
+        path,
         'default = "a"\n'
-        '[agents.a]\nmodel = "nobody:x"\n[agents.b]\nmodel = "python:nowhere:agent"\n'
+        '[agents.a]\nmodel = "nobody:x"\n[agents.b]\nmodel = "python:nowhere:agent"\n',
     )
 
     async def start() -> None:
@@ -127,9 +136,9 @@ async def test_reload_takes_what_is_new_and_keeps_what_is_the_same(
     service = await start_service(agents_file=path)
     agents = agents_of(service)
     before = {named.name: named for named in agents.roster}
-    text = path.read_text().replace('default = "one"', 'default = "two"')
+    text = read(path).replace('default = "one"', 'default = "two"')
     text = text.replace('"You are One."', '"You are the first."').replace("bird", "parrot")
-    path.write_text(f'{text}[agents.new]\nmodel = "echo:0"\n')
+    write(path, f'{text}[agents.new]\nmodel = "echo:0"\n')
 
     with capture_logs() as logs:
         await agents.reload()
@@ -158,7 +167,7 @@ async def test_reload_of_a_wrong_file_changes_nothing_and_tells_each_problem(
 ) -> None:
     service = await start_service(agents_file=path)
     before = list(agents_of(service).roster)
-    path.write_text('default = "x"\n[agents.one]\nmodel = "echo"\nlimits.seconds = 0\n')
+    write(path, 'default = "x"\n[agents.one]\nmodel = "echo"\nlimits.seconds = 0\n')
 
     with capture_logs() as logs:
         await agents_of(service).reload()
@@ -176,10 +185,11 @@ async def test_reload_with_an_agent_that_cannot_be_made_closes_those_made_in_vai
     start_service: StartService, path: Path
 ) -> None:
     service = await start_service(agents_file=path)
-    text = path.read_text()
-    path.write_text(
+    text = read(path)
+    write(
+        path,
         f'{text}[agents.held]\nmodel = "python:support.held_module:agent"\n'
-        '[agents.never]\nmodel = "python:nowhere:agent"\n'
+        '[agents.never]\nmodel = "python:nowhere:agent"\n',
     )
 
     await agents_of(service).reload()
@@ -196,14 +206,14 @@ async def test_attempt_keeps_its_agent_which_is_closed_after_it(
     start_service: StartService, path: Path
 ) -> None:
     """Fails without Uses: the agent is closed under the turn, which then fails."""
-    text = path.read_text()
-    path.write_text(f'{text}[agents.held]\nmodel = "python:support.held_module:agent"\n')
+    text = read(path)
+    write(path, f'{text}[agents.held]\nmodel = "python:support.held_module:agent"\n')
     held_module.entered.clear()
     held_module.opened.clear()
     service = await start_service(agents_file=path)
     turn = asyncio.create_task(service.chat(agent="held"))
     await asyncio.to_thread(held_module.entered.wait, 20)
-    path.write_text(text)
+    write(path, text)
 
     await agents_of(service).reload()
 
@@ -229,14 +239,13 @@ async def test_reload_under_load_loses_no_turn(
 
     async def listen(agent: str) -> None:
         while not is_over.is_set():
-            async for event in service.stream(agent=agent):
-                if event.HasField("completed"):
-                    answers.append(event.completed.response)
+            events = [event async for event in service.stream(agent=agent)]
+            answers.append(events[-1].completed.response)
 
     load = [asyncio.create_task(work(name)) for work in (talk, listen) for name in ("", "two")]
     for number in range(20):
         urls = {"one": two, "two": one} if number % 2 == 0 else {"one": one, "two": two}
-        path.write_text(TWO.format(**urls))
+        write(path, TWO.format(**urls))
         so_far = len(answers)
         await agents_of(service).reload()
         await until_true(lambda so_far=so_far: len(answers) > so_far + 4)
@@ -244,8 +253,8 @@ async def test_reload_under_load_loses_no_turn(
     await asyncio.gather(*load)
 
     assert {"I am One.", "I am Two."} == set(answers)
-    assert 2 == len(agents_of(service)._lineup.made) - 1
-    await until_true(lambda: not agents_of(service)._closing)
+    assert 2 == len(agents_of(service).lineup.made) - 1
+    await until_true(lambda: not agents_of(service).closing)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -253,17 +262,15 @@ async def test_sighup_has_every_worker_read_the_file_again(
     database_url: str, tmp_path: Path, workers: int
 ) -> None:
     path = tmp_path / "agents.toml"
-    path.write_text('[agents.old]\nmodel = "echo"\n')
+    write(path, '[agents.old]\nmodel = "echo"\n')
     with ServerProcess(database_url, agent="", agents_file=path, workers=workers) as server:
         assert "with the agent old." in "".join(server.output)
-        path.write_text(
-            'default = "new"\n[agents.old]\nmodel = "echo"\n[agents.new]\nmodel = "echo"\n'
-        )
+        write(path, 'default = "new"\n[agents.old]\nmodel = "echo"\n[agents.new]\nmodel = "echo"\n')
         server.signal(signal.SIGHUP)
         await until_true(lambda: workers == told(server, "agents file was read again"))
         for _ in range(8):
             assert "hello" == (await server.chat(agent="new")).response
-        path.write_text("[agents.old]\nmodel = echo\n")
+        write(path, "[agents.old]\nmodel = echo\n")
         server.signal(signal.SIGHUP)
         await until_true(lambda: workers == told(server, f"{path}:2: is not valid TOML"))
         assert "hello" == (await server.chat(agent="new")).response
@@ -307,7 +314,7 @@ async def test_metrics_count_the_default_agent_under_its_name_and_go_on_after_a_
 ) -> None:
     service = await start_service(agents_file=path, metrics_listen="127.0.0.1:0")
     await service.chat()
-    path.write_text(path.read_text().replace('default = "one"', 'default = "bird"'))
+    write(path, read(path).replace('default = "one"', 'default = "bird"'))
     await agents_of(service).reload()
     await service.chat()
 
