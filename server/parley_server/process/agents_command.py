@@ -55,6 +55,10 @@ def schema() -> str:
         "description": found.pop("description", ""),
     }
     found.pop("title", None)
+    for table in (found, *found["$defs"].values()):
+        for key in table["properties"].values():
+            if "patternProperties" in key:  # other names are none
+                key["additionalProperties"] = False
     return json.dumps({**head, **found}, indent=2, ensure_ascii=False)
 
 

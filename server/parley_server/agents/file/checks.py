@@ -20,6 +20,8 @@ _MODEL = re.compile(r"local|echo(:.*)?|[a-z][a-z0-9_-]*(/[a-z0-9_-]+)?:.*\S.*|a2
 _KEYLESS = re.compile(r"(local|echo)(:|$)")
 _OF_REMOTES = ("token", "ca_file", "cert_file", "key_file")
 _OF_PROVIDERS = ("base_url", "api_key")
+_OF_OBJECTS = ("base_url", "api_key", "mcp", "tools")
+"""What agents must say alike that are one Python object."""
 _FILES = ("instructions_file", "ca_file", "cert_file", "key_file")
 _SECRETS = ("api_key", "token")
 
@@ -28,6 +30,7 @@ def check(raw: Raw, folder: Path, environment: Mapping[str, str]) -> Iterator[Wr
     """Yield what is wrong."""
     agents, servers = _tables(raw.get("agents")), _tables(raw.get("mcp"))
     yield from _default(raw, agents)
+    yield from _one_of_a_kind(agents)
     for name, agent in agents.items():
         for wrong in _agent(agent, list(servers), folder, environment):
             yield Wrong(("agents", name, *wrong.path), wrong.text)
@@ -52,6 +55,19 @@ def _default(raw: Raw, agents: Mapping[str, Raw]) -> Iterator[Wrong]:
         yield Wrong(("default",), text)
     elif isinstance(default, str) and agents and default not in agents:
         yield Wrong(("default",), f"names no agent of this file: {nearest(default, agents)}")
+
+
+def _one_of_a_kind(agents: Mapping[str, Raw]) -> Iterator[Wrong]:
+    """Yield which agents are one Python object, and say what it cannot be at once."""
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for name, agent in agents.items():
+        model, said = agent.get("model"), [agent.get(key) for key in _OF_OBJECTS]
+        if isinstance(model, str) and model.startswith("python:"):
+            first, of_first = found.setdefault(model, (name, said))
+            if said != of_first:
+                keys = f"{', '.join(_OF_OBJECTS[:-1])} and {_OF_OBJECTS[-1]}"
+                text = f"is the agent of agents.{first}, too: give both the same {keys}"
+                yield Wrong(("agents", name, "model"), text)
 
 
 def _agent(

@@ -302,6 +302,15 @@ KEYS = {
             "4: agents.a.base_url: is for models of a provider: remove it",
         ],
     ),
+    "one-python-agent": (
+        'default = "a"\n'
+        '[agents.a]\nmodel = "python:x:agent"\n'
+        '[agents.b]\nmodel = "python:x:agent"\nbase_url = "http://x/v1"\n',
+        [
+            "5: agents.b.model: is the agent of agents.a, too: "
+            "give both the same base_url, api_key, mcp and tools"
+        ],
+    ),
     "token-here": (
         with_lines('token = "$KEY"'),
         ["3: agents.a.token: is for a model a2a+grpc://HOST:PORT alone: remove it"],
