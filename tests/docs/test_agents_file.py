@@ -4,11 +4,12 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
-from parley_server.agents.file.definitions import AgentTable, LimitsTable
+from parley_server.agents.file.definitions import AgentTable, LimitsTable, Table
 from parley_server.agents.file.reading import read_agents_file
 from parley_server.process import agents_command
 from support.processes import run
@@ -31,13 +32,14 @@ def test_schema_takes_the_example_and_refuses_what_the_server_refuses() -> None:
     example = tomllib.loads(EXAMPLE.read_text())
 
     validator.validate(example)
-    for wrong in (
+    wrong_ones: list[Any] = [
         {"agents": {"a": {"model": "echo", "modle": "x"}}},
         {"agents": {"a": {"model": "echo", "limits": {"seconds": 0}}}},
         {"agents": {"My Shop": {"model": "echo"}}},
         {"agents": {"a": {}}},
         {},
-    ):
+    ]
+    for wrong in wrong_ones:
         with pytest.raises(jsonschema.ValidationError):
             validator.validate(wrong)
 
@@ -69,7 +71,7 @@ def test_file_in_the_guide_is_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", [AgentTable, LimitsTable])
-def test_guide_names_every_key(table) -> None:
+def test_guide_names_every_key(table: type[Table]) -> None:
     missing = [key for key in table.model_fields if f"`{key}`" not in DOCUMENT]
 
     assert not set(missing) - OF_OTHER_PAGES

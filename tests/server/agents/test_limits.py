@@ -179,7 +179,9 @@ async def test_echo_is_cut_at_its_tokens() -> None:
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(0, 0), (1, 1), (None, 3)])
-def test_transcript_of_an_agent_that_heeds_no_limit_is_full_at_its_calls(limit, kept) -> None:
+def test_transcript_of_an_agent_that_heeds_no_limit_is_full_at_its_calls(
+    limit: int | None, kept: int
+) -> None:
     """Fails where 0 counts as no limit."""
     transcript = Transcript.limited("x", AgentLimits(tool_calls=limit))
 

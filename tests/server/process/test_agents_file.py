@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,13 +243,16 @@ async def test_reload_under_load_loses_no_turn(
             events = [event async for event in service.stream(agent=agent)]
             answers.append(events[-1].completed.response)
 
+    def has_more_than(count: int) -> bool:
+        return len(answers) > count
+
     load = [asyncio.create_task(work(name)) for work in (talk, listen) for name in ("", "two")]
     for number in range(20):
         urls = {"one": two, "two": one} if number % 2 == 0 else {"one": one, "two": two}
         write(path, TWO.format(**urls))
         so_far = len(answers)
         await agents_of(service).reload()
-        await until_true(lambda so_far=so_far: len(answers) > so_far + 4)
+        await until_true(partial(has_more_than, so_far + 4))
     is_over.set()
     await asyncio.gather(*load)
 

@@ -1,6 +1,7 @@
 """What a right file becomes: secrets filled in, paths absolute; and which agents stay the same."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,9 @@ def test_agents_that_are_made_of_the_same_are_one(tmp_path: Path) -> None:
     assert [c.agent] == [made.agent for made in found.others_than(after)]
 
 
-def test_a_changed_secret_makes_another_agent(tmp_path: Path, monkeypatch) -> None:
+def test_a_changed_secret_makes_another_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = '[agents.a]\nmodel = "openai-chat:x"\napi_key = "$TOKEN"\n'
     first = lined_up(tmp_path, text)
     same = lined_up(tmp_path, text, first)
@@ -137,5 +140,6 @@ def test_provider_of_its_own_takes_key_and_address(tmp_path: Path) -> None:
         '[agents.a]\nmodel = "anthropic:any"\napi_key = "$TOKEN"\nbase_url = "http://x/y"\n',
     )
 
-    client = found.named[0].agent._model.provider.client  # noqa: SLF001 - what is sent where
+    agent: Any = found.named[0].agent
+    client = agent._model.provider.client  # noqa: SLF001 - where what is sent
     assert (SECRET, "http://x/y/") == (client.api_key, str(client.base_url))

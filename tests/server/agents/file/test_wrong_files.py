@@ -507,11 +507,13 @@ _WORDS = st.sampled_from(
 
 
 @given(st.lists(_WORDS, max_size=30).map("".join))
-def test_any_text_is_read_or_refused_with_lines(tmp_path_factory, text: str) -> None:
+def test_any_text_is_read_or_refused_with_lines(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(text.encode())
     try:
         read_agents_file(path, ENVIRONMENT)
     except BadAgentsFile as error:
         last = text.count("\n") + 1
-        assert all(1 <= problem.line <= last for problem in error.problems)
+        assert all(1 <= (problem.line or 0) <= last for problem in error.problems)
