@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -281,6 +282,26 @@ async def test_sighup_has_every_worker_read_the_file_again(
         code = await asyncio.to_thread(server.stop)
 
     assert 0 == code
+
+
+async def test_local_model_of_a_file_serves_all_workers(database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "agents.toml"
+    text = '[agents.small]\nmodel = "local"\nlimits.output_tokens = 16\n'
+    write(path, f'default = "bird"\n{text}[agents.bird]\nmodel = "echo"\n')
+    with ServerProcess(database_url, agent="", agents_file=path, workers=2) as server:
+        assert "with the agents small and bird (default)." in "".join(server.output)
+        answers = [await server.chat("Tell me a long story.", agent="small") for _ in range(2)]
+        models = 1 == sum("local_server.py" in line for line in command_lines(server))
+        await asyncio.to_thread(server.stop)
+
+    assert models
+    assert {"local"} == {answer.model for answer in answers}
+    assert all(answer.usage.output_tokens <= 16 for answer in answers)
+
+
+def command_lines(server: ServerProcess) -> list[str]:
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return [" ".join(child.cmdline()) for child in children]
 
 
 def told(server: ServerProcess, text: str) -> int:
