@@ -88,4 +88,7 @@ async def _reload(worker: Worker, signals: OsSignals) -> None:
     while True:
         await signals.reload.wait()
         signals.reload.clear()
-        await worker.agents.reload()
+        try:
+            await worker.agents.reload()
+        except Exception as error:  # or the next signal would find nobody
+            log.error("agents file not read again", error=type(error).__name__)
