@@ -1,5 +1,5 @@
 # Parley's server without embedded Postgres and local model: give it PARLEY_DATABASE_URL and
-# PARLEY_AGENT. docs/production.md says how.
+# PARLEY_AGENT or PARLEY_AGENTS_FILE. docs/production.md says how.
 
 # A tag can be moved. To build from the very same base image again, name its digest as well:
 #   docker build --build-arg PYTHON=3.11-slim-bookworm@sha256:DIGEST .

@@ -123,13 +123,14 @@ $(DESCRIPTORS): $(PROTO_FILES) $(STAMP)
 	@# The details of errors, too: in a status they are of any type, and JSON needs to know which.
 	@$(PROTOC) --include_imports --include_source_info -o $@ $(PROTO_FILES) google/rpc/error_details.proto
 
-gen: $(STAMP) ## Generate every client's stubs, the synchronous Python client, and the statements as SQL
+gen: $(STAMP) ## Generate every client's stubs, the synchronous Python client, the statements as SQL, and a schema
 	@$(BIN)/python tools/render_sql.py $(SQL)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTO_FILES)
 	@# A file without a service gets an empty stub, which nothing imports.
 	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
 	@$(BIN)/python tools/async_to_sync.py
+	@$(BIN)/parley-server agents --schema > docs/agents.schema.json
 	@$(call in_clients,gen)
 
 released: $(STAMP) ## Record the current protos as the contract that later ones must not break
@@ -140,6 +141,7 @@ gen-check: $(STAMP) ## Check that the generated files are up to date
 	@diff -rq --exclude=__init__.py --exclude=__pycache__ build/sql $(SQL) >&2 || { echo "the statements have changed: run \`make gen\`" >&2; exit 1; }
 	@$(BIN)/python tests/gen_check.py
 	@$(BIN)/python tools/async_to_sync.py --check
+	@$(BIN)/parley-server agents --schema | diff -q - docs/agents.schema.json >&2 || { echo "the agents file's schema has changed: run \`make gen\`" >&2; exit 1; }
 	@$(call in_clients,gen-check)
 
 lock: $(STAMP) ## Update the pinned versions of all dependencies, with hashes

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     traces_content: bool = False
 
     agent: str | None = None
+    agents_file: Path | None = None
     instructions: str = ""
     instructions_file: Path | None = None
     openai_base_url: str | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
@@ -212,9 +213,12 @@ class Settings(BaseSettings):
                 "PARLEY_ROW_SECURITY needs a database whose tables belong to a role other than the "
                 "server's: set PARLEY_DATABASE_URL and PARLEY_MIGRATE_DATABASE_URL"
             )
-        if not self.is_embedded and self.agent is None:
+        if self.agent is not None and self.agents_file is not None:
+            wrong.append("PARLEY_AGENT and PARLEY_AGENTS_FILE are both set: choose one")
+        if not self.is_embedded and self.agent is None and self.agents_file is None:
             wrong.append(
-                "with PARLEY_DATABASE_URL, set PARLEY_AGENT, for example openai:gpt-5-mini"
+                "with PARLEY_DATABASE_URL, set PARLEY_AGENT, for example openai:gpt-5-mini, or "
+                "PARLEY_AGENTS_FILE"
             )
         needed_bytes = self.max_message_bytes + REQUEST_ROOM_BYTES
         if self.grpc_max_receive_bytes < needed_bytes:

@@ -1,8 +1,12 @@
 """Workers with several agents."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from parley_server.config import Settings
 from parley_server.core.attempts.roster import NamedAgent
 from parley_server.core.attempts.window import WindowSettings
 from parley_server.core.model import (
@@ -15,13 +19,36 @@ from parley_server.core.model import (
     Usage,
 )
 from parley_server.core.ports import Agent
+from parley_server.process import agents, worker
 from support.agents import ScriptedAgent
 from support.services import Service, StartService
 
+WINDOW = WindowSettings(context_messages=40, context_tokens=100_000, instructions="Be kind.")
 OF_A_TURN = 100
 """Tokens that a turn of an agent uses that says its name."""
 NAMES = ("general", "poet", "support")
 """The agents of `started`, each of which says its name; the first one is the default."""
+
+AddAgents = Callable[..., None]
+
+
+@pytest.fixture
+def add_agents(monkeypatch: pytest.MonkeyPatch) -> AddAgents:
+    """Have workers that start from now on know more agents than their own, which is "main"."""
+
+    def add(*others: NamedAgent, window: WindowSettings = WINDOW) -> None:
+        def agents_for(
+            settings: Settings, agent: Agent | None = None
+        ) -> agents.OneAgent | agents.FiledAgents:
+            made = original(settings, agent)
+            main = replace(made.roster.default, name="main", window=window)
+            made.roster.replace([main, *others], default="main")
+            return made
+
+        monkeypatch.setattr(worker, "agents_for", agents_for)
+
+    original = agents.agents_for
+    return add
 
 
 def a_named_agent(name: str, agent: Agent | None = None, **fields: Any) -> NamedAgent:

@@ -315,7 +315,8 @@ async def start_service(
 
         async def start(agent: Agent | None = None, **changes: Any) -> Service:
             settings = settings_for(**{**usual, **changes})
-            worker = Worker(settings, agent=agent or ScriptedAgent())
+            scripted = None if settings.agents_file else ScriptedAgent()
+            worker = Worker(settings, agent=agent or scripted)
             port = await started.enter_async_context(worker.serving())
             channel = await started.enter_async_context(
                 grpc.aio.insecure_channel(f"127.0.0.1:{port}")

@@ -7,8 +7,10 @@
         guard              a tool that fails becomes a result, never the end of the run
         steps, past        what a run does is stored, and an attempt goes on from it
         waiting            calls that wait for the turn's caller end the run, and go on later
+        limits             what one answer may take
         events             pydantic-ai's events become Parley's, in order
         provider_errors    THE table: what a provider does wrong becomes an AgentError
+    file               the agents file, which names several and says more of each
     model_strings      `openai:MODEL` and the like become a model
     more_tools         what the agents file adds to an agent's own tools, by way of
         mcp                tools of MCP servers

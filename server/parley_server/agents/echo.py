@@ -30,7 +30,8 @@ class EchoAgent:
         if self._delay_s:
             await asyncio.sleep(self._delay_s)
         messages = run.window.messages
-        text = messages[-1].content
+        said, most = messages[-1].content, run.limits.output_tokens
+        text = said if most is None else said[: most * BYTES_A_TOKEN]
         for piece in _pieces(text):
             yield Text(piece)
         usage = Usage(
@@ -39,7 +40,8 @@ class EchoAgent:
             cached_input_tokens=0,
             model_requests=1,
         )
-        yield Finish(FinishReason.STOP, self.model, usage)
+        reason = FinishReason.STOP if text == said else FinishReason.LENGTH
+        yield Finish(reason, self.model, usage)
 
 
 def _pieces(text: str) -> Iterator[str]:

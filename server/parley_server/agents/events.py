@@ -73,6 +73,10 @@ class RunReader:
     events: AgentRunEvents[Any]
     past: Past = field(default_factory=Past)
     """What earlier attempts did, and has been told already."""
+    max_calls: int = MAX_TOOL_CALLS
+    """Of tools. The transcript ends the answer with the last one; if it is 0, the first ends it."""
+    max_bytes: int | None = None
+    """Of text; for a model that does not heed how many tokens are left."""
     is_full: bool = False
     """The run has reached a limit: it is to be stopped."""
     cut_by: FinishReason | None = None
@@ -83,6 +87,7 @@ class RunReader:
     _is_in_response: bool = False
     _calls: "_Calls" = field(init=False)
     _unseen_chars: int = 0
+    _said_bytes: int = 0
     _is_cut: bool = False
     """The limit came in the middle of a response."""
 
@@ -129,6 +134,9 @@ class RunReader:
             case _:
                 return []
         self._is_shown = self._is_shown or bool(text)
+        self._said_bytes += len(text.encode())
+        if self.max_bytes is not None and self._said_bytes > self.max_bytes:
+            self._is_cut = self.is_full = True
         return [Text(text)] if text else []
 
     def _count(self, delta: object) -> None:
@@ -147,7 +155,8 @@ class RunReader:
         held_back = self._calls.ask(event.part, len(responses), ids)
         # Asked again, the model would run into its limit again, as often as tools may be retried.
         is_cut_off = event.args_valid is False and responses[-1].finish_reason == "length"
-        self.is_full = is_cut_off or self._calls.asked > MAX_TOOL_CALLS
+        is_too_much = self._calls.asked > (MAX_TOOL_CALLS if self.max_calls else 0)
+        self.is_full = is_cut_off or is_too_much
         return held_back
 
     def _output(self, output: object) -> list[Text]:

@@ -3,7 +3,7 @@
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from pydantic_ai.models import Model, create_async_httpx2_client, infer_model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.profiles import DEFAULT_THINKING_TAGS, merge_profile
 from pydantic_ai.profiles.openai import OpenAIModelProfile
-from pydantic_ai.providers import Provider, infer_provider
+from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from parley_server.agents.boundary import DEFAULT_TAGS, REASONING, Boundary
@@ -32,10 +32,17 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 
 
 def model_of(
-    name: str, *, openai_base_url: str | None = None, openai_api_key: str | None = None
+    name: str,
+    *,
+    openai_base_url: str | None = None,
+    openai_api_key: str | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> Model[Any]:
     """Return the model of a string such as `openai:gpt-5-mini`.
 
+    Args:
+        own: of another provider than OpenAI: what is to be used in place of its own variables,
+            `base_url` and `api_key`.
     Raises: BadAgent: the provider is unknown, its package is missing, or it lacks a key.
     """
     provider, colon, model_name = name.partition(":")
@@ -50,7 +57,7 @@ def model_of(
             name, lambda _: openai_provider(openai_base_url, openai_api_key, boundary)
         )
     else:
-        model = _inferred(name, boundary)
+        model = _inferred(name, boundary, own or {})
     return _settled(model, boundary, may_think=provider not in OPENAI or bool(openai_base_url))
 
 
@@ -119,20 +126,20 @@ def _settled(model: Model[Any], boundary: Boundary, *, may_think: bool) -> Model
     return model
 
 
-def _inferred(name: str, boundary: Boundary) -> Model[Any]:
+def _inferred(name: str, boundary: Boundary, own: Mapping[str, str]) -> Model[Any]:
     """Let the library find the model; its complaints become one sentence of ours."""
     try:
         with without_empty_variables():
-            return infer_model(name, lambda provider: _provider(provider, boundary))
+            return infer_model(name, lambda provider: _provider(provider, boundary, own))
     except BadAgent:
         raise
     except Exception as error:
         raise BadAgent(complaint(name, error)) from None
 
 
-def _provider(name: str, boundary: Boundary) -> Provider[Any]:
+def _provider(name: str, boundary: Boundary, own: Mapping[str, str]) -> Provider[Any]:
     try:
-        provider = infer_provider(name)
+        provider = _configured(name, own) if own else infer_provider(name)
     except ValueError:
         raise BadAgent(
             f"'{name}' is not a provider that pydantic-ai knows: for a server with OpenAI's "
@@ -144,8 +151,24 @@ def _provider(name: str, boundary: Boundary) -> Provider[Any]:
     takes_client = "http_client" in inspect.signature(kind.__init__).parameters
     if takes_client and type(provider.client).__name__ in GUARDED:
         # It has opened nothing yet, so that it can be made again around a client of ours.
-        again: Provider[Any] = cast("type[Any]", kind)(http_client=_client(boundary))
+        again: Provider[Any] = cast("type[Any]", kind)(http_client=_client(boundary), **own)
         return again
+    return provider
+
+
+def _configured(name: str, own: Mapping[str, str]) -> Provider[Any]:
+    """Return a provider with a base_url or an api_key of an agent's own.
+
+    Raises: ValueError: there is no such provider; BadAgent: it takes them by variables alone.
+    """
+    kind = infer_provider_class(name)
+    taken = inspect.signature(kind.__init__).parameters
+    for key in own:
+        if key not in taken:
+            raise BadAgent(
+                f"'{name}' takes no {key} here: remove it, and set the provider's variable"
+            )
+    provider: Provider[Any] = cast("type[Any]", kind)(**own)
     return provider
 
 

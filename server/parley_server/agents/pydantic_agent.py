@@ -20,6 +20,7 @@ from pydantic_ai.models import Model
 from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, plainer, shorter
+from parley_server.agents.limits import AnswerFull, holding, most_bytes
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.opaque_state import Provider, state_of
@@ -77,7 +78,7 @@ class PydanticAgent:
         model: Model[Any],
         *,
         context_tokens: int | None = None,
-        more_tools: MoreTools = NO_MORE,
+        more_tools: MoreTools | None = None,
     ) -> None:
         """Make an agent.
 
@@ -90,8 +91,8 @@ class PydanticAgent:
         Raises: BadAgent: a rule cannot be followed, or names a tool that the agent has not.
         """
         _quieten()
-        more_tools.check(agent)
-        self._more_tools = more_tools
+        self._more_tools = more_tools or NO_MORE
+        self._more_tools.check(agent)
         self._agent = agent
         self._model = model
         self._context_tokens = context_tokens or model.context_window
@@ -102,7 +103,7 @@ class PydanticAgent:
         model: Model[Any],
         *,
         context_tokens: int | None = None,
-        more_tools: MoreTools = NO_MORE,
+        more_tools: MoreTools | None = None,
     ) -> "PydanticAgent":
         """Return an agent without tools of its own. An answer of nothing is an answer."""
         agent = Agent(model, output_type=[str, type(None)], name=model.model_name)
@@ -193,11 +194,14 @@ class PydanticAgent:
                 ToolGuard(steps, self._more_tools),
                 LastResort(steps),
                 OwnSystemPrompt(),
+                *holding(run.limits, past),
                 *tracing_of(trace),
             ],
             infer_name=False,
         ) as events:
-            reader = RunReader(events, past)
+            reader = RunReader(
+                events, past, max_calls=steps.max_calls, max_bytes=most_bytes(run.limits)
+            )
             async with aclosing(_pieces(events, reader, steps)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -221,7 +225,7 @@ async def _pieces(
         pass
     except ContentFilterError:
         reader.cut_by = FinishReason.CONTENT_FILTER
-    except (OutputTokenLimitExceeded, StepsTooLarge):
+    except (AnswerFull, OutputTokenLimitExceeded, StepsTooLarge):
         reader.cut_by = FinishReason.LENGTH
     except Exception:
         for spent in reader.spent():

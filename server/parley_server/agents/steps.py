@@ -44,7 +44,7 @@ from parley_server.agents.step_bodies import (
     wait_body,
 )
 from parley_server.core.attempts.step_log import StepsTooLarge
-from parley_server.core.attempts.transcript import storable
+from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, least, storable
 from parley_server.core.model import AgentRun, PendingCall, PendingKind, Rehearsal, StepKind
 from parley_server.core.tracing import current_headers
 
@@ -56,6 +56,7 @@ MAY_HAVE_RUN = "This tool may have run already; its outcome is not known."
 NO_JSON = "The tool's result cannot be kept: part of it has no JSON form."
 TOO_LARGE = "The tool's result is too large to be kept."
 REHEARSAL = "This is a rehearsal: no tool runs, and the turn that is rehearsed made no such call."
+NO_MORE_CALLS = "The answer has used all the tool calls that it may."
 WAITS_AGAIN = "The call was approved, and then waited again, which it cannot."
 
 
@@ -139,6 +140,8 @@ class RunSteps:
             return await execute()
         if known := self.past.results.get(place):
             return known.again(call)
+        if self._number(ctx, place) >= self.max_calls:
+            raise ToolFailed(NO_MORE_CALLS)
         await self._store_response(ctx, place[0])
         if not ctx.tool_call_approved and (wait := self.past.waits.get(place)):
             raise wait.signal()
@@ -150,6 +153,17 @@ class RunSteps:
         stored = await self._store_result(place, outcome)
         is_result = stored is outcome and outcome.returned.outcome == "success"
         return result if is_result else stored.again(call)
+
+    @property
+    def max_calls(self) -> int:
+        """How many tools the turn's answer may call."""
+        return least(self.run.limits.tool_calls, MAX_TOOL_CALLS)
+
+    def _number(self, ctx: RunContext[Any], place: Place) -> int:
+        """Return how many calls the turn's responses ask for before the one that stands there."""
+        own = [m for m in self._own(ctx) if isinstance(m, ModelResponse)]
+        before = [*self.past.responses, *own][: place[0] - 1]
+        return sum(len(response.tool_calls) for response in before) + place[1]
 
     async def _executed(
         self, ctx: RunContext[Any], place: Place, execute: Callable[[], Awaitable[Any]]

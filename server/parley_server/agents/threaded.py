@@ -29,7 +29,7 @@ from pydantic_ai.models import Model
 
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.model_strings import complaint, model_of, without_empty_variables
-from parley_server.agents.more_tools import NO_MORE, MoreTools
+from parley_server.agents.more_tools import MoreTools
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.failures import raised_at
@@ -58,7 +58,7 @@ class ThreadedAgent:
         *,
         openai_base_url: str | None = None,
         openai_api_key: str | None = None,
-        more_tools: MoreTools = NO_MORE,
+        more_tools: MoreTools | None = None,
     ) -> None:
         """Import the agent in a new thread and enter it there (`async with agent`).
 

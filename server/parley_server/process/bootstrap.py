@@ -13,12 +13,15 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from pydantic import SecretStr
 
+from parley_server.agents.file.reading import read_agents_file
 from parley_server.agents.local_model import LocalModel
 from parley_server.config import Settings
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import version
 
 DEV_ISSUER = "parley-dev"
+LOCAL = "local"
+"""The model that a worker asks of its parent."""
 
 Say = Callable[[str], None]
 
@@ -32,11 +35,14 @@ def prepared(
     Args:
         say: told in one sentence of everything that takes longer than a second.
         meanwhile: done while the processes start.
-    Yields: settings in which the database, the keys and the agent are all named.
+    Yields: settings in which the database, the keys and the agent, or the agents file, are named.
     Raises: PostgresNotStarted, BadAgent, BadCertificate.
     """
     check_certificate(settings)
-    found: dict[str, object] = {"agent": settings.agent or "local"}
+    models = models_of(settings)
+    found: dict[str, object] = {}
+    if settings.agents_file is None:
+        found["agent"] = models[0]
     with ExitStack() as started:
         url = endpoint = None
         with ThreadPoolExecutor() as threads:  # its end waits for the starts
@@ -44,7 +50,7 @@ def prepared(
                 postgres = EmbeddedPostgres(settings.data_dir, say=say)
                 started.callback(postgres.stop)
                 url = threads.submit(postgres.start)
-            if found["agent"] == "local" and settings.local_model_url is None:
+            if LOCAL in models and settings.local_model_url is None:
                 model = LocalModel(say=say)
                 started.callback(model.stop)
                 endpoint = threads.submit(model.start)
@@ -58,6 +64,17 @@ def prepared(
             found["local_model_url"], key = endpoint.result()
             found["local_model_key"] = SecretStr(key)
         yield settings.model_copy(update=found)
+
+
+def models_of(settings: Settings) -> list[str]:
+    """Return what the agents of the settings are made of, as PARLEY_AGENT says it.
+
+    Raises: BadAgentsFile.
+    """
+    if settings.agents_file is None:
+        return [settings.agent or LOCAL]
+    file = read_agents_file(settings.agents_file, os.environ)
+    return [table.model for table in file.definitions.agents.values()]
 
 
 def check_certificate(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The server's commands: serve, migrate, check, token."""
+"""The server's commands: serve, agents, migrate, check, token."""
 
 import gc
 import os
@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import structlog
@@ -41,15 +42,18 @@ def serve() -> None:
         with prepared(settings, _say, meanwhile=lambda: _import_worker(settings)) as complete:
             from parley_server.process.serving import run_worker
             from parley_server.process.supervisor import Parent
+            from parley_server.process.welcome import welcome
 
             def on_ready(port: int) -> None:
-                _say(_welcome(settings, complete, port))
+                _say(welcome(settings, complete, port))
 
             if complete.workers == 1:
                 _run(run_worker(complete, on_ready))
             else:
                 _run(Parent(complete).run(on_ready))
 
+    if settings.agents_file is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the worker reads the file again
     _serving(start)
 
 
@@ -65,6 +69,36 @@ def worker() -> None:
         _run(run_child(settings))
 
     _serving(start)
+
+
+@app.command()
+def agents(
+    file: Annotated[
+        Path | None, typer.Argument(help="The agents file. Default: PARLEY_AGENTS_FILE.")
+    ] = None,
+    ask: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--try", metavar="NAME MESSAGE", help="Ask one agent, without a database."),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the file's JSON schema, for editors.")
+    ] = False,
+) -> None:
+    """Check an agents file, and list its agents. Exit code 1 means that it is wrong."""
+    from parley_server.process import agents_command
+
+    if schema:
+        print(agents_command.schema())  # noqa: T201 - this is the command's output
+        return
+    settings = _settings()
+    path = file or settings.agents_file
+    if path is None:
+        _refuse("name a file, parley-server agents agents.toml, or set PARLEY_AGENTS_FILE")
+    found = settings.model_copy(update={"agents_file": path})
+    if ask is None:
+        exit_on_error(lambda: agents_command.show(found, path))
+    else:
+        exit_on_error(lambda: agents_command.ask(found, path, *ask, say=_say))
 
 
 @app.command()
@@ -217,40 +251,13 @@ def _check_data(settings: Settings) -> None:
         raise typer.Exit(1)
 
 
-def _welcome(asked: Settings, settings: Settings, port: int) -> str:
-    """Return the lines that say that the server serves, and what to do next.
-
-    Args:
-        asked: the settings as given.
-        settings: the same, with values for what was not set.
-    """
-    host = settings.listen.rpartition(":")[0]
-    address = settings.listen if settings.is_unix else f"{host}:{port}"
-    over = "" if settings.tls_cert_file is None else " over TLS"
-    lines = [f"Parley serves on {address}{over} with the agent {settings.agent}.", ""]
-    if settings.auth_keys_file is not None or settings.auth_jwks_url is not None:
-        lines += [
-            f"  A caller needs a token of the issuer {settings.auth_issuer}",
-            f"  for the audience {settings.auth_audience}, with sub and exp.",
-        ]
-    elif asked.auth_hs256_secret is not None:
-        lines += ["  Mint a token, with these settings: parley-server token --user me"]
-    else:
-        is_usual = address == Settings.model_fields["listen"].default
-        chat = "make chat" if is_usual else f"PARLEY_ADDRESS={address} make chat"
-        lines += [
-            f"  Talk to it in another terminal:   {chat}",
-            "  Mint a token for your own client: .venv/bin/parley-server token --user me",
-            "  Stop it:                          Ctrl-C",
-        ]
-    return "\n".join(lines)
-
-
 def _import_worker(settings: Settings) -> None:
     """Import the parts of a worker: this takes most of the time of a start."""
     import parley_server.process.serving
+    from parley_server.process.bootstrap import models_of
 
-    if settings.workers == 1 and not (settings.agent or "").startswith("echo"):
+    is_needed = not all(model.startswith("echo") for model in models_of(settings))
+    if settings.workers == 1 and is_needed:
         import parley_server.agents.pydantic_agent  # noqa: F401 - imported early: it is slow
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT."""
+"""SIGTERM, SIGINT and SIGHUP."""
 
 import asyncio
 import signal
@@ -8,12 +8,22 @@ from collections.abc import Callable
 class OsSignals:
     """SIGTERM and SIGINT: the first asks for an orderly end, the second for a quick one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_reload: bool = False) -> None:
+        """Take the signals from now on.
+
+        Args:
+            can_reload: take SIGHUP, too; otherwise it ends the process, as it does by default.
+        """
         self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
+        """Set by each SIGHUP; whoever reads the file again clears it before."""
         self.on_first: Callable[[], object] = lambda: None
         self.on_second: Callable[[], object] = lambda: None
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._came)
+            loop.add_signal_handler(number, self._came)
+        if can_reload:
+            loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
     def _came(self) -> None:
         is_first = not self.stop.is_set()

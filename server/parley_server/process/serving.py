@@ -61,7 +61,7 @@ async def _serve(
     is_port_shared: bool = False,
 ) -> None:
     """Serve until a signal comes, or the event given to `on_ready` is set; then drain."""
-    signals = OsSignals()
+    signals = OsSignals(can_reload=settings.agents_file is not None)
     worker = Worker(settings, is_port_shared=is_port_shared)
     signals.on_second = worker.turns.attempts.end_all
     starting = asyncio.create_task(_until_stopped(worker, signals, on_ready))
@@ -77,5 +77,18 @@ async def _until_stopped(
         signals.on_first = lambda: None  # from here on, open turns may end
         _keep_for_good()
         on_ready(port, signals.stop)
+        reloading = asyncio.create_task(_reload(worker, signals))
         await signals.stop.wait()
+        reloading.cancel()
         log.info("draining", open_turns=len(worker.turns.attempts))
+
+
+async def _reload(worker: Worker, signals: OsSignals) -> None:
+    """Read the agents file again with each SIGHUP."""
+    while True:
+        await signals.reload.wait()
+        signals.reload.clear()
+        try:
+            await worker.agents.reload()
+        except Exception as error:  # or the next signal would find nobody
+            log.error("agents file not read again", error=type(error).__name__)

@@ -36,6 +36,9 @@ class Parent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._serving: set[int] = set()
+        self._to_reload: set[int] = set()
+        """Workers that have yet to be told of a changed file: SIGHUP ends one that is starting."""
         self._metrics: WorkerFiles | None = None
 
     async def run(self, on_ready: OnReady) -> None:
@@ -51,7 +54,7 @@ class Parent:
             await self._run(on_ready)
 
     async def _run(self, on_ready: OnReady) -> None:
-        signals = OsSignals()
+        signals = OsSignals(can_reload=self._settings.agents_file is not None)
         signals.on_second = self._pass_on
         if self._settings.is_unix:
             raise BadSettings("PARLEY_LISTEN: several workers need HOST:PORT")
@@ -65,11 +68,13 @@ class Parent:
                 *(is_ready.wait() for is_ready in ready)
             )
             stopping: asyncio.Future[Any] = asyncio.create_task(signals.stop.wait())
+            reloading = asyncio.create_task(self._reload(signals))
             await asyncio.wait([all_ready, stopping, keeping], return_when=asyncio.FIRST_COMPLETED)
             if all_ready.done():
                 on_ready(port)
                 await asyncio.wait([stopping, keeping], return_when=asyncio.FIRST_COMPLETED)
             signals.stop.set()
+            reloading.cancel()
             all_ready.cancel()
             self._pass_on()
             await keeping
@@ -78,6 +83,17 @@ class Parent:
         for process in self._processes.values():
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
+
+    async def _reload(self, signals: OsSignals) -> None:
+        """Pass each SIGHUP on to the workers: at once, or when they serve."""
+        while True:
+            await signals.reload.wait()
+            signals.reload.clear()
+            for index, process in self._processes.items():
+                if index not in self._serving:
+                    self._to_reload.add(index)
+                elif process.returncode is None:
+                    process.send_signal(signal.SIGHUP)
 
     async def _keep(
         self, index: int, settings: Settings, is_ready: asyncio.Event, signals: OsSignals
@@ -97,7 +113,9 @@ class Parent:
             self._processes[index] = process
             if process.stdout is not None and await process.stdout.readline() == READY:
                 is_ready.set()
+                self._serves(index, process)
             code = await self._end_of(process, signals)
+            self._serving.discard(index)
             if self._metrics is not None:
                 self._metrics.died(index)
             if signals.stop.is_set():
@@ -106,6 +124,13 @@ class Parent:
                 raise BadSettings("a worker could not start: see its messages above")
             log.error("worker died", worker=index, code=code)
             await asyncio.sleep(RESTART_PAUSE_S)
+
+    def _serves(self, index: int, process: asyncio.subprocess.Process) -> None:
+        """Take note that a worker serves, and tell it of a file that was changed meanwhile."""
+        self._serving.add(index)
+        if index in self._to_reload and process.returncode is None:
+            self._to_reload.discard(index)
+            process.send_signal(signal.SIGHUP)
 
     def _environment(self, index: int) -> dict[str, str]:
         return self._metrics.environment(index) if self._metrics is not None else {}

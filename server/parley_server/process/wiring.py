@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from parley_server.agents.catalog import create_agent
 from parley_server.auth.jwks import JwksKeys, JwksVerifier
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, read_keys
 from parley_server.config import BadSettings, Settings
-from parley_server.core.attempts.roster import NamedAgent, Roster
-from parley_server.core.attempts.window import ANSWER_TOKENS, WindowSettings
-from parley_server.core.ports import NO_TRACER, Agent, Tracer
+from parley_server.core.attempts.roster import Roster
+from parley_server.core.ports import NO_TRACER, Tracer
 from parley_server.core.streams.watches import LONGEST_WATCH_S
 from parley_server.core.turns.machine import OVERTIME_S
 from parley_server.rpc.options import Limits, options
@@ -19,9 +17,6 @@ from parley_server.rpc.tls import BadCertificate, Renewing, TlsFiles
 if TYPE_CHECKING:
     from parley_server.telemetry.metrics import Metrics
     from parley_server.telemetry.tracing.sending import Sending
-
-UNKNOWN_CONTEXT_TOKENS = 16_384
-"""Assumed for a model whose context is not known."""
 
 
 def verifier_for(settings: Settings) -> JwtVerifier | JwksVerifier:
@@ -51,55 +46,14 @@ def verifier_for(settings: Settings) -> JwtVerifier | JwksVerifier:
         raise BadSettings(f"PARLEY_AUTH_…: {error}") from None
 
 
-def agent_for(settings: Settings) -> Agent:
-    """Return the configured agent, ready to run.
-
-    Raises: BadSettings.
-    """
-    local = None
-    if settings.local_model_url and settings.local_model_key:
-        local = (settings.local_model_url, settings.local_model_key.get_secret_value())
-    key = settings.openai_api_key
-    try:
-        return create_agent(
-            settings.agent or "",
-            openai_base_url=settings.openai_base_url,
-            openai_api_key=key.get_secret_value() if key else None,
-            local=local,
-        )
-    except ValueError as error:
-        raise BadSettings(f"PARLEY_AGENT: {error}") from None
-
-
-def roster_for(settings: Settings, agent: Agent) -> Roster:
-    """Return the agents that turns can be given to.
-
-    Raises: BadSettings.
-    """
-    instructions = settings.instructions
-    if settings.instructions_file is not None:
-        try:
-            instructions = settings.instructions_file.read_text().strip()
-        except OSError as error:
-            raise BadSettings(f"PARLEY_INSTRUCTIONS_FILE: {error}") from None
-    model_tokens = agent.context_tokens or UNKNOWN_CONTEXT_TOKENS
-    window = WindowSettings(
-        context_messages=settings.context_messages,
-        context_tokens=settings.context_tokens or max(256, model_tokens - ANSWER_TOKENS),
-        instructions=instructions,
-    )
-    name = settings.agent or ""
-    return Roster([NamedAgent(name, agent, window)], default=name)
-
-
-def metrics_for(settings: Settings) -> "Metrics | None":
-    """Return who counts, if anybody is to."""
+def metrics_for(settings: Settings, roster: Roster) -> "Metrics | None":
+    """Return who counts, if anybody is to; turns of the default agent under its name."""
     if settings.metrics_listen is None:
         return None
     # Here, because it takes a tenth of a second that only those who want metrics are to pay.
     from parley_server.telemetry.metrics import Metrics
 
-    return Metrics(settings.agent or "", settings.worker_index)
+    return Metrics(lambda: roster.default.name, settings.worker_index)
 
 
 def tracer_for(settings: Settings) -> "tuple[Tracer, Sending | None]":
@@ -119,7 +73,7 @@ def tracer_for(settings: Settings) -> "tuple[Tracer, Sending | None]":
         has_content=has_content,
         worker_index=settings.worker_index,
     )
-    tracer = SpanTracer(sending.provider, agent=settings.agent or "", has_content=has_content)
+    tracer = SpanTracer(sending.provider, has_content=has_content)
     return tracer, sending
 
 

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import uuid_utils.compat
 
-from parley_server.agents.catalog import close_agent
 from parley_server.config import BadSettings, Settings
 from parley_server.core.attempts.running import TurnSettings
 from parley_server.core.bells import Bells
@@ -39,12 +38,11 @@ from parley_server.core.turns.machine import Turns
 from parley_server.core.turns.rehearsing import Rehearsals
 from parley_server.core.turns.resuming import Resuming
 from parley_server.core.turns.starting import Starting
+from parley_server.process.agents import agents_for
 from parley_server.process.readiness import Readiness
 from parley_server.process.wiring import (
-    agent_for,
     certificate_for,
     metrics_for,
-    roster_for,
     server_options,
     tracer_for,
     verifier_for,
@@ -75,14 +73,14 @@ class Worker:
         """Put the parts together.
 
         Args:
-            agent: answers instead of the one that the settings name.
+            agent: answers instead of those that the settings name.
         Raises: BadSettings.
         """
         if settings.database_url is None:
             raise BadSettings("PARLEY_DATABASE_URL: must be set for a worker")
         self.settings = settings
-        self.agent = agent or agent_for(settings)
-        roster = roster_for(settings, self.agent)
+        self.agents = agents_for(settings, agent)
+        roster = self.agents.roster
         self.tracer, self._traces = tracer_for(settings)
         self.store = PostgresStore(
             settings.database_url.get_secret_value(),
@@ -105,7 +103,7 @@ class Worker:
             else NoSignals()
         )
         self.bells = Bells(self.signals)
-        self.metrics = metrics_for(settings)
+        self.metrics = metrics_for(settings, roster)
         self.metrics_port: int | None = None
         waits = PostgresWaits(
             self.store,
@@ -298,7 +296,7 @@ class Worker:
                 await upkeep.close()
             await self.readiness.close()
             await self.server.drain(self.settings.drain_s)
-            await close_agent(self.agent)
+            await self.agents.close()
             await self.verifier.close()
             await self.signals.close()
             await self.store.close()

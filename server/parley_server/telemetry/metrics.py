@@ -91,11 +91,11 @@ class _Children(dict[str, T], Generic[T]):
 class Metrics:
     """A worker's numbers: those of its calls (`rpc.metering`) and of its turns (`core.ports`)."""
 
-    def __init__(self, agent: str, worker_index: int | None = None) -> None:
+    def __init__(self, default_agent: Callable[[], str], worker_index: int | None = None) -> None:
         """Make every series, without a value yet.
 
         Args:
-            agent: what turns of the default agent count under.
+            default_agent: returns what turns of the default agent count under.
             worker_index: of several workers, this one's: it goes on counting where the one before
                 it, of the same index, was killed. The parent has set PROMETHEUS_MULTIPROC_DIR then.
         """
@@ -103,7 +103,7 @@ class Metrics:
             values.ValueClass = values.MultiProcessValue(lambda: worker_index)  # type: ignore[no-untyped-call]
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._agent = agent
+        self._default_agent = default_agent
         self._gauges: dict[str, Gauge] = {}
         self._looks: list[tuple[Gauge, Callable[[], float]]] = []
         self._methods: dict[tuple[str, str, str], _MethodMeter] = {}
@@ -206,33 +206,36 @@ class Metrics:
 
     # Turns
 
+    def _label(self, agent: str) -> str:
+        return agent or self._default_agent()
+
     def agent_ran(self, agent: str, seconds: float, usage: Usage | None) -> None:
-        name = agent or self._agent
+        name = self._label(agent)
         self._seconds[name].observe(seconds, exemplar())
         tokens = self._tokens[name]
         for kind, count in _tokens(usage):
             tokens[kind].inc(count)
 
     def answered(self, agent: str, answer: Answer) -> None:
-        self._turns[agent or self._agent][answer.outcome].inc()
+        self._turns[self._label(agent)][answer.outcome].inc()
 
     def failed(self, agent: str, error: ParleyError) -> None:
         if isinstance(error, LeaseLost):
-            self._lost.labels(agent or self._agent).inc()
+            self._lost.labels(self._label(agent)).inc()
             return
-        self._turns[agent or self._agent][outcome_of(error)].inc()
+        self._turns[self._label(agent)][outcome_of(error)].inc()
 
     def waited(self, agent: str) -> None:
-        self._waits[agent or self._agent].inc()
+        self._waits[self._label(agent)].inc()
 
     def wait_ended(self, how: str) -> None:
         self._wait_ends[how].inc()
 
     def replayed(self, agent: str) -> None:
-        self._replays.labels(agent or self._agent).inc()
+        self._replays.labels(self._label(agent)).inc()
 
     def rehearsed(self, agent: str, error: ParleyError | None, usage: Usage | None) -> None:
-        name = agent or self._agent
+        name = self._label(agent)
         outcome = "COMPLETED" if error is None else outcome_of(error)
         self._rehearsals.labels(name, outcome).inc()
         for kind, count in _tokens(usage):

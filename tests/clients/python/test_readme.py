@@ -7,7 +7,7 @@ import sys
 
 from parley_server.core.attempts.roster import NamedAgent
 from support.agents import ScriptedAgent, say_back
-from support.more_agents import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
+from support.rosters import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
 from support.services import Service, StartService, a_token
 from support.terminals import ROOT, environment
 from support.waiting import AskingAgent

@@ -16,7 +16,7 @@ from parley_client.cli.screen import Screen
 from parley_server.agents.echo import EchoAgent
 from parley_server.core.attempts.roster import NamedAgent
 from support.agents import ScriptedAgent
-from support.more_agents import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
+from support.rosters import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
 from support.scripted_server import Code, Refusal, never
 from support.scripted_streams import streaming
 from support.services import StartService, a_token

@@ -440,7 +440,7 @@ from parley_server.core.model import Usage
 from parley_server.telemetry.metrics import Metrics
 
 async def work():
-    metrics = Metrics("echo", {place})
+    metrics = Metrics(lambda: "echo", {place})
     metrics.gauge("parley_open_turns", lambda: 5)
     with metrics.looking():
         metrics.agent_ran("", 0.3, Usage(11, 7, 3, 1))

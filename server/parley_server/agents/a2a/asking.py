@@ -61,6 +61,7 @@ class Asked:
             **_times(time_left_s),
             **({names.INSTRUCTIONS: run.instructions} if run.instructions else {}),
             **_limits(run),
+            **({names.REHEARSAL: True} if run.rehearsal is not None else {}),
             **_history(earlier, run.window.context.omitted_count),
             **tracing,
         }

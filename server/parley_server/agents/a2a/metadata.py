@@ -8,6 +8,7 @@ TIME_LEFT = "parley.time_left_s"
 INSTRUCTIONS = "parley.instructions"
 HISTORY = "parley.history"
 OMITTED = "parley.omitted_count"
+REHEARSAL = "parley.rehearsal"
 MAX_OUTPUT_TOKENS = "parley.max_output_tokens"
 
 MODEL = "parley.model"

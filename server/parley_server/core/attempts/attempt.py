@@ -96,15 +96,16 @@ class Attempt:
         return why
 
     async def _collect(self, run: AgentRun) -> None:
-        async with aclosing(self.named.agent.run(run)) as events:
-            async for event in events:
-                taken = self.transcript.add(event)
-                if taken is not None and self.events is not None:
-                    self.events.add(taken)
-                if taken is not None and self.on_piece is not None:
-                    self.on_piece(taken)
-                if self.transcript.is_closed:
-                    return
+        with self.named.uses:  # it may go on for a while after it was told to stop
+            async with aclosing(self.named.agent.run(run)) as events:
+                async for event in events:
+                    taken = self.transcript.add(event)
+                    if taken is not None and self.events is not None:
+                        self.events.add(taken)
+                    if taken is not None and self.on_piece is not None:
+                        self.on_piece(taken)
+                    if self.transcript.is_closed:
+                        return
 
     def _agent_done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

@@ -172,7 +172,7 @@ class Ending:
             await asyncio.wait([write], timeout=FAILURE_WAIT_S)
             if write.done() and (cancelled := write.result()):
                 return cancelled
-        self._meter.failed(attempt.lease.agent, error)
+        self._meter.failed(attempt.named.name, error)
         raise error
 
     async def _write_failure(

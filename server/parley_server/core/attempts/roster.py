@@ -1,7 +1,8 @@
 """The agents that turns can be given to, by name."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parley_server.core.attempts.window import WindowSettings
 from parley_server.core.errors import AgentUnavailable
@@ -27,6 +28,34 @@ class NoAgent:
         yield  # makes it a generator
 
 
+class Uses:
+    """How many use an agent now: `with uses:` for as long as it must not be closed.
+
+    All of them are on one loop.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._none.set()
+
+    def __len__(self) -> int:
+        return self._count
+
+    async def ended(self) -> None:
+        """Wait until it is not used. Whoever waits has seen to it that no use begins any more."""
+        await self._none.wait()
+
+
 @dataclass(frozen=True, slots=True)
 class NamedAgent:
     """An agent, and how turns are run with it."""
@@ -37,10 +66,16 @@ class NamedAgent:
     limits: AgentLimits = NO_LIMITS
     description: str = ""
     can_rehearse: bool = True
+    uses: Uses = field(default_factory=Uses, repr=False, compare=False)
+    """Of the agent, which several names may share."""
 
 
 class Roster:
-    """The agents of this worker. An attempt keeps the one that it began with."""
+    """The agents of this worker. An attempt keeps the one that it began with, and its limits.
+
+    Who runs an agent does so within `with named.uses:`, entered before anything is awaited since
+    it was found here: an agent that is not in the roster any more is closed when nobody uses it.
+    """
 
     def __init__(self, agents: Iterable[NamedAgent], default: str) -> None:
         """Take down the agents.
@@ -48,12 +83,19 @@ class Roster:
         Args:
             default: the name of the one that answers where none is named.
         """
+        self._agents: dict[str, NamedAgent] = {}
+        self._default = default
         self.replace(agents, default)
 
     def replace(self, agents: Iterable[NamedAgent], default: str) -> None:
-        """Have other agents from now on. Args: as for a new roster."""
-        self._agents = {each.name: each for each in agents}
-        self._default = default
+        """Have other agents from now on, all at once. What is under way goes on with its own.
+
+        Args: as of the first ones.
+        """
+        replacement = {each.name: each for each in agents}
+        if default not in replacement:
+            raise ValueError("the default agent is none of the agents")
+        self._agents, self._default = replacement, default
 
     def __iter__(self) -> Iterator[NamedAgent]:
         return iter(self._agents.values())

@@ -11,7 +11,7 @@ from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.ending import Ending
 from parley_server.core.attempts.event_log import EventLog
 from parley_server.core.attempts.keeping import Keeping
-from parley_server.core.attempts.roster import Roster
+from parley_server.core.attempts.roster import NamedAgent, Roster
 from parley_server.core.attempts.step_log import StepLog
 from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells, topic_of
@@ -105,19 +105,20 @@ class Attempts:
         Guarantees: whatever happens, the conversation is free at once, or with the lease's end.
         """
         wait_until(call.run_ends_at)
-        with self._tracer.attempt(lease, ask.agent) as span:
+        named = self._roster.seated(lease.agent)
+        with named.uses, self._tracer.attempt(lease, named.name) as span:
+            attempt = self._begin(owner, ask, lease, named, has_events)
             try:
-                answered = await self._run_to_end(owner, ask, lease, call, has_events)
+                answered = await self._run_to_end(attempt, call)
             except ParleyError as error:
                 span.ended(outcome_of(error), is_failure=True)
                 raise
             span.ended("WAITING" if answered.pending else answered.answer.outcome)
             return answered
 
-    async def _run_to_end(
-        self, owner: Owner, ask: TurnRequest, lease: Lease, call: Call, has_events: bool
-    ) -> TurnResult:
-        attempt = self._begin(owner, ask, lease, has_events)
+    async def _run_to_end(self, attempt: Attempt, call: Call) -> TurnResult:
+        """Run an attempt, and see to it that whatever ends it is written down."""
+        owner, lease, agent = attempt.owner, attempt.lease, attempt.named.name
         timer = call.attach(attempt.stop)
         heartbeat = self.keeping.keep(attempt)
         try:
@@ -135,13 +136,15 @@ class Attempts:
                 del self._attempts[lease.turn_id]
             self._bells.ring_ended(owner, lease.conversation_id)
         if answered.pending:
-            self._meter.waited(lease.agent)
+            self._meter.waited(agent)
         else:
-            self._meter.answered(lease.agent, answered.answer)
+            self._meter.answered(agent, answered.answer)
         return answered
 
-    def _begin(self, owner: Owner, ask: TurnRequest, lease: Lease, has_events: bool) -> Attempt:
-        attempt = Attempt(owner, ask, lease, self._roster.seated(lease.agent), self._loop)
+    def _begin(
+        self, owner: Owner, ask: TurnRequest, lease: Lease, named: NamedAgent, has_events: bool
+    ) -> Attempt:
+        attempt = Attempt(owner, ask, lease, named, self._loop)
         if has_events:
             attempt.events = EventLog(
                 lambda events: self._store.append(owner, lease, events),
@@ -197,7 +200,7 @@ class Attempts:
             why = await attempt.run(run, self.tasks)
         finally:
             seconds = self._loop.time() - started
-            self._meter.agent_ran(attempt.lease.agent, seconds, attempt.transcript.usage)
+            self._meter.agent_ran(attempt.named.name, seconds, attempt.transcript.usage)
             if attempt.events is not None:
                 await attempt.events.close()
             if attempt.steps is not None:

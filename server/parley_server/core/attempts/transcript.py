@@ -56,8 +56,8 @@ class Transcript:
         """Return an empty one that is full where the agent's own limits are reached."""
         return cls(
             model,
-            max_text_bytes=min(limits.reply_bytes or MAX_TEXT_BYTES, MAX_TEXT_BYTES),
-            max_tool_calls=min(limits.tool_calls or MAX_TOOL_CALLS, MAX_TOOL_CALLS),
+            max_text_bytes=least(limits.reply_bytes, MAX_TEXT_BYTES),
+            max_tool_calls=least(limits.tool_calls, MAX_TOOL_CALLS),
         )
 
     def add(self, event: AgentEvent) -> Text | ToolCall | None:
@@ -108,7 +108,8 @@ class Transcript:
             result=cut(storable(call.result), MAX_RESULT_BYTES),
         )
         size = sum(len(part.encode()) for part in (call.id, call.name, call.arguments, call.result))
-        if self._message_bytes + size > MAX_MESSAGE_BYTES:
+        is_one_too_many = len(self._tool_calls) >= self.max_tool_calls  # of none that are allowed
+        if is_one_too_many or self._message_bytes + size > MAX_MESSAGE_BYTES:
             self._end_at_limit()
             return None
         self._tool_calls.append(call)
@@ -190,6 +191,11 @@ class Transcript:
             finish_reason=finish.reason,
             opaque_state=self._opaque_state,
         )
+
+
+def least(limit: int | None, most: int) -> int:
+    """Return an agent's own limit, but no more than the server's."""
+    return most if limit is None else min(limit, most)
 
 
 def believable(usage: Usage | None) -> Usage | None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from uuid import uuid4
 
 from parley_server.core.attempts.attempt import Attempt
@@ -109,6 +110,10 @@ class Rehearsals:
         record, named, window, rehearsal = await self._tasks.shielded(preparing)
         if self._is_draining:
             raise WorkerDrained
+        # The agents may have been replaced meanwhile: this one is not closed while it is used.
+        named = self._roster.seated(named.name)
+        using = ExitStack()
+        using.enter_context(named.uses)
         asked = TurnRequest(record.turn.conversation_id, record.message, agent=named.name)
         attempt = Attempt(owner, asked, as_lease(record), named, self._loop)
         run = AgentRun(
@@ -147,6 +152,7 @@ class Rehearsals:
             failure = error
             raise
         finally:
+            using.close()
             timer.cancel()
             call.lose()
             self._running.discard(attempt)

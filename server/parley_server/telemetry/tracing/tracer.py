@@ -84,16 +84,14 @@ def _mark_failed(span: Span, why: str) -> None:
 class SpanTracer:
     """Makes spans with OpenTelemetry's SDK."""
 
-    def __init__(self, provider: TracerProvider, *, agent: str, has_content: bool) -> None:
+    def __init__(self, provider: TracerProvider, *, has_content: bool) -> None:
         """Make no span yet.
 
         Args:
-            agent: what turns of the default agent are recorded with.
             has_content: whether libraries are to record what is said.
         """
         self.tracer = provider.get_tracer("parley", version("parley"))
         self.source = SpanSource(provider, has_content)
-        self.agent = agent
         self._turns: OrderedDict[UUID, SpanContext] = OrderedDict()
 
     def call(self, path: str) -> "_Call":
@@ -108,7 +106,7 @@ class SpanTracer:
         trace = current_trace.get()
         if isinstance(trace, LiveTrace) and not trace.is_sampled:
             return NOTHING
-        return _Attempt(self, lease, agent or self.agent)
+        return _Attempt(self, lease, agent)
 
     def statement(self, name: str) -> AbstractContextManager[object]:
         trace = current_trace.get()

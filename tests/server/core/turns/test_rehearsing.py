@@ -34,7 +34,7 @@ from parley_server.rpc import servicer
 from support.agents import Gate, ScriptedAgent, Speaker, say_back
 from support.databases import as_superuser
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
-from support.more_agents import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
+from support.rosters import WINDOW, AddAgents, add_agents  # noqa: F401 - a fixture
 from support.services import (
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,

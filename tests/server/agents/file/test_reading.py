@@ -1,0 +1,145 @@
+"""What a right file becomes: secrets filled in, paths absolute; and which agents stay the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parley_server.agents.catalog import Surroundings
+from parley_server.agents.file.building import Lineup, ServerDefaults, line_up
+from parley_server.agents.file.definitions import AgentsFile
+from parley_server.agents.file.reading import ReadFile, read_agents_file
+from parley_server.agents.file.variables import filled
+from parley_server.core.model import AgentLimits
+
+SECRET = "sk-secret"
+ENVIRONMENT = {"TOKEN": SECRET, "A1": "one", "EMPTY": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$TOKEN", SECRET),
+        ("${TOKEN}", SECRET),
+        ("Bearer $TOKEN", f"Bearer {SECRET}"),
+        ("$A1$A1-${A1}x", "oneone-onex"),
+        ("5$$", "5$"),
+        ("$$TOKEN", "$TOKEN"),
+        ("$$$TOKEN", f"${SECRET}"),
+        ("plain", "plain"),
+    ],
+)
+def test_variables_are_filled_in(text: str, expected: str) -> None:
+    assert (expected, ()) == (filled(text, ENVIRONMENT).value, filled(text, ENVIRONMENT).complaints)
+
+
+@pytest.mark.parametrize("text", ["$", "a $ b", "$1", "${", "${}", "${a-b}", "$NONE", "$EMPTY"])
+def test_variables_that_are_none_are_complained_of(text: str) -> None:
+    assert 1 == len(filled(text, ENVIRONMENT).complaints)
+
+
+def read(tmp_path: Path, text: str) -> ReadFile:
+    path = tmp_path / "agents.toml"
+    path.write_text(text)
+    return read_agents_file(path, ENVIRONMENT)
+
+
+def definitions(tmp_path: Path, text: str) -> AgentsFile:
+    return read(tmp_path, text).definitions
+
+
+def test_secrets_are_values_in_no_repr(tmp_path: Path) -> None:
+    found = definitions(
+        tmp_path,
+        '[agents.a]\nmodel = "a2a+grpc://x:1"\ntoken = "$TOKEN"\n'
+        '[mcp.m]\ncommand = ["m"]\nenv = { T = "$TOKEN", PLAIN = "5$$" }\n'
+        '[mcp.n]\nurl = "https://x/mcp"\nheaders.Authorization = "Bearer $TOKEN"\n',
+    )
+
+    assert SECRET == found.agents["a"].token.get_secret_value()
+    assert SECRET == found.mcp["m"].env["T"].get_secret_value()
+    assert "5$" == found.mcp["m"].env["PLAIN"].get_secret_value()
+    assert f"Bearer {SECRET}" == found.mcp["n"].headers["Authorization"].get_secret_value()
+    assert SECRET not in repr(found) + str(found.model_dump()) + found.model_dump_json()
+
+
+def test_paths_are_relative_to_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf" / "tools").mkdir(parents=True)
+    (tmp_path / "conf" / "ca.pem").write_text("any")
+    (tmp_path / "conf" / "told.md").write_text("\nBe kind.\n")
+    monkeypatch.chdir(tmp_path)
+    Path("conf/agents.toml").write_text(
+        '[agents.a]\nmodel = "a2a+grpcs://x:1"\nca_file = "ca.pem"\n'
+        'instructions_file = "told.md"\n[mcp.m]\ncommand = ["m"]\ncwd = "tools"\n'
+    )
+
+    found = read_agents_file(Path("conf/agents.toml"), {}).definitions
+
+    assert tmp_path / "conf" / "ca.pem" == found.agents["a"].ca_file
+    assert tmp_path / "conf" / "tools" == found.mcp["m"].cwd
+    assert "Be kind." == found.agents["a"].instructions
+
+
+DEFAULTS = ServerDefaults("You are a server's.", 100, None)
+
+
+def lined_up(tmp_path: Path, text: str, before: Lineup | None = None) -> Lineup:
+    return line_up(read(tmp_path, text), DEFAULTS, Surroundings(), before)
+
+
+def test_agents_have_the_windows_and_limits_of_their_tables(tmp_path: Path) -> None:
+    found = lined_up(
+        tmp_path,
+        'default = "b"\n[agents.a]\nmodel = "echo"\ninstructions = "Sing."\ncontext_messages = 7\n'
+        "context_tokens = 300\nlimits = { seconds = 2, tool_calls = 0 }\n"
+        '[agents.b]\nmodel = "echo"\nrehearsal = false\ndescription = "Bird."\n',
+    )
+
+    a, b = found.named
+    assert "b" == found.default
+    assert (7, 300, "Sing.") == (
+        a.window.context_messages,
+        a.window.context_tokens,
+        a.window.instructions,
+    )
+    assert (100, "You are a server's.") == (b.window.context_messages, b.window.instructions)
+    assert AgentLimits(seconds=2, tool_calls=0) == a.limits
+    assert (True, False, "Bird.") == (a.can_rehearse, b.can_rehearse, b.description)
+
+
+def test_agents_that_are_made_of_the_same_are_one(tmp_path: Path) -> None:
+    text = '[agents.a]\nmodel = "echo:1"\n[agents.b]\nmodel = "echo:1"\nlimits.seconds = 1\n'
+    found = lined_up(tmp_path, f'default = "a"\n{text}[agents.c]\nmodel = "echo:2"\n')
+
+    a, b, c = found.named
+    assert a.agent is b.agent is not c.agent
+    assert a.uses is b.uses is not c.uses
+    after = lined_up(tmp_path, '[agents.z]\nmodel = "echo:1"\ninstructions = "Sing."\n', found)
+    assert a.agent is after.named[0].agent
+    assert [c.agent] == [made.agent for made in found.others_than(after)]
+
+
+def test_a_changed_secret_makes_another_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[agents.a]\nmodel = "openai-chat:x"\napi_key = "$TOKEN"\n'
+    first = lined_up(tmp_path, text)
+    same = lined_up(tmp_path, text, first)
+    monkeypatch.setitem(ENVIRONMENT, "TOKEN", "sk-other")
+    other = lined_up(tmp_path, text, first)
+
+    assert first.named[0].agent is same.named[0].agent is not other.named[0].agent
+    assert SECRET not in repr(first)
+
+
+def test_provider_of_its_own_takes_key_and_address(tmp_path: Path) -> None:
+    found = lined_up(
+        tmp_path,
+        '[agents.a]\nmodel = "anthropic:any"\napi_key = "$TOKEN"\nbase_url = "http://x/y"\n',
+    )
+
+    agent: Any = found.named[0].agent
+    client = agent._model.provider.client  # noqa: SLF001 - where what is sent
+    assert (SECRET, "http://x/y/") == (client.api_key, str(client.base_url))
