@@ -47,7 +47,7 @@ class Surroundings:
     """URL and key of a LocalModel that was started."""
 
 
-REMOTE = ("a2a+grpc://", "a2a+grpcs://")
+REMOTE = ("a2a+grpc:", "a2a+grpcs:")
 """How the model of an agent on another server begins."""
 
 
@@ -119,7 +119,7 @@ def create_agent(
     try:
         if kind == "python":
             return _python(name, rest, openai_base_url or None, openai_api_key or None, more_tools)
-        if name.startswith(REMOTE):
+        if f"{kind}:" in REMOTE:
             return _remote(name, access)
         return _model(name, openai_base_url or None, openai_api_key or None, own, more_tools)
     except ModuleNotFoundError as error:
