@@ -10,15 +10,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// CreateConversation creates an empty conversation, such as one with labels, instructions or a title; [Client.Chat]
-// creates conversations as well.
+// CreateConversation creates an empty conversation, such as one with labels, instructions, a title or an agent, which answers the
+// turns whose requests name none; [Client.Chat] creates conversations as well.
 //
 // A request without a RequestId gets a new UUID, which an error shows. There is one conversation for one request
 // id, however often it is sent: pass one that is stored, or a ConversationId, to repeat the call after a crash of
 // your own. The response then has the conversation as it is by now, and Replayed set.
 //
 // An error is an [*Error], or the [TokenSource]'s: [ReasonConversationExists] if the ConversationId is that of a
-// conversation which another call created.
+// conversation which another call created; [ReasonAgentUnknown] if no agent has the Agent's name.
 func (c *Client) CreateConversation(
 	ctx context.Context, request *CreateConversationRequest,
 ) (*CreateConversationResponse, error) {
@@ -27,7 +27,7 @@ func (c *Client) CreateConversation(
 	if copied.RequestId == "" {
 		copied.RequestId = uuid.NewString()
 	}
-	texts := textsOf(copied.GetTitle(), copied.GetLabels(), copied.GetInstructions())
+	texts := textsOf(copied.GetTitle(), copied.GetLabels(), copied.GetInstructions(), copied.GetAgent())
 	if err := utf8Error(copied.RequestId, texts...); err != nil {
 		return nil, err
 	}
@@ -44,17 +44,18 @@ func (c *Client) GetConversation(ctx context.Context, request *GetConversationRe
 	return response.GetConversation(), err
 }
 
-// UpdateConversation changes a conversation's title, labels or instructions, and returns it as it is then.
+// UpdateConversation changes a conversation's title, labels, instructions or agent, and returns it as it is then.
 //
-// It changes those of the three fields that the request's UpdateMask names; one that is named and empty becomes
-// empty. Without a mask it changes those that are not empty. New labels replace all that the conversation has.
+// It changes those of the four fields that the request's UpdateMask names; one that is named and empty becomes
+// empty, and an empty agent is the server's default one. Without a mask it changes those that are not empty. New labels
+// replace all that the conversation has. An open turn keeps the instructions and the agent that it began with.
 //
 // With an ExpectedRevision, the error is [ReasonRevisionMismatch] if the conversation has been changed since, and
 // [Error.Revision] is the revision that it has. The change is made once: when a connection breaks after it, the
 // client's next try finds exactly its own change, at the next revision, and returns the conversation. Without an
 // ExpectedRevision that try makes the change again.
 func (c *Client) UpdateConversation(ctx context.Context, request *UpdateConversationRequest) (*Conversation, error) {
-	texts := textsOf(request.GetTitle(), request.GetLabels(), request.GetInstructions())
+	texts := textsOf(request.GetTitle(), request.GetLabels(), request.GetInstructions(), request.GetAgent())
 	if err := utf8Error("", texts...); err != nil {
 		return nil, err
 	}
@@ -115,8 +116,8 @@ func (c *Client) UndeleteConversation(
 }
 
 // textsOf returns what a caller writes about a conversation.
-func textsOf(title string, labels map[string]string, instructions string) []text {
-	texts := []text{{"title", title}, {"instructions", instructions}}
+func textsOf(title string, labels map[string]string, instructions, agent string) []text {
+	texts := []text{{"title", title}, {"instructions", instructions}, {"agent", agent}}
 	for key, value := range labels {
 		texts = append(texts, text{"labels", key}, text{"labels", value})
 	}

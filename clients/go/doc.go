@@ -9,6 +9,9 @@
 // lost is asked for again without asking the model twice. [Client.CreateConversation], [Client.ForkConversation] and
 // [Client.AppendMessages] have one as well.
 //
+// [Client.ListAgents] names the server's agents, [Client.ExplainTurn] tells what a turn's agent was shown, and
+// [Client.RehearseTurn] asks another one.
+//
 // [Client.StartTurn] has a turn run without a caller, and [Client.WatchTurns] tells of every turn that ends.
 //
 // What the server, or the way to it, makes fail is an [*Error]; errors.Is tells its [Reason].

@@ -264,6 +264,35 @@ func ExampleClient_ExportConversations() {
 	// everything has come
 }
 
+func ExampleClient_RehearseTurn() {
+	client := exampleClient()
+	defer client.Close()
+	ctx := context.Background()
+	answer, err := client.Chat(ctx, &parley.ChatRequest{Message: "How far is Rome?"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	listed, err := client.ListAgents(ctx, &parley.ListAgentsRequest{})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	for _, agent := range listed.GetAgents() {
+		request := &parley.RehearseTurnRequest{RequestId: answer.RequestID, Agent: agent.GetName()}
+		for event, err := range client.RehearseTurn(ctx, request) {
+			switch {
+			case errors.Is(err, parley.ReasonNoRehearsal):
+				fmt.Println(agent.GetName(), "might act")
+			case err != nil:
+				log.Fatal(err)
+			case event.GetCompleted() != nil:
+				fmt.Println(agent.GetName(), "says:", event.GetCompleted().GetResponse())
+			}
+		}
+	}
+	// Output: echo says: How far is Rome?
+}
+
 func ExampleError() {
 	client := exampleClient()
 	defer client.Close()

@@ -46,6 +46,13 @@ type (
 	GetUsageResponse            = parleyv1.GetUsageResponse
 	UsageRow                    = parleyv1.UsageRow
 	Usage                       = parleyv1.Usage
+	ListAgentsRequest           = parleyv1.ListAgentsRequest
+	ListAgentsResponse          = parleyv1.ListAgentsResponse
+	Agent                       = parleyv1.Agent
+	ExplainTurnRequest          = parleyv1.ExplainTurnRequest
+	ExplainTurnResponse         = parleyv1.ExplainTurnResponse
+	RehearseTurnRequest         = parleyv1.RehearseTurnRequest
+	RehearseTurnResponse        = parleyv1.RehearseTurnResponse
 )
 
 // What to do while another turn of the conversation is open: [ChatRequest].OnBusy, [AppendMessagesRequest].OnBusy.
@@ -98,6 +105,13 @@ const (
 const (
 	ErasureRunning = parleyv1.ErasureState_ERASURE_STATE_RUNNING
 	ErasureDone    = parleyv1.ErasureState_ERASURE_STATE_DONE
+)
+
+// Why messages were not shown to a turn's agent: the Reason of those that are Omitted in [ExplainTurnResponse].
+const (
+	OmittedOlder      = parleyv1.OmissionReason_OMISSION_REASON_OLDER      // Older than the window.
+	OmittedUnanswered = parleyv1.OmissionReason_OMISSION_REASON_UNANSWERED // Their turn was not answered.
+	OmittedWithdrawn  = parleyv1.OmissionReason_OMISSION_REASON_WITHDRAWN  // It was cancelled or filtered too early.
 )
 
 // Answer is a turn that was answered: message and answer are stored. With [FinishReasonActionRequired] the turn waits

@@ -14,7 +14,7 @@ import (
 
 // What holds for a call whose context has no deadline.
 const (
-	DefaultChatTimeout = 120 * time.Second // A turn: waits and retries included.
+	DefaultChatTimeout = 120 * time.Second // A turn or a rehearsal: waits and retries included.
 	// A read, each page of a list, StartTurn, CancelTurn, a change of a conversation.
 	DefaultReadTimeout = 10 * time.Second
 	// What may write much at once: AppendMessages, ForkConversation, EraseOwner.
@@ -54,8 +54,8 @@ func WithTokenSource(source TokenSource) Option {
 	}
 }
 
-// WithChatTimeout sets what holds for Chat, Stream and StreamText when the context has no deadline,
-// instead of [DefaultChatTimeout].
+// WithChatTimeout sets what holds for a turn (Chat, Stream, ResumeTurn and what is made of them) and for RehearseTurn when
+// the context has no deadline, instead of [DefaultChatTimeout].
 func WithChatTimeout(timeout time.Duration) Option {
 	return func(s *settings) error {
 		s.chatTimeout = timeout

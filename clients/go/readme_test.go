@@ -48,6 +48,7 @@ var surroundings = []string{
 	"func _(ctx context.Context, client *parley.Client, id, jobID, cursor string) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, yesterday time.Time) error {%\nreturn err\n}",
 	"func _(ctx context.Context, client *parley.Client, id, cursor string) error {%\nreturn nil\n}",
+	"func _(ctx context.Context, client *parley.Client, jobID string) error {%\nreturn nil\n}",
 	"func _(ctx context.Context, client *parley.Client, request *parley.ChatRequest) *parley.Answer {%\nreturn answer\n}",
 	"func _() (*parley.Client, error) {%\nreturn client, err\n}",
 }

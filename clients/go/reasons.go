@@ -18,7 +18,7 @@ const (
 	// with [Client.ListConversations] and [Client.GetHistory], then watch without a cursor. [Error.OldestTime] says since
 	// when turns are kept.
 	ReasonCursorExpired Reason = "CURSOR_EXPIRED"
-	// ReasonAgentUnknown: no agent has that name. Leave it empty for the default agent.
+	// ReasonAgentUnknown: no agent has that name: [Client.ListAgents] names those that there are.
 	ReasonAgentUnknown Reason = "AGENT_UNKNOWN"
 
 	// ReasonUnauthenticated: the call carried no valid token.
@@ -63,6 +63,12 @@ const (
 	// ReasonCallNotPending: the turn does not wait for the call Metadata["call_key"], or no longer. [Client.GetTurn] says
 	// what it waits for.
 	ReasonCallNotPending Reason = "CALL_NOT_PENDING"
+
+	// ReasonWindowIncomplete: what the agent of the turn Metadata["turn_id"] was shown cannot be put together, for
+	// Metadata["cause"]: NOT_BEGUN, MISSING or TOO_SMALL. Rehearse another turn, or with another agent.
+	ReasonWindowIncomplete Reason = "WINDOW_INCOMPLETE"
+	// ReasonNoRehearsal: the agent Metadata["agent"] might act in a rehearsal. [Client.ListAgents] says which can rehearse.
+	ReasonNoRehearsal Reason = "NO_REHEARSAL"
 
 	// ReasonAgentRefused: the model's provider refused the request.
 	ReasonAgentRefused Reason = "AGENT_REFUSED"

@@ -29,6 +29,7 @@ const (
 	unary     kind = iota
 	unaryOnce      // gRPC sends it once
 	streamed
+	rehearsed // not at all, once it has begun: nothing of it is stored
 	exported
 	watched // for ever, once it has begun
 )
@@ -85,6 +86,8 @@ func (t *tries) isWorthIt(err *Error) bool {
 		return isGone && t.count < maxTries
 	case !t.isUnderWay:
 		return (isGone || isLost) && t.count < maxTries
+	case t.kind == rehearsed:
+		return false
 	case t.kind == streamed:
 		return (isGone || isLost || isFull) && t.count < maxTriesUnderWay
 	default: // the server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED

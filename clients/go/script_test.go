@@ -228,6 +228,18 @@ func (s *script) WatchTurns(request *parleyv1.WatchTurnsRequest, stream grpc.Ser
 	return s.take(stream.Context(), request, func(update proto.Message) error { return stream.SendMsg(update) })
 }
 
+func (s *script) ListAgents(ctx context.Context, request *parleyv1.ListAgentsRequest) (*parleyv1.ListAgentsResponse, error) {
+	return answered[*parleyv1.ListAgentsResponse](ctx, s, request)
+}
+
+func (s *script) ExplainTurn(ctx context.Context, request *parleyv1.ExplainTurnRequest) (*parleyv1.ExplainTurnResponse, error) {
+	return answered[*parleyv1.ExplainTurnResponse](ctx, s, request)
+}
+
+func (s *script) RehearseTurn(request *parleyv1.RehearseTurnRequest, stream grpc.ServerStreamingServer[parleyv1.RehearseTurnResponse]) error {
+	return s.take(stream.Context(), request, func(event proto.Message) error { return stream.SendMsg(event) })
+}
+
 // answered takes a step that sends one message.
 func answered[Response proto.Message](ctx context.Context, s *script, request proto.Message) (response Response, err error) {
 	err = s.take(ctx, request, func(sent proto.Message) error {

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	parley "parley.dev/go"
@@ -110,6 +109,14 @@ func (c *call) dispatch(ctx context.Context, name string, arguments map[string]a
 	case "cancel_turn":
 		turn, err := c.client.CancelTurn(ctx, a(&parley.CancelTurnRequest{}, arguments))
 		return c.keep(turn, err)
+	case "list_agents":
+		agents, err := c.client.ListAgents(ctx, a(&parley.ListAgentsRequest{}, arguments))
+		return c.keep(agents, err)
+	case "explain_turn":
+		explained, err := c.client.ExplainTurn(ctx, a(&parley.ExplainTurnRequest{}, arguments))
+		return c.keep(explained, err)
+	case "rehearse_turn":
+		return c.rehearse(c.client.RehearseTurn(ctx, a(&parley.RehearseTurnRequest{}, arguments)))
 	case "watch":
 		return c.watch(c.client.Watch(ctx, a(&parley.WatchConversationRequest{}, arguments)))
 	case "watch_turns":
@@ -117,124 +124,6 @@ func (c *call) dispatch(ctx context.Context, name string, arguments map[string]a
 	default:
 		return errors.New("there is no such call: " + name)
 	}
-}
-
-func (c *call) stream(events iter.Seq2[parley.Event, error]) error {
-	text, indexes, attempts := "", []any{}, []any{}
-	kept := []any{}
-	defer func() {
-		c.result["events"], c.result["text"], c.result["indexes"], c.result["attempts"] = kept, text, indexes, attempts
-		c.result["started"] = []any{}
-		for _, event := range kept {
-			if started, ok := event.(map[string]any)["started"]; ok {
-				c.result["started"] = append(c.result["started"].([]any), started)
-			}
-			if completed, ok := event.(map[string]any)["completed"]; ok {
-				c.result["completed"] = completed
-			}
-		}
-	}()
-	for event, err := range events {
-		if err != nil {
-			return err
-		}
-		kept = append(kept, asJSON(event.StreamChatResponse))
-		if event.Index == nil {
-			continue
-		}
-		text += event.GetChunk().GetText()
-		indexes = append(indexes, float64(event.GetIndex()))
-		if attempt := any(float64(event.GetAttempt())); !slices.Contains(attempts, attempt) {
-			attempts = append(attempts, attempt)
-		}
-		c.hasBegun()
-		if len(indexes) == c.until["events"] {
-			return nil
-		}
-	}
-	return nil
-}
-
-// listed says in which list of a watch's result each kind of update goes.
-var listed = map[protoreflect.Name]string{
-	"message": "messages", "turn": "turns", "event": "events", "progress": "progress", "deleted": "deleted",
-}
-
-func (c *call) watch(updates iter.Seq2[*parley.WatchConversationResponse, error]) error {
-	for _, list := range listed {
-		c.result[list] = []any{}
-	}
-	for update, err := range updates {
-		if err != nil {
-			return err
-		}
-		for kind, list := range listed {
-			if came, ok := asJSON(update)[string(kind)]; ok {
-				c.result[list] = append(c.result[list].([]any), came)
-			}
-		}
-		if update.GetProgress() != nil {
-			c.hasBegun()
-		}
-		for list, count := range c.until {
-			if len(c.result[list].([]any)) == count {
-				return nil
-			}
-		}
-	}
-	return nil
-}
-
-// watchTurns keeps the turns of a feed, of each its cursor and its user, and the cursors of progress.
-func (c *call) watchTurns(updates iter.Seq2[*parley.WatchTurnsResponse, error]) error {
-	kept := map[string][]any{"turns": {}, "cursors": {}, "users": {}, "progress": {}}
-	defer func() {
-		for name, list := range kept {
-			c.result[name] = list
-		}
-	}()
-	for update, err := range updates {
-		if err != nil {
-			return err
-		}
-		if turn := update.GetTurn(); turn != nil {
-			kept["turns"] = append(kept["turns"], asJSON(turn))
-			kept["cursors"] = append(kept["cursors"], update.GetCursor())
-			kept["users"] = append(kept["users"], update.GetUser())
-		} else {
-			kept["progress"] = append(kept["progress"], update.GetCursor())
-			c.hasBegun()
-		}
-		for list, count := range c.until {
-			if len(kept[list]) == count {
-				return nil
-			}
-		}
-	}
-	return nil
-}
-
-// export keeps the parts of an export by kind, and the places of all of them in their order.
-func (c *call) export(parts iter.Seq2[*parley.ExportConversationsResponse, error]) error {
-	kept := map[string][]any{"conversations": {}, "messages": {}, "done": {}, "cursors": {}, "conversation_ids": {}}
-	defer func() {
-		for name, list := range kept {
-			c.result[name] = list
-		}
-	}()
-	for part, err := range parts {
-		if err != nil {
-			return err
-		}
-		for kind, list := range map[string]string{"conversation": "conversations", "message": "messages", "done": "done"} {
-			if came, ok := asJSON(part)[kind]; ok {
-				kept[list] = append(kept[list], came)
-			}
-		}
-		kept["cursors"] = append(kept["cursors"], part.GetCursor())
-		kept["conversation_ids"] = append(kept["conversation_ids"], part.GetConversationId())
-	}
-	return nil
 }
 
 // keep takes a whole response for the result.
@@ -291,7 +180,7 @@ func spell(arguments map[string]any) {
 // maskOf names the fields that an update is to change: those that a step gives, even if empty; nil: it gives none.
 func maskOf(arguments map[string]any) *fieldmaskpb.FieldMask {
 	given := []string{}
-	for _, name := range []string{"title", "labels", "instructions"} {
+	for _, name := range []string{"title", "labels", "instructions", "agent"} {
 		if _, isGiven := arguments[name]; isGiven {
 			given = append(given, name)
 		}

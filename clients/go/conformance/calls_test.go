@@ -121,6 +121,27 @@ func (conversations) WatchTurns(asked *parleyv1.WatchTurnsRequest, stream grpc.S
 	return status.Error(codes.FailedPrecondition, "too old")
 }
 
+func (conversations) ListAgents(context.Context, *parleyv1.ListAgentsRequest) (*parleyv1.ListAgentsResponse, error) {
+	return &parleyv1.ListAgentsResponse{Agents: []*parley.Agent{{Name: "quick"}, {Name: "slow", IsDefault: true}}}, nil
+}
+
+func (conversations) ExplainTurn(_ context.Context, asked *parleyv1.ExplainTurnRequest) (*parleyv1.ExplainTurnResponse, error) {
+	return &parleyv1.ExplainTurnResponse{Turn: &parley.Turn{TurnId: asked.GetTurnId(), ConversationId: asked.GetConversationId()}}, nil
+}
+
+func (conversations) RehearseTurn(asked *parleyv1.RehearseTurnRequest, stream grpc.ServerStreamingServer[parleyv1.RehearseTurnResponse]) error {
+	started := &parleyv1.RehearseTurnResponse_Started{Started: &parleyv1.RehearsalStarted{Agent: asked.GetAgent()}}
+	chunk := &parleyv1.RehearseTurnResponse_Chunk{Chunk: &parleyv1.TextChunk{Text: asked.GetRequestId()}}
+	call := &parleyv1.RehearseTurnResponse_ToolCall{ToolCall: &parley.ToolCall{Name: "look_up"}}
+	completed := &parleyv1.RehearseTurnResponse_Completed{Completed: &parleyv1.RehearsalCompleted{Response: "whole"}}
+	for _, event := range []*parleyv1.RehearseTurnResponse{{Event: started}, {Event: chunk}, {Event: call}, {Event: completed}} {
+		if err := stream.Send(event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Fails when an argument does not reach the server, or a result is not the contract's JSON.
 func TestCallsAboutConversationsArePlayed(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -198,6 +219,21 @@ func TestCallsAboutConversationsArePlayed(t *testing.T) {
 			With: map[string]any{"labels": []any{"a=b"}},
 			Expect: map[string]any{"cursors": []any{"1", "3"}, "users": []any{"a=b", ""},
 				"error.code": "FAILED_PRECONDITION"}},
+		{Call: "update_conversation",
+			With:   map[string]any{"agent": "", "expected_revision": 4.0},
+			Expect: map[string]any{"labels": map[string]any{"agent": "given"}}},
+		{Call: "list_agents",
+			Expect: map[string]any{"agents.*.name": []any{"quick", "slow"}, "agents.*.is_default": []any{false, true}}},
+		{Call: "explain_turn",
+			With:   map[string]any{"conversation_id": "c", "turn_id": "t"},
+			Expect: map[string]any{"turn.turn_id": "t", "turn.conversation_id": "c"}},
+		{Call: "rehearse_turn",
+			With: map[string]any{"request_id": "r", "agent": "quick", "timeout_s": 5.0},
+			Expect: map[string]any{"started.agent": "quick", "text": "r", "tool_calls.*.name": []any{"look_up"},
+				"completed.response": "whole", "events": map[string]any{"length": 4.0}}},
+		{Call: "rehearse_turn", Until: map[string]int{"events": 1},
+			With:   map[string]any{"request_id": "r"},
+			Expect: map[string]any{"text": "r", "tool_calls": []any{}, "completed": map[string]any{"present": false}}},
 		{Call: "watch",
 			Expect: map[string]any{"deleted": map[string]any{"length": 1.0}, "error": map[string]any{"present": false}}},
 		{Call: "watch", Until: map[string]int{"deleted": 1},

@@ -12,6 +12,7 @@ import dev.parley.client.FeedOptions;
 import dev.parley.client.ForkOptions;
 import dev.parley.client.HistoryOptions;
 import dev.parley.client.ListOptions;
+import dev.parley.client.RehearseOptions;
 import dev.parley.client.ResumeOptions;
 import dev.parley.client.TurnKey;
 import dev.parley.client.UpdateOptions;
@@ -61,6 +62,12 @@ record Arguments(Map<String, Object> given) {
         return with(options, "timeout_s", (all, s) -> all.timeout(seconds(s)));
     }
 
+    RehearseOptions rehearse() {
+        RehearseOptions options = RehearseOptions.defaults();
+        options = with(options, "agent", (all, agent) -> all.agent(agent));
+        return with(options, "timeout_s", (all, s) -> all.timeout(seconds(s)));
+    }
+
     /** What a turn is given. */
     List<CallResult> results() {
         return all("results", CallResult::newBuilder, CallResult.Builder::build);
@@ -81,6 +88,7 @@ record Arguments(Map<String, Object> given) {
         options = with(options, "request_id", (all, id) -> all.requestId(id));
         options = with(options, "title", (all, title) -> all.title(title));
         options = with(options, "instructions", (all, text) -> all.instructions(text));
+        options = with(options, "agent", (all, agent) -> all.agent(agent));
         return given.containsKey("labels") ? options.labels(labels()) : options;
     }
 
@@ -90,6 +98,7 @@ record Arguments(Map<String, Object> given) {
         options = with(options, "expected_revision", (all, n) -> all.expectedRevision(Long.parseLong(n)));
         options = given.containsKey("title") ? options.title(text("title")) : options;
         options = given.containsKey("instructions") ? options.instructions(text("instructions")) : options;
+        options = given.containsKey("agent") ? options.agent(text("agent")) : options;
         return given.containsKey("labels") ? options.labels(labels()) : options;
     }
 

@@ -14,6 +14,7 @@ import dev.parley.client.ParleyException;
 import dev.parley.client.TurnStream;
 import dev.parley.conformance.Runner.Step;
 import dev.parley.v1.ExportConversationsResponse;
+import dev.parley.v1.RehearseTurnResponse;
 import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.WatchConversationResponse;
 import dev.parley.v1.WatchTurnsResponse;
@@ -126,6 +127,13 @@ final class Calling {
             case "usage" -> keep(client.usage(with.usage()));
             case "turn" -> keep(client.turn(with.turn()));
             case "cancel_turn" -> keep(client.cancelTurn(with.turn()));
+            case "list_agents" -> keep(client.listAgents());
+            case "explain_turn" -> keep(client.explainTurn(with.turn()));
+            case "rehearse_turn" -> {
+                try (var events = client.rehearseTurn(with.turn(), with.rehearse())) {
+                    keepRehearsal(events);
+                }
+            }
             case "watch" -> {
                 try (var updates = client.watch(with.text("conversation_id"), with.watch())) {
                     keepUpdates(updates);
@@ -173,6 +181,27 @@ final class Calling {
             }
             begun.complete(null);
             if (until.getOrDefault("events", 0) == indexes.size()) {
+                return;
+            }
+        }
+    }
+
+    private void keepRehearsal(EventStream<RehearseTurnResponse> stream) {
+        List<Object> events = list("events");
+        List<Object> toolCalls = list("tool_calls");
+        result.put("text", "");
+        for (RehearseTurnResponse event : stream) {
+            Map<String, Object> came = asJson(event);
+            events.add(came);
+            if (event.hasStarted() || event.hasCompleted()) {
+                result.putAll(came);
+                continue;
+            }
+            if (event.hasToolCall()) {
+                toolCalls.add(came.get("tool_call"));
+            }
+            result.merge("text", event.getChunk().getText(), (one, other) -> one + (String) other);
+            if (until.getOrDefault("events", 0) == events.size() - 1) { // started does not count
                 return;
             }
         }

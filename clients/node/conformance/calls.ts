@@ -15,6 +15,8 @@ import {
   type NewMessage,
   type ParleyClient,
   ParleyError,
+  type RehearsalEvent,
+  type RehearseOptions,
   type StartOptions,
   type TurnEvent,
   type TurnName,
@@ -43,6 +45,7 @@ type Options = ChatOptions &
   ExportOptions &
   UsageOptions &
   StartOptions &
+  RehearseOptions &
   FeedOptions &
   WatchOptions;
 
@@ -135,6 +138,13 @@ async function called(
       return json(await client.turn(name, { signal }));
     case "cancel_turn":
       return json(await client.cancelTurn(name, { signal }));
+    case "list_agents":
+      return json(await client.listAgents({ signal }));
+    case "explain_turn":
+      return json(await client.explainTurn(name, { signal }));
+    case "rehearse_turn":
+      await rehearsed(client.rehearseTurn(name, options), following, result);
+      return result;
     case "watch":
       await watched(client.watch(id, options), following, result);
       return result;
@@ -165,6 +175,26 @@ async function streamed(
     if (!attempts.includes(event.attempt)) attempts.push(event.attempt);
     hasBegun();
     if (told.indexes.length === until.events) return;
+  }
+}
+
+async function rehearsed(
+  events: AsyncIterable<RehearsalEvent>,
+  { until }: Following,
+  result: Fields,
+): Promise<void> {
+  const told = { events: [] as Json[], tool_calls: [] as Json[] };
+  Object.assign(result, told, { text: "" });
+  for await (const event of events) {
+    const asJson = rehearsalJson(event);
+    told.events.push(asJson);
+    if (event.type === "started" || event.type === "completed") {
+      Object.assign(result, asJson);
+      continue;
+    }
+    if (event.type === "chunk") result.text += event.text;
+    else told.tool_calls.push(json(event.toolCall));
+    if (told.events.length - 1 === until.events) return; // `started` does not count
   }
 }
 
@@ -243,6 +273,19 @@ function eventJson(event: TurnEvent): Fields {
       return { attempt, index: event.index, tool_call: json(event.toolCall) };
     case "completed":
       return { attempt, completed: json(event.answer) };
+  }
+}
+
+function rehearsalJson(event: RehearsalEvent): Fields {
+  switch (event.type) {
+    case "started":
+      return { started: json({ agent: event.agent, context: event.context }) };
+    case "chunk":
+      return { chunk: { text: event.text } };
+    case "toolCall":
+      return { tool_call: json(event.toolCall) };
+    case "completed":
+      return { completed: json(event.answer) };
   }
 }
 

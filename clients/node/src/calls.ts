@@ -70,7 +70,7 @@ const ON_BUSY = {
   replace: gen.OnBusy.REPLACE,
 };
 const ON_DISCONNECT = { cancel: gen.OnDisconnect.CANCEL, continue: gen.OnDisconnect.CONTINUE };
-const CHANGEABLE = ["title", "labels", "instructions"] as const;
+const CHANGEABLE = ["title", "labels", "instructions", "agent"] as const;
 const ORDER = { oldest_first: gen.Order.OLDEST_FIRST, newest_first: gen.Order.NEWEST_FIRST };
 
 /** Return a new request id. */
@@ -179,6 +179,7 @@ export function createConversation(
     title: text("title", options.title),
     labels: labels(options.labels),
     instructions: text("instructions", options.instructions),
+    agent: text("agent", options.agent),
   };
   const timeoutMs = options.timeoutMs ?? READ_TIMEOUT_MS;
   return { method: rpcs.createConversation, request, timeoutMs, requestId };
@@ -212,6 +213,7 @@ export function updateConversation(
     title: text("title", options.title),
     labels: labels(options.labels),
     instructions: text("instructions", options.instructions),
+    agent: text("agent", options.agent),
     expectedRevision:
       options.expectedRevision === undefined
         ? undefined
@@ -370,7 +372,12 @@ export function cancelTurn(
   return { method: rpcs.cancelTurn, request, timeoutMs, requestId: request.requestId };
 }
 
-function turnName(name: TurnName): gen.GetTurnRequest {
+/**
+ * Return what names a turn, as every call about one takes it.
+ *
+ * @throws TypeError an argument cannot be sent.
+ */
+export function turnName(name: TurnName): gen.GetTurnRequest {
   return {
     conversationId: text("conversationId", name.conversationId),
     turnId: text("turnId", name.turnId),

@@ -1,5 +1,6 @@
 /** What the client changes: conversations, and everything that an owner has. */
 
+import { Agents } from "./agents.js";
 import * as calls from "./calls.js";
 import type { Created, Forked } from "./events.js";
 import type { Conversation } from "./gen/parley/v1/conversation.js";
@@ -19,18 +20,18 @@ import type {
   NewMessage,
   UpdateOptions,
 } from "./options.js";
-import { held, Reads } from "./reads.js";
+import { held } from "./reads.js";
 import { pause } from "./waiting.js";
 
 /** The calls that change conversations without running an agent. */
-export class Changes extends Reads {
+export class Changes extends Agents {
   /**
-   * Create an empty conversation, to give it labels, instructions or a title before its first message.
+   * Create an empty conversation, to give it labels, instructions, a title or an agent before its first message.
    *
    * `chat` creates conversations as well. There is one conversation for one request id or conversation
    * id, however often it is sent; `replayed` is true if an earlier call had created it.
    *
-   * @throws ConversationExists, RequestIdReused, InvalidRequest, Unavailable, DeadlineExceeded.
+   * @throws ConversationExists, RequestIdReused, AgentUnknown, InvalidRequest, Unavailable, DeadlineExceeded.
    */
   async createConversation(options: CreateOptions = {}): Promise<Created> {
     const call = calls.createConversation(options);
@@ -42,11 +43,11 @@ export class Changes extends Reads {
    * Change the title, the labels or the instructions of a conversation; return it as it is then.
    *
    * What is not given stays as it is, and an empty value clears. A turn that is open keeps the
-   * instructions that it began with. With `expectedRevision` the change is made once: a retry that
+   * instructions and the agent that it began with. With `expectedRevision` the change is made once: a retry that
    * finds exactly its own change, at the next revision, returns the conversation. Without, a retry
    * after a lost answer makes the change again.
    *
-   * @throws ConversationNotFound, RevisionMismatch, InvalidRequest, Unavailable, DeadlineExceeded.
+   * @throws ConversationNotFound, RevisionMismatch, AgentUnknown, InvalidRequest, Unavailable, DeadlineExceeded.
    */
   async updateConversation(conversationId: string, options: UpdateOptions): Promise<Conversation> {
     const call = calls.updateConversation(conversationId, options);
@@ -111,7 +112,7 @@ export class Changes extends Reads {
   /**
    * Create a conversation with the messages of another one, up to the end of a turn.
    *
-   * It has the same title, labels and instructions; from then on both change apart. There is one fork for
+   * It has the same title, labels, instructions and agent; from then on both change apart. There is one fork for
    * one request id, however often it is sent; `replayed` is true if an earlier call had created it.
    *
    * @throws ConversationNotFound, ConversationExists, NotATurnBoundary, SequenceNotReached,

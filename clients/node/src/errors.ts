@@ -8,7 +8,7 @@
  *     ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
  *     ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  *     ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
- *     ├── AgentRefused, CallNotPending, ActionRequired
+ *     ├── AgentRefused, CallNotPending, ActionRequired, WindowIncomplete, NoRehearsal
  *     ├── Overloaded ─ TurnLimitReached, QueueFull
  *     ├── BudgetExhausted
  *     ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -101,7 +101,7 @@ export class InvalidRequest extends ParleyError {}
 /** The page token was changed, or belongs to another request or owner. Start without one. */
 export class InvalidPageToken extends InvalidRequest {}
 
-/** The server has no agent with that name. Leave it out for the default agent. */
+/** The server has no agent with that name: `listAgents` names those that there are. */
 export class AgentUnknown extends InvalidRequest {}
 
 /** The call carried no valid token. */
@@ -230,6 +230,20 @@ export class AgentRefused extends ParleyError {}
 export class CallNotPending extends ParleyError {
   get callKey(): string {
     return this.metadata.call_key ?? "";
+  }
+}
+
+/** What the turn's agent was shown cannot be put together: rehearse another turn, or with another agent. */
+export class WindowIncomplete extends ParleyError {
+  get turnId(): string {
+    return this.metadata.turn_id ?? "";
+  }
+}
+
+/** The agent might act in a rehearsal: `listAgents` says which ones can rehearse. */
+export class NoRehearsal extends ParleyError {
+  get agent(): string {
+    return this.metadata.agent ?? "";
   }
 }
 

@@ -1,6 +1,12 @@
 /** What streams bring, told apart by `type`. */
 
-import type { Conversation, Message, ToolCall, Turn } from "./gen/parley/v1/conversation.js";
+import type {
+  Context,
+  Conversation,
+  Message,
+  ToolCall,
+  Turn,
+} from "./gen/parley/v1/conversation.js";
 import type * as gen from "./gen/parley/v1/conversation_service.js";
 
 /**
@@ -99,6 +105,22 @@ export type FeedUpdate = { cursor: string } & (
   | { type: "progress" }
 );
 
+/** What a turn's agent was shown and did. */
+export interface Explained extends gen.ExplainTurnResponse {
+  turn: Turn;
+}
+
+/** A piece of a rehearsal. */
+export type RehearsalEvent =
+  /** The agent that is asked, and the part of the conversation that it is shown. First. */
+  | { type: "started"; agent: string; context: Context | undefined }
+  /** A piece of text, never empty. */
+  | { type: "chunk"; text: string }
+  /** A tool call, with the result that the turn's own call got, or an error. */
+  | { type: "toolCall"; toolCall: ToolCall }
+  /** The whole answer. Last. */
+  | { type: "completed"; answer: gen.RehearsalCompleted };
+
 /** Return a turn's event; undefined: one that this client does not know. */
 export function turnEvent(
   response: gen.StreamChatResponse,
@@ -126,6 +148,22 @@ export function updateOf({ update }: gen.WatchConversationResponse): Update | un
       return { type: "progress", lastSequence: update.value.lastSequence };
     case "deleted":
       return { type: "deleted" };
+    default:
+      return undefined;
+  }
+}
+
+/** Return a rehearsal's event; undefined: one that this client does not know. */
+export function rehearsalEvent({ event }: gen.RehearseTurnResponse): RehearsalEvent | undefined {
+  switch (event?.$case) {
+    case "started":
+      return { type: "started", agent: event.value.agent, context: event.value.context };
+    case "chunk":
+      return { type: "chunk", text: event.value.text };
+    case "toolCall":
+      return { type: "toolCall", toolCall: event.value };
+    case "completed":
+      return { type: "completed", answer: event.value };
     default:
       return undefined;
   }

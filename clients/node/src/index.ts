@@ -10,9 +10,11 @@ export type {
   Chunk,
   Completed,
   Created,
+  Explained,
   Exported,
   FeedUpdate,
   Forked,
+  RehearsalEvent,
   Started,
   ToolCalled,
   TurnEvent,
@@ -32,15 +34,22 @@ export {
   type Usage,
 } from "./gen/parley/v1/conversation.js";
 export type {
+  Agent,
+  Attempt,
   DeleteConversationResponse as Deleted,
   GetHistoryResponse as HistoryPage,
   GetUsageResponse as UsageReport,
+  ListAgentsResponse as AgentList,
   ListConversationsResponse as ConversationsPage,
+  OmittedMessages,
+  RehearsalCompleted,
+  ShownMessage,
 } from "./gen/parley/v1/conversation_service.js";
 export {
   type AppendMessagesResponse as Appended,
   type EraseOwnerResponse as Erasure,
   ErasureState,
+  OmissionReason,
   type UsageRow,
 } from "./gen/parley/v1/conversation_service.js";
 export { ErrorReason as TurnErrorReason } from "./gen/parley/v1/error_reason.js";
@@ -64,6 +73,7 @@ export type {
   NewToolCall,
   OnRetry,
   PageToken,
+  RehearseOptions,
   ResumeOptions,
   RunningCall,
   StartOptions,

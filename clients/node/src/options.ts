@@ -6,7 +6,7 @@ import type { FinishReason, PendingCall, Role, Usage } from "./gen/parley/v1/con
 /** For every call. */
 export interface CallOptions {
   /**
-   * For everything, waits and retries included. Default: 120,000 for turns; 60,000 for what may write much at once
+   * For everything, waits and retries included. Default: 120,000 for turns and rehearsals; 60,000 for what may write much at once
    * (`appendMessages`, `forkConversation`, `eraseOwner`); 10,000 for other calls.
    */
   timeoutMs?: number | undefined;
@@ -44,7 +44,7 @@ export interface ChatOptions extends CallOptions {
   onBusy?: "reject" | "wait" | "replace" | undefined;
   /** When this call is lost or its deadline comes: cancel the turn (the default), or continue it. */
   onDisconnect?: "cancel" | "continue" | undefined;
-  /** A configured agent's name. Undefined: the default one. */
+  /** An agent's name, one of `listAgents`. Undefined: the conversation's agent, or the default one. */
   agent?: string | undefined;
   /** Tools that the caller runs itself, at most 64: when the model calls one, the turn waits for `resumeTurn`. */
   tools?: readonly Tool[] | undefined;
@@ -66,7 +66,7 @@ export interface StartOptions extends CallOptions {
    * the turn fails with SEQUENCE_MISMATCH.
    */
   expectedSequence?: number | undefined;
-  /** A configured agent's name. Undefined: the default one. */
+  /** An agent's name, one of `listAgents`. Undefined: the conversation's agent, or the default one. */
   agent?: string | undefined;
   /** Tools that the caller runs itself, at most 64: when the model calls one, the turn waits for `resumeTurn`. */
   tools?: readonly Tool[] | undefined;
@@ -117,6 +117,8 @@ export interface CreateOptions extends CallOptions {
    * Undefined: nothing.
    */
   instructions?: string | undefined;
+  /** The agent that answers the turns whose callers name none, one of `listAgents`. Undefined: the default one. */
+  agent?: string | undefined;
 }
 
 /** What to change of a conversation. What is undefined stays as it is; what is empty is cleared. */
@@ -127,6 +129,8 @@ export interface UpdateOptions extends CallOptions {
   labels?: Labels | undefined;
   /** The new instructions: at most 8,192 bytes of UTF-8. */
   instructions?: string | undefined;
+  /** The agent that answers the turns whose callers name none from now on; empty: the server's default one. */
+  agent?: string | undefined;
   /** Refuse unless this is the conversation's revision. */
   expectedRevision?: number | undefined;
 }
@@ -276,6 +280,14 @@ export interface ResumeOptions extends CallOptions {
 /** For such a turn as it comes. */
 export interface StreamResumeOptions extends ResumeOptions {
   /** Told of every error after which the stream is begun again. */
+  onRetry?: OnRetry | undefined;
+}
+
+/** For a rehearsal of a turn. */
+export interface RehearseOptions extends CallOptions {
+  /** The agent to ask, one of `listAgents` that can rehearse. Undefined: the turn's own. */
+  agent?: string | undefined;
+  /** Told of every error after which the rehearsal is begun again. */
   onRetry?: OnRetry | undefined;
 }
 

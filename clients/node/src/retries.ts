@@ -107,6 +107,13 @@ export class StreamTries extends OwnTries {
   }
 }
 
+/** The tries of a rehearsal: none once anything has come, which no other try would bring. */
+export class RehearsalTries extends StreamTries {
+  protected override isWorthIt(error: ParleyError): boolean {
+    return !this.isUnderWay && super.isWorthIt(error);
+  }
+}
+
 /** The tries of a watch: for ever, once it has begun. */
 export class WatchTries extends StreamTries {
   constructor() {

@@ -36,6 +36,8 @@ const BY_REASON: Readonly<Record<ErrorReason, Kind>> = {
   CURSOR_EXPIRED: errors.CursorExpired,
   AGENT_REFUSED: errors.AgentRefused,
   CALL_NOT_PENDING: errors.CallNotPending,
+  WINDOW_INCOMPLETE: errors.WindowIncomplete,
+  NO_REHEARSAL: errors.NoRehearsal,
   AGENT_TIMEOUT: errors.AgentTimeout,
   AGENT_UNAVAILABLE: errors.AgentUnavailable,
   DEADLINE_TOO_SHORT: errors.DeadlineTooShort,

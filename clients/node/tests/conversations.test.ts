@@ -42,6 +42,7 @@ test("a conversation is created with all that it is given", async () => {
     title: "Invoices",
     labels: { team: "billing", "parley.dev/kind": "" },
     instructions: "Be brief.",
+    agent: "quick",
   };
   const answer = { conversation: aConversation({ labels: given.labels }), replayed: true };
   const { result, requests } = await made([{ answer }], (parley) =>
@@ -86,12 +87,14 @@ test("an update changes what it is given", async () => {
     [{ title: "" }, ["title"]],
     [{ title: undefined, labels: {} }, ["labels"]],
     [{ labels: { team: "billing" }, instructions: "" }, ["labels", "instructions"]],
+    [{ agent: "" }, ["agent"]],
+    [{ title: "New", agent: "quick" }, ["title", "agent"]],
   ];
   for (const [given, updateMask] of masks) {
     const { result, requests } = await made([FOUND], (parley) =>
       parley.updateConversation(CONVERSATION_ID, given),
     );
-    const cleared = { title: "", labels: {}, instructions: "" };
+    const cleared = { title: "", labels: {}, instructions: "", agent: "" };
     const named = Object.fromEntries(Object.entries(given).filter(([, value]) => value));
     assert.deepEqual(requests, [
       {

@@ -130,6 +130,7 @@ test("gRPC retries single calls that end UNAVAILABLE, and no streams and deletes
     "WatchConversation",
     "ExportConversations",
     "WatchTurns",
+    "RehearseTurn",
   ]);
   assert.equal(streams.retryPolicy, undefined);
   const method = "DeleteConversation";

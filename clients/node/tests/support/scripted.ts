@@ -83,6 +83,9 @@ export class ScriptedServer {
       eraseOwner: unary,
       getUsage: unary,
       watchTurns: stream,
+      listAgents: unary,
+      explainTurn: unary,
+      rehearseTurn: stream,
     });
   }
 

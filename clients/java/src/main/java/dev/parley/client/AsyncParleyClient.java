@@ -13,6 +13,8 @@ import dev.parley.v1.CreateConversationResponse;
 import dev.parley.v1.DeleteConversationResponse;
 import dev.parley.v1.EraseOwnerRequest;
 import dev.parley.v1.EraseOwnerResponse;
+import dev.parley.v1.ExplainTurnRequest;
+import dev.parley.v1.ExplainTurnResponse;
 import dev.parley.v1.ExportConversationsResponse;
 import dev.parley.v1.ForkConversationRequest;
 import dev.parley.v1.ForkConversationResponse;
@@ -22,8 +24,12 @@ import dev.parley.v1.GetHistoryResponse;
 import dev.parley.v1.GetTurnRequest;
 import dev.parley.v1.GetTurnResponse;
 import dev.parley.v1.GetUsageResponse;
+import dev.parley.v1.ListAgentsRequest;
+import dev.parley.v1.ListAgentsResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.Message;
+import dev.parley.v1.RehearseTurnRequest;
+import dev.parley.v1.RehearseTurnResponse;
 import dev.parley.v1.ResumeTurnRequest;
 import dev.parley.v1.StartTurnRequest;
 import dev.parley.v1.StartTurnResponse;
@@ -38,6 +44,7 @@ import io.grpc.MethodDescriptor;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
 import java.util.concurrent.Flow;
 
 /**
@@ -99,8 +106,21 @@ public final class AsyncParleyClient implements AutoCloseable {
 
     Flow.Publisher<StreamChatResponse> stream(ChatRequest request, ChatOptions options) {
         return Following.publisher(
-                connection, () -> new TurnProgress(request, options.timeoutOr(connection.chatTimeout())),
+                connection, () -> TurnProgress.of(request, options.timeoutOr(connection.chatTimeout())),
                 options.onRetry());
+    }
+
+    /**
+     * Makes one turn with tools of this process; see {@link ParleyClient#runWithTools}. No thread is held while the model
+     * thinks. Functions run and approvals are asked about on threads of the run's own, which they may block. Cancelling
+     * the future ends the call and interrupts them; the turn waits on.
+     */
+    public CompletableFuture<Answer> runWithTools(String message, ChatOptions options, Tools tools) {
+        return runWithTools(options.request(message, tools), options, tools, null);
+    }
+
+    CompletableFuture<Answer> runWithTools(ChatRequest request, ChatOptions options, Tools tools, Executor steps) {
+        return ToolRun.start(this, request, options, tools, steps);
     }
 
     /** Has a turn of a new conversation run without a caller. */
@@ -136,8 +156,8 @@ public final class AsyncParleyClient implements AutoCloseable {
     public Flow.Publisher<StreamChatResponse> streamResumeTurn(
             TurnKey key, List<CallResult> results, ResumeOptions options) {
         ResumeTurnRequest request = options.request(key, results);
-        return ResumeProgress.events(Following.publisher(
-                connection, () -> new ResumeProgress(request, options.timeoutOr(connection.chatTimeout())),
+        return TurnProgress.events(Following.publisher(
+                connection, () -> TurnProgress.of(request, options.timeoutOr(connection.chatTimeout())),
                 options.onRetry()));
     }
 
@@ -154,6 +174,32 @@ public final class AsyncParleyClient implements AutoCloseable {
         GetTurnRequest request = GetTurnRequest.newBuilder()
                 .setRequestId(key.requestId()).setConversationId(key.conversationId()).setTurnId(key.turnId()).build();
         return read(ConversationServiceGrpc.getGetTurnMethod(), request, key.requestId(), GetTurnResponse::getTurn);
+    }
+
+    /** Returns the agents that a caller can name; see {@link ParleyClient#listAgents}. */
+    public CompletableFuture<ListAgentsResponse> listAgents() {
+        return read(
+                ConversationServiceGrpc.getListAgentsMethod(), ListAgentsRequest.getDefaultInstance(), "",
+                response -> response);
+    }
+
+    /** Tells what a turn's agent was shown and did; see {@link ParleyClient#explainTurn}. */
+    public CompletableFuture<ExplainTurnResponse> explainTurn(TurnKey key) {
+        ExplainTurnRequest request = ExplainTurnRequest.newBuilder()
+                .setRequestId(key.requestId()).setConversationId(key.conversationId()).setTurnId(key.turnId()).build();
+        return read(
+                ConversationServiceGrpc.getExplainTurnMethod(), request, key.requestId(), response -> response);
+    }
+
+    /**
+     * Publishes what an agent answers to a turn when it is asked again; see
+     * {@link ParleyClient#rehearseTurn(TurnKey, RehearseOptions)}. Every subscriber begins a rehearsal.
+     */
+    public Flow.Publisher<RehearseTurnResponse> rehearseTurn(TurnKey key, RehearseOptions options) {
+        RehearseTurnRequest request = options.request(key);
+        return Following.publisher(
+                connection, () -> new RehearsalProgress(request, options.timeoutOr(connection.chatTimeout())),
+                options.onRetry());
     }
 
     /** Creates an empty conversation; see {@link ParleyClient#createConversation}. */

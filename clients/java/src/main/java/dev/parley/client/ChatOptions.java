@@ -77,7 +77,7 @@ public final class ChatOptions {
         return with(builder -> builder.setOnDisconnect(onDisconnect));
     }
 
-    /** A configured agent's name. Default: the server's default one. */
+    /** An agent's name, one of {@code listAgents}. Default: the conversation's agent, or the server's default one. */
     public ChatOptions agent(String agent) {
         return with(builder -> builder.setAgent(agent));
     }

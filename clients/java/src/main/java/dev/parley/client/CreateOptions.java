@@ -22,7 +22,7 @@ public final class CreateOptions {
         this.request = request;
     }
 
-    /** A conversation without title, labels and instructions, whose id the server chooses. */
+    /** A conversation without title, labels, instructions and agent, whose id the server chooses. */
     public static CreateOptions defaults() {
         return DEFAULTS;
     }
@@ -67,6 +67,16 @@ public final class CreateOptions {
      */
     public CreateOptions instructions(String instructions) {
         return with(builder -> builder.setInstructions(Texts.checked("text of the instructions", instructions)));
+    }
+
+    /**
+     * The agent that answers the turns whose callers name none, one of {@code listAgents}. Default: the server's default
+     * agent, whichever it is when a turn begins.
+     *
+     * @throws IllegalArgumentException the name cannot be sent
+     */
+    public CreateOptions agent(String agent) {
+        return with(builder -> builder.setAgent(Texts.checked("agent's name", agent)));
     }
 
     /** Returns what to send. It always has a request id: without one, a retry could create a second conversation. */

@@ -10,13 +10,16 @@ import dev.parley.v1.CreateConversationResponse;
 import dev.parley.v1.DeleteConversationResponse;
 import dev.parley.v1.EraseOwnerResponse;
 import dev.parley.v1.ErasureState;
+import dev.parley.v1.ExplainTurnResponse;
 import dev.parley.v1.ExportConversationsResponse;
 import dev.parley.v1.ForkConversationRequest;
 import dev.parley.v1.ForkConversationResponse;
 import dev.parley.v1.GetHistoryResponse;
 import dev.parley.v1.GetUsageResponse;
+import dev.parley.v1.ListAgentsResponse;
 import dev.parley.v1.ListConversationsResponse;
 import dev.parley.v1.Message;
+import dev.parley.v1.RehearseTurnResponse;
 import dev.parley.v1.StartTurnResponse;
 import dev.parley.v1.Turn;
 import dev.parley.v1.WatchConversationResponse;
@@ -89,10 +92,7 @@ public final class ParleyClient implements AutoCloseable {
      * @throws IllegalArgumentException the message cannot be sent
      */
     public Answer chat(String message, ChatOptions options) {
-        return chat(options.request(message), options);
-    }
-
-    Answer chat(ChatRequest request, ChatOptions options) {
+        ChatRequest request = options.request(message);
         return Waiting.forResult(async.chat(request, options), request.getRequestId());
     }
 
@@ -115,7 +115,9 @@ public final class ParleyClient implements AutoCloseable {
      * @throws ParleyException as of {@code chat}
      */
     public Answer runWithTools(String message, ChatOptions options, Tools tools) {
-        return new ToolRun(this, options.request(message, tools), options, tools).toTheEnd();
+        ChatRequest request = options.request(message, tools);
+        var thread = new WaitingThread();
+        return thread.until(async.runWithTools(request, options, tools, thread), request.getRequestId());
     }
 
     /** Gives a waiting turn what it waits for. */
@@ -216,11 +218,54 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Creates an empty conversation, to give it labels, instructions or a title before its first message. One
+     * Returns the agents that a caller can name, by name: at least one, and exactly one of them is the default.
+     *
+     * @throws ParleyException what any call may throw
+     */
+    public ListAgentsResponse listAgents() {
+        return Waiting.forResult(async.listAgents(), "");
+    }
+
+    /**
+     * Returns what a turn's agent was shown and what it did: the messages, those that were omitted and why, a digest of
+     * its instructions, its tool calls and the attempts. Of a turn without an answer, it is what the next attempt would
+     * be shown.
+     *
+     * @throws ParleyException TurnNotFound, and what any call may throw
+     */
+    public ExplainTurnResponse explainTurn(TurnKey key) {
+        return Waiting.forResult(async.explainTurn(key), key.requestId());
+    }
+
+    /** Gives a turn's window and message to its own agent again. */
+    public EventStream<RehearseTurnResponse> rehearseTurn(TurnKey key) {
+        return rehearseTurn(key, RehearseOptions.defaults());
+    }
+
+    /**
+     * Gives a turn's window and message to an agent again, and streams what it answers. Nothing is stored, and no tool is
+     * run: a call that the turn itself made, with the same arguments, gets the result that it got then, any other one
+     * an error.
+     *
+     * <p>The client tries up to 5 times as long as no event has come. Once one has, a lost rehearsal is not begun again:
+     * it would use the tokens again, and answer differently.
+     *
+     * @return events: {@code started} (the first), {@code chunk} (text), {@code tool_call} (with its result), and last
+     *     {@code completed}: the whole answer, with its tokens. It ends with {@code completed} or an exception, at the
+     *     timeout at the latest. Closing it ends the rehearsal. Its iteration throws TurnNotFound, AgentUnknown,
+     *     WindowIncomplete, NoRehearsal, AgentRefused, TurnLimitReached, BudgetExhausted, and what any call may throw:
+     *     what had come before is no answer
+     */
+    public EventStream<RehearseTurnResponse> rehearseTurn(TurnKey key, RehearseOptions options) {
+        return new EventStream<>(async.rehearseTurn(key, options), "");
+    }
+
+    /**
+     * Creates an empty conversation, to give it labels, instructions, a title or an agent before its first message. One
      * conversation is created for one request id, however often it is sent.
      *
      * @return the conversation as it is now, replayed if an earlier call had created it
-     * @throws ParleyException ConversationExists, RequestIdReused, and what any call may throw
+     * @throws ParleyException ConversationExists, RequestIdReused, AgentUnknown, and what any call may throw
      */
     public CreateConversationResponse createConversation(CreateOptions options) {
         CreateConversationRequest request = options.request();
@@ -237,14 +282,14 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Changes the title, the labels or the instructions of a conversation. What the options do not give stays.
+     * Changes the title, the labels, the instructions or the agent of a conversation. What the options do not give stays.
      *
      * <p>The client repeats a call whose answer was lost. If the lost try had made the change, the next one makes it
      * again and the revision rises by 2; with {@link UpdateOptions#expectedRevision} the next try finds exactly its own
      * change, at the next revision, and the call returns the conversation.
      *
      * @return the conversation as it is now
-     * @throws ParleyException ConversationNotFound, RevisionMismatch, and what any call may throw
+     * @throws ParleyException ConversationNotFound, RevisionMismatch, AgentUnknown, and what any call may throw
      */
     public Conversation updateConversation(String conversationId, UpdateOptions options) {
         return Waiting.forResult(async.updateConversation(conversationId, options), "");
@@ -396,7 +441,7 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Creates a conversation with the messages, the title, the labels and the instructions of another one; from then on
+     * Creates a conversation with the messages, title, labels, instructions and agent of another one; from then on
      * both change apart. One conversation is created for one request id, however often it is sent.
      *
      * @return the copy as it is now, replayed if an earlier call had created it

@@ -20,7 +20,7 @@ import java.util.Optional;
  * ├── RequestIdReused, ConversationExists, ResultAlreadyGiven
  * ├── TurnInProgress, SequenceMismatch, RevisionMismatch, LeaseLost, AttemptLost
  * ├── TurnSuperseded, AttemptsExhausted, SequenceNotReached, NotATurnBoundary, CursorExpired
- * ├── AgentRefused, CallNotPending, ActionRequired
+ * ├── AgentRefused, CallNotPending, ActionRequired, WindowIncomplete, NoRehearsal
  * ├── Overloaded ─ TurnLimitReached, QueueFull
  * ├── BudgetExhausted
  * ├── Unavailable ─ AgentUnavailable, StoreUnavailable, KeysUnavailable, WorkerDrained,
@@ -125,7 +125,7 @@ public class ParleyException extends RuntimeException {
         InvalidPageToken(Failure failure) { super(failure); }
     }
 
-    /** The server has no agent with that name. Leave it out for the default agent. */
+    /** The server has no agent with that name: {@code listAgents} names those that there are. */
     public static final class AgentUnknown extends InvalidRequest {
         AgentUnknown(Failure failure) { super(failure); }
     }
@@ -265,6 +265,22 @@ public class ParleyException extends RuntimeException {
      */
     public static final class ActionRequired extends ParleyException {
         ActionRequired(Failure failure) { super(failure); }
+    }
+
+    /** What the turn's agent was shown cannot be put together: rehearse another turn, or with another agent. */
+    public static final class WindowIncomplete extends ParleyException {
+        WindowIncomplete(Failure failure) { super(failure); }
+
+        /** The turn. */
+        public String turnId() { return metadata().getOrDefault("turn_id", ""); }
+    }
+
+    /** The agent might act in a rehearsal: {@code listAgents} says which ones can rehearse. */
+    public static final class NoRehearsal extends ParleyException {
+        NoRehearsal(Failure failure) { super(failure); }
+
+        /** The agent. */
+        public String agent() { return metadata().getOrDefault("agent", ""); }
     }
 
     /** The model's provider refused the request. */

@@ -46,6 +46,8 @@ final class Statuses {
             entry("NOT_A_TURN_BOUNDARY", ParleyException.NotATurnBoundary::new),
             entry("RESULT_ALREADY_GIVEN", ParleyException.ResultAlreadyGiven::new),
             entry("CALL_NOT_PENDING", ParleyException.CallNotPending::new),
+            entry("WINDOW_INCOMPLETE", ParleyException.WindowIncomplete::new),
+            entry("NO_REHEARSAL", ParleyException.NoRehearsal::new),
             entry("AGENT_REFUSED", ParleyException.AgentRefused::new),
             entry("AGENT_TIMEOUT", ParleyException.AgentTimeout::new),
             entry("AGENT_UNAVAILABLE", ParleyException.AgentUnavailable::new),

@@ -42,7 +42,7 @@ public final class Tools {
 
     /**
      * Decides whether the server may run a call. It is asked about one call at a time, by the thread that called
-     * {@code runWithTools}. If it throws, so does {@code runWithTools}, and the turn waits on: for whoever approves it
+     * {@code runWithTools}, or, for the asynchronous client, on a thread that it may block. If it throws, so does {@code runWithTools}, and the turn waits on: for whoever approves it
      * elsewhere, or until the next {@code runWithTools} asks again.
      */
     public Tools approve(Function<PendingCall, Decision> approve) {

@@ -31,7 +31,7 @@ final class Tries {
     private static final Duration WATCH_CALL = Duration.ofSeconds(300);
 
     /** What is tried. */
-    enum Kind { CALL, TURN_STREAM, EXPORT, WATCH }
+    enum Kind { CALL, TURN_STREAM, REHEARSAL, EXPORT, WATCH }
 
     private final Kind kind;
     private final Deadline.Ticker clock;
@@ -96,6 +96,9 @@ final class Tries {
         boolean isLost = error instanceof Unavailable || error instanceof LeaseLost;
         if (!isUnderWay) {
             return isLost && count < MOST;
+        }
+        if (kind == Kind.REHEARSAL) {
+            return false; // nothing of it is stored: another one would use the tokens again, and answer differently
         }
         // The worker that drains hands all its streams to the others, all at once.
         return (isLost || error instanceof Overloaded) && count < MOST_UNDER_WAY;

@@ -59,6 +59,16 @@ public final class UpdateOptions {
                 builder -> builder.setInstructions(Texts.checked("text of the instructions", instructions)));
     }
 
+    /**
+     * The agent that answers the turns whose callers name none from now on, one of {@code listAgents}; empty: the
+     * server's default one. A turn that is open keeps the one that it began with. Default: the agent stays.
+     *
+     * @throws IllegalArgumentException the name cannot be sent
+     */
+    public UpdateOptions agent(String agent) {
+        return changing("agent", builder -> builder.setAgent(Texts.checked("agent's name", agent)));
+    }
+
     /** Refuses unless this is the conversation's revision, at least 1. Default: whatever is there. */
     public UpdateOptions expectedRevision(long revision) {
         return new UpdateOptions(request.toBuilder().setExpectedRevision(revision).build());

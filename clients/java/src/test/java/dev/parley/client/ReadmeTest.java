@@ -61,7 +61,7 @@ class ReadmeTest {
                     abstract boolean ask(String name, String arguments);
                 """);
         List<String> blocks = blocks().subList(1, blocks().size());
-        assertEquals(10, blocks.size());
+        assertEquals(11, blocks.size());
         for (int n = 0; n < blocks.size(); n++) {
             String kind = Pattern.compile("^(return|    return) ", Pattern.MULTILINE).matcher(blocks.get(n)).find() ? "Answer" : "void";
             source.append("%s block%d() {%n%s%n}%n".formatted(kind, n, blocks.get(n)));

@@ -14,6 +14,8 @@ import dev.parley.v1.DeleteConversationRequest;
 import dev.parley.v1.DeleteConversationResponse;
 import dev.parley.v1.EraseOwnerRequest;
 import dev.parley.v1.EraseOwnerResponse;
+import dev.parley.v1.ExplainTurnRequest;
+import dev.parley.v1.ExplainTurnResponse;
 import dev.parley.v1.ExportConversationsRequest;
 import dev.parley.v1.ExportConversationsResponse;
 import dev.parley.v1.ForkConversationRequest;
@@ -24,8 +26,12 @@ import dev.parley.v1.GetHistoryRequest;
 import dev.parley.v1.GetHistoryResponse;
 import dev.parley.v1.GetUsageRequest;
 import dev.parley.v1.GetUsageResponse;
+import dev.parley.v1.ListAgentsRequest;
+import dev.parley.v1.ListAgentsResponse;
 import dev.parley.v1.ListConversationsRequest;
 import dev.parley.v1.ListConversationsResponse;
+import dev.parley.v1.RehearseTurnRequest;
+import dev.parley.v1.RehearseTurnResponse;
 import dev.parley.v1.ResumeTurnRequest;
 import dev.parley.v1.ResumeTurnResponse;
 import dev.parley.v1.StartTurnRequest;
@@ -248,6 +254,21 @@ public final class ScriptedServer extends ConversationServiceGrpc.ConversationSe
 
     @Override
     public void getUsage(GetUsageRequest request, StreamObserver<GetUsageResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void listAgents(ListAgentsRequest request, StreamObserver<ListAgentsResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void explainTurn(ExplainTurnRequest request, StreamObserver<ExplainTurnResponse> responses) {
+        take(request, responses);
+    }
+
+    @Override
+    public void rehearseTurn(RehearseTurnRequest request, StreamObserver<RehearseTurnResponse> responses) {
         take(request, responses);
     }
 
