@@ -219,7 +219,9 @@ async def test_events_of_an_overtaken_turn_are_removed(
     start_service: StartService, database_url: str, how: str
 ) -> None:
     speaker = Speaker()
-    service = await start_service(ScriptedAgent(speaker), lease_s=1)
+    # The lease is renewed so seldom that it stays expired until the other worker has the next turn.
+    service = await start_service(ScriptedAgent(speaker), lease_s=30)
+    other = await start_service()
     conversation_id = an_id()
     stream = service.stream(conversation_id=conversation_id, allow_missing=True)
     await next_of(stream, "started")
@@ -233,7 +235,6 @@ async def test_events_of_an_overtaken_turn_are_removed(
         else:
             connection.execute("UPDATE conversation SET lease_expires_at = now()")
         assert (1,) == connection.execute(count).fetchone()
-        other = await start_service()
         await other.chat("next", conversation_id=conversation_id)
         while connection.execute(count).fetchone() != (0,):
             await asyncio.sleep(0.02)
