@@ -126,7 +126,21 @@ async def wire(database_url: str) -> AsyncIterator[PostgresWire]:
         yield wire
 
 
+LOOKS = {
+    statement.text
+    for statement in (
+        sql.DUE_DELETIONS,
+        sql.DUE_OWNERS,
+        sql.DUE_QUEUES,
+        sql.DUE_WAITS,
+        sql.QUEUE_SIZE,
+        sql.RUNNING_ERASURES,
+        sql.TRIM_FEED,
+    )
+}
+"""What workers ask now and then, without a call."""
+
+
 def a_turns(texts: list[str]) -> list[str]:
     """Leave out looks: at the database, which health checks follow, and for something to do."""
-    looks = {statement.text for statement in (sql.DUE_DELETIONS, sql.DUE_QUEUES, sql.QUEUE_SIZE)}
-    return [text for text in texts if "parley_schema" not in text and text not in looks]
+    return [text for text in texts if "parley_schema" not in text and text not in LOOKS]
