@@ -187,8 +187,11 @@ def _reached(server: Raw) -> Iterator[Wrong]:
     if not is_started and not is_called:
         text = 'needs command = ["PROGRAM", "ARGUMENT"] or url = "https://HOST/mcp"'
         yield Wrong((), text)
-    if server.get("command") == []:
+    command = server.get("command")
+    if command == [] or (isinstance(command, list) and str(command[0]).strip() == ""):
         yield Wrong(("command",), 'is empty: name a program, for example ["uvx", "some-server"]')
+    elif isinstance(command, list) and any("\0" in str(part) for part in command):
+        yield Wrong(("command",), "has a NUL character: remove it")
     for key in ("env", "cwd"):
         if key in server and is_called:
             yield Wrong((key,), "is for a server with command: remove it")

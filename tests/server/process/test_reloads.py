@@ -1,0 +1,236 @@
+"""An agents file that is read again, with what its agents hold: servers of tools, users' objects."""
+
+import asyncio
+import json
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from structlog.testing import capture_logs
+
+from parley_server.config import BadSettings
+from parley_server.process.agents import FiledAgents
+from parley_server.process.worker import Worker
+from support.fake_openai import Call, FakeOpenAI, Say
+from support.mcp_children import TESTS, a_text, a_tool
+from support.services import Service, StartService, settings_for, until_true
+
+USERS = """
+import asyncio
+from pydantic_ai import Agent, FunctionToolset
+
+class AtHome(FunctionToolset):
+    async def __aenter__(self):
+        self.home = asyncio.get_running_loop()
+        return await super().__aenter__()
+
+tools = AtHome()
+
+@tools.tool_plain
+async def where() -> str:
+    return "at home" if asyncio.get_running_loop() is tools.home else "elsewhere"
+
+agent = Agent("openai-chat:any", toolsets=[tools], defer_model_check=True)
+"""
+"""A user's agent with a toolset that belongs to the loop on which it was entered."""
+
+numbers = count(1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agents.toml"
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"users_of_reloads_{next(numbers)}"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(USERS))
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def write(path: Path, *lines: str) -> None:
+    path.write_text("\n".join(lines) + "\n")
+
+
+def agents_of(service: Service) -> FiledAgents:
+    agents = service.worker.agents
+    assert isinstance(agents, FiledAgents)
+    return agents
+
+
+def in_two_steps(call: str, before: Callable[[], object] = lambda: None) -> Callable[[Any], Say]:
+    """Return a model that calls a tool and then says so, in every turn."""
+
+    def step(request: dict[str, Any]) -> Say:
+        if request["messages"][-1]["role"] == "tool":
+            return Say("Done.")
+        before()
+        return Say("", [Call(call)])
+
+    return step
+
+
+def a_server(name: str, *tools: str, **changes: str) -> list[str]:
+    """Return the table of a server whose tools say that they are done."""
+    program = TESTS / "support" / "mcp_servers" / "garbage.py"
+    results = {tool: a_text(f"{tool} done") for tool in tools}
+    script = json.dumps({"tools": [a_tool(tool) for tool in tools], "results": results})
+    return [
+        f"[mcp.{name}]",
+        f"command = {json.dumps([sys.executable, str(program)])}",
+        f"env = {{ MCP_SCRIPT = {json.dumps(script)} }}",
+        "start_s = 30",
+        *(f"{key} = {value}" for key, value in changes.items()),
+    ]
+
+
+async def test_users_agent_with_other_settings_stays_in_the_thread_that_entered_it(
+    start_service: StartService, path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where a reload enters the agent once more: its tools belong to the first loop."""
+    monkeypatch.setenv("KEY", "sk-1")
+    with (
+        FakeOpenAI([in_two_steps("where")]) as one,
+        FakeOpenAI([in_two_steps("where")]) as two,
+    ):
+
+        def table(fake: FakeOpenAI) -> list[str]:
+            settings = (f'base_url = "{fake.base_url}"', 'api_key = "$KEY"')
+            return ["[agents.shop]", f'model = "python:{module}:agent"', *settings]
+
+        write(path, *table(one))
+        service = await start_service(agents_file=path)
+        first = await service.chat()
+        write(path, *table(one), "tools.where.timeout_s = 20")
+        await agents_of(service).reload()
+        await until_true(lambda: not agents_of(service).closing)
+        second = await service.chat()
+        monkeypatch.setenv("KEY", "sk-2")
+        write(path, *table(two), "tools.where.approval = true")
+        await agents_of(service).reload()
+        await until_true(lambda: not agents_of(service).closing)
+        third = await service.chat()
+
+        results = [call.result for answer in (first, second) for call in answer.tool_calls]
+        assert ["at home", "at home"] == results
+        assert ["where"] == [call.name for call in third.pending_calls]
+        assert "Bearer sk-2" == two.requests[0].headers["authorization"]
+
+
+async def test_users_agent_that_comes_back_is_entered_again(
+    start_service: StartService, path: Path, module: str
+) -> None:
+    with FakeOpenAI([in_two_steps("where")]) as one, FakeOpenAI([in_two_steps("where")]) as two:
+        bird = ("[agents.bird]", 'model = "echo"')
+
+        def shop(fake: FakeOpenAI) -> tuple[str, ...]:
+            model, base_url = f'model = "python:{module}:agent"', f'base_url = "{fake.base_url}"'
+            return ("[agents.shop]", model, base_url, 'api_key = "$HOME"')
+
+        for fake in (one, None, two):
+            shops = () if fake is None else shop(fake)
+            write(path, 'default = "bird"', *bird, *shops)
+            if fake is one:
+                service = await start_service(agents_file=path)
+            else:
+                await agents_of(service).reload()
+            await until_true(lambda: not agents_of(service).closing)
+            names = [thread.name for thread in threading.enumerate()]
+            assert (fake is not None) == (f"agent {module}:agent" in names)
+            if fake is not None:
+                (call,) = (await service.chat(agent="shop")).tool_calls
+                assert "at home" == call.result
+
+        assert two.requests
+
+
+async def test_servers_of_tools_stay_for_an_attempt_of_an_agent_that_is_two_reloads_gone(
+    start_service: StartService, path: Path
+) -> None:
+    """Fails where a reload ends servers once the agents of the file before it are free."""
+    asked, going_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        going_on.wait(30)
+
+    with FakeOpenAI([in_two_steps("look", wait)]) as slow, FakeOpenAI([Say("Hello.")]) as quick:
+
+        def agent(name: str, fake: FakeOpenAI) -> list[str]:
+            url = f'base_url = "{fake.base_url}"'
+            return [f"[agents.{name}]", 'model = "openai-chat:any"', url, 'mcp = ["shop"]']
+
+        default = 'default = "quick"'
+        both = [*agent("quick", quick), *agent("slow", slow)]
+        write(path, default, *both, *a_server("shop", "look"))
+        service = await start_service(agents_file=path)
+        turn = asyncio.create_task(service.chat(agent="slow"))
+        await asyncio.to_thread(asked.wait, 30)
+        write(path, default, *agent("quick", quick), *a_server("shop", "look"))
+        await agents_of(service).reload()
+        write(path, default, *agent("quick", quick), *a_server("shop", "look", timeout_s="20"))
+        await agents_of(service).reload()
+        await until_true(lambda: programs() == 2)
+        going_on.set()
+        answer = await turn
+
+        assert ["look done"] == [call.result for call in answer.tool_calls]
+        await until_true(lambda: not agents_of(service).closing)
+        assert 1 == programs()
+
+
+def programs() -> int:
+    """Return how many servers of tools run."""
+    children = psutil.Process().children()
+    return sum("garbage.py" in " ".join(child.cmdline()) for child in children)
+
+
+async def test_reload_in_vain_leaves_nothing_open(start_service: StartService, path: Path) -> None:
+    """Fails where the servers of a file that cannot be used are not closed: each has a loop."""
+    bird = ("[agents.bird]", 'model = "echo"')
+    write(path, 'default = "bird"', *bird)
+    service = await start_service(agents_file=path)
+    process = psutil.Process()
+    write(
+        path,
+        'default = "bird"',
+        *bird,
+        "[agents.never]",
+        'model = "python:nowhere:agent"',
+        'mcp = ["shop"]',
+        *a_server("shop", "look"),
+    )
+    await agents_of(service).reload()
+    before = process.num_fds()
+
+    for _ in range(5):
+        await agents_of(service).reload()
+
+    assert process.num_fds() < before + 5
+
+
+@pytest.mark.parametrize("command", ['["", "x"]', '["a\\u0000b"]'])
+async def test_table_of_a_server_that_cannot_be_right_is_told_by_line(
+    database_url: str, path: Path, command: str
+) -> None:
+    """Fails where it is found out after the file was checked: a worker ends with a traceback."""
+    write(path, "[agents.bird]", 'model = "echo"')
+    worker = Worker(settings_for(database_url, agents_file=path, agent=None))
+    write(path, "[agents.bird]", 'model = "echo"', "[mcp.shop]", f"command = {command}")
+
+    with capture_logs() as logs:
+        await worker.agents.reload()
+    with pytest.raises(BadSettings, match="agents.toml:4: mcp.shop.command: "):
+        Worker(settings_for(database_url, agents_file=path, agent=None))
+
+    (problem,) = (entry["problem"] for entry in logs)
+    assert problem.startswith(f"{path}:4: mcp.shop.command: ")
+    await worker.agents.close()
