@@ -112,6 +112,8 @@ class Rehearsals:
             raise WorkerDrained
         # The agents may have been replaced meanwhile: this one is not closed while it is used.
         named = self._roster.seated(named.name)
+        if not named.can_rehearse:
+            raise NoRehearsal(named.name)
         using = ExitStack()
         using.enter_context(named.uses)
         asked = TurnRequest(record.turn.conversation_id, record.message, agent=named.name)
