@@ -14,12 +14,13 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import BadSettings
 from parley_server.process.agents import FiledAgents
 from parley_server.process.worker import Worker
 from support.fake_openai import Call, FakeOpenAI, Say
 from support.mcp_children import TESTS, a_text, a_tool
-from support.services import Service, StartService, settings_for, until_true
+from support.services import Service, StartService, refused, settings_for, until_true
 
 USERS = """
 import asyncio
@@ -234,3 +235,85 @@ async def test_table_of_a_server_that_cannot_be_right_is_told_by_line(
     (problem,) = (entry["problem"] for entry in logs)
     assert problem.startswith(f"{path}:4: mcp.shop.command: ")
     await worker.agents.close()
+
+
+WAITING = "tools.pay.run_by = 'caller'"
+APPROVED = "tools.look.approval = true"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "call", "given", "expected"),
+    [
+        (WAITING, "", "pay", {"result": "paid"}, "paid"),
+        (WAITING, "tools.pay.description = 'Pays.'\n" + WAITING, "pay", {"result": "paid"}, "paid"),
+        (APPROVED, "", "look", {"approval": pb.Approval()}, "look done"),
+        (APPROVED, "", "look", {"denial": pb.Denial(reason="No.")}, "No."),
+        (APPROVED, "tools.look.run_by = 'caller'", "look", {"approval": pb.Approval()}, None),
+        ("tools.look.run_by = 'caller'", "", "look", {"result": "seen"}, "seen"),
+        ("tools.look.run_by = 'caller'", APPROVED, "look", {"result": "seen"}, None),
+    ],
+)
+async def test_turn_that_waits_goes_on_under_other_rules(
+    start_service: StartService,
+    path: Path,
+    before: str,
+    after: str,
+    call: str,
+    given: dict[str, Any],
+    expected: str | None,
+) -> None:
+    """What was given counts, unless it is of another kind than what the rules now ask for.
+
+    Fails without the tools that stand in for those that are gone: a caller that has paid would be
+    told of by "Unknown tool name".
+    """
+    with FakeOpenAI([in_two_steps(call)]) as fake:
+        table = [
+            "[agents.shop]",
+            'model = "openai-chat:any"',
+            f'base_url = "{fake.base_url}"',
+            'mcp = ["shop"]',
+        ]
+        server = a_server("shop", "look")
+        write(path, *table, before, *server)
+        service = await start_service(agents_file=path)
+        (pending,) = (await service.chat(request_id="r1")).pending_calls
+        write(path, *table, after, *server)
+        await agents_of(service).reload()
+
+        answer = await service.resume(
+            pb.CallResult(call_key=pending.call_key, **given), request_id="r1"
+        )
+
+    told = [tool["function"]["name"] for tool in fake.requests[-1].json.get("tools", ())]
+    assert ("pay" in told) == (call == "pay" and bool(after))
+    assert ("Done.", [call]) == (answer.response, [each.name for each in answer.tool_calls])
+    (made,) = answer.tool_calls
+    if expected is not None:
+        assert expected == made.result
+    else:
+        assert made.is_error
+
+
+async def test_turn_of_an_agent_that_is_gone_goes_on_once_it_is_back(
+    start_service: StartService, path: Path
+) -> None:
+    with FakeOpenAI([in_two_steps("pay")]) as fake:
+        bird = ('default = "bird"', "[agents.bird]", 'model = "echo"')
+        url = f'base_url = "{fake.base_url}"'
+        shop = ("[agents.shop]", 'model = "openai-chat:any"', url, WAITING)
+        write(path, *bird, *shop)
+        service = await start_service(agents_file=path)
+        (pending,) = (await service.chat(agent="shop", request_id="r1")).pending_calls
+        write(path, *bird)
+        await agents_of(service).reload()
+        result = pb.CallResult(call_key=pending.call_key, result="paid")
+        assert "AGENT_UNAVAILABLE" == (await refused(service.resume(result, request_id="r1")))[1]
+        explained = await service.explain(request_id="r1")
+        assert not explained.instructions_unchanged
+        write(path, *bird, *shop)
+        await agents_of(service).reload()
+
+        answer = await service.chat(agent="shop", request_id="r1")
+
+    assert ("Done.", ["paid"]) == (answer.response, [each.result for each in answer.tool_calls])
