@@ -313,9 +313,8 @@ async def test_agent_that_may_act_since_a_reload_is_not_asked(
         with psycopg.connect(as_superuser(database_url)) as locking:
             locking.execute("LOCK TABLE usage_day")
             call = service.rehearse(**named(answered), agent="other")
-            await until_true(
-                lambda: looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()
-            )
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+            await until_true(lambda: looking.execute(waiting).rowcount > 0)
             roster = service.worker.turns.roster
             roster.replace([roster.default, other(agent=acting, can_rehearse=False)], "main")
 
