@@ -10,7 +10,13 @@ import grpc
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
 from parley_server.core.errors import CallerLost, ExportExpired, FeedExpired, WatchExpired
-from parley_server.core.model import ExportPage, FeedScope, Owner, Started
+from parley_server.core.model import (
+    ExportPage,
+    FeedScope,
+    Owner,
+    RehearsalStarted,
+    Started,
+)
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
     agent_responses,
@@ -344,7 +350,9 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         named = explain_requests.explain(request)
         call.request_id, call.turn_id = request.request_id, request.turn_id
         async with self._page_of(owner.id):
-            return explain_responses.explained(await self._core.explaining.explain(owner, named))
+            found = await self._core.explaining.explain(owner, named)
+            call.turn_id, call.shown_id = str(found.turn.id), str(found.turn.conversation_id)
+            return explain_responses.explained(found)
 
     async def RehearseTurn(  # type: ignore[override]  # noqa: N802
         self, request: pb.RehearseTurnRequest, context: Context
@@ -356,6 +364,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         events = self._core.rehearsals.rehearse(owner, ask, context.time_remaining())
         async with aclosing(events):
             async for event in events:
+                if isinstance(event, RehearsalStarted):
+                    call.turn_id, call.shown_id = str(event.turn_id), str(event.conversation_id)
                 await self._in_turn(owner)
                 if not await _send(context, explain_responses.rehearsal(event)):
                     raise CallerLost

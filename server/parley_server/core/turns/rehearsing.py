@@ -138,7 +138,8 @@ class Rehearsals:
         timer = call.attach(attempt.stop)
         running = self._tasks.start(attempt.run(run, self._tasks))
         try:
-            yield RehearsalStarted(named.name, window.context)
+            turn = record.turn
+            yield RehearsalStarted(named.name, window.context, turn.conversation_id, turn.id)
             while not running.done():
                 for piece in pieces.take():
                     yield piece
