@@ -194,7 +194,7 @@ async def once_after(dies_at: int) -> tuple[Told, list[str]]:
 
 
 async def test_stored_result_counts_when_its_tool_is_gone() -> None:
-    """Fails where a call needs its tool for its result to be taken: a reload may have removed it."""
+    """Fails where a call needs its tool for its result: a reload may have removed it."""
     worker = Worker()
     tools, steps = Tools(worker), KeptSteps(worker)
     model, run = a_model(worker), a_run(turn_id=TURN)
