@@ -92,7 +92,9 @@ class RunReader:
     """The limit came in the middle of a response."""
 
     def __post_init__(self) -> None:
-        self._calls = _Calls(asked=sum(isinstance(said, ToolCall) for said in self.past.told()))
+        before = list(self.past.told())
+        self._calls = _Calls(asked=sum(isinstance(said, ToolCall) for said in before))
+        self._said_bytes = sum(len(said.text.encode()) for said in before if isinstance(said, Text))
 
     def read(
         self, event: AgentStreamEvent | AgentRunResultEvent[Any]

@@ -41,6 +41,7 @@ from pydantic_ai.messages import ToolCallPart, ToolReturn, ToolReturnPart
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset
 
+from parley_server.agents.gone_tools import WithGoneTools
 from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.steps import WAITS_AGAIN, KeyedToolset, RunSteps
 from parley_server.agents.waiting import (
@@ -86,7 +87,8 @@ class ToolGuard(AbstractCapability[Any]):
         return CapabilityOrdering(position="outermost")
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
-        return KeyedToolset(CallersTools(self.more.around(toolset), self.tools), self.steps)
+        tools = KeyedToolset(CallersTools(self.more.around(toolset), self.tools), self.steps)
+        return WithGoneTools(tools, self.steps.past) if self.steps.past.responses else tools
 
     async def prepare_output_tools(
         self, ctx: RunContext[Any], tool_defs: list[ToolDefinition]

@@ -79,6 +79,7 @@ class PydanticAgent:
         *,
         context_tokens: int | None = None,
         more_tools: MoreTools | None = None,
+        asked: Model[Any] | None = None,
     ) -> None:
         """Make an agent.
 
@@ -88,6 +89,7 @@ class PydanticAgent:
             context_tokens: what the model can read and write at once; None: what the library
                 knows of it.
             more_tools: those of MCP servers, and rules for all of its tools.
+            asked: the model, if it is another than the agent's own. None: the agent chooses.
         Raises: BadAgent: a rule cannot be followed, or names a tool that the agent has not.
         """
         _quieten()
@@ -95,6 +97,7 @@ class PydanticAgent:
         self._more_tools.check(agent)
         self._agent = agent
         self._model = model
+        self._asked = asked
         self._context_tokens = context_tokens or model.context_window
 
     @classmethod
@@ -183,6 +186,7 @@ class PydanticAgent:
         steps = RunSteps(run, past, shown)
         async with self._agent.run_stream_events(
             prompt,
+            model=self._asked,
             message_history=history,
             instructions=run.instructions or None,
             conversation_id=str(run.conversation_id),

@@ -11,24 +11,18 @@ and what the blocked run does afterwards counts for nothing.
 """
 
 import asyncio
-import concurrent.futures
-import importlib
 import logging
-import os
-import sys
-import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TypeAlias
 
 from pydantic_ai import Agent
-from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model
 
 from parley_server.agents.errors import BadAgent
-from parley_server.agents.model_strings import complaint, model_of, without_empty_variables
+from parley_server.agents.home import CLOSE_S, Home, move_in
+from parley_server.agents.model_strings import close_model, model_of
 from parley_server.agents.more_tools import MoreTools
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.errors import AgentUnavailable
@@ -41,8 +35,6 @@ ROOM = 32
 """How many events of a run may wait for the worker's loop."""
 STEP = 16
 """After how many events room is made again: each time costs a wake-up of the other thread."""
-CLOSE_S = 5.0
-"""How long the end of the agent is waited for; its thread does not outlive the process."""
 
 _Sent: TypeAlias = AgentEvent | Exception | None
 """None: the run is over."""
@@ -60,7 +52,7 @@ class ThreadedAgent:
         openai_api_key: str | None = None,
         more_tools: MoreTools | None = None,
     ) -> None:
-        """Import the agent in a new thread and enter it there (`async with agent`).
+        """Have the agent imported and entered in its thread, unless it is there.
 
         Args:
             module: importable, the working directory included.
@@ -68,66 +60,22 @@ class ThreadedAgent:
             more_tools: those of MCP servers, and rules for all of its tools.
         Raises: BadAgent.
         """
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._life: concurrent.futures.Future[None] = concurrent.futures.Future()
-        entered: concurrent.futures.Future[PydanticAgent] = concurrent.futures.Future()
+        self._own_model: Model[object] | None = None
+        """One that this agent alone asks: the user's object was entered with another."""
 
-        def load() -> PydanticAgent:
-            with without_empty_variables():
-                agent = _imported(module, attribute)
-            model = _model(agent, openai_base_url, openai_api_key)
-            if isinstance(agent, Agent):
-                agent.model = model
-            return PydanticAgent(agent, model, more_tools=more_tools)
+        def make(home: Home) -> PydanticAgent:
+            agent = home.agent
+            model = _model(home.model, openai_base_url, openai_api_key)
+            if model is not home.model and isinstance(agent, Agent):
+                if home.is_entered:
+                    self._own_model = model
+                else:
+                    agent.model = model
+            return PydanticAgent(agent, model, more_tools=more_tools, asked=self._own_model)
 
-        def live() -> None:
-            asyncio.set_event_loop(self._loop)
-            try:
-                inner = load()
-            except BaseException as error:
-                entered.set_exception(_as_bad_agent(f"python:{module}:{attribute}", error))
-            else:
-                self._run_loop(inner, entered)
-            self._loop.close()
-
-        threading.Thread(target=live, name=f"agent {module}:{attribute}", daemon=True).start()
-        self._inner = entered.result()
-
-    def _run_loop(
-        self, inner: PydanticAgent, entered: "concurrent.futures.Future[PydanticAgent]"
-    ) -> None:
-        life = self._loop.create_task(self._live(inner, entered))
-        while not life.done():
-            try:
-                self._loop.run_until_complete(life)
-            except BaseException as error:
-                # SystemExit out of a task ends a loop. One agent's code must not end all of them.
-                log.error("agent's event loop ended", extra={"error": type(error).__name__})
-        self._life.set_result(None)
-
-    async def _live(
-        self, inner: PydanticAgent, entered: "concurrent.futures.Future[PydanticAgent]"
-    ) -> None:
-        """Keep the agent entered until it is closed; one task does both, as its tools require."""
-        try:
-            async with inner.entered():
-                entered.set_result(inner)
-                await self._stop.wait()
-                await self._end_runs()
-        except BaseException as error:
-            if entered.done():
-                details = {"error": type(error).__name__, "place": raised_at(error)}
-                log.warning("agent not closed", extra=details)
-            else:
-                entered.set_exception(_as_bad_agent(inner.model, error))
-
-    async def _end_runs(self) -> None:
-        runs = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in runs:
-            task.cancel()
-        if runs:
-            await asyncio.wait(runs, timeout=CLOSE_S / 2)
+        self._home, self._inner = move_in(module, attribute, make)
+        self._loop = self._home.loop
+        self._is_closed = False
 
     @property
     def model(self) -> str:
@@ -138,11 +86,20 @@ class ThreadedAgent:
         return self._inner.context_tokens
 
     async def close(self) -> None:
-        """Stop the runs and leave the agent; a thread that is blocked is left behind."""
-        with suppress(RuntimeError):  # its loop is closed already
-            self._loop.call_soon_threadsafe(self._stop.set)
-        life = asyncio.wrap_future(self._life)
-        await asyncio.wait([life], timeout=CLOSE_S)
+        """Leave the user's agent, and stop its runs if no other agent of the file is made of it.
+
+        Guarantees: returns within seconds; a thread that is blocked is left behind.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._own_model is not None:
+            with suppress(RuntimeError):  # its loop is closed already
+                closing = close_model(self._own_model)
+                done = asyncio.run_coroutine_threadsafe(closing, self._loop)
+                await asyncio.wait([asyncio.wrap_future(done)], timeout=CLOSE_S)
+        self._home.leave()
+        await self._home.ended()
 
     def retold(self, steps: Sequence[Step]) -> Sequence[AgentEvent]:
         """Return what steps say, for a turn that goes on no more."""
@@ -218,40 +175,12 @@ def _make(room: asyncio.Semaphore, count: int) -> None:
         room.release()
 
 
-def _imported(module: str, attribute: str) -> AbstractAgent[object, object]:
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise BadAgent(
-                f"there is no module '{module}' in the working directory or among what is installed"
-            ) from None
-        raise
-    agent = getattr(found, attribute, None)
-    if not isinstance(agent, AbstractAgent):
-        raise BadAgent(f"'{attribute}' in the module '{module}' must be a pydantic_ai.Agent")
-    return agent
-
-
 def _model(
-    agent: AbstractAgent[object, object], openai_base_url: str | None, openai_api_key: str | None
+    said: Model[object] | str | None, openai_base_url: str | None, openai_api_key: str | None
 ) -> Model[object]:
-    model = agent.model
-    if isinstance(model, Model):
-        return model
-    if isinstance(model, str):
-        return model_of(model, openai_base_url=openai_base_url, openai_api_key=openai_api_key)
+    """Return the model that a user's code says. Raises: BadAgent."""
+    if isinstance(said, Model):
+        return said
+    if isinstance(said, str):
+        return model_of(said, openai_base_url=openai_base_url, openai_api_key=openai_api_key)
     raise BadAgent("the pydantic_ai.Agent must name its model: Agent('PROVIDER:MODEL')")
-
-
-def _as_bad_agent(name: str, error: BaseException) -> BadAgent:
-    if isinstance(error, BadAgent):
-        return error
-    if isinstance(error, ModuleNotFoundError):
-        return BadAgent(f"'{name}' needs the module {error.name}, which is not installed")
-    if isinstance(error, UserError):
-        return BadAgent(complaint(name, error))
-    return BadAgent(f"'{name}' cannot be started: {type(error).__name__} in {raised_at(error)}")

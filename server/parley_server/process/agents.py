@@ -2,18 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from parley_server.agents.catalog import Surroundings, close_agent, create_agent
+from parley_server.agents.catalog import REMOTE, Surroundings, close_agent, create_agent
 from parley_server.agents.file.building import Lineup, Made, NotLinedUp, ServerDefaults, line_up
 from parley_server.agents.file.problems import BadAgentsFile
 from parley_server.agents.file.reading import read_agents_file
 from parley_server.config import BadSettings, Settings
 from parley_server.core.attempts.roster import NamedAgent, Roster
 from parley_server.core.ports import Agent
+
+if TYPE_CHECKING:  # its libraries take seconds to import
+    from parley_server.agents.mcp.servers import McpServers
 
 log = structlog.get_logger("parley.agents")
 
@@ -26,7 +30,10 @@ class OneAgent:
 
     def __init__(self, name: str, agent: Agent, defaults: ServerDefaults) -> None:
         self._agent = agent
-        self.roster = Roster([NamedAgent(name, agent, defaults.window(agent))], default=name)
+        named = NamedAgent(
+            name, agent, defaults.window(agent), can_rehearse=not name.startswith(REMOTE)
+        )
+        self.roster = Roster([named], default=name)
 
     async def reload(self) -> None:
         """Do nothing: there is no file."""
@@ -71,14 +78,15 @@ class FiledAgents:
             for problem in error.problems:
                 log.error("agents file is wrong, nothing was changed", problem=str(problem))
             if isinstance(error, NotLinedUp):
-                await _close(error.in_vain)
+                await _close_all(error.made, error.servers)
             return
         self.lineup = after
         if after.servers is not None and after.servers is not before.servers:
             after.servers.open()
         self.roster.replace(after.named, after.default)
         log.info("agents file was read again", **_changes(before, after))
-        task = asyncio.create_task(_close_after_use(before, after))
+        earlier = set(self.closing)
+        task = asyncio.create_task(_close_after_use(before, after, earlier))
         self.closing.add(task)
         task.add_done_callback(self.closing.discard)
 
@@ -157,11 +165,19 @@ def _changes(before: Lineup, after: Lineup) -> dict[str, object]:
     }
 
 
-async def _close_after_use(before: Lineup, after: Lineup) -> None:
-    """Close what the agents of before have that those of after have not, each when it is free."""
+async def _close_after_use(
+    before: Lineup, after: Lineup, earlier: Collection[asyncio.Task[None]]
+) -> None:
+    """Close what the agents of before have that those of after have not, each when it is free.
+
+    Args:
+        earlier: closings that are under way. Their agents may have tools of the same servers.
+    """
     gone = before.others_than(after)
     await asyncio.gather(*(_close_free(made) for made in gone))
     if before.servers is not None and before.servers is not after.servers:
+        if earlier:
+            await asyncio.wait(earlier)
         await before.servers.close()
 
 
@@ -172,9 +188,13 @@ async def _close_free(made: Made) -> None:
 
 async def close_lineup(lineup: Lineup) -> None:
     """Close agents that nobody uses any more, and the servers of their tools after them."""
-    await _close(lineup.made)
-    if lineup.servers is not None:
-        await lineup.servers.close()
+    await _close_all(lineup.made, lineup.servers)
+
+
+async def _close_all(made: Iterable[Made], servers: "McpServers | None") -> None:
+    await _close(made)
+    if servers is not None:
+        await servers.close()
 
 
 async def _close(all_made: Iterable[Made]) -> None:

@@ -49,6 +49,7 @@ from parley_server.process.wiring import (
 )
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.server import Server
+from parley_server.rpc.use_cases import UseCases
 from parley_server.storage.conversations import PostgresConversations, PostgresDeletions
 from parley_server.storage.explaining import PostgresExplains
 from parley_server.storage.feed import PostgresFeed
@@ -187,10 +188,10 @@ class Worker:
             count=self.metrics.begun if self.metrics is not None else lambda: None,
         )
         self.store.on_queue = self.starting.freed
-        self.server = Server(
-            self.turns,
-            Resuming(self.store, waits, self.turns, meter),
-            Accepting(
+        core = UseCases(
+            turns=self.turns,
+            resuming=Resuming(self.store, waits, self.turns, meter),
+            accepting=Accepting(
                 self.store,
                 queue,
                 self.turns.attempts.ending,
@@ -200,8 +201,8 @@ class Worker:
                 self.starting.wake,
                 self.tracer,
             ),
-            Reads(self.store, conversations, settings.chat_timeout_s),
-            Conversations(
+            reads=Reads(self.store, conversations, settings.chat_timeout_s),
+            conversations=Conversations(
                 conversations,
                 self.bells,
                 uuid_utils.compat.uuid7,
@@ -209,14 +210,17 @@ class Worker:
                 on_turn_ended=self.turns.attempts.keeping.heard,
                 on_deleted=self.purging.wake,
             ),
-            Appending(histories, self.bells, self.turns.waiting, settings.chat_timeout_s),
-            Exports(self.store, histories),
-            self.erasing,
-            self.watches,
-            self.feeds if settings.feed_days > 0 else None,
-            UsageReads(PostgresUsage(self.store.claiming)),
-            explaining,
-            self.rehearsals,
+            appending=Appending(histories, self.bells, self.turns.waiting, settings.chat_timeout_s),
+            exports=Exports(self.store, histories),
+            erasing=self.erasing,
+            watches=self.watches,
+            feeds=self.feeds if settings.feed_days > 0 else None,
+            usage=UsageReads(PostgresUsage(self.store.claiming)),
+            explaining=explaining,
+            rehearsals=self.rehearsals,
+        )
+        self.server = Server(
+            core,
             self.verifier,
             self.admission,
             options=server_options(settings, is_port_shared=is_port_shared),

@@ -8,26 +8,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
-from parley_server.core.conversations.appending import Appending
-from parley_server.core.conversations.changes import Conversations
-from parley_server.core.conversations.export import Exports
-from parley_server.core.owners.erasing import Erasing
-from parley_server.core.owners.usage import UsageReads
 from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
-from parley_server.core.reading import Reads
-from parley_server.core.streams.feed import Feeds
-from parley_server.core.streams.watches import Watches
-from parley_server.core.turns.accepting import Accepting
-from parley_server.core.turns.explaining import Explaining
-from parley_server.core.turns.machine import Turns
-from parley_server.core.turns.rehearsing import Rehearsals
-from parley_server.core.turns.resuming import Resuming
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.metering import CallMeter
 from parley_server.rpc.layers.stack import Layers
 from parley_server.rpc.servicer import ConversationServicer
 from parley_server.rpc.tls import Renewing
+from parley_server.rpc.use_cases import UseCases
 
 SERVICE = conversation_service_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name
 LIVENESS = "liveness"
@@ -41,19 +29,7 @@ class Server:
 
     def __init__(
         self,
-        turns: Turns,
-        resuming: Resuming,
-        accepting: Accepting,
-        reads: Reads,
-        conversations: Conversations,
-        appending: Appending,
-        exports: Exports,
-        erasing: Erasing,
-        watches: Watches,
-        feeds: Feeds | None,
-        usage: UsageReads,
-        explaining: Explaining,
-        rehearsals: Rehearsals,
+        core: UseCases,
         verifier: TokenVerifier,
         admission: Admission,
         *,
@@ -70,11 +46,7 @@ class Server:
             certificate: to speak TLS with. None: plaintext.
             max_message_bytes: how long a user's message may be, in UTF-8.
         """
-        self._turns = turns
-        self._watches = watches
-        self._exports = exports
-        self._rehearsals = rehearsals
-        self._feeds = feeds
+        self._core = core
         self._certificate = certificate
         self._is_draining = False
         self._door = Door()
@@ -83,23 +55,7 @@ class Server:
             options=list(options),
         )
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-            ConversationServicer(
-                turns,
-                resuming,
-                accepting,
-                reads,
-                conversations,
-                appending,
-                exports,
-                erasing,
-                watches,
-                feeds,
-                usage,
-                explaining,
-                rehearsals,
-                admission,
-                max_message_bytes=max_message_bytes,
-            ),
+            ConversationServicer(core, admission, max_message_bytes=max_message_bytes),
             self._server,
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # its types lack it
@@ -139,12 +95,12 @@ class Server:
         self._is_draining = True
         await self.set_ready(False)
         self._door.hold()
-        self._watches.drain()
-        self._exports.drain()
-        self._rehearsals.drain()
-        if self._feeds is not None:
-            self._feeds.drain()
-        draining = asyncio.create_task(self._turns.drain(grace_s))
+        self._core.watches.drain()
+        self._core.exports.drain()
+        self._core.rehearsals.drain()
+        if self._core.feeds is not None:
+            self._core.feeds.drain()
+        draining = asyncio.create_task(self._core.turns.drain(grace_s))
         await self._door.until_quiet()
         stopping = asyncio.create_task(self._server.stop(grace_s + LAST_WORDS_S))
         await asyncio.sleep(0)  # until connections are told: what is held must not be sooner

@@ -9,21 +9,14 @@ import grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc as pb_grpc
-from parley_server.core.conversations.appending import Appending
-from parley_server.core.conversations.changes import Conversations
-from parley_server.core.conversations.export import Exports
 from parley_server.core.errors import CallerLost, ExportExpired, FeedExpired, WatchExpired
-from parley_server.core.model import ExportPage, FeedScope, Owner, Started
-from parley_server.core.owners.erasing import Erasing
-from parley_server.core.owners.usage import UsageReads
-from parley_server.core.reading import Reads
-from parley_server.core.streams.feed import Feeds
-from parley_server.core.streams.watches import Watches
-from parley_server.core.turns.accepting import Accepting
-from parley_server.core.turns.explaining import Explaining
-from parley_server.core.turns.machine import Turns
-from parley_server.core.turns.rehearsing import Rehearsals
-from parley_server.core.turns.resuming import Resuming
+from parley_server.core.model import (
+    ExportPage,
+    FeedScope,
+    Owner,
+    RehearsalStarted,
+    Started,
+)
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc import (
     agent_responses,
@@ -39,6 +32,7 @@ from parley_server.rpc import (
 )
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.call_record import ERASE, OBSERVE, READ, WRITE, current_call
+from parley_server.rpc.use_cases import UseCases
 
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
@@ -53,43 +47,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ConversationServicer(pb_grpc.ConversationServiceServicer):
-    def __init__(
-        self,
-        turns: Turns,
-        resuming: Resuming,
-        accepting: Accepting,
-        reads: Reads,
-        conversations: Conversations,
-        appending: Appending,
-        exports: Exports,
-        erasing: Erasing,
-        watches: Watches,
-        feeds: Feeds | None,
-        usage: UsageReads,
-        explaining: Explaining,
-        rehearsals: Rehearsals,
-        admission: Admission,
-        *,
-        max_message_bytes: int,
-    ) -> None:
-        """Answer calls.
-
-        Args:
-            feeds: None: this server keeps no feed of turns.
-        """
-        self._turns = turns
-        self._resuming = resuming
-        self._accepting = accepting
-        self._watches = watches
-        self._feeds = feeds
-        self._reads = reads
-        self._conversations = conversations
-        self._appending = appending
-        self._exports = exports
-        self._usage = usage
-        self._explaining = explaining
-        self._rehearsals = rehearsals
-        self._erasing = erasing
+    def __init__(self, core: UseCases, admission: Admission, *, max_message_bytes: int) -> None:
+        """Answer calls."""
+        self._core = core
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
@@ -99,11 +59,11 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:  # noqa: N802
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = requests.chat(request, self._turns.roster, self._max_message_bytes)
+        ask = requests.chat(request, self._core.turns.roster, self._max_message_bytes)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         call.shown_id = request.conversation_id
-        answered = await self._turns.chat(owner, ask, context.time_remaining())
+        answered = await self._core.turns.chat(owner, ask, context.time_remaining())
         call.turn_id = str(answered.turn_id)
         return responses.chat(answered)
 
@@ -112,10 +72,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.StartTurnResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = requests.start(request, self._turns.roster, self._max_message_bytes)
+        ask = requests.start(request, self._core.turns.roster, self._max_message_bytes)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
-        turn, is_replayed = await self._accepting.start(owner, ask, context.time_remaining())
+        turn, is_replayed = await self._core.accepting.start(owner, ask, context.time_remaining())
         call.turn_id, call.shown_id = str(turn.id), str(turn.conversation_id)
         return pb.StartTurnResponse(turn=responses.turn(turn), replayed=is_replayed)
 
@@ -128,7 +88,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.request_id = request.request_id
         call.turn_id = request.turn_id
         call.is_repeatable = True
-        answered = await self._resuming.resume(owner, ask, context.time_remaining())
+        answered = await self._core.resuming.resume(owner, ask, context.time_remaining())
         call.turn_id, call.shown_id = str(answered.turn_id), str(answered.conversation_id)
         return pb.ResumeTurnResponse(chat=responses.chat(answered))
 
@@ -140,7 +100,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         question = requests.history(request, owner)
         call.shown_id = request.conversation_id
         async with self._page_of(owner.id):
-            page = await self._reads.history(owner, question.query)
+            page = await self._core.reads.history(owner, question.query)
             messages = await self._in_slices(owner, page.messages, responses.message)
             return responses.history(page, messages, question, owner)
 
@@ -150,7 +110,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = current_call.get().owner(READ)
         question = conversation_requests.conversations(request, owner)
         async with self._page_of(owner.id):
-            page = await self._reads.conversations(owner, question.query)
+            page = await self._core.reads.conversations(owner, question.query)
             found = await self._in_slices(owner, page.conversations, responses.conversation)
             return responses.conversations(page, found, question, owner)
 
@@ -159,10 +119,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.CreateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = conversation_requests.new_conversation(request, self._turns.roster)
+        new = conversation_requests.new_conversation(request, self._core.turns.roster)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
-        created, is_replayed = await self._conversations.create(owner, new)
+        created, is_replayed = await self._core.conversations.create(owner, new)
         call.conversation_id = str(created.id)
         return responses.created(created, is_replayed=is_replayed)
 
@@ -173,7 +133,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(READ)
         conversation_id = conversation_requests.conversation(request)
         call.shown_id = str(conversation_id)
-        found = await self._reads.conversation(owner, conversation_id)
+        found = await self._core.reads.conversation(owner, conversation_id)
         return pb.GetConversationResponse(conversation=responses.conversation(found))
 
     async def UpdateConversation(  # noqa: N802
@@ -181,9 +141,9 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.UpdateConversationResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        change = conversation_requests.change(request, self._turns.roster)
+        change = conversation_requests.change(request, self._core.turns.roster)
         call.conversation_id = str(change.conversation_id)
-        changed = await self._conversations.update(owner, change)
+        changed = await self._core.conversations.update(owner, change)
         return pb.UpdateConversationResponse(conversation=responses.conversation(changed))
 
     async def DeleteConversation(  # noqa: N802
@@ -193,10 +153,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(WRITE)
         conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
-        deleted = await self._conversations.delete(
+        deleted = await self._core.conversations.delete(
             owner, conversation_id, allow_missing=request.allow_missing
         )
-        return responses.deleted(deleted, has_trash=self._conversations.has_trash)
+        return responses.deleted(deleted, has_trash=self._core.conversations.has_trash)
 
     async def UndeleteConversation(  # noqa: N802
         self, request: pb.UndeleteConversationRequest, _context: Context
@@ -205,7 +165,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(WRITE)
         conversation_id = conversation_requests.conversation(request)
         call.conversation_id = str(conversation_id)
-        found = await self._conversations.undelete(owner, conversation_id)
+        found = await self._core.conversations.undelete(owner, conversation_id)
         return pb.UndeleteConversationResponse(conversation=responses.conversation(found))
 
     async def AppendMessages(  # noqa: N802
@@ -217,7 +177,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         call.conversation_id = str(new.conversation_id)
-        added = await self._appending.append(owner, new, context.time_remaining())
+        added = await self._core.appending.append(owner, new, context.time_remaining())
         return responses.appended(added)
 
     async def ForkConversation(  # noqa: N802
@@ -228,7 +188,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         new = conversation_requests.fork(request)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
-        forked, is_replayed = await self._conversations.fork(owner, new)
+        forked, is_replayed = await self._core.conversations.fork(owner, new)
         call.conversation_id = str(forked.id)
         return responses.forked(forked, is_replayed=is_replayed)
 
@@ -238,7 +198,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = current_call.get().owner(READ)
         query = owner_requests.usage(request)
         async with self._page_of(owner.id):
-            found = await self._usage.usage(owner, query)
+            found = await self._core.usage.usage(owner, query)
             rows = await self._in_slices(owner, found, responses.day_usage)
             return pb.GetUsageResponse(rows=rows)
 
@@ -248,7 +208,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call = current_call.get()
         owner = call.owner_by_name(ERASE)
         call.request_id = owner_requests.erasure(request)
-        return responses.erasure(await self._erasing.erase(owner, call.request_id))
+        return responses.erasure(await self._core.erasing.erase(owner, call.request_id))
 
     async def _in_slices(
         self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]
@@ -265,7 +225,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     async def GetTurn(self, request: pb.GetTurnRequest, _context: Context) -> pb.GetTurnResponse:  # noqa: N802
         call = current_call.get()
         owner = call.owner(READ)
-        turn = await self._reads.turn(owner, requests.turn(request))
+        turn = await self._core.reads.turn(owner, requests.turn(request))
         call.shown_id = str(turn.conversation_id)
         return pb.GetTurnResponse(turn=responses.turn(turn))
 
@@ -274,7 +234,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.CancelTurnResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        turn = await self._turns.cancel(owner, requests.turn(request))
+        turn = await self._core.turns.cancel(owner, requests.turn(request))
         call.turn_id, call.shown_id = str(turn.id), str(turn.conversation_id)
         return pb.CancelTurnResponse(turn=responses.turn(turn))
 
@@ -285,11 +245,11 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> None:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask, after = requests.stream(request, self._turns.roster, self._max_message_bytes)
+        ask, after = requests.stream(request, self._core.turns.roster, self._max_message_bytes)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
         call.shown_id = request.chat.conversation_id
-        events = self._turns.stream(owner, ask, after, context.time_remaining())
+        events = self._core.turns.stream(owner, ask, after, context.time_remaining())
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Started):
@@ -307,7 +267,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call.request_id = request.resume.request_id
         call.turn_id = request.resume.turn_id
         call.is_repeatable = True
-        events = self._resuming.stream(owner, ask, after, context.time_remaining())
+        events = self._core.resuming.stream(owner, ask, after, context.time_remaining())
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Started):
@@ -324,7 +284,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(READ)
         question = requests.watch(request)
         call.shown_id = request.conversation_id
-        updates = self._watches.watch(
+        updates = self._core.watches.watch(
             owner,
             question.conversation_id,
             question.after_sequence,
@@ -342,7 +302,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, request: pb.ExportConversationsRequest, context: Context
     ) -> None:
         owner = current_call.get().owner(READ)
-        pages = self._exports.export(owner, conversation_requests.export(request, owner))
+        pages = self._core.exports.export(owner, conversation_requests.export(request, owner))
         async with aclosing(pages):
             while page := await self._next_page(owner, pages):
                 for part in page:
@@ -364,10 +324,10 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         is_tenant = request.all_owners
         owner = call.owner_by_name(OBSERVE) if is_tenant else call.owner(READ)
         scope = FeedScope(owner, is_tenant)
-        question = feed_requests.turns(request, scope, has_feed=self._feeds is not None)
-        if self._feeds is None:
+        question = feed_requests.turns(request, scope, has_feed=self._core.feeds is not None)
+        if self._core.feeds is None:
             return
-        updates = self._feeds.watch(question)
+        updates = self._core.feeds.watch(question)
         async with aclosing(updates):
             async for update in updates:
                 await self._in_turn(owner)
@@ -380,7 +340,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self, _request: pb.ListAgentsRequest, _context: Context
     ) -> pb.ListAgentsResponse:
         current_call.get().owner(READ)
-        return agent_responses.agents(self._turns.roster)
+        return agent_responses.agents(self._core.turns.roster)
 
     async def ExplainTurn(  # noqa: N802
         self, request: pb.ExplainTurnRequest, _context: Context
@@ -390,18 +350,22 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         named = explain_requests.explain(request)
         call.request_id, call.turn_id = request.request_id, request.turn_id
         async with self._page_of(owner.id):
-            return explain_responses.explained(await self._explaining.explain(owner, named))
+            found = await self._core.explaining.explain(owner, named)
+            call.turn_id, call.shown_id = str(found.turn.id), str(found.turn.conversation_id)
+            return explain_responses.explained(found)
 
     async def RehearseTurn(  # type: ignore[override]  # noqa: N802
         self, request: pb.RehearseTurnRequest, context: Context
     ) -> None:
         call = current_call.get()
         owner = call.owner(WRITE)
-        ask = explain_requests.rehearse(request, self._turns.roster)
+        ask = explain_requests.rehearse(request, self._core.turns.roster)
         call.request_id, call.turn_id = request.request_id, request.turn_id
-        events = self._rehearsals.rehearse(owner, ask, context.time_remaining())
+        events = self._core.rehearsals.rehearse(owner, ask, context.time_remaining())
         async with aclosing(events):
             async for event in events:
+                if isinstance(event, RehearsalStarted):
+                    call.turn_id, call.shown_id = str(event.turn_id), str(event.conversation_id)
                 await self._in_turn(owner)
                 if not await _send(context, explain_responses.rehearsal(event)):
                     raise CallerLost

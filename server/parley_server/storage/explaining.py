@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from parley_server.core.attempts.window import LOOKBACK_FACTOR
 from parley_server.core.errors import BudgetExhausted, TurnLimitReached
 from parley_server.core.model import (
     FailureReason,
@@ -67,7 +66,7 @@ class PostgresExplains:
         )
 
     async def shown(
-        self, owner: Owner, conversation_id: UUID, before: int, *, max_messages: int
+        self, owner: Owner, conversation_id: UUID, first: int, before: int
     ) -> list[WindowMessage]:
         found = await self._store.claiming.read(
             sql.WINDOW_WITHOUT_STATES,
@@ -75,8 +74,8 @@ class PostgresExplains:
                 "owner": owner.id,
                 "conversation": conversation_id,
                 "before": before,
-                "lookback": max_messages * LOOKBACK_FACTOR,
-                "limit": max_messages,
+                "lookback": before - first,
+                "limit": before - first,
                 "max_bytes": MAX_BYTES,
             },
         )

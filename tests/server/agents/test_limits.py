@@ -9,14 +9,17 @@ import pytest
 from pydantic_ai import Agent as PlainAgent
 
 from parley_server.agents.catalog import create_agent
+from parley_server.agents.limits import MOST_BYTES_A_TOKEN
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.attempts.transcript import Transcript
+from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import AgentLimits, FinishReason
 from parley_server.core.ports import Agent
 from support.agent_limits import LimitsSuite
 from support.agent_runs import a_call, a_run, told_by
-from support.fake_openai import Call, FakeOpenAI, Forever, Say, Stall
+from support.fake_openai import Call, Fail, FakeOpenAI, Forever, Say, Stall
+from support.kept_steps import KeptSteps, attempt
 from support.openai_script import Json, Step
 from support.wire_provider import an_agent, chunk
 
@@ -118,6 +121,26 @@ async def test_tokens_are_estimated_where_the_provider_does_not_tell() -> None:
     left = await tokens_asked_for(AgentLimits(output_tokens=100), usage=None)
 
     assert [100, 97, 94, 91] == left
+
+
+async def test_a_model_that_heeds_no_limit_is_cut_over_all_attempts_together() -> None:
+    """Fails where each attempt counts the bytes that it has said anew."""
+    script: list[Step] = [
+        Say("x" * 600, calls=[Call("work", '{"text":"x"}')]),
+        Fail(500),
+        Say("y" * 600),
+    ]
+    limits = AgentLimits(output_tokens=40)
+    run, steps = replace(a_run(), limits=limits), KeptSteps()
+    with FakeOpenAI(script) as fake:
+        agent = an_agent(fake.base_url, work)
+        with pytest.raises(AgentUnavailable):
+            await attempt(agent, run, steps)
+        told = await attempt(agent, run, steps)
+
+    assert told is not None
+    assert FinishReason.LENGTH is told.finish.reason
+    assert 600 < len(told.text) < 40 * MOST_BYTES_A_TOKEN + 100
 
 
 async def test_a_limit_that_a_users_agent_has_set_itself_stays_if_it_is_lower() -> None:

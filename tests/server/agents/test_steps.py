@@ -193,6 +193,26 @@ async def once_after(dies_at: int) -> tuple[Told, list[str]]:
     raise AssertionError("the last attempt has no end")
 
 
+async def test_stored_result_counts_when_its_tool_is_gone() -> None:
+    """Fails where a call needs its tool for its result: a reload may have removed it."""
+    worker = Worker()
+    tools, steps = Tools(worker), KeptSteps(worker)
+    model, run = a_model(worker), a_run(turn_id=TURN)
+    worker.lives_anew(11)
+    assert await attempt(PydanticAgent(Agent(model, tools=[tools.note]), model), run, steps) is None
+    stored = results_in(steps)
+    worker.lives_anew()
+
+    told = await attempt(PydanticAgent(Agent(model), model), run, steps)
+
+    assert 1 <= len(stored) < 3
+    assert told is not None
+    known = [call.result for call in told.calls if not call.is_error]
+    assert len(stored) == len(known)
+    assert all(result.startswith("noted ") for result in known)
+    assert 3 == len(tools.begun)
+
+
 async def test_tool_that_is_once_is_not_run_again_and_its_result_says_so() -> None:
     """Fails when the mark is not looked at: a payment is made twice."""
     told, ran = await once_after(7)  # in its third call

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from parley_server.agents import threaded
+from parley_server.agents import home, threaded
 from parley_server.agents.catalog import close_agent, create_agent
 from parley_server.agents.errors import BadAgent
 from parley_server.agents.threaded import ROOM, ThreadedAgent
@@ -44,7 +44,7 @@ MakeAgent = Callable[[str, FakeOpenAI], ThreadedAgent]
 async def make_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeAgent]:
     """Make an agent of a module's text; it is closed at the end."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(threaded, "CLOSE_S", 0.5)
+    monkeypatch.setattr(home, "CLOSE_S", 0.5)
     made: list[ThreadedAgent] = []
 
     def make(text: str, fake: FakeOpenAI) -> ThreadedAgent:

@@ -8,7 +8,18 @@ import pytest
 
 @pytest.mark.parametrize(
     "package",
-    ["sqlalchemy", "alembic", "pydantic_ai", "prometheus_client", "opentelemetry"],
+    [
+        "sqlalchemy",
+        "alembic",
+        "pydantic_ai",
+        "prometheus_client",
+        "opentelemetry",
+        "a2a",
+        "fastmcp",
+        "mcp",
+        "httpx2",
+        "jsonschema",
+    ],
 )
 def test_serving_does_not_import(package: str) -> None:
     program = (

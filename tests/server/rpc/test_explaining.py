@@ -12,7 +12,9 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import error_reason_pb2
 from parley_server.core.attempts.window import CUT, NO_TEXT
 from parley_server.core.errors import AgentRefused
-from parley_server.core.model import Finish, FinishReason, Text
+from parley_server.core.model import Finish, FinishReason, Text, WindowMessage
+from parley_server.core.turns.explaining import BEYOND
+from parley_server.storage.explaining import PostgresExplains
 from support.agents import Gate, ScriptedAgent, Speaker, say_back
 from support.databases import as_superuser
 from support.messages import assistant, system, user
@@ -349,3 +351,31 @@ async def test_window_of_a_thousand_messages_is_bounded(start_service: StartServ
     assert [(1, 1, "OLDER")] == omitted(found)
     assert {1000} == {m.content_bytes for m in found.messages[:-1]}
     assert found.ByteSize() < 300_000
+
+
+async def test_explaining_reads_little_beyond_what_was_shown(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where messages that failed turns stand between have as many older ones read whole."""
+    read: list[int] = []
+    original = PostgresExplains.shown
+
+    async def counted(*args: Any) -> list[WindowMessage]:
+        found = await original(*args)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(PostgresExplains, "shown", counted)
+    service = await start_service(ScriptedAgent(moody), context_messages=3)
+    conversation_id = an_id()
+    pairs = [made for n in range(40) for made in (user(f"{n}"), assistant(f"{n}!"))]
+    await service.append(conversation_id, *pairs, allow_missing=True)
+    for _ in range(15):
+        await refused(service.chat("fail", conversation_id=conversation_id))
+    answered = await service.chat("now", conversation_id=conversation_id)
+
+    found = await service.explain(**named(answered))
+
+    assert [(1, 78, "OLDER"), (81, 95, "UNANSWERED")] == omitted(found)
+    assert ["39", "39!", "now"] == shown(found)
+    assert [2 + BEYOND] == read

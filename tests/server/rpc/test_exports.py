@@ -142,7 +142,7 @@ async def test_export_ends_with_its_worker(start_service: StartService) -> None:
         await service.append(conversation_id, *[user("x" * 200_000)] * 5, allow_missing=True)
     stream = service.export()
     await stream.read()
-    service.worker.server._exports.drain()  # noqa: SLF001 - the rest of a drain cuts the call
+    service.worker.server._core.exports.drain()  # noqa: SLF001 - the rest of a drain cuts the call
 
     assert ("UNAVAILABLE", "WORKER_DRAINED") == await refused(rest_of(stream))
 

@@ -16,6 +16,7 @@ from support.fake_openai import Call, Fail, FakeOpenAI, Say
 from support.otlp_receiver import Receiver, child_of, handed, named, tree
 from support.pages import ROOT
 from support.services import StartService, an_id, metadata, refused
+from support.streams import rest_of
 from support.traced_workers import (
     CALLER,
     CHAT,
@@ -299,6 +300,26 @@ async def test_reading_calls_name_their_conversation(
 
     calls = [span for span in spans if span.kind == "SERVER"]
     assert [known] * 4 == [span.attributes["gen_ai.conversation.id"] for span in calls]
+
+
+async def test_a_rehearsal_is_in_the_trace_of_its_call_and_names_its_turn(
+    start_traced: Traced, receiver: Receiver
+) -> None:
+    """Fails where a turn that is named by its request id leaves the call without its ids."""
+    with FakeOpenAI([Say("Hello.")]) as fake:
+        service = await start_traced(a_model_agent(fake)[1])
+        answered = await chat(service, request_id="r1")
+        await rest_of(service.rehearse(request_id="r1"))
+        await service.explain(request_id="r1")
+        spans = await until_calls(receiver, 3)
+
+    _, rehearsed, explained = [span for span in spans if span.kind == "SERVER"]
+    for span in (rehearsed, explained):
+        assert answered.conversation_id == span.attributes["gen_ai.conversation.id"]
+        assert answered.turn_id == span.attributes["parley.turn.id"]
+    run = child_of(spans, rehearsed, "invoke_agent support")
+    assert answered.conversation_id == run.attributes["gen_ai.conversation.id"]
+    assert [] == [s for s in spans if s.name == "attempt" and s.trace_id == rehearsed.trace_id]
 
 
 async def test_a_worker_without_traces_has_no_tracer(start_service: StartService) -> None:

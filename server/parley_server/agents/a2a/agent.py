@@ -135,7 +135,7 @@ class A2AAgent:
                         yield text
                     if reader.ending is not None:
                         break
-            is_stopped = reader.ending in (None, Ending.FULL, Ending.REFUSED)
+            is_stopped = reader.ending in (None, Ending.FULL, Ending.REFUSED) or asked.is_rehearsal
             if reader.ending is None:
                 raise OutOfProtocol("the end comes before the end of the task")
         except OutOfProtocol as rule:

@@ -34,6 +34,7 @@ class Asked:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     """For gRPC's metadata."""
     time_left_s: float | None
+    is_rehearsal: bool
 
     @classmethod
     def of(cls, run: AgentRun, trace: Trace | None) -> "Asked":
@@ -43,7 +44,7 @@ class Asked:
         tracing = trace.headers() if trace is not None else {}
         message = a2a_pb2.Message(
             message_id=f"{run.turn_id}-{run.attempt}",
-            context_id=str(run.conversation_id),
+            context_id=str(run.conversation_id if run.rehearsal is None else run.turn_id),
             role=a2a_pb2.Role.ROLE_USER,
             parts=[a2a_pb2.Part(text=newest.content, media_type="text/plain")],
         )
@@ -65,7 +66,13 @@ class Asked:
             **_history(earlier, run.window.context.omitted_count),
             **tracing,
         }
-        return cls(message, ParseDict(about, Struct()), tuple(headers.items()), time_left_s)
+        return cls(
+            message,
+            ParseDict(about, Struct()),
+            tuple(headers.items()),
+            time_left_s,
+            is_rehearsal=run.rehearsal is not None,
+        )
 
     def request(self, task: TaskState | None) -> a2a_pb2.SendMessageRequest:
         """Return the request, to go on with a task, or not."""

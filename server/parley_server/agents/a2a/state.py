@@ -37,8 +37,11 @@ class TaskState:
         """Return the task of the answer right before the newest message; None: it has none.
 
         A fork has no part in the tasks of its original. A turn that has failed with its task is
-        given to a new one: what an agent cannot go on with must not end a conversation.
+        given to a new one: what an agent cannot go on with must not end a conversation. A rehearsal
+        has no part in them either: the task waits for the conversation's next turn.
         """
+        if run.rehearsal is not None:
+            return None
         messages = run.window.messages
         before = messages[-2] if len(messages) > 1 and run.attempt <= TASK_ATTEMPTS else None
         if before is None or before.role is not Role.ASSISTANT or not before.opaque_state:

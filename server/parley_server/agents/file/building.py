@@ -94,10 +94,14 @@ class Lineup:
 class NotLinedUp(BadAgentsFile):
     """Some agent of a file cannot be made."""
 
-    def __init__(self, problems: Iterable[Problem], in_vain: Sequence[Made]) -> None:
+    def __init__(
+        self, problems: Iterable[Problem], made: Sequence[Made], servers: "McpServers | None"
+    ) -> None:
         super().__init__(problems)
-        self.in_vain = in_vain
-        """Those that were made before, to be closed."""
+        self.made = made
+        """Agents that were made in vain, to be closed;"""
+        self.servers = servers
+        """and the servers of their tools."""
 
 
 def line_up(
@@ -110,7 +114,7 @@ def line_up(
     Raises: NotLinedUp: names each agent that cannot be made.
     Guarantees: may be called in any thread.
     """
-    servers = _servers(file.definitions.mcp, before)
+    servers = _servers(file, before)
     made: list[Made] = []
     named: list[NamedAgent] = []
     problems: list[Problem] = []
@@ -126,22 +130,29 @@ def line_up(
             made.append(one)
         named.append(_named(name, table, one, defaults))
     if problems:
-        raise NotLinedUp(problems, [one for one in made if not before or one not in before.made])
+        made = [one for one in made if not before or one not in before.made]
+        is_kept = before is not None and servers is before.servers
+        raise NotLinedUp(problems, made, None if is_kept else servers)
     default = file.definitions.default or named[0].name
     return Lineup(tuple(made), tuple(named), default, file.definitions.mcp, servers)
 
 
-def _servers(tables: Mapping[str, McpServer], before: Lineup | None) -> "McpServers | None":
+def _servers(file: ReadFile, before: Lineup | None) -> "McpServers | None":
     """Return the servers of tools: the ones that there are, unless a table has changed.
 
-    Raises: BadAgent.
+    Raises: NotLinedUp: a table cannot be right.
     """
+    tables = file.definitions.mcp
     if before is not None and tables == before.mcp:
         return before.servers
     if not tables:
         return None
-    from parley_server.agents.mcp.servers import McpServers
+    from parley_server.agents.mcp.servers import McpServers, complaint_of
 
+    found = {name: complaint_of(table) for name, table in tables.items()}
+    problems = [file.problem(("mcp", name), wrong) for name, wrong in found.items() if wrong]
+    if problems:
+        raise NotLinedUp(problems, [], None)
     return McpServers(tables)
 
 

@@ -20,6 +20,7 @@ _MODEL = re.compile(r"local|echo(:.*)?|[a-z][a-z0-9_-]*(/[a-z0-9_-]+)?:.*\S.*|a2
 _KEYLESS = re.compile(r"(local|echo)(:|$)")
 _OF_REMOTES = ("token", "ca_file", "cert_file", "key_file")
 _OF_PROVIDERS = ("base_url", "api_key")
+_OF_TOOLS = ("mcp", "tools")
 _OF_OBJECTS = ("base_url", "api_key", "mcp", "tools")
 """What agents must say alike that are one Python object."""
 _FILES = ("instructions_file", "ca_file", "cert_file", "key_file")
@@ -114,6 +115,10 @@ def _model(agent: Raw) -> Iterator[Wrong]:
     for key in _OF_PROVIDERS:
         if key in agent and (is_remote or _KEYLESS.match(model)):
             yield Wrong((key,), "is for models of a provider: remove it")
+    for key in _OF_TOOLS:
+        if agent.get(key) and is_remote:
+            text = "is not for an agent on another server, which has its own tools: remove it"
+            yield Wrong((key,), text)
 
 
 def _file(key: str, value: object, folder: Path) -> Iterator[Wrong]:
@@ -187,8 +192,11 @@ def _reached(server: Raw) -> Iterator[Wrong]:
     if not is_started and not is_called:
         text = 'needs command = ["PROGRAM", "ARGUMENT"] or url = "https://HOST/mcp"'
         yield Wrong((), text)
-    if server.get("command") == []:
+    command = server.get("command")
+    if command == [] or (isinstance(command, list) and str(command[0]).strip() == ""):
         yield Wrong(("command",), 'is empty: name a program, for example ["uvx", "some-server"]')
+    elif isinstance(command, list) and any("\0" in str(part) for part in command):
+        yield Wrong(("command",), "has a NUL character: remove it")
     for key in ("env", "cwd"):
         if key in server and is_called:
             yield Wrong((key,), "is for a server with command: remove it")

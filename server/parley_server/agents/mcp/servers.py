@@ -37,7 +37,7 @@ class McpServers:
         Raises: BadAgent: a table cannot be right; the message names it.
         """
         for name, table in tables.items():
-            if (complaint := _complaint(table)) is not None:
+            if (complaint := complaint_of(table)) is not None:
                 raise BadAgent(f"[mcp.{name}]: {complaint}")
         _quieten()
         self._loop = asyncio.new_event_loop()
@@ -147,7 +147,7 @@ async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
     await asyncio.gather(*work, return_exceptions=True)
 
 
-def _complaint(table: McpServer) -> str | None:
+def complaint_of(table: McpServer) -> str | None:
     """Return why a table cannot be right; None: it may be."""
     if (table.command is None) == (table.url is None):
         return "set either command, a list with a program and its arguments, or url"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 from parley_server.core.model.agents import CallerTool, Text, WindowMessage
 from parley_server.core.model.conversations import Context, ToolCall
@@ -100,6 +101,9 @@ class RehearsalStarted(NamedTuple):
 
     agent: str
     context: Context
+    conversation_id: UUID
+    turn_id: UUID
+    """Of the turn that is rehearsed."""
 
 
 RehearsalEvent: TypeAlias = RehearsalStarted | Text | ToolCall | Answer

@@ -18,9 +18,13 @@ class ExplainStore(Protocol):
         ...
 
     async def shown(
-        self, owner: Owner, conversation_id: UUID, before: int, *, max_messages: int
+        self, owner: Owner, conversation_id: UUID, first: int, before: int
     ) -> list[WindowMessage]:
-        """Read messages as `Store.window`, however much text they have, without opaque states."""
+        """Read messages as `Store.window`, however much text they have, without opaque states.
+
+        Args:
+            first, before: the sequences from which on, and up to which, they are read.
+        """
         ...
 
     async def check_limits(

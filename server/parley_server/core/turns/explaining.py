@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from parley_server.core.attempts.roster import Roster
 from parley_server.core.attempts.window import (
-    LOOKBACK_FACTOR,
     omitted_of,
     presentable,
     window_as_of,
@@ -27,8 +26,8 @@ from parley_server.core.ports import ExplainStore, SteppingAgent, Store
 from parley_server.core.reading import find_turn
 from parley_server.core.tasks import Tasks
 
-BEYOND = 4
-"""How many messages before the first one shown are looked at, to say why they were not."""
+BEYOND = 16
+"""How many messages before the first one shown are read, to say why they were not."""
 
 
 class Explaining:
@@ -108,15 +107,12 @@ class Explaining:
         sequence = turn.user_sequence
         context = turn.context or await self._context(owner, record)
         first = context.first_sequence
-        max_messages = sequence - first + BEYOND
+        looked_from = max(1, first - BEYOND)
         newest_first: list[WindowMessage] = []
         if sequence > 1:
             newest_first = await self._explains.shown(
-                owner, turn.conversation_id, sequence, max_messages=max_messages
+                owner, turn.conversation_id, looked_from, sequence
             )
-        looked_from = max(1, sequence - max_messages * LOOKBACK_FACTOR)
-        if len(newest_first) == max_messages:
-            looked_from = newest_first[-1].sequence
         earlier = presentable(newest_first, first)
         if len(earlier) + 1 < context.message_count:
             await self.record(owner, record.name)

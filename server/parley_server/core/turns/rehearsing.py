@@ -112,6 +112,8 @@ class Rehearsals:
             raise WorkerDrained
         # The agents may have been replaced meanwhile: this one is not closed while it is used.
         named = self._roster.seated(named.name)
+        if not named.can_rehearse:
+            raise NoRehearsal(named.name)
         using = ExitStack()
         using.enter_context(named.uses)
         asked = TurnRequest(record.turn.conversation_id, record.message, agent=named.name)
@@ -136,7 +138,8 @@ class Rehearsals:
         timer = call.attach(attempt.stop)
         running = self._tasks.start(attempt.run(run, self._tasks))
         try:
-            yield RehearsalStarted(named.name, window.context)
+            turn = record.turn
+            yield RehearsalStarted(named.name, window.context, turn.conversation_id, turn.id)
             while not running.done():
                 for piece in pieces.take():
                     yield piece

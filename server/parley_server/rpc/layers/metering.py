@@ -6,6 +6,7 @@ call ends, whatever ends it.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
@@ -58,22 +59,38 @@ def metered(meter: CallMeter, path: str, handler: Any, method: Method) -> Method
     async def with_meter(request: Any, context: Context) -> Any:
         started = time.perf_counter()
         of_method.started()
-        code = "OK"
-        try:
-            return await method(request, context)
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except BaseException:
-            code = code_sent(context)
-            raise
-        finally:
-            of_method.handled(code, time.perf_counter() - started)
+        return await watched(
+            method,
+            request,
+            context,
+            lambda code: of_method.handled(code, time.perf_counter() - started),
+        )
 
     return with_meter
 
 
-def code_sent(context: Context) -> str:
+async def watched(
+    method: Method, request: Any, context: Context, ended: Callable[[str], None]
+) -> Any:
+    """Call a method.
+
+    Args:
+        ended: called at its end, whatever it is, with the name of the status that is sent.
+    """
+    code = "OK"
+    try:
+        return await method(request, context)
+    except asyncio.CancelledError:
+        code = "CANCELLED"
+        raise
+    except BaseException:
+        code = _code_sent(context)
+        raise
+    finally:
+        ended(code)
+
+
+def _code_sent(context: Context) -> str:
     """Return the name of the status that a call that has raised has sent.
 
     Most often, what it has raised is the abort by which it has sent one.

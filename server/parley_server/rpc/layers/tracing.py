@@ -1,11 +1,10 @@
 """Recording calls: a span for each, with the status that its caller is sent."""
 
-import asyncio
 from typing import Any
 
 from parley_server.core.ports import Tracer
 from parley_server.rpc.layers.call_record import current_call
-from parley_server.rpc.layers.metering import code_sent
+from parley_server.rpc.layers.metering import watched
 from parley_server.rpc.layers.types import Context, Method
 
 
@@ -18,17 +17,11 @@ def traced(tracer: Tracer, path: str, method: Method) -> Method:
 
     async def with_span(request: Any, context: Context) -> Any:
         with tracer.call(path) as span:
-            code = "OK"
-            try:
-                return await method(request, context)
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except BaseException:
-                code = code_sent(context)
-                raise
-            finally:
+
+            def ended(code: str) -> None:
                 call = current_call.get(None)
                 span.ended(code, call.traced_ids() if call is not None else {})
+
+            return await watched(method, request, context, ended)
 
     return with_span

@@ -13,6 +13,7 @@ from a2a.types import a2a_pb2 as a2a
 
 from parley.v1 import conversation_pb2
 from parley_server.agents.a2a.agent import A2AAgent
+from parley_server.process.worker import Worker
 from support.a2a_agents import Start, built, go_agent, python_agent
 from support.a2a_scripted import (
     OTHERS_WORDS,
@@ -26,7 +27,7 @@ from support.a2a_scripted import (
     a_task,
 )
 from support.processes import ServerProcess
-from support.services import StartService, info_of, refused, until_true
+from support.services import StartService, info_of, refused, settings_for, until_true
 from support.streams import next_of, rest_of
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "agent-go"
@@ -180,3 +181,53 @@ async def test_tools_of_the_caller_are_refused_in_a_sentence(start_service: Star
 
     assert "AGENT_REFUSED" == info_of(caught.value).reason
     assert [] == remote.heard
+
+
+@pytest.mark.parametrize("start", [python_agent, go_agent], ids=["python", "go"])
+async def test_a_rehearsal_leaves_the_tasks_of_its_conversation_alone(
+    start: Start, start_service: StartService
+) -> None:
+    """Fails where it goes on with the task that waits for the next turn, which is then gone."""
+    async with start() as real:
+        service = await start_service(A2AAgent(real.name))
+        question = await service.chat("ask")
+        conversation = {"conversation_id": question.conversation_id}
+        answer = await service.chat("this", **conversation)
+        again = await service.chat("ask", **conversation)
+        events = [
+            await rest_of(service.rehearse(**conversation, turn_id=turn.turn_id))
+            for turn in (answer, again)
+        ]
+        after = await service.chat("that", **conversation)
+
+    rehearsed = [each[-1].completed.response for each in events]
+    assert ["this, in the task of before: false", "Which one?"] == rehearsed
+    assert "that, in the task of before: true" == after.response
+
+
+async def test_a_rehearsal_is_a_conversation_of_its_own_whose_task_does_not_wait(
+    start_service: StartService,
+) -> None:
+    def ask(ids: Ids) -> Iterable[Said]:
+        yield a_task(ids)
+        yield a_status(ids, a2a.TASK_STATE_INPUT_REQUIRED, "Which one?")
+
+    async with ScriptedRemote(ask).running() as remote:
+        service = await start_service(A2AAgent(remote.name))
+        asked = await service.chat("ask")
+        named = {"conversation_id": asked.conversation_id, "turn_id": asked.turn_id}
+        await rest_of(service.rehearse(**named))
+        await until_true(lambda: [h.method for h in remote.heard][-1] == "CancelTask")
+
+    first, second = (h.request.message for h in remote.heard if h.method != "CancelTask")
+    assert first.context_id == asked.conversation_id != second.context_id
+    assert 3 == len(remote.heard)
+
+
+async def test_agent_of_the_setting_on_another_server_does_not_rehearse(
+    database_url: str,
+) -> None:
+    """As in a file: what it does is out of Parley's hands."""
+    worker = Worker(settings_for(database_url, agent="a2a+grpc://127.0.0.1:9"))
+
+    assert not worker.agents.roster.default.can_rehearse

@@ -331,6 +331,23 @@ KEYS = {
         with_lines('mcp = ["files"]'),
         ["3: agents.a.mcp[1]: names no [mcp.…] table of this file: add a table [mcp.files]"],
     ),
+    "rules-of-another-server": (
+        '[agents.a]\nmodel = "a2a+grpc://far:9"\nmcp = ["files"]\ntools.pay.approval = true\n'
+        '[mcp.files]\ncommand = ["x"]\n',
+        [
+            f"{line}: agents.a.{key}: is not for an agent on another server, which has its own "
+            "tools: remove it"
+            for line, key in ((3, "mcp"), (4, "tools"))
+        ],
+    ),
+    "blank-program": (
+        with_server('command = [" ", "x"]'),
+        ['4: mcp.files.command: is empty: name a program, for example ["uvx", "some-server"]'],
+    ),
+    "nul-in-command": (
+        with_server('command = ["x", "a\\u0000b"]'),
+        ["4: mcp.files.command: has a NUL character: remove it"],
+    ),
     "mcp-text": (
         with_lines('mcp = "files"'),
         ['3: agents.a.mcp: must be a list, for example ["files"]'],

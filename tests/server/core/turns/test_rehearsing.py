@@ -299,6 +299,29 @@ async def test_agent_that_may_act_is_not_asked(
     assert "INVALID_ARGUMENT" == (await refused(call.read()))[0]
 
 
+async def test_agent_that_may_act_since_a_reload_is_not_asked(
+    start_service: StartService,
+    add_agents: AddAgents,  # noqa: F811 - the fixture
+    database_url: str,
+) -> None:
+    """Fails where that is looked at only before the window is read: the file may change then."""
+    acting = ScriptedAgent(say_in_pieces)
+    add_agents(other(limits=AgentLimits(tokens_a_day=1000)))
+    service = await start_service()
+    answered = await service.chat()
+    with psycopg.connect(as_superuser(database_url), autocommit=True) as looking:
+        with psycopg.connect(as_superuser(database_url)) as locking:
+            locking.execute("LOCK TABLE usage_day")
+            call = service.rehearse(**named(answered), agent="other")
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+            await until_true(lambda: looking.execute(waiting).rowcount > 0)
+            roster = service.worker.turns.roster
+            roster.replace([roster.default, other(agent=acting, can_rehearse=False)], "main")
+
+        assert ("FAILED_PRECONDITION", "NO_REHEARSAL") == await refused(call.read())
+    assert [] == acting.runs
+
+
 async def test_window_that_does_not_hold_what_was_shown_is_refused(
     start_service: StartService,
     add_agents: AddAgents,  # noqa: F811 - the fixture
