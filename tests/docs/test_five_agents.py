@@ -19,8 +19,9 @@ PORTS = ("9000", "9100")
 """Of the agent in Go, and of the server of a model."""
 WITH_PORTS = ("agents.toml", "agent-go/main.go", "model_server.py")
 AGENTS = ["small", "compatible", "stock", "counter", "echo"]
-PATIENCE_S = 240
-ALIKE = re.compile(r"^( *\S.*)\n(?:\1\n)+", re.MULTILINE)
+PATIENCE_S = 400
+BY_TIME = {"append", "renew", "notify"}
+"""Statements that depend on how long an answer takes: the page says that they are left out."""
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("go") is None, reason="one of the agents is in Go"),
@@ -69,12 +70,13 @@ def serving(commands: str, variables: dict[str, str], clone: Path) -> Iterator[T
 
 
 def traces_by_agent(spans: Sequence[Received]) -> dict[str, str]:
-    """Draw the trace of each agent's turn. What is sent again and again is drawn once."""
+    """Draw the trace of each agent's turn."""
     found: dict[str, str] = {}
     for attempt in (span for span in spans if span.name == "attempt"):
         own = [span for span in spans if span.trace_id == attempt.trace_id]
-        if any(span.kind == "SERVER" for span in own):
-            found[str(attempt.attributes["gen_ai.agent.name"])] = ALIKE.sub(r"\1\n", tree(own))
+        if any(span.kind == "SERVER" for span in own):  # the last one: all are there
+            name = str(attempt.attributes["gen_ai.agent.name"])
+            found[name] = tree([span for span in own if span.name not in BY_TIME])
     return found
 
 
@@ -84,8 +86,7 @@ def documented_traces() -> dict[str, str]:
 
 
 def test_five_agents_serve_from_a_fresh_copy_answer_and_are_traced(tmp_path: Path) -> None:
-    """Seen to fail when the MCP server had another name for its tool, and without the span of the
-    remote agent."""
+    """Seen to fail without the server of a model, and without the span of the remote agent."""
     here = Here(tmp_path, *PORTS)
     clone = fresh_copy(tmp_path, here)
     variables = {k: v for k, v in here.variables.items() if k != "PARLEY_AGENT"}
@@ -101,15 +102,11 @@ def test_five_agents_serve_from_a_fresh_copy_answer_and_are_traced(tmp_path: Pat
             Terminal(variables, clone) as terminal,
         ):
             here.until_served(SERVER, server)
-            import time; t=time.monotonic(); print("served", t)
             for block in asks:
                 printed = terminal.paste(f"trap 'echo failed: $BASH_COMMAND' ERR\n{block.commands}")
                 assert "failed:" not in printed, f"{printed}\n{server.shown}"
-                print(block.commands, time.monotonic()-t)
                 assert as_pattern(block.printed or "").fullmatch(printed), printed
             spans = receiver.until(lambda spans: set(AGENTS) <= set(traces_by_agent(spans)))
 
     traces = traces_by_agent(spans)
-    print("end", time.monotonic()-t)
-    for n, t in traces.items(): print(n, t, sep="\n")
     assert documented_traces() == {name: traces[name] for name in AGENTS}
