@@ -195,8 +195,13 @@ class Here:
         return self._port.sub(lambda found: self._ports[found[1]], text)
 
 
-def follow(text: str, folder: Path) -> list[str]:
+def follow(text: str, folder: Path, *, has_agents_file: bool = False) -> list[str]:
     """Follow a page from its start to its end.
+
+    Args:
+        text: the page.
+        folder: for what it writes.
+        has_agents_file: it names its agents itself; without, they are `echo`.
 
     Every command has to succeed, and everything that is printed is compared. Of what goes on in
     terminals of its own, the first is a server, the second Envoy. A request of curl fails if its
@@ -205,6 +210,8 @@ def follow(text: str, folder: Path) -> list[str]:
     Returns: what was printed by each of those that went on.
     """
     here = Here(folder)
+    if has_agents_file:
+        del here.variables["PARLEY_AGENT"]
     ports = iter((SERVER, PROXY))
     running: list[Terminal] = []
     with ExitStack() as stack:
