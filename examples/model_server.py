@@ -1,4 +1,4 @@
-"""A model behind OpenAI's Chat Completions, on this machine: where you have Ollama, vLLM or a gateway.
+"""A model behind OpenAI's Chat Completions, on this machine, in the place of Ollama or vLLM.
 
     python examples/model_server.py
 

@@ -26,7 +26,8 @@ def count(article: str) -> str:
 def take(article: str, number: int, ctx: Context[Any]) -> str:
     """Take so many of an article out of the stock."""
     # A call that was cut short is made again under the same key. It takes nothing twice.
-    key = (ctx.request_context.meta or {})["parley/call_key"]
+    said: dict[str, Any] = {**(ctx.request_context.meta or {})}
+    key = said["parley/call_key"]
     if key not in taken:
         if not 0 < number <= stock.get(article, 0):
             return f"You cannot take {number}. {count(article)}"

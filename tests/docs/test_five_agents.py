@@ -1,4 +1,4 @@
-"""docs/agents.md, "Five agents of five kinds": followed in a fresh copy, with a collector beside it."""
+"""docs/agents.md, "Five agents of five kinds": followed in a fresh copy, with a collector."""
 
 import os
 import re

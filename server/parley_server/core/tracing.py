@@ -108,7 +108,7 @@ class AskedAgent:
     """An agent on another server that is being asked. Nothing is recorded of this one."""
 
     def __init__(self, headers: dict[str, str]) -> None:
-        """Take what names the span of the asking: `traceparent`, and `tracestate` if there is one."""
+        """Take what is sent along: `traceparent`, and `tracestate` if there is one."""
         self.headers = headers
 
     def answered(self, model: str, usage: Usage | None) -> None:

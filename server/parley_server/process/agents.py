@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from parley_server.agents.catalog import Surroundings, close_agent, create_agent
+from parley_server.agents.catalog import REMOTE, Surroundings, close_agent, create_agent
 from parley_server.agents.file.building import Lineup, Made, NotLinedUp, ServerDefaults, line_up
 from parley_server.agents.file.problems import BadAgentsFile
 from parley_server.agents.file.reading import read_agents_file
@@ -26,7 +26,10 @@ class OneAgent:
 
     def __init__(self, name: str, agent: Agent, defaults: ServerDefaults) -> None:
         self._agent = agent
-        self.roster = Roster([NamedAgent(name, agent, defaults.window(agent))], default=name)
+        # Whether an agent on another server acts, only it knows.
+        can_rehearse = not name.startswith(REMOTE)
+        named = NamedAgent(name, agent, defaults.window(agent), can_rehearse=can_rehearse)
+        self.roster = Roster([named], default=name)
 
     async def reload(self) -> None:
         """Do nothing: there is no file."""
