@@ -86,7 +86,7 @@ def documented_traces() -> dict[str, str]:
 
 
 def test_five_agents_serve_from_a_fresh_copy_answer_and_are_traced(tmp_path: Path) -> None:
-    """Seen to fail without the server of a model, and without the span of the remote agent."""
+    """Seen to fail without the span of the remote agent: the drawn trace has it."""
     here = Here(tmp_path, *PORTS)
     clone = fresh_copy(tmp_path, here)
     variables = {k: v for k, v in here.variables.items() if k != "PARLEY_AGENT"}

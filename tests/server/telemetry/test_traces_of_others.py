@@ -48,7 +48,6 @@ def without_end(ids: Ids) -> Iterator[Said]:
 async def test_a_remote_agent_is_asked_under_a_span_of_its_own(
     start_traced: Traced, receiver: Receiver
 ) -> None:
-    """Fails when the span is the current one while the answer comes: statements are under it."""
     remote = ScriptedRemote(answer)
     async with remote.running():
         service = await start_traced(A2AAgent(remote.name))
@@ -92,6 +91,7 @@ async def test_a_failure_of_a_remote_agent_is_named_without_its_words(
 async def test_the_span_of_an_agent_that_is_stopped_ends(
     start_traced: Traced, receiver: Receiver
 ) -> None:
+    """Fails without the end in A2AAgent.run: the span never arrives."""
     remote = ScriptedRemote(without_end)
     async with remote.running():
         service = await start_traced(A2AAgent(remote.name))
