@@ -15,9 +15,9 @@ A kind is an agent that does what a message asks for, in words:
         @pytest.fixture
         def agent(self) -> Iterator[Agent]: ...
 
-Words that a kind cannot do are left out of `words`. A kind that is asked in other words overrides
-`message`. Without the limits, each test fails but those of what holds for any agent: arguments,
-results and a text without end.
+A kind with tools elsewhere may hang in one of them. Words that a kind cannot do are left out of
+`words`. A kind that is asked in other words overrides `message`. Without the limits, each test
+fails but those of what holds for any agent: arguments, results and a text without end.
 """
 
 import gc

@@ -24,6 +24,8 @@ END_S = 30
 SERVER, PROXY, ADMIN, NOBODY = "50051", "8080", "9901", "50052"
 """The pages' ports: a server's, Envoy's two, and that of a second server, which there is not."""
 _BLOCK = re.compile(r"^```(sh|text|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SERVE = "parley-server serve\n"
+"""What a block ends with that goes on, and so has a terminal of its own."""
 _MAKES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 """What `make` tells the programs that it runs: a newcomer's has not been run by another one."""
 
@@ -51,7 +53,7 @@ def blocks(text: str) -> list[Block]:
             assert found[-1].printed is None, f"two outputs of one block: {content}"
             found[-1].printed = content
         elif kind == "sh":
-            found.append(Block(content))
+            found.append(Block(content, is_running=content.endswith(_SERVE)))
         else:
             lines = content.splitlines()
             assert all(line.startswith("$ ") for line in lines), content
@@ -80,13 +82,13 @@ def free_ports(count: int) -> list[str]:
 class Terminal:
     """One bash, whose commands write to a terminal."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], folder: Path = ROOT) -> None:
         self._fd, theirs = pty.openpty()
         # No cursor, no colours: what is shown is what is read here.
         known = environment(TERM="dumb", **variables)
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
-            cwd=ROOT,
+            cwd=folder,
             env={name: value for name, value in known.items() if name not in _MAKES},
             stdin=subprocess.PIPE,
             stdout=theirs,
@@ -157,8 +159,8 @@ class Here:
     Nothing else of a page is changed, except that Envoys get along with others on the machine.
     """
 
-    def __init__(self, folder: Path) -> None:
-        names = (SERVER, PROXY, ADMIN, NOBODY)
+    def __init__(self, folder: Path, *more_ports: str) -> None:
+        names = (SERVER, PROXY, ADMIN, NOBODY, *more_ports)
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         self._port = re.compile(rf"\b({'|'.join(self._ports)})\b")
         self._config = folder / "envoy.yaml"
@@ -193,8 +195,13 @@ class Here:
         return self._port.sub(lambda found: self._ports[found[1]], text)
 
 
-def follow(text: str, folder: Path) -> list[str]:
+def follow(text: str, folder: Path, *, has_agents_file: bool = False) -> list[str]:
     """Follow a page from its start to its end.
+
+    Args:
+        text: the page.
+        folder: for what it writes.
+        has_agents_file: it names its agents itself; without, they are `echo`.
 
     Every command has to succeed, and everything that is printed is compared. Of what goes on in
     terminals of its own, the first is a server, the second Envoy. A request of curl fails if its
@@ -203,6 +210,8 @@ def follow(text: str, folder: Path) -> list[str]:
     Returns: what was printed by each of those that went on.
     """
     here = Here(folder)
+    if has_agents_file:
+        del here.variables["PARLEY_AGENT"]
     ports = iter((SERVER, PROXY))
     running: list[Terminal] = []
     with ExitStack() as stack:

@@ -22,8 +22,6 @@ from parley_server.core.model import AgentLimits
 
 MIN_TOKENS = 16
 """Providers refuse to answer in less."""
-MOST_BYTES_A_TOKEN = 16
-"""A model that takes no limit from its requests is cut at so many bytes of text for each token."""
 
 
 class AnswerFull(Exception):
@@ -38,11 +36,6 @@ def holding(limits: AgentLimits, past: Past) -> list[AbstractCapability[Any]]:
     if limits.tool_calls == 0:
         found.append(NoTools())
     return found
-
-
-def most_bytes(limits: AgentLimits) -> int | None:
-    """Return where the text is cut of a model that does not heed how many tokens are left."""
-    return limits.output_tokens and limits.output_tokens * MOST_BYTES_A_TOKEN
 
 
 @dataclass

@@ -20,7 +20,7 @@ from pydantic_ai.models import Model
 from parley_server.agents.events import RunReader
 from parley_server.agents.guard import ToolGuard
 from parley_server.agents.history import conversation_of, plainer, shorter
-from parley_server.agents.limits import AnswerFull, holding, most_bytes
+from parley_server.agents.limits import AnswerFull, holding
 from parley_server.agents.model_strings import close_model
 from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.opaque_state import Provider, state_of
@@ -32,7 +32,7 @@ from parley_server.agents.system_prompt import OwnSystemPrompt
 from parley_server.agents.tracing import tracing_of
 from parley_server.agents.waiting import LastResort, TurnWaits, schema_error
 from parley_server.core.attempts.step_log import StepsTooLarge
-from parley_server.core.attempts.transcript import MAX_TOOL_CALLS
+from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, most_bytes
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
     AgentEvent,

@@ -10,6 +10,9 @@ import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
+
+from parley_server.core.model import Usage
 
 MAX_STATE_CHARACTERS = 512
 """What the specification requires to be handed on, at least."""
@@ -76,6 +79,17 @@ class Trace:
             why: a name, with nothing that was said.
         """
 
+    def ask_agent(self, host: str, port: int, conversation_id: UUID) -> "AskedAgent":  # noqa: ARG002
+        """Begin to ask an agent on another server, under the span under way.
+
+        Args:
+            host: where it is.
+            port: the same.
+            conversation_id: what it is asked about.
+        Returns: what to send along; it has to be told when the agent is done.
+        """
+        return AskedAgent(self.headers())
+
     def headers(self) -> dict[str, str]:
         """Return the headers of one request that is made for the call.
 
@@ -88,6 +102,28 @@ class Trace:
         if self.state:
             headers["tracestate"] = self.state
         return headers
+
+
+class AskedAgent:
+    """An agent on another server that is being asked. Nothing is recorded of this one."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        """Take what is sent along: `traceparent`, and `tracestate` if there is one."""
+        self.headers = headers
+
+    def answered(self, model: str, usage: Usage | None) -> None:
+        """Take note of what the agent said of its answer.
+
+        Args:
+            model: the model's name; empty: not told.
+            usage: the tokens that it took; None: not told.
+        """
+
+    def failed(self, why: str) -> None:
+        """Take note of a failure, by a name with nothing that was said."""
+
+    def ended(self) -> None:
+        """End the asking, however it went."""
 
 
 current_trace: ContextVar[Trace | None] = ContextVar("current_trace", default=None)

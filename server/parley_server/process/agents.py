@@ -30,9 +30,9 @@ class OneAgent:
 
     def __init__(self, name: str, agent: Agent, defaults: ServerDefaults) -> None:
         self._agent = agent
-        named = NamedAgent(
-            name, agent, defaults.window(agent), can_rehearse=not name.startswith(REMOTE)
-        )
+        # Whether an agent on another server acts, only it knows.
+        can_rehearse = not name.startswith(REMOTE)
+        named = NamedAgent(name, agent, defaults.window(agent), can_rehearse=can_rehearse)
         self.roster = Roster([named], default=name)
 
     async def reload(self) -> None:

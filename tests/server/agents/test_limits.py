@@ -1,25 +1,39 @@
 """Limits of each kind of agent that is here: the suite, and what is each kind's own."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import pytest
 from pydantic_ai import Agent as PlainAgent
 
+from parley_server.agents.a2a.agent import A2AAgent
 from parley_server.agents.catalog import create_agent
-from parley_server.agents.limits import MOST_BYTES_A_TOKEN
+from parley_server.agents.mcp.servers import McpServers
 from parley_server.agents.model_strings import model_of
+from parley_server.agents.more_tools import MoreTools
 from parley_server.agents.pydantic_agent import PydanticAgent
-from parley_server.core.attempts.transcript import Transcript
+from parley_server.core.attempts.transcript import MOST_BYTES_A_TOKEN, Transcript
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import AgentLimits, FinishReason
 from parley_server.core.ports import Agent
+from support.a2a_scripted import (
+    Hangs,
+    Ids,
+    Said,
+    ScriptedRemote,
+    a_piece,
+    a_task,
+    completed,
+)
 from support.agent_limits import LimitsSuite
 from support.agent_runs import a_call, a_run, told_by
 from support.fake_openai import Call, Fail, FakeOpenAI, Forever, Say, Stall
 from support.kept_steps import KeptSteps, attempt
+from support.mcp_children import a_table
 from support.openai_script import Json, Step
 from support.wire_provider import an_agent, chunk
 
@@ -32,6 +46,8 @@ def obey(request: Json) -> Step:
     last = max(n for n, message in enumerate(messages) if message["role"] == "user")
     results = len(messages) - last - 1
     match str(messages[last]["content"]).split():
+        case ["hang", "tool"] if results == 0:
+            return Say("", calls=[Call("work", '{"text":"hang"}', "0")])
         case ["hang"]:
             return Stall()
         case ["text", size]:
@@ -88,6 +104,50 @@ class TestLimitsOfASlowEcho(LimitsSuite):
     @pytest.fixture
     def agent(self) -> Agent:
         return create_agent("echo:60")
+
+
+class TestLimitsOfAModelWithToolsOfAnMcpServer(LimitsSuite):
+    """Its hanging is in a tool."""
+
+    words = ALL
+
+    @pytest.fixture
+    async def agent(self, tmp_path: Path) -> AsyncIterator[Agent]:
+        servers = McpServers({"work": a_table(tmp_path, tools=["work"], timeout_s=60)})
+        more = MoreTools(servers.for_agent(["work"]))
+        with FakeOpenAI([obey]) as fake:
+            model = model_of("openai-chat:any", openai_base_url=fake.base_url)
+            yield PydanticAgent.of_model(model, more_tools=more)
+            await servers.close()
+
+    def message(self, words: str) -> str:
+        return "hang tool" if words == "hang" else words
+
+
+class TestLimitsOfARemoteAgent(LimitsSuite):
+    """Its tools are its own affair."""
+
+    words = frozenset({"hang", "text", "forever"})
+
+    @pytest.fixture
+    async def agent(self) -> AsyncIterator[Agent]:
+        remote = ScriptedRemote(lambda ids: obey_remotely(remote, ids))
+        async with remote.running():
+            yield A2AAgent(remote.name)
+
+
+def obey_remotely(remote: ScriptedRemote, ids: Ids) -> Iterator[Said]:
+    """Do what the words of support.agent_limits ask for, as a remote agent."""
+    yield a_task(ids)
+    match remote.heard[-1].request.message.parts[0].text.split():
+        case ["hang"]:
+            yield Hangs()
+        case ["text", size]:
+            yield a_piece(ids, "x" * int(size))
+        case ["forever"]:
+            for number in count():
+                yield a_piece(ids, "x" * 1024, append=number > 0)
+    yield completed(ids)
 
 
 async def tokens_asked_for(limits: AgentLimits, **usage: tuple[int, int, int]) -> list[int | None]:

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from parley_server.config import BadSettings
-from parley_server.process.agents import FiledAgents
+from parley_server.process.agents import FiledAgents, agents_for
 from parley_server.process.worker import Worker
 from support import held_module
 from support.fake_openai import FakeOpenAI, Say
@@ -345,3 +345,14 @@ async def test_metrics_count_the_default_agent_under_its_name_and_go_on_after_a_
 
     assert {"one", "bird"} == labels_of(service.worker.metrics, "parley_turns_total")
     assert {"one", "bird"} == labels_of(service.worker.metrics, "parley_agent_seconds_count")
+
+
+@pytest.mark.parametrize(("name", "can"), [("echo", True), ("a2a+grpc://127.0.0.1:9", False)])
+async def test_an_agent_on_another_server_rehearses_only_if_a_file_says_so(
+    name: str, can: bool
+) -> None:
+    """Fails when PARLEY_AGENT takes a remote agent for any other: it may act."""
+    made = agents_for(settings_for("postgresql://127.0.0.1:1/none", agent=name))
+
+    assert can is made.roster.default.can_rehearse
+    await made.close()

@@ -38,6 +38,17 @@ def large(size: int) -> str:
 
 
 @server.tool()
+async def work(text: str) -> str:
+    """Do what the words of support.agent_limits ask of a tool."""
+    match text.split():
+        case ["hang"]:
+            await asyncio.Event().wait()
+        case ["result", size]:
+            return "y" * int(size)
+    return "worked"
+
+
+@server.tool()
 def fail(text: str) -> str:
     """Fail with this text."""
     raise ToolError(text)

@@ -42,12 +42,19 @@ class Address:
         return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == TLS)
 
     @property
+    def host(self) -> str:
+        return self.target.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.target.rpartition(":")[2])
+
+    @property
     def is_on_this_machine(self) -> bool:
-        host = self.target.rpartition(":")[0].strip("[]")
         try:
-            return ip_address(host).is_loopback
+            return ip_address(self.host).is_loopback
         except ValueError:
-            return host == "localhost"
+            return self.host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

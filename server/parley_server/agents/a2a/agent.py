@@ -24,7 +24,7 @@ from parley_server.agents.errors import ToolRefused
 from parley_server.core.errors import AgentError, AgentRefused, AgentUnavailable
 from parley_server.core.model import AgentEvent, AgentRun, Finish, OpaqueState, Spent, Text
 from parley_server.core.tasks import Tasks
-from parley_server.core.tracing import current_trace
+from parley_server.core.tracing import AskedAgent, current_trace
 
 log = logging.getLogger("parley.agents")
 
@@ -73,7 +73,7 @@ class A2AAgent:
         Raises: BadAgent.
         """
         address = Address.read(name)
-        self._target = address.target
+        self._address = address
         self._connection = Connection(address, access or Access())
         self._cancelling: Tasks | None = None
         self._streams_from = 0.0
@@ -94,8 +94,31 @@ class A2AAgent:
         """
         if run.tools:
             raise ToolRefused(run.tools[0].name, NO_TOOLS)
-        asked = Asked.of(run, current_trace.get())
-        task = TaskState.of_run(run, self._target)
+        asking = self._asked_agent(run)
+        try:
+            async with aclosing(self._answer(run, asking)) as events:
+                async for event in events:
+                    if isinstance(event, Finish):
+                        asking.answered(event.model, event.usage)
+                    yield event
+        except AgentError as error:
+            asking.failed(type(error).__name__)
+            raise
+        finally:
+            asking.ended()
+
+    def _asked_agent(self, run: AgentRun) -> AskedAgent:
+        """Begin the span of this run, if it is recorded."""
+        trace = current_trace.get()
+        if trace is None:
+            return AskedAgent({})
+        address = self._address
+        return trace.ask_agent(address.host, address.port, run.conversation_id)
+
+    async def _answer(self, run: AgentRun, asking: AskedAgent) -> AsyncGenerator[AgentEvent, None]:
+        """Ask the agent, again in another way if need be. Raises: as `run`."""
+        asked = Asked.of(run, asking.headers)
+        task = TaskState.of_run(run, self._address.target)
         is_streamed = time.monotonic() >= self._streams_from
         while True:
             reader = Reader(
@@ -175,5 +198,5 @@ class A2AAgent:
             events.append(Spent(reader.usage))
         if reader.ending is Ending.INPUT_REQUIRED:
             state = TaskState(reader.task_id, reader.texts.lengths)
-            events.append(OpaqueState(state.dumped(self._target, context_id)))
+            events.append(OpaqueState(state.dumped(self._address.target, context_id)))
         return events

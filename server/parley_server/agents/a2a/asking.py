@@ -15,7 +15,6 @@ from google.protobuf.struct_pb2 import Struct
 from parley_server.agents.a2a import metadata as names
 from parley_server.agents.a2a.state import TaskState
 from parley_server.core.model import AgentRun, Role, WindowMessage
-from parley_server.core.tracing import Trace
 
 OUTPUT_MODES = ("text/plain", "text/markdown", "application/json")
 MAX_HISTORY_BYTES = 2 * 1024 * 1024
@@ -37,11 +36,15 @@ class Asked:
     is_rehearsal: bool
 
     @classmethod
-    def of(cls, run: AgentRun, trace: Trace | None) -> "Asked":
-        """Return what a run asks."""
+    def of(cls, run: AgentRun, tracing: dict[str, str]) -> "Asked":
+        """Return what a run asks.
+
+        Args:
+            run: what is asked.
+            tracing: the headers that name its trace; empty: it has none.
+        """
         *earlier, newest = run.window.messages
         key = str(uuid5(run.turn_id, "a2a"))
-        tracing = trace.headers() if trace is not None else {}
         message = a2a_pb2.Message(
             message_id=f"{run.turn_id}-{run.attempt}",
             context_id=str(run.conversation_id if run.rehearsal is None else run.turn_id),

@@ -21,6 +21,8 @@ from parley_server.core.model import (
 )
 
 MAX_TEXT_BYTES = 256 * 1024
+MOST_BYTES_A_TOKEN = 16
+"""An agent that does not heed its limit of tokens is cut at so many bytes of text for each."""
 MAX_TOOL_CALLS = 64
 MAX_ARGUMENTS_BYTES = 32 * 1024
 MAX_RESULT_BYTES = 64 * 1024
@@ -56,7 +58,7 @@ class Transcript:
         """Return an empty one that is full where the agent's own limits are reached."""
         return cls(
             model,
-            max_text_bytes=least(limits.reply_bytes, MAX_TEXT_BYTES),
+            max_text_bytes=least(most_bytes(limits), least(limits.reply_bytes, MAX_TEXT_BYTES)),
             max_tool_calls=least(limits.tool_calls, MAX_TOOL_CALLS),
         )
 
@@ -191,6 +193,11 @@ class Transcript:
             finish_reason=finish.reason,
             opaque_state=self._opaque_state,
         )
+
+
+def most_bytes(limits: AgentLimits) -> int | None:
+    """Return where the text is cut of an agent that does not heed how many tokens are left."""
+    return limits.output_tokens and limits.output_tokens * MOST_BYTES_A_TOKEN
 
 
 def least(limit: int | None, most: int) -> int:

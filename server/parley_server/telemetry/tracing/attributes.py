@@ -17,6 +17,13 @@ CALL_ID = "parley.call.id"
 TURN_ID = "parley.turn.id"
 ATTEMPT = "parley.attempt"
 OUTCOME = "parley.outcome"
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+RESPONSE_MODEL = "gen_ai.response.model"
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
 
 OWN = frozenset(
     {
@@ -39,8 +46,8 @@ OWN = frozenset(
 
 OF_AGENTS = frozenset(
     {
-        "gen_ai.operation.name",
-        "gen_ai.provider.name",
+        OPERATION,
+        PROVIDER,
         "gen_ai.request.model",
         "gen_ai.request.frequency_penalty",
         "gen_ai.request.max_tokens",
@@ -50,17 +57,17 @@ OF_AGENTS = frozenset(
         "gen_ai.request.top_p",
         "gen_ai.response.finish_reasons",
         "gen_ai.response.id",
-        "gen_ai.response.model",
+        RESPONSE_MODEL,
         "gen_ai.client.operation.time_to_first_chunk",
         "gen_ai.tool.call.id",
         "gen_ai.tool.name",
-        "server.address",
-        "server.port",
+        SERVER_ADDRESS,
+        SERVER_PORT,
         "pydantic_ai.tool.deferral.name",
         "exception.type",
     }
 )
-"""Of the spans that an agent's library makes, and of their events."""
+"""Of the spans of agents, and of their events: their libraries make them, or Parley does."""
 
 USAGE = ("gen_ai.usage.", "gen_ai.aggregated_usage.")
 """How the names of counts of tokens begin: of one request, and of a run's requests together."""

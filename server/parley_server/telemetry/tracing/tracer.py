@@ -35,12 +35,14 @@ from opentelemetry.trace import (
     format_trace_id,
     get_current_span,
     set_span_in_context,
+    use_span,
 )
 
 from parley_server.core.model import Lease
 from parley_server.core.ports import NOTHING, AttemptSpan
-from parley_server.core.tracing import SpanSource, Trace, current_trace
+from parley_server.core.tracing import AskedAgent, SpanSource, Trace, current_trace
 from parley_server.telemetry.tracing import attributes as names
+from parley_server.telemetry.tracing.remote_agents import RecordedAgent, begun
 
 MAX_TURNS = 1_000
 """Of how many turns it is known which span was the last that was theirs."""
@@ -75,6 +77,18 @@ class LiveTrace(Trace):
         if self._current() is not None:
             _mark_failed(get_current_span(), why)
 
+    def ask_agent(self, host: str, port: int, conversation_id: UUID) -> AskedAgent:
+        source = self.source
+        if source is None:
+            return AskedAgent(self.headers())
+        span = begun(_tracer_of(source.provider), host, port, conversation_id)
+        with use_span(span):
+            return RecordedAgent(self.headers(), span)
+
+
+def _tracer_of(provider: TracerProvider) -> Tracer:
+    return provider.get_tracer("parley", version("parley"))
+
 
 def _mark_failed(span: Span, why: str) -> None:
     span.set_attribute(names.ERROR_TYPE, why)
@@ -90,7 +104,7 @@ class SpanTracer:
         Args:
             has_content: whether libraries are to record what is said.
         """
-        self.tracer = provider.get_tracer("parley", version("parley"))
+        self.tracer = _tracer_of(provider)
         self.source = SpanSource(provider, has_content)
         self._turns: OrderedDict[UUID, SpanContext] = OrderedDict()
 

@@ -20,7 +20,7 @@ CONVERSATION = UUID("5f0c8f0e-3f55-4f0b-9a39-6d6f1b8e2c70")
 
 
 def sent(run: AgentRun, task: TaskState | None = None) -> dict[str, Any]:
-    message: dict[str, Any] = MessageToDict(Asked.of(run, None).request(task))
+    message: dict[str, Any] = MessageToDict(Asked.of(run, {}).request(task))
     return message
 
 
@@ -63,7 +63,7 @@ def test_a_long_history_loses_its_beginning() -> None:
     texts = [str(number) * 200_000 for number in range(30)]
     earlier = [a_user_message(text, number + 1) for number, text in enumerate(texts)]
 
-    request = Asked.of(a_run("x" * 900_000, earlier=earlier), None).request(None)
+    request = Asked.of(a_run("x" * 900_000, earlier=earlier), {}).request(None)
 
     told = MessageToDict(request)["metadata"]["parley.history"]
     left_out = MessageToDict(request)["metadata"]["parley.omitted_count"]
