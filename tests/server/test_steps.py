@@ -182,9 +182,11 @@ async def test_turn_whose_worker_is_killed_at_any_point_is_as_without(
         assert {n: 2 if n in cut else 1 for n in range(2 * width)} == begun, point
         assert 2 * width == len({(note["n"], note["key"]) for note in noted}), point
         if is_stream:
-            calls = Counter(event.tool_call.id for event in events if event.HasField("tool_call"))
-            # What is gathered when the attempt ends arrives with the answer only.
-            assert {1} == set(calls.values()), "a follower sees each once"
+            # A call that found the dead worker's attempt saw that first. What is gathered when an
+            # attempt ends arrives with the answer only.
+            told_of = [event for event in events if event.HasField("tool_call")]
+            calls = Counter((event.attempt, event.tool_call.id) for event in told_of)
+            assert {1} == set(calls.values()), "a follower sees each once an attempt"
     deaths = sum("worker died" in line for line in server.output)
     assert len(POINTS[width]) == deaths
     with psycopg.connect(database_url) as connection:
