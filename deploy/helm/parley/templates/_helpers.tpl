@@ -54,6 +54,9 @@ valueFrom:
 {{- else if not (or $v.agent.name $v.agent.file) -}}
   {{- fail "set agent.name, for example openai:gpt-5-mini, or agent.file, the text of an agents file" -}}
 {{- end -}}
+{{- if regexMatch "(?m)^\\s*(api_key|token)\\s*=\\s*[\"'][^$\"']" $v.agent.file -}}
+  {{- fail "agent.file: api_key and token have to be $VARIABLES, given under secrets: the file becomes a ConfigMap" -}}
+{{- end -}}
 {{- $keys := without (list $v.auth.jwksUrl $v.auth.keys.secret $v.auth.hs256.secret) "" -}}
 {{- if ne 1 (len $keys) -}}
   {{- fail (printf "set one of auth.jwksUrl, auth.keys.secret and auth.hs256.secret: %d are set" (len $keys)) -}}
