@@ -1,0 +1,73 @@
+"""Prometheus' own engine, in a program that `make deploy-tools` builds."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.envoys import ROOT
+
+
+@cache
+def engine() -> Path:
+    """Return the program; skip the test where it was not built. CI has to have it."""
+    name = re.search(r"^ENGINE := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert name
+    path = ROOT / name[1]
+    if not path.exists():
+        assert not os.environ.get("PARLEY_CI"), f"CI needs {path}: run `make deploy-tools`"
+        pytest.skip(f"needs {path.name}, which `make deploy-tools` builds with Go")
+    return path
+
+
+@dataclass(frozen=True)
+class Page:
+    """A worker's metrics, as scraped at a time, with the labels of the target."""
+
+    at_s: int
+    text: str
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a query gives: an error, or series with their values."""
+
+    error: str
+    series: list[tuple[dict[str, str], float]]
+
+
+def answers(pages: list[Page], queries: list[str], at_s: int) -> list[Answer]:
+    """Ask the engine, which has scraped the pages. Returns: an answer for each query."""
+    asked = {"pages": [vars(page) for page in pages], "queries": queries, "query_at_s": at_s}
+    return [
+        Answer(
+            said["error"], [(s["labels"] or {}, float(s["value"])) for s in said["series"] or []]
+        )
+        for said in _ask(asked)["answers"]
+    ]
+
+
+def fires_at_s(rules: Path, series: list[str], step_s: int, until_s: int) -> dict[str, int]:
+    """Evaluate alerts over series in the notation of promtool's unit tests.
+
+    Returns: the alerts that fire, each with the second at which it does first.
+    """
+    asked = {"series": series, "step_s": step_s, "rules": str(rules), "until_s": until_s}
+    fires: dict[str, int] = _ask(asked)["fires_at_s"]
+    return fires
+
+
+def _ask(asked: dict[str, Any]) -> dict[str, Any]:
+    done = subprocess.run(
+        (str(engine()),), input=json.dumps(asked), capture_output=True, text=True, timeout=60
+    )
+    assert 0 == done.returncode, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
