@@ -1,5 +1,6 @@
 """The chart: every combination of its values gives what Kubernetes takes and Parley needs."""
 
+import json
 import os
 import re
 import subprocess
@@ -373,6 +374,12 @@ def test_notes_say_how_long_a_stop_may_take_and_who_may_call() -> None:
     assert "networkPolicy.callers" in notes
 
 
+def test_values_of_the_guide_are_taken() -> None:
+    section = (ROOT / "docs" / "production.md").read_text().partition("\n## Kubernetes\n")[2]
+    values = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+    assert "7" == variables(the_one(rendered(values), "Deployment"))["PARLEY_TRASH_DAYS"]["value"]
+
+
 def test_schema_names_every_setting_of_the_server() -> None:
     """Fails when a setting is new: `make gen` writes it, or it belongs into ELSEWHERE."""
     program = (sys.executable, str(ROOT / "tools" / "render_chart.py"), "--check")
@@ -381,8 +388,6 @@ def test_schema_names_every_setting_of_the_server() -> None:
 
 
 def test_every_value_is_in_the_schema_and_has_a_default() -> None:
-    import json
-
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert values.keys() == schema["properties"].keys() - {"global"}

@@ -6,6 +6,7 @@ import re
 from itertools import combinations
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
@@ -48,8 +49,6 @@ async def load(service: Service) -> None:
 
 
 async def page_of(service: Service, at_s: int, instance: str) -> Page:
-    import httpx2
-
     async with httpx2.AsyncClient(trust_env=False) as client:
         url = f"http://127.0.0.1:{service.worker.metrics_port}/metrics"
         text = (await client.get(url, timeout=60)).text

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -104,15 +104,22 @@ def pairwise(factors: Mapping[str, list[Values]]) -> Iterator[tuple[str, dict[st
             if name not in chosen:
                 chosen[name] = max(
                     range(len(factors[name])),
-                    key=lambda i, name=name: len(_met(names, {**chosen, name: i}) & open_pairs),
+                    key=partial(_newly_met, names, chosen, open_pairs, name),
                 )
         open_pairs -= _met(names, chosen)
         label = "-".join(f"{name}{chosen[name]}" for name in names if chosen[name])
         yield label or "plain", merged(*(factors[name][chosen[name]] for name in names))
 
 
-def _met(
-    names: list[str], chosen: Mapping[str, int]
-) -> set[tuple[tuple[str, int], tuple[str, int]]]:
+Pairs = set[tuple[tuple[str, int], tuple[str, int]]]
+
+
+def _newly_met(
+    names: list[str], chosen: Mapping[str, int], open_pairs: Pairs, name: str, choice: int
+) -> int:
+    return len(_met(names, {**chosen, name: choice}) & open_pairs)
+
+
+def _met(names: list[str], chosen: Mapping[str, int]) -> Pairs:
     there = [(name, chosen[name]) for name in names if name in chosen]
     return set(combinations(there, 2))

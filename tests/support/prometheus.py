@@ -54,14 +54,15 @@ def answers(pages: list[Page], queries: list[str], at_s: int) -> list[Answer]:
     ]
 
 
-def fires_at_s(rules: Path, series: list[str], step_s: int, until_s: int) -> dict[str, int]:
+def fires_at_s(
+    rules: Path, series: list[str], step_s: int, until_s: int
+) -> dict[str, tuple[int, int]]:
     """Evaluate alerts over series in the notation of promtool's unit tests.
 
-    Returns: the alerts that fire, each with the second at which it does first.
+    Returns: the alerts that fire, each with the seconds at which it does first and last.
     """
     asked = {"series": series, "step_s": step_s, "rules": str(rules), "until_s": until_s}
-    fires: dict[str, int] = _ask(asked)["fires_at_s"]
-    return fires
+    return {name: (first, last) for name, (first, last) in _ask(asked)["fires_at_s"].items()}
 
 
 def _ask(asked: dict[str, Any]) -> dict[str, Any]:

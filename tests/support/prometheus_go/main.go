@@ -52,8 +52,8 @@ type sample struct {
 
 type output struct {
 	Answers []answer `json:"answers"`
-	// The seconds at which each alert fires first.
-	FiresAtS map[string]int64 `json:"fires_at_s"`
+	// The seconds at which each alert fires first and last.
+	FiresAtS map[string][]int64 `json:"fires_at_s"`
 }
 
 func main() {
@@ -85,7 +85,7 @@ func run(from io.Reader, to io.Writer) error {
 	engine := promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 10_000_000, Timeout: time.Minute, EnableAtModifier: true, Parser: language,
 	})
-	said := output{Answers: []answer{}, FiresAtS: map[string]int64{}}
+	said := output{Answers: []answer{}, FiresAtS: map[string][]int64{}}
 	for _, query := range asked.Queries {
 		said.Answers = append(said.Answers, ask(engine, db, query, asked.QueryAtS))
 	}
@@ -182,7 +182,7 @@ func ask(engine *promql.Engine, db *tsdb.DB, text string, atS int64) answer {
 	return found
 }
 
-func alert(engine *promql.Engine, db *tsdb.DB, language parser.Parser, asked input, firesAtS map[string]int64) error {
+func alert(engine *promql.Engine, db *tsdb.DB, language parser.Parser, asked input, firesAtS map[string][]int64) error {
 	manager := rules.NewManager(&rules.ManagerOptions{
 		QueryFunc:    rules.EngineQueryFunc(engine, db),
 		AppendableV2: db,
@@ -202,8 +202,13 @@ func alert(engine *promql.Engine, db *tsdb.DB, language parser.Parser, asked inp
 				if err := rule.LastError(); err != nil {
 					return fmt.Errorf("%s: %w", rule.Name(), err)
 				}
-				if _, known := firesAtS[rule.Name()]; !known && rule.State() == rules.StateFiring {
-					firesAtS[rule.Name()] = atS
+				if rule.State() != rules.StateFiring {
+					continue
+				}
+				if times := firesAtS[rule.Name()]; len(times) == 0 {
+					firesAtS[rule.Name()] = []int64{atS, atS}
+				} else {
+					times[1] = atS
 				}
 			}
 		}
