@@ -10,10 +10,11 @@ import httpx2
 import pytest
 import yaml
 
+from support.deploy_tools import built
 from support.envoys import ROOT
 from support.helm import merged, rendered, the_one, values_of
 from support.issuer import Issuer, a_signing_key
-from support.prometheus import Answer, Page, answers, engine
+from support.prometheus import Answer, Page, answers
 from support.services import Service, StartService, an_id, refused
 from support.waiting import WEATHER, AskingAgent, result
 
@@ -59,7 +60,7 @@ async def page_of(service: Service, at_s: int, instance: str) -> Page:
 @pytest.fixture
 async def pages(start_service: StartService) -> list[Page]:
     """What Prometheus has scraped of a loaded worker, and of one that fetches the issuer's keys."""
-    engine()
+    built("ENGINE")
     loaded = await start_service(AskingAgent(), metrics_listen=ANYWHERE)
     found = []
     async with Issuer().running() as issuer:

@@ -1,18 +1,15 @@
 """The chart, rendered by the real helm, which `make deploy-tools` builds."""
 
 import json
-import os
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from itertools import combinations, product
-from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
+from support.deploy_tools import built
 from support.envoys import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "parley"
@@ -21,20 +18,6 @@ Values = Mapping[str, Any]
 
 class Refused(Exception):
     """helm has not rendered the chart: what it said."""
-
-
-@cache
-def helm() -> Path:
-    """Return the program; skip the test where it was not built. CI has to have it."""
-    name = re.search(r"^HELM := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert name
-    version = re.search(r"^HELM_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert version
-    path = ROOT / name[1].replace("$(HELM_VERSION)", version[1])
-    if not path.exists():
-        assert not os.environ.get("PARLEY_CI"), f"CI needs {path}: run `make deploy-tools`"
-        pytest.skip(f"needs {path.name}, which `make deploy-tools` builds with Go")
-    return path
 
 
 def values_of(name: str) -> dict[str, Any]:
@@ -49,7 +32,7 @@ def helm_says(*command: str, values: Values) -> str:
     Raises: Refused.
     """
     done = subprocess.run(
-        (str(helm()), *command, "--values", "-"),
+        (str(built("HELM")), *command, "--values", "-"),
         input=json.dumps(values),
         capture_output=True,
         text=True,

@@ -1,29 +1,12 @@
 """Prometheus' own engine, in a program that `make deploy-tools` builds."""
 
 import json
-import os
-import re
 import subprocess
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from support.envoys import ROOT
-
-
-@cache
-def engine() -> Path:
-    """Return the program; skip the test where it was not built. CI has to have it."""
-    name = re.search(r"^ENGINE := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert name
-    path = ROOT / name[1]
-    if not path.exists():
-        assert not os.environ.get("PARLEY_CI"), f"CI needs {path}: run `make deploy-tools`"
-        pytest.skip(f"needs {path.name}, which `make deploy-tools` builds with Go")
-    return path
+from support.deploy_tools import built
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,7 @@ def fires_at_s(
 
 def _ask(asked: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
-        (str(engine()),), input=json.dumps(asked), capture_output=True, text=True, timeout=60
+        (str(built("ENGINE")),), input=json.dumps(asked), capture_output=True, text=True, timeout=60
     )
     assert 0 == done.returncode, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
