@@ -13,6 +13,11 @@ TESTERS = $$(( 2 * $$(getconf _NPROCESSORS_ONLN) ))
 # and ends with those that have one long test each.
 IN_PARALLEL = --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 DESCRIPTORS := build/parley.binpb
+# What tests of deploy/ run, built with Go: helm, and a program around Prometheus' engine. A first time
+# takes minutes, most of them download; with Go's cache, seconds.
+HELM_VERSION := v4.3.1
+HELM := build/bin/helm-$(HELM_VERSION)
+ENGINE := build/bin/prometheus-engine
 # googleapis-common-protos brings google/api/annotations.proto, and pip puts it here.
 PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -I$(wildcard $(VENV)/lib/python3*/site-packages)
 PROTO_FILES = $(sort $(shell find protos/parley -name '*.proto'))
@@ -39,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SQL := server/parley_server/storage/statements/sql
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node test-java torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node test-java deploy-tools torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +87,19 @@ test-node: $(STAMP) ## Check and test the Node client against real servers
 
 test-java: $(STAMP) ## Build and test the Java client against real servers
 	@$(call in_client,java,test)
+
+deploy-tools: ## Build helm and Prometheus' engine, which tests of deploy/ run
+	@if $(go_IS_THERE) >/dev/null 2>&1; then $(MAKE) --no-print-directory $(HELM) $(ENGINE); \
+	else echo "Skipped: make $@ needs $(go_NEEDS)" >&2; test "$$PARLEY_CI" != 1; fi
+
+$(HELM):
+	@echo "Building $(@F) …"
+	@GOBIN='$(CURDIR)/build/bin' go install -ldflags='-s -w' helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	@mv build/bin/helm $@
+
+$(ENGINE): $(wildcard tests/support/prometheus_go/*)
+	@echo "Building $(@F) …"
+	@go build -C tests/support/prometheus_go -ldflags='-s -w' -o '$(CURDIR)/$@' .
 
 torture: $(STAMP) ## Stress a worker: floods, bombs, slow readers, idle connections
 	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy
@@ -131,6 +149,7 @@ gen: $(STAMP) ## Generate every client's stubs, the synchronous Python client, t
 	@grep -L '_channel\|Stub' $$(find protos -name '*_pb2_grpc.py') | while read -r file; do rm -f "$$file" "$${file}i"; done
 	@$(BIN)/python tools/async_to_sync.py
 	@$(BIN)/parley-server agents --schema > docs/agents.schema.json
+	@$(BIN)/python tools/render_chart.py
 	@$(call in_clients,gen)
 
 released: $(STAMP) ## Record the current protos as the contract that later ones must not break
@@ -142,6 +161,7 @@ gen-check: $(STAMP) ## Check that the generated files are up to date
 	@$(BIN)/python tests/gen_check.py
 	@$(BIN)/python tools/async_to_sync.py --check
 	@$(BIN)/parley-server agents --schema | diff -q - docs/agents.schema.json >&2 || { echo "the agents file's schema has changed: run \`make gen\`" >&2; exit 1; }
+	@$(BIN)/python tools/render_chart.py --check
 	@$(call in_clients,gen-check)
 
 lock: $(STAMP) ## Update the pinned versions of all dependencies, with hashes

@@ -1,119 +1,23 @@
 """The examples for Kubernetes, meshes and gateways, against the schemas of those projects."""
 
-import json
-import os
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
-from functools import cache
 from ipaddress import ip_address, ip_network
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import Settings
 from parley_server.rpc.server import LIVENESS
 from support.envoys import ROOT
+from support.kubernetes_schemas import mistakes
 
 DEPLOY = ROOT / "deploy"
 FOLDERS = ("kubernetes", "istio", "linkerd", "gateway-api")
 MANIFESTS = sorted(path for folder in FOLDERS for path in (DEPLOY / folder).glob("*.yaml"))
 
-# Go modules that hold schemas, each with the checksum that go.sum would have.
-GATEWAY_API = ("sigs.k8s.io/gateway-api@v1.6.3", "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=")
-ISTIO = ("istio.io/api@v1.31.1", "h1:5Yb5ihcz4YQsCkciusK7DnFpBMwRB6EFWeUKH1Atuyk=")
-# A wheel that holds Kubernetes' own, pinned in requirements/schemas.txt.
-KUBERNETES = "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict/_definitions.json"
-
 SERVICE = pb.DESCRIPTOR.services_by_name["ConversationService"]
-
-
-def missing(what: str, problem: str) -> NoReturn:
-    """Skip where a schema cannot be had. CI has to have all of them."""
-    assert not os.environ.get("PARLEY_CI"), f"CI needs {what}, which cannot be had: {problem}"
-    pytest.skip(f"needs {what}, which cannot be had: {problem}")
-
-
-def fetched(*command: str) -> str:
-    """Run a registry's own client. Returns: what it says; empty: it is not here, or fails."""
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
-
-
-@cache
-def module(name: str, checksum: str) -> Path:
-    """Fetch a Go module, unless it is there."""
-    found = json.loads(fetched("go", "mod", "download", "-json", name) or "{}")
-    if "Dir" not in found:
-        missing(f"the Go module {name}", found.get("Error", "no answer from go"))
-    assert checksum == found["Sum"]
-    return Path(found["Dir"])
-
-
-@cache
-def kubernetes_definitions() -> dict[str, Any]:
-    """Return Kubernetes' own schemas, which refuse unknown fields, from a wheel that is kept."""
-    folder = ROOT / "build" / "schemas"
-    pin = ROOT / "requirements" / "schemas.txt"
-    name = pin.read_text().partition("\nkubernetes-validate==")[2].split()[0]
-    wheel = folder / f"kubernetes_validate-{name}-py3-none-any.whl"
-    if not wheel.exists():
-        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
-        fetched(*pip, "--no-deps", "--require-hashes", "-d", str(folder), "-r", str(pin))
-    if not wheel.exists():
-        missing(wheel.name, "pip could not download it")
-    with zipfile.ZipFile(wheel) as archive:
-        definitions: dict[str, Any] = json.loads(archive.read(KUBERNETES))
-    return definitions
-
-
-def strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """Refuse fields that a schema does not name: misspelt ones, which a cluster drops silently."""
-    if schema.get("x-kubernetes-preserve-unknown-fields"):
-        return schema
-    if schema.get("x-kubernetes-int-or-string"):
-        return {"type": ["integer", "string"]}
-    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
-        schema.setdefault("additionalProperties", False)
-    return schema
-
-
-def schema_of(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return what a manifest of this kind has to look like."""
-    group, _, version = manifest["apiVersion"].rpartition("/")
-    kind = manifest["kind"]
-    match group:
-        case "gateway.networking.k8s.io":
-            folder = module(*GATEWAY_API) / "config" / "crd" / "standard"
-            texts = [path.read_text() for path in folder.glob("gateway*.yaml")]
-        case "networking.istio.io":
-            folder = module(*ISTIO) / "kubernetes"
-            texts = [(folder / "customresourcedefinitions.gen.yaml").read_text()]
-        case _:
-            name = f"io.k8s.api.{group.partition('.')[0] or 'core'}.{version}.{kind}"
-            return {**kubernetes_definitions(), "$ref": f"#/$defs/{name}"}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for text in texts:
-        for crd in yaml.load_all(text, loader):
-            if (
-                crd
-                and crd["kind"] == "CustomResourceDefinition"
-                and crd["spec"]["names"]["kind"] == kind
-            ):
-                found = next(v for v in crd["spec"]["versions"] if v["name"] == version)
-                whole = found["schema"]["openAPIV3Schema"]
-                whole["properties"] |= {"apiVersion": {}, "kind": {}, "metadata": {}}
-                closed: dict[str, Any] = json.loads(json.dumps(whole), object_hook=strict)
-                return closed
-    raise AssertionError(f"no schema for {manifest['apiVersion']} {kind}")
 
 
 def manifests() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -125,11 +29,6 @@ def manifests() -> Iterator[tuple[str, dict[str, Any]]]:
 def the(kind: str) -> dict[str, Any]:
     """Return the first manifest of a kind for Kubernetes itself."""
     return next(m for name, m in manifests() if name.startswith("kubernetes") and m["kind"] == kind)
-
-
-def mistakes(manifest: dict[str, Any]) -> list[str]:
-    found = Draft202012Validator(schema_of(manifest)).iter_errors(manifest)
-    return [f"{error.json_path}: {error.message}" for error in found]
 
 
 @pytest.mark.parametrize("manifest", [m for _, m in manifests()], ids=[n for n, _ in manifests()])

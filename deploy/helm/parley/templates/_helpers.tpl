@@ -1,0 +1,82 @@
+{{/* The name of all objects. Long names would not leave room for what is appended to them. */}}
+{{- define "parley.name" -}}
+{{- default .Release.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "parley.labels" -}}
+app.kubernetes.io/name: parley
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "parley.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{/* What a stop may take: the sleep before it, the drain, and ten seconds more. */}}
+{{- define "parley.graceS" -}}
+{{- add .Values.stop.delayS (ceil .Values.drainS) 10 -}}
+{{- end -}}
+
+{{- define "parley.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001 # the image's own
+seccompProfile: { type: RuntimeDefault }
+{{- end -}}
+
+{{- define "parley.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end -}}
+
+{{/* What a setting looks like in the environment: numbers without an exponent, true and false as 1 and 0. */}}
+{{- define "parley.setting" -}}
+{{- if kindIs "bool" . }}{{ ternary "1" "0" . }}
+{{- else if kindIs "float64" . }}{{ if eq (float64 (int64 .)) . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- else }}{{ . }}{{ end -}}
+{{- end -}}
+
+{{- define "parley.fromSecret" -}}
+valueFrom:
+  secretKeyRef: { name: {{ .secret }}, key: {{ .key }} }
+{{- end -}}
+
+{{/* What the schema cannot say, for it takes more than one value. */}}
+{{- define "parley.check" -}}
+{{- $v := .Values -}}
+{{- if and $v.agent.name $v.agent.file -}}
+  {{- fail "agent.name and agent.file are both set: choose one" -}}
+{{- else if not (or $v.agent.name $v.agent.file) -}}
+  {{- fail "set agent.name, for example openai:gpt-5-mini, or agent.file, the text of an agents file" -}}
+{{- end -}}
+{{- if regexMatch "(?m)^\\s*(api_key|token)\\s*=\\s*[\"'][^$\"']" $v.agent.file -}}
+  {{- fail "agent.file: api_key and token have to be $VARIABLES, given under secrets: the file becomes a ConfigMap" -}}
+{{- end -}}
+{{- $keys := without (list $v.auth.jwksUrl $v.auth.keys.secret $v.auth.hs256.secret) "" -}}
+{{- if ne 1 (len $keys) -}}
+  {{- fail (printf "set one of auth.jwksUrl, auth.keys.secret and auth.hs256.secret: %d are set" (len $keys)) -}}
+{{- end -}}
+{{- $turnS := default 120 $v.settings.chat_timeout_s -}}
+{{- if le (float64 $v.drainS) (float64 $turnS) -}}
+  {{- fail (printf "drainS, %v, must be longer than a turn may take, settings.chat_timeout_s, %v: a restart would cut turns" $v.drainS $turnS) -}}
+{{- end -}}
+{{- if and $v.tls.clientCa (not $v.tls.secret) -}}
+  {{- fail "tls.clientCa: set tls.secret too" -}}
+{{- end -}}
+{{- if and $v.tls.probeSecret (not $v.tls.clientCa) -}}
+  {{- fail "tls.probeSecret is presented only where tls.clientCa is set: set it, or leave tls.probeSecret out" -}}
+{{- end -}}
+{{- if $v.autoscaling.enabled -}}
+  {{- if not $v.metrics.enabled -}}
+    {{- fail "autoscaling goes by metrics: set metrics.enabled" -}}
+  {{- end -}}
+  {{- if gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas) -}}
+    {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
