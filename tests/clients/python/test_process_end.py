@@ -6,7 +6,7 @@ import sys
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
-from support.scripted_server import Refusal
+from support.scripted_server import Refusal, never
 from support.scripted_streams import streaming
 from support.services import a_token
 from support.terminals import environment
@@ -34,7 +34,7 @@ main()
 
 async def test_command_that_leaves_a_stream_ends() -> None:
     """Hangs when closing the client does not wait for gRPC's thread."""
-    async with streaming([TURN, DRAINED], [PROGRESS]) as server:
+    async with streaming([TURN, DRAINED], [PROGRESS, never]) as server:
         variables = environment(PARLEY_ADDRESS=server.address, PARLEY_TOKEN=a_token())
         done = await asyncio.to_thread(
             subprocess.run,

@@ -30,7 +30,7 @@ from support.services import (
     StartService,
     refused,
 )
-from support.streams import rest_of, text_of
+from support.streams import rest_of
 from support.waiting import WEATHER, AskingAgent, result
 
 FAILED = ("DEADLINE_EXCEEDED", "AGENT_TIMEOUT")
@@ -50,7 +50,8 @@ async def said_by(service: Service, way: str, **fields: Any) -> str:
         case "chat":
             return (await service.chat(**fields)).response
         case "stream":
-            return text_of(await rest_of(service.stream(**fields)))
+            # The end of a text may come with the answer only.
+            return (await rest_of(service.stream(**fields)))[-1].completed.response
         case _:
             turn = (await service.start(**fields)).turn
             await service.until_turn(turn, "COMPLETED")
