@@ -12,8 +12,9 @@ from processes import Callers, Databases
 from report import Bar, print_table, ratio
 
 IN_FLIGHT = 32
-FULL = {"PARLEY_MAX_OPEN_CHATS": "1", "PARLEY_CHAT_TIMEOUT_S": "600"}
-"""One started turn has the worker's only place, so that only acceptances cost anything."""
+FULL = {"PARLEY_MAX_OPEN_CHATS": "1", "PARLEY_CHAT_TIMEOUT_S": "600", "PARLEY_DRAIN_S": "0"}
+"""One started turn has the worker's only place, so that only acceptances cost anything. The worker
+does not wait for it when it is stopped."""
 SLOW_AGENT = "echo:3600"
 
 
