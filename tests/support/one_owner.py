@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import psycopg
-from sqlglot import exp
+from sqlglot import exp, parse_one
 
 from parley_server.storage.schema.distribution import DISTRIBUTED
-from render_sql import Dialect
 
+POSTGRES = "postgres"
 OWNER = "owner_id"
 MUTABLE, VOLATILE = frozenset("sv"), frozenset("v")
 _CALL = re.compile(r"(\w+)\(")
@@ -60,9 +60,7 @@ def volatility_of(url: str) -> Volatility:
 
 def breaches(sql: str, functions: Volatility) -> list[Breach]:
     """Return what a statement breaks, in the order of its parts; empty: it goes to one shard."""
-    tree = Dialect().parse(sql)[0]
-    if tree is None:
-        raise ValueError(f"no statement: {sql}")
+    tree = parse_one(sql, dialect=POSTGRES)
     found = [*_unfiltered(tree), *_of_no_shard(tree)]
     if any(with_.recursive for with_ in tree.find_all(exp.With)):
         found.append(Breach(Rule.RECURSIVE, ""))
@@ -199,7 +197,7 @@ class _Modification:
         yield from self._found(Rule.VOLATILE, expressions, VOLATILE)
         for call in self._calls(expressions, MUTABLE):
             if call.find(exp.Column):
-                yield Breach(Rule.STABLE, call.sql(dialect=Dialect))
+                yield Breach(Rule.STABLE, call.sql(dialect=POSTGRES))
         for expression in expressions:
             for choice in expression.find_all(exp.Case, exp.Coalesce):
                 yield from self._found(Rule.CASE, [choice], MUTABLE)
@@ -208,7 +206,7 @@ class _Modification:
         self, rule: Rule, expressions: Iterable[exp.Expression], levels: frozenset[str]
     ) -> Iterator[Breach]:
         for call in self._calls(expressions, levels):
-            yield Breach(rule, call.sql(dialect=Dialect))
+            yield Breach(rule, call.sql(dialect=POSTGRES))
 
     def _calls(
         self, expressions: Iterable[exp.Expression], levels: frozenset[str]
@@ -216,7 +214,7 @@ class _Modification:
         """Find calls of functions that are so volatile; one that is not known is volatile."""
         for expression in expressions:
             for call in expression.find_all(exp.Func):
-                text = call.sql(dialect=Dialect).lower()
+                text = call.sql(dialect=POSTGRES).lower()
                 matched = _CALL.match(text)
                 name = matched[1] if matched else text
                 name = _NAMES.get(name, name)
