@@ -138,18 +138,16 @@ def _of_no_shard(tree: exp.Expression) -> Iterator[Breach]:
             return isinstance(part.expression, exp.Values) or has_table(part.expression, seen)
         if isinstance(part, exp.SetOperation):
             return any(has_table(side, seen) for side in (part.left, part.right))
-        for source in _sources(part):
-            if isinstance(source, exp.Table) and source.name in DISTRIBUTED:
-                return True
-            if isinstance(source, exp.Table) and source.name in ctes and source.name not in seen:
-                if has_table(ctes[source.name], seen | {source.name}):
-                    return True
-            if isinstance(source, exp.Subquery | exp.Lateral) and isinstance(
-                found := source.this.unnest(), exp.Query
-            ):
-                if has_table(found, seen):
-                    return True
-        return False
+        return any(is_of_one(source, seen) for source in _sources(part))
+
+    def is_of_one(source: exp.Expression, seen: frozenset[str]) -> bool:
+        name = source.name
+        if isinstance(source, exp.Table):
+            is_part = name in ctes and name not in seen
+            return name in DISTRIBUTED or (is_part and has_table(ctes[name], seen | {name}))
+        is_query = isinstance(source, exp.Subquery | exp.Lateral)
+        found = source.this.unnest() if is_query else None
+        return isinstance(found, exp.Query) and has_table(found, seen)
 
     for name, part in [*ctes.items(), ("the statement itself", tree)]:
         if not has_table(part, frozenset()):

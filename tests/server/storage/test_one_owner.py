@@ -14,7 +14,7 @@ from support.one_owner import Rule, Volatility, breaches, volatility_of
 ANY_OWNER = "looks through every owner's rows for what is due; it reads ids and times"
 FEED = "the feed is off on a cluster, PARLEY_FEED_DAYS=0: transaction ids are each node's own"
 ITS_OWN_CALL = (
-    "a call about the conversation as such; it has to be rewritten before it is distributed"
+    "a call about a conversation as such; it has to be rewritten before tables are distributed"
 )
 AFTER_A_LOSS = (
     "writes down the attempts of a turn, with a function that Postgres counts as stable; it has to "
@@ -88,7 +88,8 @@ RIGHT = [
     f"SELECT id FROM turn WHERE {OURS}",
     f"SELECT 1 FROM turn JOIN message ON message.owner_id = turn.owner_id WHERE {OURS}",
     f"SELECT 1 FROM turn AS t, feed_state WHERE {OURS.replace('turn.', 't.')}",
-    f"WITH a AS (SELECT id FROM turn WHERE {OURS}) INSERT INTO owner (owner_id) SELECT :owner FROM a",
+    f"WITH a AS (SELECT id FROM turn WHERE {OURS}) "
+    "INSERT INTO owner (owner_id) SELECT :owner FROM a",
     f"UPDATE turn SET end_time = now() WHERE {OURS} RETURNING turn.id",
     "INSERT INTO owner (owner_id) VALUES (:owner) ON CONFLICT (owner_id) "
     "DO UPDATE SET look_time = excluded.look_time",

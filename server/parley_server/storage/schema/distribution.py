@@ -14,11 +14,11 @@ from parley_server.storage.schema.version import check_schema
 
 COLUMN = "owner_id"
 DISTRIBUTED = row_security.OWNED_TABLES
-"""The tables that hold an owner's rows. The first is distributed by itself, the others beside it."""
+"""The tables that hold an owner's rows. The first is distributed, the others beside it."""
 REFERENCE = ("feed_state",)
 """One row, which statements join with an owner's: every node has a copy."""
 LOCAL = ("parley_schema", "alembic_version")
-"""Which migrations were applied: read by themselves, and changed by `migrate`, on the coordinator."""
+"""Which migrations were applied: read by themselves, on the coordinator."""
 
 _EXTENSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
 _FOUND = """
@@ -26,7 +26,8 @@ _FOUND = """
     FROM citus_tables WHERE table_name = ANY (%s::text[]::regclass[])
 """
 _HOW = {
-    "distributed": "SELECT create_distributed_table('{table}', '{column}', colocate_with => '{with_}')",
+    "distributed": "SELECT create_distributed_table('{table}', '{column}', "
+    "colocate_with => '{with_}')",
     "reference": "SELECT create_reference_table('{table}')",
 }
 _EMPTIED = "SELECT truncate_local_data_after_distributing_table('{table}')"

@@ -21,9 +21,10 @@ from parley_server.storage.schema.tables import metadata
 from support.databases import as_superuser
 
 GROUP = 7
-ALL = dict.fromkeys(DISTRIBUTED, ("distributed", "owner_id", GROUP)) | dict.fromkeys(
-    REFERENCE, ("reference", None, 1)
-)
+ALL = {
+    **dict.fromkeys(DISTRIBUTED, ("distributed", "owner_id", GROUP)),
+    **dict.fromkeys(REFERENCE, ("reference", None, 1)),
+}
 STAND_INS = """
 CREATE TABLE known (name regclass PRIMARY KEY, kind text, key text, colocated integer);
 CREATE VIEW citus_tables AS
@@ -65,7 +66,7 @@ def test_every_table_is_distributed_or_named_as_another(database_url: str) -> No
 
 
 def test_keys_begin_with_the_column_that_tables_are_distributed_by(database_url: str) -> None:
-    """Primary keys, unique and exclusion constraints, unique indexes; foreign keys on both sides."""
+    """Primary keys, unique and exclusion constraints, indexes; foreign keys on both sides."""
     found = rows(
         database_url,
         """SELECT indrelid::regclass::text, attname FROM pg_index
