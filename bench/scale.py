@@ -219,8 +219,8 @@ def predict(costs: Costs, layout: Layout) -> None:
             model = predicted(costs, of, workers * of.places)
             rows.append((workers, shards, model.turns_per_s, model.latency_ms, model.limit))
     print_table(
-        f"Predicted: {layout.places:,} calls in flight for each worker, an agent that takes {layout.agent_ms:,.0f} ms, "
-        f"{layout.shard_cores:.0f} processors a shard",
+        f"Predicted: {layout.places:,} calls in flight for each worker, an agent that takes "
+        f"{layout.agent_ms:,.0f} ms, {layout.shard_cores:.0f} processors a shard",
         ("workers", "shards", "turns/s", "ms a turn", "what is used up first"),
         rows,
     )

@@ -39,12 +39,14 @@ def audited(requirements: Path) -> int:
     except (ValueError, KeyError):
         return _unaudited(requirements, (done.stderr.strip() or "no output").splitlines()[-1])
     said = told(found)
-    skipped = sum("skip_reason" in package for package in found)
+    skipped = [package["skip_reason"] for package in found if "skip_reason" in package]
+    if len(skipped) == len(found):  # as behind a mirror that has packages, but no advisories
+        return _unaudited(requirements, skipped[0] if skipped else "no packages")
     for line in said:
         print(f"{requirements}: {line}")
     print(
-        f"{requirements}: {len(found) - skipped} packages audited, {len(said)} known "
-        f"vulnerabilities{f', {skipped} packages not audited' if skipped else ''}"
+        f"{requirements}: {len(found) - len(skipped)} packages audited, {len(said)} known "
+        f"vulnerabilities{f', {len(skipped)} packages not audited' if skipped else ''}"
     )
     return 1 if said else 0
 
