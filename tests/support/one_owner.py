@@ -69,7 +69,7 @@ def breaches(sql: str, functions: Volatility) -> list[Breach]:
     return found
 
 
-def _unfiltered(tree: exp.Expression) -> Iterator[Breach]:
+def _unfiltered(tree: exp.Expr) -> Iterator[Breach]:
     """Find tables that are read for every owner."""
     for part in tree.find_all(exp.Select, exp.Update, exp.Delete):
         tables = [table for table in _sources(part) if isinstance(table, exp.Table)]
@@ -78,7 +78,7 @@ def _unfiltered(tree: exp.Expression) -> Iterator[Breach]:
             yield Breach(Rule.OWNER, alias)
 
 
-def _sources(part: exp.Expression) -> list[exp.Expression]:
+def _sources(part: exp.Expr) -> list[exp.Expr]:
     """Return what a part reads itself: tables, CTEs' names, subqueries, functions."""
     from_ = part.args.get("from_")
     found = [from_.this] if from_ else []
@@ -91,7 +91,7 @@ def _sources(part: exp.Expression) -> list[exp.Expression]:
     return found
 
 
-def _of_the_owner(part: exp.Expression) -> set[str]:
+def _of_the_owner(part: exp.Expr) -> set[str]:
     """Return the aliases whose rows are the owner's: by the parameter, or by another alias."""
     joins = list(part.args.get("joins") or ())
     for source in _sources(part):
@@ -104,7 +104,7 @@ def _of_the_owner(part: exp.Expression) -> set[str]:
     for condition in conditions:
         for one in condition.flatten() if isinstance(condition, exp.And) else (condition,):
             sides = [one.left, one.right] if isinstance(one, exp.EQ) else []
-            aliases = [side.table for side in sides if _is_owner_column(side)]
+            aliases = [side.text("table") for side in sides if _is_owner_column(side)]
             if len(aliases) == 2:
                 pairs.append((aliases[0], aliases[1]))
             elif aliases and any(_is_owner(side) for side in sides):
@@ -118,29 +118,29 @@ def _of_the_owner(part: exp.Expression) -> set[str]:
     return theirs
 
 
-def _is_owner_column(node: exp.Expression) -> bool:
+def _is_owner_column(node: exp.Expr) -> bool:
     return isinstance(node, exp.Column) and node.name == OWNER
 
 
-def _is_owner(node: exp.Expression) -> bool:
+def _is_owner(node: exp.Expr) -> bool:
     return isinstance(node, exp.Placeholder) and node.name == "owner"
 
 
-def _of_no_shard(tree: exp.Expression) -> Iterator[Breach]:
+def _of_no_shard(tree: exp.Expr) -> Iterator[Breach]:
     """Find parts that read no distributed table, themselves or in a part that they read.
 
     A subquery without a FROM takes a value apart and stays where it is; one in FROM does not.
     """
     ctes = {cte.alias: cte.this for cte in tree.find_all(exp.CTE)}
 
-    def has_table(part: exp.Expression, seen: frozenset[str]) -> bool:
+    def has_table(part: exp.Expr, seen: frozenset[str]) -> bool:
         if isinstance(part, exp.Insert):
             return isinstance(part.expression, exp.Values) or has_table(part.expression, seen)
         if isinstance(part, exp.SetOperation):
             return any(has_table(side, seen) for side in (part.left, part.right))
         return any(is_of_one(source, seen) for source in _sources(part))
 
-    def is_of_one(source: exp.Expression, seen: frozenset[str]) -> bool:
+    def is_of_one(source: exp.Expr, seen: frozenset[str]) -> bool:
         name = source.name
         if isinstance(source, exp.Table):
             is_part = name in ctes and name not in seen
@@ -157,7 +157,7 @@ def _of_no_shard(tree: exp.Expression) -> Iterator[Breach]:
 class _Modification:
     """An INSERT, UPDATE or DELETE, a part of a statement or all of it."""
 
-    def __init__(self, part: exp.Expression, functions: Volatility) -> None:
+    def __init__(self, part: exp.Expr, functions: Volatility) -> None:
         self._part = part
         self._functions = functions
 
@@ -191,7 +191,7 @@ class _Modification:
             if where := conflict.args.get("where"):
                 yield from self._found(Rule.CONFLICT, [where], MUTABLE)
 
-    def _evaluated(self, expressions: list[exp.Expression]) -> Iterator[Breach]:
+    def _evaluated(self, expressions: list[exp.Expr]) -> Iterator[Breach]:
         yield from self._found(Rule.VOLATILE, expressions, VOLATILE)
         for call in self._calls(expressions, MUTABLE):
             if call.find(exp.Column):
@@ -201,14 +201,12 @@ class _Modification:
                 yield from self._found(Rule.CASE, [choice], MUTABLE)
 
     def _found(
-        self, rule: Rule, expressions: Iterable[exp.Expression], levels: frozenset[str]
+        self, rule: Rule, expressions: Iterable[exp.Expr], levels: frozenset[str]
     ) -> Iterator[Breach]:
         for call in self._calls(expressions, levels):
             yield Breach(rule, call.sql(dialect=POSTGRES))
 
-    def _calls(
-        self, expressions: Iterable[exp.Expression], levels: frozenset[str]
-    ) -> Iterator[exp.Expression]:
+    def _calls(self, expressions: Iterable[exp.Expr], levels: frozenset[str]) -> Iterator[exp.Expr]:
         """Find calls of functions that are so volatile; one that is not known is volatile."""
         for expression in expressions:
             for call in expression.find_all(exp.Func):

@@ -5,6 +5,8 @@ down in `citus_tables` what Citus would: they show that the statements are sent 
 run sends none, not that Citus takes them.
 """
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -51,7 +53,7 @@ def coordinator_url(database_url: str) -> str:
     return url
 
 
-def rows(url: str, sql: str) -> list[tuple]:
+def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:
         return connection.execute(sql).fetchall()
 
@@ -149,7 +151,7 @@ def test_row_security_is_refused(coordinator_url: str) -> None:
     ],
 )
 def test_table_that_is_distributed_otherwise_is_refused(
-    table: str, found: tuple, sentence: str
+    table: str, found: tuple[Any, ...], sentence: str
 ) -> None:
     with pytest.raises(UnsafeDatabase, match=sentence):
         planned({**ALL, table: found})
