@@ -10,6 +10,7 @@ import processes
 from callers import Job, Result
 from processes import Callers, Databases
 from report import Bar, print_table, ratio
+from rounds import rounds
 
 IN_FLIGHT = 32
 FULL = {"PARLEY_MAX_OPEN_CHATS": "1", "PARLEY_CHAT_TIMEOUT_S": "600", "PARLEY_DRAIN_S": "0"}
@@ -49,14 +50,11 @@ class Accepting:
                     replace(self._job, is_started=True),
                 ),
             }
-            for number in range(self._rounds):
-                self._say(f"accepting: round {number + 1} of {self._rounds}")
-                # There and back, so that a machine that slows down does not slow one of them.
-                for name in list(kinds)[:: 1 if number % 2 == 0 else -1]:
-                    callers, job = kinds[name]
-                    result = callers.run(job)
-                    self.failed += result.failed
-                    found.setdefault(name, []).append(result)
+            for name in rounds("accepting", list(kinds), self._rounds, self._say):
+                callers, job = kinds[name]
+                result = callers.run(job)
+                self.failed += result.failed
+                found.setdefault(name, []).append(result)
         turns = found["a turn of Chat"]
         figures = ("turns_per_s", "p50_ms", "p99_ms", "server_cpu_ms", "postgres_cpu_ms")
         print_table(

@@ -17,6 +17,7 @@ from callers import Job, Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 from processes import Callers, Databases
 from report import Bar, print_table, ratio
+from rounds import rounds
 from seed import AUDIENCE, ISSUER
 
 KEY_ID = "bench"
@@ -117,14 +118,11 @@ class Edge:
                     signed,
                 ),
             }
-            for number in range(self._rounds):
-                self._say(f"edge: round {number + 1} of {self._rounds}")
-                # There and back, so that a machine that slows down does not slow one of them.
-                for name in list(kinds)[:: 1 if number % 2 == 0 else -1]:
-                    one, job = kinds[name]
-                    result = one.run(job)
-                    self.failed += result.failed
-                    found.setdefault(name, []).append(result)
+            for name in rounds("edge", list(kinds), self._rounds, self._say):
+                one, job = kinds[name]
+                result = one.run(job)
+                self.failed += result.failed
+                found.setdefault(name, []).append(result)
         print_table(
             f"A turn, {IN_FLIGHT} in flight, with what the edge brings",
             ("", "turns/s", "p50 ms", "p99 ms", "CPU server ms", "CPU Postgres ms", "CPU, ratio"),

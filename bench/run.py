@@ -41,6 +41,7 @@ from overload import ALL_OVERLOAD, QUICK_OVERLOAD, SMOKE_OVERLOAD, Overload, Ove
 from processes import Callers, Databases
 from removal import ALL_REMOVAL, DELETED, QUICK_REMOVAL, SMOKE_REMOVAL, Removal, RemovalSize
 from report import Bar, print_bars, print_table, ratio
+from rounds import rounds
 from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, SMOKE_STREAMS, Streams, StreamSize
 from traces import Traces
@@ -227,12 +228,9 @@ class Bench:
         found: dict[int, list[Result]] = {length: [] for length in size.lengths}
         with processes.parley(made.parley_url, self._folder) as server:
             callers = Callers(server, made)
-            for number in range(size.rounds):
-                say(f"length: round {number + 1} of {size.rounds}")
-                # There and back, so that a machine that slows down does not slow one length.
-                for length in size.lengths[:: 1 if number % 2 == 0 else -1]:
-                    job = Job(files[f"long-{length}"], 1, size.long_turns, size.long_turns // 4)
-                    found[length].append(self._taken(callers.run(job)))
+            for length in rounds("length", size.lengths, size.rounds, say):
+                job = Job(files[f"long-{length}"], 1, size.long_turns, size.long_turns // 4)
+                found[length].append(self._taken(callers.run(job)))
         print_table(
             "A turn of Parley by the length of the conversation, one in flight",
             ("messages", "turns/s", "p50 ms", "p99 ms", "CPU server ms", "CPU Postgres ms"),

@@ -12,6 +12,7 @@ from callers import Job, Result
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from processes import Callers, Databases
 from report import Bar, print_table, ratio
+from rounds import rounds
 
 IN_FLIGHT = 32
 OFF, FEW, ALL = "off", "1 % sampled", "all sampled"
@@ -74,13 +75,10 @@ class Traces:
                 return Callers(running.enter_context(server), made)
 
             kinds = {OFF: callers(None), FEW: callers("0.01"), ALL: callers("1")}
-            for number in range(self._rounds):
-                self._say(f"traces: round {number + 1} of {self._rounds}")
-                # There and back, so that a machine that slows down does not slow one of them.
-                for name in list(kinds)[:: 1 if number % 2 == 0 else -1]:
-                    result = kinds[name].run(self._job)
-                    self.failed += result.failed
-                    found.setdefault(name, []).append(result)
+            for name in rounds("traces", list(kinds), self._rounds, self._say):
+                result = kinds[name].run(self._job)
+                self.failed += result.failed
+                found.setdefault(name, []).append(result)
         figures = ("turns_per_s", "p50_ms", "p99_ms", "server_cpu_ms", "postgres_cpu_ms")
         print_table(
             f"A turn, {IN_FLIGHT} in flight, with traces",

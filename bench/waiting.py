@@ -14,6 +14,7 @@ from callers import Job, Result
 from cpu import clocks, used_s
 from processes import Callers, Databases, Server
 from report import Bar, print_table, ratio
+from rounds import rounds
 
 from parley_server.storage.schema import integrity
 
@@ -113,15 +114,12 @@ class WaitingPart:
             _begin(full.parley_url)
             full.checkpoint()
             kinds = {"none": made, many: full}
-            for number in range(self._rounds):
-                self._say(f"waiting: round {number + 1} of {self._rounds}")
-                # There and back, so that a machine that slows down does not slow one of them.
-                for name in list(kinds)[:: 1 if number % 2 == 0 else -1]:
-                    with processes.parley(kinds[name].parley_url, self._folder) as server:
-                        idle.setdefault(name, []).append(self._idle(server, made.pid))
-                        result = Callers(server, kinds[name]).run(self._job)
-                    self.failed += result.failed
-                    busy.setdefault(name, []).append(result)
+            for name in rounds("waiting", list(kinds), self._rounds, self._say):
+                with processes.parley(kinds[name].parley_url, self._folder) as server:
+                    idle.setdefault(name, []).append(self._idle(server, made.pid))
+                    result = Callers(server, kinds[name]).run(self._job)
+                self.failed += result.failed
+                busy.setdefault(name, []).append(result)
             self._print(idle, busy, many)
             self._end_all(full)
 

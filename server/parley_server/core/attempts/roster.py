@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from parley_server.core.attempts.window import WindowSettings
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
+    NO_BUDGETS,
     NO_LIMITS,
     AgentBudgets,
     AgentEvent,
@@ -85,6 +86,8 @@ class Roster:
         """
         self._agents: dict[str, NamedAgent] = {}
         self._default = default
+        self.budgets = NO_BUDGETS
+        """What an owner's turns with each of them may use a day."""
         self.replace(agents, default)
 
     def replace(self, agents: Iterable[NamedAgent], default: str) -> None:
@@ -96,6 +99,9 @@ class Roster:
         if default not in replacement:
             raise ValueError("the default agent is none of the agents")
         self._agents, self._default = replacement, default
+        limits = {name: each.limits.tokens_a_day for name, each in replacement.items()}
+        budgets = {name: most for name, most in limits.items() if most is not None}
+        self.budgets = AgentBudgets(default, budgets)
 
     def __iter__(self) -> Iterator[NamedAgent]:
         return iter(self._agents.values())
@@ -107,13 +113,6 @@ class Roster:
     def default(self) -> NamedAgent:
         """The one that answers where none is named."""
         return self._agents[self._default]
-
-    @property
-    def budgets(self) -> AgentBudgets:
-        """What an owner's turns with each of them may use a day."""
-        limits = {each.name: each.limits.tokens_a_day for each in self}
-        budgets = {name: most for name, most in limits.items() if most is not None}
-        return AgentBudgets(self._default, budgets)
 
     def find(self, name: str) -> NamedAgent | None:
         """Return the agent of a name; of the empty one: the default."""

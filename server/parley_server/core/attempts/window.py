@@ -191,12 +191,12 @@ class Windows:
             settings: of the agent that is shown it.
         Raises: StoreUnavailable.
         """
-        newest_first = await _newest_first(self._store, owner, lease, message, settings)
+        newest_first, window = await _read(self._store, owner, lease, message, settings)
         before = newest_first[0].sequence if newest_first else 0
         if lease.user_sequence > 1 and before != lease.user_sequence - 1:
             # The message before has no answer, and its turn cannot be run again any more.
             self._tasks.start(self._forget_events(owner, lease))
-        return _as_window(newest_first, lease, message, settings)
+        return window
 
     async def _forget_events(self, owner: Owner, lease: Lease) -> None:
         with suppress(StoreUnavailable):  # they are never read
@@ -214,25 +214,20 @@ async def window_as_of(
     Raises: StoreUnavailable.
     Guarantees: nothing is written.
     """
-    newest_first = await _newest_first(store, owner, lease, message, settings)
-    return _as_window(newest_first, lease, message, settings)
+    return (await _read(store, owner, lease, message, settings))[1]
 
 
-async def _newest_first(
+async def _read(
     store: Store, owner: Owner, lease: Lease, message: str, settings: WindowSettings
-) -> list[WindowMessage]:
-    if lease.user_sequence <= 1:
-        return []
-    return await store.window(
-        owner,
-        lease,
-        max_messages=settings.context_messages - 1,
-        max_bytes=max(0, settings.room(lease.instructions) - len(message.encode())),
-    )
-
-
-def _as_window(
-    newest_first: Sequence[WindowMessage], lease: Lease, message: str, settings: WindowSettings
-) -> Window:
+) -> tuple[list[WindowMessage], Window]:
+    """Return the earlier messages as the store returned them, and the window of them."""
     room = settings.room(lease.instructions)
-    return window_of(newest_first, lease.user_sequence, message, room)
+    newest_first: list[WindowMessage] = []
+    if lease.user_sequence > 1:
+        newest_first = await store.window(
+            owner,
+            lease,
+            max_messages=settings.context_messages - 1,
+            max_bytes=max(0, room - len(message.encode())),
+        )
+    return newest_first, window_of(newest_first, lease.user_sequence, message, room)
