@@ -84,8 +84,9 @@ class PostgresErasures:
         found = await self._connections.repeat(sql.ERASE_MESSAGES, parameters)
         if not found:
             return None
-        messages, lowest_removed, lowest_seen, seen = found[0]
-        return Removed(messages, lowest_removed if messages else _below(lowest_seen, seen))
+        messages, lowest_tried, lowest_seen, seen = found[0]
+        # What was tried may have been removed by another worker meanwhile: then there may be more.
+        return Removed(messages, lowest_tried or _below(lowest_seen, seen))
 
     async def remove_conversations(self, of: Erasure, up_to: UUID, *, limit: int) -> Removed | None:
         found = await self._connections.repeat(sql.ERASE_CONVERSATIONS, _batch(of, up_to, limit))

@@ -40,7 +40,7 @@ def in_child(say):
     return child
 
 def end(child):
-    print("status", os.waitpid(child, 0)[1], flush=True)
+    tell("status", os.waitpid(child, 0)[1])
 """
 ANSWERED = {"child HELLO", "parent HELLO", "status 0"}
 TOLD = {"child ForkedProcess", "parent HELLO", "status 0"}
@@ -49,7 +49,7 @@ CASES = {
     "never used": (
         """
         child = in_child(said)
-        print("parent", said())
+        tell("parent", said())
         end(child)
         """,
         ANSWERED,
@@ -58,7 +58,7 @@ CASES = {
         """
         said()
         children = [in_child(said) for _ in range(3)]
-        print("parent", said())
+        tell("parent", said())
         for child in children: end(child)
         """,
         ANSWERED,
@@ -67,7 +67,7 @@ CASES = {
         """
         said()
         child = in_child(lambda: said(ParleyClient(address, token=token)))
-        print("parent", said())
+        tell("parent", said())
         end(child)
         """,
         ANSWERED,
@@ -76,7 +76,7 @@ CASES = {
         """
         said()
         child = in_child(lambda: (client.close(), said())[1])
-        print("parent", said())
+        tell("parent", said())
         end(child)
         """,
         ANSWERED,
@@ -87,7 +87,7 @@ CASES = {
         pieces = client.stream_text("hello", timeout_s=10)
         next(pieces)
         child = in_child(said)
-        print("parent", said())
+        tell("parent", said())
         end(child)
         """,
         TOLD,
@@ -101,7 +101,7 @@ CASES = {
         threads = [threading.Thread(target=call) for _ in range(4)]
         for thread in threads: thread.start()
         child = in_child(said)
-        print("parent", said())
+        tell("parent", said())
         end(child)
         over.set()
         """,
@@ -117,7 +117,7 @@ CASES = {
                 faulthandler.dump_traceback_later(15, exit=True)
                 tell("child", await said_async(client))
                 os._exit(0)
-            print("parent", await said_async(client))
+            tell("parent", await said_async(client))
             end(child)
         asyncio.run(both())
         """,
@@ -134,7 +134,7 @@ CASES = {
                 client = AsyncParleyClient(address, token=token)
                 tell("child", await said_async(client))
                 os._exit(0)
-            print("parent", await said_async(client))
+            tell("parent", await said_async(client))
             end(child)
         asyncio.run(both())
         """,

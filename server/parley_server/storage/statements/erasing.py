@@ -288,9 +288,9 @@ def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, list
 def _erase_messages() -> Executable:
     """Remove the next messages, with the turns that they began. One row, if it was due.
 
-    How many messages; the lowest conversation of theirs, and of those that were looked at; and how
-    many were looked at. The newest messages of a conversation go first, so that an answer is never
-    there without its turn.
+    How many messages; the lowest conversation of those that it tried to remove, and of those that
+    were looked at; and how many were looked at. The newest messages of a conversation go first, so
+    that an answer is never there without its turn.
     """
     job = _job()
     looked = _looked()

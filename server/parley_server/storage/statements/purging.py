@@ -195,14 +195,16 @@ def _forget() -> Executable:
         .where(turn.c.owner_id == OWNER, turn.c.conversation_id == CONVERSATION)
         .order_by(turn.c.user_sequence)
         .limit(LIMIT)
+        .cte("some_turns")
     )
     turns_gone = (
         delete(turn)
-        .where(turn.c.owner_id == OWNER, turn.c.id.in_(some), is_due)
-        .returning(turn.c.id)
+        .where(turn.c.owner_id == OWNER, turn.c.id.in_(select(some.c.id)), is_due)
         .cte("turns_gone")
     )
-    is_last = and_(is_due, select(func.count()).select_from(turns_gone).scalar_subquery() < LIMIT)
+    # Of those that it sees, not of those that it removes: what another worker has removed since the
+    # statement began is seen still, and says nothing about those behind it.
+    is_last = and_(is_due, select(func.count()).select_from(some).scalar_subquery() < LIMIT)
     of_conversation = {
         conversation: conversation.c.id,
         # A worker of the release before may have gone on with the conversation.
@@ -220,7 +222,7 @@ def _forget() -> Executable:
         .cte(f"{table.name}_gone")
         for table, key in of_conversation.items()
     ]
-    return select(is_last.label("is_last")).select_from(job).add_cte(*gone)
+    return select(is_last.label("is_last")).select_from(job).add_cte(turns_gone, *gone)
 
 
 def _due() -> Executable:

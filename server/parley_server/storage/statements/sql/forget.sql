@@ -5,7 +5,16 @@
 -- :conversation uuid
 -- :limit integer
 
-WITH job AS (
+WITH some_turns AS (
+  SELECT
+    turn.id AS id
+  FROM turn
+  WHERE
+    turn.owner_id = :owner AND turn.conversation_id = :conversation
+  ORDER BY
+    turn.user_sequence
+  LIMIT :limit
+), job AS (
   SELECT
     deletion.stage AS stage,
     deletion.reached AS reached
@@ -22,20 +31,14 @@ WITH job AS (
     turn.owner_id = :owner
     AND turn.id IN (
       SELECT
-        turn.id
-      FROM turn
-      WHERE
-        turn.owner_id = :owner AND turn.conversation_id = :conversation
-      ORDER BY
-        turn.user_sequence
-      LIMIT :limit
+        some_turns.id
+      FROM some_turns
     )
     AND (
       SELECT
         job.reached
       FROM job
     ) IS NOT NULL
-  RETURNING turn.id
 ), conversation_gone AS (
   DELETE FROM conversation
   WHERE
@@ -49,7 +52,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 ), message_gone AS (
   DELETE FROM message
@@ -64,7 +67,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 ), conversation_label_gone AS (
   DELETE FROM conversation_label
@@ -79,7 +82,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 ), creation_gone AS (
   DELETE FROM creation
@@ -94,7 +97,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 ), addition_gone AS (
   DELETE FROM addition
@@ -109,7 +112,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 ), turn_queue_gone AS (
   DELETE FROM turn_queue
@@ -124,7 +127,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 ), queue_due_gone AS (
   DELETE FROM queue_due
@@ -139,7 +142,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 ), deletion_gone AS (
   DELETE FROM deletion
@@ -154,7 +157,7 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM turns_gone
+      FROM some_turns
     ) < :limit
 )
 SELECT
@@ -166,6 +169,6 @@ SELECT
   AND (
     SELECT
       COUNT(*) AS count_1
-    FROM turns_gone
+    FROM some_turns
   ) < :limit AS is_last
 FROM job
