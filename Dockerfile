@@ -31,8 +31,13 @@ RUN uv build --wheel --out-dir dist --require-hashes --build-constraints require
 
 FROM python:${PYTHON}
 
-# A number, so that an orchestrator can tell that it is not root.
-RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent parley
+# A number, so that an orchestrator can tell that it is not root. The base's own packages go, pip among
+# them: Parley's environment has all that it needs, and what can install is of no use to a server.
+RUN groupadd --system --gid 10001 parley \
+ && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin parley \
+ && rm -rf /usr/local/lib/python3.*/site-packages/* /usr/local/lib/python3.*/ensurepip \
+        /usr/local/bin/pip* /usr/local/bin/wheel
 COPY --from=build /opt/parley /opt/parley
 USER 10001:10001
 WORKDIR /

@@ -41,10 +41,11 @@ in_clients = $(foreach client,$(CLIENTS),{ $(call in_client,$(client),$(1)); } &
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
+SBOM := build/sbom.json
 SQL := server/parley_server/storage/statements/sql
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node test-java deploy-tools torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node test-java deploy-tools torture conformance cover bench scale sbom audit lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,8 +111,20 @@ conformance: $(STAMP) ## Run the same scenarios through every client; choose wit
 cover: $(STAMP) ## Run the Python tests and show their coverage
 	@$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report=term
 
-bench: $(STAMP) ## Measure turns against the plain flow and an empty call, and streams; SMOKE=1: a short trial
+bench: $(STAMP) ## Measure turns, streams and more, and plot them in build/bench.html; SMOKE=1: a short trial
 	@$(BIN)/python bench/run.py $(if $(SMOKE),--smoke)
+
+scale: $(STAMP) ## Measure what a turn costs, and predict throughput of more workers and shards
+	@$(BIN)/python bench/scale.py $(if $(SMOKE),--smoke)
+
+sbom: $(STAMP) ## List what the image has, with versions and hashes, in build/sbom.json (CycloneDX)
+	@mkdir -p $(dir $(SBOM))
+	@# The root depends on all of them, flat, about which the library warns.
+	@$(BIN)/python -W ignore -m cyclonedx_py requirements requirements/server.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o $(SBOM)
+
+audit: $(STAMP) ## Look up known vulnerabilities of the pinned packages, where that can be reached
+	@$(BIN)/python tools/audit.py requirements/server.txt requirements/all.txt
 
 lint: $(STAMP) ## Check lint and format of Python and the protos
 	@$(BIN)/ruff check

@@ -61,6 +61,8 @@ class Result:
     server_cpu_ms: float
     """For each turn, as the next one."""
     postgres_cpu_ms: float
+    caller_cpu_ms: float
+    """Of the callers themselves."""
 
 
 Turn = Callable[[int, str, str], Awaitable[None]]
@@ -188,9 +190,9 @@ async def measure(job: Job) -> Result:
         await _all_turns(turn, islice(conversations, job.warm_up), job.in_flight)
         server = clocks(job.server_pid)
         postgres = clocks(job.postgres_pid, with_children=True)
-        started = time.perf_counter()
+        started, own = time.perf_counter(), time.process_time()
         took, failed = await _all_turns(turn, islice(conversations, job.turns), job.in_flight)
-        seconds = time.perf_counter() - started
+        seconds, own_s = time.perf_counter() - started, time.process_time() - own
         server_s = used_s(server, clocks(job.server_pid))
         postgres_s = used_s(postgres, clocks(job.postgres_pid, with_children=True))
     took.sort()
@@ -207,6 +209,7 @@ async def measure(job: Job) -> Result:
         p99_ms=percentile_ms(99),
         server_cpu_ms=server_s / job.turns * 1000,
         postgres_cpu_ms=postgres_s / job.turns * 1000,
+        caller_cpu_ms=own_s / job.turns * 1000,
     )
 
 

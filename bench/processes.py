@@ -278,6 +278,10 @@ class Callers:
         self.peak_mb = 0.0
         """The most memory that the server was seen to have while a job ran."""
 
+    def begin(self, conversations: str, start: int) -> None:
+        """Have the next job take a file's conversations from there on."""
+        self._made[conversations] = start
+
     def run(self, job: Job) -> Result:
         """Run a job, on the conversations behind those that the job before took."""
         start = self._made.get(job.conversations, 0)

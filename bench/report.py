@@ -1,8 +1,13 @@
-"""What was measured, as tables."""
+"""What was measured, as tables: printed at once, and gathered for the page at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan, nan
+
+from page import Page, text_of
+
+PAGE = Page()
+"""The tables of this run."""
 
 
 def ratio(a: float, b: float) -> float:
@@ -32,7 +37,12 @@ class Bar:
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows in columns, the first one to the left."""
-    cells = [list(head), *([_text(value) for value in row] for row in rows)]
+    PAGE.add(title, head, rows)
+    _print(title, head, rows)
+
+
+def _print(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    cells = [list(head), *([text_of(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     print(f"\n{title}\n")
     for number, row in enumerate(cells):
@@ -43,16 +53,11 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]
 
 
 def print_bars(bars: Sequence[Bar]) -> None:
-    print_table(
-        "Bars",
-        ("figure", "measured", "bar", "goal", ""),
-        [(bar.name, bar.measured, bar.bar, bar.goal, bar.verdict) for bar in bars],
-    )
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+    head = ("figure", "measured", "bar", "goal", "")
+    rows = [(bar.name, bar.measured, bar.bar, bar.goal, bar.verdict) for bar in bars]
+    _print("Bars", head, rows)
+    # Figures of different units cannot stand in one plot: what they use of their bars can.
+    shares = [ratio(bar.measured, bar.bar) for bar in bars]
+    used = "measured / bar"
+    with_shares = [(*row, share) for row, share in zip(rows, shares, strict=True)]
+    PAGE.add("Bars", (*head, used), with_shares, plotted=(used,))

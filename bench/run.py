@@ -19,9 +19,12 @@ traces   a turn with traces, 1 % and all of them recorded, and without
 Everything runs on this machine, so what counts are the ratios, each taken within one round. A part
 begins with copies of the same two databases: what another one did, or failed to do, is not in them.
 The exit code is 1 if a part died or a turn failed; a bar that is missed is only shown.
+At the end all tables are in build/bench.html as well, with plots beside them.
 """
 
 import argparse
+import os
+import platform
 import sys
 import tempfile
 import time
@@ -40,7 +43,7 @@ from edge import Edge
 from overload import ALL_OVERLOAD, QUICK_OVERLOAD, SMOKE_OVERLOAD, Overload, OverloadSize
 from processes import Callers, Databases
 from removal import ALL_REMOVAL, DELETED, QUICK_REMOVAL, SMOKE_REMOVAL, Removal, RemovalSize
-from report import Bar, print_bars, print_table, ratio
+from report import PAGE, Bar, print_bars, print_table, ratio
 from rounds import rounds
 from seed import Part, seed
 from streams import ALL_STREAMS, QUICK_STREAMS, SMOKE_STREAMS, Streams, StreamSize
@@ -69,6 +72,7 @@ PARTS = (
     "traces",
 )
 AGENT_S = 1.0
+OUTCOME = Path("build/bench.html")
 MANY_CHANNELS = 24
 """A connection carries 100 calls at once, PARLEY_GRPC_MAX_STREAMS."""
 
@@ -358,6 +362,14 @@ def _parts(size: Size, only: str | None) -> list[Part]:
     return parts
 
 
+def _where() -> str:
+    """Say on what it is measured."""
+    return (
+        f"{os.cpu_count()} processors ({platform.machine()}), Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure Parley.")
     sizes = parser.add_mutually_exclusive_group()
@@ -376,6 +388,10 @@ def main() -> int:
                 bench.run(part, made, files)
     if bench.bars:
         print_bars(bench.bars)
+    PAGE.write(
+        OUTCOME, f"{'smoke, ' if options.smoke else 'quick, ' if options.quick else ''}{_where()}"
+    )
+    say(f"\nAll of it with plots: {OUTCOME}")
     if bench.died:
         say(f"\nNot measured to the end: {', '.join(bench.died)}")
     return 1 if bench.failed or bench.died else 0

@@ -1,4 +1,4 @@
-"""The server's commands: serve, agents, migrate, check, token."""
+"""The server's commands: serve, agents, migrate, distribute, check, token."""
 
 import gc
 import os
@@ -129,6 +129,35 @@ def migrate(
         is_new = row_security.switch(address, is_on=is_on, may_drop=drop_row_security)
         _say(f"Applied: {', '.join(applied)}." if applied else "The schema is up to date.")
         _say(f"Row security {'was switched' if is_new else 'is'} {'on' if is_on else 'off'}.")
+
+    exit_on_error(start)
+
+
+@app.command()
+def distribute(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the SQL, and change nothing.")
+    ] = False,
+) -> None:
+    """Distribute the tables by owner over a Citus cluster. First stop the workers, and migrate."""
+    settings = _settings()
+    url = settings.migrate_database_url or settings.database_url
+    if url is None:
+        _refuse(
+            "set PARLEY_MIGRATE_DATABASE_URL to the coordinator of a Citus cluster: the embedded "
+            "database has one node"
+        )
+    from parley_server.storage.schema import distribution
+
+    def start() -> None:
+        statements = distribution.distribute(url.get_secret_value(), is_dry=dry_run)
+        for statement in statements:
+            typer.echo(f"{statement};")
+        if not statements:
+            _say("The tables are distributed.")
+        elif not dry_run:
+            _say("The tables were distributed. Set PARLEY_FEED_DAYS=0 on all workers: a cluster")
+            _say("has no order of transactions for the feed to follow (docs/scaling.md).")
 
     exit_on_error(start)
 

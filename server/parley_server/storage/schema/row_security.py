@@ -57,7 +57,7 @@ _TABLES = f"""
         AND pg_class.relname IN ({", ".join(f"'{table}'" for table in OWNED_TABLES)})
 """  # noqa: S608 - made of constants
 # Policies that permit add up, so one more is a hole in the wall.
-_STATE = f"""
+STATE = f"""
     SELECT relname, CASE
         WHEN NOT relrowsecurity THEN 'off'
         WHEN relforcerowsecurity AND ARRAY['{POLICY}']::name[] = ARRAY(
@@ -72,7 +72,7 @@ LOOK = Statement(f"""
     SELECT coalesce(bool_and(state = 'on'), false) AND NOT EXISTS ({_EXEMPT})
             AND NOT EXISTS ({_OWNING}),
         coalesce(bool_and(state = 'off'), true)
-    FROM ({_STATE}) AS states (name, state)
+    FROM ({STATE}) AS states (name, state)
 """)  # noqa: S608 - made of constants
 """Whether the policies hold this role, and whether there are none: one row."""
 
@@ -99,7 +99,7 @@ def switch(url: str, *, is_on: bool, may_drop: bool = False) -> bool:
 
     wanted, statements = ("on", _SWITCH_ON) if is_on else ("off", _SWITCH_OFF)
     with changing(url) as connection:
-        found = connection.exec_driver_sql(_STATE).all()
+        found = connection.exec_driver_sql(STATE).all()
         wrong = [table for table, state in found if state != wanted]
         if wrong and not is_on and not may_drop:
             raise UnsafeDatabase(_STAYS_ON)
@@ -122,13 +122,13 @@ def check_off(url: str) -> None:
     Raises: DatabaseAway.
     """
     with connected(url) as connection:
-        if any(state != "off" for _, state in connection.execute(_STATE).fetchall()):
+        if any(state != "off" for _, state in connection.execute(STATE).fetchall()):
             raise UnsafeDatabase(_STAYS_ON)
 
 
 def check(connection: Connection[tuple[Any, ...]], *, is_on: bool) -> None:
     """Raise UnsafeDatabase unless the policies are as the setting says, and hold this role."""
-    found = connection.execute(_STATE).fetchall()
+    found = connection.execute(STATE).fetchall()
     if is_on:
         _check_wall([table for table, is_ in found if is_ != "on"])
         _check_role(connection)

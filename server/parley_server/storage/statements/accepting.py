@@ -143,7 +143,7 @@ def _accept(*, is_new: bool, is_limited: bool) -> Executable:
     source: FromClause = one_row() if is_new else held_conversation()
     if is_limited:
         agent = AGENT.label("agent") if is_new else given_to(AGENT, source)
-        limit = limits(select(agent) if is_new else select(agent).select_from(source))
+        limit = limits(select(agent).select_from(source))
         has_room.append(limit.are_kept())
         columns = limit.columns()
     opened = (
@@ -209,7 +209,9 @@ def _accept(*, is_new: bool, is_limited: bool) -> Executable:
             )
             .cte("created")
         )
-        return found.add_cte(created, noted_owner(opened), *_waiting(opened, ONE))
+        return found.select_from(source).add_cte(
+            created, noted_owner(opened), *_waiting(opened, ONE)
+        )
     noted = update(conversation).values(_in_queue()).where(*IS_IT, opened.c.id == TURN).cte("noted")
     position = select(source.c.queue_number + ONE).scalar_subquery()
     return found.select_from(source).add_cte(noted, *_waiting(opened, position))

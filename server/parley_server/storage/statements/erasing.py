@@ -397,7 +397,8 @@ def _finish() -> Executable:
     """Close an erasure, and note the owner again if it has come back meanwhile."""
     job = _job()
     back = (
-        select(conversation.c.owner_id)
+        select(OWNER)
+        .select_from(conversation)
         .where(conversation.c.owner_id == OWNER, _count(job) == ONE)
         .limit(ONE)
     )

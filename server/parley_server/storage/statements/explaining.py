@@ -22,7 +22,7 @@ def _explain() -> Select[Any]:
 
 def _reached_limits() -> Select[Any]:
     """Read which limits an owner has reached, for one agent. One row, `rows.Limited`."""
-    limit = limits(select(AGENT.label("agent")))
+    limit = limits(select(AGENT.label("agent")).select_from(one_row()))
     return select(*limit.columns()).select_from(one_row())
 
 

@@ -78,7 +78,8 @@ def unqueued(held: CTE, ended: FromClause) -> tuple[CTE, ...]:
         .values(
             due_time=func.now(),
             turns=queue_due.c.turns - ONE_SMALL,
-            accept_time=func.coalesce(next_time, func.now()),
+            # One that this statement's snapshot does not show yet: left as it is.
+            accept_time=func.coalesce(next_time, queue_due.c.accept_time),
         )
         .where(*IS_DUE_ROW, has_ended, length > ONE_SMALL)
         .cte("next_due")

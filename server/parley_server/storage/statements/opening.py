@@ -183,7 +183,7 @@ def _claim_new(*, is_limited: bool) -> Executable:
     One row, the turn's id, unless a turn has the request id. Limited, always one: the id, or
     null, and which limit is reached.
     """
-    limit = limits(select(AGENT.label("agent"))) if is_limited else None
+    limit = limits(select(AGENT.label("agent")).select_from(one_row())) if is_limited else None
     this_turn = _new_turn(ONE, AGENT).select_from(one_row())
     if limit is not None:
         this_turn = this_turn.where(limit.are_kept())
@@ -226,7 +226,7 @@ def _claim_new(*, is_limited: bool) -> Executable:
     )
     found = select(opened.c.id)
     if limit is not None:
-        found = select(found.scalar_subquery(), *limit.columns())
+        found = select(found.scalar_subquery(), *limit.columns()).select_from(one_row())
     return found.add_cte(created, _user_message(ONE, opened), noted_owner(opened))
 
 

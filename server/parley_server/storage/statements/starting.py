@@ -17,7 +17,6 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
-    not_,
     null,
     or_,
     select,
@@ -103,7 +102,15 @@ def _begin() -> Executable:
     """
     held = held_conversation(skip_locked=True)
     seen = (
-        select(conversation.c.queue_number, conversation.c.tenant_id, conversation.c.user_id)
+        select(
+            conversation.c.queue_number,
+            conversation.c.tenant_id,
+            conversation.c.user_id,
+            # A sharded database allows none of these in a CASE of an UPDATE (decision 0039).
+            func.now().label("now"),
+            LEASE_END.label("lease_end"),
+            (func.now() + _SOON).label("soon"),
+        )
         .where(*IS_IT)
         .cte("seen")
     )
@@ -131,13 +138,13 @@ def _begin() -> Executable:
         .values(
             state=if_fits(literal(TurnState.RUNNING), literal(TurnState.FAILED)),
             attempt=if_fits(ONE_SMALL, ZERO_SMALL),
-            attempt_time=if_fits(func.now(), null()),
+            attempt_time=if_fits(seen.c.now, null()),
             user_sequence=if_fits(held.c.last_sequence + ONE, ZERO),
             is_started=fits,
             agent=if_fits(given_to(turn.c.agent, held), turn.c.agent),
             error_reason=if_fits(null(), literal(FailureReason.SEQUENCE_MISMATCH)),
             error_text=if_fits(null(), literal_column(f"'{MISMATCH_TEXT}'", Text)),
-            end_time=if_fits(null(), func.now()),
+            end_time=if_fits(null(), seen.c.now),
         )
         .where(turn.c.owner_id == OWNER)
         # A scalar subquery uses the primary key; a join would scan every turn of the owner.
@@ -201,9 +208,9 @@ def _begin() -> Executable:
     waits = and_(held.c.open_turn_id.is_not(None), held.c.lease_expires_at.is_(None))
     due_time: ColumnElement[datetime] = case(
         (waits, NEVER),
-        (not_(is_free(held)), held.c.lease_expires_at),
-        (is_begun, LEASE_END),
-        else_=func.now() + _SOON,
+        (held.c.lease_expires_at > seen.c.now, held.c.lease_expires_at),
+        (is_begun, seen.c.lease_end),
+        else_=seen.c.soon,
     )
     later = (
         update(queue_due)

@@ -142,3 +142,10 @@ SELECT
   CURRENT_TIMESTAMP AS create_time,
   0 AS last_sequence,
   0 AS fence
+FROM (
+  SELECT
+    COUNT(*) AS count_1
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+) AS one_row

@@ -6,10 +6,10 @@
 -- :max_turns integer
 -- :max_tokens bigint
 -- :agent text
+-- :conversation uuid
 -- :default_agent text
 -- :agent_budgets text
 -- :turn uuid
--- :conversation uuid
 -- :request text
 -- :fingerprint bytea
 -- :tenant text
@@ -71,6 +71,13 @@ WITH queued_turns AS (
 ), chosen AS (
   SELECT
     :agent AS agent
+  FROM (
+    SELECT
+      COUNT(*) AS count_1
+    FROM conversation
+    WHERE
+      conversation.owner_id = :owner AND conversation.id = :conversation
+  ) AS one_row
 ), allowed AS (
   SELECT
     COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS agent,
@@ -286,3 +293,10 @@ SELECT
       agent_budget.agent
     FROM agent_budget
   ) AS agent
+FROM (
+  SELECT
+    COUNT(*) AS count_1
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+) AS one_row

@@ -3,9 +3,9 @@
 --
 -- :owner uuid
 -- :conversation uuid
+-- :lease interval
 -- :title_characters integer
 -- :preview_characters integer
--- :lease interval
 
 WITH head AS (
   SELECT
@@ -42,7 +42,10 @@ WITH head AS (
   SELECT
     conversation.queue_number AS queue_number,
     conversation.tenant_id AS tenant_id,
-    conversation.user_id AS user_id
+    conversation.user_id AS user_id,
+    CURRENT_TIMESTAMP AS now,
+    CURRENT_TIMESTAMP + :lease AS lease_end,
+    CURRENT_TIMESTAMP + INTERVAL '5 SECONDS' AS soon
   FROM conversation
   WHERE
     conversation.owner_id = :owner AND conversation.id = :conversation
@@ -75,7 +78,7 @@ WITH head AS (
     WHEN (
       head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
     )
-    THEN CURRENT_TIMESTAMP
+    THEN seen.now
     ELSE NULL
   END, is_started = (
     head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
@@ -96,7 +99,7 @@ WITH head AS (
       head.expected_sequence IS NULL OR head.expected_sequence = held.last_sequence
     )
     THEN NULL
-    ELSE CURRENT_TIMESTAMP
+    ELSE seen.now
   END
   FROM head, held, seen
   WHERE
@@ -211,9 +214,7 @@ WITH head AS (
     )
     THEN CAST('9999-12-31' AS TIMESTAMPTZ)
     WHEN (
-      NOT (
-        held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
-      )
+      held.lease_expires_at > seen.now
     )
     THEN held.lease_expires_at
     WHEN (
@@ -223,8 +224,8 @@ WITH head AS (
         FROM begun
       ) IS NOT NULL
     )
-    THEN CURRENT_TIMESTAMP + :lease
-    ELSE CURRENT_TIMESTAMP + INTERVAL '5 SECONDS'
+    THEN seen.lease_end
+    ELSE seen.soon
   END
   FROM held, seen
   WHERE
@@ -363,7 +364,7 @@ WITH head AS (
         turn_queue.position
       LIMIT 1
     ),
-    CURRENT_TIMESTAMP
+    queue_due.accept_time
   )
   WHERE
     queue_due.owner_id = :owner

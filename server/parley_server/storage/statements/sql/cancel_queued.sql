@@ -108,7 +108,7 @@ WITH held AS (
         turn_queue.position
       LIMIT 1
     ),
-    CURRENT_TIMESTAMP
+    queue_due.accept_time
   )
   WHERE
     queue_due.owner_id = :owner

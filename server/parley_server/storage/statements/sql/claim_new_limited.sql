@@ -5,10 +5,10 @@
 -- :max_turns integer
 -- :max_tokens bigint
 -- :agent text
+-- :conversation uuid
 -- :default_agent text
 -- :agent_budgets text
 -- :turn uuid
--- :conversation uuid
 -- :request text
 -- :fingerprint bytea
 -- :tenant text
@@ -64,6 +64,13 @@ WITH crowd AS (
 ), chosen AS (
   SELECT
     :agent AS agent
+  FROM (
+    SELECT
+      COUNT(*) AS count_2
+    FROM conversation
+    WHERE
+      conversation.owner_id = :owner AND conversation.id = :conversation
+  ) AS one_row
 ), allowed AS (
   SELECT
     COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS agent,
@@ -249,3 +256,10 @@ SELECT
       agent_budget.agent
     FROM agent_budget
   ) AS agent
+FROM (
+  SELECT
+    COUNT(*) AS count_3
+  FROM conversation
+  WHERE
+    conversation.owner_id = :owner AND conversation.id = :conversation
+) AS one_row

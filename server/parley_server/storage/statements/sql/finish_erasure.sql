@@ -19,7 +19,7 @@ WITH job AS (
     owner_id
   )
   SELECT
-    conversation.owner_id AS owner_id
+    :owner
   FROM conversation
   WHERE
     conversation.owner_id = :owner

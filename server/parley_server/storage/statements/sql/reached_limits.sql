@@ -5,9 +5,9 @@
 -- :max_turns integer
 -- :max_tokens bigint
 -- :agent text
+-- :conversation uuid
 -- :default_agent text
 -- :agent_budgets text
--- :conversation uuid
 
 WITH crowd AS (
   SELECT
@@ -55,6 +55,13 @@ WITH crowd AS (
 ), chosen AS (
   SELECT
     :agent AS agent
+  FROM (
+    SELECT
+      COUNT(*) AS count_1
+    FROM conversation
+    WHERE
+      conversation.owner_id = :owner AND conversation.id = :conversation
+  ) AS one_row
 ), allowed AS (
   SELECT
     COALESCE(NULLIF(chosen.agent, ''), :default_agent) AS agent,
@@ -138,7 +145,7 @@ SELECT
   ) AS agent
 FROM (
   SELECT
-    COUNT(*) AS count_1
+    COUNT(*) AS count_2
   FROM conversation
   WHERE
     conversation.owner_id = :owner AND conversation.id = :conversation
