@@ -35,7 +35,7 @@ class Rule(StrEnum):
     KEY = "inserts a row whose owner_id is not :owner"
     MOVED = "changes owner_id"
     VOLATILE = "has a volatile function in what it updates, or in a WHERE of a modification"
-    STABLE = "gives a column to a stable function in a modification"
+    STABLE = "gives a column to a stable function in a modification, outside of a subquery"
     CASE = "has a function that is not immutable in a CASE or COALESCE of a modification"
     RETURNING = "returns from a modification what is not immutable"
     CONFLICT = "has a function that is not immutable in ON CONFLICT DO UPDATE"
@@ -194,7 +194,9 @@ class _Modification:
     def _evaluated(self, expressions: list[exp.Expr]) -> Iterator[Breach]:
         yield from self._found(Rule.VOLATILE, expressions, VOLATILE)
         for call in self._calls(expressions, MUTABLE):
-            if call.find(exp.Column):
+            # What a query of its own computes is carried out on the shard.
+            is_own = call.find_ancestor(exp.Select, exp.DML) is self._part
+            if is_own and call.find(exp.Column):
                 yield Breach(Rule.STABLE, call.sql(dialect=POSTGRES))
         for expression in expressions:
             for choice in expression.find_all(exp.Case, exp.Coalesce):

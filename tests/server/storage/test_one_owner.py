@@ -13,14 +13,6 @@ from support.one_owner import Rule, Volatility, breaches, volatility_of
 
 ANY_OWNER = "looks through every owner's rows for what is due; it reads ids and times"
 FEED = "the feed is off on a cluster, PARLEY_FEED_DAYS=0: transaction ids are each node's own"
-ITS_OWN_CALL = (
-    "a call about a conversation as such; it has to be rewritten before tables are distributed"
-)
-AFTER_A_LOSS = (
-    "writes down the attempts of a turn, with a function that Postgres counts as stable; it has to "
-    "be rewritten before tables are distributed"
-)
-IN_BATCHES = "removes in the background; it has to be rewritten before tables are distributed"
 
 EXCEPTIONS: dict[str, dict[Rule, str]] = {
     # Workers look for what is to be done, whoever's it is.
@@ -35,21 +27,6 @@ EXCEPTIONS: dict[str, dict[Rule, str]] = {
     "adopt_feed": {Rule.FROM: FEED, Rule.VOLATILE: FEED},
     "feed_of_tenant": {Rule.OWNER: FEED},
     "trim_feed": {Rule.OWNER: FEED, Rule.FROM: FEED, Rule.RECURSIVE: FEED, Rule.CASE: FEED},
-    # What Citus is known to refuse, and what does not work on a cluster until it is rewritten.
-    "conversations_by_labels": {Rule.FROM: ITS_OWN_CALL},
-    "create_conversation": {Rule.RETURNING: ITS_OWN_CALL},
-    "fork": {Rule.RETURNING: ITS_OWN_CALL},
-    "undelete_conversation": {Rule.RETURNING: ITS_OWN_CALL},
-    "update_conversation": {Rule.RETURNING: ITS_OWN_CALL},
-    "delete_conversation": {Rule.CASE: ITS_OWN_CALL},
-    "end_wait": {Rule.CASE: AFTER_A_LOSS},
-    "give_up": {Rule.CASE: AFTER_A_LOSS},
-    "reclaim": {Rule.STABLE: AFTER_A_LOSS},
-    "take_over": {Rule.STABLE: AFTER_A_LOSS, Rule.CASE: AFTER_A_LOSS},
-    "wait": {Rule.STABLE: AFTER_A_LOSS},
-    "hide_conversations": {Rule.CASE: IN_BATCHES},
-    "note_hidden": {Rule.CASE: IN_BATCHES, Rule.STABLE: IN_BATCHES},
-    "purge": {Rule.CASE: IN_BATCHES},
 }
 FILES = sorted(Path(sql.__file__).parent.glob("*.sql"))
 
@@ -77,7 +54,9 @@ WRONG = [
     (Rule.VOLATILE, f"DELETE FROM turn WHERE {OURS} AND create_time < clock_timestamp()"),
     (Rule.VOLATILE, f"UPDATE turn SET id = not_known_here() WHERE {OURS}"),
     (Rule.STABLE, f"UPDATE turn SET attempts = jsonb_build_array(turn.attempt) WHERE {OURS}"),
+    (Rule.STABLE, f"DELETE FROM turn WHERE {OURS} AND jsonb_build_array(turn.id) IS NULL"),
     (Rule.CASE, f"UPDATE turn SET end_time = COALESCE(:end_time, now()) WHERE {OURS}"),
+    (Rule.CASE, f"UPDATE turn SET end_time = COALESCE(end_time, (SELECT now())) WHERE {OURS}"),
     (Rule.CASE, f"UPDATE turn SET end_time = CASE WHEN attempt > 1 THEN now() END WHERE {OURS}"),
     (Rule.RETURNING, f"UPDATE turn SET attempt = 1 WHERE {OURS} RETURNING now()"),
     (Rule.CONFLICT, "INSERT INTO owner (owner_id) VALUES (:owner) ON CONFLICT (owner_id) "
@@ -91,6 +70,9 @@ RIGHT = [
     f"WITH a AS (SELECT id FROM turn WHERE {OURS}) "
     "INSERT INTO owner (owner_id) SELECT :owner FROM a",
     f"UPDATE turn SET end_time = now() WHERE {OURS} RETURNING turn.id",
+    f"UPDATE turn SET attempts = (SELECT jsonb_build_array(turn.attempt)) WHERE {OURS}",
+    f"WITH a AS (SELECT now() AS now FROM turn WHERE {OURS}) "
+    f"UPDATE turn SET end_time = COALESCE(end_time, a.now) FROM a WHERE {OURS}",
     "INSERT INTO owner (owner_id) VALUES (:owner) ON CONFLICT (owner_id) "
     "DO UPDATE SET look_time = excluded.look_time",
 ]

@@ -172,9 +172,13 @@ def _note_hidden() -> Executable:
     with it. So does the feed of turns, but for those of conversations that came later. One row, the
     receipt.
     """
-    start = (
-        select(erasure.c.start_time).where(*_IS_IT, erasure.c.hide_time.is_(None)).scalar_subquery()
+    # A sharded database lets no COALESCE of an UPDATE ask for the time (decision 0039).
+    begun = (
+        select(erasure.c.start_time, func.now().label("now"))
+        .where(*_IS_IT, erasure.c.hide_time.is_(None))
+        .cte("begun")
     )
+    start = select(begun.c.start_time).scalar_subquery()
     is_later = (
         select(ONE)
         .select_from(turn)
@@ -191,11 +195,9 @@ def _note_hidden() -> Executable:
         .where(turn_feed.c.owner_id == OWNER, start.is_not(None), not_(is_later))
         .cte("feed_gone")
     )
-    first_day = (
-        select(cast(func.timezone(literal_column("'UTC'"), erasure.c.start_time), Date))
-        .where(*_IS_IT, erasure.c.hide_time.is_(None))
-        .scalar_subquery()
-    )
+    first_day = select(
+        cast(func.timezone(literal_column("'UTC'"), begun.c.start_time), Date)
+    ).scalar_subquery()
     usage_gone = (
         delete(usage_day)
         .where(usage_day.c.owner_id == OWNER, usage_day.c.day <= first_day)
@@ -203,7 +205,7 @@ def _note_hidden() -> Executable:
     )
     return (
         update(erasure)
-        .values(hide_time=func.coalesce(erasure.c.hide_time, func.now()))
+        .values(hide_time=func.coalesce(erasure.c.hide_time, select(begun.c.now).scalar_subquery()))
         .where(*_IS_IT)
         .returning(*_RECEIPT)
         .add_cte(usage_gone, feed_gone)

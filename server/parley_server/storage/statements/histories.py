@@ -40,7 +40,7 @@ from parley_server.storage.schema.tables import (
     turn_wait,
 )
 from parley_server.storage.statements.counting import overrun
-from parley_server.storage.statements.listing import conversation_columns
+from parley_server.storage.statements.listing import conversation_columns, stored_columns
 from parley_server.storage.statements.parts import (
     CONVERSATION,
     EXPECTED,
@@ -355,7 +355,7 @@ def _fork() -> Executable:
             ).where(judged.c.is_whole),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "id"])
-        .returning(*conversation_columns(with_instructions=True))
+        .returning(*stored_columns())
         .cte("made")
     )
     copied = [
@@ -385,7 +385,7 @@ def _fork() -> Executable:
             judged.c.last_sequence.label("source_last_sequence"),
             judged.c.up_to,
             judged.c.is_whole,
-            *(made.c[of.name] for of in conversation_columns(with_instructions=True)),
+            *conversation_columns(with_instructions=True, of=made),
         )
         .select_from(judged.outerjoin(made, true()))
         .add_cte(written, labelled(made, made.c.labels, made.c.update_time), noted_owner(made))

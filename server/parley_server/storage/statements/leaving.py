@@ -141,7 +141,7 @@ def _give_up() -> Executable:
 
     Its last attempt was counted when it failed, unless nothing but its lease has ended it.
     """
-    held = held_conversation()
+    held = held_conversation(has_time=True)
     abandoned = literal(FailureReason.TURN_ABANDONED)
     ended, found = _ended_without_worker(
         held,
@@ -153,7 +153,7 @@ def _give_up() -> Executable:
         error_text=func.coalesce(
             turn.c.error_text, literal_column(f"'{TURN_ABANDONED_TEXT}'", Text)
         ),
-        end_time=func.coalesce(turn.c.end_time, func.now()),
+        end_time=func.coalesce(turn.c.end_time, held.c.now),
     )
     return found.add_cte(ended_attempt(ended, ended.c.error_reason == abandoned))
 

@@ -7,6 +7,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Executable,
+    FromClause,
     Integer,
     Text,
     Uuid,
@@ -56,23 +57,54 @@ _SINCE = func.coalesce(
 """Deleted conversations are at this end of the index, and behind it."""
 
 
-def conversation_columns(*, with_instructions: bool) -> tuple[ColumnElement[Any], ...]:
-    """Return what `rows.conversation` reads."""
+def conversation_columns(
+    *, with_instructions: bool, of: FromClause = conversation
+) -> tuple[ColumnElement[Any], ...]:
+    """Return what `rows.conversation` reads.
+
+    Args:
+        of: the conversation, or a part of the statement that returns `stored_columns`.
+    """
     return (
-        conversation.c.id,
-        conversation.c.title,
-        conversation.c.create_time,
-        conversation.c.update_time,
-        conversation.c.last_sequence,
-        conversation.c.preview,
-        case((is_open(conversation), conversation.c.open_turn_id)).label("open_turn_id"),
-        conversation.c.labels,
-        (conversation.c.instructions if with_instructions else null()).label("instructions"),
-        conversation.c.revision,
-        conversation.c.forked_from_id,
-        conversation.c.forked_from_sequence,
-        conversation.c.agent,
+        of.c.id,
+        of.c.title,
+        of.c.create_time,
+        of.c.update_time,
+        of.c.last_sequence,
+        of.c.preview,
+        case((is_open(of), of.c.open_turn_id)).label("open_turn_id"),
+        of.c.labels,
+        (of.c.instructions if with_instructions else null()).label("instructions"),
+        of.c.revision,
+        of.c.forked_from_id,
+        of.c.forked_from_sequence,
+        of.c.agent,
     )
+
+
+def stored_columns() -> tuple[ColumnElement[Any], ...]:
+    """Return what a statement that changes a conversation returns of it for `conversation_columns`.
+
+    Whether its turn is open depends on the time, for which a sharded database lets no RETURNING ask
+    (decision 0039).
+    """
+    names = (
+        "id",
+        "title",
+        "create_time",
+        "update_time",
+        "last_sequence",
+        "preview",
+        "open_turn_id",
+        "lease_expires_at",
+        "labels",
+        "instructions",
+        "revision",
+        "forked_from_id",
+        "forked_from_sequence",
+        "agent",
+    )
+    return tuple(conversation.c[name] for name in names)
 
 
 def _in_list(time: Any, identity: Any) -> tuple[Any, ...]:
@@ -103,17 +135,20 @@ def _conversations_by_labels() -> Executable:
         .render_derived(name="wanted")
     )
     some = conversation_label.alias("some")
-    is_common = (
-        select(_ONE)
+    # A row for a label that many conversations have.
+    common = (
+        select(_ONE.label("one"))
         .where(some.c.owner_id == OWNER)
         .where(some.c.key == wanted.c.key, some.c.value == wanted.c.value)
         .offset(literal_column(str(LOOKED_AT - 1), Integer))
         .limit(_ONE)
-        .scalar_subquery()
+        .lateral("common")
     )
+    # Joined, so that each part reads a table of the owner's (decision 0039).
     rarest = (
         select(wanted.c.key, wanted.c.value)
-        .order_by(is_common.nulls_first())
+        .select_from(wanted.outerjoin(common, true()))
+        .order_by(common.c.one.nulls_first())
         .limit(_ONE)
         .cte("rarest")
     )

@@ -33,7 +33,7 @@ from parley_server.storage.schema.tables import (
     deletion,
 )
 from parley_server.storage.statements.hiding import held_columns, hidden
-from parley_server.storage.statements.listing import conversation_columns
+from parley_server.storage.statements.listing import conversation_columns, stored_columns
 from parley_server.storage.statements.parts import (
     AGENT,
     CONVERSATION,
@@ -93,10 +93,10 @@ def _create_conversation() -> Executable:
             ).select_from(one_row()),
         )
         .on_conflict_do_nothing(index_elements=["owner_id", "id"])
-        .returning(*conversation_columns(with_instructions=True))
+        .returning(*stored_columns())
         .cte("made")
     )
-    return select(made).add_cte(
+    return select(*conversation_columns(with_instructions=True, of=made)).add_cte(
         labelled(made, made.c.labels, made.c.update_time), noted_owner(made)
     )
 
@@ -124,7 +124,7 @@ def _update_conversation() -> Executable:
         is_given = cast(bindparam(f"sets_{name}", type_=Boolean), Boolean)
         return case((is_given, value), else_=conversation.c[name])
 
-    return (
+    written = (
         update(conversation)
         .values(
             title=changed("title", TITLE),
@@ -135,8 +135,10 @@ def _update_conversation() -> Executable:
         )
         .where(*IS_IT, IS_THERE)
         .where(conversation.c.revision == func.coalesce(expected, conversation.c.revision))
-        .returning(*conversation_columns(with_instructions=True))
+        .returning(*stored_columns())
+        .cte("written")
     )
+    return select(*conversation_columns(with_instructions=True, of=written))
 
 
 def _relabel() -> Executable:
@@ -194,10 +196,12 @@ def _undelete_conversation() -> Executable:
         update(conversation)
         .values(delete_time=null(), update_time=kept.c.update_time)
         .where(*IS_IT)
-        .returning(*conversation_columns(with_instructions=True))
+        .returning(*stored_columns())
         .cte("back")
     )
-    return select(back).add_cte(labelled(back, back.c.labels, back.c.update_time))
+    return select(*conversation_columns(with_instructions=True, of=back)).add_cte(
+        labelled(back, back.c.labels, back.c.update_time)
+    )
 
 
 CREATE_ONCE = compiled(_create_once())

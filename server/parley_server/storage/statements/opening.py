@@ -257,7 +257,7 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
             an attempt left, to be run again; its events go. False: an abandoned one, whether or
             not that was written down, or one that was to be stopped, to be ended with what it has.
     """
-    held = held_conversation()
+    held = held_conversation(has_time=not is_new_attempt)
     changes: dict[str, Any] = {
         "state": literal(TurnState.RUNNING),
         "error_reason": null(),
@@ -290,7 +290,7 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
         )
     else:
         # From here on it is to be stopped, even if this worker does not get to ending it.
-        changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, func.now())
+        changes["cancel_requested_time"] = func.coalesce(turn.c.cancel_requested_time, held.c.now)
         changes["is_counted"] = or_(turn.c.is_counted, is_failed, is_queued)
         # Its conversation was deleted while it ran, and brought back.
         was_abandoned = turn.c.error_reason == literal(FailureReason.TURN_ABANDONED)

@@ -161,6 +161,9 @@ def attempts_with(end_time: Any, reason: Any) -> ColumnElement[Any]:
     Args:
         end_time: when; null: unknown.
         reason: why it failed; null: it did not.
+
+    What is new is made in a query of its own: a sharded database lets no UPDATE give columns to a
+    function whose result depends on settings, as times in JSON do (decision 0039).
     """
     known = func.coalesce(turn.c.attempts, literal_column("'[]'::jsonb", JSONB))
     is_full = func.jsonb_array_length(known) >= MAX_ATTEMPTS_KEPT
@@ -177,16 +180,18 @@ def attempts_with(end_time: Any, reason: Any) -> ColumnElement[Any]:
         )
     )
     kept = case((is_full, known.op("-")(ZERO_SMALL)), else_=known)
-    return kept.op("||", return_type=JSONB)(ended)
+    return kept.op("||", return_type=JSONB)(select(ended).correlate(turn).scalar_subquery())
 
 
-def held_conversation(*, skip_locked: bool = False) -> CTE:
+def held_conversation(*, skip_locked: bool = False, has_time: bool = False) -> CTE:
     """Lock the conversation and read it as it is once the lock is had; no row: there is none.
 
     Its WHERE names keys only, and that it is not deleted, which is asked again under the lock.
 
     Args:
         skip_locked: no row either if another statement holds it.
+        has_time: with the time, as `now`: a sharded database lets no CASE or COALESCE of an UPDATE
+            ask for it (decision 0039).
     """
     return (
         select(
@@ -200,6 +205,7 @@ def held_conversation(*, skip_locked: bool = False) -> CTE:
             conversation.c.labels,
             conversation.c.queue_length,
             conversation.c.queue_number,
+            *((func.now().label("now"),) if has_time else ()),
         )
         .where(*IS_IT, IS_THERE)
         .with_for_update(key_share=True, skip_locked=skip_locked)

@@ -3,10 +3,12 @@
 Any worker runs them. A batch locks its row of `deletion`, so that no two workers do the same.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     CTE,
+    ColumnElement,
     Executable,
     Interval,
     LargeBinary,
@@ -58,10 +60,14 @@ _NO_BYTES = cast(literal_column("''"), LargeBinary)
 _A_WHILE = literal_column("interval '2 minutes'", Interval)
 
 
-def _job(*stages: DeletionStage) -> CTE:
-    """Lock what is due about the conversation. No row: nothing is, or another worker is at it."""
+def _job(*stages: DeletionStage, read: Sequence[ColumnElement[Any]] = ()) -> CTE:
+    """Lock what is due about the conversation. No row: nothing is, or another worker is at it.
+
+    Args:
+        read: what is read besides.
+    """
     return (
-        select(deletion.c.stage, deletion.c.reached)
+        select(deletion.c.stage, deletion.c.reached, *read)
         .where(*_IS_JOB, deletion.c.stage.in_([literal(stage) for stage in stages]))
         .where(deletion.c.due_time <= func.now())
         .with_for_update(skip_locked=True)
@@ -77,7 +83,10 @@ def _purge() -> Executable:
     conversation or added to it. With no
     message left, the deletion is a tombstone.
     """
-    job = _job(DeletionStage.TRASHED, DeletionStage.PURGING)
+    kept_for = cast(bindparam("tombstone", type_=Interval), Interval)
+    # A sharded database lets no CASE of an UPDATE ask for the time (decision 0039).
+    end = (func.now() + kept_for).label("tombstone_end")
+    job = _job(DeletionStage.TRASHED, DeletionStage.PURGING, read=[end])
     reached = select(job.c.reached).scalar_subquery()
     size = byte_size(message.c) + func.coalesce(func.octet_length(message.c.opaque_state), ZERO)
     sized = (
@@ -158,7 +167,7 @@ def _purge() -> Executable:
         .cte("blanked")
     )
     is_over = up_to.is_(None)
-    kept_for = cast(bindparam("tombstone", type_=Interval), Interval)
+    kept_until = select(job.c.tombstone_end).scalar_subquery()
     progressed = (
         update(deletion)
         .values(
@@ -166,7 +175,7 @@ def _purge() -> Executable:
                 (is_over, literal(DeletionStage.TOMBSTONE)), else_=literal(DeletionStage.PURGING)
             ),
             reached=func.coalesce(up_to, deletion.c.reached),
-            due_time=case((is_over, func.now() + kept_for), else_=deletion.c.due_time),
+            due_time=case((is_over, kept_until), else_=deletion.c.due_time),
         )
         .where(*_IS_JOB, reached.is_not(None))
         .returning(deletion.c.stage)

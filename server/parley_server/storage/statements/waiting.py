@@ -254,14 +254,14 @@ def _end_wait() -> Executable:
 
     Should the worker go away before that, the turn is due once the lease has passed.
     """
-    held = held_conversation()
+    held = held_conversation(has_time=True)
     is_over = select(turn_wait.c.end_time).where(*_IS_WAIT).scalar_subquery() <= func.now()
     only_if_over = cast(bindparam("only_if_over", type_=Boolean), Boolean)
     retaken = (
         update(turn)
         .values(
             state=literal(TurnState.RUNNING),
-            cancel_requested_time=func.coalesce(turn.c.cancel_requested_time, func.now()),
+            cancel_requested_time=func.coalesce(turn.c.cancel_requested_time, held.c.now),
         )
         .where(turn.c.owner_id == OWNER, turn.c.id == TURN, turn.c.state == _WAITING)
         .where(*_as_seen(held), or_(not_(only_if_over), is_over))

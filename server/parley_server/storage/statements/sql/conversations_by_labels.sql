@@ -13,18 +13,20 @@ WITH rarest AS (
     wanted.key AS key,
     wanted.value AS value
   FROM JSON_EACH_TEXT(CAST(:labels AS JSON)) AS wanted(key, value)
+  LEFT OUTER JOIN LATERAL (
+    SELECT
+      1 AS one
+    FROM conversation_label AS "some"
+    WHERE
+      "some".owner_id = :owner
+      AND "some".key = wanted.key
+      AND "some".value = wanted.value
+    LIMIT 1
+    OFFSET 1000
+  ) AS common
+    ON TRUE
   ORDER BY
-    (
-      SELECT
-        1
-      FROM conversation_label AS "some"
-      WHERE
-        "some".owner_id = :owner
-        AND "some".key = wanted.key
-        AND "some".value = wanted.value
-      LIMIT 1
-      OFFSET 1000
-    ) NULLS FIRST
+    common.one NULLS FIRST
   LIMIT 1
 )
 SELECT

@@ -20,7 +20,8 @@ WITH held AS (
     conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
-    conversation.queue_number AS queue_number
+    conversation.queue_number AS queue_number,
+    CURRENT_TIMESTAMP AS now
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -28,7 +29,7 @@ WITH held AS (
     AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), retaken AS (
-  UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP)
+  UPDATE turn SET state = 'RUNNING', cancel_requested_time = COALESCE(turn.cancel_requested_time, held.now)
   FROM held
   WHERE
     turn.owner_id = :owner

@@ -118,16 +118,7 @@ WITH source AS (
   WHERE
     judged.is_whole
   ON CONFLICT (owner_id, id) DO NOTHING
-  RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, CASE
-    WHEN (
-      conversation.open_turn_id IS NOT NULL
-      AND (
-        conversation.lease_expires_at IS NULL
-        OR conversation.lease_expires_at > CURRENT_TIMESTAMP
-      )
-    )
-    THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent
+  RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, conversation.open_turn_id, conversation.lease_expires_at, conversation.labels, conversation.instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent
 ), written AS (
   INSERT INTO message (
     owner_id,
@@ -198,9 +189,17 @@ SELECT
   made.update_time,
   made.last_sequence,
   made.preview,
-  made.open_turn_id,
+  CASE
+    WHEN (
+      made.open_turn_id IS NOT NULL
+      AND (
+        made.lease_expires_at IS NULL OR made.lease_expires_at > CURRENT_TIMESTAMP
+      )
+    )
+    THEN made.open_turn_id
+  END AS open_turn_id,
   made.labels,
-  made.instructions,
+  made.instructions AS instructions,
   made.revision,
   made.forked_from_id,
   made.forked_from_sequence,

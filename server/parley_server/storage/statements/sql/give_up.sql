@@ -17,7 +17,8 @@ WITH held AS (
     conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
-    conversation.queue_number AS queue_number
+    conversation.queue_number AS queue_number,
+    CURRENT_TIMESTAMP AS now
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -25,7 +26,7 @@ WITH held AS (
     AND conversation.delete_time IS NULL
   FOR NO KEY UPDATE
 ), ended AS (
-  UPDATE turn SET state = 'FAILED', is_started = FALSE, error_reason = COALESCE(turn.error_reason, 'TURN_ABANDONED'), error_text = COALESCE(turn.error_text, 'the worker that ran the turn went away'), end_time = COALESCE(turn.end_time, CURRENT_TIMESTAMP)
+  UPDATE turn SET state = 'FAILED', is_started = FALSE, error_reason = COALESCE(turn.error_reason, 'TURN_ABANDONED'), error_text = COALESCE(turn.error_text, 'the worker that ran the turn went away'), end_time = COALESCE(turn.end_time, held.now)
   FROM held
   WHERE
     turn.owner_id = :owner

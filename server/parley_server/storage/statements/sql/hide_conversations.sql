@@ -10,7 +10,8 @@ WITH held AS (
     conversation.id AS id,
     conversation.open_turn_id AS open_turn_id,
     conversation.update_time AS update_time,
-    conversation.labels AS labels
+    conversation.labels AS labels,
+    CURRENT_TIMESTAMP AS now
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -147,7 +148,12 @@ WITH held AS (
 ), never_run AS (
   UPDATE turn SET state = CASE WHEN (
     turn.user_sequence = 0
-  ) THEN 'CANCELLED' ELSE 'FAILED' END, is_started = FALSE, end_time = COALESCE(turn.end_time, CURRENT_TIMESTAMP)
+  ) THEN 'CANCELLED' ELSE 'FAILED' END, is_started = FALSE, end_time = COALESCE(turn.end_time, (
+    SELECT
+      held.now
+    FROM held
+    LIMIT 1
+  ))
   WHERE
     turn.owner_id = :owner
     AND turn.state = 'QUEUED'

@@ -4,18 +4,23 @@
 -- :owner uuid
 -- :request text
 
-WITH usage_gone AS (
+WITH begun AS (
+  SELECT
+    erasure.start_time AS start_time,
+    CURRENT_TIMESTAMP AS now
+  FROM erasure
+  WHERE
+    erasure.owner_id = :owner
+    AND erasure.request_id = :request
+    AND erasure.hide_time IS NULL
+), usage_gone AS (
   DELETE FROM usage_day
   WHERE
     usage_day.owner_id = :owner
     AND usage_day.day <= (
       SELECT
-        CAST(TIMEZONE('UTC', erasure.start_time) AS DATE) AS timezone_1
-      FROM erasure
-      WHERE
-        erasure.owner_id = :owner
-        AND erasure.request_id = :request
-        AND erasure.hide_time IS NULL
+        CAST(TIMEZONE('UTC', begun.start_time) AS DATE) AS timezone_1
+      FROM begun
     )
 ), feed_gone AS (
   DELETE FROM turn_feed
@@ -23,12 +28,8 @@ WITH usage_gone AS (
     turn_feed.owner_id = :owner
     AND (
       SELECT
-        erasure.start_time
-      FROM erasure
-      WHERE
-        erasure.owner_id = :owner
-        AND erasure.request_id = :request
-        AND erasure.hide_time IS NULL
+        begun.start_time
+      FROM begun
     ) IS NOT NULL
     AND NOT (
       EXISTS(
@@ -42,17 +43,17 @@ WITH usage_gone AS (
           AND turn.id = turn_feed.turn_id
           AND conversation.create_time > (
             SELECT
-              erasure.start_time
-            FROM erasure
-            WHERE
-              erasure.owner_id = :owner
-              AND erasure.request_id = :request
-              AND erasure.hide_time IS NULL
+              begun.start_time
+            FROM begun
           )
       )
     )
 )
-UPDATE erasure SET hide_time = COALESCE(erasure.hide_time, CURRENT_TIMESTAMP)
+UPDATE erasure SET hide_time = COALESCE(erasure.hide_time, (
+  SELECT
+    begun.now
+  FROM begun
+))
 WHERE
   erasure.owner_id = :owner AND erasure.request_id = :request
 RETURNING erasure.owner_id, erasure.request_id, erasure.start_time, erasure.hide_time, erasure.end_time, erasure.conversations, erasure.messages, erasure.turns

@@ -1,16 +1,17 @@
 -- Remove the next messages of a deleted conversation.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
+-- :tombstone interval
 -- :owner uuid
 -- :conversation uuid
 -- :limit integer
 -- :max_bytes bigint
--- :tombstone interval
 
 WITH job AS (
   SELECT
     deletion.stage AS stage,
-    deletion.reached AS reached
+    deletion.reached AS reached,
+    CURRENT_TIMESTAMP + :tombstone AS tombstone_end
   FROM deletion
   WHERE
     deletion.owner_id = :owner
@@ -228,7 +229,11 @@ WITH job AS (
         FROM part
       ) IS NULL
     )
-    THEN CURRENT_TIMESTAMP + :tombstone
+    THEN (
+      SELECT
+        job.tombstone_end
+      FROM job
+    )
     ELSE deletion.due_time
   END, reached = COALESCE((
     SELECT

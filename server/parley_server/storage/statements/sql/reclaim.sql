@@ -36,35 +36,38 @@ WITH held AS (
       )
       THEN COALESCE(turn.attempts, CAST('[]' AS JSONB)) - 0
       ELSE COALESCE(turn.attempts, CAST('[]' AS JSONB))
-    END || JSONB_BUILD_ARRAY(
-      JSONB_BUILD_OBJECT(
-        'number',
-        turn.attempt,
-        'start_time',
-        turn.attempt_time,
-        'end_time',
-        CASE
-          WHEN (
+    END || (
+      SELECT
+        JSONB_BUILD_ARRAY(
+          JSONB_BUILD_OBJECT(
+            'number',
+            turn.attempt,
+            'start_time',
+            turn.attempt_time,
+            'end_time',
+            CASE
+              WHEN (
+                CASE
+                  WHEN (
+                    turn.state = 'RUNNING'
+                  )
+                  THEN 'TURN_ABANDONED'
+                  ELSE turn.error_reason
+                END = 'TURN_ABANDONED'
+              )
+              THEN NULL
+              ELSE turn.end_time
+            END,
+            'reason',
             CASE
               WHEN (
                 turn.state = 'RUNNING'
               )
               THEN 'TURN_ABANDONED'
               ELSE turn.error_reason
-            END = 'TURN_ABANDONED'
+            END
           )
-          THEN NULL
-          ELSE turn.end_time
-        END,
-        'reason',
-        CASE
-          WHEN (
-            turn.state = 'RUNNING'
-          )
-          THEN 'TURN_ABANDONED'
-          ELSE turn.error_reason
-        END
-      )
+        ) AS jsonb_build_array_1
     )
   ), spent_attempts = GREATEST(
     turn.spent_attempts + CASE

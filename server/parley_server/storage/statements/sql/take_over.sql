@@ -17,7 +17,8 @@ WITH held AS (
     conversation.agent AS agent,
     conversation.labels AS labels,
     conversation.queue_length AS queue_length,
-    conversation.queue_number AS queue_number
+    conversation.queue_number AS queue_number,
+    CURRENT_TIMESTAMP AS now
   FROM conversation
   WHERE
     conversation.owner_id = :owner
@@ -32,37 +33,40 @@ WITH held AS (
       )
       THEN COALESCE(turn.attempts, CAST('[]' AS JSONB)) - 0
       ELSE COALESCE(turn.attempts, CAST('[]' AS JSONB))
-    END || JSONB_BUILD_ARRAY(
-      JSONB_BUILD_OBJECT(
-        'number',
-        turn.attempt,
-        'start_time',
-        turn.attempt_time,
-        'end_time',
-        CASE
-          WHEN (
+    END || (
+      SELECT
+        JSONB_BUILD_ARRAY(
+          JSONB_BUILD_OBJECT(
+            'number',
+            turn.attempt,
+            'start_time',
+            turn.attempt_time,
+            'end_time',
+            CASE
+              WHEN (
+                CASE
+                  WHEN (
+                    turn.state = 'RUNNING'
+                  )
+                  THEN 'TURN_ABANDONED'
+                  ELSE turn.error_reason
+                END = 'TURN_ABANDONED'
+              )
+              THEN NULL
+              ELSE turn.end_time
+            END,
+            'reason',
             CASE
               WHEN (
                 turn.state = 'RUNNING'
               )
               THEN 'TURN_ABANDONED'
               ELSE turn.error_reason
-            END = 'TURN_ABANDONED'
+            END
           )
-          THEN NULL
-          ELSE turn.end_time
-        END,
-        'reason',
-        CASE
-          WHEN (
-            turn.state = 'RUNNING'
-          )
-          THEN 'TURN_ABANDONED'
-          ELSE turn.error_reason
-        END
-      )
+        ) AS jsonb_build_array_1
     )
-  ), cancel_requested_time = COALESCE(turn.cancel_requested_time, CURRENT_TIMESTAMP), is_counted = (
+  ), cancel_requested_time = COALESCE(turn.cancel_requested_time, held.now), is_counted = (
     turn.is_counted
     OR turn.state = 'FAILED'
     OR turn.state = 'QUEUED'

@@ -17,16 +17,7 @@ WITH kept AS (
   FROM kept
   WHERE
     conversation.owner_id = :owner AND conversation.id = :conversation
-  RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, CASE
-    WHEN (
-      conversation.open_turn_id IS NOT NULL
-      AND (
-        conversation.lease_expires_at IS NULL
-        OR conversation.lease_expires_at > CURRENT_TIMESTAMP
-      )
-    )
-    THEN conversation.open_turn_id
-  END AS open_turn_id, conversation.labels, conversation.instructions AS instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent
+  RETURNING conversation.id, conversation.title, conversation.create_time, conversation.update_time, conversation.last_sequence, conversation.preview, conversation.open_turn_id, conversation.lease_expires_at, conversation.labels, conversation.instructions, conversation.revision, conversation.forked_from_id, conversation.forked_from_sequence, conversation.agent
 ), labelled AS (
   INSERT INTO conversation_label (
     owner_id,
@@ -53,9 +44,17 @@ SELECT
   back.update_time,
   back.last_sequence,
   back.preview,
-  back.open_turn_id,
+  CASE
+    WHEN (
+      back.open_turn_id IS NOT NULL
+      AND (
+        back.lease_expires_at IS NULL OR back.lease_expires_at > CURRENT_TIMESTAMP
+      )
+    )
+    THEN back.open_turn_id
+  END AS open_turn_id,
   back.labels,
-  back.instructions,
+  back.instructions AS instructions,
   back.revision,
   back.forked_from_id,
   back.forked_from_sequence,

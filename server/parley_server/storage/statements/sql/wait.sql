@@ -44,17 +44,20 @@ WITH held AS (
       )
       THEN COALESCE(turn.attempts, CAST('[]' AS JSONB)) - 0
       ELSE COALESCE(turn.attempts, CAST('[]' AS JSONB))
-    END || JSONB_BUILD_ARRAY(
-      JSONB_BUILD_OBJECT(
-        'number',
-        turn.attempt,
-        'start_time',
-        turn.attempt_time,
-        'end_time',
-        CURRENT_TIMESTAMP,
-        'reason',
-        NULL
-      )
+    END || (
+      SELECT
+        JSONB_BUILD_ARRAY(
+          JSONB_BUILD_OBJECT(
+            'number',
+            turn.attempt,
+            'start_time',
+            turn.attempt_time,
+            'end_time',
+            CURRENT_TIMESTAMP,
+            'reason',
+            NULL
+          )
+        ) AS jsonb_build_array_1
     )
   ), is_counted = TRUE
   FROM held
