@@ -27,16 +27,19 @@ class Trimming(Upkeep):
             keep: how long; nothing: no feed is kept.
         """
         super().__init__()
-        self.look_s = AGAIN_S
         self._store = store
         self._keep = keep
-        self._is_adopted = False
+        # Without a feed there are no cursors, and a cluster refuses the statement (decision 0039).
+        self._is_adopted = not keep
+        self.look_s = LOOK_S if self._is_adopted else AGAIN_S
 
     async def adopt(self) -> None:
         """Have cursors expire if the feed was written on another server than this one.
 
         While the database takes no writes nothing ends either: then it is done in the background.
         """
+        if self._is_adopted:
+            return
         with suppress(StoreUnavailable), waiting_until(monotonic()):
             await self._store.adopt()
             self._is_adopted = True
@@ -44,8 +47,7 @@ class Trimming(Upkeep):
 
     async def work(self) -> bool:
         """Remove all that is too old, once it is known whose the feed is."""
-        if not self._is_adopted:
-            await self.adopt()
+        await self.adopt()
         await self.trim()
         return False
 

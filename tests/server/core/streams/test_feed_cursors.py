@@ -334,6 +334,20 @@ async def test_with_no_days_no_feed_is_kept(start_service: StartService, databas
     assert expired == await refused(service.watch_turns(after_cursor=cursor).read())
 
 
+@pytest.mark.writes_rows
+async def test_worker_with_no_days_leaves_it_open_whose_the_feed_is(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when it asks all the same: a cluster refuses that, and the worker would not start."""
+    known = "SELECT system_identifier = 1 FROM feed_state"
+    run(database_url, "UPDATE feed_state SET system_identifier = 1")
+    await start_service(feed_days=0)
+
+    assert [(True,)] == run(database_url, known)
+    await start_service()
+    assert [(False,)] == run(database_url, known)
+
+
 async def test_watches_of_a_feed_share_their_reads(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
