@@ -121,7 +121,7 @@ sbom: $(STAMP) ## List what the image has, with versions and hashes, in build/sb
 	@mkdir -p $(dir $(SBOM))
 	@# The root depends on all of them, flat, about which the library warns.
 	@$(BIN)/python -W ignore -m cyclonedx_py requirements requirements/server.txt --pyproject pyproject.toml \
-		--output-reproducible --of JSON -o $(SBOM)
+		--output-reproducible --of JSON $(SBOM_OPTIONS) -o $(SBOM)
 
 audit: $(STAMP) ## Look up known vulnerabilities of the pinned packages, where that can be reached
 	@$(BIN)/python tools/audit.py requirements/server.txt requirements/all.txt

@@ -44,6 +44,11 @@ def audited(requirements: Path) -> int:
         return _unaudited(requirements, skipped[0] if skipped else "no packages")
     for line in said:
         print(f"{requirements}: {line}")
+    if said:
+        print(
+            f"{requirements}: raise these pins (`make lock`), run `make test`, and release; where "
+            "there is no fix yet, see whether Parley uses what is affected"
+        )
     print(
         f"{requirements}: {len(found) - len(skipped)} packages audited, {len(said)} known "
         f"vulnerabilities{f', {len(skipped)} packages not audited' if skipped else ''}"
@@ -62,7 +67,11 @@ def told(packages: list[dict[str, Any]]) -> list[str]:
 
 
 def _unaudited(requirements: Path, why: str) -> int:
-    print(f"{requirements}: NOT AUDITED, because the data cannot be reached: {why}")
+    print(
+        f"{requirements}: NOT AUDITED, because the data cannot be reached: {why}. Run `make audit` "
+        "where PyPI itself can be reached, not a mirror, or scan build/sbom.json (`make sbom`) "
+        "before a release"
+    )
     return 0
 
 
