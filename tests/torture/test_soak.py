@@ -103,9 +103,8 @@ def tell(signs: Signs, load: MixedLoad) -> None:
     page.write(PAGE, said, signs.series, counts)
     print(said, counts, sep="\n")
     for series in signs.series:
-        print(
-            f"{series.name:26} {series.figures[-1]:10,.1f} {series.settled().slope():+8.2%} a minute"
-        )
+        slope = series.settled().slope()
+        print(f"{series.name:26} {series.figures[-1]:10,.1f} {slope:+8.2%} a minute")
     print(f"plots: {PAGE}")
 
 

@@ -16,6 +16,7 @@ from support.processes import ServerProcess
 
 PATIENCE_S = 20
 HELD = '{"event": "held"'
+_OF_DATABASE = ("connections", "dead rows, %", "database, MB")
 _DATABASE = """
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'parley-%%'),
     (SELECT 100.0 * sum(n_dead_tup) / greatest(sum(n_dead_tup) + sum(n_live_tup), 1)
@@ -94,9 +95,7 @@ class Signs:
                 self._note(f"worker {number}: objects", held["objects"])
             row = self._connection.execute(_DATABASE).fetchone()
             assert row is not None
-            for name, figure in zip(
-                ("connections", "dead rows, %", "database, MB"), row, strict=True
-            ):
+            for name, figure in zip(_OF_DATABASE, row, strict=True):
                 self._note(name, float(figure or 0))
 
     def _note(self, name: str, figure: float) -> None:
