@@ -52,7 +52,7 @@ def _plot(series: Series) -> str:
         f"{_EDGE + width * second / last:.1f},{_HEIGHT - _EDGE - height * figure / most:.1f}"
         for second, figure in zip(series.seconds, series.figures, strict=True)
     )
-    slope = series.settled().slope()
+    slope = series.slope()
     caption = (
         f"{escape(series.name)}: {series.figures[-1]:,.1f}, at most {most:,.1f}; "
         f"{slope:+.2%} a minute"

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from statistics import mean
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import psutil
@@ -32,19 +32,27 @@ class Series(NamedTuple):
     seconds: list[float]
     figures: list[float]
 
-    def settled(self) -> "Series":
-        """Return its last two thirds: before, caches fill up."""
-        start = len(self.seconds) // 3
-        return Series(self.name, self.seconds[start:], self.figures[start:])
-
     def slope(self) -> float:
-        """Return by how much of its mean it grows in a minute, by least squares."""
-        at, of = mean(self.seconds), mean(self.figures)
-        spread = sum((second - at) ** 2 for second in self.seconds)
+        """Return by how much of its mean it grows in a minute, by least squares.
+
+        Without the first third, while caches fill up.
+        """
+        start = len(self.seconds) // 3
+        seconds, figures = self.seconds[start:], self.figures[start:]
+        at, of = mean(seconds), mean(figures)
+        spread = sum((second - at) ** 2 for second in seconds)
         if not spread or not of:
             return 0.0
-        pairs = zip(self.seconds, self.figures, strict=True)
+        pairs = zip(seconds, figures, strict=True)
         return 60 * sum((second - at) * (figure - of) for second, figure in pairs) / spread / of
+
+    def growth(self) -> float:
+        """Return by how much its last third is above the one before, by their medians.
+
+        What goes up and down from one moment to the next has a slope, and does not grow.
+        """
+        third = len(self.figures) // 3
+        return median(self.figures[-third:]) / (median(self.figures[third:-third]) or 1) - 1
 
 
 class Signs:
