@@ -45,7 +45,7 @@ SBOM := build/sbom.json
 SQL := server/parley_server/storage/statements/sql
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node test-java deploy-tools torture conformance cover bench scale sbom audit lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node test-java deploy-tools torture soak conformance cover bench scale sbom audit lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ $(ENGINE): $(wildcard tests/support/prometheus_go/*)
 
 torture: $(STAMP) ## Stress a worker: floods, bombs, slow readers, idle connections
 	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy
+
+soak: $(STAMP) ## Use two workers in every way at once, for MINUTES=… (10): what grows, plotted
+	@MINUTES=$${MINUTES:-10} $(BIN)/python -m pytest -q -s -m torture tests/torture/test_soak.py
 
 conformance: $(STAMP) ## Run the same scenarios through every client; choose with LANGUAGES=…, SCENARIOS=…
 	@$(BIN)/python clients/conformance/run.py --languages '$(LANGUAGES)' --scenarios '$(SCENARIOS)'

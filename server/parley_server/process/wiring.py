@@ -73,7 +73,7 @@ def tracer_for(settings: Settings) -> "tuple[Tracer, Sending | None]":
         has_content=has_content,
         worker_index=settings.worker_index,
     )
-    tracer = SpanTracer(sending.provider, has_content=has_content)
+    tracer = SpanTracer(sending.provider, sending.sampling, has_content=has_content)
     return tracer, sending
 
 

@@ -19,6 +19,7 @@ from parley_server.core.ports.tracing import (
     NOTHING,
     AttemptSpan,
     CallSpan,
+    NoSpan,
     NoTracer,
     Tracer,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Looked",
     "Meter",
     "NoMeter",
+    "NoSpan",
     "NoTracer",
     "NotAdded",
     "QueueStore",

@@ -11,6 +11,9 @@ from parley_server.core.model import Lease
 class CallSpan(Protocol):
     """A call under way."""
 
+    is_recorded: bool
+    """Whether it is told anything: a call that is not recorded has no span."""
+
     def ended(self, code: str, about: Mapping[str, str]) -> None:
         """Say how it has ended.
 
@@ -62,6 +65,8 @@ class Tracer(Protocol):
 
 class NoSpan:
     """Records nothing."""
+
+    is_recorded = False
 
     def ended(self, *_: object, **__: object) -> None:
         """Record nothing."""

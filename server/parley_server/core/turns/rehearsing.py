@@ -9,8 +9,8 @@ holds a rehearsal: deadline, cap, the agent's limits, the transcript's.
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 from parley_server.core.attempts.attempt import Attempt
@@ -114,53 +114,48 @@ class Rehearsals:
         named = self._roster.seated(named.name)
         if not named.can_rehearse:
             raise NoRehearsal(named.name)
-        using = ExitStack()
-        using.enter_context(named.uses)
         asked = TurnRequest(record.turn.conversation_id, record.message, agent=named.name)
         attempt = Attempt(owner, asked, as_lease(record), named, self._loop)
-        run = AgentRun(
-            owner=owner,
-            conversation_id=record.turn.conversation_id,
-            turn_id=uuid4(),  # an agent that knows the turn by its id must not answer as before
-            attempt=1,
-            window=window,
-            instructions=named.window.told(record.instructions),
-            time_left_s=min(call.time_left_s, named.limits.seconds or math.inf),
-            tools=record.tools,
-            limits=named.limits,
-            rehearsal=rehearsal,
-        )
+        run = _run_of(owner, record, named, window, rehearsal, call.time_left_s)
         pieces = _Pieces()
         attempt.on_piece = pieces.add
-        self._running.add(attempt)
-        self._allowance.begin(owner.id)
         failure: ParleyError | None = error_of(Stop.CALLER_LOST, attempt.lease)
-        timer = call.attach(attempt.stop)
-        running = self._tasks.start(attempt.run(run, self._tasks))
-        try:
-            turn = record.turn
-            yield RehearsalStarted(named.name, window.context, turn.conversation_id, turn.id)
-            while not running.done():
+        with named.uses, self._counted(attempt):
+            timer = call.attach(attempt.stop)
+            running = self._tasks.start(attempt.run(run, self._tasks))
+            try:
+                turn = record.turn
+                yield RehearsalStarted(named.name, window.context, turn.conversation_id, turn.id)
+                while not running.done():
+                    for piece in pieces.take():
+                        yield piece
+                    await wait_any(running, pieces.arrived)
                 for piece in pieces.take():
                     yield piece
-                await wait_any(running, pieces.arrived)
-            for piece in pieces.take():
-                yield piece
-            if running.result() is not Stop.AGENT_DONE:
-                raise error_of(running.result(), attempt.lease)
-            answer = attempt.answer()
-            failure = None
-            yield answer
-        except ParleyError as error:
-            failure = error
-            raise
+                if running.result() is not Stop.AGENT_DONE:
+                    raise error_of(running.result(), attempt.lease)
+                answer = attempt.answer()
+                failure = None
+                yield answer
+            except ParleyError as error:
+                failure = error
+                raise
+            finally:
+                timer.cancel()
+                call.lose()
+                self._meter.rehearsed(named.name, failure, attempt.transcript.usage)
+
+    @contextmanager
+    def _counted(self, attempt: Attempt) -> Iterator[None]:
+        """Count a rehearsal among those that run, and afterwards against its owner's budget."""
+        self._running.add(attempt)
+        self._allowance.begin(attempt.owner.id)
+        try:
+            yield
         finally:
-            using.close()
-            timer.cancel()
-            call.lose()
             self._running.discard(attempt)
-            self._allowance.spend(owner.id, named.name, attempt.transcript.usage)
-            self._meter.rehearsed(named.name, failure, attempt.transcript.usage)
+            usage = attempt.transcript.usage
+            self._allowance.spend(attempt.owner.id, attempt.named.name, usage)
 
     async def _prepared(
         self, owner: Owner, ask: RehearsalRequest
@@ -203,6 +198,28 @@ class Rehearsals:
             raise WindowIncomplete(turn.id, Incomplete.MISSING)
         omitted = turn.user_sequence - len(shown)
         return Window(shown, Context(first, len(shown), omitted))
+
+
+def _run_of(
+    owner: Owner,
+    record: TurnRecord,
+    named: NamedAgent,
+    window: Window,
+    rehearsal: Rehearsal,
+    time_left_s: float,
+) -> AgentRun:
+    return AgentRun(
+        owner=owner,
+        conversation_id=record.turn.conversation_id,
+        turn_id=uuid4(),  # an agent that knows the turn by its id must not answer as before
+        attempt=1,
+        window=window,
+        instructions=named.window.told(record.instructions),
+        time_left_s=min(time_left_s, named.limits.seconds or math.inf),
+        tools=record.tools,
+        limits=named.limits,
+        rehearsal=rehearsal,
+    )
 
 
 class _Pieces:

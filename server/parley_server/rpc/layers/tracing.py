@@ -17,6 +17,8 @@ def traced(tracer: Tracer, path: str, method: Method) -> Method:
 
     async def with_span(request: Any, context: Context) -> Any:
         with tracer.call(path) as span:
+            if not span.is_recorded:
+                return await method(request, context)
 
             def ended(code: str) -> None:
                 call = current_call.get(None)

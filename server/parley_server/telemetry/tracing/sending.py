@@ -16,9 +16,9 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
 
 from parley_server.config import BadSettings
+from parley_server.telemetry.tracing.sampling import Sampling
 from parley_server.telemetry.tracing.sieve import Sieve
 
 log = structlog.get_logger("parley.traces")
@@ -79,15 +79,14 @@ class Sending:
         """Begin to send what there will be. Nothing is connected to before there is a span.
 
         Args:
-            sample: how much of the traces that begin here is recorded; those of callers are as
-                they say. None: by OTEL_TRACES_SAMPLER; unset, all.
+            sample: how much is recorded, as for `Sampling`.
             has_content: whether spans hold what is said.
             worker_index: of several workers, this one's.
         Raises: BadSettings: a variable of OpenTelemetry's is wrong.
         """
         for name in QUIET_LIBRARIES:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        sampler: Sampler | None = None if sample is None else ParentBasedTraceIdRatio(sample)
+        self.sampling = Sampling(sample)
         is_usual = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" not in os.environ
         batch = BATCH_WITH_CONTENT if has_content and is_usual else None
         _check_variables()
@@ -95,7 +94,8 @@ class Sending:
             self._exporter = OTLPSpanExporter()
             self._queue = BatchSpanProcessor(Watched(self._exporter), max_export_batch_size=batch)
             self.provider = TracerProvider(
-                sampler=sampler,
+                sampler=self.sampling.sampler,
+                id_generator=self.sampling,
                 resource=_resource(worker_index),
                 shutdown_on_exit=False,
                 span_limits=SpanLimits(max_attribute_length=MAX_VALUE_CHARACTERS),

@@ -6,8 +6,8 @@
                            attempt before it, if that was on this worker and in another trace
     a statement  CLIENT    named as the statement is; only under a span that is recorded
 
-A call that is not sampled has a span that records nothing: what it asks of others says so. What is
-done for it has none.
+A call that is not recorded has a trace and no span: what it asks of others says that it is not, and
+what is done for it has no span either.
 """
 
 from collections import OrderedDict
@@ -39,10 +39,11 @@ from opentelemetry.trace import (
 )
 
 from parley_server.core.model import Lease
-from parley_server.core.ports import NOTHING, AttemptSpan
+from parley_server.core.ports import NOTHING, AttemptSpan, CallSpan, NoSpan
 from parley_server.core.tracing import AskedAgent, SpanSource, Trace, current_trace
 from parley_server.telemetry.tracing import attributes as names
 from parley_server.telemetry.tracing.remote_agents import RecordedAgent, begun
+from parley_server.telemetry.tracing.sampling import Sampling
 
 MAX_TURNS = 1_000
 """Of how many turns it is known which span was the last that was theirs."""
@@ -98,27 +99,32 @@ def _mark_failed(span: Span, why: str) -> None:
 class SpanTracer:
     """Makes spans with OpenTelemetry's SDK."""
 
-    def __init__(self, provider: TracerProvider, *, has_content: bool) -> None:
+    def __init__(self, provider: TracerProvider, sampling: Sampling, *, has_content: bool) -> None:
         """Make no span yet.
 
         Args:
+            sampling: who decides which calls are recorded, and draws the provider's ids.
             has_content: whether libraries are to record what is said.
         """
         self.tracer = _tracer_of(provider)
+        self._sampling = sampling
         self.source = SpanSource(provider, has_content)
         self._turns: OrderedDict[UUID, SpanContext] = OrderedDict()
 
-    def call(self, path: str) -> "_Call":
-        return _Call(self, path)
+    def call(self, path: str) -> AbstractContextManager[CallSpan]:
+        trace = self._sampling.unrecorded(current_trace.get())
+        return _Call(self, path) if trace is None else _Unrecorded(trace)
 
     def accepted(self, turn_id: UUID) -> None:
-        context = get_current_span().get_span_context()
-        if context.is_valid:
-            self.remember(turn_id, context)
+        trace = current_trace.get()
+        if isinstance(trace, LiveTrace):
+            self.remember(turn_id, get_current_span().get_span_context())
+        elif trace is not None:
+            self.remember(turn_id, _span_of(trace))
 
     def attempt(self, lease: Lease, agent: str) -> AbstractContextManager[AttemptSpan]:
         trace = current_trace.get()
-        if isinstance(trace, LiveTrace) and not trace.is_sampled:
+        if trace is not None and not trace.is_sampled:
             return NOTHING
         return _Attempt(self, lease, agent)
 
@@ -186,8 +192,24 @@ class _Current:
         current_trace.reset(trace)
 
 
+class _Unrecorded(NoSpan):
+    """A call that is not recorded. Its trace is the current one inside the block."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __enter__(self) -> "_Unrecorded":
+        self._before = current_trace.set(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        current_trace.reset(self._before)
+
+
 class _Call(_Current):
     """The span of a call."""
+
+    is_recorded = True
 
     def __init__(self, tracer: SpanTracer, path: str) -> None:
         super().__init__(tracer)
@@ -196,7 +218,7 @@ class _Call(_Current):
     def __enter__(self) -> "_Call":
         trace = current_trace.get()
         said = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: self._path}
-        parent = _remote(trace) if trace is not None else None
+        parent = _span_of(trace) if trace is not None else None
         state = trace.state if trace is not None else ""
         self._begin(self._path, SpanKind.SERVER, said, parent, state)
         return self
@@ -216,8 +238,8 @@ class _Call(_Current):
             _mark_failed(self._span, code)
 
 
-def _remote(trace: Trace) -> SpanContext:
-    """Return the caller's span."""
+def _span_of(trace: Trace) -> SpanContext:
+    """Return the span that a trace came with: the caller's."""
     return SpanContext(
         int(trace.id, 16),
         int(trace.parent_id, 16),

@@ -1,0 +1,1 @@
+"""A soak: every kind of use at once, for minutes, and what it leaves behind."""
