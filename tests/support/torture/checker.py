@@ -1,7 +1,7 @@
 """Whether what callers were told agrees with what is stored.
 
-Each OK is stored once, as it was told; messages are gapless; turns of a conversation do not overlap;
-what ended before another call began comes before it (real-time order); what was refused is not
+Each OK is stored once, as it was told; messages are gapless; turns of a conversation do not
+overlap; what ended before another call began comes before it (real-time order); what was refused is not
 there; what is in doubt is there once or not at all; and a read sees a beginning of what is stored,
 with everything that had been answered when it began.
 
@@ -89,10 +89,6 @@ class _Request:
     operations: tuple[Operation, ...]
 
     @property
-    def conversation_id(self) -> str:
-        return self.operations[0].conversation_id
-
-    @property
     def message(self) -> str:
         return self.operations[0].message
 
@@ -169,8 +165,8 @@ class _History:
         asked = {request.message for request in self._requests}
         for (role, key), messages in where.items():
             if len(messages) > 1 and key and (role != "said" or key in asked):
-                places = [(each.conversation_id, each.sequence) for each in messages]
-                yield f"doubled: {role} {key} is at {places}"
+                places = [(each.conversation_id, each.sequence) for each in messages[:3]]
+                yield f"doubled: {role} {key} is {len(messages)} times there: {places}"
         for request in self._requests:
             turns = self._turns_of[request.request_id]
             if len(turns) > 1:

@@ -101,6 +101,7 @@ async def _stream(stub: Any, request: Request, timeout: float) -> dict[str, Any]
 
 def _told(answer: pb.ChatResponse) -> dict[str, Any]:
     return {
+        "conversation_id": answer.conversation_id,
         "turn_id": answer.turn_id,
         "user_sequence": answer.user_sequence,
         "response_sequence": answer.response_sequence,
@@ -111,7 +112,8 @@ def _told(answer: pb.ChatResponse) -> dict[str, Any]:
 async def _start(stub: Any, request: Request, timeout: float) -> dict[str, Any]:
     asked = pb.StartTurnRequest(chat=request.chat)
     accepted = await stub.StartTurn(asked, timeout=timeout, metadata=metadata(request.user))
-    return {"turn_id": accepted.turn.turn_id}
+    turn = accepted.turn
+    return {"turn_id": turn.turn_id, "conversation_id": turn.conversation_id}
 
 
 async def _read(stub: Any, request: Request, timeout: float) -> dict[str, Any]:

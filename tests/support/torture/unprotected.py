@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from parley_server.storage.driver.connection import Statement
+from parley_server.storage.schema import reaching
 from parley_server.storage.statements import sql
 
 
@@ -26,11 +27,35 @@ def rewrite(name: str, pattern: str, replacement: str) -> None:
 
 def _without_fence() -> None:
     """Let an attempt write whose lease another one has taken."""
-    for name in ("FINISH", "FINISH_WITH_EVENTS", "FINISH_STARTED", "RENEW"):
+    is_it = r"(?:held|conversation)\.open_turn_id = (turn\.id|\$\d+::uuid)"
+    for name in ("FINISH", "FINISH_WITH_EVENTS", "FINISH_STARTED", "RENEW", "STORE_STEP"):
         rewrite(name, r"(?:held|conversation)\.fence = (\$\d+::bigint)", r"\1 IS NOT NULL")
+        rewrite(name, is_it, r"\1 IS NOT NULL")
 
 
-REMOVALS: dict[str, Callable[[], None]] = {"fence": _without_fence}
+def _without_free() -> None:
+    """Let a claim take a conversation whose turn is open."""
+    lease = r"held\.lease_expires_at <= CURRENT_TIMESTAMP"
+    rewrite("CLAIM", rf"held\.open_turn_id IS NULL OR {lease}", "TRUE")
+
+
+def _without_unique() -> None:
+    """Let a claim open another turn of a request id. The constraint goes in the database."""
+    for name in ("CLAIM_NEW", "CLAIM"):
+        rewrite(name, r"ON CONFLICT \(owner_id, request_id\) DO NOTHING", "")
+
+
+def _without_commit_check() -> None:
+    """Let a worker use a database that answers before a commit is on the disk."""
+    reaching.SAFE["synchronous_commit"].add("off")
+
+
+REMOVALS: dict[str, Callable[[], None]] = {
+    "fence": _without_fence,
+    "free": _without_free,
+    "unique": _without_unique,
+    "commit_check": _without_commit_check,
+}
 """By name, what takes a protection away.
 
 A module `support.torture.removals_X` may add some; they are asked for as `X.NAME`.
