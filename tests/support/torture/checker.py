@@ -1,9 +1,9 @@
 """Whether what callers were told agrees with what is stored.
 
 Each OK is stored once, as it was told; messages are gapless; turns of a conversation do not
-overlap; what ended before another call began comes before it (real-time order); what was refused is not
-there; what is in doubt is there once or not at all; and a read sees a beginning of what is stored,
-with everything that had been answered when it began.
+overlap; what ended before another call began comes before it (real-time order); what was refused
+is not there; what is in doubt is there once or not at all; and a read sees a beginning of what is
+stored, with everything that had been answered when it began.
 
 It finds what is wrong in a history that is finite and whole. It does not search for an order, since
 sequences say which order the service has chosen.

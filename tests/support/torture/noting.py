@@ -4,11 +4,17 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from pydantic_ai import Agent, RunContext
 from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+
+
+def _write(line: str) -> None:
+    with Path(os.environ["TORTURE_NOTES"]).open("a") as notes:
+        notes.write(line + "\n")
 
 
 async def _speak(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
@@ -28,6 +34,5 @@ async def work(ctx: RunContext) -> str:
     await asyncio.sleep(float(os.environ["TORTURE_TOOL_S"]))
     told = ctx.metadata or {}
     note = {"turn": told["turn_id"], "attempt": told["attempt"], "pid": os.getpid()}
-    with open(os.environ["TORTURE_NOTES"], "a") as notes:
-        notes.write(json.dumps(note) + "\n")
+    _write(json.dumps(note))
     return "worked"

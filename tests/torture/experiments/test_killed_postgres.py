@@ -1,4 +1,4 @@
-"""Experiments 3 and 4: Postgres is killed under load, as it is set and with commits that do not wait."""
+"""Experiments 3 and 4: Postgres is killed under load, also with commits that do not wait."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Experiment 7: a worker is stopped for longer than its leases, and goes on when it is overtaken."""
+"""Experiment 7: a worker is stopped past its leases, and goes on when it is overtaken."""
 
 import asyncio
 import json
