@@ -5,11 +5,13 @@ as it is: its code is loaded, changed in memory, and run. Nothing in the server 
 """
 
 import importlib
+import math
 import re
 import sys
 from collections.abc import Callable
 
-from parley_server.storage.driver.connection import Statement
+from parley_server.storage.driver.connecting import Connecting
+from parley_server.storage.driver.connection import Connection, Statement
 from parley_server.storage.schema import reaching
 from parley_server.storage.statements import sql
 
@@ -50,11 +52,23 @@ def _without_commit_check() -> None:
     reaching.SAFE["synchronous_commit"].add("off")
 
 
+def _without_answer_limit() -> None:
+    """Wait for an answer for as long as the connection seems to be there."""
+    look_around = Connecting._look_around  # noqa: SLF001 - taken apart on purpose
+
+    async def look_around_at_leisure(self: Connecting, connection: Connection) -> None:
+        await look_around(self, connection)
+        connection.answer_limit_s = math.inf
+
+    Connecting._look_around = look_around_at_leisure  # type: ignore[method-assign]  # noqa: SLF001
+
+
 REMOVALS: dict[str, Callable[[], None]] = {
     "fence": _without_fence,
     "free": _without_free,
     "unique": _without_unique,
     "commit_check": _without_commit_check,
+    "answer_limit": _without_answer_limit,
 }
 """By name, what takes a protection away.
 
