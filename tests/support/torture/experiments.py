@@ -99,8 +99,7 @@ class Trial:
         fleet = Fleet(self.database_url, self.log, without=without, **settings)
         async with fleet.running(workers):
             yield fleet
-            is_done = await until_started_turns_end(self.database_url, self.started_within_s)
-            self.expect(is_done, "stuck: a started turn has not ended")
+            await self.settle()
 
     @asynccontextmanager
     async def load(self, any_stub: Callable[[], Any], **options: Any) -> AsyncIterator[Load]:
@@ -109,6 +108,11 @@ class Trial:
         async with load.running():
             yield load
         self.expect(not load.unanswered, f"stuck: {load.unanswered} requests stay undecided")
+
+    async def settle(self) -> None:
+        """Wait until started turns have ended; one that has not is a problem."""
+        is_done = await until_started_turns_end(self.database_url, self.started_within_s)
+        self.expect(is_done, "stuck: a started turn has not ended")
 
     def check(self) -> None:
         """Compare what callers were told with what is stored."""
