@@ -38,7 +38,7 @@ def set_up(point: str) -> None:
                     die()
                 yield event
 
-        EchoAgent.run = run  # type: ignore[method-assign]
+        EchoAgent.run = run  # type: ignore[assignment, method-assign]
         return
     send = Connection.run
 

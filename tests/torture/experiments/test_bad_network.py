@@ -28,6 +28,8 @@ RECONNECT_SOON = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 CALLERS, CONVERSATIONS = 48, 24
+CHANNELS = 6
+"""Of the callers, to each worker: a reset ends the calls of one."""
 
 EXPERIMENT = Experiment(
     number=11,
@@ -58,9 +60,10 @@ async def attack(trial: Trial) -> None:
         for worker in fleet.workers:
             wire = await opened.enter_async_context(Weather(to_port(worker.port), **bad).running())
             wires.append(wire)
-            channel = grpc.aio.insecure_channel(f"127.0.0.1:{wire.port}", RECONNECT_SOON)
-            await opened.enter_async_context(channel)
-            stubs.append(conversation_service_pb2_grpc.ConversationServiceStub(channel))
+            for _ in range(CHANNELS):
+                channel = grpc.aio.insecure_channel(f"127.0.0.1:{wire.port}", RECONNECT_SOON)
+                await opened.enter_async_context(channel)
+                stubs.append(conversation_service_pb2_grpc.ConversationServiceStub(channel))
         async with trial.load(
             lambda: random.choice(stubs),
             callers=CALLERS,
