@@ -127,8 +127,14 @@ Attack = Callable[[Trial], Awaitable[None]]
 class Lab:
     """Runs an experiment's trials, each in a test of its own."""
 
-    def __init__(self, experiment: Experiment, database_url: str) -> None:
+    def __init__(self, experiment: Experiment, database_url: str, file: str = "") -> None:
+        """Prepare an experiment.
+
+        Args:
+            file: where it is written, for the report.
+        """
         self.experiment = experiment
+        self.file = file
         self.database_url = database_url
         self.is_long = IS_LONG
 
@@ -169,6 +175,7 @@ class Lab:
         records.write(
             self.experiment,
             trial.log,
+            file=self.file,
             is_protected=trial.is_protected,
             problems=trial.problems,
             figures=trial.figures,
@@ -185,4 +192,4 @@ def lab(request: pytest.FixtureRequest, database_url: str, monkeypatch: pytest.M
     A file whose experiment needs a server of its own has a fixture `database_url`.
     """
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # workers import `support`
-    return Lab(request.module.EXPERIMENT, database_url)
+    return Lab(request.module.EXPERIMENT, database_url, request.path.name)

@@ -17,6 +17,7 @@ def write(
     experiment: "Experiment",
     log: Log,
     *,
+    file: str,
     is_protected: bool,
     problems: list[str],
     figures: dict[str, str],
@@ -27,6 +28,7 @@ def write(
     FOLDER.mkdir(parents=True, exist_ok=True)
     record = {
         "number": experiment.number,
+        "file": file,
         "done": experiment.done,
         "holds": experiment.holds,
         "protection": experiment.protection,

@@ -22,6 +22,8 @@ Record = dict[str, Any]
 HELD, REMOVED = True, False
 WIDTH, HEIGHT, LEFT = 640, 120, 44
 COLOURS = {"answered": "#2a7", "refused": "#bbb", "unknown": "#c33"}
+_FOLDER = "../tests/torture/experiments"
+"""As docs/proof.md names it."""
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
 table { border-collapse: collapse } td, th { border: 1px solid #ccc; padding: .3em .6em;
@@ -92,7 +94,7 @@ def _markdown(rows: dict[int, dict[bool, Record]]) -> str:
         measured = _measured(of[HELD]) if HELD in of else ""
         cells = [
             str(number),
-            any_of["done"],
+            f"[{any_of['done']}]({_FOLDER}/{any_of['file']})",
             any_of["holds"],
             outcome,
             measured,
