@@ -28,7 +28,7 @@ def read_stored(url: str) -> Stored:
 
 
 def broken_rules(url: str) -> list[str]:
-    """Return what does not hold between rows, as `parley-server check-data` finds it."""
+    """Return what does not hold between rows, as `parley-server check --data` finds it."""
     return [f"integrity: {problem}" for problem in integrity.examine(as_superuser(url)).problems]
 
 
