@@ -12,6 +12,8 @@ pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
 EVERY_S = 2.0
 TAKEOVER_S = LEASE_S + 5
 NEVER_S = 3600
+AGENT = "echo:0.1"
+"""It thinks for so long that a worker is always in the midst of turns when it is killed."""
 
 EXPERIMENT = Experiment(
     number=1,
@@ -26,9 +28,9 @@ EXPERIMENT = Experiment(
 
 async def attack(trial: Trial) -> None:
     lease_s = LEASE_S if trial.is_protected else NEVER_S
-    trial.started_within_s = TAKEOVER_S
+    trial.started_within_s = TAKEOVER_S if trial.is_protected else 1
     async with (
-        trial.fleet(3, lease_s=lease_s) as fleet,
+        trial.fleet(3, agent=AGENT, lease_s=lease_s) as fleet,
         trial.load(fleet.any, settle_s=TAKEOVER_S) as load,
     ):
         await load.until_answered(50)

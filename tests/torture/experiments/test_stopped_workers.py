@@ -43,10 +43,17 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def attack(trial: Trial) -> None:
     without = () if trial.is_protected else ("fence",)
+    settle_s, trial.started_within_s = (45, 30) if trial.is_protected else (4, 1)
     agent = "python:support.torture.noting:agent"
     async with (
         trial.fleet(agent=agent, without=without) as fleet,
-        trial.load(fleet.any, kinds=KINDS, call_s=2 * LEASE_S + 1, conversations=12) as load,
+        trial.load(
+            fleet.any,
+            kinds=KINDS,
+            call_s=2 * LEASE_S + 1,
+            conversations=12,
+            settle_s=settle_s,
+        ) as load,
     ):
         for number in range(int(trial.seconds / A_ROUND_S)):
             await load.until_answered(10)
