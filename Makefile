@@ -102,8 +102,12 @@ $(ENGINE): $(wildcard tests/support/prometheus_go/*)
 	@echo "Building $(@F) …"
 	@go build -C tests/support/prometheus_go -ldflags='-s -w' -o '$(CURDIR)/$@' .
 
-torture: $(STAMP) ## Stress a worker: floods, bombs, slow readers, idle connections
-	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy
+torture: $(STAMP) ## Attack workers, break what is around them, and report; LONG=1: for long times
+	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy --ignore tests/torture/experiments
+	@rm -rf build/torture
+	@# Experiments wait more than they compute; the report is written whatever they have found.
+	@LONG='$(LONG)' $(BIN)/python -m pytest -m torture --numprocesses 2 --dist load tests/torture/experiments; \
+		code=$$?; $(BIN)/python tests/support/torture/report.py && exit $$code
 
 soak: $(STAMP) ## Use two workers in every way at once, for MINUTES=… (10): what grows, plotted
 	@MINUTES=$${MINUTES:-10} $(BIN)/python -m pytest -q -s -m torture tests/torture/test_soak.py

@@ -1,13 +1,11 @@
 """Promises 1, 3 and 5 with real processes: killed, stopped, resumed; workers and Postgres alike."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-import psycopg
 import pytest
 
 from parley.v1 import conversation_pb2 as cpb
@@ -15,7 +13,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import version
 from support.processes import ServerProcess
-from support.services import Service, an_id, info_of, metadata, reason_of, trailing_of
+from support.services import Service, info_of, metadata, reason_of, trailing_of
 
 LEASE_S = 1.5
 
@@ -115,74 +113,6 @@ def own_postgres(cluster_folder: Path) -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(cluster_folder) as postgres:
         version.migrate(postgres.start())
         yield postgres
-
-
-async def test_postgres_killed_under_load_loses_no_answer_that_was_given(
-    own_postgres: EmbeddedPostgres,
-) -> None:
-    """Fails with synchronous_commit off, and when an unknown outcome is taken for a failure."""
-    url = own_postgres.start()
-    answered: list[tuple[str, pb.ChatResponse]] = []
-    is_over = False
-
-    async def talk(server: ServerProcess, n: int) -> None:
-        conversation_id, message = an_id(), 0
-        while not is_over:
-            request_id = f"{n}-{message}"
-            try:
-                answer = await server.chat(
-                    f"{n}: {message}",
-                    conversation_id=conversation_id,
-                    allow_missing=True,
-                    request_id=request_id,
-                    on_busy=pb.ON_BUSY_WAIT,
-                )
-            except grpc.aio.AioRpcError as error:
-                assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
-                assert info_of(error).reason in ("STORE_UNAVAILABLE", "LEASE_LOST")
-                await asyncio.sleep(0.1)
-            else:
-                answered.append((request_id, answer))
-                message += 1
-
-    with ServerProcess(url, lease_s=LEASE_S) as server:
-        talking = [asyncio.ensure_future(talk(server, n)) for n in range(16)]
-        for _ in range(2):
-            count = len(answered)
-            while len(answered) < count + 200:
-                await asyncio.sleep(0.05)
-            pid = own_postgres.pid
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            while own_postgres.pid is not None:
-                await asyncio.sleep(0.02)
-            assert url == await asyncio.to_thread(own_postgres.start)
-        count = len(answered)
-        while len(answered) < count + 200:
-            await asyncio.sleep(0.05)
-        is_over = True
-        await asyncio.gather(*talking)
-        log = own_postgres.log_file.read_text()
-
-    with psycopg.connect(url) as connection:
-        messages = connection.execute(
-            "SELECT conversation_id::text, sequence, role, content, turn_id::text FROM message"
-            " ORDER BY 1, 2"
-        ).fetchall()
-    stored = {(c, s): (role, content, turn) for c, s, role, content, turn in messages}
-    for request_id, answer in answered:
-        said = request_id.replace("-", ": ")
-        assert ("USER", said, answer.turn_id) == stored[
-            answer.conversation_id, answer.user_sequence
-        ]
-        assert ("ASSISTANT", said, answer.turn_id) == stored[
-            answer.conversation_id, answer.response_sequence
-        ]
-    assert len(answered) == len({answer.turn_id for _, answer in answered})
-    for conversation_id in {row[0] for row in messages}:
-        sequences = [s for c, s in stored if c == conversation_id]
-        assert list(range(1, len(sequences) + 1)) == sequences
-    assert "deadlock" not in log
 
 
 async def test_health_follows_the_database(own_postgres: EmbeddedPostgres) -> None:
