@@ -1,6 +1,7 @@
 """A worker whose agent asks its caller, as a process: `python -m support.asking_server`.
 
 ASKING_HOLD: the attempt from which on the agent never comes to an end.
+UNPROTECTED: what it is to be without (`support.unprotected`).
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import sys
 from parley_server.config import load
 from parley_server.core.model import AgentRun
 from parley_server.process.worker import Worker
+from support.unprotected import of_environment, removed
 from support.waiting import AskingAgent
 
 
@@ -26,4 +28,5 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    with removed(*of_environment()):
+        asyncio.run(serve())
