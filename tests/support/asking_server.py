@@ -1,7 +1,7 @@
-"""A worker whose agent asks its caller, as a process: `python -m support.asking_server`.
+"""A worker whose agent asks its caller, as a process: `python -m support.asking_server [NAME …]`.
 
 ASKING_HOLD: the attempt from which on the agent never comes to an end.
-UNPROTECTED: what it is to be without (`support.unprotected`).
+NAME: a protection to be without, see `support.torture.unprotected`.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import sys
 from parley_server.config import load
 from parley_server.core.model import AgentRun
 from parley_server.process.worker import Worker
-from support.unprotected import of_environment, removed
+from support.torture.unprotected import remove
 from support.waiting import AskingAgent
 
 
@@ -28,5 +28,6 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    with removed(*of_environment()):
-        asyncio.run(serve())
+    for name in sys.argv[1:]:
+        remove(name)
+    asyncio.run(serve())

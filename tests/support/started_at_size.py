@@ -55,9 +55,9 @@ class Size:
     kill_s: tuple[float, float]
     """How long both workers live between two kills, at least and at most."""
     within_s: float
-    module: str = "parley_server"
-    """What the workers are."""
     agent: str = "echo:0.02"
+    without: str = ""
+    """A protection that the workers miss; see `support.torture.unprotected`."""
 
 
 @dataclass
@@ -78,7 +78,10 @@ class Workers:
 
     def __init__(self, database_url: str, size: Size) -> None:
         self._database_url = database_url
-        self._what: dict[str, Any] = {"module": size.module, "agent": size.agent}
+        self._how: dict[str, Any] = {"agent": size.agent}
+        if size.without:
+            self._how["module"] = "support.torture.unprotected"
+            self._how["arguments"] = (size.without, "serve")
         self._workers: list[ServerProcess] = []
         self._killed: list[ServerProcess] = []
 
@@ -103,7 +106,7 @@ class Workers:
             await worker.channel.close(None)
 
     async def _started(self) -> ServerProcess:
-        start = partial(ServerProcess, self._database_url, **self._what, **SETTINGS)
+        start = partial(ServerProcess, self._database_url, **self._how, **SETTINGS)
         return await asyncio.to_thread(start)
 
 

@@ -1,64 +1,68 @@
 """Experiment 24: many turns are started, and their workers are killed at random.
 
-Whole, it is `test_every_started_turn_is_answered_and_told_once_while_workers_are_killed`, which
-`make test` runs. Here it is run without what it shows, and has to fail.
+`make test` has it too, with a few hundred turns: tests/server/test_started_faults.py.
 """
 
-from pathlib import Path
+from dataclasses import replace
 
 import psycopg
 import pytest
 
-from support import unprotected
 from support.databases import as_superuser
 from support.started_at_size import Size, prove
+from support.torture.experiments import Experiment, Lab, Trial
 
-pytestmark = [pytest.mark.torture, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(5400)]
 
-TESTS = Path(__file__).parents[2]
-TURNS, CONVERSATIONS, AGENT = 100, 10, "echo:0.3"
+EXPERIMENT = Experiment(
+    number=24,
+    done="200 turns are started (LONG: 10,000), workers are killed (-9) at random",
+    holds="each is answered and told by the feed once, in order within its conversation",
+    protection="a turn stays in its queue, whose first is looked for once its lease is over",
+    removal="queues that no worker looks at again; queues whose newest turn begins first",
+    short_s=60,
+    long_s=5000,
+)
+SHORT = Size(200, 20, (0.3, 0.8), 60, agent="echo:0.4")
+LONG = Size(10_000, 1000, (0.5, 1.5), 5000)
+LEFT = Size(100, 10, (0.3, 0.8), 10, agent="echo:0.3", without="turns.queues")
 """Long enough for workers to be killed meanwhile, with some turns under way."""
 NEVER = (600.0, 600.0)
-"""No worker is killed."""
 
 
-@pytest.fixture(autouse=True)
-def _path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+async def attack(trial: Trial) -> None:
+    size = SHORT
+    if trial.without == "turns.queues":
+        size = LEFT
+    elif not trial.is_protected:
+        size = replace(SHORT, within_s=6, kill_s=NEVER, without=trial.without)
+    elif trial.is_long:
+        size = LONG
+    try:
+        outcome = await prove(trial.database_url, size)
+        trial.figures["workers killed"] = str(outcome.kills)
+        trial.figures["turns taken over"] = str(outcome.taken_over)
+        trial.expect(outcome.taken_over, "idle: no turn was under way when a worker was killed")
+    finally:
+        with psycopg.connect(as_superuser(trial.database_url)) as connection:
+            left = connection.execute(
+                "SELECT FROM queue_due WHERE due_time > now() + interval '1 minute'"
+            ).fetchall()
+            said = connection.execute(
+                "SELECT array_agg(substr(content, 2)::int ORDER BY sequence) FROM message"
+                " WHERE role = 'USER' GROUP BY conversation_id"
+            ).fetchall()
+        trial.expect(not left, "forgotten: queues that no worker will look at")
+        trial.expect(all(n == sorted(n) for (n,) in said), "order: a later turn began first")
 
 
-async def fails(database_url: str, size: Size) -> BaseException:
-    """Run it with workers that lack a protection. Returns: how it failed."""
-    with pytest.raises((AssertionError, TimeoutError)) as caught:
-        await prove(database_url, size)
-    return caught.value
+async def test_every_started_turn_is_answered_once_and_in_order(lab: Lab) -> None:
+    await lab.holds(attack)
 
 
-async def test_turns_out_of_order_are_noticed(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The newest turn begins first."""
-    monkeypatch.setenv(unprotected.VARIABLE, "order of the queue")
-    size = Size(TURNS, CONVERSATIONS, NEVER, 8, unprotected.MODULE)
-    await fails(database_url, size)
-    with psycopg.connect(as_superuser(database_url)) as connection:
-        said = connection.execute(
-            "SELECT array_agg(substr(content, 2)::int ORDER BY sequence) FROM message"
-            " WHERE role = 'USER' GROUP BY conversation_id"
-        ).fetchall()
-    assert any(numbers != sorted(numbers) for (numbers,) in said)
+async def test_turns_that_are_forgotten_with_their_worker_are_noticed(lab: Lab) -> None:
+    await lab.notices(attack, without="turns.queues", because="forgotten")
 
 
-async def test_turns_that_are_forgotten_with_their_worker_are_noticed(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The experiment ends by itself when turns are left that no worker will look for."""
-    monkeypatch.setenv(unprotected.VARIABLE, "queues of dead workers")
-    size = Size(TURNS, CONVERSATIONS, (0.3, 0.8), 10, unprotected.MODULE, AGENT)
-    assert isinstance(await fails(database_url, size), TimeoutError)
-    with psycopg.connect(as_superuser(database_url)) as connection:
-        left = connection.execute(
-            "SELECT count(*) FROM queue_due WHERE due_time > now() + interval '1 minute'"
-        ).fetchone()
-    assert left is not None
-    assert left[0] > 0
+async def test_turns_out_of_order_are_noticed(lab: Lab) -> None:
+    await lab.notices(attack, without="turns.order", because="order")
