@@ -85,7 +85,6 @@ class Victim:
         finally:
             weighing.cancel()
 
-
     async def idle_connections(self, count: int) -> None:
         """Hold so many connections that say nothing, until what was to be measured is."""
         process = await asyncio.create_subprocess_exec(

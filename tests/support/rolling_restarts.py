@@ -151,7 +151,7 @@ async def restarted_under_load(
                     workers[place] = await replaced(worker, envoy, start)
             over.set()
             said = [call for caller in await asyncio.gather(*calling) for call in caller]
-            failed = [(message, answer) for message, answer in said if isinstance(answer, Exception)]
+            failed = [(what, end) for what, end in said if isinstance(end, Exception)]
             assert [] == failed, "a call was lost"
             in_one = [message for message, _ in said if message.startswith("one ")]
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Experiment 22: an owner is erased and old conversations go while turns run and workers are killed.
+"""Experiment 22: an owner is erased and old conversations go, under load, workers killed.
 
 Ada is erased while she talks; of Cy's conversations half are too old; Bob and the owners of the
 load are not concerned.
@@ -189,4 +189,5 @@ async def test_nothing_is_left_of_an_erased_owner_and_others_have_all(lab: Lab) 
 
 
 async def test_what_is_left_of_an_owner_that_was_not_hidden_is_noticed(lab: Lab) -> None:
-    await lab.notices(attack, without="owners.hiding", because="left|integrity: an event without its turn")
+    because = "left|integrity: an event without its turn"
+    await lab.notices(attack, without="owners.hiding", because=because)

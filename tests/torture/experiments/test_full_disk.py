@@ -67,9 +67,7 @@ def database_url(cluster_folder: Path, small: Path) -> Iterator[str]:
         version.migrate(url)
         space = small / "space"
         space.mkdir()
-        owner = (cluster_folder / "cluster").stat()
-        for folder in (cluster_folder / "cluster").rglob("PG_VERSION"):
-            owner = folder.stat()
+        owner = next((cluster_folder / "cluster").rglob("PG_VERSION")).stat()
         os.chown(space, owner.st_uid, owner.st_gid)
         for folder in (small, cluster_folder):
             folder.chmod(0o755)
