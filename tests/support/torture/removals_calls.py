@@ -11,14 +11,14 @@ GRACE_MS = 500
 
 def _without_grace() -> None:
     """Cut the calls of a connection that is over its age, half a second later."""
-    whole = wiring.options
+    whole = wiring.options  # type: ignore[attr-defined]  # what it has imported
 
     def cutting(*arguments: Any, **named: Any) -> list[tuple[str, int]]:
         found = dict(whole(*arguments, **named))
         assert found["grpc.max_connection_age_grace_ms"] > GRACE_MS
         return list((found | {"grpc.max_connection_age_grace_ms": GRACE_MS}).items())
 
-    wiring.options = cutting
+    wiring.options = cutting  # type: ignore[attr-defined]  # the same
 
 
 def _without_distance() -> None:

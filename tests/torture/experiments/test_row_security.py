@@ -1,4 +1,4 @@
-"""Experiment 19: workers whose statements have all forgotten the owner, and owners with the same ids.
+"""Experiment 19: workers whose statements have forgotten the owner, and owners with the same ids.
 
 Each statement alone, with what it does where no policy is:
 tests/server/storage/schema/test_row_security.py.
