@@ -10,14 +10,12 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
-import psycopg
 import pytest
-from psycopg import sql
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
-from support.databases import as_superuser
 from support.many_conversations import store_conversations
+from support.owned_rows import rows_of, run
 from support.services import a_token, an_id, metadata
 from support.torture.experiments import Experiment, Lab, Trial
 from support.torture.fleet import Fleet
@@ -45,29 +43,6 @@ WHERE owner_id = %s AND id IN (
     SELECT id FROM conversation WHERE owner_id = %s ORDER BY id LIMIT %s
 ) RETURNING id::text
 """
-
-
-def run(url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-    with psycopg.connect(as_superuser(url)) as connection:
-        cursor = connection.execute(statement.encode(), arguments)
-        return cursor.fetchall() if cursor.description else []
-
-
-def rows_of(url: str, owner: Any) -> dict[str, int]:
-    """Count the rows of an owner in every table that has owners, where there are any."""
-    tables = run(
-        url,
-        """SELECT table_name FROM information_schema.columns
-           WHERE table_schema = 'public' AND column_name = 'owner_id'""",
-    )
-    found = {}
-    with psycopg.connect(as_superuser(url)) as connection:
-        for (table,) in tables:
-            query = sql.SQL("SELECT count(*) FROM {} WHERE owner_id = %s")
-            row = connection.execute(query.format(sql.Identifier(table)), [owner]).fetchone()
-            if row is not None and row[0]:
-                found[table] = row[0]
-    return found
 
 
 async def ada_talks(fleet: Fleet, ends: Counter[str]) -> None:
