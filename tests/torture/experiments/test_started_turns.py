@@ -16,14 +16,14 @@ pytestmark = [pytest.mark.torture, pytest.mark.timeout(5400)]
 
 EXPERIMENT = Experiment(
     number=24,
-    done="200 turns are started (LONG: 10,000), workers are killed (-9) at random",
+    done="120 turns are started (LONG: 10,000), workers are killed (-9) at random",
     holds="each is answered and told by the feed once, in order within its conversation",
     protection="a turn stays in its queue, whose first is looked for once its lease is over",
     removal="queues that no worker looks at again; queues whose newest turn begins first",
     short_s=60,
     long_s=5000,
 )
-SHORT = Size(200, 20, (0.3, 0.8), 60, agent="echo:0.4")
+SHORT = Size(120, 20, (0.5, 1.0), 60, agent="echo:0.4")
 LONG = Size(10_000, 1000, (0.5, 1.5), 5000)
 LEFT = Size(100, 10, (0.3, 0.8), 10, agent="echo:0.3", without="turns.queues")
 """Long enough for workers to be killed meanwhile, with some turns under way."""
