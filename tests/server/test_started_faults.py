@@ -90,7 +90,7 @@ async def test_started_turn_that_kills_its_workers_is_given_up(
     service = None
     fields = {"conversation_id": an_id(), "allow_missing": True}
     turn = behind = None
-    for _ in range(2):
+    for attempt in (1, 2):
         with ServerProcess(database_url, agent="echo:30", lease_s=1, max_attempts=2) as doomed:
             if turn is None:
                 turn = await start(doomed, "hello", **fields)
@@ -100,7 +100,8 @@ async def test_started_turn_that_kills_its_workers_is_given_up(
                     conversation_id=turn.conversation_id, turn_id=turn.turn_id
                 )
                 found = await doomed.stub.GetTurn(request, timeout=5, metadata=metadata("ada"))
-                if found.turn.state == messages.TURN_STATE_RUNNING:
+                is_running = found.turn.state == messages.TURN_STATE_RUNNING
+                if is_running and found.turn.attempt == attempt:  # not what a dead worker has left
                     break
                 await asyncio.sleep(0.05)
             doomed.process.kill()

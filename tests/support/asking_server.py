@@ -1,6 +1,7 @@
-"""A worker whose agent asks its caller, as a process: `python -m support.asking_server`.
+"""A worker whose agent asks its caller, as a process: `python -m support.asking_server [NAME …]`.
 
 ASKING_HOLD: the attempt from which on the agent never comes to an end.
+NAME: a protection to be without, see `support.torture.unprotected`.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import sys
 from parley_server.config import load
 from parley_server.core.model import AgentRun
 from parley_server.process.worker import Worker
+from support.torture.unprotected import remove
 from support.waiting import AskingAgent
 
 
@@ -26,4 +28,6 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        remove(name)
     asyncio.run(serve())

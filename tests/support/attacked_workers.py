@@ -3,9 +3,11 @@
 import asyncio
 import resource
 import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psutil
 import pytest
@@ -83,14 +85,48 @@ class Victim:
         finally:
             weighing.cancel()
 
+    async def idle_connections(self, count: int) -> None:
+        """Hold so many connections that say nothing, until what was to be measured is."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", IDLERS, str(self.server.port), str(count),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        connected = await process.stdout.readline()
+        await self.measured.wait()
+        process.kill()
+        await process.wait()
+        assert b"connected\n" == connected
+
+
+IDLERS = """
+import socket, sys, time
+greeting = b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+held = []
+for _ in range(int(sys.argv[2])):
+    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+    held[-1].sendall(greeting)
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
+
+@asynccontextmanager
+async def a_victim(database_url: str, **settings: Any) -> AsyncIterator[Victim]:
+    """Run a worker to attack for the block, with settings of its own."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the worker inherits it
+    try:
+        with ServerProcess(database_url, **settings) as server:
+            victim = Victim(server)
+            async with victim.weighed():
+                yield victim
+            assert 0 == await asyncio.to_thread(server.stop)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+
 
 @pytest.fixture
 async def victim(database_url: str) -> AsyncIterator[Victim]:
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the worker inherits it
-    with ServerProcess(database_url) as server:
-        victim = Victim(server)
-        async with victim.weighed():
-            yield victim
-        assert 0 == await asyncio.to_thread(server.stop)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    async with a_victim(database_url) as victim:
+        yield victim

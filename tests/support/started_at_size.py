@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -28,7 +29,6 @@ OWNERS = 5
 CALLERS = 32
 LEASE_S = 1.5
 SETTINGS: dict[str, Any] = {
-    "agent": "echo:0.02",
     "lease_s": LEASE_S,
     # What a killed worker leaves is run again one turn at a time: bounded by the places.
     "max_open_chats": 64,
@@ -55,6 +55,9 @@ class Size:
     kill_s: tuple[float, float]
     """How long both workers live between two kills, at least and at most."""
     within_s: float
+    agent: str = "echo:0.02"
+    without: str = ""
+    """A protection that the workers miss; see `support.torture.unprotected`."""
 
 
 @dataclass
@@ -73,8 +76,12 @@ class Outcome:
 class Workers:
     """Workers that are killed and replaced."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, size: Size) -> None:
         self._database_url = database_url
+        self._how: dict[str, Any] = {"agent": size.agent}
+        if size.without:
+            self._how["module"] = "support.torture.unprotected"
+            self._how["arguments"] = (size.without, "serve")
         self._workers: list[ServerProcess] = []
         self._killed: list[ServerProcess] = []
 
@@ -99,7 +106,8 @@ class Workers:
             await worker.channel.close(None)
 
     async def _started(self) -> ServerProcess:
-        return await asyncio.to_thread(ServerProcess, self._database_url, **SETTINGS)
+        start = partial(ServerProcess, self._database_url, **self._how, **SETTINGS)
+        return await asyncio.to_thread(start)
 
 
 async def prove(database_url: str, size: Size) -> Outcome:
@@ -108,9 +116,10 @@ async def prove(database_url: str, size: Size) -> Outcome:
     Checked: each turn was answered once, in the order of acceptance within its conversation; the
     feed told each attempt once, and each turn's answer once, in that order.
     """
+    assert not size.conversations % OWNERS, "each conversation is to have one owner"
     ids = [an_id() for _ in range(size.conversations)]
     outcome = Outcome()
-    workers = Workers(database_url)
+    workers = Workers(database_url, size)
     await workers.begin()
     consuming = asyncio.create_task(_consume(workers, size.turns, outcome))
     over = asyncio.Event()

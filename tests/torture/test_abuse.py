@@ -1,10 +1,10 @@
 """What one caller can do to a worker on purpose, and what becomes of the others' calls.
 
-The figures are of 107 MB that a worker has to begin with.
+The figures are of 107 MB that a worker has to begin with. Connections that say nothing are in
+experiments/test_idle_connections.py.
 """
 
 import asyncio
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Awaitable
@@ -164,35 +164,5 @@ async def test_readers_that_take_nothing_hold_little(victim: Victim) -> None:
         for connection, end in zip(connections, ends, strict=True):
             end.cancel()
             connection.close()
-
-    await victim.bears(attack)
-
-
-IDLERS = """
-import socket, sys, time
-greeting = b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-held = []
-for _ in range(int(sys.argv[2])):
-    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
-    held[-1].sendall(greeting)
-print("connected", flush=True)
-sys.stdin.read()
-"""
-
-
-async def test_ten_thousand_connections_that_say_nothing_are_borne(victim: Victim) -> None:
-    """One costs 27 KiB. Fails without PARLEY_GRPC_MAX_CONNECTIONS: the worker has 390 MB then."""
-
-    async def attack() -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", IDLERS, str(victim.server.port), "10000",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        connected = await process.stdout.readline()
-        await victim.measured.wait()
-        process.kill()
-        await process.wait()
-        assert b"connected\n" == connected
 
     await victim.bears(attack)

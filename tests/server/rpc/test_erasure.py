@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
-from psycopg import sql
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
@@ -15,7 +14,7 @@ from parley_server.core.model import Owner
 from parley_server.core.owners import erasing
 from parley_server.storage.statements.erasing import ERASED_TABLES
 from support.agents import Gate, ScriptedAgent
-from support.databases import as_superuser
+from support.owned_rows import rows_of, run
 from support.services import (
     GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
@@ -34,28 +33,6 @@ PATIENCE_S = 30
 
 def counts(receipt: pb.EraseOwnerResponse) -> tuple[int, int, int]:
     return receipt.conversations, receipt.messages, receipt.turns
-
-
-def rows_of(database_url: str, owner: Any) -> dict[str, int]:
-    """Count the rows of an owner in every table that has owners, whatever tables there are."""
-    found = {}
-    with psycopg.connect(as_superuser(database_url)) as connection:
-        tables = connection.execute(
-            """SELECT table_name FROM information_schema.columns
-               WHERE table_schema = 'public' AND column_name = 'owner_id'"""
-        ).fetchall()
-        for (table,) in tables:
-            query = sql.SQL("SELECT count(*) FROM {} WHERE owner_id = %s")
-            row = connection.execute(query.format(sql.Identifier(table)), [owner]).fetchone()
-            assert row is not None
-            if row[0]:
-                found[table] = row[0]
-    return found
-
-
-def run(database_url: str, statement: str, *arguments: Any) -> None:
-    with psycopg.connect(as_superuser(database_url)) as connection:
-        connection.execute(statement.encode(), arguments)
 
 
 def test_every_table_with_an_owner_is_erased_but_for_receipts(database_url: str) -> None:
