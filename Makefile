@@ -152,8 +152,9 @@ gen: $(STAMP) ## Generate every client's stubs, the synchronous Python client, t
 	@$(BIN)/python tools/render_chart.py
 	@$(call in_clients,gen)
 
-released: $(STAMP) ## Record the current protos as the contract that later ones must not break
+released: $(STAMP) ## Record the protos, a contract that later ones must not break, and the server, which tests run beside later ones
 	@$(PROTOC) --include_imports -o protos/released.binpb $(PROTO_FILES)
+	@git archive HEAD server/parley_server protos/parley ':(exclude)*.proto' ':(exclude)*.pyi' | xz -9e > tests/released/server.tar.xz
 
 gen-check: $(STAMP) ## Check that the generated files are up to date
 	@$(BIN)/python tools/render_sql.py build/sql

@@ -19,6 +19,7 @@ pytest_plugins = [
     "support.databases",
     "support.published_keys",
     "support.services",
+    "support.released",
     "support.roles",
     "support.two_owners",
     "support.postgres_wire",
