@@ -26,6 +26,7 @@ pytest_plugins = [
     "support.attacked_workers",
     "support.configs",
     "support.moved_postgres",
+    "support.torture.experiments",
     "support.traced_workers",
 ]
 

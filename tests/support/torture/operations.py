@@ -1,0 +1,108 @@
+"""What callers did, and what they were told: the log that the checker reads."""
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What was called."""
+
+    CHAT = "Chat"
+    STREAM = "StreamChat"
+    START = "StartTurn"
+    READ = "GetHistory"
+
+
+class Outcome(StrEnum):
+    """What the caller knows."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """Nothing was stored by this call."""
+    UNKNOWN = "unknown"
+    """It may have been stored, or not, or be stored later."""
+
+
+NOTHING_STORED = frozenset(
+    {
+        "BUDGET_EXHAUSTED",
+        "CONVERSATION_NOT_FOUND",
+        "DEADLINE_TOO_SHORT",
+        "INVALID_REQUEST",
+        "QUEUE_FULL",
+        "SEQUENCE_MISMATCH",
+        "TURN_IN_PROGRESS",
+        "TURN_LIMIT_REACHED",
+        "UNAUTHENTICATED",
+    }
+)
+"""Reasons that promise that nothing was stored. With all others the outcome is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message that a caller read."""
+
+    sequence: int
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call. A call that is repeated is several, with the same request id."""
+
+    kind: Kind
+    conversation_id: str
+    request_id: str
+    message: str
+    start: float
+    end: float
+    """By the callers' one monotonic clock, in seconds."""
+    outcome: Outcome
+    reason: str = ""
+    """Why it was not OK: the error's reason, else gRPC's code."""
+    turn_id: str = ""
+    user_sequence: int = 0
+    response_sequence: int = 0
+    response: str = ""
+    expected_sequence: int | None = None
+    seen: tuple[Said, ...] = ()
+    """What a read has seen: the whole conversation."""
+
+
+@dataclass
+class Log:
+    """All operations of all callers, and what was done to the service meanwhile."""
+
+    began: float = field(default_factory=time.monotonic)
+    operations: list[Operation] = field(default_factory=list)
+    events: list[tuple[float, str]] = field(default_factory=list)
+    """When something was done, and what."""
+
+    def note(self, what: str) -> None:
+        """Take note of something that is done to the service."""
+        self.events.append((time.monotonic(), what))
+
+    def answered(self) -> int:
+        """Return how many calls have ended with OK."""
+        return sum(each.outcome == Outcome.OK for each in self.operations)
+
+    def takeovers(self) -> list[tuple[float, float]]:
+        """Return how long requests took that were in doubt.
+
+        Returns: for each request id that was answered in the end, when a call for it first ended
+            without an answer, and how many seconds later one was answered.
+        """
+        doubtful: dict[str, float] = {}
+        found = []
+        for each in sorted(self.operations, key=lambda operation: operation.end):
+            if each.kind == Kind.READ:
+                continue
+            if each.outcome == Outcome.UNKNOWN:
+                doubtful.setdefault(each.request_id, each.end)
+            elif each.outcome == Outcome.OK and each.request_id in doubtful:
+                since = doubtful.pop(each.request_id)
+                found.append((since, each.end - since))
+        return found
