@@ -27,6 +27,7 @@ pytest_plugins = [
     "support.configs",
     "support.moved_postgres",
     "support.torture.experiments",
+    "support.torture.replicated",
     "support.traced_workers",
 ]
 
