@@ -20,6 +20,7 @@ pytest_plugins = [
     "support.published_keys",
     "support.services",
     "support.released",
+    "support.pgbouncers",
     "support.roles",
     "support.two_owners",
     "support.postgres_wire",
