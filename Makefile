@@ -13,6 +13,13 @@ TESTERS = $$(( 2 * $$(getconf _NPROCESSORS_ONLN) ))
 # and ends with those that have one long test each.
 IN_PARALLEL = --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 DESCRIPTORS := build/parley.binpb
+# What the suite is run on beside the embedded PostgreSQL 18, and which tests of it.
+PGBOUNCER := /usr/sbin/pgbouncer
+POSTGRES_15 := /usr/lib/postgresql/15/bin
+ON_POSTGRES_15 := tests/server/storage $(addprefix tests/server/core/,turns/test_turns.py turns/test_started_turns.py \
+	streams/test_feed.py)
+THROUGH_PGBOUNCER := $(addprefix tests/server/core/,turns/test_turns.py turns/test_started_turns.py \
+	turns/test_waiting_turns.py turns/test_queues.py streams/test_streams.py streams/test_watches.py streams/test_feed.py)
 # What tests of deploy/ run, built with Go: helm, and a program around Prometheus' engine. A first time
 # takes minutes, most of them download; with Go's cache, seconds.
 HELM_VERSION := v4.3.1
@@ -44,7 +51,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SQL := server/parley_server/storage/statements/sql
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node test-java deploy-tools torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node test-java test-databases databases deploy-tools torture conformance cover bench lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +107,16 @@ $(HELM):
 $(ENGINE): $(wildcard tests/support/prometheus_go/*)
 	@echo "Building $(@F) …"
 	@go build -C tests/support/prometheus_go -ldflags='-s -w' -o '$(CURDIR)/$@' .
+
+databases: ## Install what tests of other databases need: Debian's pgbouncer and PostgreSQL 15
+	@test -x $(PGBOUNCER) && test -x $(POSTGRES_15)/postgres \
+		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
+			--no-install-recommends pgbouncer postgresql-15; } >/dev/null \
+		|| { echo "Skipped: make $@ needs Debian 12 and root, for pgbouncer and postgresql-15" >&2; test "$$PARLEY_CI" != 1; }
+
+test-databases: $(STAMP) databases ## Run tests of the store on PostgreSQL 15, and of turns through pgbouncer
+	@PARLEY_TEST_POSTGRES=$(POSTGRES_15) $(BIN)/python -m pytest $(IN_PARALLEL) $(ON_POSTGRES_15)
+	@PARLEY_TEST_PGBOUNCER=1 $(BIN)/python -m pytest $(IN_PARALLEL) $(THROUGH_PGBOUNCER)
 
 torture: $(STAMP) ## Stress a worker: floods, bombs, slow readers, idle connections
 	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 pytest_plugins = [
+    "support.other_postgres",
     "support.databases",
     "support.published_keys",
     "support.services",
