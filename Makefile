@@ -16,8 +16,8 @@ DESCRIPTORS := build/parley.binpb
 # What the suite is run on beside the embedded PostgreSQL 18, and which tests of it.
 PGBOUNCER := /usr/sbin/pgbouncer
 POSTGRES_15 := /usr/lib/postgresql/15/bin
-ON_POSTGRES_15 := tests/server/storage $(addprefix tests/server/core/,turns/test_turns.py turns/test_started_turns.py \
-	streams/test_feed.py)
+ON_POSTGRES_15 := $(if $(LONG),tests/server/storage,$(addprefix tests/server/storage/,schema/test_schema.py \
+	schema/test_integrity.py test_failover.py) tests/server/core/turns/test_started_turns.py)
 THROUGH_PGBOUNCER := $(addprefix tests/server/core/,turns/test_turns.py turns/test_started_turns.py \
 	turns/test_waiting_turns.py turns/test_queues.py streams/test_streams.py streams/test_watches.py streams/test_feed.py)
 # What tests of deploy/ run, built with Go: helm, and a program around Prometheus' engine. A first time
@@ -114,7 +114,7 @@ databases: ## Install what tests of other databases need: Debian's pgbouncer and
 			--no-install-recommends pgbouncer postgresql-15; } >/dev/null \
 		|| { echo "Skipped: make $@ needs Debian 12 and root, for pgbouncer and postgresql-15" >&2; test "$$PARLEY_CI" != 1; }
 
-test-databases: $(STAMP) databases ## Run tests of the store on PostgreSQL 15, and of turns through pgbouncer
+test-databases: $(STAMP) databases ## Run tests on PostgreSQL 15, with LONG=1 all of the store, and tests of turns through pgbouncer
 	@PARLEY_TEST_POSTGRES=$(POSTGRES_15) $(BIN)/python -m pytest $(IN_PARALLEL) $(ON_POSTGRES_15)
 	@PARLEY_TEST_PGBOUNCER=1 $(BIN)/python -m pytest $(IN_PARALLEL) $(THROUGH_PGBOUNCER)
 
