@@ -21,7 +21,7 @@ from support.ledgers import imbalances
 from support.processes import ServerProcess, run
 from support.released import TESTS, Released
 from support.services import AUDIENCE, ISSUER, SECRET, Service, StartService, an_id, until_health
-from support.streams import next_of, rest_of
+from support.streams import Stream, next_of, rest_of
 
 LEASE_S = 1.0
 AGENT = "python:support.two_releases_module:agent"
@@ -205,7 +205,7 @@ async def test_stream_of_one_release_is_followed_and_cancelled_through_the_other
     assert messages.TURN_STATE_CANCELLED == ended.state
 
 
-async def rest_of_cancelled(stream: grpc.aio.UnaryStreamCall) -> None:
+async def rest_of_cancelled(stream: Stream) -> None:
     try:
         await rest_of(stream)
     except grpc.aio.AioRpcError as error:
@@ -293,10 +293,8 @@ async def test_turns_of_a_killed_worker_are_taken_over_by_the_other_release(
         behind = (await second.start("behind", request_id="2", **fields)).turn
         await second.until_turn(running, "RUNNING", "COMPLETED")
         doomed.kill()
-        answer, *ended = await asyncio.gather(
-            second.chat("called", request_id="k", timeout=30),
-            *(second.until_turn(turn, "COMPLETED", "FAILED") for turn in (running, behind)),
-        )
+        answer = await second.chat("called", request_id="k", timeout=30)
+        ended = [await second.until_turn(turn, "COMPLETED", "FAILED") for turn in (running, behind)]
         history = await second.history(conversation_id)
 
     assert "called" == answer.response

@@ -61,7 +61,7 @@ class Pgbouncer:
         url = f"postgresql://parley@127.0.0.1:{self.port}/pgbouncer?sslmode=disable"
         # Its console speaks the simple protocol only.
         with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as admin:
-            cursor = admin.execute(command)  # type: ignore[call-overload]  # one of three words
+            cursor = admin.execute(command)
             return cursor.fetchall() if cursor.description else []
 
 
