@@ -13,6 +13,13 @@ TESTERS = $$(( 2 * $$(getconf _NPROCESSORS_ONLN) ))
 # and ends with those that have one long test each.
 IN_PARALLEL = --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 DESCRIPTORS := build/parley.binpb
+# What the suite is run on beside the embedded PostgreSQL 18, and which tests of it.
+PGBOUNCER := /usr/sbin/pgbouncer
+POSTGRES_15 := /usr/lib/postgresql/15/bin
+ON_POSTGRES_15 := $(if $(LONG),tests/server/storage,$(addprefix tests/server/storage/,schema/test_schema.py \
+	schema/test_integrity.py test_failover.py) tests/server/core/turns/test_started_turns.py)
+THROUGH_PGBOUNCER := $(addprefix tests/server/core/,turns/test_turns.py turns/test_started_turns.py \
+	turns/test_waiting_turns.py turns/test_queues.py streams/test_streams.py streams/test_watches.py streams/test_feed.py)
 # What tests of deploy/ run, built with Go: helm, and a program around Prometheus' engine. A first time
 # takes minutes, most of them download; with Go's cache, seconds.
 HELM_VERSION := v4.3.1
@@ -45,7 +52,7 @@ SBOM := build/sbom.json
 SQL := server/parley_server/storage/statements/sql
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node test-java deploy-tools torture soak conformance cover bench scale sbom audit lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-go test-node test-java test-databases databases deploy-tools torture soak conformance cover bench scale sbom audit lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +108,16 @@ $(HELM):
 $(ENGINE): $(wildcard tests/support/prometheus_go/*)
 	@echo "Building $(@F) …"
 	@go build -C tests/support/prometheus_go -ldflags='-s -w' -o '$(CURDIR)/$@' .
+
+databases: ## Install what tests of other databases need: Debian's pgbouncer and PostgreSQL 15
+	@test -x $(PGBOUNCER) && test -x $(POSTGRES_15)/postgres \
+		|| { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
+			--no-install-recommends pgbouncer postgresql-15; } >/dev/null \
+		|| { echo "Skipped: make $@ needs Debian 12 and root, for pgbouncer and postgresql-15" >&2; test "$$PARLEY_CI" != 1; }
+
+test-databases: $(STAMP) databases ## Run tests on PostgreSQL 15, with LONG=1 all of the store, and tests of turns through pgbouncer
+	@PARLEY_TEST_POSTGRES=$(POSTGRES_15) $(BIN)/python -m pytest $(IN_PARALLEL) $(ON_POSTGRES_15)
+	@PARLEY_TEST_PGBOUNCER=1 $(BIN)/python -m pytest $(IN_PARALLEL) $(THROUGH_PGBOUNCER)
 
 torture: $(STAMP) ## Attack workers, break what is around them, and report; LONG=1: for long times
 	@$(BIN)/python -m pytest -m torture tests/torture tests/deploy --ignore tests/torture/experiments
@@ -172,8 +189,9 @@ gen: $(STAMP) ## Generate every client's stubs, the synchronous Python client, t
 	@$(BIN)/python tools/render_chart.py
 	@$(call in_clients,gen)
 
-released: $(STAMP) ## Record the current protos as the contract that later ones must not break
+released: $(STAMP) ## Record the protos, a contract that later ones must not break, and the server, which tests run beside later ones
 	@$(PROTOC) --include_imports -o protos/released.binpb $(PROTO_FILES)
+	@git archive HEAD server/parley_server protos/parley ':(exclude)*.proto' ':(exclude)*.pyi' | xz -9e > tests/released/server.tar.xz
 
 gen-check: $(STAMP) ## Check that the generated files are up to date
 	@$(BIN)/python tools/render_sql.py build/sql

@@ -16,9 +16,12 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 pytest_plugins = [
+    "support.other_postgres",
     "support.databases",
     "support.published_keys",
     "support.services",
+    "support.released",
+    "support.pgbouncers",
     "support.roles",
     "support.two_owners",
     "support.postgres_wire",
@@ -26,6 +29,7 @@ pytest_plugins = [
     "support.configs",
     "support.moved_postgres",
     "support.torture.experiments",
+    "support.torture.replicated",
     "support.traced_workers",
 ]
 

@@ -18,7 +18,8 @@ _SETTINGS = {"max_wal_size": "128MB", "min_wal_size": "32MB"}
 """Several of these servers share the machine's memory. What is safe on a disk stays switched on."""
 
 
-def _with_database(url: str, name: str) -> str:
+def with_database(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
     base, _, query = url.partition("?")
     return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
@@ -59,7 +60,7 @@ def template(postgres_url: str) -> Iterator[str]:
     name = f"parley_template_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        version.migrate(_with_database(postgres_url, name))
+        version.migrate(with_database(postgres_url, name))
         yield name
         connection.execute(f"DROP DATABASE {name}")
 
@@ -70,7 +71,7 @@ def a_database(postgres_url: str, template: str) -> Iterator[str]:
     name = f"parley_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield _with_database(postgres_url, name)
+        yield with_database(postgres_url, name)
     # Another role's connections may be there still, which only a superuser can end.
     with psycopg.connect(as_superuser(postgres_url), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -25,7 +25,8 @@ class ServerProcess:
 
     Args:
         module: what serves; another one says where in the same words.
-        environment: settings, without PARLEY_ in front.
+        python_path: where modules are looked for first: another release's.
+        environment: settings, without PARLEY_ in front; None: not set.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ServerProcess:
         *,
         arguments: tuple[str, ...] = ("serve",),
         module: str = "parley_server",
+        python_path: str = "",
         **environment: Any,
     ) -> None:
         self.output: list[str] = []
@@ -44,14 +46,13 @@ class ServerProcess:
             "AUTH_ISSUER": ISSUER,
             "AUTH_AUDIENCE": AUDIENCE,
             "LOG_FORMAT": "json",
-            **{name.upper(): str(value) for name, value in environment.items()},
+            "DATABASE_URL": database_url,
+            **{name.upper(): value for name, value in environment.items()},
         }
-        if database_url is not None:
-            settings["DATABASE_URL"] = database_url
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
+        named = {f"PARLEY_{k}": str(value) for k, value in settings.items() if value is not None}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            env={**inherited, **{f"PARLEY_{k}": v for k, v in settings.items()}},
+            env=environment_of(named, python_path),
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -119,12 +120,18 @@ class ServerProcess:
         self.kill()
 
 
+def environment_of(settings: dict[str, str], python_path: str = "") -> dict[str, str]:
+    """Return the environment of a process that has these settings of Parley's and no others."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
+    path = {"PYTHONPATH": python_path} if python_path else {}
+    return {**inherited, **path, **settings}
+
+
 def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     """Start the server's command with nothing set but this."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PARLEY_")}
     return subprocess.Popen(
         [sys.executable, "-m", "parley_server", *arguments],
-        env={**inherited, **environment},
+        env=environment_of(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,6 +1,7 @@
 """Real workers on a real Postgres, called through a real channel."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -27,6 +28,7 @@ SECRET = "a secret of this test run, thirty-two bytes and more"
 ISSUER = AUDIENCE = "parley-test"
 GONE = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")
 """How calls about a conversation end that is not there, or no longer."""
+BEHIND_PGBOUNCER = {"db_prepare": False, "notify": "poll"}
 PATIENCE_S = 30
 """How long something may take that is done in the background."""
 
@@ -295,10 +297,17 @@ WITH_AND_WITHOUT_ROW_SECURITY = pytest.mark.parametrize(
 def usual(
     database_url: str, has_row_security: bool, request: pytest.FixtureRequest
 ) -> dict[str, Any]:
-    """The settings with which a worker finds this test's database."""
-    if not has_row_security:
-        return {"database_url": database_url}
-    return {"database_url": request.getfixturevalue("walled_url"), "row_security": True}
+    """The settings with which a worker finds this test's database.
+
+    With PARLEY_TEST_PGBOUNCER=1 it goes through pgbouncer, if the database is an embedded one.
+    """
+    found: dict[str, Any] = {"database_url": database_url}
+    if has_row_security:
+        found = {"database_url": request.getfixturevalue("walled_url"), "row_security": True}
+    if os.environ.get("PARLEY_TEST_PGBOUNCER") != "1":
+        return found
+    pgbouncer = request.getfixturevalue("pgbouncer")
+    return {**found, "database_url": pgbouncer.url(found["database_url"])}
 
 
 @pytest.fixture
@@ -314,6 +323,8 @@ async def start_service(
     async with AsyncExitStack() as started:
 
         async def start(agent: Agent | None = None, **changes: Any) -> Service:
+            if os.environ.get("PARLEY_TEST_PGBOUNCER") == "1" and "database_url" not in changes:
+                changes |= BEHIND_PGBOUNCER
             settings = settings_for(**{**usual, **changes})
             scripted = None if settings.agents_file else ScriptedAgent()
             worker = Worker(settings, agent=agent or scripted)

@@ -137,7 +137,7 @@ INSERT INTO usage_day (owner_id, day, agent, labels_digest, slot, labels, input_
     output_tokens, turns, attempts)
 SELECT %(owner)s, (now() AT TIME ZONE 'UTC')::date, 'poet', md5(labels)::uuid, slot, labels,
     40, 10, 1, 1
-FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels);
+FROM generate_series(1, 2) slot, LATERAL (SELECT '{"team": "blue"}' AS labels) label;
 INSERT INTO turn_feed (owner_id, xid, turn_id, tenant, attempt)
 VALUES (%(owner)s, 1, %(ended)s, %(owner)s, 1);
 INSERT INTO turn_event (owner_id, turn_id, attempt, index, text)

@@ -8,7 +8,7 @@ import structlog
 
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.ports import TokenVerifier
-from parley_server.storage.schema import version
+from parley_server.storage.schema import pooling, version
 from parley_server.storage.schema.reaching import DatabaseAway, UnsafeDatabase
 from parley_server.storage.store import PostgresStore
 
@@ -30,16 +30,22 @@ class Readiness:
         tell: Callable[[bool], Awaitable[None]],
         *,
         has_row_security: bool,
+        is_prepared: bool,
+        listens: bool,
     ) -> None:
         """Look at nothing yet.
 
         Args:
             tell: called with each change.
+            is_prepared: whether the worker prepares statements.
+            listens: whether it waits for notifications.
         """
         self._store = store
         self._verifier = verifier
         self._tell = tell
         self._has_row_security = has_row_security
+        self._is_prepared = is_prepared
+        self._listens = listens
         self._is_told_ready = True
         self._watching: asyncio.Task[None] | None = None
 
@@ -51,14 +57,17 @@ class Readiness:
         deadline = asyncio.get_running_loop().time() + DATABASE_WAIT_S
         while True:
             try:
-                return await asyncio.to_thread(
-                    version.check, self._store.url, has_row_security=self._has_row_security
-                )
+                return await asyncio.to_thread(self._check)
             except DatabaseAway as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 log.warning("waiting for the database", why=error.why)
                 await asyncio.sleep(1)
+
+    def _check(self) -> None:
+        url = self._store.url
+        version.check(url, has_row_security=self._has_row_security)
+        pooling.check(url, is_prepared=self._is_prepared, listens=self._listens)
 
     async def warn_of_missing_limits(self) -> None:
         """Warn if the database enforces no limit on statements or on waiting for locks."""

@@ -235,6 +235,8 @@ class Worker:
             self.verifier,
             self.server.set_ready,
             has_row_security=settings.row_security,
+            is_prepared=settings.db_prepare,
+            listens=settings.notify == "listen",
         )
         if self.metrics is not None:
             self._add_gauges(self.metrics)

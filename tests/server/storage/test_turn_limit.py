@@ -193,7 +193,7 @@ def test_turns_of_earlier_minutes_are_not_read(database_url: str) -> None:
            SELECT %s, (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0')
                    || '7000800000000000' || lpad(to_hex(n), 4, '0'))::uuid,
                '00000000-0000-0000-0000-000000000001', '', '', 'COMPLETED', 1, n, at
-           FROM generate_series(1, 5000) n, LATERAL (SELECT now() - n * interval '10 s' AS at)""",
+           FROM generate_series(1, 5000) n, LATERAL (SELECT now() - n * interval '10 s' AS at) t""",
         ADA,
     )
     run(database_url, "VACUUM ANALYZE turn")
