@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,6 +23,19 @@ LIVENESS = "liveness"
 """The health service that says that this process runs, whatever becomes of what it needs."""
 LAST_WORDS_S = 1.0
 """How long answers that are ready may still take to be sent when the server stops."""
+
+
+class _ByName:
+    """Has gRPC look methods up by their names.
+
+    Registered one by one, each call would have it wait anew for all methods that there are.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, *_: object) -> None:
+        """Register none."""
 
 
 class Server:
@@ -54,15 +68,15 @@ class Server:
             interceptors=[Layers(verifier, admission, self._door, meter, tracer)],
             options=list(options),
         )
+        registry: Any = _ByName(self._server)
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-            ConversationServicer(core, admission, max_message_bytes=max_message_bytes),
-            self._server,
+            ConversationServicer(core, admission, max_message_bytes=max_message_bytes), registry
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # its types lack it
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
         if has_reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            reflection.enable_server_reflection(names, registry)
 
     async def start(self, address: str) -> int:
         """Listen. Returns: the port.
