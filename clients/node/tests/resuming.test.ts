@@ -76,7 +76,7 @@ test("a turn is given results, errors, approvals and denials", async () => {
       { callKey: KEY, outcome: { $case: "denial", value: { reason: "no" } } },
     ],
   });
-  assert.ok(asked && 100_000 < asked.timeLeftMs && asked.timeLeftMs <= 120_001);
+  assert.ok(asked && 100_000 < asked.timeLeftMs && asked.timeLeftMs <= 120_200);
 });
 
 /** Fails when a proxy is not told that it may repeat a resume, which needs no request id for that. */

@@ -16,6 +16,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 def tools(given: Sequence[conversation_pb2.Tool], violations: Violations) -> tuple[CallerTool, ...]:
     """Read tools: names that a model can call, and schemas that it can be shown."""
+    if not given:
+        return ()
     if len(given) > MAX_TOOLS:
         text = f"has {len(given)} tools; the maximum is {MAX_TOOLS}"
         violations.add("tools", "TOO_MANY", text)

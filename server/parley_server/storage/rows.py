@@ -43,6 +43,8 @@ SLICE = 64
 
 T = TypeVar("T")
 
+# For each turn; json would make an encoder for it.
+_USAGE = "{" + ", ".join(f'"{name}": %d' for name in Usage._fields) + "}"
 _ROLES = {role.value: role for role in Role}
 _FINISH_REASONS = {reason.value: reason for reason in FinishReason}
 
@@ -226,7 +228,7 @@ def tools(text: str | None) -> tuple[CallerTool, ...]:
 
 
 def usage_text(usage: Usage | None) -> str | None:
-    return None if usage is None else json.dumps(usage._asdict())
+    return None if usage is None else _USAGE % usage
 
 
 def messages_text(messages: Sequence[NewMessage]) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
 from support.configs import NOWHERE, Configure
+from support.deadlines import ROUNDING_S
 from support.scripted_server import an_answer, scripted
 from support.scripted_streams import streaming
 from support.services import Service, a_token
@@ -108,7 +109,7 @@ async def test_a_profile_says_what_chats_options_are(configure: Configure) -> No
         screen = await asyncio.to_thread(talk)
     (asked,) = server.asked
     assert ("helper", "J%C3%BCrgen") == (asked.request.chat.agent, asked.metadata["parley-user"])
-    assert 5 < asked.time_left_s <= 7
+    assert 5 < asked.time_left_s <= 7 + ROUNDING_S
     assert "Continue with: parley chat --profile work --conversation " in screen
 
 

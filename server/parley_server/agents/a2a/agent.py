@@ -21,7 +21,7 @@ from parley_server.agents.a2a.failures import (
 from parley_server.agents.a2a.reading import Ending, Reader
 from parley_server.agents.a2a.state import TaskState
 from parley_server.agents.errors import ToolRefused
-from parley_server.core.errors import AgentError, AgentRefused, AgentUnavailable
+from parley_server.core.errors import AgentError, AgentRefused, AgentTimeout, AgentUnavailable
 from parley_server.core.model import AgentEvent, AgentRun, Finish, OpaqueState, Spent, Text
 from parley_server.core.tasks import Tasks
 from parley_server.core.tracing import AskedAgent, current_trace
@@ -33,6 +33,8 @@ STREAMS_AGAIN_S = 60.0
 NO_TOOLS = "an agent on another server cannot use the caller's tools: call without tools"
 
 
+OWN_CLOCK_S = 0.25
+"""By how much sooner an agent may reach a run's deadline: it goes by a clock of its own."""
 _FAILURES: dict[Ending | None, type[AgentError]] = {
     Ending.FAILED: AgentUnavailable,
     Ending.REFUSED: AgentRefused,
@@ -120,6 +122,7 @@ class A2AAgent:
         asked = Asked.of(run, asking.headers)
         task = TaskState.of_run(run, self._address.target)
         is_streamed = time.monotonic() >= self._streams_from
+        ends_at = time.monotonic() + run.time_left_s
         while True:
             reader = Reader(
                 asked.message.context_id,
@@ -138,6 +141,8 @@ class A2AAgent:
         failure = trying.failure
         if failure is None and reader.ending in _FAILURES:
             failure = _FAILURES[reader.ending]()
+        if isinstance(failure, AgentUnavailable) and time.monotonic() > ends_at - OWN_CLOCK_S:
+            failure = AgentTimeout()
         if failure is not None:
             details = {"error": type(failure).__name__, "turn_id": str(run.turn_id)}
             log.warning("agent failed", extra={**details, **trying.details})

@@ -37,16 +37,15 @@ class Uses:
 
     def __init__(self) -> None:
         self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
+        self._none: asyncio.Event | None = None
+        """Set once there are none; made by the first who waits: most agents are never replaced."""
 
     def __enter__(self) -> None:
         self._count += 1
-        self._none.clear()
 
     def __exit__(self, *_: object) -> None:
         self._count -= 1
-        if self._count == 0:
+        if self._count == 0 and self._none is not None:
             self._none.set()
 
     def __len__(self) -> int:
@@ -54,7 +53,9 @@ class Uses:
 
     async def ended(self) -> None:
         """Wait until it is not used. Whoever waits has seen to it that no use begins any more."""
-        await self._none.wait()
+        if self._count:
+            self._none = self._none or asyncio.Event()
+            await self._none.wait()
 
 
 @dataclass(frozen=True, slots=True)

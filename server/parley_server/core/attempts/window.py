@@ -1,7 +1,7 @@
 """What the agent is shown of a conversation."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -131,33 +131,35 @@ def presentable(newest_first: Sequence[WindowMessage], first_sequence: int) -> l
 
 def _told_apart(
     messages: Iterable[WindowMessage],
-) -> Iterator[tuple[WindowMessage, OmissionReason | None]]:
-    """Yield each message as it is shown, or why it is not, in order.
+) -> list[tuple[WindowMessage, OmissionReason | None]]:
+    """Return each message as it is shown, or why it is not, in order. Each turn pays for it.
 
     Messages of turns without an answer, or withdrawn, are left out. Blank answers get words.
     """
+    told: list[tuple[WindowMessage, OmissionReason | None]] = []
     asked: WindowMessage | None = None
     """A user's message of a turn, until it is known whether it was answered."""
     for message in messages:
-        is_question = message.role is Role.USER and message.has_turn
-        is_answer = message.role is Role.ASSISTANT
-        why = OmissionReason.WITHDRAWN if is_answer and _is_withdrawn(message) else None
-        if asked is not None:
-            yield asked, why if is_answer else OmissionReason.UNANSWERED
-        asked = message if is_question else None
-        if is_question:
+        if message.role is Role.USER and message.has_turn:
+            if asked is not None:
+                told.append((asked, OmissionReason.UNANSWERED))
+            asked = message
             continue
-        is_blank = is_answer and why is None and not message.content.strip()
-        yield message._replace(content=NO_TEXT) if is_blank else message, why
+        why: OmissionReason | None = None
+        is_answer = message.role is Role.ASSISTANT
+        shown = message
+        if is_answer and (not message.content or message.content.isspace()):
+            if message.finish_reason in _WITHDRAWN and not message.tool_calls:
+                why = OmissionReason.WITHDRAWN  # stopped, or filtered, before anything was said
+            else:
+                shown = message._replace(content=NO_TEXT)
+        if asked is not None:
+            told.append((asked, why if is_answer else OmissionReason.UNANSWERED))
+            asked = None
+        told.append((shown, why))
     if asked is not None:
-        yield asked, OmissionReason.UNANSWERED
-
-
-def _is_withdrawn(answer: WindowMessage) -> bool:
-    """Whether the turn was stopped or filtered before anything was said or done."""
-    return (
-        answer.finish_reason in _WITHDRAWN and not answer.tool_calls and not answer.content.strip()
-    )
+        told.append((asked, OmissionReason.UNANSWERED))
+    return told
 
 
 def shortened(text: str, max_bytes: int) -> str:

@@ -148,6 +148,7 @@ def _window(*, has_states: bool) -> Executable:
         has_states: False: none goes along.
     """
     newest_first = message.c.sequence.desc()
+    turn_of_answer = case((message.c.role == literal(Role.ASSISTANT), message.c.turn_id))
     tail = (
         select(
             message.c.sequence,
@@ -157,8 +158,7 @@ def _window(*, has_states: bool) -> Executable:
             message.c.finish_reason,
             message.c.opaque_state,
             message.c.turn_id,
-            func.lag(message.c.role).over(order_by=newest_first).label("next_role"),
-            func.lag(message.c.turn_id).over(order_by=newest_first).label("next_turn_id"),
+            func.lag(turn_of_answer).over(order_by=newest_first).label("turn_answered_next"),
         )
         .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
         .where(message.c.sequence < bindparam("before", type_=BigInteger))
@@ -170,7 +170,7 @@ def _window(*, has_states: bool) -> Executable:
     is_shown = or_(
         tail.c.role != literal(Role.USER),
         not_(has_turn),
-        and_(tail.c.next_role == literal(Role.ASSISTANT), tail.c.next_turn_id == tail.c.turn_id),
+        tail.c.turn_answered_next == tail.c.turn_id,
     )
     size = case((is_shown, byte_size(tail.c)), else_=ZERO)
     state_size = func.coalesce(func.octet_length(tail.c.opaque_state), ZERO)
@@ -189,7 +189,7 @@ def _window(*, has_states: bool) -> Executable:
             has_turn.label("has_turn"),
             is_shown.label("is_shown"),
             so_far(size).label("total"),
-            so_far(size + state_size).label("total_with_states"),
+            so_far(state_size).label("total_of_states"),
         )
         .order_by(tail.c.sequence.desc())
         .subquery("sized")
@@ -201,7 +201,7 @@ def _window(*, has_states: bool) -> Executable:
             sized.c.content,
             sized.c.tool_calls,
             sized.c.finish_reason,
-            case((sized.c.total_with_states <= MAX_BYTES, sized.c.opaque_state))
+            case((sized.c.total + sized.c.total_of_states <= MAX_BYTES, sized.c.opaque_state))
             if has_states
             else cast(null(), LargeBinary).label("opaque_state"),
             sized.c.has_turn,

@@ -1,6 +1,7 @@
 """Answers without a stream, and what comes with an answer beside its text."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -8,7 +9,7 @@ from a2a.types import a2a_pb2 as a2a
 from google.rpc import error_details_pb2
 
 from parley_server.agents.a2a.agent import A2AAgent
-from parley_server.core.errors import AgentRefused, AgentUnavailable
+from parley_server.core.errors import AgentRefused, AgentTimeout, AgentUnavailable
 from parley_server.core.model import AgentRun, FinishReason, Spent, Usage
 from support.a2a_scripted import (
     Fails,
@@ -107,6 +108,14 @@ async def test_usage_of_an_answer_that_fails_is_told_before() -> None:
             await anext(events)
 
     assert Spent(Usage(0, 5, 0, 1)) == first
+
+
+async def test_an_agent_that_fails_at_the_deadline_has_met_it() -> None:
+    """By its own clock. Fails where only this side's deadline counts, which is a little later."""
+    remote = ScriptedRemote(lambda ids: [a_task(ids), a_status(ids, a2a.TASK_STATE_FAILED)])
+    async with remote.running(), an_agent(remote.name) as agent:
+        with pytest.raises(AgentTimeout):
+            await told_by(agent, replace(a_run(), time_left_s=0.2))
 
 
 @pytest.mark.parametrize(

@@ -27,32 +27,19 @@ FROM (
     tail.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
     tail.role <> 'USER'
     OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
-    OR tail.next_role = 'ASSISTANT'
-    AND tail.turn_id = tail.next_turn_id AS is_shown,
+    OR tail.turn_id = tail.turn_answered_next AS is_shown,
     SUM(
       CASE
         WHEN (
           tail.role <> 'USER'
           OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
-          OR tail.next_role = 'ASSISTANT'
-          AND tail.turn_id = tail.next_turn_id
+          OR tail.turn_id = tail.turn_answered_next
         )
         THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
         ELSE 0
       END
     ) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
-    SUM(
-      CASE
-        WHEN (
-          tail.role <> 'USER'
-          OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
-          OR tail.next_role = 'ASSISTANT'
-          AND tail.turn_id = tail.next_turn_id
-        )
-        THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
-        ELSE 0
-      END + COALESCE(OCTET_LENGTH(tail.opaque_state), 0)
-    ) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total_with_states
+    SUM(COALESCE(OCTET_LENGTH(tail.opaque_state), 0)) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total_of_states
   FROM (
     SELECT
       message.sequence AS sequence,
@@ -62,8 +49,9 @@ FROM (
       message.finish_reason AS finish_reason,
       message.opaque_state AS opaque_state,
       message.turn_id AS turn_id,
-      LAG(message.role) OVER (ORDER BY message.sequence DESC) AS next_role,
-      LAG(message.turn_id) OVER (ORDER BY message.sequence DESC) AS next_turn_id
+      LAG(CASE WHEN (
+        message.role = 'ASSISTANT'
+      ) THEN message.turn_id END) OVER (ORDER BY message.sequence DESC) AS turn_answered_next
     FROM message
     WHERE
       message.owner_id = :owner
