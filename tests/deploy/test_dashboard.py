@@ -1,5 +1,6 @@
 """Each query of the dashboard and of the autoscaler's adapter, by Prometheus over real metrics."""
 
+import asyncio
 import json
 import math
 import re
@@ -49,6 +50,9 @@ async def load(service: Service) -> None:
     await service.cancel(conversation_id=started.conversation_id, turn_id=started.turn_id)
 
 
+NEVER_FETCHED = "parley_jwks_age_seconds +Inf"
+
+
 async def page_of(service: Service, at_s: int, instance: str) -> Page:
     async with httpx2.AsyncClient(trust_env=False) as client:
         url = f"http://127.0.0.1:{service.worker.metrics_port}/metrics"
@@ -67,6 +71,8 @@ async def pages(start_service: StartService) -> list[Page]:
         issuer.publish(a_signing_key())
         settings = {"auth_hs256_secret": None, "metrics_listen": ANYWHERE}
         other = await start_service(auth_jwks_url=issuer.url, **settings)
+        while NEVER_FETCHED in (await page_of(other, 0, "b")).text:
+            await asyncio.sleep(0.1)  # a worker looks at its gauges once a second
         for number in range(4):
             await load(loaded)
             for service, instance in ((loaded, "a"), (other, "b")):
