@@ -1,13 +1,12 @@
 """Debian's pgbouncer in transaction mode, as docs/production.md sets it up, in front of a Postgres.
 
-`make pgbouncer` installs it. Without it tests are skipped; with PARLEY_CI=1 they fail.
+`make databases` installs it. Without it tests are skipped; with PARLEY_CI=1 they fail.
 """
 
 import itertools
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -71,8 +70,8 @@ def a_pgbouncer(
 ) -> Iterator[Pgbouncer]:
     """Run a pgbouncer in front of an embedded Postgres, for these roles."""
     if _PROGRAM is None:
-        assert os.environ.get("PARLEY_CI") != "1", "pgbouncer is missing: run `make pgbouncer`"
-        pytest.skip("needs pgbouncer: run `make pgbouncer`")
+        assert os.environ.get("PARLEY_CI") != "1", "pgbouncer is missing: run `make databases`"
+        pytest.skip("needs pgbouncer: run `make databases`")
     folder_of_socket = parse_qs(urlsplit(database_url).query)["host"][0]
     owner = Path(folder_of_socket, "data").stat()
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -109,7 +108,7 @@ ignore_startup_parameters = options
             _until_open(process, port, folder / "log")
             yield Pgbouncer(process, port)
         finally:
-            process.send_signal(signal.SIGQUIT)
+            process.kill()  # it holds nothing, and its gentler ends differ by release
             process.wait(10)
 
 
