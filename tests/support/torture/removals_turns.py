@@ -12,7 +12,7 @@ def _without_order() -> None:
 
 def _without_a_look_at_queues() -> None:
     """Look no more at the queue of a turn that is under way: its worker will."""
-    rewrite("BEGIN", r"(THEN CURRENT_TIMESTAMP \+ )(\$\d+::interval)", r"\1 1000 * \2")
+    rewrite("BEGIN", r"(\$\d+::interval) AS lease_end", r"1000 * \1 AS lease_end")
 
 
 def _without_one_resume() -> None:
