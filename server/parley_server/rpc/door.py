@@ -15,6 +15,8 @@ QUIET_LOOKS = 12
 """So many looks in a row without a new call: none is left."""
 LONGEST_HOLD_S = 1.0
 """How long calls are held at most: callers that do not wait for answers never fall quiet."""
+LEAST_LOOKS = 100
+"""So many looks there are in any case until it is quiet: a machine may stand still for a second."""
 
 
 class Door:
@@ -42,8 +44,9 @@ class Door:
         """Wait until no more calls come in, for LONGEST_HOLD_S at most."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + LONGEST_HOLD_S
-        seen, quiet_looks = self._count, 0
-        while quiet_looks < QUIET_LOOKS and loop.time() < ends_at:
+        seen, looks, quiet_looks = self._count, 0, 0
+        while quiet_looks < QUIET_LOOKS and (loop.time() < ends_at or looks < LEAST_LOOKS):
             await asyncio.sleep(LOOK_S)
+            looks += 1
             quiet_looks = quiet_looks + 1 if seen == self._count else 0
             seen = self._count
