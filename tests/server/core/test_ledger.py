@@ -165,7 +165,11 @@ async def deleted_and_run_again(turn: Turn) -> None:
 
 
 async def deleted_and_cancelled(turn: Turn) -> None:
-    """A cancel that was recorded before holds: the turn is taken over, though it has failed."""
+    """A cancel that was recorded before holds: the turn is taken over, though it has failed.
+
+    The worker that runs it looks no more: it would stop it before the deletion.
+    """
+    turn.runs_on.worker.turns.attempts.close()
     turn.run("UPDATE turn SET cancel_requested_time = now()")
     await turn.other.delete(turn.conversation_id)
     await turn.other.undelete(turn.conversation_id)
