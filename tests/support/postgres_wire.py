@@ -129,11 +129,11 @@ async def wire(database_url: str) -> AsyncIterator[PostgresWire]:
 LOOKS = {
     statement.text
     for statement in (
+        sql.BACKLOG,
         sql.DUE_DELETIONS,
         sql.DUE_OWNERS,
         sql.DUE_QUEUES,
         sql.DUE_WAITS,
-        sql.QUEUE_SIZE,
         sql.RUNNING_ERASURES,
         sql.TRIM_FEED,
     )

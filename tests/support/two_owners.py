@@ -304,6 +304,8 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "REQUEUE": {"conversation": QUEUED, "turn": FAILED_TURN},
     "WAKE_QUEUE": {"conversation": QUEUED},
     "CLAIM": {"turn": NEW_TURN},
+    "CLAIM_ABANDONED": {"turn": NEW_TURN},
+    "CLAIM_ABANDONED_LIMITED": {"turn": NEW_TURN},
     "CLAIM_LIMITED": {"turn": NEW_TURN},
     "CLAIM_NEW_LIMITED": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
     "CLAIM_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
@@ -327,31 +329,41 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 }
 BACKGROUND = {
     "ADOPT_FEED",
+    "BACKLOG",
     "DUE_DELETIONS",
     "DUE_OWNERS",
     "DUE_QUEUES",
     "DUE_WAITS",
     "FEED_OF_TENANT",
     "IS_SETTLED",
-    "QUEUE_SIZE",
     "RUNNING_ERASURES",
     "TRIM_FEED",
 }
 """Those that look for something to do, whoever's it is."""
-LEASE_PASSED = {
-    "ADD_MESSAGES",
-    "AGED_CONVERSATIONS",
-    "CLAIM",
-    "CLAIM_LIMITED",
-    "IDLE_CONVERSATIONS",
-    "RECLAIM",
-    "TAKE_OVER",
+_PASSED = "UPDATE conversation SET lease_expires_at = now()"
+_CLOSED = "UPDATE conversation SET open_turn_id = NULL, lease_expires_at = NULL"
+_BEFORE = {
+    "ADD_MESSAGES": _PASSED,
+    "AGED_CONVERSATIONS": _PASSED,
+    "CLAIM": _CLOSED,
+    "CLAIM_ABANDONED": _PASSED,
+    "CLAIM_ABANDONED_LIMITED": _PASSED,
+    "CLAIM_LIMITED": _CLOSED,
+    "IDLE_CONVERSATIONS": _PASSED,
+    "RECLAIM": _PASSED,
+    "TAKE_OVER": _PASSED,
 }
-"""Those that do something only if the lease of the open turn has passed."""
+"""What has to happen to the open turn before a statement does something."""
 
 
 def parameters(name: str) -> dict[str, Any]:
     return PARAMETERS | OTHERWISE.get(name, {})
+
+
+def make_ready(connection: Connection[tuple[Any, ...]], name: str) -> None:
+    """Have happened what has to before a statement does something."""
+    if name in _BEFORE:
+        connection.execute(_BEFORE[name])
 
 
 def in_words(rows: list[tuple[Any, ...]]) -> list[str]:
@@ -395,8 +407,7 @@ def outcome(
     Returns: its rows, our rows then, and theirs.
     """
     with connection.transaction(force_rollback=True):
-        if name in LEASE_PASSED:
-            connection.execute("UPDATE conversation SET lease_expires_at = now()")
+        make_ready(connection, name)
         cursor = connection.execute(with_names(statement or STATEMENTS[name]), parameters(name))
         found = in_words(cursor.fetchall()) if cursor.description else []
         return found, rows_of(connection, OURS), rows_of(connection, THEIRS)

@@ -247,8 +247,9 @@ class Worker:
         metrics.gauge("parley_open_rehearsals", lambda: len(self.rehearsals))
         metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)
         metrics.gauge("parley_started_turns", lambda: self.starting.running)
-        metrics.gauge("parley_queue_turns", lambda: self.starting.size.turns)
-        metrics.gauge("parley_queue_oldest_seconds", lambda: self.starting.size.oldest_age_s)
+        metrics.gauge("parley_queue_turns", lambda: self.starting.backlog.started)
+        metrics.gauge("parley_queue_oldest_seconds", lambda: self.starting.backlog.oldest_age_s)
+        metrics.gauge("parley_waiting_turns", lambda: self.starting.backlog.waiting)
         metrics.gauge("parley_feed_watches", lambda: self.feeds.open)
         for name, what in self.admission.limited().items():
             metrics.gauge("parley_limit_in_use", partial(attrgetter("in_use"), what), resource=name)

@@ -9,6 +9,7 @@ from parley_server.core.errors import ConversationNotFound, QueueFull
 from parley_server.core.model import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_MAX_QUEUED_TURNS,
+    Backlog,
     Begun,
     Interrupted,
     Lease,
@@ -16,7 +17,6 @@ from parley_server.core.model import (
     NotBegun,
     Owner,
     QueueKey,
-    QueueSize,
     Turn,
     TurnRequest,
     TurnState,
@@ -28,8 +28,8 @@ from parley_server.storage.queue_lengths import QueueLengths
 from parley_server.storage.statements import sql
 from parley_server.storage.store import PREVIEW_CHARACTERS, TITLE_CHARACTERS, PostgresStore
 
-SIZE_LIMIT = 10_000
-"""How many conversations are looked at to tell how long the queue is."""
+BACKLOG_LIMIT = 10_000
+"""How many conversations are looked at to tell how much there is to do."""
 
 
 class PostgresQueue:
@@ -214,9 +214,11 @@ class PostgresQueue:
         parameters = {"owner": owner.id, "conversation": conversation_id}
         await self._connections.repeat(sql.WAKE_QUEUE, parameters)
 
-    async def size(self) -> QueueSize:
-        ((turns, age_s),) = await self._connections.repeat(sql.QUEUE_SIZE, {"limit": SIZE_LIMIT})
-        return QueueSize(int(turns), float(age_s))
+    async def backlog(self) -> Backlog:
+        ((started, age_s, waiting),) = await self._connections.repeat(
+            sql.BACKLOG, {"limit": BACKLOG_LIMIT}
+        )
+        return Backlog(int(started), float(age_s), waiting)
 
 
 def _accepted(new: NewTurn, row: rows.Accepted) -> Turn:

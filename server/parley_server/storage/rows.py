@@ -66,7 +66,7 @@ class Limited(NamedTuple):
 
 
 class ClaimRow(NamedTuple):
-    """A row of CLAIM, and the first part of one of CLAIM_LIMITED: the conversation, locked."""
+    """A row of CLAIM, and the first part of one that is limited: the conversation, locked."""
 
     user_sequence: int | None
     """Of the turn that was opened; None: none was."""
@@ -81,6 +81,11 @@ class ClaimRow(NamedTuple):
     instructions: str | None
     agent: str | None
     """Whom the turn was given to; None: none was opened."""
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether no turn was opened, and another statement may: the open one was abandoned."""
+        return self.user_sequence is None and self.is_free and self.open_turn_id is not None
 
 
 class Accepted(NamedTuple):

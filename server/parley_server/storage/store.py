@@ -259,9 +259,12 @@ class PostgresStore:
         found = await self.claiming.run(statement, parameters)
         if not found and new.allow_missing:
             found = await self._claimed_under_new_id(owner, statement, parameters, conversation)
+        columns = len(rows.ClaimRow._fields)
+        if found and rows.ClaimRow(*found[0][:columns]).is_abandoned:
+            instead = sql.CLAIM_ABANDONED_LIMITED if is_limited else sql.CLAIM_ABANDONED
+            found = await self.claiming.run(instead, parameters)
         if not found:
             return None, None, no_limit
-        columns = len(rows.ClaimRow._fields)
         held, limited = rows.ClaimRow(*found[0][:columns]), rows.Limited(*found[0][columns:])
         if held.user_sequence is None:
             return None, held, limited

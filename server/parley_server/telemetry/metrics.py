@@ -53,6 +53,10 @@ GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
         "livemax",
         "Seconds since the first of those turns was accepted; 0: there is none.",
     ),
+    "parley_waiting_turns": (
+        "livemax",
+        "Turns that wait for their caller, in the database, 10,000 at most.",
+    ),
     "parley_open_rehearsals": ("livesum", "Rehearsals whose agent is running now."),
     "parley_watches": ("livesum", "Watches, of all kinds, and exports that are open now."),
     "parley_feed_watches": ("livesum", "WatchTurns calls that are open now."),

@@ -88,8 +88,7 @@ async def test_a_decision_is_put_off_and_asked_for_again(
     def talk(terminal: Terminal) -> None:
         say(terminal, "hello")
         terminal.wait_for(ASKED)
-        terminal.send(key)
-        terminal.wait_for("parley resume --request-id ")
+        terminal.press(key, "parley resume --request-id ")
         say(terminal, "")
         terminal.wait_for(ASKED)
         terminal.send("yes\n")
@@ -107,7 +106,7 @@ async def test_another_message_takes_the_place_of_a_turn_that_waits(
     def talk(terminal: Terminal) -> None:
         say(terminal, "hello")
         terminal.wait_for(ASKED)
-        terminal.send(CTRL_C)
+        terminal.press(CTRL_C, "nothing has been decided")
         say(terminal, "never mind")
         terminal.wait_for(ASKED)
         terminal.send("y\n")
@@ -137,8 +136,7 @@ async def test_what_was_typed_before_the_question_does_not_answer_it(
         time.sleep(0.5)  # until the terminal has it, which nothing shows
         loop.call_soon_threadsafe(released.set)
         terminal.wait_for(ASKED)
-        terminal.send(CTRL_C)
-        terminal.wait_for("nothing has been decided")
+        terminal.press(CTRL_C, "nothing has been decided")
         leave(terminal)
 
     await talked(talk, address_of(service))
@@ -153,8 +151,7 @@ async def test_arguments_are_shown_with_their_control_characters_and_forge_no_qu
         say(terminal, "hello")
         shown = terminal.wait_for(f"\n{ASKED}")
         assert '    {"to": "bob⟨U+202E⟩␛[2J"}\n    Let it run? [y/N] y\n' in shown
-        terminal.send(CTRL_C)
-        terminal.wait_for(f"--approve {CALL.call_key}")
+        terminal.press(CTRL_C, f"--approve {CALL.call_key}")
         leave(terminal)
 
     async with streaming(waits) as server:

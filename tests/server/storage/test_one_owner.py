@@ -16,11 +16,11 @@ FEED = "the feed is off on a cluster, PARLEY_FEED_DAYS=0: transaction ids are ea
 
 EXCEPTIONS: dict[str, dict[Rule, str]] = {
     # Workers look for what is to be done, whoever's it is.
+    "backlog": {Rule.OWNER: ANY_OWNER},
     "due_deletions": {Rule.OWNER: ANY_OWNER},
     "due_owners": {Rule.OWNER: ANY_OWNER},
     "due_queues": {Rule.OWNER: ANY_OWNER},
     "due_waits": {Rule.OWNER: ANY_OWNER},
-    "queue_size": {Rule.OWNER: ANY_OWNER},
     "running_erasures": {Rule.OWNER: ANY_OWNER},
     "is_settled": {Rule.FROM: "reads the coordinator's own sessions, and no table"},
     # The feed.

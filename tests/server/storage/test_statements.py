@@ -17,15 +17,16 @@ from parley_server.storage.schema.row_security import OWNED_TABLES
 from parley_server.storage.statements import sql
 from parley_server.storage.statements.listing import LOOKED_AT
 from support.agents import Gate, ScriptedAgent
+from support.databases import as_superuser
 from support.postgres_wire import PostgresWire, a_turns
-from support.services import StartService, an_id
+from support.services import StartService, an_id, reason_of
 from support.two_owners import (
     ADA,
     BACKGROUND,
-    LEASE_PASSED,
     OURS,
     STATEMENTS,
     THEIRS,
+    make_ready,
     outcome,
     parameters,
     rows_of,
@@ -63,6 +64,29 @@ async def test_first_turn_of_a_conversation_is_two_statements(
     await service.chat("one", request_id="r")
 
     assert [sql.CLAIM_NEW.text, sql.FINISH.text] == a_turns(wire.executed)
+
+
+@pytest.mark.writes_rows
+async def test_turn_in_the_place_of_an_abandoned_one_is_one_statement_more(
+    wire: PostgresWire, start_service: StartService, database_url: str
+) -> None:
+    """Fails when every claim writes down an abandoned turn, which hardly any finds."""
+    service = await start_service(**wire.settings)
+    first = await service.chat("one")
+    with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
+        connection.execute(
+            "UPDATE turn SET state = 'RUNNING', response_sequence = NULL, end_time = NULL"
+        )
+        connection.execute(
+            "UPDATE conversation SET open_turn_id = %s, lease_expires_at = now()", [first.turn_id]
+        )
+    wire.clear()
+    await service.chat("two", conversation_id=first.conversation_id)
+
+    named = [sql.CLAIM.text, sql.CLAIM_ABANDONED.text, sql.WINDOW.text, sql.FINISH.text]
+    assert named == a_turns(wire.executed)
+    found = await service.turn(conversation_id=first.conversation_id, turn_id=first.turn_id)
+    assert "TURN_ABANDONED" == reason_of(found)
 
 
 async def test_replayed_turn_runs_nothing_but_reads(
@@ -179,8 +203,7 @@ def test_statement_does_the_same_whether_or_not_another_owner_has_the_same_ids(
 ) -> None:
     """Promise 8. Fails when any part of a statement forgets the owner."""
     with twins.transaction(force_rollback=True):
-        if name in LEASE_PASSED:
-            twins.execute("UPDATE conversation SET lease_expires_at = now()")
+        make_ready(twins, name)
         ours, theirs = rows_of(twins, OURS), rows_of(twins, THEIRS)
     beside_them = outcome(twins, name)
     with twins.transaction(force_rollback=True):
@@ -225,6 +248,8 @@ def test_no_statement_asks_for_a_time_that_moves() -> None:
 
 ROWS: dict[str, tuple[str, ...]] = {
     "CLAIM": rows.ClaimRow._fields,
+    "CLAIM_ABANDONED": rows.ClaimRow._fields,
+    "CLAIM_ABANDONED_LIMITED": rows.ClaimRow._fields + rows.Limited._fields,
     "CLAIM_LIMITED": rows.ClaimRow._fields + rows.Limited._fields,
     "TURN_BY_ID": rows.TurnRow._fields,
     "TURN_BY_REQUEST": rows.TurnRow._fields,
@@ -380,7 +405,10 @@ def test_page_of_a_history_reads_no_more_than_the_page(
     assert read <= 53
 
 
-@pytest.mark.parametrize("name", ["CLAIM", "FINISH", "TURN_BY_REQUEST", "STANDING", "RENEW"])
+@pytest.mark.parametrize(
+    "name",
+    ["CLAIM", "CLAIM_ABANDONED", "FINISH", "TURN_BY_REQUEST", "STANDING", "RENEW"],
+)
 def test_statement_of_a_turn_costs_the_same_in_a_long_conversation(
     long_url: str, long_conversation: uuid.UUID, name: str
 ) -> None:

@@ -304,6 +304,31 @@ async def test_a_takeover_counts_where_it_is_taken_and_where_it_is_lost(
     assert 0 == here("parley_turns_total")
 
 
+async def test_gauges_tell_what_is_left_to_do_in_the_database(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parley_server.core.turns.starting.BACKLOG_S", 0.05)
+    # Turns run on the one, of which there is nothing to see on the other but the database.
+    service = await start_service(AskingAgent((("approve",),)))
+    other = await start_service(metrics_listen=ANYWHERE)
+    port = other.worker.metrics_port
+    assert port is not None
+    conversation_id = (await service.chat()).conversation_id
+    await service.chat()
+    # Started turns wait for the one that waits.
+    for _ in range(3):
+        await other.start(conversation_id=conversation_id)
+
+    def left(found: Scrape) -> tuple[float, float]:
+        return found("parley_waiting_turns"), found("parley_queue_turns")
+
+    found = await scraped_until(port, lambda found: left(found) == (2, 3))
+    assert found("parley_queue_oldest_seconds") > 0
+    await service.delete(conversation_id)
+    found = await scraped_until(port, lambda found: left(found) == (1, 0))
+    assert 0 == found("parley_queue_oldest_seconds")
+
+
 async def test_gauges_follow_what_is_open(start_service: StartService) -> None:
     gate = Gate()
     service = await start_service(ScriptedAgent(gate), metrics_listen=ANYWHERE, db_pool_size=6)

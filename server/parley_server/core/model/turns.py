@@ -360,11 +360,15 @@ class NotBegun(Enum):
     """Another statement is at the conversation, or has just been. Nothing was done."""
 
 
-class QueueSize(NamedTuple):
-    """How many started turns have not ended, of all owners, and since when the oldest waits."""
+class Backlog(NamedTuple):
+    """What is left to do in the database, of all owners."""
 
-    turns: int
+    started: int
+    """How many started turns have not ended."""
     oldest_age_s: float
+    """For how long the first of those has been there."""
+    waiting: int
+    """How many turns wait for their caller."""
 
 
 @dataclass(frozen=True, slots=True)

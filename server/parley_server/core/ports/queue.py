@@ -4,13 +4,13 @@ from typing import Protocol
 from uuid import UUID
 
 from parley_server.core.model import (
+    Backlog,
     Begun,
     Interrupted,
     NewTurn,
     NotBegun,
     Owner,
     QueueKey,
-    QueueSize,
     Turn,
 )
 
@@ -61,6 +61,6 @@ class QueueStore(Protocol):
         """Have `due` return a conversation now."""
         ...
 
-    async def size(self) -> QueueSize:
+    async def backlog(self) -> Backlog:
         """Read how much there is to do, of all owners."""
         ...

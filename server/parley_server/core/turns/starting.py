@@ -20,13 +20,13 @@ from parley_server.core.bells import Bells
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.failures import raised_at
 from parley_server.core.model import (
+    Backlog,
     Begun,
     FailureReason,
     Interrupted,
     NotBegun,
     Owner,
     QueueKey,
-    QueueSize,
     TurnRequest,
     TurnState,
 )
@@ -53,8 +53,8 @@ AT_ONCE = 100
 """How many conversations it takes note of in one look."""
 SHARE = 0.5
 """How much of a worker's places started turns may have."""
-SIZE_S = 10.0
-"""How often the length of the queue is measured."""
+BACKLOG_S = 10.0
+"""How often it is measured how much there is to do."""
 QUEUE_TOPIC = UUID(int=1)
 """What workers signal to each other when started turns wait and there is no room here."""
 
@@ -107,8 +107,8 @@ class Starting:
         self._woken = asyncio.Event()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._looking: asyncio.Task[None] | None = None
-        self._size_due = 0.0
-        self.size = QueueSize(0, 0)
+        self._backlog_due = 0.0
+        self.backlog = Backlog(0, 0, 0)
         """As last measured."""
 
     @property
@@ -290,8 +290,8 @@ class Starting:
             await self._run_begun(Begun(owner, lease, ask))
 
     async def _measure(self) -> None:
-        """Measure the queue now and then, for metrics."""
+        """Measure now and then how much there is to do, for metrics."""
         loop = asyncio.get_running_loop()
-        if loop.time() >= self._size_due:
-            self._size_due = loop.time() + SIZE_S
-            self.size = await self._queue.size()
+        if loop.time() >= self._backlog_due:
+            self._backlog_due = loop.time() + BACKLOG_S
+            self.backlog = await self._queue.backlog()

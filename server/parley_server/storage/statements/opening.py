@@ -54,6 +54,7 @@ from parley_server.storage.statements.parts import (
     given_to,
     held_conversation,
     is_free,
+    is_idle,
     is_next,
     labelled,
     literal,
@@ -111,10 +112,14 @@ _NEW_TURN_COLUMNS = [
 ]
 
 
-def _claim(*, is_limited: bool) -> Executable:
+def _claim(*, is_limited: bool, is_abandoned: bool = False) -> Executable:
     """Open a turn on an existing conversation, or say why not.
 
     One row, `rows.ClaimRow`, or none: no such conversation.
+
+    Args:
+        is_abandoned: also where the lease of an open turn has passed, which ends that turn. Few
+            claims need it, and its parts cost each one a tenth.
     """
     held = held_conversation()
     agent = given_to(AGENT, held)
@@ -126,7 +131,7 @@ def _claim(*, is_limited: bool) -> Executable:
             _new_turn(held.c.last_sequence + ONE, agent)
             .select_from(held)
             .where(
-                is_next(held),
+                is_next(held) if is_abandoned else is_idle(held),
                 or_(EXPECTED.is_(None), held.c.last_sequence == EXPECTED),
                 *([] if limit is None else [limit.are_kept()]),
             ),
@@ -170,7 +175,7 @@ def _claim(*, is_limited: bool) -> Executable:
         )
         .select_from(held.outerjoin(opened, true()))
         .add_cte(
-            *overrun(held, opened.c.id != turn.c.id),
+            *(overrun(held, opened.c.id != turn.c.id) if is_abandoned else ()),
             _user_message(opened.c.user_sequence, opened),
             labelled(taken, taken.c.labels, func.now()),
         )
@@ -350,6 +355,10 @@ def _reclaim(*, is_new_attempt: bool) -> Executable:
 CLAIM = compiled(_claim(is_limited=False))
 """Open a turn in a conversation that is there, and take its lease; or say why not."""
 CLAIM_LIMITED = compiled(_claim(is_limited=True))
+"""The same, unless the owner has reached its turns of a minute or its tokens of a day."""
+CLAIM_ABANDONED = compiled(_claim(is_limited=False, is_abandoned=True))
+"""Open a turn in a conversation whose open turn was abandoned, and write that down."""
+CLAIM_ABANDONED_LIMITED = compiled(_claim(is_limited=True, is_abandoned=True))
 """The same, unless the owner has reached its turns of a minute or its tokens of a day."""
 CLAIM_NEW = compiled(_claim_new(is_limited=False))
 """Open the first turn of a conversation that this statement creates."""

@@ -301,6 +301,11 @@ def is_next(held: CTE) -> Any:
     return and_(is_free(held), held.c.queue_length == ZERO_SMALL)
 
 
+def is_idle(held: CTE) -> Any:
+    """Say whether no turn of it is open, not even an abandoned one, and no started turn waits."""
+    return and_(held.c.open_turn_id.is_(None), held.c.queue_length == ZERO_SMALL)
+
+
 def byte_size(of: Any) -> ColumnElement[int]:
     """Bytes of a message's text and tool calls, known without reading them."""
     return func.octet_length(of.content) + func.coalesce(func.octet_length(of.tool_calls), ZERO)

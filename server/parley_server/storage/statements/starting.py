@@ -32,6 +32,7 @@ from parley_server.storage.schema.tables import (
     queue_due,
     turn,
     turn_queue,
+    wait_due,
 )
 from parley_server.storage.statements.counting import overrun
 from parley_server.storage.statements.feeding import fed
@@ -254,16 +255,18 @@ def _begin() -> Executable:
     )
 
 
-def _queue_size() -> Executable:
+def _backlog() -> Executable:
     some = (
         select(queue_due.c.turns, queue_due.c.accept_time)
         .order_by(queue_due.c.due_time)
         .limit(LIMIT)
         .subquery("some")
     )
+    waiting = select(wait_due.c.turn_id).limit(LIMIT).subquery("waiting")
     return select(
         func.coalesce(func.sum(some.c.turns), ZERO),
         func.coalesce(func.extract("epoch", func.now() - func.min(some.c.accept_time)), ZERO),
+        select(func.count()).select_from(waiting).scalar_subquery(),
     )
 
 
@@ -292,5 +295,5 @@ QUEUE_HEAD = compiled(
     .limit(ONE_SMALL)
 )
 """Read which turn of a conversation's queue is the first."""
-QUEUE_SIZE = compiled(_queue_size())
-"""Read how many started turns of all owners have not ended, and the seconds since the oldest."""
+BACKLOG = compiled(_backlog())
+"""Read what is left of all owners: started turns, seconds since the oldest, and turns that wait."""

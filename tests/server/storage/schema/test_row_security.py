@@ -21,12 +21,12 @@ from support.services import StartService, an_id, gathered, refused, until_healt
 from support.two_owners import (
     BACKGROUND,
     CONVERSATION,
-    LEASE_PASSED,
     OPEN_TURN,
     OURS,
     STATEMENTS,
     THEIRS,
     in_words,
+    make_ready,
     outcome,
     parameters,
     rows_of,
@@ -99,8 +99,7 @@ async def test_statement_that_forgets_its_owner_still_touches_no_other_owners_ro
     """Promise 8. Fails without the policies, as each statement shows where they do not hold."""
     found, ours, theirs = outcome(everything, name)
     assert (found, ours, theirs) != unguarded(everything, name), "it needs no wall"
-    if name in LEASE_PASSED:
-        everything.execute("UPDATE conversation SET lease_expires_at = now()")
+    make_ready(everything, name)
 
     assert found == in_words(await walled.run(FORGETFUL[name], parameters(name)))
     assert ours == rows_of(everything, OURS)

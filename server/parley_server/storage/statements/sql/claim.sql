@@ -8,7 +8,6 @@
 -- :fingerprint bytea
 -- :agent text
 -- :expected bigint
--- :feed uuid
 -- :content text
 -- :title text
 -- :preview text
@@ -58,76 +57,13 @@ WITH held AS (
     CURRENT_TIMESTAMP AS now_1
   FROM held
   WHERE
-    (
-      held.open_turn_id IS NULL OR held.lease_expires_at <= CURRENT_TIMESTAMP
-    )
+    held.open_turn_id IS NULL
     AND held.queue_length = 0
     AND (
       :expected IS NULL OR held.last_sequence = :expected
     )
   ON CONFLICT (owner_id, request_id) DO NOTHING
   RETURNING turn.id, turn.user_sequence, turn.agent
-), overrun AS (
-  UPDATE turn SET state = 'FAILED', error_reason = 'TURN_ABANDONED', error_text = 'the worker that ran the turn went away', end_time = held.lease_expires_at
-  FROM opened, held
-  WHERE
-    turn.owner_id = :owner
-    AND turn.id = (
-      SELECT
-        held.open_turn_id
-      FROM held
-    )
-    AND opened.id <> turn.id
-  RETURNING turn.id, turn.attempt, turn.end_time, turn.agent, turn.is_counted, held.labels AS labels
-), counted AS (
-  INSERT INTO usage_day (
-    owner_id,
-    day,
-    agent,
-    labels_digest,
-    slot,
-    labels,
-    attempts,
-    failed_attempts
-  )
-  SELECT
-    :owner,
-    CAST((
-      CURRENT_TIMESTAMP AT TIME ZONE 'UTC'
-    ) AS DATE),
-    overrun.agent AS agent,
-    CAST(MD5(COALESCE(overrun.labels, '')) AS UUID) AS md5_1,
-    GET_BYTE(UUID_SEND(:conversation), 15) & 15,
-    overrun.labels AS labels,
-    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END,
-    CASE WHEN overrun.is_counted THEN 0 ELSE 1 END
-  FROM overrun
-  ON CONFLICT (owner_id, day, agent, labels_digest, slot) DO UPDATE SET attempts = (
-    usage_day.attempts + excluded.attempts
-  ), failed_attempts = (
-    usage_day.failed_attempts + excluded.failed_attempts
-  )
-), fed AS (
-  INSERT INTO turn_feed (
-    owner_id,
-    xid,
-    turn_id,
-    tenant,
-    attempt,
-    error_reason,
-    end_time
-  )
-  SELECT
-    :owner,
-    CAST(CAST(PG_CURRENT_XACT_ID() AS TEXT) AS BIGINT),
-    overrun.id AS id,
-    :feed,
-    overrun.attempt AS attempt,
-    'TURN_ABANDONED',
-    overrun.end_time AS end_time
-  FROM overrun
-  WHERE
-    :feed IS NOT NULL
 ), said AS (
   INSERT INTO message (
     owner_id,
