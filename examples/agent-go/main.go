@@ -21,39 +21,32 @@ type counter struct{}
 
 // Execute answers one turn. Its context ends when Parley stops the turn; the deadline comes in the metadata.
 func (counter) Execute(ctx context.Context, turn *a2asrv.ExecutorContext) iter.Seq2[a2a.Event, error] {
-	deadline, err := time.Parse(time.RFC3339, fmt.Sprint(turn.Metadata["parley.deadline"]))
-	if err != nil {
-		deadline = time.Now().Add(time.Minute)
-	}
+	deadline, _ := time.Parse(time.RFC3339, fmt.Sprint(turn.Metadata["parley.deadline"]))
 	earlier, _ := turn.Metadata["parley.history"].([]any)
 	answer := fmt.Sprintf("After %d earlier messages, you say: %s", len(earlier), turn.Message.Parts[0].Text())
 	return func(yield func(a2a.Event, error) bool) {
 		ctx, stop := context.WithDeadline(ctx, deadline)
 		defer stop()
-		defer func() {
-			if ctx.Err() != nil {
-				log.Print("stopped: ", ctx.Err())
-			}
-		}()
 		// First the task: Parley can only cancel what it has heard of.
-		if !yield(a2a.NewSubmittedTask(turn, turn.Message), nil) {
-			return
-		}
+		isHeard := yield(a2a.NewSubmittedTask(turn, turn.Message), nil)
 		artifact := a2a.NewArtifactEvent(turn)
 		for _, word := range strings.SplitAfter(answer, " ") {
-			select {
-			case <-ctx.Done():
-				yield(a2a.NewStatusUpdateEvent(turn, a2a.TaskStateFailed, nil), nil)
-				return
-			case <-time.After(5 * time.Millisecond):
+			time.Sleep(5 * time.Millisecond) // to think
+			if !isHeard || ctx.Err() != nil {
+				break
 			}
 			artifact.Artifact.Parts = a2a.ContentParts{a2a.NewTextPart(word)}
-			if !yield(artifact, nil) {
-				return
-			}
+			isHeard = yield(artifact, nil)
 			artifact = a2a.NewArtifactUpdateEvent(turn, artifact.Artifact.ID)
 		}
-		yield(a2a.NewStatusUpdateEvent(turn, a2a.TaskStateCompleted, nil), nil)
+		state := a2a.TaskStateCompleted
+		if ctx.Err() != nil {
+			log.Print("stopped: ", ctx.Err())
+			state = a2a.TaskStateFailed
+		}
+		if isHeard {
+			yield(a2a.NewStatusUpdateEvent(turn, state, nil), nil)
+		}
 	}
 }
 

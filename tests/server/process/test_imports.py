@@ -19,11 +19,15 @@ import pytest
         "mcp",
         "httpx2",
         "jsonschema",
+        "rich",
     ],
 )
 def test_serving_does_not_import(package: str) -> None:
     program = (
-        "import sys, parley_server.process.commands, parley_server.process.bootstrap,"
+        "import sys\n"
+        "from parley_server import __main__\n"
+        "__main__.import_logging()\n"
+        "import parley_server.process.commands, parley_server.process.bootstrap,"
         " parley_server.process.serving\n"
         f"print({package!r} in sys.modules)"
     )

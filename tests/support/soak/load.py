@@ -12,13 +12,14 @@ import grpc
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from support.services import an_id, metadata
+from support.services import a_token, an_id
 from support.soak.agent import ANSWER
 from support.waiting import WEATHER, result
 
 ASKING = "asking"
 """The agent that asks its caller; the default one repeats what it is told."""
 TIMEOUT_S = 30
+TOKEN_S = 24 * 3600
 WATCH_S = 3.0
 WORDS = "What was said before is the start of what is said now. "
 TURNS = 5
@@ -41,6 +42,11 @@ class MixedLoad:
         """By kind and status."""
         self._stubs = stubs
         self._owners = [f"owner-{number}" for number in range(owners)]
+        # One token each: a worker remembers those that it has seen, thousands of them.
+        self._metadata = {
+            owner: (("authorization", f"Bearer {a_token(owner, ttl_s=TOKEN_S)}"),)
+            for owner in self._owners
+        }
         self._open: dict[str, list[str]] = {owner: [] for owner in self._owners}
         """The conversations that are there now, of each owner."""
         self._is_over = False
@@ -101,7 +107,7 @@ class MixedLoad:
 
     async def _call(self, name: str, owner: str, request: Any) -> Any:
         return await getattr(self._stub(), name)(
-            request, timeout=TIMEOUT_S, metadata=metadata(owner)
+            request, timeout=TIMEOUT_S, metadata=self._metadata[owner]
         )
 
     def _chat(self, identity: str, **fields: Any) -> pb.ChatRequest:
@@ -127,7 +133,7 @@ class MixedLoad:
             for _ in range(TURNS):
                 request = pb.StreamChatRequest(chat=self._chat(identity))
                 stream = self._stub().StreamChat(
-                    request, timeout=TIMEOUT_S, metadata=metadata(owner)
+                    request, timeout=TIMEOUT_S, metadata=self._metadata[owner]
                 )
                 events = [event async for event in stream]
                 assert request.chat.message == events[-1].completed.response
@@ -137,7 +143,7 @@ class MixedLoad:
         async with self._conversation() as (owner, identity):
             chat = self._chat(identity, on_disconnect=pb.ON_DISCONNECT_CANCEL)
             stream = self._stub().StreamChat(
-                pb.StreamChatRequest(chat=chat), timeout=TIMEOUT_S, metadata=metadata(owner)
+                pb.StreamChatRequest(chat=chat), timeout=TIMEOUT_S, metadata=self._metadata[owner]
             )
             await stream.read()
             stream.cancel()
@@ -149,7 +155,9 @@ class MixedLoad:
             await asyncio.sleep(0.01)
             return
         request = pb.WatchConversationRequest(conversation_id=random.choice(self._open[owner]))
-        watch = self._stub().WatchConversation(request, timeout=TIMEOUT_S, metadata=metadata(owner))
+        watch = self._stub().WatchConversation(
+            request, timeout=TIMEOUT_S, metadata=self._metadata[owner]
+        )
         await _for_a_while(watch, "NOT_FOUND")  # it may not be there yet, or not any more
 
     async def reads(self) -> None:
@@ -193,7 +201,7 @@ class MixedLoad:
         feed = self._stub().WatchTurns(
             pb.WatchTurnsRequest(only_new=True),
             timeout=TIMEOUT_S,
-            metadata=metadata(random.choice(self._owners)),
+            metadata=self._metadata[random.choice(self._owners)],
         )
         await _for_a_while(feed)
 
