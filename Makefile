@@ -85,7 +85,8 @@ chat: $(STAMP) ## Talk to the running server; CONVERSATION=… continues a conve
 
 test: $(STAMP) ## Run the whole suite on a real Postgres
 	@$(BIN)/python -m pytest $(IN_PARALLEL)
-	@$(call in_clients,test)
+	@# The clients' suites wait more than they compute.
+	@$(MAKE) --no-print-directory --jobs --output-sync=target $(CLIENTS:%=test-%)
 
 test-go: $(STAMP) ## Build, vet and test the Go client against real servers
 	@$(call in_client,go,test)
