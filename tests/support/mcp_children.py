@@ -60,12 +60,15 @@ def notes_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process runs: one that has ended and was not waited for does not."""
+    """Return whether a process runs: one that has ended and was not waited for does not.
+
+    It has ended when all its threads have, and only then are its files closed.
+    """
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+        threads = [Path(thread, "stat").read_text() for thread in os.scandir(f"/proc/{pid}/task")]
+    except (FileNotFoundError, ProcessLookupError):  # one ends just now: look again
+        return Path(f"/proc/{pid}").exists()
+    return any(stat.rpartition(")")[2].split()[0] != "Z" for stat in threads)
 
 
 class HttpTools:

@@ -51,7 +51,7 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether it is of no use any more."""
-        has_died = isinstance(self._transport, StdioTransport) and self._transport.ended.is_set()
+        has_died = isinstance(self._transport, StdioTransport) and self._transport.has_ended
         is_done = self._life is not None and self._life.done()
         return self.is_broken or has_died or is_done
 

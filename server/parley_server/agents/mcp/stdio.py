@@ -7,6 +7,7 @@ sends its standard error to ours, and holds a line of any length (decision 0034)
 import asyncio
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -60,8 +61,13 @@ class StdioTransport(ClientTransport):
         self.is_starting = True
         """What it says on its standard error is kept: nothing of a user can be in it yet."""
         self.said = b""
-        self.ended = asyncio.Event()
-        """Its standard output is closed."""
+        self._has_ended = False
+        self._stdout: Any = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its standard output is closed, even if nobody has read up to there yet."""
+        return self._has_ended or (self._stdout is not None and _is_hung_up(self._stdout))
 
     @asynccontextmanager
     async def connect_session(
@@ -74,6 +80,7 @@ class StdioTransport(ClientTransport):
         options = transport_options or TransportOptions()
         process = await self._start()
         stdin, stdout, stderr = _pipes(process)
+        self._stdout = _descriptor_of(process)
         arrive, arrived = anyio.create_memory_object_stream[Incoming](0)
         send, to_send = anyio.create_memory_object_stream[SessionMessage](0)
         tasks = [
@@ -131,7 +138,7 @@ class StdioTransport(ClientTransport):
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # the session is over
         finally:
-            self.ended.set()
+            self._has_ended = True
 
     async def _write(
         self,
@@ -159,6 +166,20 @@ def _pipes(
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise OSError  # the library says that they may be missing; they were asked for
     return process.stdin, process.stdout, process.stderr
+
+
+def _descriptor_of(process: asyncio.subprocess.Process) -> Any:
+    """Return the pipe that a process writes to as its standard output; None: that is not known."""
+    transport: Any = getattr(process, "_transport", None)
+    return transport and transport.get_pipe_transport(1).get_extra_info("pipe")
+
+
+def _is_hung_up(pipe: Any) -> bool:
+    if pipe.closed:  # here: its end was seen
+        return True
+    poll = select.poll()
+    poll.register(pipe, 0)  # that nobody has the other side any more is always told
+    return bool(poll.poll(0))
 
 
 async def _end(process: asyncio.subprocess.Process, stdin: asyncio.StreamWriter) -> None:
