@@ -15,7 +15,14 @@ from support.started_at_size import Size, prove
 
 LEASE_S = 1.5
 TURNS = int(os.environ.get("PARLEY_TEST_STARTED_TURNS", "300"))
-SIZE = Size(TURNS, conversations=max(1, TURNS // 10), kill_s=(0.5, 1.5), within_s=100 + TURNS / 4)
+# The twenty turns of a conversation, one after the other, outlast the first worker that is killed.
+SIZE = Size(
+    TURNS,
+    conversations=max(1, TURNS // 20),
+    kill_s=(0.5, 1.5),
+    within_s=100 + TURNS / 4,
+    agent="echo:0.15",
+)
 
 
 async def start(worker: ServerProcess, message: str, **fields: Any) -> messages.Turn:
