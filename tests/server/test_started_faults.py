@@ -15,13 +15,14 @@ from support.started_at_size import Size, prove
 
 LEASE_S = 1.5
 TURNS = int(os.environ.get("PARLEY_TEST_STARTED_TURNS", "300"))
-# The twenty turns of a conversation, one after the other, outlast the first worker that is killed.
+IS_SMALL = TURNS < 1000
+"""Then a conversation's turns have to take long enough for a worker to be killed meanwhile."""
 SIZE = Size(
     TURNS,
-    conversations=max(1, TURNS // 20),
+    conversations=max(1, TURNS // (20 if IS_SMALL else 10)),
     kill_s=(0.5, 1.5),
     within_s=100 + TURNS / 4,
-    agent="echo:0.15",
+    agent="echo:0.15" if IS_SMALL else "echo:0.02",
 )
 
 

@@ -361,7 +361,7 @@ def parameters(name: str) -> dict[str, Any]:
 
 
 def make_ready(connection: Connection[tuple[Any, ...]], name: str) -> None:
-    """Have happened what has to before a statement does something."""
+    """Do to the open turn what has to be done before a statement does something."""
     if name in _BEFORE:
         connection.execute(_BEFORE[name])
 

@@ -80,7 +80,7 @@ class StdioTransport(ClientTransport):
         options = transport_options or TransportOptions()
         process = await self._start()
         stdin, stdout, stderr = _pipes(process)
-        self._stdout = _descriptor_of(process)
+        self._stdout = _output_of(process)
         arrive, arrived = anyio.create_memory_object_stream[Incoming](0)
         send, to_send = anyio.create_memory_object_stream[SessionMessage](0)
         tasks = [
@@ -168,7 +168,7 @@ def _pipes(
     return process.stdin, process.stdout, process.stderr
 
 
-def _descriptor_of(process: asyncio.subprocess.Process) -> Any:
+def _output_of(process: asyncio.subprocess.Process) -> Any:
     """Return the pipe that a process writes to as its standard output; None: that is not known."""
     transport: Any = getattr(process, "_transport", None)
     return transport and transport.get_pipe_transport(1).get_extra_info("pipe")

@@ -118,8 +118,8 @@ def _claim(*, is_limited: bool, is_abandoned: bool = False) -> Executable:
     One row, `rows.ClaimRow`, or none: no such conversation.
 
     Args:
-        is_abandoned: also where the lease of an open turn has passed, which ends that turn. Few
-            claims need it, and its parts cost each one a tenth.
+        is_abandoned: also where the lease of an open turn has passed, which ends that turn. Hardly
+            any claim needs it, and each would pay for its parts.
     """
     held = held_conversation()
     agent = given_to(AGENT, held)
