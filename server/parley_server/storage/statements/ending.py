@@ -40,8 +40,11 @@ from parley_server.storage.statements.parts import (
     CONVERSATION,
     FENCE,
     FORGOTTEN_WAIT,
+    IS_IT,
+    IS_THERE,
     LEASE_END,
     ONE,
+    ONE_SMALL,
     OWNER,
     PREVIEW,
     TURN,
@@ -70,7 +73,7 @@ def _renew() -> Executable:
     )
 
 
-def ended_turn(held: CTE, *where: Any, **values: Any) -> CTE:
+def _ended_turn(held: CTE, *where: Any, **values: Any) -> CTE:
     """Close the turn, if the lease is still this attempt's."""
     return (
         update(turn)
@@ -97,6 +100,34 @@ def _freed(ended: CTE, **values: Any) -> CTE:
     )
 
 
+def _answered(*, is_started: bool) -> CTE:
+    """Count the answer's sequence and drop the lease, if it is still this attempt's.
+
+    The row is changed at once and not locked before: the conversation alone decides whose it is.
+
+    Returns: the answer's sequence; the labels; how many started turns there were before.
+    """
+    length = conversation.c.queue_length
+    return (
+        update(conversation)
+        .values(
+            last_sequence=conversation.c.last_sequence + ONE,
+            preview=PREVIEW,
+            open_turn_id=null(),
+            lease_expires_at=null(),
+            **(out_of_queue() if is_started else {}),
+        )
+        .where(*IS_IT, IS_THERE)
+        .where(conversation.c.fence == FENCE, conversation.c.open_turn_id == TURN)
+        .returning(
+            conversation.c.last_sequence,
+            conversation.c.labels,
+            (length + ONE_SMALL if is_started else length).label("queue_length"),
+        )
+        .cte("freed")
+    )
+
+
 def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
     """Store the answer, close the turn, drop the lease.
 
@@ -106,16 +137,24 @@ def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
         has_more: whether events, steps or a wait were stored for it, which go.
         is_started: the turn leaves its conversation's queue.
     """
-    held = held_conversation()
-    ended = ended_turn(
-        held,
-        **_no_longer_started(is_started),
-        state=bindparam("state", type_=Text),
-        response_sequence=held.c.last_sequence + ONE,
-        context_first_sequence=bindparam("context_first", type_=BigInteger),
-        context_message_count=bindparam("context_count", type_=Integer),
-        context_omitted_count=bindparam("context_omitted", type_=BigInteger),
-        instructions_digest=cast(bindparam("instructions_digest", type_=LargeBinary), LargeBinary),
+    freed = _answered(is_started=is_started)
+    ended = (
+        update(turn)
+        .values(
+            **_no_longer_started(is_started),
+            state=bindparam("state", type_=Text),
+            response_sequence=freed.c.last_sequence,
+            context_first_sequence=bindparam("context_first", type_=BigInteger),
+            context_message_count=bindparam("context_count", type_=Integer),
+            context_omitted_count=bindparam("context_omitted", type_=BigInteger),
+            instructions_digest=cast(
+                bindparam("instructions_digest", type_=LargeBinary), LargeBinary
+            ),
+            end_time=func.now(),
+        )
+        .where(turn.c.owner_id == OWNER, turn.c.id == TURN)
+        .returning(turn.c.id, turn.c.response_sequence, turn.c.attempt, *of_attempt(freed.c.labels))
+        .cte("ended")
     )
     answered = (
         insert(message)
@@ -149,18 +188,12 @@ def _finish(*, has_more: bool, is_started: bool = False) -> Executable:
         )
         .cte("answered")
     )
-    freed = _freed(
-        ended,
-        last_sequence=ended.c.response_sequence,
-        preview=PREVIEW,
-        **(out_of_queue() if is_started else {}),
-    )
     counted = ended_attempt(ended, is_answered=True, has_usage=True)
     found = (
-        select(ended.c.response_sequence, held.c.queue_length)
-        .select_from(ended.join(held, true()))
-        .add_cte(answered, freed, counted, fed(ended, attempt=ended.c.attempt))
-        .add_cte(*_left(held, ended, is_started=is_started))
+        select(ended.c.response_sequence, freed.c.queue_length)
+        .select_from(ended.join(freed, true()))
+        .add_cte(answered, counted, fed(ended, attempt=ended.c.attempt))
+        .add_cte(*_left(freed, ended, is_started=is_started))
     )
     if not has_more:
         return found
@@ -175,7 +208,7 @@ def _fail(*, is_started: bool = False) -> Executable:
     """
     held = held_conversation()
     reason = bindparam("reason", type_=Text)
-    ended = ended_turn(
+    ended = _ended_turn(
         held,
         turn.c.cancel_requested_time.is_(None),
         **_no_longer_started(is_started),
@@ -192,7 +225,7 @@ def _fail(*, is_started: bool = False) -> Executable:
 def _fail_for_now() -> Executable:
     """End the attempt at a started turn, which is to be run again; else as `_fail`."""
     held = held_conversation()
-    ended = ended_turn(
+    ended = _ended_turn(
         held,
         turn.c.cancel_requested_time.is_(None),
         state=literal(TurnState.QUEUED),

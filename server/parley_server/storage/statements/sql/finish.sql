@@ -1,57 +1,45 @@
 -- Write the answer, end the turn, and free the conversation, under the fence.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
+-- :preview text
 -- :owner uuid
 -- :conversation uuid
+-- :fence bigint
+-- :turn uuid
 -- :state text
 -- :context_first bigint
 -- :context_count integer
 -- :context_omitted bigint
 -- :instructions_digest bytea
--- :turn uuid
--- :fence bigint
 -- :content text
 -- :tool_calls text
 -- :usage text
 -- :model text
 -- :finish_reason text
 -- :opaque_state bytea
--- :preview text
 -- :input_tokens bigint
 -- :output_tokens bigint
 -- :cached_input_tokens bigint
 -- :model_requests bigint
 -- :feed uuid
 
-WITH held AS (
-  SELECT
-    conversation.last_sequence AS last_sequence,
-    conversation.fence AS fence,
-    conversation.open_turn_id AS open_turn_id,
-    conversation.lease_expires_at AS lease_expires_at,
-    conversation.update_time AS update_time,
-    conversation.instructions AS instructions,
-    conversation.agent AS agent,
-    conversation.labels AS labels,
-    conversation.queue_length AS queue_length,
-    conversation.queue_number AS queue_number
-  FROM conversation
+WITH freed AS (
+  UPDATE conversation SET last_sequence = (
+    conversation.last_sequence + 1
+  ), preview = :preview, open_turn_id = NULL, lease_expires_at = NULL
   WHERE
     conversation.owner_id = :owner
     AND conversation.id = :conversation
     AND conversation.delete_time IS NULL
-  FOR NO KEY UPDATE
+    AND conversation.fence = :fence
+    AND conversation.open_turn_id = :turn
+  RETURNING conversation.last_sequence, conversation.labels, conversation.queue_length AS queue_length
 ), ended AS (
-  UPDATE turn SET state = :state, response_sequence = (
-    held.last_sequence + 1
-  ), context_first_sequence = :context_first, context_message_count = :context_count, context_omitted_count = :context_omitted, instructions_digest = :instructions_digest, end_time = CURRENT_TIMESTAMP
-  FROM held
+  UPDATE turn SET state = :state, response_sequence = freed.last_sequence, context_first_sequence = :context_first, context_message_count = :context_count, context_omitted_count = :context_omitted, instructions_digest = :instructions_digest, end_time = CURRENT_TIMESTAMP
+  FROM freed
   WHERE
-    turn.owner_id = :owner
-    AND turn.id = :turn
-    AND held.fence = :fence
-    AND held.open_turn_id = turn.id
-  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, held.labels AS labels
+    turn.owner_id = :owner AND turn.id = :turn
+  RETURNING turn.id, turn.response_sequence, turn.attempt, turn.agent, turn.is_counted, freed.labels AS labels
 ), answered AS (
   INSERT INTO message (
     owner_id,
@@ -79,13 +67,6 @@ WITH held AS (
     :finish_reason,
     :opaque_state
   FROM ended
-), freed AS (
-  UPDATE conversation SET last_sequence = ended.response_sequence, preview = :preview, open_turn_id = NULL, lease_expires_at = NULL
-  FROM ended
-  WHERE
-    conversation.owner_id = :owner
-    AND conversation.id = :conversation
-    AND ended.id = conversation.open_turn_id
 ), counted AS (
   INSERT INTO usage_day (
     owner_id,
@@ -154,7 +135,7 @@ WITH held AS (
 )
 SELECT
   ended.response_sequence,
-  held.queue_length
+  freed.queue_length
 FROM ended
-JOIN held
+JOIN freed
   ON TRUE
