@@ -295,20 +295,6 @@ def test_autoscaler_goes_by_open_chats_and_the_queue() -> None:
     assert the_one(manifests, "Deployment")["metadata"]["name"] == spec["scaleTargetRef"]["name"]
 
 
-def test_monitor_for_prometheus_operator_finds_the_metrics_and_nothing_else() -> None:
-    """And calls them as the alerts do: by the operator's default, the job is the Service's name."""
-    monitor = yaml.safe_load((ROOT / "deploy" / "prometheus" / "operator.yaml").read_text())["spec"]
-    found = [
-        service
-        for service in rendered(PLAIN)
-        if service["kind"] == "Service"
-        and monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-        and monitor["endpoints"][0]["port"] in {p["name"] for p in service["spec"]["ports"]}
-    ]
-    assert ["parley-metrics"] == [service["metadata"]["name"] for service in found]
-    assert "parley" == found[0]["metadata"]["labels"][monitor["jobLabel"]]
-
-
 def test_changed_agents_file_replaces_the_workers() -> None:
     def template(file: str) -> Any:
         values = merged(values_of("agents"), {"agent": {"file": file}})

@@ -81,7 +81,7 @@ def test_long_names_of_releases_fit_and_stay_apart() -> None:
 
 @pytest.mark.parametrize("release", ["1st", "shop.chats"])
 def test_name_that_no_service_may_have_is_refused(release: str) -> None:
-    with pytest.raises(Refused, match="cannot be the name of a Service.* set nameOverride"):
+    with pytest.raises(Refused, match=r"cannot be the name of a Service.* set nameOverride"):
         rendered(PLAIN, release)
     assert rendered(merged(PLAIN, {"nameOverride": "chats"}), release)
 
