@@ -54,7 +54,12 @@ FACTORS: dict[str, list[dict[str, Any]]] = {
         {},
         {"networkPolicy": {"enabled": False}},
         {"networkPolicy": {"internet": False, "callers": PEERS, "database": {"peers": PEERS}}},
-        {"networkPolicy": {"dns": {"peers": PEERS, "port": 5353}}},
+        {
+            "networkPolicy": {
+                "dns": {"peers": PEERS, "port": 5353},
+                "migrateDatabase": {"peers": PEERS, "port": 6543},
+            }
+        },
     ],
     "settings": [
         {},
@@ -196,6 +201,11 @@ def assert_policies_are_for_pods(manifests: list[dict[str, Any]], values: dict[s
     assert labels == {p["spec"]["podSelector"]["matchLabels"]["app"] for p in policies}
     for policy in policies:
         assert ["Ingress", "Egress"] == policy["spec"]["policyTypes"]
+        is_jobs = "ingress" not in policy["spec"]
+        own = values.get("networkPolicy", {}).get("migrateDatabase", {}) if is_jobs else {}
+        dns, database = policy["spec"]["egress"][:2]
+        assert own.get("port", 5432) == database["ports"][0]["port"]
+        assert {"UDP", "TCP"} == {port["protocol"] for port in dns["ports"]}
         for rule in [*policy["spec"].get("ingress", []), *policy["spec"]["egress"]]:
             assert rule["ports"]
             assert rule.get("from") or rule.get("to"), "a rule for all peers"

@@ -40,6 +40,10 @@ WRONG = {
         "autoscaling.minReplicas is more than autoscaling.maxReplicas",
     ),
     "everyone calls": ({"networkPolicy": {"callers": []}}, "/networkPolicy/callers': minItems"),
+    "peers without a port": (
+        {"networkPolicy": {"migrateDatabase": {"peers": [{"podSelector": {}}]}}},
+        "/networkPolicy/migrateDatabase'",
+    ),
     "egress to everywhere": (
         {"networkPolicy": {"extraEgress": [{"ports": [{"port": 1}]}]}},
         "extraEgress/0': missing property 'to'",

@@ -71,7 +71,7 @@ exec: { command: [parley-server, check] }
 {{- end -}}
 
 {{- define "parley.databaseEgress" -}}
-- to: {{ toYaml .Values.networkPolicy.database.peers | nindent 4 }}
+- to: {{ toYaml .peers | nindent 4 }}
   ports:
-    - { port: {{ .Values.networkPolicy.database.port }} }
+    - { port: {{ .port }} }
 {{- end -}}
