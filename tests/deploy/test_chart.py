@@ -86,6 +86,7 @@ FACTORS: dict[str, list[dict[str, Any]]] = {
             "affinity": {"podAntiAffinity": {}},
             "priorityClassName": "high",
             "serviceAccountName": "parley",
+            "shareProcessNamespace": True,
             "volumes": [{"name": "code", "configMap": {"name": "code"}}],
             "volumeMounts": [{"name": "code", "mountPath": "/code"}],
             "service": {"annotations": {"a/b": "c"}},
