@@ -298,5 +298,5 @@ QUEUE_HEAD = compiled(
 )
 """Read which turn of a conversation's queue is the first."""
 BACKLOG = compiled(_backlog())
-"""Read what is left of all owners: started turns, but for those behind one that waits, seconds since
-the oldest, and turns that wait."""
+"""Read what is left of all owners: started turns, without those behind one that waits, seconds
+since the oldest, and turns that wait."""

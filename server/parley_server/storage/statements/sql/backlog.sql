@@ -1,4 +1,4 @@
--- Read what is left of all owners: started turns, but for those behind one that waits, seconds since the oldest, and turns that wait.
+-- Read what is left of all owners: started turns, without those behind one that waits, seconds since the oldest, and turns that wait.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :limit integer
