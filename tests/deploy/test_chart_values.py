@@ -40,6 +40,15 @@ WRONG = {
         "autoscaling.minReplicas is more than autoscaling.maxReplicas",
     ),
     "everyone calls": ({"networkPolicy": {"callers": []}}, "/networkPolicy/callers': minItems"),
+    # A null takes the default away, and the schema sees nothing to refuse.
+    "everyone calls, by a null": (
+        {"networkPolicy": {"callers": None}},
+        "networkPolicy.callers is null: to Kubernetes, that is everyone",
+    ),
+    "the Job reaches everything": (
+        {"networkPolicy": {"database": None}},
+        "networkPolicy.database.peers is null",
+    ),
     "peers without a port": (
         {"networkPolicy": {"migrateDatabase": {"peers": [{"podSelector": {}}]}}},
         "/networkPolicy/migrateDatabase'",

@@ -82,6 +82,15 @@ valueFrom:
 {{- if and $v.tls.probeSecret (not $v.tls.clientCa) -}}
   {{- fail "tls.probeSecret is presented only where tls.clientCa is set: set it, or leave tls.probeSecret out" -}}
 {{- end -}}
+{{- $policy := $v.networkPolicy -}}
+{{- $database := default (dict) $policy.database -}}
+{{- $dns := default (dict) $policy.dns -}}
+{{- range $path, $value := dict "callers" $policy.callers "metricsReaders" $policy.metricsReaders
+    "database.peers" $database.peers "database.port" $database.port "dns.peers" $dns.peers "dns.port" $dns.port -}}
+  {{- if and $policy.enabled (not $value) -}}
+    {{- fail (printf "networkPolicy.%s is null: to Kubernetes, that is everyone" $path) -}}
+  {{- end -}}
+{{- end -}}
 {{- if $v.autoscaling.enabled -}}
   {{- if not $v.metrics.enabled -}}
     {{- fail "autoscaling goes by metrics: set metrics.enabled" -}}
