@@ -47,8 +47,6 @@ class Readiness:
         self._is_prepared = is_prepared
         self._listens = listens
         self._is_told_ready = True
-        self.says_ready = False
-        """Whether it was last said that the worker is ready. A drain changes nothing of that."""
         self._watching: asyncio.Task[None] | None = None
 
     async def wait_for_database(self) -> None:
@@ -88,6 +86,11 @@ class Readiness:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
+    @property
+    def says_ready(self) -> bool:
+        """Whether it was last said that the worker is ready. A drain changes nothing of that."""
+        return self._watching is not None and self._is_told_ready
+
     async def is_ready(self) -> bool:
         """Whether turns can be made now."""
         try:
@@ -111,5 +114,5 @@ class Readiness:
             was_ready = is_ready
 
     async def _say(self, is_ready: bool) -> None:
-        self._is_told_ready = self.says_ready = is_ready
+        self._is_told_ready = is_ready
         await self._tell(is_ready)
