@@ -36,13 +36,14 @@ FACTORS: dict[str, list[dict[str, Any]]] = {
     "keys": [
         merged(OWN_AUTH, {"auth": {"keys": {"secret": "issuer"}}}),
         merged(OWN_AUTH, {"auth": {"jwksUrl": "https://issuer.example/keys"}}),
-        merged(OWN_AUTH, {"auth": {"hs256": {"secret": "shared"}}}),
+        # Without quotes, these would be numbers.
+        merged(OWN_AUTH, {"auth": {"hs256": {"secret": "0123", "key": "1e3"}}}),
     ],
     "tls": [
         {},
         {"tls": {"secret": "tls"}},
         {"tls": {"secret": "tls", "clientCa": True}},
-        {"tls": {"secret": "tls", "clientCa": True, "probeSecret": "probe"}},
+        {"tls": {"secret": "tls", "clientCa": True, "probeSecret": "404"}},
     ],
     "scaling": [
         {},
@@ -53,6 +54,12 @@ FACTORS: dict[str, list[dict[str, Any]]] = {
         {},
         {"networkPolicy": {"enabled": False}},
         {"networkPolicy": {"internet": False, "callers": PEERS, "database": {"peers": PEERS}}},
+        {
+            "networkPolicy": {
+                "dns": {"peers": PEERS, "port": 5353},
+                "migrateDatabase": {"peers": PEERS, "port": 6543},
+            }
+        },
     ],
     "settings": [
         {},
@@ -61,8 +68,12 @@ FACTORS: dict[str, list[dict[str, Any]]] = {
     ],
     "traces": [{}, {"traces": {"endpoint": "http://collector:4317", "sample": 1}}],
     "image": [{}, {"image": {"tag": "1.2"}}, {"image": {"digest": f"sha256:{'a' * 64}"}}],
-    "migrate": [{}, {"migrate": {"enabled": False}}],
-    "name": [{}, {"nameOverride": "talk"}],
+    "migrate": [
+        {},
+        {"migrate": {"enabled": False}},
+        {"migrate": {"podLabels": {"mesh": "false"}, "podAnnotations": {"a/b": "off"}}},
+    ],
+    "name": [{}, {"nameOverride": "on"}],
     "pods": [
         {},
         {
@@ -75,6 +86,7 @@ FACTORS: dict[str, list[dict[str, Any]]] = {
             "affinity": {"podAntiAffinity": {}},
             "priorityClassName": "high",
             "serviceAccountName": "parley",
+            "shareProcessNamespace": True,
             "volumes": [{"name": "code", "configMap": {"name": "code"}}],
             "volumeMounts": [{"name": "code", "mountPath": "/code"}],
             "service": {"annotations": {"a/b": "c"}},
@@ -113,6 +125,8 @@ def test_any_values_give_what_kubernetes_and_parley_take(values: dict[str, Any])
     assert_policies_are_for_pods(manifests, values)
     assert_services_lead_to_pods(manifests)
     assert ("replicas" in deployment["spec"]) != ("autoscaling" in values)
+    for job in (m for m in manifests if m["kind"] == "Job"):
+        assert_job_is_as_its_mesh_and_platform_want_it(job, values)
 
 
 def assert_settings_are_the_servers(manifest: dict[str, Any]) -> None:
@@ -188,9 +202,23 @@ def assert_policies_are_for_pods(manifests: list[dict[str, Any]], values: dict[s
     assert labels == {p["spec"]["podSelector"]["matchLabels"]["app"] for p in policies}
     for policy in policies:
         assert ["Ingress", "Egress"] == policy["spec"]["policyTypes"]
+        is_jobs = "ingress" not in policy["spec"]
+        own = values.get("networkPolicy", {}).get("migrateDatabase", {}) if is_jobs else {}
+        dns, database = policy["spec"]["egress"][:2]
+        assert own.get("port", 5432) == database["ports"][0]["port"]
+        assert {"UDP", "TCP"} == {port["protocol"] for port in dns["ports"]}
         for rule in [*policy["spec"].get("ingress", []), *policy["spec"]["egress"]]:
             assert rule["ports"]
             assert rule.get("from") or rule.get("to"), "a rule for all peers"
+
+
+def assert_job_is_as_its_mesh_and_platform_want_it(job: Any, values: dict[str, Any]) -> None:
+    template = job["spec"]["template"]
+    own = values.get("migrate", {})
+    assert own.get("podLabels", {}).items() <= template["metadata"]["labels"].items()
+    assert own.get("podAnnotations") == template["metadata"].get("annotations")
+    assert values.get("serviceAccountName") == template["spec"].get("serviceAccountName")
+    assert {v["name"] for v in values.get("env", [])} <= variables(job).keys()
 
 
 def assert_services_lead_to_pods(manifests: list[dict[str, Any]]) -> None:
@@ -265,6 +293,8 @@ def test_migration_is_a_hook_and_its_policy_is_there_before_it() -> None:
     weights = [int(hook["helm.sh/hook-weight"]) for hook in hooks]
     assert weights == sorted(weights)
     assert weights[0] != weights[1]
+    # A policy that stayed would outlive `networkPolicy.enabled`: helm forgets hooks.
+    assert "hook-succeeded" in hooks[0]["helm.sh/hook-delete-policy"]
     assert "PARLEY_MIGRATE_DATABASE_URL" not in variables(the_one(manifests, "Deployment"))
 
 

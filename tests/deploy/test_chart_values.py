@@ -40,6 +40,19 @@ WRONG = {
         "autoscaling.minReplicas is more than autoscaling.maxReplicas",
     ),
     "everyone calls": ({"networkPolicy": {"callers": []}}, "/networkPolicy/callers': minItems"),
+    # A null takes the default away, and the schema sees nothing to refuse.
+    "everyone calls, by a null": (
+        {"networkPolicy": {"callers": None}},
+        "networkPolicy.callers is null: to Kubernetes, that is everyone",
+    ),
+    "the Job reaches everything": (
+        {"networkPolicy": {"database": None}},
+        "networkPolicy.database.peers is null",
+    ),
+    "peers without a port": (
+        {"networkPolicy": {"migrateDatabase": {"peers": [{"podSelector": {}}]}}},
+        "/networkPolicy/migrateDatabase'",
+    ),
     "egress to everywhere": (
         {"networkPolicy": {"extraEgress": [{"ports": [{"port": 1}]}]}},
         "extraEgress/0': missing property 'to'",
@@ -54,6 +67,10 @@ WRONG = {
     ),
     "a setting as a variable": ({"env": [{"name": "PARLEY_AGENT", "value": "x"}]}, "/env/0/name'"),
     "selector's label": ({"podLabels": {"app": "x"}}, "invalid propertyName 'app'"),
+    "a label twice": (
+        {"podLabels": {"app.kubernetes.io/version": "x"}},
+        "invalid propertyName 'app.kubernetes.io/version'",
+    ),
     "short digest": ({"image": {"digest": "sha256:12"}}, "/image/digest"),
 }
 
@@ -63,6 +80,23 @@ def test_wrong_values_are_refused_with_what_is_wrong(values: dict[str, Any], mes
     with pytest.raises(Refused) as refused:
         rendered(merged(PLAIN, values))
     assert message in str(refused.value)
+
+
+def test_long_names_of_releases_fit_and_stay_apart() -> None:
+    """Fails when names are only cut: the second release would find the first one's objects."""
+    names = [
+        {(m["kind"], m["metadata"]["name"]) for m in rendered(PLAIN, release)}
+        for release in ("r" * 52 + "1", "r" * 52 + "2")
+    ]
+    assert not names[0] & names[1]
+    assert max(len(name) for _, name in names[0]) <= 63
+
+
+@pytest.mark.parametrize("release", ["1st", "shop.chats"])
+def test_name_that_no_service_may_have_is_refused(release: str) -> None:
+    with pytest.raises(Refused, match=r"cannot be the name of a Service.* set nameOverride"):
+        rendered(PLAIN, release)
+    assert rendered(merged(PLAIN, {"nameOverride": "chats"}), release)
 
 
 def test_every_value_is_in_the_schema_and_has_a_default() -> None:

@@ -128,6 +128,20 @@ def test_autoscaler_asks_for_what_the_adapter_makes() -> None:
     assert {"service": "parley-metrics"} == spec[1]["external"]["metric"]["selector"]["matchLabels"]
 
 
+def test_monitor_for_prometheus_operator_finds_the_metrics_and_nothing_else() -> None:
+    """And calls them as the alerts do: by the operator's default, the job is the Service's name."""
+    monitor = yaml.safe_load((ROOT / "deploy" / "prometheus" / "operator.yaml").read_text())["spec"]
+    found = [
+        service
+        for service in rendered(values_of("plain"))
+        if service["kind"] == "Service"
+        and monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        and monitor["endpoints"][0]["port"] in {p["name"] for p in service["spec"]["ports"]}
+    ]
+    assert ["parley-metrics"] == [service["metadata"]["name"] for service in found]
+    assert "parley" == found[0]["metadata"]["labels"][monitor["jobLabel"]]
+
+
 def test_panels_have_a_title_a_unit_and_a_place_of_their_own() -> None:
     everything = DASHBOARD["panels"]
     assert len({panel["id"] for panel in everything}) == len(everything)

@@ -86,6 +86,11 @@ class Readiness:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
+    @property
+    def says_ready(self) -> bool:
+        """Whether it was last said that the worker is ready. A drain changes nothing of that."""
+        return self._watching is not None and self._is_told_ready
+
     async def is_ready(self) -> bool:
         """Whether turns can be made now."""
         try:

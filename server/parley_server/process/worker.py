@@ -243,6 +243,7 @@ class Worker:
 
     def _add_gauges(self, metrics: "Metrics") -> None:
         """Say where each gauge is read."""
+        metrics.gauge("parley_ready", lambda: self.readiness.says_ready)
         metrics.gauge("parley_open_turns", lambda: len(self.turns.attempts))
         metrics.gauge("parley_open_rehearsals", lambda: len(self.rehearsals))
         metrics.gauge("parley_watches", lambda: self.admission.watches.in_use)

@@ -42,12 +42,17 @@ MEMORY = "/dev/shm"  # noqa: S108 - a folder with a name of our own is made in i
 CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 AGENT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
-GAUGES: dict[str, tuple[Literal["livesum", "livemax"], str]] = {
+GAUGES: dict[str, tuple[Literal["livesum", "livemax", "livemin"], str]] = {
+    "parley_ready": (
+        "livemin",
+        "1: the worker has its keys and a database that takes writes. The least ready worker's.",
+    ),
     "parley_open_turns": ("livesum", "Turns whose agent is running now."),
     "parley_started_turns": ("livesum", "Turns of StartTurn that workers run now."),
     "parley_queue_turns": (
         "livemax",
-        "Turns of StartTurn that have not ended, in the database, of 10,000 conversations at most.",
+        "Turns of StartTurn that have not ended, in the database, of 10,000 conversations at most. "
+        "Without those in a queue whose first turn waits for its caller.",
     ),
     "parley_queue_oldest_seconds": (
         "livemax",

@@ -307,16 +307,24 @@ async def test_a_takeover_counts_where_it_is_taken_and_where_it_is_lost(
 async def test_gauges_tell_what_is_left_to_do_in_the_database(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Turns behind one that waits for its caller count when they could begin: no earlier, or the
+    alert of old queues would fire for each approval that takes its time, and the autoscaler add
+    workers that have nothing to do."""
     monkeypatch.setattr("parley_server.core.turns.starting.BACKLOG_S", 0.05)
     # Turns run on the one, of which there is nothing to see on the other but the database.
     service = await start_service(AskingAgent((("approve",),)))
+    gate = Gate()
+    busy = await start_service(ScriptedAgent(gate))
     other = await start_service(metrics_listen=ANYWHERE)
     port = other.worker.metrics_port
     assert port is not None
-    conversation_id = (await service.chat()).conversation_id
+    waiting = (await service.chat()).conversation_id
     await service.chat()
-    # Started turns wait for the one that waits.
+    conversation_id = an_id()
+    call = asyncio.ensure_future(busy.chat(conversation_id=conversation_id, allow_missing=True))
+    await gate.entered.wait()
     for _ in range(3):
+        await other.start(conversation_id=waiting)
         await other.start(conversation_id=conversation_id)
 
     def left(found: Scrape) -> tuple[float, float]:
@@ -325,8 +333,11 @@ async def test_gauges_tell_what_is_left_to_do_in_the_database(
     found = await scraped_until(port, lambda found: left(found) == (2, 3))
     assert found("parley_queue_oldest_seconds") > 0
     await service.delete(conversation_id)
-    found = await scraped_until(port, lambda found: left(found) == (1, 0))
+    found = await scraped_until(port, lambda found: left(found) == (2, 0))
     assert 0 == found("parley_queue_oldest_seconds")
+    await asyncio.gather(call, return_exceptions=True)
+    await service.delete(waiting)
+    await scraped_until(port, lambda found: left(found) == (1, 0))
 
 
 async def test_gauges_follow_what_is_open(start_service: StartService) -> None:
@@ -387,11 +398,16 @@ async def test_page_is_served_while_the_database_is_away(
         service = await start_service(
             database_url=proxy.url, notify="poll", metrics_listen=ANYWHERE
         )
+        port = service.worker.metrics_port
+        assert port is not None
+        await scraped_until(port, lambda found: found("parley_ready") == 1)
         await service.chat()
         proxy.go_down()
         assert ("UNAVAILABLE", "STORE_UNAVAILABLE") == await refused(service.chat())
+        await scraped_until(port, lambda found: found("parley_ready") == 0)
         found = await asyncio.wait_for(scrape(service), 20)
         proxy.come_back()
+        await scraped_until(port, lambda found: found("parley_ready") == 1)
 
     assert 1 == found.calls("grpc_server_handled_total", "Chat", grpc_code="OK")
     assert 1 == found.calls("grpc_server_handled_total", "Chat", grpc_code="UNAVAILABLE")
@@ -427,7 +443,8 @@ async def test_workers_have_one_page_and_a_killed_one_loses_no_counts(database_u
     ) as server:
         port = metrics_port_of(server)
         calls = [await open_turn(server) for _ in range(turns)]
-        await scraped_until(port, lambda found: found("parley_open_turns") == turns)
+        found = await scraped_until(port, lambda found: found("parley_open_turns") == turns)
+        assert 1 == found("parley_ready"), "the lowest, not the sum"
         workers = psutil.Process(server.process.pid).children()
         assert 2 == len(workers)
         assert all(connections_of(worker) for worker in workers), "both have some of the calls"

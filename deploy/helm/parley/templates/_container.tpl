@@ -62,18 +62,16 @@ exec: { command: [parley-server, check] }
 {{- end -}}
 
 {{- define "parley.dnsEgress" -}}
-- to:
-    - namespaceSelector:
-        matchLabels: { kubernetes.io/metadata.name: kube-system }
-      podSelector:
-        matchLabels: { k8s-app: kube-dns }
+{{- with .Values.networkPolicy.dns -}}
+- to: {{ toYaml .peers | nindent 4 }}
   ports:
-    - { port: 53, protocol: UDP }
-    - { port: 53, protocol: TCP }
+    - { port: {{ .port }}, protocol: UDP }
+    - { port: {{ .port }}, protocol: TCP }
+{{- end -}}
 {{- end -}}
 
 {{- define "parley.databaseEgress" -}}
-- to: {{ toYaml .Values.networkPolicy.database.peers | nindent 4 }}
+- to: {{ toYaml .peers | nindent 4 }}
   ports:
-    - { port: {{ .Values.networkPolicy.database.port }} }
+    - { port: {{ .port }} }
 {{- end -}}

@@ -1,11 +1,17 @@
-{{/* The name of all objects. Long names would not leave room for what is appended to them. */}}
+{{/* The name of all objects. A long one would not leave room for what is appended: it is cut, and a digest
+tells it apart from others that begin alike. */}}
 {{- define "parley.name" -}}
-{{- default .Release.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- $name := default .Release.Name .Values.nameOverride -}}
+{{- if gt (len $name) 40 -}}
+{{- printf "%s-%s" (trunc 31 $name | trimSuffix "-") (sha256sum $name | trunc 8) -}}
+{{- else -}}
+{{- $name -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "parley.labels" -}}
 app.kubernetes.io/name: parley
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
@@ -25,6 +31,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "parley.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001 # the image's own
+fsGroup: 10001 # may read secrets of mode 0440: libpq takes no key that all may read
 seccompProfile: { type: RuntimeDefault }
 {{- end -}}
 
@@ -43,12 +50,16 @@ capabilities: { drop: [ALL] }
 
 {{- define "parley.fromSecret" -}}
 valueFrom:
-  secretKeyRef: { name: {{ .secret }}, key: {{ .key }} }
+  secretKeyRef: { name: {{ .secret | quote }}, key: {{ .key | quote }} }
 {{- end -}}
 
 {{/* What the schema cannot say, for it takes more than one value. */}}
 {{- define "parley.check" -}}
 {{- $v := .Values -}}
+{{- $name := include "parley.name" . -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $name) -}}
+  {{- fail (printf "%s cannot be the name of a Service, which begins with a letter and has letters, digits and dashes: set nameOverride" $name) -}}
+{{- end -}}
 {{- if and $v.agent.name $v.agent.file -}}
   {{- fail "agent.name and agent.file are both set: choose one" -}}
 {{- else if not (or $v.agent.name $v.agent.file) -}}
@@ -70,6 +81,15 @@ valueFrom:
 {{- end -}}
 {{- if and $v.tls.probeSecret (not $v.tls.clientCa) -}}
   {{- fail "tls.probeSecret is presented only where tls.clientCa is set: set it, or leave tls.probeSecret out" -}}
+{{- end -}}
+{{- $policy := $v.networkPolicy -}}
+{{- $database := default (dict) $policy.database -}}
+{{- $dns := default (dict) $policy.dns -}}
+{{- range $path, $value := dict "callers" $policy.callers "metricsReaders" $policy.metricsReaders
+    "database.peers" $database.peers "database.port" $database.port "dns.peers" $dns.peers "dns.port" $dns.port -}}
+  {{- if and $policy.enabled (not $value) -}}
+    {{- fail (printf "networkPolicy.%s is null: to Kubernetes, that is everyone" $path) -}}
+  {{- end -}}
 {{- end -}}
 {{- if $v.autoscaling.enabled -}}
   {{- if not $v.metrics.enabled -}}

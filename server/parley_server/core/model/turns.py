@@ -364,7 +364,7 @@ class Backlog(NamedTuple):
     """What is left to do in the database, of all owners."""
 
     started: int
-    """How many started turns have not ended."""
+    """How many started turns have not ended, without those behind one that waits for its caller."""
     oldest_age_s: float
     """For how long the first of those has been there."""
     waiting: int

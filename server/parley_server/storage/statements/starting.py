@@ -256,8 +256,10 @@ def _begin() -> Executable:
 
 
 def _backlog() -> Executable:
+    # A queue whose first turn waits for its caller is nothing that more workers would help with.
     some = (
         select(queue_due.c.turns, queue_due.c.accept_time)
+        .where(queue_due.c.due_time < NEVER)
         .order_by(queue_due.c.due_time)
         .limit(LIMIT)
         .subquery("some")
@@ -296,4 +298,5 @@ QUEUE_HEAD = compiled(
 )
 """Read which turn of a conversation's queue is the first."""
 BACKLOG = compiled(_backlog())
-"""Read what is left of all owners: started turns, seconds since the oldest, and turns that wait."""
+"""Read what is left of all owners: started turns, without those behind one that waits, seconds
+since the oldest, and turns that wait."""

@@ -1,4 +1,4 @@
--- Read what is left of all owners: started turns, seconds since the oldest, and turns that wait.
+-- Read what is left of all owners: started turns, without those behind one that waits, seconds since the oldest, and turns that wait.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :limit integer
@@ -21,6 +21,8 @@ FROM (
     queue_due.turns AS turns,
     queue_due.accept_time AS accept_time
   FROM queue_due
+  WHERE
+    queue_due.due_time < CAST('9999-12-31' AS TIMESTAMPTZ)
   ORDER BY
     queue_due.due_time
   LIMIT :limit
