@@ -104,9 +104,11 @@ class Renewing:
     def __init__(self, files: TlsFiles) -> None:
         """Read the files. Raises: BadCertificate."""
         self._files = files
-        self._seen: Pair | str = files.read()
-        self._seen.check()
-        self._first = self._seen.for_grpc()
+        self._shown = files.read()
+        self._shown.check()
+        self._first = self._shown.for_grpc()
+        self._complaint = ""
+        """What is wrong with the files now, and was told."""
         self._lock = threading.Lock()  # gRPC asks on its own threads
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -119,21 +121,20 @@ class Renewing:
     def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return another pair to show from now on; None: the same as before."""
         with self._lock:
-            found: Pair | str
             try:
                 found = self._files.read()
-            except BadCertificate as error:
-                found = str(error)
-            if found == self._seen:
-                return None
-            self._seen = found
-            try:
-                if isinstance(found, str):
-                    raise BadCertificate(found)
+                if found == self._shown:
+                    self._complaint = ""
+                    return None
                 certificate = found.check()
             except BadCertificate as error:
-                log.warning("new certificate rejected, the old one stays in use", why=str(error))
+                if str(error) != self._complaint:
+                    self._complaint = str(error)
+                    log.warning(
+                        "new certificate rejected, the old one stays in use", why=str(error)
+                    )
                 return None
+            self._shown, self._complaint = found, ""
             log.info("certificate renewed", expires=certificate.not_valid_after_utc.isoformat())
             return found.for_grpc()
 
