@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -160,6 +160,28 @@ async def test_a_pair_that_does_not_fit_is_ignored_and_the_old_one_stays(
     assert DAMAGES[damage] in said[0]["why"]
 
     files.write(ca)
+    assert await shown_by(service.port) in files.cert.read_text()
+
+
+async def test_a_certificate_that_comes_too_early_is_shown_once_it_is_valid(
+    start_service: StartService,
+    files: Certificates,
+    ca: trustme.CA,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where clocks differ. Fails when files that were rejected are not looked at again."""
+    service = await start_service(**files.settings())
+    old = files.cert.read_text()
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    files.write(ca, begins=tomorrow)
+    assert await shown_by(service.port) in old
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(tomorrow.timestamp() + 1, tz)
+
+    monkeypatch.setattr("parley_server.rpc.tls.datetime", Clock)
     assert await shown_by(service.port) in files.cert.read_text()
 
 
