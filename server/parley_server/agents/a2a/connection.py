@@ -91,11 +91,14 @@ class Connection:
             call = stub.SendStreamingMessage(
                 request, metadata=[*self._headers, *headers], timeout=timeout_s
             )
+            responses = aiter(call)
             try:
-                async for response in call:
+                async for response in responses:
                     yield _parsed(response)
             finally:
                 call.cancel()
+                # Or each would keep the other, and the connection, until garbage is collected.
+                await responses.aclose()
 
     async def send(
         self, request: a2a_pb2.SendMessageRequest, headers: Headers, timeout_s: float | None
