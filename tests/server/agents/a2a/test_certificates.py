@@ -134,21 +134,19 @@ def expired(sides: BothSides) -> None:
     sides.ours.write(sides.ca, name="127.0.0.1", expires=yesterday)
 
 
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (half_an_authority, "ca_file: {0.client_ca} does not hold certificates, as PEM"),
-        (half_a_certificate, "cert_file: {0.cert} does not hold certificates, as PEM"),
-        (new_key_alone, "key_file: {0.key} does not hold the key of the certificate in cert_file"),
-        (no_key, "key_file: cannot read {0.key}: No such file or directory"),
-        (expired, "cert_file: {0.cert} expired at "),
-    ],
-)
+Damage = Callable[[BothSides], None]
+DAMAGES: dict[Damage, str] = {
+    half_an_authority: "ca_file: {0.client_ca} does not hold certificates, as PEM",
+    half_a_certificate: "cert_file: {0.cert} does not hold certificates, as PEM",
+    new_key_alone: "key_file: {0.key} does not hold the key of the certificate in cert_file",
+    no_key: "key_file: cannot read {0.key}: No such file or directory",
+    expired: "cert_file: {0.cert} expired at ",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 async def test_wrong_files_are_told_once_and_the_last_good_ones_stay_until_they_are_right(
-    sides: BothSides,
-    damage: Callable[[BothSides], None],
-    expected: str,
-    caplog: pytest.LogCaptureFixture,
+    sides: BothSides, damage: Damage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Fails when what the files hold is used without a look at it."""
     remote = ScriptedRemote(hello)
@@ -165,7 +163,7 @@ async def test_wrong_files_are_told_once_and_the_last_good_ones_stay_until_they_
     assert [*[first] * 4, second] == [heard.shown for heard in remote.heard]
     (rejected,) = lines(caplog, REJECTED)
     assert "WARNING" == rejected.levelname
-    assert rejected.__dict__["why"].startswith(expected.format(sides.ours))
+    assert rejected.__dict__["why"].startswith(DAMAGES[damage].format(sides.ours))
 
 
 async def test_files_that_are_written_again_as_they_were_keep_the_connection(
