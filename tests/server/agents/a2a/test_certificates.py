@@ -80,7 +80,7 @@ def behind_a_link(sides: BothSides) -> None:
 async def test_renewed_certificates_are_used_from_the_next_call_on_and_a_stream_goes_on(
     sides: BothSides, renew: Callable[[BothSides], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fails with files that are read once, and if the older channel is closed at once, or never."""
+    """Fails with files that are read once, and if the older channel is closed at once, or kept."""
     rest = asyncio.Event()
     remote = ScriptedRemote(
         lambda ids: [a_task(ids), a_piece(ids, "Half"), Later(rest, completed(ids))], hello
