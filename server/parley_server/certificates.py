@@ -11,12 +11,16 @@ import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import TypeAlias
 
 from cryptography import x509
 
 log = logging.getLogger("parley.tls")
 
+LOOK_AGAIN_S = 10.0
+"""How soon files that are wrong are read again although they stay as they are: a certificate may be
+valid by then, or the system may have got over what kept it from reading."""
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 _Stamp: TypeAlias = tuple[int, ...]
 
@@ -94,11 +98,12 @@ class Following:
         self._seen = files.stamps()
         self._current = files.read()
         self._complaint = ""
+        self._again_s = 0.0
 
     def newest(self) -> Certificates:
         """Return the newest ones that can be used: the same object until there are others."""
         stamps = self._files.stamps()
-        if stamps != self._seen or self._complaint:
+        if stamps != self._seen or (self._complaint and monotonic() >= self._again_s):
             self._look(stamps)
         return self._current
 
@@ -114,6 +119,7 @@ class Following:
             why = {"server": self._server, "why": complaint}
             log.warning("new certificates rejected, the old ones stay in use", extra=why)
         self._seen, self._complaint = stamps, complaint
+        self._again_s = monotonic() + LOOK_AGAIN_S
         if found != self._current:
             self._current = found
             shown = found.shown()

@@ -16,6 +16,17 @@ NAME = "parley.test"
 """The server's name. The tests connect to 127.0.0.1, as probes do."""
 
 
+def a_clock_at(moment: datetime.datetime) -> type[datetime.datetime]:
+    """Return what tells this time, in the place of a module's `datetime`."""
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(moment.timestamp(), tz)
+
+    return Clock
+
+
 def as_named(name: str = NAME) -> list[tuple[str, str]]:
     """Return a channel's options to call a server by its certificate's name."""
     return [("grpc.ssl_target_name_override", name)]

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grpc
 import pytest
@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from support.agents import ScriptedAgent, Speaker
-from support.certificates import Certificates, as_named, shown_by, trusting
+from support.certificates import Certificates, a_clock_at, as_named, shown_by, trusting
 from support.processes import ServerProcess, run
 from support.services import StartService, metadata
 
@@ -172,16 +172,12 @@ async def test_a_certificate_that_comes_too_early_is_shown_once_it_is_valid(
     """As where clocks differ. Fails when files that were rejected are not looked at again."""
     service = await start_service(**files.settings())
     old = files.cert.read_text()
+    monkeypatch.setattr("parley_server.rpc.tls.LOOK_AGAIN_S", 0)
     tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
     files.write(ca, begins=tomorrow)
     assert await shown_by(service.port) in old
 
-    class Clock(datetime.datetime):
-        @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> Self:
-            return cls.fromtimestamp(tomorrow.timestamp() + 1, tz)
-
-    monkeypatch.setattr("parley_server.rpc.tls.datetime", Clock)
+    monkeypatch.setattr("parley_server.rpc.tls.datetime", a_clock_at(tomorrow))
     assert await shown_by(service.port) in files.cert.read_text()
 
 

@@ -25,7 +25,7 @@ from support.a2a_scripted import (
     completed,
 )
 from support.agent_runs import Told, told_by
-from support.certificates import BothSides, Certificates
+from support.certificates import BothSides, Certificates, a_clock_at
 from support.cut_connections import Wire
 from support.services import until_true
 
@@ -176,3 +176,20 @@ async def test_files_that_are_written_again_as_they_were_keep_the_connection(
         await told_by(agent)
 
         assert 1 == wire.made
+
+
+async def test_a_certificate_that_comes_too_early_is_shown_once_it_is_valid(
+    sides: BothSides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where clocks differ. Fails when files that were rejected are not looked at again."""
+    monkeypatch.setattr("parley_server.certificates.LOOK_AGAIN_S", 0)
+    now, hour = datetime.datetime.now(datetime.UTC), datetime.timedelta(hours=1)
+    remote = ScriptedRemote(hello)
+    async with connected(remote, sides) as (agent, _):
+        first = sides.ours.cert.read_text()
+        sides.ours.write(sides.ca, name="127.0.0.1", begins=now - hour)
+        for clock in (a_clock_at(now - 2 * hour), a_clock_at(now)):
+            monkeypatch.setattr("parley_server.certificates.datetime", clock)
+            await told_by(agent)
+
+    assert [first, sides.ours.cert.read_text()] == [heard.shown for heard in remote.heard]
