@@ -51,7 +51,15 @@ class Hangs:
     """Says nothing more until the call is over."""
 
 
-Said: TypeAlias = Message | bytes | Fails | Hangs
+@dataclass
+class Later:
+    """Says something once a test lets it."""
+
+    told: asyncio.Event
+    said: Message
+
+
+Said: TypeAlias = Message | bytes | Fails | Hangs | Later
 Script: TypeAlias = Callable[[Ids], Iterable[Said]]
 
 
@@ -63,6 +71,8 @@ class Heard:
     request: Any
     headers: dict[str, str]
     time_left_s: float | None
+    shown: str | None
+    """The caller's certificate, PEM."""
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -116,7 +126,9 @@ class ScriptedRemote:
 
     def _hear(self, method: str, request: Any, context: Any) -> Heard:
         headers = {key: str(value) for key, value in context.invocation_metadata()}
-        heard = Heard(method, request, headers, context.time_remaining())
+        shown = context.auth_context().get("x509_pem_cert")
+        certificate = shown[0].decode() if shown else None
+        heard = Heard(method, request, headers, context.time_remaining(), certificate)
         self.heard.append(heard)
         return heard
 
@@ -149,6 +161,9 @@ async def _played(said: Said, context: Any) -> Message | bytes:
         await context.abort(said.code, OTHERS_WORDS)
     if isinstance(said, Hangs):
         await asyncio.Event().wait()
+    if isinstance(said, Later):
+        await said.told.wait()
+        return said.said
     assert isinstance(said, Message | bytes)
     return said
 

@@ -3,14 +3,28 @@
 import asyncio
 import datetime
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import grpc
 import trustme
 
+from parley_server.rpc.tls import Renewing, TlsFiles
+
 NAME = "parley.test"
 """The server's name. The tests connect to 127.0.0.1, as probes do."""
+
+
+def a_clock_at(moment: datetime.datetime) -> type[datetime.datetime]:
+    """Return what tells this time, in the place of a module's `datetime`."""
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(moment.timestamp(), tz)
+
+    return Clock
 
 
 def as_named(name: str = NAME) -> list[tuple[str, str]]:
@@ -45,12 +59,44 @@ class Certificates:
         return named
 
     def write(
-        self, ca: trustme.CA, *, name: str = NAME, expires: datetime.datetime | None = None
+        self,
+        ca: trustme.CA,
+        *,
+        name: str = NAME,
+        begins: datetime.datetime | None = None,
+        expires: datetime.datetime | None = None,
     ) -> None:
         """Write a new pair."""
-        pair = ca.issue_cert(name, not_after=expires)
+        pair = ca.issue_cert(name, not_before=begins, not_after=expires)
         self.key.write_bytes(pair.private_key_pem.bytes())
         self.cert.write_bytes(b"".join(blob.bytes() for blob in pair.cert_chain_pems))
+
+
+@dataclass
+class BothSides:
+    """The files of a client and of its server on this machine, which trust the same authority."""
+
+    ours: Certificates
+    theirs: Certificates
+    ca: trustme.CA = field(default_factory=trustme.CA)
+
+    @classmethod
+    def written(cls, folder: Path) -> Self:
+        sides = cls(Certificates(folder / "ours"), Certificates(folder / "theirs"))
+        for side in (sides.ours, sides.theirs):
+            side.folder.mkdir()
+            sides.write(side)
+        return sides
+
+    def write(self, side: Certificates) -> None:
+        """Write a new pair for one side, and the authority to trust."""
+        side.write(self.ca, name="127.0.0.1")
+        self.ca.cert_pem.write_to_path(str(side.client_ca))
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Return those of a server that follows its files, and asks for certificates."""
+        theirs = self.theirs
+        return Renewing(TlsFiles(theirs.cert, theirs.key, theirs.client_ca)).credentials()
 
 
 def trusting(ca: trustme.CA, shown: trustme.LeafCert | None = None) -> grpc.ChannelCredentials:

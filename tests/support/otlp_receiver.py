@@ -51,11 +51,17 @@ class Received:
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
     """Takes spans, unless it is told to do otherwise with them."""
 
-    def __init__(self, answer: Callable[[], None] = lambda: None, port: int = 0) -> None:
+    def __init__(
+        self,
+        answer: Callable[[], None] = lambda: None,
+        port: int = 0,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         """Listen to nothing yet.
 
         Args:
             answer: called at each request, before it is taken: it may block or raise.
+            credentials: for TLS.
         """
         self.requests: list[bytes] = []
         self.headers: list[dict[str, str]] = []
@@ -63,8 +69,12 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
         self._changed = threading.Condition()
         self._server = grpc.server(ThreadPoolExecutor(4))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        address = f"127.0.0.1:{port}"
+        if credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, credentials)
+        self.endpoint = f"http{'s' if credentials else ''}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "Receiver":
         self._server.start()

@@ -60,6 +60,7 @@ class JwksKeys:
         self._clock = clock
         self._sleep = sleep
         self._client: httpx2.AsyncClient | None = None
+        self._has_failed = False
         self._keys: tuple[Key, ...] = ()
         self._tried_s = self._fetched_s = -math.inf
         self._fetching: asyncio.Task[bool] | None = None
@@ -138,12 +139,16 @@ class JwksKeys:
     async def _fetch(self) -> bool:
         """Fetch once. False: it did not work, and what was known before goes on."""
         try:
+            if self._has_failed:
+                await self._reopen()
             async with asyncio.timeout(self._timeout_s):
                 keys, left_out = published_keys(await self._document())
         except Exception as error:  # neither issuer nor client promise a closed list of what breaks
             why = str(error) if isinstance(error, UnusableKeys) else type(error).__name__
             log.warning("the issuer's keys cannot be fetched", why=why, age_s=self.age_s)
+            self._has_failed = True
             return False
+        self._has_failed = False
         self._fetched_s = self._clock()
         if tuple(keys) != self._keys:
             self._keys = tuple(keys)
@@ -151,6 +156,12 @@ class JwksKeys:
         if not keys:
             log.warning("the issuer publishes no usable key", left_out=left_out[:5])
         return True
+
+    async def _reopen(self) -> None:
+        """Read again whom to trust: a client does so once, and SSL_CERT_FILE may be a new one."""
+        before, self._client = self._client, await asyncio.to_thread(_client, self._url)
+        if before is not None:
+            await before.aclose()
 
     async def _document(self) -> bytes:
         if self._client is None:

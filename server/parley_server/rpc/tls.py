@@ -5,11 +5,13 @@ that is a whole and fitting pair; if not, the last one that was, and a log line 
 renewal needs no restart, whichever file is written first, and no open call notices it.
 """
 
+import math
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Self
 
 import grpc
@@ -25,6 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 log = structlog.get_logger("parley.tls")
 
+LOOK_AGAIN_S = 10.0
+"""How soon a pair that was rejected is tried again: it may not have been valid yet."""
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 
 
@@ -107,6 +111,8 @@ class Renewing:
         self._seen: Pair | str = files.read()
         self._seen.check()
         self._first = self._seen.for_grpc()
+        self._complaint = ""
+        self._again_s = math.inf
         self._lock = threading.Lock()  # gRPC asks on its own threads
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -124,7 +130,7 @@ class Renewing:
                 found = self._files.read()
             except BadCertificate as error:
                 found = str(error)
-            if found == self._seen:
+            if found == self._seen and monotonic() < self._again_s:
                 return None
             self._seen = found
             try:
@@ -132,8 +138,12 @@ class Renewing:
                     raise BadCertificate(found)
                 certificate = found.check()
             except BadCertificate as error:
-                log.warning("new certificate rejected, the old one stays in use", why=str(error))
+                why, told = str(error), self._complaint
+                self._complaint, self._again_s = why, monotonic() + LOOK_AGAIN_S
+                if why != told:
+                    log.warning("new certificate rejected, the old one stays in use", why=why)
                 return None
+            self._complaint, self._again_s = "", math.inf
             log.info("certificate renewed", expires=certificate.not_valid_after_utc.isoformat())
             return found.for_grpc()
 

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from parley_server.auth.jwks import MAX_DOCUMENT_BYTES, JwksKeys
+from parley_server.auth.jwks import MAX_DOCUMENT_BYTES, MIN_DISTANCE_S, JwksKeys
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.core.model import Principal
 from support.issuer import Clock, Issuer, a_signing_key
@@ -26,6 +26,7 @@ from support.published_keys import (
     SECOND,
     PublishedKeys,
     a_token,
+    until,
 )
 
 GOOD = {"keys": [FIRST.jwk]}
@@ -249,6 +250,27 @@ async def test_https_is_trusted_as_the_system_says(
             seen.append(len(keys.current))
 
     assert [0, 1] == seen
+
+
+async def test_an_authority_that_was_renewed_is_trusted_at_the_next_try(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fails with one client for all fetches: it reads once whom to trust."""
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    trustme.CA().cert_pem.write_to_path(str(file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    clock = Clock()
+    async with Issuer().running(tls) as issuer:
+        issuer.publish(FIRST)
+        keys = JwksKeys(issuer.url, clock=clock, sleep=clock.sleep)
+        await keys.open()
+        assert [] == list(keys.current)
+        authority.cert_pem.write_to_path(str(file))
+        clock.move(MIN_DISTANCE_S)
+        await until(lambda: bool(keys.current))
+        await keys.close()
 
 
 async def test_keys_on_this_machine_are_not_fetched_through_a_proxy(

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from support.agents import ScriptedAgent, Speaker
-from support.certificates import Certificates, as_named, shown_by, trusting
+from support.certificates import Certificates, a_clock_at, as_named, shown_by, trusting
 from support.processes import ServerProcess, run
 from support.services import StartService, metadata
 
@@ -160,6 +160,24 @@ async def test_a_pair_that_does_not_fit_is_ignored_and_the_old_one_stays(
     assert DAMAGES[damage] in said[0]["why"]
 
     files.write(ca)
+    assert await shown_by(service.port) in files.cert.read_text()
+
+
+async def test_a_certificate_that_comes_too_early_is_shown_once_it_is_valid(
+    start_service: StartService,
+    files: Certificates,
+    ca: trustme.CA,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where clocks differ. Fails when files that were rejected are not looked at again."""
+    service = await start_service(**files.settings())
+    old = files.cert.read_text()
+    monkeypatch.setattr("parley_server.rpc.tls.LOOK_AGAIN_S", 0)
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    files.write(ca, begins=tomorrow)
+    assert await shown_by(service.port) in old
+
+    monkeypatch.setattr("parley_server.rpc.tls.datetime", a_clock_at(tomorrow))
     assert await shown_by(service.port) in files.cert.read_text()
 
 

@@ -3,15 +3,18 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.config import BadSettings
 from parley_server.process.worker import Worker
 from parley_server.telemetry.tracing.sending import SEND_S, Sending
 from support.agents import ScriptedAgent
+from support.certificates import BothSides
 from support.otlp_receiver import Receiver, named
 from support.processes import ServerProcess, lines_of, run
 from support.services import StartService, metadata, settings_for
@@ -140,6 +143,32 @@ async def test_what_waits_for_a_collector_is_bounded(monkeypatch: pytest.MonkeyP
     assert 16_384 == len(str(named(spans, f"span {made - 1}").attributes["error.type"]))
 
 
+async def test_traces_are_sent_with_certificates_that_were_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails with the library's exporter alone, which reads them once."""
+    sides = BothSides.written(tmp_path)
+    for name, file in (
+        ("CERTIFICATE", sides.ours.client_ca),
+        ("CLIENT_CERTIFICATE", sides.ours.cert),
+        ("CLIENT_KEY", sides.ours.key),
+    ):
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", str(file))
+    with Receiver(credentials=sides.server_credentials()) as receiver:
+        aim(monkeypatch, receiver.endpoint)
+        sending = Sending(sample=1, has_content=False, worker_index=None)
+        tracer = sending.provider.get_tracer("renewing")
+        tracer.start_span("before").end()
+        await until_named(receiver, "before")
+    sides.ca = trustme.CA()
+    for side in (sides.theirs, sides.ours):
+        sides.write(side)
+    with Receiver(port=receiver.port, credentials=sides.server_credentials()) as receiver:
+        tracer.start_span("after").end()
+        await until_named(receiver, "after")
+        await sending.close()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -147,11 +176,17 @@ async def test_what_waits_for_a_collector_is_bounded(monkeypatch: pytest.MonkeyP
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "begins with http:// or https://"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "OTEL_…: Invalid value"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "OTEL_…: could not convert"),
+        (
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            "/no/ca",
+            "^OTEL_.*_CERTIFICATE: cannot read /no/ca",
+        ),
     ],
 )
 async def test_variables_that_would_lose_traces_refuse_the_start(
     name: str, value: str, expected: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1")
     monkeypatch.setenv(name, value)
     with pytest.raises(BadSettings, match=expected):
         Worker(settings_for(database_url, traces="otlp"), agent=ScriptedAgent())

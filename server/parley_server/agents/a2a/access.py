@@ -1,12 +1,12 @@
 """Where a remote agent is, and what opens its door."""
 
-import ssl
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from parley_server.agents.errors import BadAgent
+from parley_server.certificates import ClientFiles, Following, UnusableFiles
 
 PLAIN, TLS = "a2a+grpc", "a2a+grpcs"
 SCHEMES = (PLAIN, TLS)
@@ -85,42 +85,11 @@ class Access:
         if not address.is_tls and not address.is_on_this_machine:
             raise BadAgent("token would be sent unencrypted: use a2a+grpcs://HOST:PORT")
 
-
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """The contents of an Access's files."""
-
-    ca: bytes | None
-    cert: bytes | None
-    key: bytes | None = field(repr=False)
-
-    @classmethod
-    def read(cls, access: Access) -> "Certificates":
-        """Read the files, and try them: gRPC would not say what is wrong with them.
-
-        Raises: BadAgent.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if access.ca_file is not None:
-            try:
-                context.load_verify_locations(access.ca_file)
-            except OSError as error:  # an SSLError is one
-                raise BadAgent(_complaint("ca_file", access.ca_file, error)) from None
-        if access.cert_file is not None and access.key_file is not None:
-            try:
-                # An empty password fails where one is needed, instead of asking at a terminal.
-                context.load_cert_chain(access.cert_file, access.key_file, password="")
-            except OSError as error:
-                raise BadAgent(_complaint("cert_file", access.cert_file, error)) from None
-        contents = [
-            path.read_bytes() if path is not None else None
-            for path in (access.ca_file, access.cert_file, access.key_file)
-        ]
-        return cls(*contents)
-
-
-def _complaint(key: str, path: Path, error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        what = "certificates" if key == "ca_file" else "a certificate with its key in key_file"
-        return f"{key}: {path} does not hold {what}, as PEM without a password"
-    return f"{key}: cannot read {error.filename or path}: {error.strerror}"
+    def certificates(self, address: Address) -> Following:
+        """Return the contents of the files, which are followed. Raises: BadAgent."""
+        names = ("ca_file", "cert_file", "key_file")
+        files = ClientFiles(self.ca_file, self.cert_file, self.key_file, names)
+        try:
+            return Following(files, address.target)
+        except UnusableFiles as error:
+            raise BadAgent(str(error)) from None

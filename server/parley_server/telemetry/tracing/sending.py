@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import structlog
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from parley_server.config import BadSettings
+from parley_server.telemetry.tracing.exporting import Exporter
 from parley_server.telemetry.tracing.sampling import Sampling
 from parley_server.telemetry.tracing.sieve import Sieve
 
@@ -37,7 +37,7 @@ QUIET_LIBRARIES = ("opentelemetry.exporter.otlp", "opentelemetry.sdk._shared_int
 class Watched(SpanExporter):
     """Stands before the exporter, and tells once that it does not get through, and that it does."""
 
-    def __init__(self, behind: OTLPSpanExporter) -> None:
+    def __init__(self, behind: SpanExporter) -> None:
         self._behind = behind
         self._is_failing = False
 
@@ -91,7 +91,7 @@ class Sending:
         batch = BATCH_WITH_CONTENT if has_content and is_usual else None
         _check_variables()
         try:
-            self._exporter = OTLPSpanExporter()
+            self._exporter = Exporter()
             self._queue = BatchSpanProcessor(Watched(self._exporter), max_export_batch_size=batch)
             self.provider = TracerProvider(
                 sampler=self.sampling.sampler,
@@ -100,6 +100,8 @@ class Sending:
                 shutdown_on_exit=False,
                 span_limits=SpanLimits(max_attribute_length=MAX_VALUE_CHARACTERS),
             )
+        except BadSettings:
+            raise
         except Exception as error:
             raise BadSettings(f"OTEL_…: {error}") from None
         self.provider.add_span_processor(Sieve(self._queue, has_content=has_content))

@@ -88,11 +88,12 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     text.write_text("no certificate")
 
     for access, expected in (
-        (Access(ca_file=text), "ca_file: .* does not hold certificates, as PEM"),
-        (Access(ca_file=files.key), "ca_file: .* does not hold certificates"),
-        (Access(cert_file=text, key_file=files.key), "cert_file: .* with its key in key_file"),
-        (Access(cert_file=files.cert, key_file=others.key), "with its key in key_file"),
-        (Access(cert_file=files.cert, key_file=tmp_path / "no"), "cert_file: cannot read"),
+        (Access(ca_file=text), "ca_file: .*/text does not hold certificates, as PEM"),
+        (Access(ca_file=files.key), "ca_file: .*key does not hold certificates"),
+        (Access(cert_file=text, key_file=files.key), "cert_file: .*/text does not hold cert"),
+        (Access(cert_file=files.cert, key_file=others.key), "key_file: .* does not hold the key"),
+        (Access(cert_file=files.cert, key_file=text), "key_file: .*/text does not hold the key"),
+        (Access(cert_file=files.cert, key_file=tmp_path / "no"), "key_file: cannot read .*/no:"),
     ):
         with pytest.raises(BadAgent, match=expected):
             create_agent("a2a+grpcs://far:1", access=access)
