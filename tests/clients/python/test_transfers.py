@@ -426,6 +426,14 @@ def test_batches_are_as_long_as_a_call_may_be(sizes: list[int], expected: list[i
     assert all(sum(map(bytes_of, batch)) <= MAX_BATCH_BYTES for batch in found)
 
 
+def test_batches_count_tool_calls_with_their_ids() -> None:
+    """As the server does. Fails when a batch is refused because of them."""
+    half = "i" * (MAX_BATCH_BYTES // 2)
+    call = parts.ToolCall(id=half, name="n", arguments="{}", step=1)
+    given = [parts.Message(role=parts.ROLE_ASSISTANT, tool_calls=[call])] * 2
+    assert [1, 1] == [len(batch) for batch in batches(given)]
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -101,6 +101,8 @@ async def test_fork_ends_where_a_turn_does(
             info = info_of(caught.value)  # type: ignore[arg-type]
             assert "NOT_A_TURN_BOUNDARY" == info.reason
             assert {"up_to_sequence": str(up_to), "previous_boundary": expected} == info.metadata
+            # Up to 0 means up to the end.
+            assert "up to 0" not in str(caught.value)
 
 
 async def test_turn_that_is_open_is_not_copied(start_service: StartService) -> None:

@@ -206,7 +206,7 @@ def bytes_of(message: parts.Message) -> int:
     """Return what a message counts in the contract's limit, in UTF-8."""
     texts = [message.content]
     for call in message.tool_calls:
-        texts += (call.name, call.arguments, call.result)
+        texts += (call.id, call.name, call.arguments, call.result)
     return sum(len(text.encode()) for text in texts)
 
 
