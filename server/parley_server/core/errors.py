@@ -51,8 +51,8 @@ class Violation(NamedTuple):
 
 
 MAX_VIOLATIONS_BYTES = 1536
-"""How much of what is wrong is told. It is sent twice, in Base64 and with reasons beside it; callers
-take 8 KiB of an error by default, and of a longer one they see nothing at all."""
+"""How much of what is wrong is told. It is sent twice, once in Base64 with reasons beside it.
+Callers take 8 KiB of an error by default, and see nothing at all of a longer one."""
 
 
 class InvalidRequest(ParleyError):
