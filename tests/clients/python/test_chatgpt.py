@@ -139,7 +139,7 @@ def test_ids_depend_on_the_source_alone() -> None:
         (b'[{"title": oops}]', "not JSON"),
         (b"[1]", "conversation 1 is not a JSON object"),
         (b'[{"title": "\xff"}]', "not UTF-8"),
-        (b"[" * 200_000, "too deep"),
+        pytest.param(b"[" * 200_000, "too deep", id="deep"),
     ],
     ids=str,
 )

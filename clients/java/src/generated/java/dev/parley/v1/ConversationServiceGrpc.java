@@ -970,7 +970,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -1084,8 +1084,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -1391,7 +1391,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -1513,8 +1513,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -1800,7 +1800,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -1916,8 +1916,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -2199,7 +2199,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -2314,8 +2314,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -2570,7 +2570,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -2675,8 +2675,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
