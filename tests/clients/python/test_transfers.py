@@ -351,6 +351,15 @@ async def test_import_from_standard_input(service: Service) -> None:
     assert "1 conversation imported; 1 message added.\n" == done.stdout
 
 
+async def test_import_of_a_conversation_without_an_id_makes_none(service: Service) -> None:
+    """With new ids, all of them would be one."""
+    text = b'{"conversation": {"title": "Nameless"}}\n{"done": {}}\n'
+    for more in ((), ("--new-ids",)):
+        done = await parley(address_of(service), "import", "-", *more, stdin=text, exit_code=1)
+        assert "it has no conversation_id" in done.stderr
+    assert not (await service.conversations()).conversations
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -23,6 +23,7 @@ from support.services import (
     reason_of,
     refused,
 )
+from support.waiting import WEATHER, AskingAgent
 
 STOP, CUT = conversation_pb2.FINISH_REASON_STOP, conversation_pb2.FINISH_REASON_LENGTH
 
@@ -154,6 +155,18 @@ async def test_append_that_waits_in_vain_stores_nothing(start_service: StartServ
     gate.opened.set()
     await turn
     assert ["hello", "HELLO"] == await contents(service, conversation_id)
+
+
+async def test_append_that_waits_for_as_long_as_a_call_may_take_is_told_of_the_turn(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when it is told AGENT_TIMEOUT: it has no agent."""
+    service = await start_service(AskingAgent(), chat_timeout_s=1.5)
+    waits = await service.chat(tools=[WEATHER])
+    # Without a look in the last second, in which it would be told DEADLINE_TOO_SHORT.
+    monkeypatch.setattr(service.worker.bells, "next_look_s", lambda: 60.0)
+    call = service.append(waits.conversation_id, user("Two"), on_busy=pb.ON_BUSY_WAIT)
+    assert ("ABORTED", "TURN_IN_PROGRESS") == await refused(call)
 
 
 async def test_turn_whose_lease_has_passed_is_ended_and_writes_nothing_more(

@@ -108,6 +108,8 @@ class Importer:
             or while the server is down. Any error of reading the messages.
         Guarantees: nothing is stored twice, whenever it was stopped before.
         """
+        if not source.conversation.conversation_id:  # the server would make another one each time
+            return Outcome("failed", 0, "it has no conversation_id")
         wanted = self.wanted(source)
         messages = iter(source.messages)
         added = 0
