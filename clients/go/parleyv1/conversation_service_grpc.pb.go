@@ -201,7 +201,7 @@ type ConversationServiceClient interface {
 	// can be repeated safely: the messages are added once, and later calls return the same sequences.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
 	AppendMessages(ctx context.Context, in *AppendMessagesRequest, opts ...grpc.CallOption) (*AppendMessagesResponse, error)
 	// Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 	//
@@ -737,7 +737,7 @@ type ConversationServiceServer interface {
 	// can be repeated safely: the messages are added once, and later calls return the same sequences.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
 	AppendMessages(context.Context, *AppendMessagesRequest) (*AppendMessagesResponse, error)
 	// Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 	//

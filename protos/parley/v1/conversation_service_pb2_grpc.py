@@ -400,7 +400,7 @@ class ConversationServiceServicer:
         can be repeated safely: the messages are added once, and later calls return the same sequences.
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

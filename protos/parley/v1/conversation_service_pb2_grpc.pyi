@@ -200,7 +200,7 @@ class ConversationServiceStub:
     can be repeated safely: the messages are added once, and later calls return the same sequences.
 
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
     """
     ForkConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]
     """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
@@ -457,7 +457,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     can be repeated safely: the messages are added once, and later calls return the same sequences.
 
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
     """
     ForkConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]  # type: ignore[assignment]
     """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
@@ -807,7 +807,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         can be repeated safely: the messages are added once, and later calls return the same sequences.
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
         """
 
     @_abc_1.abstractmethod

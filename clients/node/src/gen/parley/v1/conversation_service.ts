@@ -7138,7 +7138,7 @@ export const ConversationServiceService = {
    * can be repeated safely: the messages are added once, and later calls return the same sequences.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
    */
   appendMessages: {
     path: "/parley.v1.ConversationService/AppendMessages" as const,
@@ -7481,7 +7481,7 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * can be repeated safely: the messages are added once, and later calls return the same sequences.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
    */
   appendMessages: handleUnaryCall<AppendMessagesRequest, AppendMessagesResponse>;
   /**
@@ -7931,7 +7931,7 @@ export interface ConversationServiceClient extends Client {
    * can be repeated safely: the messages are added once, and later calls return the same sequences.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
    */
   appendMessages(
     request: AppendMessagesRequest,

@@ -1073,7 +1073,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     default void appendMessages(dev.parley.v1.AppendMessagesRequest request,
@@ -1501,7 +1501,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public void appendMessages(dev.parley.v1.AppendMessagesRequest request,
@@ -1905,7 +1905,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public dev.parley.v1.AppendMessagesResponse appendMessages(dev.parley.v1.AppendMessagesRequest request) throws io.grpc.StatusException {
@@ -2303,7 +2303,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public dev.parley.v1.AppendMessagesResponse appendMessages(dev.parley.v1.AppendMessagesRequest request) {
@@ -2663,7 +2663,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.AppendMessagesResponse> appendMessages(
