@@ -2748,12 +2748,12 @@ type AppendMessagesRequest struct {
 	// of turns and of created conversations are separate from it. Without it, the call cannot be repeated
 	// safely.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-	// arguments and results together. Each needs a role. A user's or a system's message has a content that is
-	// not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-	// content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-	// call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-	// empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+	// Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+	// ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+	// that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+	// content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+	// limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+	// its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
 	// is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
 	// turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
 	// same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.

@@ -139,7 +139,7 @@ type ConversationServiceClient interface {
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
 	GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*GetConversationResponse, error)
-	// Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+	// Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 	//
 	// A turn that is open keeps the instructions that it began with. The conversation does not move in
 	// ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -201,12 +201,12 @@ type ConversationServiceClient interface {
 	// can be repeated safely: the messages are added once, and later calls return the same sequences.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
 	AppendMessages(ctx context.Context, in *AppendMessagesRequest, opts ...grpc.CallOption) (*AppendMessagesResponse, error)
 	// Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 	//
-	// The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-	// the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+	// The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+	// instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
 	// request_id can be repeated safely: the conversation is created once, and later calls return it as it is
 	// then.
 	//
@@ -675,7 +675,7 @@ type ConversationServiceServer interface {
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
 	GetConversation(context.Context, *GetConversationRequest) (*GetConversationResponse, error)
-	// Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+	// Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 	//
 	// A turn that is open keeps the instructions that it began with. The conversation does not move in
 	// ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -737,12 +737,12 @@ type ConversationServiceServer interface {
 	// can be repeated safely: the messages are added once, and later calls return the same sequences.
 	//
 	// Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+	// (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
 	AppendMessages(context.Context, *AppendMessagesRequest) (*AppendMessagesResponse, error)
 	// Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 	//
-	// The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-	// the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+	// The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+	// instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
 	// request_id can be repeated safely: the conversation is created once, and later calls return it as it is
 	// then.
 	//

@@ -303,7 +303,7 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConversation(self, request, context):
-        """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+        """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
         A turn that is open keeps the instructions that it began with. The conversation does not move in
         ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -400,7 +400,7 @@ class ConversationServiceServicer:
         can be repeated safely: the messages are added once, and later calls return the same sequences.
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -409,8 +409,8 @@ class ConversationServiceServicer:
     def ForkConversation(self, request, context):
         """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 
-        The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-        the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+        The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+        instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
         request_id can be repeated safely: the conversation is created once, and later calls return it as it is
         then.
 

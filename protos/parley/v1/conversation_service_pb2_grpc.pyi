@@ -131,7 +131,7 @@ class ConversationServiceStub:
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
     """
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
-    """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+    """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
     A turn that is open keeps the instructions that it began with. The conversation does not move in
     ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -200,13 +200,13 @@ class ConversationServiceStub:
     can be repeated safely: the messages are added once, and later calls return the same sequences.
 
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
     """
     ForkConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]
     """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 
-    The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-    the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+    The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+    instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
     request_id can be repeated safely: the conversation is created once, and later calls return it as it is
     then.
 
@@ -388,7 +388,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
     """
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
-    """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+    """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
     A turn that is open keeps the instructions that it began with. The conversation does not move in
     ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -457,13 +457,13 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     can be repeated safely: the messages are added once, and later calls return the same sequences.
 
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+    (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
     """
     ForkConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]  # type: ignore[assignment]
     """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 
-    The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-    the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+    The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+    instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
     request_id can be repeated safely: the conversation is created once, and later calls return it as it is
     then.
 
@@ -696,7 +696,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.UpdateConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.UpdateConversationResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationResponse]]:
-        """Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+        """Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
 
         A turn that is open keeps the instructions that it began with. The conversation does not move in
         ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -807,7 +807,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         can be repeated safely: the messages are added once, and later calls return the same sequences.
 
         Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+        (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
         """
 
     @_abc_1.abstractmethod
@@ -818,8 +818,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_conversation_service_pb2.ForkConversationResponse, _abc.Awaitable[_conversation_service_pb2.ForkConversationResponse]]:
         """Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
 
-        The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-        the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+        The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+        instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
         request_id can be repeated safely: the conversation is created once, and later calls return it as it is
         then.
 

@@ -50,12 +50,28 @@ class Violation(NamedTuple):
     """A sentence, for people: what is wrong and what would be right."""
 
 
+MAX_VIOLATIONS_BYTES = 1536
+"""How much of what is wrong is told. It is sent twice, once in Base64 with reasons beside it.
+Callers take 8 KiB of an error by default, and see nothing at all of a longer one."""
+
+
 class InvalidRequest(ParleyError):
-    """Fields of a request are wrong; all of them are named at once."""
+    """Fields of a request are wrong; they are named at once, as many as an error has room for."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
-        self.violations = tuple(violations)
+        told: list[str] = []
+        room = MAX_VIOLATIONS_BYTES
+        for violation in violations:
+            text = f"{violation.field}: {violation.description}"
+            room -= len(text.encode())
+            if told and room < 0:
+                break
+            told.append(text)
+        self.violations = tuple(violations[: len(told)])
+        """Those that are told: the first one in any case."""
+        if rest := len(violations) - len(told):
+            told.append(f"and {rest} more")
+        super().__init__("; ".join(told))
 
 
 class InvalidPageToken(InvalidRequest):
@@ -306,9 +322,10 @@ class NotATurnBoundary(ParleyError):
     """0: there is none."""
 
     def __str__(self) -> str:
+        before = f"up to {self.previous_boundary}, or " if self.previous_boundary else ""
         return (
             f"message {self.up_to_sequence} is in the midst of a turn, or its turn is open: "
-            f"fork up to {self.previous_boundary}, or without up_to_sequence"
+            f"fork {before}without up_to_sequence"
         )
 
     def metadata(self) -> dict[str, str]:

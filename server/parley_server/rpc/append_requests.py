@@ -141,7 +141,7 @@ def _check_tool_call(
     }
     for field, max_bytes in limits.items():
         value = getattr(call, field)
-        if not value and field != "result":
+        if not value and field in ("id", "name"):
             violations.add(path + field, "REQUIRED", "must not be empty")
         violations.text(path + field, value, max_bytes)
     if call.id in seen:

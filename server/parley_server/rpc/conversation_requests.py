@@ -103,7 +103,7 @@ def change(request: pb.UpdateConversationRequest, agents: Container[str]) -> Con
     if unknown := named - set(_CHANGEABLE):
         known = ", ".join(_CHANGEABLE)
         for path in sorted(unknown):
-            violations.add("update_mask", "UNKNOWN_FIELD", f"may name {known}; not {path[:64]!r}")
+            violations.add("update_mask", "UNKNOWN_FIELD", f"may name {known}; not {path[:64]!a}")
     if not named:
         named = {field for field in _CHANGEABLE if getattr(request, field)}
         if not named:

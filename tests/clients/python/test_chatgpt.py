@@ -139,6 +139,7 @@ def test_ids_depend_on_the_source_alone() -> None:
         (b'[{"title": oops}]', "not JSON"),
         (b"[1]", "conversation 1 is not a JSON object"),
         (b'[{"title": "\xff"}]', "not UTF-8"),
+        pytest.param(b"[" * 200_000, "too deep", id="deep"),
     ],
     ids=str,
 )
@@ -164,6 +165,24 @@ def test_memory_is_bounded_by_the_longest_conversation() -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 40_000_000
+
+
+def test_odd_values_are_made_to_fit() -> None:
+    """Each has ended the whole import, or had the server refuse the conversation."""
+    odd = an_answer("one", at=10**400) | {"metadata": {"model_slug": "\0\ud83d" + "ä" * 200}}
+    strange = a_conversation(
+        odd,
+        a_message(content={"content_type": "text", "parts": "two"}),
+        a_message(content={"content_type": "text", "parts": 7}),
+        a_message(role="tool", name="\ud83d"),
+        identity="\ud83d",
+    )
+    strange["mapping"]["root"]["parent"] = []
+    [found] = found_in(strange)
+
+    assert ["one", "two"] == contents(found)
+    assert "\ufffd\ufffd" + "ä" * 125 == found.messages[0].model
+    assert {"tool \ufffd": 1} == dict(found.left_out)
 
 
 JUNK = st.recursive(

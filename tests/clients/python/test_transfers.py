@@ -351,6 +351,15 @@ async def test_import_from_standard_input(service: Service) -> None:
     assert "1 conversation imported; 1 message added.\n" == done.stdout
 
 
+async def test_import_of_a_conversation_without_an_id_makes_none(service: Service) -> None:
+    """With new ids, all of them would be one."""
+    text = b'{"conversation": {"title": "Nameless"}}\n{"done": {}}\n'
+    for more in ((), ("--new-ids",)):
+        done = await parley(address_of(service), "import", "-", *more, stdin=text, exit_code=1)
+        assert "it has no conversation_id" in done.stderr
+    assert not (await service.conversations()).conversations
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -424,6 +433,14 @@ def test_batches_are_as_long_as_a_call_may_be(sizes: list[int], expected: list[i
     assert expected == [len(batch) for batch in found]
     assert given == [message for batch in found for message in batch]
     assert all(sum(map(bytes_of, batch)) <= MAX_BATCH_BYTES for batch in found)
+
+
+def test_batches_count_tool_calls_with_their_ids() -> None:
+    """As the server does. Fails when a batch is refused because of them."""
+    half = "i" * (MAX_BATCH_BYTES // 2)
+    call = parts.ToolCall(id=half, name="n", arguments="{}", step=1)
+    given = [parts.Message(role=parts.ROLE_ASSISTANT, tool_calls=[call])] * 2
+    assert [1, 1] == [len(batch) for batch in batches(given)]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from support.services import (
     reason_of,
     refused,
 )
+from support.waiting import WEATHER, AskingAgent
 
 STOP, CUT = conversation_pb2.FINISH_REASON_STOP, conversation_pb2.FINISH_REASON_LENGTH
 
@@ -50,7 +51,10 @@ async def test_message_comes_back_as_it_was_given(service: Service) -> None:
     """Every field: fails when times are cut, or a turn id is replaced."""
     conversation_id = an_id()
     usage = conversation_pb2.Usage(input_tokens=1, output_tokens=2, model_requests=1)
-    calls = [tool_call("c", arguments='{"a": 1}', result="é", is_error=True, step=2)]
+    calls = [
+        tool_call("c", arguments='{"a": 1}', result="é", is_error=True, step=2),
+        tool_call("d", arguments="", step=2),  # a model may have written none
+    ]
     given = [
         user("One", turn_id=an_id(), create_time=a_time(1)),
         assistant(
@@ -151,6 +155,18 @@ async def test_append_that_waits_in_vain_stores_nothing(start_service: StartServ
     gate.opened.set()
     await turn
     assert ["hello", "HELLO"] == await contents(service, conversation_id)
+
+
+async def test_append_that_waits_for_as_long_as_a_call_may_take_is_told_of_the_turn(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when it is told AGENT_TIMEOUT: it has no agent."""
+    service = await start_service(AskingAgent(), chat_timeout_s=1.5)
+    waits = await service.chat(tools=[WEATHER])
+    # Without a look in the last second, in which it would be told DEADLINE_TOO_SHORT.
+    monkeypatch.setattr(service.worker.bells, "next_look_s", lambda: 60.0)
+    call = service.append(waits.conversation_id, user("Two"), on_busy=pb.ON_BUSY_WAIT)
+    assert ("ABORTED", "TURN_IN_PROGRESS") == await refused(call)
 
 
 async def test_turn_whose_lease_has_passed_is_ended_and_writes_nothing_more(
@@ -292,7 +308,6 @@ REFUSED: dict[str, tuple[list[conversation_pb2.Message], set[tuple[str, str]]]] 
         {
             ("messages[0].tool_calls[0].id", "REQUIRED"),
             ("messages[0].tool_calls[0].name", "REQUIRED"),
-            ("messages[0].tool_calls[0].arguments", "REQUIRED"),
             ("messages[0].tool_calls[0].step", "TOO_LOW"),
         },
     ),
@@ -342,6 +357,18 @@ async def test_wrong_messages_are_named_and_nothing_is_stored(service: Service) 
     assert [] == list((await service.conversations()).conversations)
 
 
+async def test_very_many_wrong_messages_are_told_as_far_as_there_is_room(service: Service) -> None:
+    """Fails when all are: a client takes no error of that size, and says RESOURCE_EXHAUSTED."""
+    late = user("x", create_time=SOON)
+    for message, field in ((conversation_pb2.Message(content="x"), "role"), (late, "create_time")):
+        call = service.append(an_id(), *[message] * 1000, allow_missing=True)
+        found = await violations(call)
+        assert {f"messages[{n}].{field}" for n in range(len(found))} == {name for name, _ in found}
+        assert 10 < len(found) < 100
+        with pytest.raises(grpc.aio.AioRpcError, match=f"; and {1000 - len(found)} more"):
+            await service.append(an_id(), *[message] * 1000, allow_missing=True)
+
+
 async def test_what_is_at_the_limits_is_stored(service: Service) -> None:
     """Fails when gRPC's own limit has no room for what Parley allows."""
     conversation_id = an_id()
@@ -353,8 +380,12 @@ async def test_what_is_at_the_limits_is_stored(service: Service) -> None:
 
 
 async def test_turn_of_the_conversation_is_no_turn_id(service: Service) -> None:
-    """Of another conversation it is: histories are copied."""
+    """Of another conversation it is: histories are copied.
+
+    Fails when the check of the data, at the end, takes such an answer for that conversation's.
+    """
     first = await service.chat()
     call = service.append(first.conversation_id, user("x"), user("y", turn_id=first.turn_id))
     assert {("messages[1].turn_id", "OF_A_TURN")} == await violations(call)
-    await service.append(an_id(), user("y", turn_id=first.turn_id), allow_missing=True)
+    copied = [user("x"), user("y", turn_id=first.turn_id), assistant("z", turn_id=first.turn_id)]
+    await service.append(an_id(), *copied, allow_missing=True)

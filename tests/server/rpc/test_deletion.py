@@ -33,6 +33,16 @@ async def read(stream: Any) -> list[Any]:
     return [event async for event in stream]
 
 
+async def fed(service: Service) -> list[cpb.Turn]:
+    """Return the turns that the feed has told of by now."""
+    turns: list[cpb.Turn] = []
+    async for update in service.watch_turns():
+        if update.HasField("progress"):
+            break
+        turns.append(update.turn)
+    return turns
+
+
 async def updates_until_end(watch: Any) -> tuple[list[str], tuple[str, str]]:
     """Return the kinds of what a watch still tells, and what it ends with."""
     kinds: list[str] = []
@@ -95,15 +105,21 @@ async def test_deleted_conversation_is_found_by_no_call(
     assert GONE == await refused(read(service.watch(identity)))
     assert [kept] == [c.conversation_id for c in (await service.conversations()).conversations]
     assert not (await service.conversations(labels=["a=b"])).conversations
-    for call in (service.turn, service.cancel):
+    for call in (service.turn, service.cancel, service.explain):
         assert NO_TURN == await refused(call(request_id=request_id))
         assert NO_TURN == await refused(call(conversation_id=identity, turn_id=turn_id))
+    assert NO_TURN == await refused(read(service.rehearse(request_id=request_id)))
+    given = pb.CallResult(call_key=an_id(), result="r")
+    assert NO_TURN == await refused(service.resume(given, request_id=request_id))
+    assert [kept] == [turn.conversation_id for turn in await fed(service)]
     for fields in ({}, {"allow_missing": True}, {"on_busy": pb.ON_BUSY_WAIT}):
         asked = {"conversation_id": identity, **fields}
         assert GONE == await refused(service.chat(**asked))
+        assert GONE == await refused(service.start(**asked))
         assert GONE == await refused(service.chat(request_id=request_id, **asked))
         assert GONE == await refused(read(service.stream(request_id=request_id, **asked)))
     assert GONE == await refused(service.chat(request_id=request_id))
+    assert GONE == await refused(service.start(request_id=request_id))
     assert GONE == await refused(
         service.create(request_id="made", conversation_id=identity, labels={"a": "b"})
     )

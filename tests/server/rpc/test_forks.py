@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from support.agents import Gate, ScriptedAgent, say_back
+from support.databases import as_superuser
 from support.messages import assistant, system, user
 from support.services import Service, StartService, an_id, gathered, info_of, refused
 
@@ -101,6 +102,8 @@ async def test_fork_ends_where_a_turn_does(
             info = info_of(caught.value)  # type: ignore[arg-type]
             assert "NOT_A_TURN_BOUNDARY" == info.reason
             assert {"up_to_sequence": str(up_to), "previous_boundary": expected} == info.metadata
+            # Up to 0 means up to the end.
+            assert "up to 0" not in str(caught.value)
 
 
 async def test_turn_that_is_open_is_not_copied(start_service: StartService) -> None:
@@ -117,6 +120,26 @@ async def test_turn_that_is_open_is_not_copied(start_service: StartService) -> N
     assert ("FAILED_PRECONDITION", "NOT_A_TURN_BOUNDARY") == await refused(open_one)
     gate.opened.set()
     assert "TWO" == (await turn).response
+
+
+async def test_started_turn_that_is_to_be_run_again_is_not_copied(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when a lease that has passed ends every turn: the question is copied then."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate), lease_s=60)
+    started = (await service.start("One")).turn
+    await gate.entered.wait()
+    with psycopg.connect(as_superuser(database_url)) as connection:
+        connection.execute("UPDATE conversation SET lease_expires_at = now() - interval '1 second'")
+
+    forked = await service.fork(started.conversation_id)
+
+    assert 0 == forked.conversation.last_sequence
+    whole = service.fork(started.conversation_id, up_to_sequence=1)
+    assert ("FAILED_PRECONDITION", "NOT_A_TURN_BOUNDARY") == await refused(whole)
+    gate.opened.set()
+    await service.until_turn(started, "COMPLETED", "FAILED")
 
 
 async def test_failed_turn_is_copied_and_not_shown(start_service: StartService) -> None:

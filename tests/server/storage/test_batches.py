@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import psycopg
@@ -26,6 +27,9 @@ DELETED = """
 UPDATE conversation SET delete_time = now();
 INSERT INTO deletion (owner_id, conversation_id, stage, due_time)
 SELECT owner_id, id, '{stage}', now() - interval '1 second' FROM conversation;
+INSERT INTO addition (owner_id, request_id, fingerprint, conversation_id, first_sequence,
+    last_sequence)
+SELECT owner_id, request_id, 'digest', conversation_id, user_sequence, response_sequence FROM turn;
 INSERT INTO erasure (owner_id, request_id, hide_time)
 SELECT owner_id, 'erasing', now() FROM owner WHERE '{stage}' = 'ERASING';
 """
@@ -79,7 +83,7 @@ class Kind(NamedTuple):
     removes: tuple[str, ...]
 
 
-ALL = ("message", "turn", "conversation", "deletion")
+ALL = ("message", "turn", "addition", "conversation", "deletion")
 KINDS = {
     "purge": Kind(DeletionStage.TRASHED, "deletion", Worker.purge, 1, ("message",)),
     "forget": Kind(DeletionStage.TOMBSTONE, "deletion", Worker.forget, 1, ALL),
@@ -114,12 +118,22 @@ def is_waiting(connection: psycopg.Connection[Any]) -> bool:
     return connection.execute(waiting).fetchone() is not None
 
 
+def digests(connection: psycopg.Connection[Any]) -> int:
+    """Count the request ids of AppendMessages that are kept with a digest."""
+    row = connection.execute("SELECT count(*) FROM addition WHERE fingerprint <> ''").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 @pytest.mark.parametrize("turns", [1, 4, 5, 9], ids="{} turns".format)
 @pytest.mark.parametrize("name", KINDS)
 async def test_batch_that_sees_what_another_has_removed_leaves_nothing_behind(
     workers: list[Worker], database_url: str, name: str, turns: int
 ) -> None:
-    """Fails where a batch counts what it has removed itself, and takes it for all that was left."""
+    """Fails where a batch counts what it has removed itself, and takes it for all that was left.
+
+    And where one statement blanks or removes all request ids of AppendMessages at once.
+    """
     kind = KINDS[name]
     store_conversations(database_url, OWNER, kind.conversations, turns)
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
@@ -133,19 +147,25 @@ async def test_batch_that_sees_what_another_has_removed_leaves_nothing_behind(
         connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
 
         held, other = workers
+        kept = [digests(connection)]
         late = asyncio.ensure_future(kind.batch(held, conversation))
         await until_true(lambda: is_waiting(connection))
         await kind.batch(other, conversation)
         connection.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
         has_more = await late
+        kept += [digests(connection) + BATCH, digests(connection)]  # of two batches
         while has_more:
             has_more = await kind.batch(held, conversation)
+            kept.append(digests(connection))
 
         left = {
             table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()
             for table in kind.removes
         }
     assert dict.fromkeys(kind.removes, (0,)) == left
+    assert all(before - after <= BATCH for before, after in pairwise(kept))
+    if name != "erase messages":
+        assert 0 == kept[-1]
     counted = held.messages + other.messages
     if kind.removes == ("message",):
         assert 2 * turns * kind.conversations == sum(counted)

@@ -11,7 +11,6 @@ Empty messages, most of which the application hides, are dropped.
 
 import codecs
 import json
-import math
 import re
 import time
 import uuid
@@ -28,6 +27,7 @@ from parley_client.cli.json_lines import WrongFile
 MAX_ANSWER_BYTES = 262_144
 """How long an answer may be, by the contract, in UTF-8."""
 MAX_TITLE_BYTES = 512
+MAX_MODEL_BYTES = 256
 IDS = uuid.UUID("5c1b6f0e-6f43-5d43-9b0e-7a2f1c7f2a10")
 """The name space of the ids that imported conversations get."""
 
@@ -111,6 +111,8 @@ class _Text:
         while True:
             try:
                 value, end = decoder.raw_decode(self._text)
+            except RecursionError:
+                raise WrongFile("the file has values within values, too deep to be read") from None
             except ValueError as error:
                 if self._is_at_end or not self._is_cut_at(error):
                     raise WrongFile(f"the file is not JSON, or was cut off: {error}") from None
@@ -158,13 +160,13 @@ def _conversation(given: Mapping[str, Any], max_message_bytes: int) -> Found:
 
 def _id(given: Mapping[str, Any]) -> str:
     source = given.get("conversation_id") or given.get("id") or json.dumps(given, sort_keys=True)
-    return str(uuid.uuid5(IDS, f"chatgpt {source}"))
+    return str(uuid.uuid5(IDS, f"chatgpt {source}".encode(errors="replace").decode()))
 
 
 def _title(given: Any) -> tuple[str, bool]:
     """Return a title on one line, and whether it had to be shortened."""
     line = " ".join(_CONTROL.sub(" ", given if isinstance(given, str) else "").split())
-    kept = line.encode()[:MAX_TITLE_BYTES].decode(errors="ignore")
+    kept = _beginning(line, MAX_TITLE_BYTES)
     return kept, kept != line
 
 
@@ -175,7 +177,7 @@ def _path(nodes: Mapping[str, Any], current: Any) -> list[str]:
         current = leaves[-1] if leaves else None
     path: list[str] = []
     seen = set()
-    while current in nodes and current not in seen:
+    while isinstance(current, str) and current in nodes and current not in seen:
         seen.add(current)
         path.append(current)
         current = nodes[current].get("parent")
@@ -192,14 +194,14 @@ def _take(
 ) -> None:
     """Add a message to what was found, or count what it is instead."""
     author = _object(message.get("author"))
-    role = str(author.get("role"))
+    role = _kind(author.get("role"))
     recipient = message.get("recipient") or "all"
     if role not in _ROLES:
         name = author.get("name")
-        found.left_out[f"{role} {name}" if name else role] += 1
+        found.left_out[f"{role} {_kind(name)}" if name else role] += 1
         return
     if recipient != "all":
-        found.left_out[f"call of {recipient}"] += 1
+        found.left_out[f"call of {_kind(recipient)}"] += 1
         return
     metadata = _object(message.get("metadata"))
     text = _texts(message, found.left_out)
@@ -208,7 +210,7 @@ def _take(
     if metadata.get("is_visually_hidden_from_conversation"):
         found.left_out["hidden message"] += 1
         return
-    fitting = _CANNOT_BE_STORED.sub("\ufffd", text)
+    fitting = _storable(text)
     if fitting != text:
         found.left_out["character that cannot be stored"] += len(_CANNOT_BE_STORED.findall(text))
     limit = MAX_ANSWER_BYTES if role == "assistant" else max_message_bytes
@@ -217,7 +219,8 @@ def _take(
         return
     added = parts.Message(role=_ROLES[role], content=fitting, create_time=moment)
     if role == "assistant":
-        added.model = str(metadata.get("model_slug") or "")
+        model = _storable(str(metadata.get("model_slug") or ""))
+        added.model = _beginning(model, MAX_MODEL_BYTES)
         ended = _object(metadata.get("finish_details")).get("type")
         added.finish_reason = _REASONS.get(str(ended), parts.FINISH_REASON_UNSPECIFIED)
     found.messages.append(added)
@@ -226,7 +229,7 @@ def _take(
 def _texts(message: Mapping[str, Any], left_out: Counter[str]) -> str:
     """Return the text of a message, and count its parts that have none."""
     content = _object(message.get("content"))
-    kind = str(content.get("content_type"))
+    kind = _kind(content.get("content_type"))
     if kind == "code":
         return str(content.get("text") or "")
     if kind not in ("text", "multimodal_text"):
@@ -234,13 +237,14 @@ def _texts(message: Mapping[str, Any], left_out: Counter[str]) -> str:
             left_out[kind] += 1
         return ""
     texts = []
-    for part in content.get("parts") or ():
+    given = content.get("parts")
+    for part in given if isinstance(given, list) else [given]:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, dict) and part.get("content_type") == "audio_transcription":
             texts.append(str(part.get("text") or ""))
         elif isinstance(part, dict):
-            left_out[str(part.get("content_type"))] += 1
+            left_out[_kind(part.get("content_type"))] += 1
     return "\n".join(text for text in texts if text)
 
 
@@ -248,11 +252,23 @@ def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _kind(value: Any) -> str:
+    """Return what is given as the name of a kind, of a role or of a tool, fit to be shown."""
+    return _storable(str(value))
+
+
+def _storable(text: str) -> str:
+    return _CANNOT_BE_STORED.sub("\ufffd", text)
+
+
+def _beginning(text: str, max_bytes: int) -> str:
+    """Return as much of a text as fits, in UTF-8."""
+    return text.encode()[:max_bytes].decode(errors="ignore")
+
+
 def _timestamp(seconds: Any) -> Timestamp | None:
     """Return a time, to the microsecond. None: there is none, or it is none that can have been."""
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
-        return None
-    if not 0 < seconds <= time.time():
+    if not isinstance(seconds, int | float) or not 0 < seconds <= time.time():
         return None
     timestamp = Timestamp()
     timestamp.FromMicroseconds(round(seconds * 1_000_000))

@@ -108,6 +108,8 @@ class Importer:
             or while the server is down. Any error of reading the messages.
         Guarantees: nothing is stored twice, whenever it was stopped before.
         """
+        if not source.conversation.conversation_id:  # the server would make another one each time
+            return Outcome("failed", 0, "it has no conversation_id")
         wanted = self.wanted(source)
         messages = iter(source.messages)
         added = 0
@@ -206,7 +208,7 @@ def bytes_of(message: parts.Message) -> int:
     """Return what a message counts in the contract's limit, in UTF-8."""
     texts = [message.content]
     for call in message.tool_calls:
-        texts += (call.name, call.arguments, call.result)
+        texts += (call.id, call.name, call.arguments, call.result)
     return sum(len(text.encode()) for text in texts)
 
 

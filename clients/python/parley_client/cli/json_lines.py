@@ -160,7 +160,7 @@ def _part_of(line: bytes, where: str) -> pb.ExportConversationsResponse:
 def _fields_of(line: bytes, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WrongFile(f"{where} is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise WrongFile(f"{where} is not a JSON object")

@@ -53,7 +53,8 @@ class Waiting:
         Args:
             attempt: what is tried, again and again while it raises TurnInProgress.
             too_late: what is done instead once the call has too little time left.
-        Raises: what they raise; CallerLost, AgentTimeout, WorkerDrained: the call is over before.
+        Raises: what they raise, TurnInProgress also when the call's time is over; CallerLost,
+            WorkerDrained.
         """
         async with self._queues.first(topic, call.gone) as is_first:
             while is_first:
@@ -63,10 +64,14 @@ class Waiting:
                 with self._bells.listen(topic) as bell:
                     try:
                         return await attempt()
-                    except TurnInProgress:
+                    except TurnInProgress as error:
                         if call.is_too_short:
                             raise
-                    await self.wait(bell, call)
+                        busy = error
+                    try:
+                        await self.wait(bell, call)
+                    except AgentTimeout:  # it has waited for no agent of its own
+                        raise busy from None
         raise CallerLost
 
     async def wait(

@@ -107,6 +107,7 @@ RULES = (
         "an answer of a turn that is not marked as answered",
         """SELECT message.owner_id, message.turn_id FROM message JOIN turn
             ON turn.owner_id = message.owner_id AND turn.id = turn_id
+                AND turn.conversation_id = message.conversation_id
         WHERE role = 'ASSISTANT' AND (state NOT IN ('COMPLETED', 'CANCELLED')
             OR response_sequence IS DISTINCT FROM sequence)""",
     ),

@@ -69,7 +69,6 @@ from parley_server.storage.statements.parts import (
 OF_CONVERSATION: dict[Table, Any] = {
     conversation_label: conversation_label.c.conversation_id,
     creation: creation.c.conversation_id,
-    addition: addition.c.conversation_id,
     turn_queue: turn_queue.c.conversation_id,
     queue_due: queue_due.c.conversation_id,
     # A worker of the release before may have gone on with the conversation.
@@ -77,10 +76,11 @@ OF_CONVERSATION: dict[Table, Any] = {
     conversation: conversation.c.id,
     deletion: deletion.c.conversation_id,
 }
-"""What goes with a conversation, once its messages and turns are gone."""
+"""What goes with a conversation, once its messages, turns and additions are gone."""
 ERASED_TABLES = frozenset(
     {
         *OF_CONVERSATION,
+        addition,
         turn,
         turn_event,
         turn_step,
@@ -356,7 +356,7 @@ def _erase_conversations() -> Executable:
     """Remove the next conversations, whose messages are gone, with all that is left of them.
 
     One row, if it was due: whether all of those that were looked at are gone, or only some of
-    their turns; the lowest of them, and how many they are.
+    their turns and additions; the lowest of them, and how many they are.
     """
     job = _job()
     looked = _looked()
@@ -369,7 +369,26 @@ def _erase_conversations() -> Executable:
     )
     some = select(left.c.id).select_from(chosen.join(left, true())).limit(LIMIT).cte("some_turns")
     turns_gone, pieces_gone = _turns_gone(select(chosen.c.conversation_id), select(some.c.id))
-    are_last = _count(some) < LIMIT
+    added = (
+        select(addition.c.request_id)
+        .where(addition.c.owner_id == OWNER)
+        .where(addition.c.conversation_id == chosen.c.conversation_id)
+        .limit(LIMIT)
+        .lateral("added")
+    )
+    some_additions = (
+        select(added.c.request_id)
+        .select_from(chosen.join(added, true()))
+        .limit(LIMIT)
+        .cte("some_additions")
+    )
+    additions_gone = (
+        delete(addition)
+        .where(addition.c.owner_id == OWNER)
+        .where(is_any(addition.c.request_id, select(some_additions)))
+        .cte("additions_gone")
+    )
+    are_last = and_(_count(some) < LIMIT, _count(some_additions) < LIMIT)
     gone: dict[Table, CTE] = {
         of: delete(of)
         .where(of.c.owner_id == OWNER, are_last)
@@ -384,7 +403,7 @@ def _erase_conversations() -> Executable:
     return (
         select(are_last, _lowest(looked), _count(looked))
         .select_from(job)
-        .add_cte(*gone.values(), *pieces_gone, counted)
+        .add_cte(*gone.values(), *pieces_gone, additions_gone, counted)
     )
 
 

@@ -263,9 +263,16 @@ def _added() -> Executable:
 def _judged() -> CTE:
     """Read the conversation to copy, up to where, and whether that is not in the midst of a turn.
 
-    A turn is a user's message and the answer of the same turn behind it, wherever both came from.
+    A turn is a user's message and the answer of the same turn behind it, wherever both came from. A
+    started turn whose attempt was interrupted has not ended either: another one follows.
     """
-    open_ = is_open(conversation)
+    goes_on = exists(
+        select(turn.c.id)
+        .where(turn.c.owner_id == OWNER, turn.c.conversation_id == _SOURCE, turn.c.is_started)
+        .where(turn.c.user_sequence == conversation.c.last_sequence, turn.c.user_sequence > ZERO)
+        .correlate(conversation)
+    )
+    open_ = or_(is_open(conversation), goes_on)
     source = (
         select(
             conversation.c.title,

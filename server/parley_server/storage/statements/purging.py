@@ -42,6 +42,7 @@ from parley_server.storage.schema.tables import (
     turn_step,
     turn_wait,
 )
+from parley_server.storage.statements.hiding import is_any
 from parley_server.storage.statements.parts import (
     CONVERSATION,
     IS_IT,
@@ -79,9 +80,8 @@ def _purge() -> Executable:
     """Remove the next messages and what belongs to their turns. One row, how many, if it was due.
 
     A turn that has a request id keeps its row, without the digest of what was said, so that a late
-    retry finds that its conversation is gone; so does what has created the
-    conversation or added to it. With no
-    message left, the deletion is a tombstone.
+    retry finds that its conversation is gone; so does what has created the conversation or added to
+    it. With no message left, the deletion is a tombstone.
     """
     kept_for = cast(bindparam("tombstone", type_=Interval), Interval)
     # A sharded database lets no CASE of an UPDATE ask for the time (decision 0039).
@@ -146,10 +146,19 @@ def _purge() -> Executable:
         .where(creation.c.owner_id == OWNER, creation.c.conversation_id == CONVERSATION, is_first)
         .cte("creations_blanked")
     )
+    # A conversation may have one for each message. None has more of them than messages.
+    some = (
+        select(addition.c.request_id)
+        .where(addition.c.owner_id == OWNER, addition.c.conversation_id == CONVERSATION)
+        .where(addition.c.fingerprint != _NO_BYTES)
+        .limit(LIMIT)
+        .cte("some_additions")
+    )
     additions_blanked = (
         update(addition)
         .values(fingerprint=_NO_BYTES)
-        .where(addition.c.owner_id == OWNER, addition.c.conversation_id == CONVERSATION, is_first)
+        .where(addition.c.owner_id == OWNER, is_any(addition.c.request_id, select(some)))
+        .where(reached.is_not(None))
         .cte("additions_blanked")
     )
     blanked = (
@@ -166,7 +175,9 @@ def _purge() -> Executable:
         .where(*IS_IT, is_first)
         .cte("blanked")
     )
-    is_over = up_to.is_(None)
+    # Of those that it sees: another worker may have blanked some of them since the statement began.
+    are_blank = select(func.count()).select_from(some).scalar_subquery() < LIMIT
+    is_over = and_(up_to.is_(None), are_blank)
     kept_until = select(job.c.tombstone_end).scalar_subquery()
     progressed = (
         update(deletion)
@@ -193,7 +204,7 @@ def _purge() -> Executable:
 
 
 def _forget() -> Executable:
-    """Remove the next turns of a tombstone; with the last ones all that is left.
+    """Remove the next turns and additions of a tombstone; with the last ones all that is left.
 
     One row, whether that was all, if it was due.
     """
@@ -211,16 +222,33 @@ def _forget() -> Executable:
         .where(turn.c.owner_id == OWNER, turn.c.id.in_(select(some.c.id)), is_due)
         .cte("turns_gone")
     )
+    some_additions = (
+        select(addition.c.request_id)
+        .where(addition.c.owner_id == OWNER, addition.c.conversation_id == CONVERSATION)
+        .limit(LIMIT)
+        .cte("some_additions")
+    )
+    additions_gone = (
+        delete(addition)
+        .where(addition.c.owner_id == OWNER, is_due)
+        .where(is_any(addition.c.request_id, select(some_additions)))
+        .cte("additions_gone")
+    )
     # Of those that it sees, not of those that it removes: what another worker has removed since the
     # statement began is seen still, and says nothing about those behind it.
-    is_last = and_(is_due, select(func.count()).select_from(some).scalar_subquery() < LIMIT)
+    is_last = and_(
+        is_due,
+        *(
+            select(func.count()).select_from(seen).scalar_subquery() < LIMIT
+            for seen in (some, some_additions)
+        ),
+    )
     of_conversation = {
         conversation: conversation.c.id,
         # A worker of the release before may have gone on with the conversation.
         message: message.c.conversation_id,
         conversation_label: conversation_label.c.conversation_id,
         creation: creation.c.conversation_id,
-        addition: addition.c.conversation_id,
         turn_queue: turn_queue.c.conversation_id,
         queue_due: queue_due.c.conversation_id,
         deletion: deletion.c.conversation_id,
@@ -231,7 +259,9 @@ def _forget() -> Executable:
         .cte(f"{table.name}_gone")
         for table, key in of_conversation.items()
     ]
-    return select(is_last.label("is_last")).select_from(job).add_cte(turns_gone, *gone)
+    return (
+        select(is_last.label("is_last")).select_from(job).add_cte(turns_gone, additions_gone, *gone)
+    )
 
 
 def _due() -> Executable:

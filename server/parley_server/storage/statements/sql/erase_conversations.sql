@@ -60,6 +60,21 @@ WITH job AS (
   ) AS left_over
     ON TRUE
   LIMIT :limit
+), some_additions AS (
+  SELECT
+    added.request_id AS request_id
+  FROM chosen
+  JOIN LATERAL (
+    SELECT
+      addition.request_id AS request_id
+    FROM addition
+    WHERE
+      addition.owner_id = :owner
+      AND addition.conversation_id = chosen.conversation_id
+    LIMIT :limit
+  ) AS added
+    ON TRUE
+  LIMIT :limit
 ), conversation_label_gone AS (
   DELETE FROM conversation_label
   WHERE
@@ -68,6 +83,11 @@ WITH job AS (
       SELECT
         COUNT(*) AS count_1
       FROM some_turns
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
     AND conversation_label.conversation_id = ANY(
       ARRAY((
@@ -86,6 +106,11 @@ WITH job AS (
         COUNT(*) AS count_1
       FROM some_turns
     ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
+    ) < :limit
     AND creation.conversation_id = ANY(
       ARRAY((
         SELECT
@@ -94,23 +119,6 @@ WITH job AS (
       ))
     )
   RETURNING creation.conversation_id
-), addition_gone AS (
-  DELETE FROM addition
-  WHERE
-    addition.owner_id = :owner
-    AND (
-      SELECT
-        COUNT(*) AS count_1
-      FROM some_turns
-    ) < :limit
-    AND addition.conversation_id = ANY(
-      ARRAY((
-        SELECT
-          chosen.conversation_id
-        FROM chosen
-      ))
-    )
-  RETURNING addition.conversation_id
 ), turn_queue_gone AS (
   DELETE FROM turn_queue
   WHERE
@@ -119,6 +127,11 @@ WITH job AS (
       SELECT
         COUNT(*) AS count_1
       FROM some_turns
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
     AND turn_queue.conversation_id = ANY(
       ARRAY((
@@ -137,6 +150,11 @@ WITH job AS (
         COUNT(*) AS count_1
       FROM some_turns
     ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
+    ) < :limit
     AND queue_due.conversation_id = ANY(
       ARRAY((
         SELECT
@@ -153,6 +171,11 @@ WITH job AS (
       SELECT
         COUNT(*) AS count_1
       FROM some_turns
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
     AND message.conversation_id = ANY(
       ARRAY((
@@ -171,6 +194,11 @@ WITH job AS (
         COUNT(*) AS count_1
       FROM some_turns
     ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
+    ) < :limit
     AND conversation.id = ANY(
       ARRAY((
         SELECT
@@ -187,6 +215,11 @@ WITH job AS (
       SELECT
         COUNT(*) AS count_1
       FROM some_turns
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
     AND deletion.conversation_id = ANY(
       ARRAY((
@@ -240,6 +273,17 @@ WITH job AS (
         FROM some_turns
       ))
     )
+), additions_gone AS (
+  DELETE FROM addition
+  WHERE
+    addition.owner_id = :owner
+    AND addition.request_id = ANY(
+      ARRAY((
+        SELECT
+          some_additions.request_id
+        FROM some_additions
+      ))
+    )
 ), turns_gone AS (
   DELETE FROM turn
   WHERE
@@ -263,19 +307,19 @@ WITH job AS (
   UPDATE erasure SET conversations = (
     erasure.conversations + (
       SELECT
-        COUNT(*) AS count_2
+        COUNT(*) AS count_3
       FROM conversation_gone
     )
   ), messages = (
     erasure.messages + (
       SELECT
-        COUNT(*) AS count_3
+        COUNT(*) AS count_4
       FROM message_gone
     )
   ), turns = (
     erasure.turns + (
       SELECT
-        COUNT(*) AS count_4
+        COUNT(*) AS count_5
       FROM turns_gone
     )
   )
@@ -284,7 +328,7 @@ WITH job AS (
     AND erasure.request_id = :request
     AND (
       SELECT
-        COUNT(*) AS count_5
+        COUNT(*) AS count_6
       FROM job
     ) = 1
 )
@@ -293,6 +337,11 @@ SELECT
     SELECT
       COUNT(*) AS count_1
     FROM some_turns
+  ) < :limit
+  AND (
+    SELECT
+      COUNT(*) AS count_2
+    FROM some_additions
   ) < :limit,
   (
     SELECT
@@ -304,7 +353,7 @@ SELECT
   ),
   (
     SELECT
-      COUNT(*) AS count_6
+      COUNT(*) AS count_7
     FROM looked
   )
 FROM job

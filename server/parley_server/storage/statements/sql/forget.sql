@@ -39,6 +39,29 @@ WITH some_turns AS (
         job.reached
       FROM job
     ) IS NOT NULL
+), some_additions AS (
+  SELECT
+    addition.request_id AS request_id
+  FROM addition
+  WHERE
+    addition.owner_id = :owner AND addition.conversation_id = :conversation
+  LIMIT :limit
+), additions_gone AS (
+  DELETE FROM addition
+  WHERE
+    addition.owner_id = :owner
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND addition.request_id = ANY(
+      ARRAY((
+        SELECT
+          some_additions.request_id
+        FROM some_additions
+      ))
+    )
 ), conversation_gone AS (
   DELETE FROM conversation
   WHERE
@@ -53,6 +76,11 @@ WITH some_turns AS (
       SELECT
         COUNT(*) AS count_1
       FROM some_turns
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
 ), message_gone AS (
   DELETE FROM message
@@ -69,6 +97,11 @@ WITH some_turns AS (
         COUNT(*) AS count_1
       FROM some_turns
     ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
+    ) < :limit
 ), conversation_label_gone AS (
   DELETE FROM conversation_label
   WHERE
@@ -83,6 +116,11 @@ WITH some_turns AS (
       SELECT
         COUNT(*) AS count_1
       FROM some_turns
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
 ), creation_gone AS (
   DELETE FROM creation
@@ -99,20 +137,10 @@ WITH some_turns AS (
         COUNT(*) AS count_1
       FROM some_turns
     ) < :limit
-), addition_gone AS (
-  DELETE FROM addition
-  WHERE
-    addition.owner_id = :owner
-    AND addition.conversation_id = :conversation
     AND (
       SELECT
-        job.reached
-      FROM job
-    ) IS NOT NULL
-    AND (
-      SELECT
-        COUNT(*) AS count_1
-      FROM some_turns
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
 ), turn_queue_gone AS (
   DELETE FROM turn_queue
@@ -129,6 +157,11 @@ WITH some_turns AS (
         COUNT(*) AS count_1
       FROM some_turns
     ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
+    ) < :limit
 ), queue_due_gone AS (
   DELETE FROM queue_due
   WHERE
@@ -143,6 +176,11 @@ WITH some_turns AS (
       SELECT
         COUNT(*) AS count_1
       FROM some_turns
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
     ) < :limit
 ), deletion_gone AS (
   DELETE FROM deletion
@@ -159,6 +197,11 @@ WITH some_turns AS (
         COUNT(*) AS count_1
       FROM some_turns
     ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_2
+      FROM some_additions
+    ) < :limit
 )
 SELECT
   (
@@ -170,5 +213,10 @@ SELECT
     SELECT
       COUNT(*) AS count_1
     FROM some_turns
+  ) < :limit
+  AND (
+    SELECT
+      COUNT(*) AS count_2
+    FROM some_additions
   ) < :limit AS is_last
 FROM job

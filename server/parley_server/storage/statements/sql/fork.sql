@@ -1,9 +1,9 @@
 -- Create a conversation with the messages of another one, up to the end of a turn.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
--- :up_to bigint
 -- :owner uuid
 -- :source uuid
+-- :up_to bigint
 -- :conversation uuid
 -- :tenant text
 -- :user text
@@ -19,6 +19,19 @@ WITH source AS (
     AND (
       conversation.lease_expires_at IS NULL
       OR conversation.lease_expires_at > CURRENT_TIMESTAMP
+    )
+    OR (
+      EXISTS(
+        SELECT
+          turn.id
+        FROM turn
+        WHERE
+          turn.owner_id = :owner
+          AND turn.conversation_id = :source
+          AND turn.is_started
+          AND turn.user_sequence = conversation.last_sequence
+          AND turn.user_sequence > 0
+      )
     ) AS is_open,
     CASE
       WHEN (
@@ -30,6 +43,19 @@ WITH source AS (
         AND (
           conversation.lease_expires_at IS NULL
           OR conversation.lease_expires_at > CURRENT_TIMESTAMP
+        )
+        OR (
+          EXISTS(
+            SELECT
+              turn.id
+            FROM turn
+            WHERE
+              turn.owner_id = :owner
+              AND turn.conversation_id = :source
+              AND turn.is_started
+              AND turn.user_sequence = conversation.last_sequence
+              AND turn.user_sequence > 0
+          )
         )
       )
       THEN conversation.last_sequence - 1

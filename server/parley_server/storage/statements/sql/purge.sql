@@ -174,16 +174,31 @@ WITH job AS (
         job.stage
       FROM job
     ) = 'TRASHED'
+), some_additions AS (
+  SELECT
+    addition.request_id AS request_id
+  FROM addition
+  WHERE
+    addition.owner_id = :owner
+    AND addition.conversation_id = :conversation
+    AND addition.fingerprint <> CAST('' AS BYTEA)
+  LIMIT :limit
 ), additions_blanked AS (
   UPDATE addition SET fingerprint = CAST('' AS BYTEA)
   WHERE
     addition.owner_id = :owner
-    AND addition.conversation_id = :conversation
+    AND addition.request_id = ANY(
+      ARRAY((
+        SELECT
+          some_additions.request_id
+        FROM some_additions
+      ))
+    )
     AND (
       SELECT
-        job.stage
+        job.reached
       FROM job
-    ) = 'TRASHED'
+    ) IS NOT NULL
 ), blanked AS (
   UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL, agent = NULL
   WHERE
@@ -218,6 +233,11 @@ WITH job AS (
           part.up_to
         FROM part
       ) IS NULL
+      AND (
+        SELECT
+          COUNT(*) AS count_2
+        FROM some_additions
+      ) < :limit
     )
     THEN 'TOMBSTONE'
     ELSE 'PURGING'
@@ -228,6 +248,11 @@ WITH job AS (
           part.up_to
         FROM part
       ) IS NULL
+      AND (
+        SELECT
+          COUNT(*) AS count_2
+        FROM some_additions
+      ) < :limit
     )
     THEN (
       SELECT

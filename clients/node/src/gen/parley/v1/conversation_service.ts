@@ -851,12 +851,12 @@ export interface AppendMessagesRequest {
    */
   requestId: string;
   /**
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-   * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-   * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-   * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-   * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
    * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
    * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
    * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -6996,7 +6996,7 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): GetConversationResponse => GetConversationResponse.decode(value),
   },
   /**
-   * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+   * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
    *
    * A turn that is open keeps the instructions that it began with. The conversation does not move in
    * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -7138,7 +7138,7 @@ export const ConversationServiceService = {
    * can be repeated safely: the messages are added once, and later calls return the same sequences.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
    */
   appendMessages: {
     path: "/parley.v1.ConversationService/AppendMessages" as const,
@@ -7154,8 +7154,8 @@ export const ConversationServiceService = {
   /**
    * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
    *
-   * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-   * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+   * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+   * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
    * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
    * then.
    *
@@ -7405,7 +7405,7 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    */
   getConversation: handleUnaryCall<GetConversationRequest, GetConversationResponse>;
   /**
-   * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+   * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
    *
    * A turn that is open keeps the instructions that it began with. The conversation does not move in
    * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -7481,14 +7481,14 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * can be repeated safely: the messages are added once, and later calls return the same sequences.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
    */
   appendMessages: handleUnaryCall<AppendMessagesRequest, AppendMessagesResponse>;
   /**
    * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
    *
-   * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-   * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+   * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+   * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
    * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
    * then.
    *
@@ -7763,7 +7763,7 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetConversationResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+   * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
    *
    * A turn that is open keeps the instructions that it began with. The conversation does not move in
    * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
@@ -7931,7 +7931,7 @@ export interface ConversationServiceClient extends Client {
    * can be repeated safely: the messages are added once, and later calls return the same sequences.
    *
    * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+   * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
    */
   appendMessages(
     request: AppendMessagesRequest,
@@ -7951,8 +7951,8 @@ export interface ConversationServiceClient extends Client {
   /**
    * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
    *
-   * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-   * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+   * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+   * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
    * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
    * then.
    *

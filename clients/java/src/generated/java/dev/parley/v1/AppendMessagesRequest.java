@@ -151,12 +151,12 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.parley.v1.Message> messages_;
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-   * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-   * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-   * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-   * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
    * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
    * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
    * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -170,12 +170,12 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-   * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-   * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-   * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-   * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
    * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
    * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
    * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -190,12 +190,12 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-   * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-   * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-   * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-   * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
    * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
    * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
    * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -209,12 +209,12 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-   * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-   * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-   * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-   * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
    * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
    * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
    * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -228,12 +228,12 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-   * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-   * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-   * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-   * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-   * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
    * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
    * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
    * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1029,12 +1029,12 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1051,12 +1051,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1073,12 +1073,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1095,12 +1095,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1124,12 +1124,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1150,12 +1150,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1178,12 +1178,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1207,12 +1207,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1233,12 +1233,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1259,12 +1259,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1286,12 +1286,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1311,12 +1311,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1336,12 +1336,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1355,12 +1355,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1377,12 +1377,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1400,12 +1400,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1419,12 +1419,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
@@ -1439,12 +1439,12 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts, tool names,
-     * arguments and results together. Each needs a role. A user's or a system's message has a content that is
-     * not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of content, and
-     * content or tool_calls, or a finish_reason that says why it has neither. The limits of ToolCall hold; each
-     * call needs an id that is unique in its message, a name, and arguments; it has a result, which may be
-     * empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
+     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
+     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
+     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
+     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
+     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
+     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
      * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
      * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
      * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.

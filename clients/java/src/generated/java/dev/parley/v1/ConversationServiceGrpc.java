@@ -970,7 +970,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -1073,7 +1073,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     default void appendMessages(dev.parley.v1.AppendMessagesRequest request,
@@ -1084,8 +1084,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -1391,7 +1391,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -1501,7 +1501,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public void appendMessages(dev.parley.v1.AppendMessagesRequest request,
@@ -1513,8 +1513,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -1800,7 +1800,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -1905,7 +1905,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public dev.parley.v1.AppendMessagesResponse appendMessages(dev.parley.v1.AppendMessagesRequest request) throws io.grpc.StatusException {
@@ -1916,8 +1916,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -2199,7 +2199,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -2303,7 +2303,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public dev.parley.v1.AppendMessagesResponse appendMessages(dev.parley.v1.AppendMessagesRequest request) {
@@ -2314,8 +2314,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
@@ -2570,7 +2570,7 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Changes the title, the labels or the instructions of a conversation. Scope: parley.write.
+     * Changes the title, the labels, the instructions or the agent of a conversation. Scope: parley.write.
      * A turn that is open keeps the instructions that it began with. The conversation does not move in
      * ListConversations. A call with expected_revision can be repeated safely: it also returns OK if it finds
      * exactly its own change made, at the next revision.
@@ -2663,7 +2663,7 @@ public final class ConversationServiceGrpc {
      * messages in the next turn. All of them are stored, one after the other, or none. A call with a request_id
      * can be repeated safely: the messages are added once, and later calls return the same sequences.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED
-     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH).
+     * (TURN_IN_PROGRESS, SEQUENCE_MISMATCH); DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), with ON_BUSY_WAIT only.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.AppendMessagesResponse> appendMessages(
@@ -2675,8 +2675,8 @@ public final class ConversationServiceGrpc {
     /**
      * <pre>
      * Creates a conversation with the messages of another one, up to the end of a turn. Scope: parley.write.
-     * The new conversation has copies of the messages, with the same sequences, and the title, the labels and
-     * the instructions. From then on both change apart: deleting one leaves the other as it is. A call with a
+     * The new conversation has copies of the messages, with the same sequences, and the title, the labels, the
+     * instructions and the agent. From then on both change apart: deleting one leaves the other as it is. A call with a
      * request_id can be repeated safely: the conversation is created once, and later calls return it as it is
      * then.
      * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND): also if the request_id has created a conversation that is
