@@ -165,6 +165,23 @@ CASES = [
         HELLO_WORLD,
     ),
     Case(
+        "an artifact again, longer than it was at its last chunk",
+        "what is new of it",
+        in_task(piece("Hello", last=True), piece(HELLO_WORLD), completed),
+        HELLO_WORLD,
+    ),
+    Case(
+        "the same, behind another artifact",
+        "AGENT_UNAVAILABLE",
+        in_task(
+            piece("A", artifact="a", last=True),
+            piece("B", artifact="b"),
+            piece("A and more", artifact="a"),
+            completed,
+        ),
+        "A\n\nB",
+    ),
+    Case(
         "an artifact again, with another text, before it is told",
         "the newer text",
         in_task(

@@ -39,7 +39,7 @@ from pydantic_ai.usage import RunUsage
 from parley_server.agents.opaque_state import state_of
 from parley_server.agents.past import Past
 from parley_server.agents.step_bodies import tool_call
-from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, believable
+from parley_server.core.attempts.transcript import MAX_TOOL_CALLS, believable, storable
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import (
     Awaiting,
@@ -135,6 +135,7 @@ class RunReader:
                 return []
             case _:
                 return []
+        text = storable(text or "")  # some models' libraries pass on what is no text
         self._is_shown = self._is_shown or bool(text)
         self._said_bytes += len(text.encode())
         if self.max_bytes is not None and self._said_bytes > self.max_bytes:

@@ -34,6 +34,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from parley_server.agents.boundary.values import has_numbers_beyond_json
 from parley_server.agents.opaque_state import Provider, restored
 from parley_server.core.attempts.window import NO_TEXT, shortened
 from parley_server.core.model import Role, ToolCall, WindowMessage
@@ -217,7 +218,8 @@ def _object(arguments: str) -> str:
     if not arguments.strip():
         return "{}"
     try:
-        is_object = isinstance(pydantic_core.from_json(arguments, allow_inf_nan=False), dict)
+        is_object = isinstance(pydantic_core.from_json(arguments), dict)
     except ValueError:
         is_object = False
+    is_object = is_object and not has_numbers_beyond_json(arguments)
     return arguments if is_object else pydantic_core.to_json({NO_JSON: arguments}).decode()

@@ -66,7 +66,7 @@ def state_of(messages: Sequence[ModelMessage]) -> bytes | None:
         return None
     skeletons: list[ModelMessage] = [_skeleton(response, parts) for response, parts in kept]
     lengths = [
-        [len(part.content) if isinstance(part, TextPart) else None for part in parts]
+        [len(part.content or "") if isinstance(part, TextPart) else None for part in parts]
         for _, parts in kept
     ]
     provider = providers.pop()

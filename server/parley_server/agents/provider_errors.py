@@ -6,6 +6,7 @@ end here: neither an error nor the log has more than type, status and the provid
 
 import logging
 import re
+import traceback
 from uuid import UUID
 
 from pydantic_ai.exceptions import (
@@ -55,13 +56,18 @@ _TOO_LONG = "exceed_context_size_error"
 MAX_RETRY_AFTER_S = 3600.0
 """A provider that asks for more is taken to have asked for this."""
 
+_MODELS = "pydantic_ai.models"
+_LIBRARIES = frozenset(
+    {"pydantic_ai", "pydantic", "openai", "anthropic", "httpx2"}
+    | {"asyncio", "base64", "codecs", "contextlib", "encodings", "json"}
+)
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def agent_error(error: Exception, turn_id: UUID) -> AgentError | None:
     """Return what a run's failure is for Parley, and write it down.
 
-    Returns: None: it comes from the user's code and not from a provider.
+    Returns: None: it comes from the user's code and not from a provider or its library.
     """
     if isinstance(error, AgentError):
         return error
@@ -93,7 +99,20 @@ def _look_up(error: Exception) -> AgentError | None:
     for kind, becomes in _TABLE:
         if isinstance(error, kind):
             return _made(becomes, error)
-    return None
+    return AgentUnavailable() if _is_of_a_models_library(error) else None
+
+
+def _is_of_a_models_library(error: Exception) -> bool:
+    """Return whether a model's library has raised it, over what it did not expect.
+
+    No code of a user's, such as a model of its own, may have been called by the library.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
+    models = [number for number, name in enumerate(modules) if name.startswith(_MODELS)]
+    if not models:
+        return False
+    return all(name.partition(".")[0] in _LIBRARIES for name in modules[models[-1] :])
 
 
 def _made(kind: type[AgentError], error: Exception) -> AgentError:

@@ -36,7 +36,7 @@ from pydantic_ai.tools import DeferredToolKind
 
 from parley_server.agents.history import Form
 from parley_server.core.attempts.closing import DENIED
-from parley_server.core.attempts.transcript import storable
+from parley_server.core.attempts.transcript import MAX_RESULT_BYTES, cut, storable
 from parley_server.core.model import Given, GivenKind, ToolCall
 
 log = logging.getLogger("parley.agents")
@@ -82,7 +82,14 @@ class Outcome:
 
     @classmethod
     def failed(cls, text: str) -> "Outcome":
-        return cls(ToolReturnPart("", text, tool_call_id="", outcome="failed"))
+        return cls.told(ToolReturnPart("", text, tool_call_id="", outcome="failed"))
+
+    @classmethod
+    def told(cls, part: ToolReturnPart) -> "Outcome":
+        """Return the outcome of a call that failed: as much of its text as is stored."""
+        if isinstance(part.content, str):
+            part = replace(part, content=cut(storable(part.content), MAX_RESULT_BYTES))
+        return cls(part)
 
     @classmethod
     def given(cls, given: Given) -> "Outcome | None":

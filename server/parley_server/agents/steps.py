@@ -183,11 +183,11 @@ class RunSteps:
         except ToolFailed as error:
             return None, Outcome.failed(error.message)
         except ToolFailedError as error:
-            return None, Outcome(error.tool_failed)
+            return None, Outcome.told(error.tool_failed)
         except ToolRetryError as error:
             if not isinstance(error.tool_retry, ToolReturnPart):
                 raise
-            return None, Outcome(error.tool_retry)
+            return None, Outcome.told(error.tool_retry)
         return result, Outcome.of(result)
 
     async def wait(

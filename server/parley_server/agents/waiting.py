@@ -75,11 +75,19 @@ class CallersTools(WrapperToolset[Any]):
 
 
 def definition(tool: CallerTool) -> ToolDefinition:
-    """Return how a model is told of a tool that the caller runs."""
+    """Return how a model is told of a tool that the caller runs.
+
+    Raises: ToolSchemaRefused: its schema holds what no request can, such as 1e999.
+    """
+    try:
+        schema = json.loads(tool.parameters_schema or NO_ARGUMENTS)
+        json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise ToolSchemaRefused(tool.name) from None
     return ToolDefinition(
         name=tool.name,
         description=tool.description or None,
-        parameters_json_schema=json.loads(tool.parameters_schema or NO_ARGUMENTS),
+        parameters_json_schema=schema,
         strict=False,  # the schema goes to the model as the caller wrote it
         kind="external",
     )

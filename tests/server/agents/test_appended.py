@@ -48,6 +48,10 @@ APPENDED = {
     "calls first, of a strange form": [
         assistant("1", tool_calls=[tool_call("c!", name="a b", arguments="no JSON")])
     ],
+    "a call with a number that no float holds": [
+        user("One"),
+        assistant("1", tool_calls=[tool_call("c", arguments='{"x":1e999}')]),
+    ],
     "a question without its answer": [user("Lost", turn_id=an_id())],
 }
 

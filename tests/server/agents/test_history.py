@@ -85,10 +85,11 @@ async def test_tool_calls_come_back_step_by_step_before_the_text() -> None:
         '"text"',
         "null",
         '{"x": NaN}',
+        '{"x": [1e999]}',
         "[" * 30_000,
         '{"x":"\\ud800"}',
     ],
-    ids=["words", "cut", "list", "string", "null", "nan", "deep", "surrogate"],
+    ids=["words", "cut", "list", "string", "null", "nan", "huge", "deep", "surrogate"],
 )
 async def test_stored_arguments_that_are_no_object_are_sent_as_one(arguments: str) -> None:
     wire = await wire_of([a_user_message("Look"), an_answer("Done", a_call(arguments=arguments))])

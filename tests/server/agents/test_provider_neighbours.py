@@ -191,10 +191,28 @@ async def test_an_error_by_its_name_fails_the_turn(line: str) -> None:
         await told_by(said("half") + line + "\n\n" + STOP)
 
 
-@pytest.mark.parametrize("beside", [{"base_resp": {"status_code": 0}}, {"error": None}])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"base_resp": {"status_code": 0}},
+        {"base_resp": {"status_code": "0"}},
+        {"error": None},
+    ],
+)
 async def test_what_is_no_error_is_none(beside: dict[str, Any]) -> None:
     body = chunk({"content": "ab"}, **beside) + STOP
     assert ("ab", "STOP", []) == await told_by(body)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"code": 0, "message": "Success", "sid": "s", "choices": []},
+        {"code": "200", "msg": "操作成功", "choices": None},
+    ],
+)
+async def test_a_report_that_all_is_well_is_no_error(told: object) -> None:
+    assert ("ab", "STOP", []) == await told_by(said("a") + event(told) + said("b") + STOP)
 
 
 # Finish reasons

@@ -102,6 +102,14 @@ CALLED: Outcome = ("fine", [A], STOP)
 REFUSED: Outcome = ("no", [], FILTER)
 
 TEXTS: Rows = {
+    "a character in two pieces": (
+        delta("a\ud83d") + delta("\ude00b\ud800c") + ended(),
+        ("a😀b\ufffdc", [], STOP),
+    ),
+    "what its library cannot read": (
+        delta("ab") + of("response.reasoning_summary_text.delta", delta="t", item_id=["x"]),
+        AgentUnavailable,
+    ),
     "only output_text.done": (ADDED + done("output_text", text="ab") + ended(), SAID),
     "only content_part.done": (ADDED + done("content_part", part=PART) + ended(), SAID),
     "only output_item.done": (ADDED + done("output_item", item=MESSAGE) + ended(), SAID),
@@ -349,10 +357,31 @@ MESSAGES: Rows = {
         a_tool('{"city":"\ud800"}', id="\ud800") + USED,
         ("fine", ['{"city":"\ufffd"}'], STOP),
     ),
+    "a delta of a kind that is not known": (
+        a_block({"type": "text", "text": ""}, {"type": "x"}, {"type": "text_delta", "text": "ab"})
+        + END,
+        SAID,
+    ),
+    "a character of a text in two pieces": (
+        a_block(
+            {"type": "text", "text": ""},
+            {"type": "text_delta", "text": "a\ud83d"},
+            {"type": "text_delta", "text": "\ude00b\ud800c"},
+        )
+        + END,
+        ("a😀b\ufffdc", [], STOP),
+    ),
     "a character in two pieces": (
         a_tool('{"city":"\ud83d', '\ude00"}') + USED,
         ("fine", ['{"city":"😀"}'], STOP),
     ),
+    **{
+        f"a tool's input with {number}": (
+            a_tool(f'{{"city":{number}}}') + USED,
+            ("fine", ["wrong"], STOP),
+        )
+        for number in ("NaN", "1e999")
+    },
     "a tool without a name": (a_tool(A, name=None) + USED, AgentUnavailable),
     "a tool's input without its start": (
         of("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": A})

@@ -138,7 +138,7 @@ def pieces_of(
     return [first, *(a_call(part, name, **more) for part in arguments[1:])]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     CITIES,
     CUTS,
@@ -168,7 +168,7 @@ def test_calls_are_told_apart_by_any_numbers_or_none(
     assert [("weather", text) for text in wanted] == read([(stream + STOP).encode()])[1]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     CITIES,
     CUTS,

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, ToolReturn
 from pydantic_ai.capabilities import AbstractCapability, Hooks
+from pydantic_ai.exceptions import ToolFailed
 
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
@@ -115,6 +116,19 @@ async def test_a_tool_that_raises_is_a_failed_result(
 
     assert [(expected, True), ("found 0", False)] == [(c.result, c.is_error) for c in told.calls]
     assert HIDDEN not in caplog.text
+
+
+@pytest.mark.parametrize("kind", [ModelRetry, ToolFailed])
+async def test_what_a_failed_tool_says_is_told_as_far_as_it_is_stored(
+    kind: type[Exception],
+) -> None:
+    """Fails when it goes on as it is: half a character cannot be sent."""
+    told = await told_with(Call("tool"), tools=[raising(kind("\ud83d" + "x" * 100_000))])
+
+    (result,) = [call.result for call in told.calls]
+    assert result.startswith("\ufffdx")
+    assert result.endswith(MARK)
+    assert MAX_RESULT_BYTES >= len(result.encode())
 
 
 async def test_a_synchronous_tool_that_raises_is_a_failed_result() -> None:

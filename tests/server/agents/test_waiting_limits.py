@@ -241,6 +241,8 @@ async def test_tool_with_the_name_of_one_of_the_agents_own_is_refused(name: str)
         '{"type":"object","properties":{"x":3}}',
         '{"type":"object","required":"x"}',
         '{"type":"object","$defs":[]}',
+        '{"type":"object","properties":{"x":{"default":1e999}}}',
+        '{"type":"object","description":"\\ud83d"}',
     ],
 )
 @pytest.mark.parametrize("protocol", ["openai-chat", "openai-responses"])

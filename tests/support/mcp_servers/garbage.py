@@ -3,7 +3,8 @@
 tools     the entries of its list of tools, as they are
 garbage   text that it writes before each message
 results   by tool: the result, or {"bytes": N}, text of that length, or {"line": N}, a line of that
-          length which is no message
+          length which is no message, or {"raw": TEXT}, a line in which ID and PID stand for the
+          request's id and the process; \udc80 to \udcff are the bytes 80 to ff
 calls     a file to which it writes the parameters of each call, a line each
 ignores   methods that it never answers
 stays     true: it goes on when its input closes, and does not end when it is told to
@@ -44,6 +45,13 @@ def answer(request: dict[str, Any]) -> None:
         result = SCRIPT["results"][request["params"]["name"]]
         if "line" in result:
             say("y" * result["line"])
+            return
+        if "raw" in result:
+            line = result["raw"].replace("PID", str(os.getpid()))
+            sys.stdout.buffer.write(
+                line.replace("ID", str(request["id"])).encode(errors="surrogateescape") + b"\n"
+            )
+            sys.stdout.buffer.flush()
             return
         if "bytes" in result:
             result = {"content": [{"type": "text", "text": "x" * result["bytes"]}]}

@@ -98,7 +98,12 @@ class Texts:
         Raises: OutOfProtocol.
         """
         artifact = self._artifact(artifact_id)
-        return self._renew(artifact, _Artifact().following(parts), parts, is_last=is_last)
+        text = _Artifact().following(parts)
+        if artifact.pieces and text[artifact.earlier_chars :].startswith(artifact.text):
+            text = text[artifact.earlier_chars :]
+        else:
+            artifact.earlier_chars = 0  # what was told in earlier turns is not in it any more
+        return self._renew(artifact, text, parts, is_last=is_last)
 
     def snapshot(self, artifact_id: str, parts: Parts) -> Iterator[str]:
         """Take an artifact as a task holds it, with what was told of it in earlier turns.
@@ -152,8 +157,21 @@ class Texts:
                 self._order.append(artifact)
             artifact.pieces.append(text)
             self._bytes += len(text.encode())
+            self._go_back_to(artifact)
         artifact.is_complete = artifact.is_complete or is_last
         return self._tellable()
+
+    def _go_back_to(self, artifact: _Artifact) -> None:
+        """Make an artifact the one that is told, if all of it seemed to be told, and it has grown.
+
+        Raises: OutOfProtocol: another one was told behind it.
+        """
+        number = self._order.index(artifact)
+        if number >= self._now:
+            return
+        if any(later.told for later in self._order[number + 1 :]):
+            raise OutOfProtocol("an artifact grows that others were told behind")
+        self._now = number
 
     def _tellable(self) -> Iterator[str]:
         while self._now < len(self._order):

@@ -1,5 +1,6 @@
 """The body of a response, decoded and bounded."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
@@ -12,6 +13,8 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 """Of an answer that is no stream: it is held whole."""
 MAX_ERROR_BYTES = 64 * 1024
 """So much of an error's body is read; the rest says nothing more."""
+ERROR_S = 10.0
+"""So long it is read: its status is known already."""
 MAX_STREAM_BYTES = 256 * 1024 * 1024
 """Of a stream, which is not held; each event counts for EVENT_COST_BYTES more."""
 EVENT_COST_BYTES = 1024
@@ -84,11 +87,14 @@ async def whole(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 async def beginning(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Return as much of an error's body as is read. What breaks it ends it."""
+    """Return as much of an error's body as is read. What breaks it or holds it up ends it."""
     left = MAX_ERROR_BYTES
-    with suppress(BrokenStreamError, httpx2.TransportError):
-        async for data in pieces:
+    until_s = asyncio.get_running_loop().time() + ERROR_S
+    with suppress(BrokenStreamError, httpx2.TransportError, TimeoutError):
+        while left > 0:
+            async with asyncio.timeout_at(until_s):
+                data = await anext(pieces, None)
+            if data is None:
+                return
             yield data[:left]
             left -= len(data)
-            if left <= 0:
-                return

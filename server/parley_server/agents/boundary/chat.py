@@ -19,6 +19,7 @@ from parley_server.agents.boundary.thinking import Piece, TaggedText
 from parley_server.agents.boundary.tool_calls import ToolCalls, ids_of, names_of
 from parley_server.agents.boundary.usage import RunningUsage
 from parley_server.agents.boundary.values import (
+    HIGH_SURROGATE,
     dict_of,
     is_keep_alive,
     model_of,
@@ -42,7 +43,6 @@ _SAYING = (
 _NAMELESS = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
 _FAILURE_NAME = re.compile(r".*(error|exception|fatal|fail).*", re.IGNORECASE)
 """Names of events that report a failure."""
-_HIGH_SURROGATE = re.compile("[\ud800-\udbff]$")
 
 
 class Request:
@@ -82,6 +82,8 @@ class ChatReader:
     reasoning: tuple[str, ...] = REASONING
     is_over: bool = False
     """What comes now says nothing more."""
+    progress: int = 0
+    """How many deltas have said something."""
     _text: TaggedText = field(init=False)
     _calls: ToolCalls = field(init=False)
     _usage: RunningUsage = field(default_factory=RunningUsage)
@@ -204,6 +206,7 @@ class ChatReader:
             self._has_deltas = True
         else:
             delta = {**delta, **self._not_said_yet(choice)}
+        self.progress += any(delta.get(key) for key in _SAYING)
         thoughts = {k: delta[k] for k in self.reasoning if isinstance(delta.get(k), str)}
         thoughts = {k: v for k, v in thoughts.items() if v}
         if not thoughts and (thought := thought_of(delta.get("content"))):
@@ -246,7 +249,7 @@ class ChatReader:
             self._said.append(text)
         if self._half and text:
             text, self._half = _paired(self._half + text), ""
-        if _HIGH_SURROGATE.search(text):
+        if HIGH_SURROGATE.search(text):
             text, self._half = text[:-1], text[-1]
         return text
 

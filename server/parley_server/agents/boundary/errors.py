@@ -33,6 +33,8 @@ _EVENTS = re.compile(r"response\b|message|content|ping")
 _MESSAGES = ("message", "msg", "error_message", "error_msg", "errormessage", "detail")
 _STATUS = re.compile("[45][0-9][0-9]")
 _CODES = ("code", "status", "status_code", "statuscode", "http_status", "error_code")
+_ALL_IS_WELL = frozenset({"success", "ok", "成功", "操作成功", "请求成功"})
+"""What some providers say in each chunk, beside a code that says the same."""
 
 
 def told_error(name: str, data: object) -> Json | None:
@@ -58,7 +60,7 @@ def _error_in(data: Json) -> Json | None:
     if "error" in (data.get("object"), data.get("type")):
         return _as_error(data)
     outcome = data.get("base_resp")
-    if isinstance(outcome, dict) and outcome.get("status_code") not in (None, 0):
+    if isinstance(outcome, dict) and outcome.get("status_code") not in (None, 0, "0"):
         return _as_error(outcome)
     if not data.get("choices") and _is_failure(data):
         return _as_error(data)
@@ -76,7 +78,14 @@ def _is_failure(data: Json) -> bool:
         return True
     if "error" in data and data["error"] == {}:
         return True
-    return isinstance(_first(data, _MESSAGES), str | dict | list)
+    message = _first(data, _MESSAGES)
+    if isinstance(message, str) and message.strip(" .!").lower() in _ALL_IS_WELL:
+        return not any(key.lower() in _CODES and _is_well(code) for key, code in data.items())
+    return isinstance(message, str | dict | list)
+
+
+def _is_well(code: object) -> bool:
+    return not isinstance(code, bool) and code in (0, "0", 200, "200")
 
 
 def _first(data: Json, names: tuple[str, ...]) -> object:

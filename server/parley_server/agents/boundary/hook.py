@@ -29,7 +29,10 @@ from parley_server.core.failures import raised_at
 log = logging.getLogger("parley.agents")
 
 END_S = 10.0
-"""So long the end mark is waited for when the answer is whole already."""
+"""So long the end mark is waited for when the answer is whole already, or something more of it."""
+
+DRAIN_S = 1.0
+"""So long the end of the body is waited for, once the answer is over."""
 
 EVENTS_AT_ONCE = 64
 """After so many events others get their turn, though the provider has written more."""
@@ -46,6 +49,9 @@ class Reader(Protocol):
 
     @property
     def may_end(self) -> bool: ...
+
+    @property
+    def progress(self) -> int: ...
 
     def feed(self, event: Event) -> Iterator[bytes]: ...
 
@@ -222,12 +228,16 @@ async def _bounded(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[Event,
 async def _patient(
     pieces: AsyncGenerator[bytes, None], reader: Reader
 ) -> AsyncGenerator[bytes, None]:
-    """Return the pieces. Once the answer is whole, what breaks them or holds them up ends them."""
+    """Return the pieces. Once the answer is whole, what breaks them or holds them up ends them.
+
+    Some servers say in each chunk that it is the last: what says more shows that it was not.
+    """
     clock = asyncio.get_running_loop()
     until_s: float | None = None
+    progress = 0
     while True:
-        if reader.may_end and until_s is None:
-            until_s = clock.time() + END_S
+        if reader.may_end and (until_s is None or reader.progress > progress):
+            until_s, progress = clock.time() + END_S, reader.progress
         try:
             async with asyncio.timeout_at(until_s):
                 data = await anext(pieces, None)
@@ -243,8 +253,9 @@ async def _patient(
 async def _drain(pieces: AsyncGenerator[bytes, None]) -> None:
     """Read what little comes behind the end, so that the connection can be used again."""
     left = MAX_ERROR_BYTES
-    with suppress(httpx2.TransportError, BrokenStreamError):
-        async for data in pieces:
-            left -= len(data)
-            if left < 0:
-                return
+    with suppress(httpx2.TransportError, BrokenStreamError, TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for data in pieces:
+                left -= len(data)
+                if left < 0:
+                    return

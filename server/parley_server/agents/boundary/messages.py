@@ -16,6 +16,7 @@ from parley_server.agents.boundary.errors import (
 )
 from parley_server.agents.boundary.named_events import (
     PIECE_COST,
+    Halves,
     Kept,
     data_of,
     kind_of,
@@ -33,6 +34,7 @@ from parley_server.agents.boundary.values import (
     is_keep_alive,
     list_of,
     model_of,
+    sendable,
     text_of,
     whole_characters,
 )
@@ -76,7 +78,7 @@ class _ToolUse:
         place = {"index": self.number}
         yield {"type": "content_block_start", **place, "content_block": {**self.block, "input": {}}}
         text = "".join(self.pieces)
-        text = whole_characters(text if text.strip() else self.start)
+        text = sendable(whole_characters(text if text.strip() else self.start))
         if text:
             delta = {"type": "input_json_delta", "partial_json": text}
             yield {"type": "content_block_delta", **place, "delta": delta}
@@ -89,6 +91,7 @@ class MessagesReader:
 
     is_over: bool = False
     may_end: bool = False
+    progress: int = 0
     _has_begun: bool = False
     _is_usage_known: bool = True
     _output_tokens: int = 0
@@ -105,6 +108,7 @@ class MessagesReader:
     """What waits for the end: the first call, and all that comes behind it."""
     _kept: Kept = field(default_factory=Kept)
     _input_chars: int = 0
+    _halves: Halves = field(default_factory=Halves)
 
     def feed(self, event: Event) -> Iterator[bytes]:
         """Return what an event becomes; often nothing.
@@ -221,6 +225,8 @@ class MessagesReader:
         if number is None:
             return
         call = self._calls.get(number)
+        if delta["type"] == "text_delta":
+            delta = {**delta, "text": self._halves.joined(delta["text"])}
         if call is None:
             is_kept = delta["type"] not in _BOUNDED
             yield from self._tell({**data, "index": number, "delta": delta}, is_kept)
@@ -341,8 +347,9 @@ def _clean_delta(delta: object) -> Json | None:
         return told if isinstance(told.get("citation"), dict) else None
     if kind == "input_json_delta":
         return {**told, "partial_json": _json_text(told.get("partial_json"))}
-    needed = _NEEDED.get(kind)
-    return told if needed is None or isinstance(told.get(needed), str) else None
+    if kind in _NEEDED:
+        return told if isinstance(told.get(_NEEDED[kind]), str) else None
+    return {**told, "text": text_of(told.get("text"))}  # the library takes what it knows not so
 
 
 def _json_text(value: object) -> str:

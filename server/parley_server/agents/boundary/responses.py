@@ -24,7 +24,7 @@ from parley_server.agents.boundary.function_calls import (
     fields_of,
     place_of,
 )
-from parley_server.agents.boundary.named_events import Kept, data_of, kind_of, written
+from parley_server.agents.boundary.named_events import Halves, Kept, data_of, kind_of, written
 from parley_server.agents.boundary.sse import Event
 from parley_server.agents.boundary.tool_calls import MAX_ID_CHARS
 from parley_server.agents.boundary.usage import clean_usage
@@ -62,6 +62,7 @@ class ResponsesReader:
 
     is_over: bool = False
     may_end: bool = False
+    progress: int = 0
     _is_refused: bool = False
     _said: list[str] = field(default_factory=list)
     """All text that the library was told."""
@@ -71,6 +72,7 @@ class ResponsesReader:
     _held: list[bytes | FunctionCall] = field(default_factory=list)
     """What waits for the end: the first call, and all that comes behind it."""
     _kept: Kept = field(default_factory=Kept)
+    _halves: Halves = field(default_factory=Halves)
     _ids: set[str] = field(default_factory=set)
     """Ids of calls and of their items: each is told once."""
     _number: int = 0
@@ -159,6 +161,7 @@ class ResponsesReader:
         if not isinstance(text, str) or not text:
             return
         self._is_refused = self._is_refused or is_refusal
+        text = self._halves.joined(text)
         self._said.append(text)
         told = _clean_place(place)
         at = told["output_index"], told["content_index"]

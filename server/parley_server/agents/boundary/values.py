@@ -1,6 +1,7 @@
 """JSON values of a provider, as far as they can be believed."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -16,7 +17,10 @@ _LONGEST_KEEP_ALIVE = 64
 _MAX_DEPTH = 8
 """How deep the parts of a content are read: they are lists of objects, not trees."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
+HIGH_SURROGATE = re.compile("[\ud800-\udbff]$")
+"""The first half of a character, at the end of a text."""
 _NOT_LETTERS = re.compile("[^a-z0-9]+")
+_MAY_BE_BEYOND = re.compile("NaN|Infinity|[eE][+]?[0-9]{3}|[0-9]{300}")
 
 
 def is_keep_alive(name: str, data: str) -> bool:
@@ -46,6 +50,40 @@ def parsed(text: str) -> Any:
 
 def _int(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MAX_DIGITS else None
+
+
+class _Beyond(Exception):
+    """A number is none that JSON has, or that a float can be."""
+
+
+def has_numbers_beyond_json(text: str) -> bool:
+    """Return whether JSON text has a number that cannot be sent back: NaN, Infinity or 1e999.
+
+    Readers make something of it, but no writer writes it: the next request would fail.
+    """
+    if not _MAY_BE_BEYOND.search(text):
+        return False
+    try:
+        json.loads(text, parse_float=_float, parse_constant=_float)
+    except _Beyond:
+        return True
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
+def _float(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise _Beyond
+    return number
+
+
+def sendable(arguments: str) -> str:
+    """Return a call's arguments; such as cannot be sent back become a text, so that they are wrong.
+
+    The model is told that they are no object.
+    """
+    return json.dumps(arguments) if has_numbers_beyond_json(arguments) else arguments
 
 
 def count_of(value: object) -> int | None:

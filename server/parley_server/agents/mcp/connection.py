@@ -5,6 +5,7 @@
     it dies between calls                 → the next use reaches it again
     it dies in a call                     → the call's result says so; the next use reaches it again
     it does not end a call in time        → the call's result says so; the connection stays
+    its answer to a call is no result     → the same
     its list of tools changes             → the next turn has the new one
 
 After a failure it is left alone for a while: RETRY_S, doubled with each failure.
@@ -23,7 +24,7 @@ from pydantic_ai.exceptions import ToolFailed
 
 from parley_server.agents.file.definitions import McpServer
 from parley_server.agents.mcp.listing import LeftOut, McpTool
-from parley_server.agents.mcp.messages import TOO_LONG
+from parley_server.agents.mcp.messages import TOO_LONG, UNREADABLE
 from parley_server.agents.mcp.results import Secrets, told
 from parley_server.agents.mcp.session import CLOSE_S, ServerDown, Session, plain
 from parley_server.core.attempts.transcript import cut, storable
@@ -38,8 +39,8 @@ MAX_WARNED = 1000
 """Of how many tools it is remembered that there was a warning."""
 NOT_REACHED = "The tool's server cannot be reached."
 BROKEN_OFF = "The connection to the tool's server broke off; whether the tool ran is not known."
-_TRANSPORT_CODES = frozenset({CONNECTION_CLOSED, INVALID_REQUEST})
-"""Of errors after which the session is over, or may be."""
+_READING = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
+"""What the library raises of a result that it cannot make sense of."""
 _MAX_COMPLAINT_BYTES = 1024
 
 
@@ -131,6 +132,10 @@ class Connection:
             if not limit.expired():
                 raise self._broken_off(session) from None
             raise ToolFailed(f"The tool did not end within {timeout_s:g} s.") from None
+        except _READING as error:
+            details = {"server": self.name, "error": type(error).__name__}
+            log.warning("MCP result not readable", extra=details)
+            raise ToolFailed(UNREADABLE) from None
         except Exception as error:
             details = {"server": self.name, "error": type(error).__name__}
             log.warning("MCP call failed", extra=details)
@@ -146,11 +151,13 @@ class Connection:
         """
         cause = error.__cause__
         code = cause.code if isinstance(cause, MCPError) else 0
-        if TOO_LONG in error.message:
-            return TOO_LONG
+        for ours in (TOO_LONG, UNREADABLE):
+            if ours in error.message:
+                return ours
         if code == INVALID_PARAMS:
             return self._secrets.hidden(cut(storable(error.message), _MAX_COMPLAINT_BYTES))
-        if code in _TRANSPORT_CODES:
+        # Over HTTP, the second may mean that the session is over; a program says it of one call.
+        if code == CONNECTION_CLOSED or (code == INVALID_REQUEST and self.table.url):
             session.is_broken = True
         if code == CONNECTION_CLOSED:
             return BROKEN_OFF

@@ -8,6 +8,7 @@
     a name that an earlier server, or the
     agent itself, has                         → renamed: SERVER_NAME
     more tools or text than models bear       → left out, the last ones
+    what some provider refuses of a schema    → changed (`agents.mcp.fitting`)
 
 Each is one warning with the names of server and tool, and never the end of a turn.
 """
@@ -15,8 +16,10 @@ Each is one warning with the names of server and tool, and never the end of a tu
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -45,10 +48,12 @@ class McpTool(NamedTuple):
     name: str
     description: str
     schema: dict[str, Any]
+    arguments: Mapping[str, str] = MappingProxyType({})
+    """The server's names of arguments that are offered under others, by those."""
 
 
 class LeftOut(NamedTuple):
-    """A tool that agents do not get, or not under its own name."""
+    """A tool that agents do not get, or not as its server has it."""
 
     tool: str
     reason: str
@@ -96,7 +101,8 @@ def schema_complaint(schema: object) -> str | None:
     if not isinstance(schema, dict):
         return "its inputSchema is no JSON object"
     try:
-        if len(json.dumps(schema, ensure_ascii=False).encode()) > MAX_SCHEMA_BYTES:
+        told = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        if len(told.encode()) > MAX_SCHEMA_BYTES:
             return f"its inputSchema is longer than {MAX_SCHEMA_BYTES} bytes"
         if schema.get("type", "object") != "object":
             return "its inputSchema is not of type object"
@@ -116,7 +122,7 @@ def _reference_complaint(schema: dict[str, Any]) -> str | None:
             seen += 1
             if seen > _MAX_CHAIN:
                 return "a $ref of its inputSchema ends nowhere"
-            found = _resolved(schema, pointer)
+            found = resolved(schema, pointer)
         if not isinstance(found, dict | bool):
             return "a $ref of its inputSchema points at nothing in it"
     return None
@@ -134,15 +140,19 @@ def _references(schema: object) -> Iterator[str]:
             waiting += node
 
 
-def _resolved(schema: dict[str, Any], pointer: str) -> object:
+def resolved(schema: dict[str, Any], pointer: str) -> object:
+    """Return what a `$ref` within a schema points at; None: nothing."""
     if pointer == "#":
         return schema
     if not pointer.startswith("#/"):
         return None
     found: Any = schema
-    for part in pointer[2:].split("/"):
+    for part in unquote(pointer[2:]).split("/"):
         key = part.replace("~1", "/").replace("~0", "~")
-        found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, list):
+            found = found[int(key)] if key in map(str, range(len(found))) else None
+        else:
+            found = found.get(key) if isinstance(found, dict) else None
     return found
 
 

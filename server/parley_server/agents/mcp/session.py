@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from pydantic_ai.mcp import MCPToolset
 
 from parley_server.agents.file.definitions import McpServer
-from parley_server.agents.mcp.listing import MAX_LISTED, LeftOut, McpTool
+from parley_server.agents.mcp.fitting import fitted
+from parley_server.agents.mcp.listing import MAX_LISTED, LeftOut, McpTool, shown
 from parley_server.agents.mcp.messages import Complain
 from parley_server.agents.mcp.stdio import StdioTransport
 from parley_server.agents.mcp.streamable_http import HttpTransport
@@ -92,7 +93,8 @@ class Session:
         for _ in range(MAX_PAGES):
             page = await self.toolset.client.list_tools_mcp(cursor=cursor)
             found += [
-                McpTool(tool.name, tool.description or "", tool.input_schema) for tool in page.tools
+                self._fitted(McpTool(tool.name, tool.description or "", tool.input_schema))
+                for tool in page.tools
             ]
             cursor = page.next_cursor
             if cursor is None or len(found) > MAX_LISTED:
@@ -102,6 +104,12 @@ class Session:
             last = found[MAX_LISTED].name if len(found) > MAX_LISTED else ""
             self._complain(LeftOut(last, reason))
         return found[:MAX_LISTED]
+
+    def _fitted(self, tool: McpTool) -> McpTool:
+        schema, arguments, changes = fitted(tool.schema)
+        for change in changes:
+            self._complain(LeftOut(shown(tool.name), change))
+        return tool._replace(schema=schema, arguments=arguments)
 
     async def close(self) -> None:
         """End it, within bounds of time."""

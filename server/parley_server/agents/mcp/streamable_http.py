@@ -2,6 +2,7 @@
 
 a body of JSON longer than MAX_MESSAGE_BYTES   → an error of the one call
 an event of a stream that is longer            → the same
+half a character, no UTF-8                     → U+FFFD, as over standard output
 a compressed body                              → refused: its length would be anyone's guess
 a redirect to another origin                   → not followed (the library's own rule)
 another status, another content type           → an error of the one call (the library's)
@@ -21,6 +22,7 @@ from parley_server.agents.mcp.messages import (
     TOO_LONG,
     CleanedStream,
     Complain,
+    readable,
 )
 
 COMPRESSED = "The answer is compressed, which was not asked for."
@@ -80,24 +82,48 @@ class _Bounded(httpx2.AsyncBaseTransport):
             del response.headers["content-encoding"]
             response.stream = _Refused(COMPRESSED)
         elif not response.headers.get("content-type", "").startswith("text/event-stream"):
-            response.stream = _Counted(cast(httpx2.AsyncByteStream, response.stream))
+            response.stream = _Whole(cast(httpx2.AsyncByteStream, response.stream))
+        else:
+            response.stream = _Lines(cast(httpx2.AsyncByteStream, response.stream))
         return response
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-class _Counted(httpx2.AsyncByteStream):
+class _Whole(httpx2.AsyncByteStream):
+    """A body of JSON, which the library reads as a whole."""
+
     def __init__(self, inner: httpx2.AsyncByteStream) -> None:
         self._inner = inner
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        count = 0
+        body = bytearray()
         async for chunk in self._inner:
-            count += len(chunk)
-            if count > MAX_MESSAGE_BYTES:
+            body += chunk
+            if len(body) > MAX_MESSAGE_BYTES:
                 raise httpx2.StreamError(TOO_LONG)
-            yield chunk
+        yield readable(bytes(body))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Lines(httpx2.AsyncByteStream):
+    """A stream of events, line by line. The library bounds an event."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        held = bytearray()
+        async for chunk in self._inner:
+            end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
+            if end or len(held) > MAX_MESSAGE_BYTES:
+                yield readable(bytes(held) + chunk[:end])
+                held.clear()
+            held += chunk[end:]
+        yield readable(bytes(held))
 
     async def aclose(self) -> None:
         await self._inner.aclose()

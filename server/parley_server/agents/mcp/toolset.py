@@ -33,6 +33,7 @@ log = logging.getLogger("parley.agents")
 
 MAX_ARGUMENTS_BYTES = 256 * 1024
 TOO_LONG = f"The arguments are longer than {MAX_ARGUMENTS_BYTES} bytes."
+NO_JSON = "The arguments hold what JSON does not have, such as NaN or half a character."
 _META = {
     "call_key": "parley/call_key",
     "turn_id": "parley/turn_id",
@@ -47,6 +48,8 @@ class McpToolsetTool(ToolsetTool[Any]):
 
     server: AgentServer
     remote_name: str
+    arguments: Mapping[str, str]
+    """The server's names of arguments, by those that the model was told, where they differ."""
 
 
 @dataclass
@@ -73,6 +76,7 @@ class McpTools(WrapperToolset[Any]):
                 args_validator=ANY_OBJECT,
                 server=by_name[tool.server],
                 remote_name=tool.tool.name,
+                arguments=tool.tool.arguments,
             )
             for tool in self._listed[0]
         }
@@ -103,8 +107,9 @@ class McpTools(WrapperToolset[Any]):
     ) -> Any:
         if not isinstance(tool, McpToolsetTool):
             return await super().call_tool(name, tool_args, ctx, tool)
-        if len(json.dumps(tool_args)) > MAX_ARGUMENTS_BYTES:
-            raise ToolFailed(TOO_LONG)
+        tool_args = {tool.arguments.get(key, key): value for key, value in tool_args.items()}
+        if (complaint := _complaint(tool_args)) is not None:
+            raise ToolFailed(complaint)
         known = ctx.metadata or {}
         meta = {told: known[own] for own, told in _META.items() if own in known}
         try:
@@ -115,12 +120,21 @@ class McpTools(WrapperToolset[Any]):
             raise ToolFailed(NOT_REACHED) from None
 
 
+def _complaint(arguments: dict[str, Any]) -> str | None:
+    """Return why arguments cannot be sent; None: they can. NaN would become null on its way."""
+    try:
+        sent = json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return NO_JSON
+    return TOO_LONG if len(sent) > MAX_ARGUMENTS_BYTES else None
+
+
 def _definition(tool: Offered) -> ToolDefinition:
     return ToolDefinition(
         name=tool.name,
         description=tool.tool.description or None,
         parameters_json_schema=tool.tool.schema,
-        strict=False,  # the schema goes to the model as the server wrote it
+        strict=False,  # of what the server wrote, nothing more is to be taken away
     )
 
 

@@ -128,6 +128,17 @@ def test_artifacts_of_earlier_turns_are_not_told_again() -> None:
     assert {"a": 8} == second.lengths
 
 
+def test_an_artifact_that_begins_again_in_a_later_turn_is_counted_from_there() -> None:
+    """Fails if its length counts what was told of the one before: a later snapshot loses text."""
+    texts = Texts({"a": 5, "b": 5})
+    told = [*texts.begin("a", text_parts("World!"), is_last=True)]
+    told += texts.append("b", text_parts(" more"), is_last=False)
+    told += texts.begin("b", text_parts("Hello", " more"), is_last=False)
+
+    assert ["World!", "\n\n more"] == told
+    assert {"a": 6, "b": 10} == texts.lengths
+
+
 def test_a_task_goes_on_only_as_itself() -> None:
     reader = Reader(str(uuid.uuid4()), "t1")
     other = a2a.StreamResponse(task=a2a.Task(id="t2", status=a2a.TaskStatus(state=3)))

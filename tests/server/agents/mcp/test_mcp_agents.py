@@ -18,7 +18,7 @@ from parley_server.agents.mcp import connection
 from parley_server.agents.mcp.connection import NOT_REACHED
 from parley_server.agents.mcp.listing import MAX_TOOLS
 from parley_server.agents.mcp.servers import McpServers
-from parley_server.agents.mcp.toolset import MAX_ARGUMENTS_BYTES, TOO_LONG
+from parley_server.agents.mcp.toolset import MAX_ARGUMENTS_BYTES, NO_JSON, TOO_LONG
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.more_tools import MoreTools
 from parley_server.agents.pydantic_agent import PydanticAgent
@@ -203,15 +203,17 @@ async def test_list_that_changes_counts_from_the_next_turn_on(serve: Serve, tmp_
     assert ["I am dance."] == [call.result for call in told.calls]
 
 
-async def test_arguments_beyond_the_limit_do_not_go_to_the_server(
+async def test_arguments_that_cannot_be_sent_do_not_go_to_the_server(
     serve: Serve, tmp_path: Path
 ) -> None:
+    """Fails if they go on: the library sends null for what JSON does not have."""
     servers = serve(shop=a_shop("look", calls=str(tmp_path / "calls")))
-    long = Call("look", json.dumps({"x": "y" * MAX_ARGUMENTS_BYTES}))
-    with FakeOpenAI([Say("", [long], piece=65536), Say("Done.")]) as fake:
+    wrong = [json.dumps({"x": "y" * MAX_ARGUMENTS_BYTES}), '{"x":1e999}', '{"x":NaN}']
+    calls = [Call("look", arguments) for arguments in wrong]
+    with FakeOpenAI([Say("", calls, piece=65536), Say("Done.")]) as fake:
         told = await told_by(an_agent(fake, servers, "shop"))
 
-    assert [TOO_LONG] == [call.result for call in told.calls]
+    assert [TOO_LONG, NO_JSON, NO_JSON] == [call.result for call in told.calls]
     assert not (tmp_path / "calls").exists()
 
 

@@ -136,6 +136,26 @@ async def test_odd_answer_fails_its_call_and_the_next_one_is_answered(
     assert "found" == second
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+async def test_half_a_character_is_no_end_of_an_answer(
+    serve: Serve, odd: OddServer, kind: str
+) -> None:
+    """Fails if the library gets the bytes as they come: the answer is refused."""
+
+    async def half(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+        content = [{"type": "text", "text": "\ud83d \u2028 \U0001f600"}]
+        told = {"jsonrpc": "2.0", "id": request["id"], "result": {"content": content}}
+        before, behind = ("", "") if kind == "application/json" else (": hi\r\ndata: ", "\r\n\r\n")
+        answer = response((before + json.dumps(told) + behind).encode(), kind=kind)
+        writer.write(answer[:-70])
+        await writer.drain()
+        writer.write(answer[-70:])
+
+    first, second = await answered(serve, odd, half)
+
+    assert ("\ufffd \u2028 \U0001f600", "found") == (first, second)
+
+
 async def test_broken_connection_fails_its_call_and_the_next_one_is_answered(
     serve: Serve, odd: OddServer
 ) -> None:

@@ -57,15 +57,25 @@ DEEP = nested(5000)
         ({"description": "x" * MAX_SCHEMA_BYTES}, "is longer than"),
         (DEEP, "cannot be read"),
         ({"description": "\ud800"}, "cannot be read"),
+        ({"properties": {"x": {"default": float("nan")}}}, "cannot be read"),
     ],
-    ids=[*"abcdefghijklm", "deep", "surrogate"],
+    ids=[*"abcdefghijklm", "deep", "surrogate", "nan"],
 )
 def test_schema_that_no_model_can_be_told_is_refused(schema: object, complaint: str) -> None:
     assert complaint in (schema_complaint(schema) or "")
 
 
 @pytest.mark.parametrize(
-    "schema", [{}, OBJECT, TREE, {"properties": {"$ref": {"type": "string"}}}], ids=str
+    "schema",
+    [
+        {},
+        OBJECT,
+        TREE,
+        {"properties": {"$ref": {"type": "string"}}},
+        {"properties": {"x": {"anyOf": [{}, {}]}, "y": {"$ref": "#/properties/x/anyOf/1"}}},
+        {"properties": {"x": {"$ref": "#/$defs/A%3CB%3E"}}, "$defs": {"A<B>": {}}},
+    ],
+    ids=str,
 )
 def test_schema_that_models_know_is_taken(schema: dict[str, Any]) -> None:
     assert schema_complaint(schema) is None

@@ -17,7 +17,7 @@ import pytest
 from parley_server.agents.file.definitions import McpServer
 from parley_server.agents.mcp import connection
 from parley_server.agents.mcp.connection import BROKEN_OFF, NOT_REACHED
-from parley_server.agents.mcp.messages import MAX_MESSAGE_BYTES, TOO_LONG
+from parley_server.agents.mcp.messages import MAX_MESSAGE_BYTES, TOO_LONG, UNREADABLE
 from parley_server.agents.mcp.servers import AgentServer, McpServers
 from parley_server.agents.mcp.session import ServerDown
 from parley_server.core.attempts.transcript import MARK, MAX_RESULT_BYTES
@@ -293,6 +293,49 @@ async def test_answer_that_is_no_result_fails_its_call(serve: Serve) -> None:
 
     assert (await call(server, "look")).startswith("failed: ")
     assert "seen" == await call(server, "see")
+
+
+def a_line(text: str, **fields: str) -> dict[str, object]:
+    """Return a result written as a line, with a text as it stands in JSON."""
+    result = '{"content":[{"type":"text","text":"' + text + '"}]}'
+    told = {"jsonrpc": '"2.0"', "id": "ID", "result": result, **fields}
+    said = [f'"{key}":{value}' for key, value in told.items() if value]
+    return {"raw": "{" + ",".join(said) + "}"}
+
+
+BAD_IMAGE = '{"content":[{"type":"image","data":"abcde","mimeType":"image/png"}]}'
+ODD_LINES = {
+    "half a character": (a_line(r"a\ud83db \\ud83d \ud83d\ude00"), "a\ufffdb \\ud83d \U0001f600"),
+    "no UTF-8": (a_line("caf\udce9"), "caf\ufffd"),
+    "a byte order mark": ({"raw": "\ufeff" + str(a_line("found")["raw"])}, "found"),
+    "a list": (a_line("", result="[]"), f"failed: {UNREADABLE}"),
+    "no version": (a_line("", jsonrpc=""), f"failed: {UNREADABLE}"),
+    "deep": (a_line("", result='{"x":' + "[" * 300 + "]" * 300 + "}"), f"failed: {UNREADABLE}"),
+    "a long number": (a_line("", result='{"x":' + "9" * 5000 + "}"), f"failed: {UNREADABLE}"),
+    "half an image": (a_line("", result=BAD_IMAGE), f"failed: {UNREADABLE}"),
+    "no result": (a_line("", result='{"content":"no list"}'), f"failed: {UNREADABLE}"),
+    "an error of its own": (
+        a_line("", result="", error='{"code":-32600,"message":"no"}'),
+        "failed: The tool's server refused the call (code -32600).",
+    ),
+}
+
+
+async def test_odd_answer_fails_its_call_at_most_and_the_program_goes_on(serve: Serve) -> None:
+    """Fails if an answer that cannot be read is garbage, so that its call waits in vain.
+
+    Or if it counts as the end of the connection, which other calls use.
+    """
+    results = {name: result for name, (result, _) in ODD_LINES.items()}
+    tools = [a_tool(name) for name in (*ODD_LINES, "where")]
+    script = {"tools": tools, "results": {**results, "where": a_line("PID")}}
+    server = serve(a_garbage_table(script, timeout_s=5))
+    pid = await call(server, "where")
+
+    told = {name: await call(server, name) for name in ODD_LINES}
+
+    assert {name: expected for name, (_, expected) in ODD_LINES.items()} == told
+    assert pid == await call(server, "where")
 
 
 async def test_line_without_end_or_id_ends_the_session_and_no_more(serve: Serve) -> None:
