@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -39,6 +40,8 @@ TAKE_S = 30.0
 
 SLICE = 32
 """How many messages of a page are made before others have their turn."""
+APPENDED_SLICE = 8
+"""The same of messages that a caller adds: each may have 64 tool calls, and all are checked."""
 
 T = TypeVar("T")
 Made = TypeVar("Made")
@@ -173,7 +176,12 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.AppendMessagesResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = append_requests.append(request, self._max_message_bytes)
+        async with self._page_of(owner.id):
+            new = await append_requests.append(
+                request,
+                self._max_message_bytes,
+                partial(self._in_slices, owner, slice_length=APPENDED_SLICE),
+            )
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         call.conversation_id = str(new.conversation_id)
@@ -188,7 +196,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         new = conversation_requests.fork(request)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
-        forked, is_replayed = await self._core.conversations.fork(owner, new)
+        async with self._page_of(owner.id):  # one call may have a hundred thousand messages copied
+            forked, is_replayed = await self._core.conversations.fork(owner, new)
         call.conversation_id = str(forked.id)
         return responses.forked(forked, is_replayed=is_replayed)
 
@@ -211,15 +220,19 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         return responses.erasure(await self._core.erasing.erase(owner, call.request_id))
 
     async def _in_slices(
-        self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]
+        self,
+        owner: Owner,
+        values: Sequence[T],
+        made: Callable[[T], Made],
+        slice_length: int = SLICE,
     ) -> list[Made]:
         """Make the messages of a page, so that the loop never waits for more than a few of them."""
         found: list[Made] = []
-        for start in range(0, len(values), SLICE):
+        for start in range(0, len(values), slice_length):
             if start:
                 await asyncio.sleep(0)
             async with self._building.of(owner.id):
-                found += map(made, values[start : start + SLICE])
+                found += map(made, values[start : start + slice_length])
         return found
 
     async def GetTurn(self, request: pb.GetTurnRequest, _context: Context) -> pb.GetTurnResponse:  # noqa: N802

@@ -11,6 +11,7 @@
     ExportConversations  PARLEY_MAX_WATCHES
     all others           PARLEY_MAX_READS
     answers not taken    PARLEY_MAX_UNSENT_BYTES
+    requests             HELD_REQUEST_BYTES, of all calls under way
     watches' messages    `unsent`
 
 Of each, one owner may have a share, PARLEY_OWNER_SHARE: what goes beyond is refused before it costs
@@ -50,6 +51,9 @@ HEALTH_WATCHES = 500
 """How many watches of the worker's health there may be; they need no token."""
 HEALTH_WATCHES_OF_ONE = 4
 """How many of them may be one connection's."""
+HELD_REQUEST_BYTES = 128 * 1024 * 1024
+"""How much the requests of all calls under way may be. A call that waits for a conversation holds
+its message for minutes, and costs its caller nothing."""
 SENDING = 4
 """How many messages of streams are made in one round of the loop. Others wait in turn."""
 PAGES = 8
@@ -161,8 +165,8 @@ class Arrivals:
             subtract(self._by_key, self._waiting.pop(timeout))
 
 
-class UnsentAnswers:
-    """The bytes of answers that were given to gRPC and not taken by their callers yet."""
+class Bytes:
+    """So many bytes at once, and a share of them for each owner."""
 
     def __init__(self, limit_bytes: int, owner_share: float) -> None:
         self.limit = limit_bytes
@@ -226,7 +230,8 @@ class Admission:
             "WatchTurns": self.watches,
             "ExportConversations": self.watches,
         }
-        self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)
+        self.unsent = Bytes(max_unsent_bytes, owner_share)
+        self.held_requests = Bytes(HELD_REQUEST_BYTES, owner_share)
         self.unsent_of_watches = Unsent()
         self.sending = Turnstile(SENDING)
         self.pages = Turnstile(PAGES, width_of_key=1)
@@ -263,6 +268,7 @@ class Admission:
             "reads": self.reads,
             "watches": self.watches,
             "health_watches": self.health_watches,
+            "held_request_bytes": self.held_requests,
             "unsent_answer_bytes": self.unsent,
             "unsent_watch_bytes": self.unsent_of_watches,
             "pages": self.pages,
@@ -271,7 +277,7 @@ class Admission:
         }
 
 
-def admitted(places: Capacity, unsent: UnsentAnswers, method: Method, *, is_read: bool) -> Method:
+def admitted(places: Capacity, unsent: Bytes, method: Method, *, is_read: bool) -> Method:
     """Take a place until the answer is sent, and count the answer until then if it comes whole.
 
     An owner that leaves its answers untaken is refused here, before anything is done for it.

@@ -84,7 +84,7 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         admission = self._admission
         short_name = name.rpartition("/")[2]
         if name.startswith(OWN_PACKAGE):
-            method = received(admission.receiving, method)
+            method = received(admission.receiving, admission.held_requests, method)
             capacity = admission.capacity_for(short_name)
             is_read = capacity is admission.reads
             method = admitted(capacity, admission.unsent, method, is_read=is_read)
