@@ -15,10 +15,9 @@ from grpc_health.v1 import health_pb2_grpc as pb_grpc
 from parley_server.core.tasks import wait_any
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Status = pb.HealthCheckResponse
 
 
-class HealthServicer(pb_grpc.HealthServicer):
+class HealthServicer(pb_grpc.HealthServicer):  # type: ignore[misc] # its base has no types
     """Answers with the statuses that were set last.
 
     Source: the GRPC Health Checking Protocol, https://github.com/grpc/grpc/blob/master/doc/health-checking.md
@@ -38,24 +37,28 @@ class HealthServicer(pb_grpc.HealthServicer):
         changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
         changed.set_result(None)
 
-    async def Check(self, request: pb.HealthCheckRequest, context: Context) -> Status:  # noqa: N802
+    async def Check(  # noqa: N802
+        self, request: pb.HealthCheckRequest, context: Context
+    ) -> pb.HealthCheckResponse:
         status = self._statuses.get(request.service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND)
-        return Status(status=status)
+        return pb.HealthCheckResponse(status=status)
 
     async def List(  # noqa: N802
         self, _request: pb.HealthListRequest, _context: Context
     ) -> pb.HealthListResponse:
-        statuses = {name: Status(status=status) for name, status in self._statuses.items()}
+        statuses = {
+            name: pb.HealthCheckResponse(status=status) for name, status in self._statuses.items()
+        }
         return pb.HealthListResponse(statuses=statuses)
 
-    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
+    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # noqa: N802
         told = None
         while True:
             changed = self._changed
-            status = self._statuses.get(request.service, Status.SERVICE_UNKNOWN)
+            status = self._statuses.get(request.service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
             if status != told:
-                await context.write(Status(status=status))
+                await context.write(pb.HealthCheckResponse(status=status))
                 told = status
             await wait_any(changed)

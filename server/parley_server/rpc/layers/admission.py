@@ -44,9 +44,13 @@ RECEIVING = 32
 RECEIVING_FROM_ONE = 8
 """How many of them may be one owner's."""
 STRANGERS = 128
-"""How many messages of callers without a token may be on their way at once: 8 KiB each."""
+"""How many messages of callers without a token may be on their way at once."""
 STRANGERS_OF_ONE = 8
 """How many of them may be one connection's."""
+SOON_S = 0.1
+"""How soon a message that comes whole is there, even on a busy worker."""
+SLOW_STRANGERS = 8
+"""How many of them may take longer: gRPC holds what has come of each, up to 2 MiB by default."""
 HEALTH_WATCHES = 500
 """How many watches of the worker's health there may be; they need no token."""
 HEALTH_WATCHES_OF_ONE = 4
@@ -127,13 +131,17 @@ class Capacity:
 class Arrivals:
     """So many at once: one more ends the one that has waited longest. Of each key so many only.
 
-    For unauthenticated callers: a caller that sends its message whole is not in it for long.
+    For unauthenticated callers: a caller that sends its message whole is not in it for long. Of
+    those that are, fewer may be in it.
     """
 
-    def __init__(self, limit: int, limit_of_key: int) -> None:
+    def __init__(self, limit: int, limit_of_key: int, slow_limit: int = SLOW_STRANGERS) -> None:
         self.limit = limit
         self._limit_of_key = limit_of_key
+        self._slow_limit = slow_limit
         self._waiting: dict[asyncio.Timeout, Hashable] = {}
+        self._slow: dict[asyncio.Timeout, None] = {}
+        """Those of them that have waited for SOON_S."""
         self._by_key: Counter[Hashable] = Counter()
 
     @property
@@ -150,18 +158,30 @@ class Arrivals:
             raise Overloaded(is_owner_only=True)
         async with asyncio.timeout(most_s) as timeout:
             if len(self._waiting) >= self.limit:
-                oldest = next(iter(self._waiting))
-                self._forget(oldest)
-                oldest.reschedule(0)
+                self._end(next(iter(self._waiting)))
             self._waiting[timeout] = key
             self._by_key[key] += 1
+            timer = asyncio.get_running_loop().call_later(SOON_S, self._slow_down, timeout)
             try:
                 yield
             finally:
+                timer.cancel()
                 self._forget(timeout)
+
+    def _slow_down(self, timeout: asyncio.Timeout) -> None:
+        """Count one that still waits as slow; too many of them end the first."""
+        if timeout in self._waiting:
+            self._slow[timeout] = None
+            if len(self._slow) > self._slow_limit:
+                self._end(next(iter(self._slow)))
+
+    def _end(self, timeout: asyncio.Timeout) -> None:
+        self._forget(timeout)
+        timeout.reschedule(0)
 
     def _forget(self, timeout: asyncio.Timeout) -> None:
         if timeout in self._waiting:
+            self._slow.pop(timeout, None)
             subtract(self._by_key, self._waiting.pop(timeout))
 
 
