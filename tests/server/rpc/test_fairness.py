@@ -17,8 +17,8 @@ from parley_server.rpc.layers.admission import (
     HEALTH_WATCHES_OF_ONE,
     STRANGERS_OF_ONE,
     Admission,
-    Arrivals,
 )
+from parley_server.rpc.layers.places import Arrivals
 from support.agents import Gate, ScriptedAgent
 from support.http2 import DATA, HEADERS, INITIAL_WINDOW_SIZE, Connection, frame, message
 from support.services import Service, StartService, an_id, details_of, metadata, refused

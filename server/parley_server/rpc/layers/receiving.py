@@ -8,8 +8,8 @@ from grpc.aio import EOF  # type: ignore[attr-defined] # its types lack it
 
 from parley_server.core.errors import InvalidRequest, Overloaded, Violation
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc.layers.admission import Arrivals, Bytes
 from parley_server.rpc.layers.call_record import current_call
+from parley_server.rpc.layers.places import Arrivals, Bytes
 from parley_server.rpc.layers.types import Context, Method
 
 
