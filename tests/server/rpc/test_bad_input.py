@@ -280,6 +280,27 @@ async def test_negative_number_is_refused(empty: Service) -> None:
             assert expected == await violations(empty, method, request), method
 
 
+async def test_as_many_mistakes_are_told_as_fit_into_metadata(empty: Service) -> None:
+    """And no more are collected: fails when each of a million is, which takes seconds of the loop,
+    and a client refuses so long a status."""
+    blank = [conversation_pb2.Message(role=conversation_pb2.ROLE_USER)] * 300
+    many = pb.AppendMessagesRequest(conversation_id=an_id(), messages=blank)
+    told = {f"messages[{number}].content": "REQUIRED" for number in range(16)}
+    assert {**told, "": "AND_MORE"} == await violations(empty, "AppendMessages", many)
+
+    too_many = "TOO_MANY"
+    labels = [""] * 100_000
+    for method, request in {
+        "ListConversations": pb.ListConversationsRequest(labels=labels),
+        "WatchTurns": pb.WatchTurnsRequest(labels=labels),
+        "GetUsage": pb.GetUsageRequest(labels=labels),
+    }.items():
+        assert {"labels": too_many} == await violations(empty, method, request), method
+    change = pb.UpdateConversationRequest(conversation_id=an_id(), title="x")
+    change.update_mask.paths.extend(["title"] * 100_000)
+    assert {"update_mask": too_many} == await violations(empty, "UpdateConversation", change)
+
+
 async def test_greatest_numbers_are_taken_for_what_they_are(service: Service) -> None:
     """Fails when a number is added to before it is compared: that leaves 64 bits."""
     greatest, conversation_id = 2**63 - 1, (await service.chat()).conversation_id

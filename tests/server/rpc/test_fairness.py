@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -21,6 +21,7 @@ from parley_server.rpc.layers.admission import (
 from parley_server.rpc.layers.places import Arrivals
 from support.agents import Gate, ScriptedAgent
 from support.http2 import DATA, HEADERS, INITIAL_WINDOW_SIZE, Connection, frame, message
+from support.messages import user as a_message
 from support.services import Service, StartService, an_id, details_of, metadata, refused
 
 OVERLOADED = ("RESOURCE_EXHAUSTED", "OVERLOADED")
@@ -133,6 +134,78 @@ async def test_owner_without_room_for_an_answer_is_refused_before_the_turn(
     assert 2 == (await service.history(conversation_id, user="mallory")).last_sequence
 
 
+async def test_answer_of_a_call_that_changes_something_is_always_sent(
+    start_service: StartService,
+) -> None:
+    """Fails when all unary calls but turns count as reads: what was stored would be refused, and
+    stored again by a caller without a request id that believes it."""
+    service = await start_service(max_unsent_bytes=4 * 1024 * 1024, owner_share=0.5)
+    unsent, mallory = service.worker.admission.unsent, Owner.of("", "mallory").id
+    unsent.add(mallory, 2 * 1024 * 1024 - 1)
+
+    assert (await service.create(user="mallory")).conversation.conversation_id
+    while unsent.in_use >= 2 * 1024 * 1024:  # its answer is on its way
+        await asyncio.sleep(0.01)
+    assert OVERLOADED == await refused(service.conversations(user="mallory"))
+    unsent.remove(mallory, 2 * 1024 * 1024 - 1)
+    assert 1 == len((await service.conversations(user="mallory")).conversations)
+
+
+async def test_messages_of_calls_that_wait_are_bounded(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when calls are only counted: 2,000 that wait for one turn, each with 1 MiB, are as many
+    as an owner may have open, and more than a worker's memory."""
+    monkeypatch.setattr("parley_server.rpc.layers.admission.HELD_REQUEST_BYTES", 400_000)
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate), owner_share=0.5)
+    conversation_id = an_id()
+
+    def call() -> asyncio.Future[pb.ChatResponse]:
+        chat = service.chat(
+            "x" * 90_000,
+            user="mallory",
+            conversation_id=conversation_id,
+            allow_missing=True,
+            on_busy=pb.ON_BUSY_WAIT,
+        )
+        return asyncio.ensure_future(chat)
+
+    held = service.worker.admission.held_requests
+    calls = [call() for _ in range(2)]
+    while held.in_use < 180_000:
+        await asyncio.sleep(0.01)
+
+    assert OVERLOADED == await refused(call())
+    assert OVERLOADED == await refused(
+        service.append(conversation_id, a_message("x" * 90_000), user="mallory")
+    )
+    gate.opened.set()
+    assert "HELLO" == (await service.chat(user="ada")).response
+    await asyncio.gather(*calls)
+    while held.in_use:
+        await asyncio.sleep(0.01)
+
+
+async def test_forks_and_added_messages_of_one_owner_are_made_one_at_a_time(
+    start_service: StartService,
+) -> None:
+    """Fails when they are made as they come: 20 forks of 50,000 messages, asked for by 20 calls of
+    a few bytes, have the database to themselves."""
+    service = await start_service()
+    mallory = Owner.of("", "mallory").id
+    ids = {user: (await service.chat(user=user)).conversation_id for user in ("mallory", "ada")}
+    async with service.worker.admission.page_of(mallory):
+        calls = [
+            asyncio.ensure_future(service.fork(ids["mallory"], user="mallory")),
+            asyncio.ensure_future(service.append(ids["mallory"], a_message("x"), user="mallory")),
+        ]
+        await service.fork(ids["ada"], user="ada")
+        await service.append(ids["ada"], a_message("x"), user="ada")
+        assert [False, False] == [call.done() for call in calls]
+    await asyncio.gather(*calls)
+
+
 BEGUN = struct.pack(">BI", 0, 1024 * 1024) + b"\x0a"
 """The first bytes of a message of 1 MiB."""
 
@@ -235,6 +308,25 @@ async def test_newest_arrivals_end_those_that_have_waited_longest() -> None:
         pass
 
     assert [0, 1] == ended[:2]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert 0 == arrivals.in_use
+
+
+async def test_of_arrivals_that_dawdle_few_are_waited_for() -> None:
+    """Fails when all that may arrive may take as long: 128 strangers would hold 2 MiB each."""
+    arrivals = Arrivals(9, 9, slow_limit=2)
+
+    async def wait() -> None:
+        with suppress(TimeoutError):
+            async with arrivals.of("stranger", 20):
+                await asyncio.Event().wait()
+
+    waiting = [asyncio.ensure_future(wait()) for _ in range(5)]
+    await asyncio.wait(waiting[:3])
+    assert 2 == arrivals.in_use
+    assert [True, True, True, False, False] == [task.done() for task in waiting]
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

@@ -157,7 +157,7 @@ def admitted(places: Capacity, unsent: Bytes, method: Method, *, is_read: bool) 
     An owner that leaves its answers untaken is refused here, before anything is done for it.
 
     Args:
-        is_read: the answer may be thrown away and asked for again.
+        is_read: the call changes nothing: its answer may be thrown away and asked for again.
     """
 
     async def with_place(request: Any, context: Context) -> Any:

@@ -26,7 +26,7 @@ from typing import Any
 import grpc
 
 from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
-from parley_server.core.tracing import Trace, current_trace
+from parley_server.core.tracing import MAX_STATE_CHARACTERS, Trace, current_trace
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.access_log import logged
 from parley_server.rpc.layers.admission import Admission, admitted, limited
@@ -39,6 +39,18 @@ from parley_server.rpc.layers.types import Metadata
 
 OWN_PACKAGE = "/parley."
 HEALTH = "/grpc.health."
+READING = frozenset(
+    {
+        "GetConversation",
+        "GetHistory",
+        "GetTurn",
+        "GetUsage",
+        "ExplainTurn",
+        "ListAgents",
+        "ListConversations",
+    }
+)
+"""The methods whose answers may be thrown away for want of room: they change nothing."""
 
 
 class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes none at run time
@@ -86,7 +98,7 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         if name.startswith(OWN_PACKAGE):
             method = received(admission.receiving, admission.held_requests, method)
             capacity = admission.capacity_for(short_name)
-            is_read = capacity is admission.reads
+            is_read = short_name in READING
             method = admitted(capacity, admission.unsent, method, is_read=is_read)
             method = authenticated(self._verifier, method)
             method = logged(short_name, method)
@@ -115,7 +127,8 @@ def trace_of(metadata: Metadata) -> Trace | None:
             if parent:
                 return None
             parent = str(value)
-        elif key == "tracestate":
-            # One list in several parts, by the specification.
+        elif key == "tracestate" and len(state) <= MAX_STATE_CHARACTERS:
+            # One list in several parts, by the specification. One that is too long counts as none,
+            # and is not put together: it may have thousands of parts.
             state = f"{state},{value!s}" if state else str(value)
     return Trace.read(parent, state) if parent else None
