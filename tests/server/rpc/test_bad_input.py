@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from parley_server.rpc import page_tokens
-from support.messages import assistant, tool_call
+from support.messages import assistant, tool_call, user
 from support.services import (
     Service,
     a_token,
@@ -283,7 +283,7 @@ async def test_negative_number_is_refused(empty: Service) -> None:
 async def test_as_many_mistakes_are_told_as_fit_into_metadata(empty: Service) -> None:
     """And no more are collected: fails when each of a million is, which takes seconds of the loop,
     and a client refuses so long a status."""
-    blank = [conversation_pb2.Message(role=conversation_pb2.ROLE_USER)] * 300
+    blank = [user("")] * 300
     many = pb.AppendMessagesRequest(conversation_id=an_id(), messages=blank)
     told = {f"messages[{number}].content": "REQUIRED" for number in range(16)}
     assert {**told, "": "AND_MORE"} == await violations(empty, "AppendMessages", many)

@@ -58,7 +58,7 @@ async def test_watch_of_an_unknown_service_says_so(service: Service) -> None:
 
 @pytest.mark.parametrize("method", ["Check", "Watch"])
 async def test_a_service_has_a_short_name(service: Service, method: str) -> None:
-    """Fails when strangers' messages may be as long as others': 500 watches would hold 2 MiB each."""
+    """Fails when strangers' messages may be as long as others': 500 watches would hold 1 GB."""
     asked = health_pb2.HealthCheckRequest(service="x" * 2000)
     stub = health_pb2_grpc.HealthStub(service.channel)
     call = stub.Check(asked) if method == "Check" else stub.Watch(asked).read()

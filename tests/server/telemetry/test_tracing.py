@@ -250,7 +250,7 @@ def test_two_parents_are_none_and_two_states_are_one_list() -> None:
 
 
 def test_a_state_in_very_many_parts_is_not_put_together() -> None:
-    """Fails when all parts are joined, one by one: a stranger's 20,000 take the loop for seconds."""
+    """Fails when all parts are joined, one by one: a stranger's 20,000 hold up all others."""
 
     class Unread:
         def __str__(self) -> str:
