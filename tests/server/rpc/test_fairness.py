@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import grpc
+import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -204,6 +205,29 @@ async def test_forks_and_added_messages_of_one_owner_are_made_one_at_a_time(
         await service.append(ids["ada"], a_message("x"), user="ada")
         assert [False, False] == [call.done() for call in calls]
     await asyncio.gather(*calls)
+
+
+async def test_call_that_was_left_keeps_its_place_until_what_it_began_has_ended(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when a place is given back with the call: an owner that begins calls and leaves them
+    would have any number of forks under way."""
+    service = await start_service(max_reads=2, owner_share=0.5)
+    conversation_id = (await service.chat(user="mallory")).conversation_id
+    async with await psycopg.AsyncConnection.connect(database_url) as locking:
+        await locking.execute("SELECT FROM conversation FOR UPDATE")
+        call = asyncio.ensure_future(service.update(conversation_id, title="x", user="mallory"))
+        waits = "SELECT FROM pg_locks WHERE NOT granted"
+        while not (await locking.execute(waits)).rowcount:
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.wait([call])
+
+        assert OVERLOADED == await refused(service.conversations(user="mallory"))
+        await service.conversations(user="ada")
+    while service.worker.admission.reads.in_use:
+        await asyncio.sleep(0.01)
+    await service.conversations(user="mallory")
 
 
 BEGUN = struct.pack(">BI", 0, 1024 * 1024) + b"\x0a"

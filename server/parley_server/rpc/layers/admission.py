@@ -15,7 +15,8 @@
     watches' messages    `unsent`
 
 Of each, one owner may have a share, PARLEY_OWNER_SHARE: what goes beyond is refused before it costs
-anything, and no other owner is refused for it. A call keeps its place until its answer is sent.
+anything, and no other owner is refused for it. A call keeps its place until its answer is sent, and
+until what it has begun has ended.
 
 Answers that are not read stay in memory for as long as their connection does, and gRPC cannot take
 them back. So an owner with too many of them is refused before its next call does anything. What was
@@ -33,6 +34,7 @@ from typing import Any
 from uuid import UUID
 
 from parley_server.core.errors import Overloaded
+from parley_server.core.tasks import Begun, begun_for_call
 from parley_server.core.turnstile import Turnstile
 from parley_server.rpc.layers.call_record import current_call
 from parley_server.rpc.layers.places import Arrivals, Bytes, Capacity, Limited, Others
@@ -132,7 +134,8 @@ class Admission:
             if self.open_chats.has_others(owner):
                 rest_s = min(PAGE_REST * (loop.time() - began), PAGE_REST_S)
         finally:
-            self.pages.leave(owner, rest_s=rest_s)
+            begun = begun_for_call.get() or Begun()
+            begun.when_done(lambda: self.pages.leave(owner, rest_s=rest_s))
 
     def limited(self) -> Mapping[str, Limited]:
         """Return everything that is limited, by the name that metrics have for it."""
@@ -151,20 +154,30 @@ class Admission:
         }
 
 
-def admitted(places: Capacity, unsent: Bytes, method: Method, *, is_read: bool) -> Method:
+def admitted(
+    places: Capacity, unsent: Bytes, method: Method, *, is_read: bool, is_turn: bool
+) -> Method:
     """Take a place until the answer is sent, and count the answer until then if it comes whole.
 
     An owner that leaves its answers untaken is refused here, before anything is done for it.
 
     Args:
         is_read: the call changes nothing: its answer may be thrown away and asked for again.
+        is_turn: what goes on without the call is counted by itself, as `left_behind`. Else the call
+            keeps its place for it: callers that begin something and leave at once would have no end
+            of it under way.
     """
 
     async def with_place(request: Any, context: Context) -> Any:
         owner = current_call.get().owner_id
         unsent.check(owner)
         places.take(owner)
-        context.add_done_callback(lambda _: places.leave(owner))  # type: ignore[arg-type] # by position
+        begun = Begun()
+        if not is_turn:
+            begun_for_call.set(begun)
+        context.add_done_callback(
+            lambda _: begun.when_done(lambda: places.leave(owner))  # type: ignore[arg-type] # by position
+        )
         answer = await method(request, context)
         if answer is not None:
             size = answer.ByteSize()

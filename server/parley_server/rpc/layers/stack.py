@@ -51,6 +51,8 @@ READING = frozenset(
     }
 )
 """The methods whose answers may be thrown away for want of room: they change nothing."""
+TURNS = frozenset({"Chat", "StreamChat", "ResumeTurn", "StreamResumeTurn", "RehearseTurn"})
+"""The methods that run an agent for their caller."""
 
 
 class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes none at run time
@@ -98,8 +100,13 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         if name.startswith(OWN_PACKAGE):
             method = received(admission.receiving, admission.held_requests, method)
             capacity = admission.capacity_for(short_name)
-            is_read = short_name in READING
-            method = admitted(capacity, admission.unsent, method, is_read=is_read)
+            method = admitted(
+                capacity,
+                admission.unsent,
+                method,
+                is_read=short_name in READING,
+                is_turn=short_name in TURNS,
+            )
             method = authenticated(self._verifier, method)
             method = logged(short_name, method)
         else:
