@@ -157,9 +157,7 @@ class Feeds:
             async with self._reading.of(watch.scope.owner.id):
                 return await self._store.fed_turns(owner_id, tenant, ids, labels)
 
-        return await self._turns.read(
-            (owner_id, tenant, ids, tuple(sorted(labels.items()))), read
-        )
+        return await self._turns.read((owner_id, tenant, ids, tuple(sorted(labels.items()))), read)
 
     async def _oldest_time(self, scope: FeedScope) -> datetime:
         """Return when the oldest turn ended that is kept, or the present time."""

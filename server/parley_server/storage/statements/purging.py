@@ -235,17 +235,34 @@ def _forget() -> Executable:
 
 
 def _due() -> Executable:
-    """Read what is due, the longest first, of any owner."""
-    return (
-        select(deletion.c.owner_id, deletion.c.conversation_id, deletion.c.stage)
+    """Read what is due, of any owner: each owner's longest due one first.
+
+    Else all others' would wait for one owner's ten thousand.
+    """
+    rank = func.row_number().over(
+        partition_by=deletion.c.owner_id,
+        order_by=(deletion.c.due_time, deletion.c.conversation_id),
+    )
+    due = (
+        select(
+            deletion.c.owner_id,
+            deletion.c.conversation_id,
+            deletion.c.stage,
+            deletion.c.due_time,
+            rank.label("rank"),
+        )
         .where(deletion.c.due_time <= func.now())
-        .order_by(deletion.c.due_time)
+        .subquery("due")
+    )
+    return (
+        select(due.c.owner_id, due.c.conversation_id, due.c.stage)
+        .order_by(due.c.rank, due.c.due_time)
         .limit(LIMIT)
     )
 
 
 DUE_DELETIONS = compiled(_due())
-"""Read which deleted conversations something is due about, of any owner."""
+"""Read which deleted conversations something is due about, each owner's first ones first."""
 PURGE = compiled(_purge())
 """Remove the next messages of a deleted conversation."""
 FORGET = compiled(_forget())
