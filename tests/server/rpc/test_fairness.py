@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import grpc
-import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -22,7 +21,6 @@ from parley_server.rpc.layers.admission import (
 from parley_server.rpc.layers.places import Arrivals
 from support.agents import Gate, ScriptedAgent
 from support.http2 import DATA, HEADERS, INITIAL_WINDOW_SIZE, Connection, frame, message
-from support.messages import user as a_message
 from support.services import Service, StartService, an_id, details_of, metadata, refused
 
 OVERLOADED = ("RESOURCE_EXHAUSTED", "OVERLOADED")
@@ -133,101 +131,6 @@ async def test_owner_without_room_for_an_answer_is_refused_before_the_turn(
     assert OVERLOADED == await refused(call)
     unsent.remove(mallory, 2 * 1024 * 1024)
     assert 2 == (await service.history(conversation_id, user="mallory")).last_sequence
-
-
-async def test_answer_of_a_call_that_changes_something_is_always_sent(
-    start_service: StartService,
-) -> None:
-    """Fails when all unary calls but turns count as reads: what was stored would be refused, and
-    stored again by a caller without a request id that believes it."""
-    service = await start_service(max_unsent_bytes=4 * 1024 * 1024, owner_share=0.5)
-    unsent, mallory = service.worker.admission.unsent, Owner.of("", "mallory").id
-    unsent.add(mallory, 2 * 1024 * 1024 - 1)
-
-    assert (await service.create(user="mallory")).conversation.conversation_id
-    while unsent.in_use >= 2 * 1024 * 1024:  # its answer is on its way
-        await asyncio.sleep(0.01)
-    assert OVERLOADED == await refused(service.conversations(user="mallory"))
-    unsent.remove(mallory, 2 * 1024 * 1024 - 1)
-    assert 1 == len((await service.conversations(user="mallory")).conversations)
-
-
-async def test_messages_of_calls_that_wait_are_bounded(
-    start_service: StartService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fails when calls are only counted: 2,000 that wait for one turn, each with 1 MiB, are as many
-    as an owner may have open, and more than a worker's memory."""
-    monkeypatch.setattr("parley_server.rpc.layers.admission.HELD_REQUEST_BYTES", 400_000)
-    gate = Gate()
-    service = await start_service(ScriptedAgent(gate), owner_share=0.5)
-    conversation_id = an_id()
-
-    def call() -> asyncio.Future[pb.ChatResponse]:
-        chat = service.chat(
-            "x" * 90_000,
-            user="mallory",
-            conversation_id=conversation_id,
-            allow_missing=True,
-            on_busy=pb.ON_BUSY_WAIT,
-        )
-        return asyncio.ensure_future(chat)
-
-    held = service.worker.admission.held_requests
-    calls = [call() for _ in range(2)]
-    while held.in_use < 180_000:
-        await asyncio.sleep(0.01)
-
-    assert OVERLOADED == await refused(call())
-    assert OVERLOADED == await refused(
-        service.append(conversation_id, a_message("x" * 90_000), user="mallory")
-    )
-    gate.opened.set()
-    assert "HELLO" == (await service.chat(user="ada")).response
-    await asyncio.gather(*calls)
-    while held.in_use:
-        await asyncio.sleep(0.01)
-
-
-async def test_forks_and_added_messages_of_one_owner_are_made_one_at_a_time(
-    start_service: StartService,
-) -> None:
-    """Fails when they are made as they come: 20 forks of 50,000 messages, asked for by 20 calls of
-    a few bytes, have the database to themselves."""
-    service = await start_service()
-    mallory = Owner.of("", "mallory").id
-    ids = {user: (await service.chat(user=user)).conversation_id for user in ("mallory", "ada")}
-    async with service.worker.admission.page_of(mallory):
-        calls = [
-            asyncio.ensure_future(service.fork(ids["mallory"], user="mallory")),
-            asyncio.ensure_future(service.append(ids["mallory"], a_message("x"), user="mallory")),
-        ]
-        await service.fork(ids["ada"], user="ada")
-        await service.append(ids["ada"], a_message("x"), user="ada")
-        assert [False, False] == [call.done() for call in calls]
-    await asyncio.gather(*calls)
-
-
-async def test_call_that_was_left_keeps_its_place_until_what_it_began_has_ended(
-    start_service: StartService, database_url: str
-) -> None:
-    """Fails when a place is given back with the call: an owner that begins calls and leaves them
-    would have any number of forks under way."""
-    service = await start_service(max_reads=2, owner_share=0.5)
-    conversation_id = (await service.chat(user="mallory")).conversation_id
-    async with await psycopg.AsyncConnection.connect(database_url) as locking:
-        await locking.execute("SELECT FROM conversation FOR UPDATE")
-        call = asyncio.ensure_future(service.update(conversation_id, title="x", user="mallory"))
-        waits = "SELECT FROM pg_locks WHERE NOT granted"
-        while not (await locking.execute(waits)).rowcount:
-            await asyncio.sleep(0.01)
-        call.cancel()
-        await asyncio.wait([call])
-
-        assert OVERLOADED == await refused(service.conversations(user="mallory"))
-        await service.conversations(user="ada")
-    while service.worker.admission.reads.in_use:
-        await asyncio.sleep(0.01)
-    await service.conversations(user="mallory")
 
 
 BEGUN = struct.pack(">BI", 0, 1024 * 1024) + b"\x0a"
