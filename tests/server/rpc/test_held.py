@@ -1,4 +1,4 @@
-"""What one owner's calls hold: their messages, their places, what they have begun, their answers."""
+"""What one owner's calls hold: messages, places, what they have begun, answers."""
 
 import asyncio
 
