@@ -38,6 +38,9 @@ from parley_server.rpc.use_cases import UseCases
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
 
+COUNTED_BYTES = 16 * 1024
+"""How long a message of a turn's stream may be that is not counted until it is taken."""
+
 SLICE = 32
 """How many messages of a page are made before others have their turn."""
 APPENDED_SLICE = 8
@@ -56,6 +59,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
+        self._exports = admission.exports
         self._sending = admission.sending
         self._building = Turnstile(1)
 
@@ -268,7 +272,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if isinstance(event, Started):
                     call.turn_id = str(event.turn_id)
                 await self._in_turn(owner)
-                if not await _send(context, responses.stream(event)):
+                if not await self._sent(context, owner, responses.stream(event)):
+                    del event  # the error holds on to this frame while it is told
                     raise CallerLost
 
     async def StreamResumeTurn(  # type: ignore[override]  # noqa: N802
@@ -287,7 +292,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                     call.turn_id = str(event.turn_id)
                 await self._in_turn(owner)
                 message = pb.StreamResumeTurnResponse(event=responses.stream(event))
-                if not await _send(context, message):
+                if not await self._sent(context, owner, message):
+                    del event, message  # as above
                     raise CallerLost
 
     async def WatchConversation(  # type: ignore[override]  # noqa: N802
@@ -317,6 +323,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = current_call.get().owner(READ)
         pages = self._core.exports.export(owner, conversation_requests.export(request, owner))
         async with aclosing(pages):
+            self._exports.take(owner.id)
+            context.add_done_callback(lambda _: self._exports.leave(owner.id))  # type: ignore[arg-type] # by position
             while page := await self._next_page(owner, pages):
                 for part in page:
                     await self._in_turn(owner)
@@ -380,7 +388,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if isinstance(event, RehearsalStarted):
                     call.turn_id, call.shown_id = str(event.turn_id), str(event.conversation_id)
                 await self._in_turn(owner)
-                if not await _send(context, explain_responses.rehearsal(event)):
+                if not await self._sent(context, owner, explain_responses.rehearsal(event)):
+                    del event  # as above
                     raise CallerLost
 
     async def _in_turn(self, owner: Owner) -> None:
@@ -388,15 +397,19 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         async with self._sending.of(owner.id):
             await asyncio.sleep(0)
 
+    async def _sent(self, context: Context, owner: Owner, message: Any) -> bool:
+        """Send a message of a turn's stream.
 
-async def _send(context: Context, message: Any) -> bool:
-    """Send a message of a stream. Returns: False if the caller's side reads nothing for long.
+        gRPC holds messages back while the caller's window is closed, without an end. Long ones are
+        counted with those of watches: a thousand streams may each end with an answer of 1 MiB.
 
-    gRPC holds messages back while the caller's window is closed, without an end.
-    """
-    try:
-        async with asyncio.timeout(TAKE_S):
-            await context.write(message)
-    except TimeoutError:
-        return False
-    return True
+        Returns: False: the caller's side reads nothing for long, or of this owner too much waits.
+        """
+        if message.ByteSize() > COUNTED_BYTES:
+            return await self._unsent.send(context, owner.id, message, TAKE_S)
+        try:
+            async with asyncio.timeout(TAKE_S):
+                await context.write(message)
+        except TimeoutError:
+            return False
+        return True

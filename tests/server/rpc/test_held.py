@@ -7,9 +7,11 @@ import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
+from parley_server.rpc.layers.admission import EXPORTS_OF_ONE
 from support.agents import Gate, ScriptedAgent
+from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
 from support.messages import user as a_message
-from support.services import StartService, an_id, refused
+from support.services import Service, StartService, an_id, metadata, refused
 
 OVERLOADED = ("RESOURCE_EXHAUSTED", "OVERLOADED")
 
@@ -107,3 +109,52 @@ async def test_answer_of_a_call_that_changes_something_is_always_sent(
     assert OVERLOADED == await refused(service.conversations(user="mallory"))
     unsent.remove(mallory, 2 * 1024 * 1024 - 1)
     assert 1 == len((await service.conversations(user="mallory")).conversations)
+
+
+async def test_answer_that_was_given_before_is_refused_where_there_is_no_room(
+    start_service: StartService,
+) -> None:
+    """Fails when every answer to a turn is sent: one turn of 1 MiB, asked for again by 2,000 calls
+    that take nothing, would be 2 GB."""
+    service = await start_service(max_unsent_bytes=4 * 1024 * 1024, owner_share=0.5)
+    unsent, mallory = service.worker.admission.unsent, Owner.of("", "mallory").id
+    await service.chat(user="mallory", request_id="once")
+    unsent.add(mallory, 2 * 1024 * 1024 - 1)
+
+    assert OVERLOADED == await refused(service.chat(user="mallory", request_id="once"))
+    unsent.remove(mallory, 2 * 1024 * 1024 - 1)
+    assert (await service.chat(user="mallory", request_id="once")).replayed
+
+
+async def test_long_answers_at_the_end_of_streams_are_counted(
+    start_service: StartService,
+) -> None:
+    """Fails when only watches' messages are: as many streams as an owner may have, each with 1 MiB
+    that it does not take, are more than a worker's memory."""
+    service = await start_service()
+    await service.chat("x" * 200_000, user="mallory", request_id="once")
+    chat = pb.ChatRequest(message="x" * 200_000, request_id="once")
+    body = message(pb.StreamChatRequest(chat=chat).SerializeToString())
+    unsent = service.worker.admission.unsent_of_watches
+    connection = await Connection.opened(service.port, {INITIAL_WINDOW_SIZE: 0})
+    stream, head = connection.begin("StreamChat", metadata("mallory"))
+    await connection.send(head)
+    await connection.upload(stream, body)
+    while unsent.in_use < 200_000:
+        await asyncio.sleep(0.01)
+    connection.close()
+    while unsent.in_use:
+        await asyncio.sleep(0.01)
+
+
+async def test_one_owner_has_few_exports(service: Service) -> None:
+    """Fails when only watches are counted: 1,600, and each holds what it has read and not sent."""
+    exports = service.worker.admission.exports
+    mallory = Owner.of("", "mallory").id
+    for _ in range(EXPORTS_OF_ONE):
+        exports.take(mallory)
+
+    assert OVERLOADED == await refused(service.export(user="mallory").read())
+    exports.leave(mallory)
+    assert await service.export(user="mallory").read()
+    assert await service.export(user="ada").read()

@@ -8,7 +8,7 @@
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
     WatchConversation,
     WatchTurns,
-    ExportConversations  PARLEY_MAX_WATCHES
+    ExportConversations  PARLEY_MAX_WATCHES; of exports, EXPORTS in addition
     all others           PARLEY_MAX_READS
     answers not taken    PARLEY_MAX_UNSENT_BYTES
     requests             HELD_REQUEST_BYTES, of all calls under way
@@ -20,7 +20,8 @@ until what it has begun has ended.
 
 Answers that are not read stay in memory for as long as their connection does, and gRPC cannot take
 them back. So an owner with too many of them is refused before its next call does anything. What was
-read may still be refused then, since it can be read again; the answer to a turn is always sent.
+read, or given before, may still be refused then, since it can be had again; other answers are always
+sent.
 
 Messages on their way are bounded too, and taken in turn between owners (`core.turnstile`). Of
 callers without a token the newest are waited for.
@@ -53,6 +54,10 @@ HEALTH_WATCHES = 500
 """How many watches of the worker's health there may be; they need no token."""
 HEALTH_WATCHES_OF_ONE = 4
 """How many of them may be one connection's."""
+EXPORTS = 100
+"""How many exports there may be. Each holds what it has read and its caller has not taken: 1 MiB."""
+EXPORTS_OF_ONE = 10
+"""How many of them may be one owner's."""
 HELD_REQUEST_BYTES = 128 * 1024 * 1024
 """How much the requests of all calls under way may be. A call that waits for a conversation holds
 its message for minutes, and costs its caller nothing."""
@@ -94,6 +99,7 @@ class Admission:
         self.watches = shared(max_watches)
         self.health_watches = Capacity(HEALTH_WATCHES, HEALTH_WATCHES_OF_ONE)
         self.cancels = shared(max_open_chats)
+        self.exports = Capacity(EXPORTS, EXPORTS_OF_ONE)
         self._by_method: Mapping[str, Capacity] = {
             "Chat": self.open_chats,
             "StreamChat": self.open_chats,
@@ -144,6 +150,7 @@ class Admission:
             "cancels": self.cancels,
             "reads": self.reads,
             "watches": self.watches,
+            "exports": self.exports,
             "health_watches": self.health_watches,
             "held_request_bytes": self.held_requests,
             "unsent_answer_bytes": self.unsent,
@@ -181,7 +188,7 @@ def admitted(
         answer = await method(request, context)
         if answer is not None:
             size = answer.ByteSize()
-            if is_read:
+            if is_read or _is_replay(answer):
                 try:
                     unsent.check(owner, size)
                 except Overloaded:
@@ -194,6 +201,11 @@ def admitted(
         return answer
 
     return with_place
+
+
+def _is_replay(answer: Any) -> bool:
+    """Whether an earlier call was given this answer, so that the same call gets it once more."""
+    return bool(getattr(getattr(answer, "chat", answer), "replayed", False))
 
 
 def limited(places: Capacity, method: Method) -> Method:
