@@ -20,7 +20,7 @@ until what it has begun has ended.
 
 Answers that are not read stay in memory for as long as their connection does, and gRPC cannot take
 them back. So an owner with too many of them is refused before its next call does anything. What was
-read, or given before, may still be refused then, since it can be had again; other answers are always
+read, or given before, may still be refused then, since it can be had again; all other answers are
 sent.
 
 Messages on their way are bounded too, and taken in turn between owners (`core.turnstile`). Of
@@ -55,7 +55,7 @@ HEALTH_WATCHES = 500
 HEALTH_WATCHES_OF_ONE = 4
 """How many of them may be one connection's."""
 EXPORTS = 100
-"""How many exports there may be. Each holds what it has read and its caller has not taken: 1 MiB."""
+"""How many exports there may be. Each holds a page of 1 MiB that its caller has not taken yet."""
 EXPORTS_OF_ONE = 10
 """How many of them may be one owner's."""
 HELD_REQUEST_BYTES = 128 * 1024 * 1024
