@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import Owner
+from parley_server.core.model import FeedPage, FeedPlace, FeedScope, Owner
+from parley_server.core.streams.feed import READING_FOR_ONE
 from parley_server.rpc.layers.admission import EXPORTS_OF_ONE
 from support.agents import Gate, ScriptedAgent
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
@@ -158,3 +159,32 @@ async def test_one_owner_has_few_exports(service: Service) -> None:
     exports.leave(mallory)
     assert await service.export(user="mallory").read()
     assert await service.export(user="ada").read()
+
+
+async def test_watches_of_feeds_read_two_pages_at_a_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when each reads as it likes: one that watches a tenant reads for all owners, and the
+    pool takes it for as many."""
+    store, feed = service.worker.feed_store, service.worker.feed_store.feed
+    reading = most = 0
+
+    async def counted(scope: FeedScope, after: FeedPlace, *, limit: int) -> FeedPage:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        try:
+            return await feed(scope, after, limit=limit)
+        finally:
+            reading -= 1
+
+    for _ in range(12):
+        await service.chat()
+    told = service.watch_turns()
+    cursors = [(await told.read()).cursor for _ in range(12)]
+    told.cancel()
+    monkeypatch.setattr(store, "feed", counted)
+    watches = [service.watch_turns(after_cursor=cursor) for cursor in cursors]
+
+    assert all(await asyncio.gather(*(watch.read() for watch in watches)))
+    assert READING_FOR_ONE == most
