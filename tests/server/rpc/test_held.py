@@ -1,14 +1,21 @@
 """What one owner's calls hold: messages, places, what they have begun, answers."""
 
 import asyncio
+import gc
+import weakref
+from typing import Any, cast
 
+import grpc
 import psycopg
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core.errors import Overloaded
 from parley_server.core.model import FeedPage, FeedPlace, FeedScope, Owner
 from parley_server.core.streams.feed import READING_FOR_ONE
+from parley_server.rpc.layers.access_log import logged
 from parley_server.rpc.layers.admission import EXPORTS_OF_ONE
+from parley_server.rpc.layers.status import with_status
 from support.agents import Gate, ScriptedAgent
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
 from support.messages import user as a_message
@@ -188,3 +195,40 @@ async def test_watches_of_feeds_read_two_pages_at_a_time(
 
     assert all(await asyncio.gather(*(watch.read() for watch in watches)))
     assert READING_FOR_ONE == most
+
+
+class Told:
+    """Stands for gRPC's side of a call, which is told a status."""
+
+    def time_remaining(self) -> None:
+        return None
+
+    async def abort(self, *_: object) -> None:
+        raise grpc.aio.AbortError
+
+
+async def test_error_that_is_told_lets_go_of_what_it_came_through() -> None:
+    """Fails when a frame and its error hold each other: 1,500 refused calls of 250 kB each left
+    1.1 GB to the garbage collector, which had no reason to run."""
+
+    class Request:
+        """Takes memory."""
+
+    left = []
+
+    async def refusing(*_: object) -> None:
+        request = Request()
+        left.append(weakref.ref(request))
+        try:
+            raise TimeoutError
+        except TimeoutError as error:
+            failure = error  # as code does that looks at it later
+            raise Overloaded from failure
+
+    gc.disable()
+    try:
+        with pytest.raises(grpc.aio.AbortError):
+            await with_status(logged("Chat", refusing))(None, cast("Any", Told()))
+        assert [None] == [request() for request in left]
+    finally:
+        gc.enable()
