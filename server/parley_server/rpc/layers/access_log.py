@@ -52,6 +52,5 @@ def logged(name: str, method: Method) -> Method:
                 log.info("call", reason=status_of(failure, call.id).reason, **fields)
             else:
                 log.error("call", error=type(failure).__name__, place=raised_at(failure), **fields)
-            failure = None  # else this frame and the error would hold each other
 
     return with_log
