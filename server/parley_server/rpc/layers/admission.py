@@ -63,6 +63,11 @@ HELD_REQUEST_BYTES = 128 * 1024 * 1024
 its message for minutes, and costs its caller nothing."""
 SENDING = 4
 """How many messages of streams are made in one round of the loop. Others wait in turn."""
+SHORT_CALLS_OF_ONE = 6
+"""How many short calls of one owner are carried out at once: with 160, others' turns would wait. Of
+all owners, as many as may be open."""
+SHORT_CALL_S = 10.0
+"""How long one waits for that."""
 PAGES = 8
 """How many pages are read and made at once, each for another owner. Others wait in turn."""
 PAGE_REST = 3
@@ -117,6 +122,7 @@ class Admission:
         self.unsent_of_watches = Unsent()
         self.sending = Turnstile(SENDING)
         self.pages = Turnstile(PAGES, width_of_key=1)
+        self.short_calls = Turnstile(max(max_reads, 1), width_of_key=SHORT_CALLS_OF_ONE)
         self.receiving = Turnstile(RECEIVING, width_of_key=RECEIVING_FROM_ONE)
         self.strangers = Arrivals(STRANGERS, STRANGERS_OF_ONE)
 
@@ -201,6 +207,25 @@ def admitted(
         return answer
 
     return with_place
+
+
+def in_turn(places: Turnstile, method: Method) -> Method:
+    """Carry out so many calls of each owner at once, the others behind them."""
+
+    async def with_turn(request: Any, context: Context) -> Any:
+        owner = current_call.get().owner_id
+        if not places.enter_at_once(owner):
+            try:
+                async with asyncio.timeout(SHORT_CALL_S):
+                    await places.enter(owner)
+            except TimeoutError:
+                raise Overloaded(is_owner_only=True) from None
+        try:
+            return await method(request, context)
+        finally:
+            places.leave(owner)
+
+    return with_turn
 
 
 def _is_replay(answer: Any) -> bool:

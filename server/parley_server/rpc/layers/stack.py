@@ -29,7 +29,7 @@ from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
 from parley_server.core.tracing import MAX_STATE_CHARACTERS, Trace, current_trace
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.access_log import logged
-from parley_server.rpc.layers.admission import Admission, admitted, limited
+from parley_server.rpc.layers.admission import Admission, admitted, in_turn, limited
 from parley_server.rpc.layers.authentication import authenticated
 from parley_server.rpc.layers.metering import CallMeter, count_unknown, metered
 from parley_server.rpc.layers.receiving import received, received_from_strangers, tolerant
@@ -51,6 +51,19 @@ READING = frozenset(
     }
 )
 """The methods whose answers may be thrown away for want of room: they change nothing."""
+SHORT = frozenset(
+    {
+        "CreateConversation",
+        "DeleteConversation",
+        "GetConversation",
+        "GetTurn",
+        "ListAgents",
+        "StartTurn",
+        "UndeleteConversation",
+        "UpdateConversation",
+    }
+)
+"""The methods that take a statement or two. What takes longer is made in turn by itself."""
 TURNS = frozenset({"Chat", "StreamChat", "ResumeTurn", "StreamResumeTurn", "RehearseTurn"})
 """The methods that run an agent for their caller."""
 
@@ -98,6 +111,8 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         admission = self._admission
         short_name = name.rpartition("/")[2]
         if name.startswith(OWN_PACKAGE):
+            if short_name in SHORT:
+                method = in_turn(admission.short_calls, method)
             method = received(admission.receiving, admission.held_requests, method)
             capacity = admission.capacity_for(short_name)
             method = admitted(
