@@ -161,6 +161,7 @@ class Admission:
             "held_request_bytes": self.held_requests,
             "unsent_answer_bytes": self.unsent,
             "unsent_watch_bytes": self.unsent_of_watches,
+            "short_calls": self.short_calls,
             "pages": self.pages,
             "requests_arriving": self.receiving,
             "strangers_requests_arriving": self.strangers,
