@@ -90,7 +90,7 @@ async def test_without_a_healthy_worker_calls_are_told_why(
     """
     service = await start_service()
     async with Envoy(tmp_path, [service.port]) as envoy:
-        await service.worker.server.set_ready(False)
+        service.worker.server.set_ready(False)
         await envoy.until_unhealthy(service.port)
         async with Caller(envoy.address) as caller:
             answer = await caller.stub.Chat(

@@ -35,6 +35,9 @@ KEEP_S = 3600.0
 UNKNOWN_S = 60.0
 """How long an id that the issuer was found not to have causes no fetch."""
 UNKNOWN_IDS = 256
+MAX_WAITING = 500
+"""How many calls may wait for a fetch at once. Whoever makes up a key id may have a call wait, and
+each takes some 25 KiB."""
 
 
 class JwksKeys:
@@ -66,6 +69,7 @@ class JwksKeys:
         self._fetching: asyncio.Task[bool] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._waiting = 0
 
     @property
     def current(self) -> Sequence[Key]:
@@ -111,14 +115,25 @@ class JwksKeys:
             self._fetching = asyncio.create_task(self._fetch())
         return await asyncio.shield(self._fetching)
 
+    async def look_again_for_call(self) -> bool:
+        """Do the same for a call. Raises: KeysUnavailable: too many calls wait already."""
+        if self._waiting >= MAX_WAITING:
+            raise KeysUnavailable
+        self._waiting += 1
+        try:
+            return await self.look_again()
+        finally:
+            self._waiting -= 1
+
     async def finds(self, kid: str) -> bool:
         """Say whether the issuer has a key of this id, which it did not have so far.
 
+        Raises: KeysUnavailable: too many calls wait for its keys already.
         Guarantees: an id that it was found not to have causes no fetch for 60 s.
         """
         if self._clock() < self._unknown.get(kid, -math.inf):
             return False
-        has_looked = await self.look_again()
+        has_looked = await self.look_again_for_call()
         is_found = any(key.kid == kid for key in self.current)
         if has_looked and not is_found:
             self._unknown.pop(kid, None)  # or it would keep its old place in the order
@@ -211,7 +226,7 @@ class JwksVerifier:
 
         Raises:
             Unauthenticated: whatever is wrong with it.
-            KeysUnavailable: there is no key, and none can be had at once.
+            KeysUnavailable: there is no key, and none can be had at once; or too many wait for one.
         """
         verifier = self._current() or await self._first()
         try:
@@ -223,7 +238,7 @@ class JwksVerifier:
         return (self._current() or verifier).check(token)
 
     async def _first(self) -> JwtVerifier:
-        await self.keys.look_again()
+        await self.keys.look_again_for_call()
         verifier = self._current()
         if verifier is None:
             raise KeysUnavailable

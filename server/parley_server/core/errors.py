@@ -58,7 +58,12 @@ Callers take 8 KiB of an error by default, and see nothing at all of a longer on
 class InvalidRequest(ParleyError):
     """Fields of a request are wrong; they are named at once, as many as an error has room for."""
 
-    def __init__(self, violations: Sequence[Violation]) -> None:
+    def __init__(self, violations: Sequence[Violation], more: int = 0) -> None:
+        """Take what is wrong.
+
+        Args:
+            more: how many further fields are wrong.
+        """
         told: list[str] = []
         room = MAX_VIOLATIONS_BYTES
         for violation in violations:
@@ -69,7 +74,7 @@ class InvalidRequest(ParleyError):
             told.append(text)
         self.violations = tuple(violations[: len(told)])
         """Those that are told: the first one in any case."""
-        if rest := len(violations) - len(told):
+        if rest := len(violations) - len(told) + more:
             told.append(f"and {rest} more")
         super().__init__("; ".join(told))
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from parley_server.core.errors import StoreUnavailable
@@ -10,6 +11,30 @@ from parley_server.core.errors import StoreUnavailable
 RETRY_PAUSE_S = 0.2
 
 T = TypeVar("T")
+
+
+class Begun:
+    """What was begun for a call: it goes on when the call does not, and still takes room."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """Take note of one more task."""
+        self._tasks = [each for each in self._tasks if not each.done()]
+        self._tasks.append(task)
+
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Call something once all of it has ended, at once if it has."""
+        left = next((task for task in self._tasks if not task.done()), None)
+        if left is None:
+            then()
+        else:
+            left.add_done_callback(lambda _: self.when_done(then))
+
+
+begun_for_call: ContextVar[Begun | None] = ContextVar("begun_for_call", default=None)
+"""Where `Tasks` take note of what they start. None: nowhere."""
 
 
 class Tasks:
@@ -36,6 +61,8 @@ class Tasks:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._end)
+        if (begun := begun_for_call.get()) is not None:
+            begun.add(task)
         return task
 
     async def shielded(self, work: Coroutine[Any, Any, T], cap_s: float = math.inf) -> T:

@@ -1,7 +1,7 @@
 """Whether a worker can make turns: it has keys, and the database accepts writes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -27,7 +27,7 @@ class Readiness:
         self,
         store: PostgresStore,
         verifier: TokenVerifier,
-        tell: Callable[[bool], Awaitable[None]],
+        tell: Callable[[bool], None],
         *,
         has_row_security: bool,
         is_prepared: bool,
@@ -77,7 +77,7 @@ class Readiness:
 
     async def open(self) -> None:
         """Say whether the worker is ready, and whenever that changes from now on."""
-        await self._say(await self.is_ready())
+        self._say(await self.is_ready())
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -110,9 +110,9 @@ class Readiness:
             is_ready = await self.is_ready()
             if is_ready == was_ready != self._is_told_ready:
                 log.warning("readiness changed", ready=is_ready)
-                await self._say(is_ready)
+                self._say(is_ready)
             was_ready = is_ready
 
-    async def _say(self, is_ready: bool) -> None:
+    def _say(self, is_ready: bool) -> None:
         self._is_told_ready = is_ready
-        await self._tell(is_ready)
+        self._tell(is_ready)

@@ -1,7 +1,8 @@
 """AppendMessagesRequest: messages from elsewhere, each checked as strictly as Parley's own."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from parley.v1 import conversation_pb2
@@ -30,6 +31,14 @@ from parley_server.rpc.violations import Violations
 MAX_MESSAGES = 1000
 MAX_BYTES = 1024 * 1024
 """Of all messages of a call together."""
+MAX_ALL_TOOL_CALLS = 10_000
+"""Of all messages of a call together: each costs the worker some µs, however short it is."""
+
+Numbered: TypeAlias = tuple[int, conversation_pb2.Message]
+Sized: TypeAlias = tuple[int, NewMessage]
+InSlices: TypeAlias = Callable[
+    [Sequence[Numbered], Callable[[Numbered], Sized]], Awaitable[list[Sized]]
+]
 
 _ROLES = {conversation_pb2.Role.Value(f"ROLE_{role.value}"): role for role in Role}
 _FINISH_REASONS: dict[int, FinishReason | None] = {
@@ -43,11 +52,14 @@ _FINISH_REASONS: dict[int, FinishReason | None] = {
 _OF_ANSWERS = ("tool_calls", "usage", "model", "finish_reason")
 
 
-def append(request: pb.AppendMessagesRequest, max_message_bytes: int) -> NewMessages:
+async def append(
+    request: pb.AppendMessagesRequest, max_message_bytes: int, in_slices: InSlices
+) -> NewMessages:
     """Read an AppendMessagesRequest.
 
     Args:
         max_message_bytes: how long a user's or a system's message may be, in UTF-8.
+        in_slices: makes the messages, a few at a time: 1,000 of them take the loop for long.
     Raises: InvalidRequest.
     """
     violations = Violations()
@@ -58,28 +70,37 @@ def append(request: pb.AppendMessagesRequest, max_message_bytes: int) -> NewMess
     if on_busy is OnBusy.REPLACE:
         violations.add("on_busy", "UNKNOWN_VALUE", "can be ON_BUSY_REPLACE only for Chat")
     messages: list[NewMessage] = []
-    if _is_bounded(request.messages, violations):
-        for number, message in enumerate(request.messages):
+    if _are_few(request.messages, violations):
+
+        def made(numbered: Numbered) -> Sized:
+            number, message = numbered
             violations.prefix = f"messages[{number}]."
-            messages.append(_message(message, max_message_bytes, violations))
+            return _size(message), _message(message, max_message_bytes, violations)
+
+        sized = await in_slices(list(enumerate(request.messages)), made)
+        violations.prefix = ""
+        if (size := sum(size for size, _ in sized)) > MAX_BYTES:
+            violations.add("messages", "TOO_LONG", f"has {size} bytes; the maximum is {MAX_BYTES}")
+        messages = [message for _, message in sized]
     violations.raise_any()
     return NewMessages(
         conversation_id, request_id, messages, request.allow_missing, expected, on_busy
     )
 
 
-def _is_bounded(messages: Sequence[conversation_pb2.Message], violations: Violations) -> bool:
-    """Whether there are messages, and not too many of them, or too much in them."""
+def _are_few(messages: Sequence[conversation_pb2.Message], violations: Violations) -> bool:
+    """Whether there are messages, and not too many of them, or of what is in them."""
     if not messages:
         violations.add("messages", "REQUIRED", "must not be empty")
-    elif len(messages) > MAX_MESSAGES:
-        description = f"has {len(messages)} messages; the maximum is {MAX_MESSAGES}"
-        violations.add("messages", "TOO_MANY", description)
-    elif (size := sum(map(_size, messages))) > MAX_BYTES:
-        violations.add("messages", "TOO_LONG", f"has {size} bytes; the maximum is {MAX_BYTES}")
-    else:
-        return True
-    return False
+        return False
+    if not violations.at_most("messages", len(messages), MAX_MESSAGES, "messages"):
+        return False
+    counts = [len(message.tool_calls) for message in messages]
+    for number, count in enumerate(counts):
+        violations.at_most(f"messages[{number}].tool_calls", count, MAX_TOOL_CALLS, "calls")
+    if max(counts) > MAX_TOOL_CALLS:
+        return False
+    return violations.at_most("messages", sum(counts), MAX_ALL_TOOL_CALLS, "tool calls")
 
 
 def _size(message: conversation_pb2.Message) -> int:
@@ -120,10 +141,6 @@ def _check_answer(message: conversation_pb2.Message, violations: Violations) -> 
         description = "must be set, unless there are tool_calls, or a finish_reason that says why"
         violations.add("content", "REQUIRED", description)
     violations.text("model", message.model, MAX_MODEL_BYTES)
-    if len(message.tool_calls) > MAX_TOOL_CALLS:
-        description = f"has {len(message.tool_calls)} calls; the maximum is {MAX_TOOL_CALLS}"
-        violations.add("tool_calls", "TOO_MANY", description)
-        return
     seen: set[str] = set()
     for number, call in enumerate(message.tool_calls):
         _check_tool_call(f"tool_calls[{number}].", call, seen, violations)

@@ -14,10 +14,12 @@ from parley_server.core.model import (
     Owner,
 )
 from parley_server.rpc import page_tokens
-from parley_server.rpc.violations import Violations
+from parley_server.rpc.violations import MAX_LABELS, Violations
 
 MAX_TITLE_BYTES = 512
 MAX_INSTRUCTIONS_BYTES = 8192
+MAX_PATHS = 64
+"""How many paths an update mask may name. There are fewer fields; one may be named twice."""
 
 _CHANGEABLE = ("title", "labels", "instructions", "agent")
 
@@ -53,6 +55,8 @@ def conversations(request: pb.ListConversationsRequest, owner: Owner) -> ListQue
 def wanted_labels(texts: Sequence[str], violations: Violations) -> dict[str, str]:
     """Return labels written "KEY=VALUE"."""
     wanted: dict[str, str] = {}
+    if not violations.at_most("labels", len(texts), MAX_LABELS, "labels"):
+        return wanted
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
@@ -99,7 +103,9 @@ def change(request: pb.UpdateConversationRequest, agents: Container[str]) -> Con
     """
     violations = Violations()
     conversation_id = violations.required_uuid("conversation_id", request.conversation_id)
-    named = set(request.update_mask.paths)
+    paths = request.update_mask.paths
+    violations.at_most("update_mask", len(paths), MAX_PATHS, "paths")
+    named = set(paths[:MAX_PATHS])
     if unknown := named - set(_CHANGEABLE):
         known = ", ".join(_CHANGEABLE)
         for path in sorted(unknown):

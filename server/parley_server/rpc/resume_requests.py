@@ -1,6 +1,6 @@
 """ResumeTurnRequests to questions for the core."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.attempts.transcript import MAX_ARGUMENTS_BYTES, MAX_RESULT_BYTES
@@ -55,13 +55,10 @@ def _ask(request: pb.ResumeTurnRequest, violations: Violations) -> ResumeRequest
     )
 
 
-def _calls(results: Iterable[pb.CallResult], violations: Violations) -> list[GivenCall]:
-    results = list(results)
+def _calls(results: Sequence[pb.CallResult], violations: Violations) -> list[GivenCall]:
     if not results:
         violations.add("results", "REQUIRED", "must name at least one call")
-    if len(results) > MAX_RESULTS:
-        text = f"has {len(results)} results; the maximum is {MAX_RESULTS}"
-        violations.add("results", "TOO_MANY", text)
+    if not violations.at_most("results", len(results), MAX_RESULTS, "results"):
         return []
     known: set[str] = set()
     calls = []

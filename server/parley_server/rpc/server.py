@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
 from parley_server.rpc.door import Door
+from parley_server.rpc.health import HealthServicer
 from parley_server.rpc.layers.admission import Admission
 from parley_server.rpc.layers.metering import CallMeter
 from parley_server.rpc.layers.stack import Layers
@@ -72,7 +73,7 @@ class Server:
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
             ConversationServicer(core, admission, max_message_bytes=max_message_bytes), registry
         )
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # its types lack it
+        self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
         if has_reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -87,17 +88,18 @@ class Server:
             port = self._server.add_insecure_port(address)
         else:
             port = self._server.add_secure_port(address, self._certificate.credentials())
+        self.set_ready(False)
         await self._server.start()
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         return port
 
-    async def set_ready(self, is_ready: bool) -> None:
+    def set_ready(self, is_ready: bool) -> None:
         """Tell health checks whether to send calls here. Once it drains, the answer stays no."""
         serving = health_pb2.HealthCheckResponse
         is_serving = is_ready and not self._is_draining
         status = serving.SERVING if is_serving else serving.NOT_SERVING
         for name in ("", SERVICE):
-            await self._health.set(name, status)
+            self._health.set(name, status)
 
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, let open turns end within the grace, then stop.
@@ -107,7 +109,7 @@ class Server:
         and streams that nobody reads, has a second to end and is then cut.
         """
         self._is_draining = True
-        await self.set_ready(False)
+        self.set_ready(False)
         self._door.hold()
         self._core.watches.drain()
         self._core.exports.drain()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -37,8 +38,13 @@ from parley_server.rpc.use_cases import UseCases
 TAKE_S = 30.0
 """How long a caller may take nothing of a stream. Its side of gRPC buffers 64 KiB and more."""
 
+COUNTED_BYTES = 16 * 1024
+"""How long a message of a turn's stream may be that is not counted until it is taken."""
+
 SLICE = 32
 """How many messages of a page are made before others have their turn."""
+APPENDED_SLICE = 8
+"""The same of messages that a caller adds: each may have 64 tool calls, and all are checked."""
 
 T = TypeVar("T")
 Made = TypeVar("Made")
@@ -53,6 +59,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         self._max_message_bytes = max_message_bytes
         self._unsent = admission.unsent_of_watches
         self._page_of = admission.page_of
+        self._exports = admission.exports
         self._sending = admission.sending
         self._building = Turnstile(1)
 
@@ -173,7 +180,12 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
     ) -> pb.AppendMessagesResponse:
         call = current_call.get()
         owner = call.owner(WRITE)
-        new = append_requests.append(request, self._max_message_bytes)
+        async with self._page_of(owner.id):
+            new = await append_requests.append(
+                request,
+                self._max_message_bytes,
+                partial(self._in_slices, owner, slice_length=APPENDED_SLICE),
+            )
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
         call.conversation_id = str(new.conversation_id)
@@ -188,7 +200,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         new = conversation_requests.fork(request)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
-        forked, is_replayed = await self._core.conversations.fork(owner, new)
+        async with self._page_of(owner.id):  # one call may have a hundred thousand messages copied
+            forked, is_replayed = await self._core.conversations.fork(owner, new)
         call.conversation_id = str(forked.id)
         return responses.forked(forked, is_replayed=is_replayed)
 
@@ -211,15 +224,19 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         return responses.erasure(await self._core.erasing.erase(owner, call.request_id))
 
     async def _in_slices(
-        self, owner: Owner, values: Sequence[T], made: Callable[[T], Made]
+        self,
+        owner: Owner,
+        values: Sequence[T],
+        made: Callable[[T], Made],
+        slice_length: int = SLICE,
     ) -> list[Made]:
         """Make the messages of a page, so that the loop never waits for more than a few of them."""
         found: list[Made] = []
-        for start in range(0, len(values), SLICE):
+        for start in range(0, len(values), slice_length):
             if start:
                 await asyncio.sleep(0)
             async with self._building.of(owner.id):
-                found += map(made, values[start : start + SLICE])
+                found += map(made, values[start : start + slice_length])
         return found
 
     async def GetTurn(self, request: pb.GetTurnRequest, _context: Context) -> pb.GetTurnResponse:  # noqa: N802
@@ -255,7 +272,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if isinstance(event, Started):
                     call.turn_id = str(event.turn_id)
                 await self._in_turn(owner)
-                if not await _send(context, responses.stream(event)):
+                if not await self._sent(context, owner, responses.stream(event)):
+                    del event  # the error holds on to this frame while it is told
                     raise CallerLost
 
     async def StreamResumeTurn(  # type: ignore[override]  # noqa: N802
@@ -274,7 +292,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                     call.turn_id = str(event.turn_id)
                 await self._in_turn(owner)
                 message = pb.StreamResumeTurnResponse(event=responses.stream(event))
-                if not await _send(context, message):
+                if not await self._sent(context, owner, message):
+                    del event, message  # as above
                     raise CallerLost
 
     async def WatchConversation(  # type: ignore[override]  # noqa: N802
@@ -304,6 +323,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = current_call.get().owner(READ)
         pages = self._core.exports.export(owner, conversation_requests.export(request, owner))
         async with aclosing(pages):
+            self._exports.take(owner.id)
+            context.add_done_callback(lambda _: self._exports.leave(owner.id))  # type: ignore[arg-type] # by position
             while page := await self._next_page(owner, pages):
                 for part in page:
                     await self._in_turn(owner)
@@ -367,7 +388,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
                 if isinstance(event, RehearsalStarted):
                     call.turn_id, call.shown_id = str(event.turn_id), str(event.conversation_id)
                 await self._in_turn(owner)
-                if not await _send(context, explain_responses.rehearsal(event)):
+                if not await self._sent(context, owner, explain_responses.rehearsal(event)):
+                    del event  # as above
                     raise CallerLost
 
     async def _in_turn(self, owner: Owner) -> None:
@@ -375,15 +397,19 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         async with self._sending.of(owner.id):
             await asyncio.sleep(0)
 
+    async def _sent(self, context: Context, owner: Owner, message: Any) -> bool:
+        """Send a message of a turn's stream.
 
-async def _send(context: Context, message: Any) -> bool:
-    """Send a message of a stream. Returns: False if the caller's side reads nothing for long.
+        gRPC holds messages back while the caller's window is closed, without an end. Long ones are
+        counted with those of watches: a thousand streams may each end with an answer of 1 MiB.
 
-    gRPC holds messages back while the caller's window is closed, without an end.
-    """
-    try:
-        async with asyncio.timeout(TAKE_S):
-            await context.write(message)
-    except TimeoutError:
-        return False
-    return True
+        Returns: False: the caller's side reads nothing for long, or of this owner too much waits.
+        """
+        if message.ByteSize() > COUNTED_BYTES:
+            return await self._unsent.send(context, owner.id, message, TAKE_S)
+        try:
+            async with asyncio.timeout(TAKE_S):
+                await context.write(message)
+        except TimeoutError:
+            return False
+        return True

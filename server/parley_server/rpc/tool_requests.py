@@ -18,9 +18,7 @@ def tools(given: Sequence[conversation_pb2.Tool], violations: Violations) -> tup
     """Read tools: names that a model can call, and schemas that it can be shown."""
     if not given:
         return ()
-    if len(given) > MAX_TOOLS:
-        text = f"has {len(given)} tools; the maximum is {MAX_TOOLS}"
-        violations.add("tools", "TOO_MANY", text)
+    if not violations.at_most("tools", len(given), MAX_TOOLS, "tools"):
         return ()
     size = sum(
         len(part.encode())

@@ -22,6 +22,9 @@ MAX_PAGE_SIZE = 1000
 NO_ID = UUID(int=0)
 """Takes the place of an invalid id until its violation is raised."""
 
+MAX_TOLD = 16
+"""How many violations a caller is told. A request of 2 MiB has room for a million mistakes."""
+
 MAX_LABELS = 16
 MAX_LABEL_VALUE_BYTES = 63
 
@@ -47,10 +50,20 @@ class Violations:
         self.prefix = prefix
         """The path of the message whose fields are checked."""
         self._found: list[InvalidRequest] = []
+        self._more = 0
+        """How many were found beyond those that are told."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is found from now on is only counted."""
+        return len(self._found) >= MAX_TOLD
 
     def add(self, field: str, reason: str, description: str) -> None:
-        violation = Violation(self.prefix + field, reason, description)
-        self._found.append(InvalidRequest([violation]))
+        if self.is_full:
+            self._more += 1
+        else:
+            violation = Violation(self.prefix + field, reason, description)
+            self._found.append(InvalidRequest([violation]))
 
     def add_error(self, error: InvalidRequest) -> None:
         self._found.append(error)
@@ -60,9 +73,21 @@ class Violations:
         if len(self._found) == 1:
             raise self._found[0]
         if self._found:
-            raise InvalidRequest([v for error in self._found for v in error.violations])
+            told = [v for error in self._found for v in error.violations]
+            raise InvalidRequest(told, self._more)
 
     # Checks of one field each
+
+    def at_most(self, field: str, count: int, maximum: int, what: str) -> bool:
+        """Check how many there are, before they are looked at. Returns: whether it is few enough.
+
+        Args:
+            what: they are, for the error's text.
+        """
+        is_few = count <= maximum
+        if not is_few:
+            self.add(field, "TOO_MANY", f"has {count} {what}; the maximum is {maximum}")
+        return is_few
 
     def uuid(self, field: str, value: str) -> UUID | None:
         if not value:
@@ -110,8 +135,7 @@ class Violations:
             self.add(field, "HAS_NUL", "must not contain the character NUL")
 
     def labels(self, labels: Mapping[str, str]) -> None:
-        if len(labels) > MAX_LABELS:
-            self.add("labels", "TOO_MANY", f"has {len(labels)} labels; the maximum is {MAX_LABELS}")
+        if not self.at_most("labels", len(labels), MAX_LABELS, "labels"):
             return
         for key, value in labels.items():
             if self.label_key("labels", key) and (

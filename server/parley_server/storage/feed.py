@@ -42,7 +42,11 @@ class PostgresFeed:
         parameters = {"after_xid": after.xid, "after_turn": after.turn_id, "limit": limit}
         if scope.is_tenant:
             parameters["feed"] = tenant_feed(scope.owner.tenant)
-            found = await self._connections.repeat(sql.FEED_OF_TENANT, parameters)
+            found = await self._connections.with_connection(
+                lambda connection: connection.run(sql.FEED_OF_TENANT, parameters),
+                scope.owner.id,
+                may_repeat=True,
+            )
         else:
             parameters["owner"] = scope.owner.id
             found = await self._connections.repeat(sql.FEED_OF_OWNER, parameters)

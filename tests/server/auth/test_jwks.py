@@ -9,7 +9,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from parley_server.auth.jwks import UNKNOWN_IDS, JwksKeys
+from parley_server.auth.jwks import MAX_WAITING, UNKNOWN_IDS, JwksKeys
+from parley_server.core.errors import KeysUnavailable
 from support.bad_tokens import as_json, base64url
 from support.issuer import SigningKey, a_signing_key
 from support.published_keys import (
@@ -152,7 +153,8 @@ async def test_id_is_not_taken_for_unknown_because_a_fetch_failed(jwks: Publishe
 
 
 async def test_random_ids_cause_one_fetch_in_30_s_and_hold_up_nobody(jwks: PublishedKeys) -> None:
-    """Also while the fetch hangs: whoever has a known key does not wait for it."""
+    """Also while the fetch hangs: whoever has a known key does not wait for it, and of the others
+    only some do. Fails when all wait: each call takes memory until the fetch has ended."""
     await jwks.keys.open()
     token = a_token()
     rest = a_token(SECOND).partition(".")[2]
@@ -161,9 +163,12 @@ async def test_random_ids_cause_one_fetch_in_30_s_and_hold_up_nobody(jwks: Publi
         junk = [f"{base64url(as_json(header))}.{rest}" for header in headers]
         jwks.clock.move(30)
         jwks.issuer.gate.clear()
-        calls = [asyncio.create_task(jwks.takes(bad)) for bad in junk]
+        calls = [asyncio.create_task(jwks.takes(bad)) for bad in junk[:MAX_WAITING]]
         await until(lambda flood=flood: flood + 1 == jwks.issuer.fetches)  # type: ignore[misc]  # its default has no type
         assert await jwks.takes(token)
+        for bad in junk[MAX_WAITING:]:
+            with pytest.raises(KeysUnavailable):
+                await jwks.takes(bad)
         assert not any(call.done() for call in calls)
         jwks.issuer.gate.set()
         assert not any(await asyncio.gather(*calls))

@@ -299,6 +299,10 @@ REFUSED: dict[str, tuple[list[conversation_pb2.Message], set[tuple[str, str]]]] 
         {("messages[0].finish_reason", "UNKNOWN_VALUE")},
     ),
     "too many calls": ([assistant("", tool_calls=CALLS)], {("messages[0].tool_calls", "TOO_MANY")}),
+    "too many calls in all": (
+        [assistant("", tool_calls=CALLS[:64])] * 157,
+        {("messages", "TOO_MANY")},
+    ),
     "calls alike": (
         [assistant("", tool_calls=CALLS[:1] * 2)],
         {("messages[0].tool_calls[1].id", "NOT_UNIQUE")},

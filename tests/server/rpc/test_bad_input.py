@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from parley_server.rpc import page_tokens
-from support.messages import assistant, tool_call
+from support.messages import assistant, tool_call, user
 from support.services import (
     Service,
     a_token,
@@ -278,6 +278,26 @@ async def test_negative_number_is_refused(empty: Service) -> None:
         for method, fields, request in cases:
             expected = dict.fromkeys(fields, "NEGATIVE")
             assert expected == await violations(empty, method, request), method
+
+
+async def test_few_of_many_mistakes_are_collected(empty: Service) -> None:
+    """Fails when each of a million is, which takes seconds of the loop."""
+    blank = [user("")] * 300
+    many = pb.AppendMessagesRequest(conversation_id=an_id(), messages=blank)
+    told = {f"messages[{number}].content": "REQUIRED" for number in range(16)}
+    assert told == await violations(empty, "AppendMessages", many)
+
+    too_many = "TOO_MANY"
+    labels = [""] * 100_000
+    for method, request in {
+        "ListConversations": pb.ListConversationsRequest(labels=labels),
+        "WatchTurns": pb.WatchTurnsRequest(labels=labels),
+        "GetUsage": pb.GetUsageRequest(labels=labels),
+    }.items():
+        assert {"labels": too_many} == await violations(empty, method, request), method
+    change = pb.UpdateConversationRequest(conversation_id=an_id(), title="x")
+    change.update_mask.paths.extend(["title"] * 100_000)
+    assert {"update_mask": too_many} == await violations(empty, "UpdateConversation", change)
 
 
 async def test_greatest_numbers_are_taken_for_what_they_are(service: Service) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -17,8 +17,8 @@ from parley_server.rpc.layers.admission import (
     HEALTH_WATCHES_OF_ONE,
     STRANGERS_OF_ONE,
     Admission,
-    Arrivals,
 )
+from parley_server.rpc.layers.places import Arrivals
 from support.agents import Gate, ScriptedAgent
 from support.http2 import DATA, HEADERS, INITIAL_WINDOW_SIZE, Connection, frame, message
 from support.services import Service, StartService, an_id, details_of, metadata, refused
@@ -235,6 +235,25 @@ async def test_newest_arrivals_end_those_that_have_waited_longest() -> None:
         pass
 
     assert [0, 1] == ended[:2]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert 0 == arrivals.in_use
+
+
+async def test_of_arrivals_that_dawdle_few_are_waited_for() -> None:
+    """Fails when all that may arrive may take as long: 128 strangers would hold 2 MiB each."""
+    arrivals = Arrivals(9, 9, slow_limit=2)
+
+    async def wait() -> None:
+        with suppress(TimeoutError):
+            async with arrivals.of("stranger", 20):
+                await asyncio.Event().wait()
+
+    waiting = [asyncio.ensure_future(wait()) for _ in range(5)]
+    await asyncio.wait(waiting[:3])
+    assert 2 == arrivals.in_use
+    assert [True, True, True, False, False] == [task.done() for task in waiting]
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

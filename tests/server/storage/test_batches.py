@@ -18,7 +18,7 @@ from support.databases import as_superuser
 from support.many_conversations import store_conversations
 from support.services import until_true
 
-OWNER = uuid.UUID(int=7)
+OWNER, OTHER = uuid.UUID(int=7), uuid.UUID(int=8)
 HIGHEST = uuid.UUID(int=2**128 - 1)
 ERASURE = Erasure(OWNER, "erasing", datetime.now(UTC), datetime.now(UTC), None, 0, 0, 0)
 BATCH = 4
@@ -170,3 +170,23 @@ async def test_batch_that_sees_what_another_has_removed_leaves_nothing_behind(
     if kind.removes == ("message",):
         assert 2 * turns * kind.conversations == sum(counted)
         assert max(counted) <= BATCH
+
+
+async def test_deletions_are_due_in_turn_between_owners(database_url: str) -> None:
+    """Fails when the longest due ones come first: one owner's thousands would have all others'
+    messages stay where they are."""
+    store_conversations(database_url, OWNER, 30, 1)
+    with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
+        connection.execute(DELETED.format(stage=DeletionStage.PURGING))
+        store_conversations(database_url, OTHER, 1, 1)
+        connection.execute(
+            "INSERT INTO deletion (owner_id, conversation_id, stage, due_time)"
+            " SELECT owner_id, id, 'PURGING', now() FROM conversation WHERE owner_id = %s",
+            [OTHER],
+        )
+    connections = Connections(database_url, name="test", size=1, lease_s=30, is_prepared=True)
+    await connections.open()
+    due = await PostgresDeletions(connections).due(limit=3)
+    await connections.close()
+
+    assert [OWNER, OTHER, OWNER] == [job.owner_id for job in due]

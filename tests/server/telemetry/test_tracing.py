@@ -249,6 +249,18 @@ def test_two_parents_are_none_and_two_states_are_one_list() -> None:
     )
 
 
+def test_a_state_in_very_many_parts_is_not_put_together() -> None:
+    """Fails when all parts are joined, one by one: a stranger's 20,000 hold up all others."""
+
+    class Unread:
+        def __str__(self) -> str:
+            raise AssertionError("a part was looked at that cannot count any more")
+
+    too_long = ("tracestate", "a=" + "1" * MAX_STATE_CHARACTERS)
+    metadata: list[Any] = [("traceparent", PARENT), too_long, ("tracestate", Unread())]
+    assert Trace(TRACE, True) == trace_of(metadata)
+
+
 @given(state=st.text(max_size=MAX_STATE_CHARACTERS + 10))
 def test_a_state_is_handed_on_if_it_is_printable_and_not_too_long(state: str) -> None:
     trace = Trace.read(PARENT, state)

@@ -30,7 +30,8 @@ from parley_client.sync_client import ParleyClient
 
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 1 << 20
-"""The contract's limits of one AppendMessages call."""
+MAX_BATCH_CALLS = 10_000
+"""The contract's limits of one AppendMessages call: messages, bytes, and tool calls in them."""
 
 _PAGE_SIZE = 1_000
 
@@ -191,15 +192,20 @@ class Importer:
 def batches(messages: Iterable[parts.Message]) -> Iterator[list[parts.Message]]:
     """Return messages in batches, as long as one call may be."""
     batch: list[parts.Message] = []
-    batch_bytes = 0
+    batch_bytes = batch_calls = 0
     for message in messages:
-        message_bytes = bytes_of(message)
-        is_full = len(batch) == MAX_BATCH or batch_bytes + message_bytes > MAX_BATCH_BYTES
+        message_bytes, message_calls = bytes_of(message), len(message.tool_calls)
+        is_full = (
+            len(batch) == MAX_BATCH
+            or batch_bytes + message_bytes > MAX_BATCH_BYTES
+            or batch_calls + message_calls > MAX_BATCH_CALLS
+        )
         if batch and is_full:
             yield batch
-            batch, batch_bytes = [], 0
+            batch, batch_bytes, batch_calls = [], 0, 0
         batch.append(message)
         batch_bytes += message_bytes
+        batch_calls += message_calls
     if batch:
         yield batch
 

@@ -10,6 +10,9 @@ from parley_server.core.upkeep import Upkeep, rested
 
 JOBS = 20
 """How many conversations it takes note of in one look."""
+BATCHES = 20
+"""How many statements it runs for each of them before it looks again, so that a long one does not
+have all that is deleted meanwhile wait for it."""
 BATCH = 250
 """How many messages, or ids, one statement removes at most."""
 BATCH_BYTES = 1024 * 1024
@@ -32,17 +35,25 @@ class Purging(Upkeep):
         self._count = count
 
     async def work(self) -> bool:
-        """Do all that is due, one conversation after the other. Returns: whether there may be more.
+        """Do what is due, one conversation after the other. Returns: whether there may be more.
 
         Workers begin at different ones, so that they seldom meet.
         """
         jobs = await self._store.due(limit=JOBS)
         random.shuffle(jobs)
+        is_more = len(jobs) == JOBS
         for job in jobs:
-            has_more = True
-            while has_more and not self.is_closing:
-                has_more = await rested(self._batch(job))
-        return len(jobs) == JOBS
+            is_more = await self._worked_on(job) or is_more
+        return is_more
+
+    async def _worked_on(self, job: Deletion) -> bool:
+        """Do a part of what is due about a conversation. Returns: whether there may be more."""
+        has_more = True
+        for _ in range(BATCHES):
+            if self.is_closing or not has_more:
+                break
+            has_more = await rested(self._batch(job))
+        return has_more
 
     async def _batch(self, job: Deletion) -> bool:
         if job.stage is DeletionStage.TOMBSTONE:

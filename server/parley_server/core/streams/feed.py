@@ -28,6 +28,7 @@ from parley_server.core.ports import FeedStore
 from parley_server.core.sharing import Shared
 from parley_server.core.streams.watches import PROGRESS_S, WATCH_S
 from parley_server.core.tasks import wait_any
+from parley_server.core.turnstile import Turnstile
 
 PAGE_ENTRIES = 50
 LOOK_S = 0.8
@@ -39,6 +40,12 @@ PENDING_LOOK_S = 0.02
 LONGEST_PENDING_LOOK_S = 0.5
 GATHER_S = 0.03
 """How long a signal is followed by others before it is looked what they were for."""
+
+READING = 6
+"""How many statements the watches of a worker run at once, in turn between those who watch. One
+that watches a tenant reads on behalf of all its owners: to the pool, it would be as many."""
+READING_FOR_ONE = 2
+"""How many of them for one."""
 
 _RUN_AGAIN_TEXT = "the attempt failed, and the turn was run again"
 
@@ -59,6 +66,7 @@ class Feeds:
         self._count = count
         self._pages: Shared[tuple[UUID, FeedPlace], FeedPage] = Shared()
         self._turns: Shared[tuple[object, ...], dict[UUID, tuple[Turn, str]]] = Shared()
+        self._reading = Turnstile(READING, width_of_key=READING_FOR_ONE)
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open = 0
         """How many watches there are."""
@@ -132,19 +140,24 @@ class Feeds:
 
     async def _page(self, scope: FeedScope, after: FeedPlace) -> FeedPage:
         """Read what comes behind a place: once for all watches that stand there."""
-        return await self._pages.read(
-            (scope.id, after), lambda: self._store.feed(scope, after, limit=PAGE_ENTRIES)
-        )
+
+        async def read() -> FeedPage:
+            async with self._reading.of(scope.owner.id):
+                return await self._store.feed(scope, after, limit=PAGE_ENTRIES)
+
+        return await self._pages.read((scope.id, after), read)
 
     async def _read_turns(
         self, watch: "_FeedWatch", owner_id: UUID, ids: tuple[UUID, ...]
     ) -> dict[UUID, tuple[Turn, str]]:
         """Read turns of one owner: once for all watches that tell of them at the same time."""
         tenant, labels = watch.scope.owner.tenant, watch.labels
-        return await self._turns.read(
-            (owner_id, tenant, ids, tuple(sorted(labels.items()))),
-            lambda: self._store.fed_turns(owner_id, tenant, ids, labels),
-        )
+
+        async def read() -> dict[UUID, tuple[Turn, str]]:
+            async with self._reading.of(watch.scope.owner.id):
+                return await self._store.fed_turns(owner_id, tenant, ids, labels)
+
+        return await self._turns.read((owner_id, tenant, ids, tuple(sorted(labels.items()))), read)
 
     async def _oldest_time(self, scope: FeedScope) -> datetime:
         """Return when the oldest turn ended that is kept, or the present time."""

@@ -8,33 +8,37 @@
     CancelTurn           as many, counted by themselves: the way to free a place is never taken
     WatchConversation,
     WatchTurns,
-    ExportConversations  PARLEY_MAX_WATCHES
+    ExportConversations  PARLEY_MAX_WATCHES; of exports, EXPORTS in addition
     all others           PARLEY_MAX_READS
     answers not taken    PARLEY_MAX_UNSENT_BYTES
+    requests             HELD_REQUEST_BYTES, of all calls under way
     watches' messages    `unsent`
 
 Of each, one owner may have a share, PARLEY_OWNER_SHARE: what goes beyond is refused before it costs
-anything, and no other owner is refused for it. A call keeps its place until its answer is sent.
+anything, and no other owner is refused for it. A call keeps its place until its answer is sent, and
+until what it has begun has ended.
 
 Answers that are not read stay in memory for as long as their connection does, and gRPC cannot take
 them back. So an owner with too many of them is refused before its next call does anything. What was
-read may still be refused then, since it can be read again; the answer to a turn is always sent.
+read, or given before, may still be refused then, since it can be had again; all other answers are
+sent.
 
 Messages on their way are bounded too, and taken in turn between owners (`core.turnstile`). Of
 callers without a token the newest are waited for.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from parley_server.core.errors import Overloaded
-from parley_server.core.turnstile import Turnstile, subtract
+from parley_server.core.tasks import Begun, begun_for_call
+from parley_server.core.turnstile import Turnstile
 from parley_server.rpc.layers.call_record import current_call
+from parley_server.rpc.layers.places import Arrivals, Bytes, Capacity, Limited, Others
 from parley_server.rpc.layers.types import Context, Method
 from parley_server.rpc.layers.unsent import Unsent
 
@@ -43,147 +47,33 @@ RECEIVING = 32
 RECEIVING_FROM_ONE = 8
 """How many of them may be one owner's."""
 STRANGERS = 128
-"""How many messages of callers without a token may be on their way at once: 8 KiB each."""
+"""How many messages of callers without a token may be on their way at once."""
 STRANGERS_OF_ONE = 8
 """How many of them may be one connection's."""
 HEALTH_WATCHES = 500
 """How many watches of the worker's health there may be; they need no token."""
 HEALTH_WATCHES_OF_ONE = 4
 """How many of them may be one connection's."""
+EXPORTS = 100
+"""How many exports there may be. Each holds a page of 1 MiB that its caller has not taken yet."""
+EXPORTS_OF_ONE = 10
+"""How many of them may be one owner's."""
+HELD_REQUEST_BYTES = 128 * 1024 * 1024
+"""How much the requests of all calls under way may be. A call that waits for a conversation holds
+its message for minutes, and costs its caller nothing."""
 SENDING = 4
 """How many messages of streams are made in one round of the loop. Others wait in turn."""
+SHORT_CALLS_OF_ONE = 6
+"""How many short calls of one owner are carried out at once: with 160, others' turns would wait. Of
+all owners, as many as may be open."""
+SHORT_CALL_S = 10.0
+"""How long one waits for that."""
 PAGES = 8
 """How many pages are read and made at once, each for another owner. Others wait in turn."""
 PAGE_REST = 3
 """How long an owner's next page waits beside others' turns, in times of what the last one took."""
 PAGE_REST_S = 0.1
 """And at most: what a page took may be the wait for a database that was away."""
-
-Others = Callable[[], Mapping[Hashable, int]]
-
-
-def _none() -> Mapping[Hashable, int]:
-    return {}
-
-
-class Limited(Protocol):
-    """Something of which there is so much and no more."""
-
-    @property
-    def in_use(self) -> int: ...
-
-    @property
-    def limit(self) -> int: ...
-
-
-class Capacity:
-    """So many at once, a share of them for each owner, and no more."""
-
-    def __init__(self, limit: int, owner_limit: int, *, others: Others = _none) -> None:
-        """Make room.
-
-        Args:
-            owner_limit: how many one owner may have.
-            others: how many places are taken without a call, by owner.
-        """
-        self.limit = limit
-        self._owner_limit = owner_limit
-        self._others = others
-        self._taken: dict[Hashable, int] = {}
-        self._total = 0
-
-    @property
-    def in_use(self) -> int:
-        """How many are taken, by calls or without one."""
-        return self._total + sum(self._others().values())
-
-    def has_others(self, owner: Hashable) -> bool:
-        """Whether any other owner's call has a place."""
-        return self._total > self._taken.get(owner, 0)
-
-    def take(self, owner: Hashable) -> None:
-        """Take a place. Raises: Overloaded: there is none, or the owner has its share."""
-        taken, total = self._taken.get(owner, 0), self._total
-        if others := self._others():
-            total += sum(others.values())
-            taken += others.get(owner, 0)
-        if total >= self.limit:
-            raise Overloaded
-        if taken >= self._owner_limit:
-            raise Overloaded(is_owner_only=True)
-        self._taken[owner] = self._taken.get(owner, 0) + 1
-        self._total += 1
-
-    def leave(self, owner: Hashable) -> None:
-        """Give it back."""
-        self._total -= 1
-        subtract(self._taken, owner)
-
-
-class Arrivals:
-    """So many at once: one more ends the one that has waited longest. Of each key so many only.
-
-    For unauthenticated callers: a caller that sends its message whole is not in it for long.
-    """
-
-    def __init__(self, limit: int, limit_of_key: int) -> None:
-        self.limit = limit
-        self._limit_of_key = limit_of_key
-        self._waiting: dict[asyncio.Timeout, Hashable] = {}
-        self._by_key: Counter[Hashable] = Counter()
-
-    @property
-    def in_use(self) -> int:
-        return len(self._waiting)
-
-    @asynccontextmanager
-    async def of(self, key: Hashable, most_s: float) -> AsyncIterator[None]:
-        """Wait inside the block for something to arrive.
-
-        Raises: Overloaded: the key has its share; TimeoutError: it took too long, or others came.
-        """
-        if self._by_key[key] >= self._limit_of_key:
-            raise Overloaded(is_owner_only=True)
-        async with asyncio.timeout(most_s) as timeout:
-            if len(self._waiting) >= self.limit:
-                oldest = next(iter(self._waiting))
-                self._forget(oldest)
-                oldest.reschedule(0)
-            self._waiting[timeout] = key
-            self._by_key[key] += 1
-            try:
-                yield
-            finally:
-                self._forget(timeout)
-
-    def _forget(self, timeout: asyncio.Timeout) -> None:
-        if timeout in self._waiting:
-            subtract(self._by_key, self._waiting.pop(timeout))
-
-
-class UnsentAnswers:
-    """The bytes of answers that were given to gRPC and not taken by their callers yet."""
-
-    def __init__(self, limit_bytes: int, owner_share: float) -> None:
-        self.limit = limit_bytes
-        self._owner_limit_bytes = int(limit_bytes * owner_share)
-        self._bytes: dict[UUID, int] = {}
-        self.in_use = 0
-
-    def check(self, owner: UUID, size: int = 1) -> None:
-        """Raise Overloaded unless the owner may have as many bytes more."""
-        if self.in_use + size > self.limit:
-            raise Overloaded
-        if self._bytes.get(owner, 0) + size > self._owner_limit_bytes:
-            raise Overloaded(is_owner_only=True)
-
-    def add(self, owner: UUID, size: int) -> None:
-        self._bytes[owner] = self._bytes.get(owner, 0) + size
-        self.in_use += size
-
-    def remove(self, owner: UUID, size: int) -> None:
-        self.in_use -= size
-        subtract(self._bytes, owner, size)
 
 
 class Admission:
@@ -206,7 +96,7 @@ class Admission:
             left_behind: how many turns go on without a call, by owner.
         """
 
-        def shared(limit: int, others: Others = _none) -> Capacity:
+        def shared(limit: int, others: Others = dict) -> Capacity:
             return Capacity(limit, ceil(limit * owner_share), others=others)
 
         self.open_chats = shared(max_open_chats, left_behind)
@@ -214,6 +104,7 @@ class Admission:
         self.watches = shared(max_watches)
         self.health_watches = Capacity(HEALTH_WATCHES, HEALTH_WATCHES_OF_ONE)
         self.cancels = shared(max_open_chats)
+        self.exports = Capacity(EXPORTS, EXPORTS_OF_ONE)
         self._by_method: Mapping[str, Capacity] = {
             "Chat": self.open_chats,
             "StreamChat": self.open_chats,
@@ -226,10 +117,12 @@ class Admission:
             "WatchTurns": self.watches,
             "ExportConversations": self.watches,
         }
-        self.unsent = UnsentAnswers(max_unsent_bytes, owner_share)
+        self.unsent = Bytes(max_unsent_bytes, owner_share)
+        self.held_requests = Bytes(HELD_REQUEST_BYTES, owner_share)
         self.unsent_of_watches = Unsent()
         self.sending = Turnstile(SENDING)
         self.pages = Turnstile(PAGES, width_of_key=1)
+        self.short_calls = Turnstile(max(max_reads, 1), width_of_key=SHORT_CALLS_OF_ONE)
         self.receiving = Turnstile(RECEIVING, width_of_key=RECEIVING_FROM_ONE)
         self.strangers = Arrivals(STRANGERS, STRANGERS_OF_ONE)
 
@@ -253,7 +146,8 @@ class Admission:
             if self.open_chats.has_others(owner):
                 rest_s = min(PAGE_REST * (loop.time() - began), PAGE_REST_S)
         finally:
-            self.pages.leave(owner, rest_s=rest_s)
+            begun = begun_for_call.get() or Begun()
+            begun.when_done(lambda: self.pages.leave(owner, rest_s=rest_s))
 
     def limited(self) -> Mapping[str, Limited]:
         """Return everything that is limited, by the name that metrics have for it."""
@@ -262,33 +156,46 @@ class Admission:
             "cancels": self.cancels,
             "reads": self.reads,
             "watches": self.watches,
+            "exports": self.exports,
             "health_watches": self.health_watches,
+            "held_request_bytes": self.held_requests,
             "unsent_answer_bytes": self.unsent,
             "unsent_watch_bytes": self.unsent_of_watches,
+            "short_calls": self.short_calls,
             "pages": self.pages,
             "requests_arriving": self.receiving,
             "strangers_requests_arriving": self.strangers,
         }
 
 
-def admitted(places: Capacity, unsent: UnsentAnswers, method: Method, *, is_read: bool) -> Method:
+def admitted(
+    places: Capacity, unsent: Bytes, method: Method, *, is_read: bool, is_turn: bool
+) -> Method:
     """Take a place until the answer is sent, and count the answer until then if it comes whole.
 
     An owner that leaves its answers untaken is refused here, before anything is done for it.
 
     Args:
-        is_read: the answer may be thrown away and asked for again.
+        is_read: the call changes nothing: its answer may be thrown away and asked for again.
+        is_turn: what goes on without the call is counted by itself, as `left_behind`. Else the call
+            keeps its place for it: callers that begin something and leave at once would have no end
+            of it under way.
     """
 
     async def with_place(request: Any, context: Context) -> Any:
         owner = current_call.get().owner_id
         unsent.check(owner)
         places.take(owner)
-        context.add_done_callback(lambda _: places.leave(owner))  # type: ignore[arg-type] # by position
+        begun = Begun()
+        if not is_turn:
+            begun_for_call.set(begun)
+        context.add_done_callback(
+            lambda _: begun.when_done(lambda: places.leave(owner))  # type: ignore[arg-type] # by position
+        )
         answer = await method(request, context)
         if answer is not None:
             size = answer.ByteSize()
-            if is_read:
+            if is_read or _is_replay(answer):
                 try:
                     unsent.check(owner, size)
                 except Overloaded:
@@ -301,6 +208,30 @@ def admitted(places: Capacity, unsent: UnsentAnswers, method: Method, *, is_read
         return answer
 
     return with_place
+
+
+def in_turn(places: Turnstile, method: Method) -> Method:
+    """Carry out so many calls of each owner at once, the others behind them."""
+
+    async def with_turn(request: Any, context: Context) -> Any:
+        owner = current_call.get().owner_id
+        if not places.enter_at_once(owner):
+            try:
+                async with asyncio.timeout(SHORT_CALL_S):
+                    await places.enter(owner)
+            except TimeoutError:
+                raise Overloaded(is_owner_only=True) from None
+        try:
+            return await method(request, context)
+        finally:
+            places.leave(owner)
+
+    return with_turn
+
+
+def _is_replay(answer: Any) -> bool:
+    """Whether an earlier call was given this answer, so that the same call gets it once more."""
+    return bool(getattr(getattr(answer, "chat", answer), "replayed", False))
 
 
 def limited(places: Capacity, method: Method) -> Method:

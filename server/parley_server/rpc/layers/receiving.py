@@ -8,8 +8,8 @@ from grpc.aio import EOF  # type: ignore[attr-defined] # its types lack it
 
 from parley_server.core.errors import InvalidRequest, Overloaded, Violation
 from parley_server.core.turnstile import Turnstile
-from parley_server.rpc.layers.admission import Arrivals
 from parley_server.rpc.layers.call_record import current_call
+from parley_server.rpc.layers.places import Arrivals, Bytes
 from parley_server.rpc.layers.types import Context, Method
 
 
@@ -21,14 +21,18 @@ MALFORMED = Malformed()
 NO_MESSAGE = Violation("", "MALFORMED", "the bytes are not a message of this method's type")
 RECEIVE_S = 10.0
 """How long a request's message may take to arrive once its call has begun."""
+STRANGERS_BYTES = 1024
+"""How long the message of a caller without a token may be: it names a service of a few letters."""
+TOO_LONG = Violation("", "TOO_LONG", f"the message has more than {STRANGERS_BYTES} bytes")
 NOT_THERE = Violation("", "INCOMPLETE", "the message did not arrive soon after its metadata")
 
 
-def received(receiving: Turnstile, method: Method) -> Method:
+def received(receiving: Turnstile, held: Bytes, method: Method) -> Method:
     """Wait for the request's message, in turn between owners.
 
     Args:
         receiving: how many messages may be on their way at once.
+        held: how much the messages of all calls under way may be.
     """
 
     async def with_request(_: Any, context: Context) -> Any:
@@ -47,7 +51,13 @@ def received(receiving: Turnstile, method: Method) -> Method:
         finally:
             if is_receiving:
                 receiving.leave(owner)
-        return await method(_whole(request), context)
+        size = _whole(request).ByteSize()
+        held.check(owner, size)
+        held.add(owner, size)
+        try:
+            return await method(request, context)
+        finally:
+            held.remove(owner, size)
 
     return with_request
 
@@ -65,7 +75,9 @@ def received_from_strangers(strangers: Arrivals, method: Method) -> Method:
                 request = await context.read()
         except TimeoutError:
             raise InvalidRequest([NOT_THERE]) from None
-        return await method(_whole(request), context)
+        if _whole(request).ByteSize() > STRANGERS_BYTES:
+            raise InvalidRequest([TOO_LONG])
+        return await method(request, context)
 
     return with_request
 

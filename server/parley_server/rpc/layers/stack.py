@@ -26,10 +26,10 @@ from typing import Any
 import grpc
 
 from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
-from parley_server.core.tracing import Trace, current_trace
+from parley_server.core.tracing import MAX_STATE_CHARACTERS, Trace, current_trace
 from parley_server.rpc.door import Door
 from parley_server.rpc.layers.access_log import logged
-from parley_server.rpc.layers.admission import Admission, admitted, limited
+from parley_server.rpc.layers.admission import Admission, admitted, in_turn, limited
 from parley_server.rpc.layers.authentication import authenticated
 from parley_server.rpc.layers.metering import CallMeter, count_unknown, metered
 from parley_server.rpc.layers.receiving import received, received_from_strangers, tolerant
@@ -39,6 +39,33 @@ from parley_server.rpc.layers.types import Metadata
 
 OWN_PACKAGE = "/parley."
 HEALTH = "/grpc.health."
+READING = frozenset(
+    {
+        "GetConversation",
+        "GetHistory",
+        "GetTurn",
+        "GetUsage",
+        "ExplainTurn",
+        "ListAgents",
+        "ListConversations",
+    }
+)
+"""The methods whose answers may be thrown away for want of room: they change nothing."""
+SHORT = frozenset(
+    {
+        "CreateConversation",
+        "DeleteConversation",
+        "GetConversation",
+        "GetTurn",
+        "ListAgents",
+        "StartTurn",
+        "UndeleteConversation",
+        "UpdateConversation",
+    }
+)
+"""The methods that take a statement or two. What takes longer is made in turn by itself."""
+TURNS = frozenset({"Chat", "StreamChat", "ResumeTurn", "StreamResumeTurn", "RehearseTurn"})
+"""The methods that run an agent for their caller."""
 
 
 class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes none at run time
@@ -84,10 +111,17 @@ class Layers(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # it takes n
         admission = self._admission
         short_name = name.rpartition("/")[2]
         if name.startswith(OWN_PACKAGE):
-            method = received(admission.receiving, method)
+            if short_name in SHORT:
+                method = in_turn(admission.short_calls, method)
+            method = received(admission.receiving, admission.held_requests, method)
             capacity = admission.capacity_for(short_name)
-            is_read = capacity is admission.reads
-            method = admitted(capacity, admission.unsent, method, is_read=is_read)
+            method = admitted(
+                capacity,
+                admission.unsent,
+                method,
+                is_read=short_name in READING,
+                is_turn=short_name in TURNS,
+            )
             method = authenticated(self._verifier, method)
             method = logged(short_name, method)
         else:
@@ -115,7 +149,8 @@ def trace_of(metadata: Metadata) -> Trace | None:
             if parent:
                 return None
             parent = str(value)
-        elif key == "tracestate":
-            # One list in several parts, by the specification.
+        elif key == "tracestate" and len(state) <= MAX_STATE_CHARACTERS:
+            # One list in several parts, by the specification. One that is too long counts as none,
+            # and is not put together: it may have thousands of parts.
             state = f"{state},{value!s}" if state else str(value)
     return Trace.read(parent, state) if parent else None

@@ -32,6 +32,20 @@ def with_status(method: Method) -> Method:
         except Exception as error:
             failure = error
         what = status_of(failure, call.id, is_repeatable=call.is_repeatable)
+        release(failure)
+        del failure
         await context.abort(what.code, what.text, what.trailing_metadata)
 
     return telling
+
+
+def release(error: BaseException) -> None:
+    """Have an error, and those behind it, let go of the frames that they came through.
+
+    Those hold the request, and one of them the error: only the garbage collector would free them,
+    and it counts objects, not bytes. Callers with 2 MiB that is refused would have it run late.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__context__

@@ -10,6 +10,7 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     Executable,
+    Integer,
     Interval,
     LargeBinary,
     Text,
@@ -59,6 +60,7 @@ _IS_JOB = (deletion.c.owner_id == OWNER, deletion.c.conversation_id == CONVERSAT
 _EMPTY = literal_column("''", Text)
 _NO_BYTES = cast(literal_column("''"), LargeBinary)
 _A_WHILE = literal_column("interval '2 minutes'", Interval)
+_LOOKED_AT = literal_column("10000", Integer)
 
 
 def _job(*stages: DeletionStage, read: Sequence[ColumnElement[Any]] = ()) -> CTE:
@@ -265,17 +267,35 @@ def _forget() -> Executable:
 
 
 def _due() -> Executable:
-    """Read what is due, the longest first, of any owner."""
-    return (
-        select(deletion.c.owner_id, deletion.c.conversation_id, deletion.c.stage)
+    """Read what is due, of any owner: each owner's longest due one first.
+
+    Else all others' would wait for one owner's thousand. Ten thousand are looked at, the longest
+    due ones: a look takes milliseconds, however many there are.
+    """
+    oldest = (
+        select(
+            deletion.c.owner_id,
+            deletion.c.conversation_id,
+            deletion.c.stage,
+            deletion.c.due_time,
+        )
         .where(deletion.c.due_time <= func.now())
         .order_by(deletion.c.due_time)
+        .limit(_LOOKED_AT)
+        .subquery("oldest")
+    )
+    rank = func.row_number().over(
+        partition_by=oldest.c.owner_id, order_by=(oldest.c.due_time, oldest.c.conversation_id)
+    )
+    return (
+        select(oldest.c.owner_id, oldest.c.conversation_id, oldest.c.stage)
+        .order_by(rank, oldest.c.due_time)
         .limit(LIMIT)
     )
 
 
 DUE_DELETIONS = compiled(_due())
-"""Read which deleted conversations something is due about, of any owner."""
+"""Read which deleted conversations something is due about, each owner's first ones first."""
 PURGE = compiled(_purge())
 """Remove the next messages of a deleted conversation."""
 FORGET = compiled(_forget())
