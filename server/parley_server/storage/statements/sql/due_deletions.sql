@@ -4,24 +4,23 @@
 -- :limit integer
 
 SELECT
-  due.owner_id,
-  due.conversation_id,
-  due.stage
+  oldest.owner_id,
+  oldest.conversation_id,
+  oldest.stage
 FROM (
   SELECT
     deletion.owner_id AS owner_id,
     deletion.conversation_id AS conversation_id,
     deletion.stage AS stage,
-    deletion.due_time AS due_time,
-    ROW_NUMBER() OVER (
-      PARTITION BY deletion.owner_id
-      ORDER BY deletion.due_time, deletion.conversation_id
-    ) AS rank
+    deletion.due_time AS due_time
   FROM deletion
   WHERE
     deletion.due_time <= CURRENT_TIMESTAMP
-) AS due
+  ORDER BY
+    deletion.due_time
+  LIMIT 10000
+) AS oldest
 ORDER BY
-  due.rank,
-  due.due_time
+  ROW_NUMBER() OVER (PARTITION BY oldest.owner_id ORDER BY oldest.due_time, oldest.conversation_id),
+  oldest.due_time
 LIMIT :limit
