@@ -77,6 +77,13 @@ async def resumed(worker: ServerProcess, request_id: str, waits: pb.ChatResponse
     )
 
 
+async def ready(worker: ServerProcess) -> None:
+    """Have a worker connected with its caller and its database, so that none is first by far."""
+    await worker.stub.ListConversations(
+        pb.ListConversationsRequest(), timeout=30, metadata=metadata("ada"), wait_for_ready=True
+    )
+
+
 async def end(postgres: EmbeddedPostgres) -> None:
     """Kill Postgres."""
     assert postgres.pid is not None
@@ -104,6 +111,7 @@ def attack(postgres: EmbeddedPostgres) -> Any:
             await asyncio.to_thread(postgres.start)
 
             workers = await two_workers(trial, started)
+            await asyncio.gather(*(ready(worker) for worker in workers for _ in names))
             ends = await asyncio.gather(
                 *(
                     resumed(worker, name, waits)
