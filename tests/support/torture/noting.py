@@ -30,9 +30,10 @@ agent = Agent(FunctionModel(stream_function=_speak))
 
 @agent.tool
 async def work(ctx: RunContext) -> str:
-    """Take a while, and write down for which attempt."""
-    await asyncio.sleep(float(os.environ["TORTURE_TOOL_S"]))
+    """Take a while, and write down for which attempt, at its beginning and at its end."""
     told = ctx.metadata or {}
     note = {"turn": told["turn_id"], "attempt": told["attempt"], "pid": os.getpid()}
+    _write(json.dumps({**note, "is_begun": True}))
+    await asyncio.sleep(float(os.environ["TORTURE_TOOL_S"]))
     _write(json.dumps(note))
     return "worked"

@@ -25,8 +25,8 @@ EXPERIMENT = Experiment(
 )
 SHORT = Size(120, 20, (0.5, 1.0), 60, agent="echo:0.4")
 LONG = Size(10_000, 1000, (0.5, 1.5), 5000)
-LEFT = Size(100, 10, (0.3, 0.8), 10, agent="echo:0.3", without="turns.queues")
-"""Long enough for workers to be killed meanwhile, with some turns under way."""
+LEFT = Size(100, 10, (0.3, 0.8), 10, agent="echo:1", without="turns.queues")
+"""Turns are long, so that some are under way whenever a worker is killed."""
 NEVER = (600.0, 600.0)
 
 

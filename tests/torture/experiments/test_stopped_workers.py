@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.services import until_true
 from support.torture.experiments import Experiment, Lab, Trial
 from support.torture.fleet import LEASE_S
 from support.torture.load import FINAL
@@ -58,6 +61,7 @@ async def attack(trial: Trial) -> None:
         for number in range(int(trial.seconds / A_ROUND_S)):
             await load.until_answered(10)
             worker = fleet.workers[number % len(fleet.workers)]
+            await in_a_tool(worker.process.pid)
             trial.log.note("worker stopped")
             worker.signal(signal.SIGSTOP)
             await asyncio.sleep(LEASE_S + 1)  # the lease's own time is the subject
@@ -68,14 +72,27 @@ async def attack(trial: Trial) -> None:
     trial.figures["calls that were told of a lost lease"] = str(len(lost))
 
 
+async def in_a_tool(pid: int) -> None:
+    """Wait until a worker begins a tool."""
+    notes = Path(os.environ["TORTURE_NOTES"])
+    seen = len(read(notes))
+    await until_true(
+        lambda: any(note["pid"] == pid and "is_begun" in note for note in read(notes)[seen:])
+    )
+
+
+def read(notes: Path) -> list[dict[str, Any]]:
+    """Read the notes. The last line may not be whole yet."""
+    return [json.loads(line) for line in notes.read_text().splitlines(True) if line[-1] == "\n"]
+
+
 def check_notes(notes: Path) -> int:
     """Check that each attempt was told to the tools of one worker only, and count those overtaken.
 
     Returns: how many turns had tools in more than one worker.
     """
     workers: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for line in notes.read_text().splitlines():
-        note = json.loads(line)
+    for note in read(notes):
         workers[note["turn"]][note["attempt"]].add(note["pid"])
     for turn, attempts in workers.items():
         for attempt, pids in attempts.items():

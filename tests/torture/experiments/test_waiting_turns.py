@@ -111,15 +111,11 @@ def attack(postgres: EmbeddedPostgres) -> Any:
             await asyncio.to_thread(postgres.start)
 
             workers = await two_workers(trial, started)
-            await asyncio.gather(*(ready(worker) for worker in workers for _ in names))
-            ends = await asyncio.gather(
-                *(
-                    resumed(worker, name, waits)
-                    for name, waits in zip(names, waiting, strict=True)
-                    for worker in workers
-                ),
-                return_exceptions=True,
-            )
+            await asyncio.gather(*map(ready, workers))
+            ends = []
+            for name, waits in zip(names, waiting, strict=True):
+                both = [resumed(worker, name, waits) for worker in workers]
+                ends += await asyncio.gather(*both, return_exceptions=True)
         told = {one if isinstance(one, BaseException) else one.chat.response for one in ends}
         trial.expect({ANSWER} == told, f"wrong: calls were told {told}")
         with psycopg.connect(as_superuser(trial.database_url)) as connection:
