@@ -96,9 +96,11 @@ def _are_few(messages: Sequence[conversation_pb2.Message], violations: Violation
     if not violations.at_most("messages", len(messages), MAX_MESSAGES, "messages"):
         return False
     counts = [len(message.tool_calls) for message in messages]
-    for number, count in enumerate(counts):
+    are_few = [
         violations.at_most(f"messages[{number}].tool_calls", count, MAX_TOOL_CALLS, "calls")
-    if max(counts) > MAX_TOOL_CALLS:
+        for number, count in enumerate(counts)
+    ]
+    if not all(are_few):
         return False
     return violations.at_most("messages", sum(counts), MAX_ALL_TOOL_CALLS, "tool calls")
 

@@ -19,7 +19,7 @@ from parley_server.agents.boundary.thinking import Piece, TaggedText
 from parley_server.agents.boundary.tool_calls import ToolCalls, ids_of, names_of
 from parley_server.agents.boundary.usage import RunningUsage
 from parley_server.agents.boundary.values import (
-    HIGH_SURROGATE,
+    Halves,
     dict_of,
     is_keep_alive,
     model_of,
@@ -97,8 +97,7 @@ class ChatReader:
     """Something was told as a delta, so that a message is the whole, and no next piece."""
     _is_thinking: bool = False
     """The library was told of an opening tag, and not yet of the closing one."""
-    _half: str = ""
-    """The first half of a character that was cut into two surrogates."""
+    _halves: Halves = field(default_factory=Halves)
     _head: Json = field(default_factory=lambda: dict(_NAMELESS))
     _choice_extras: Json = field(default_factory=dict)
 
@@ -215,7 +214,9 @@ class ChatReader:
             thoughts["reasoning_details"] = delta["reasoning_details"]
         if thoughts:
             yield self._chunk(thoughts)
-        yield from self._say(self._text.feed(self._joined(text_of(delta.get("content")))))
+        if text := text_of(delta.get("content")):
+            self._said.append(text)
+        yield from self._say(self._text.feed(self._halves.joined(text)))
         refusal = delta.get("refusal") or refusal_of(delta.get("content"))
         if refusal:
             self._is_refused = True
@@ -242,16 +243,6 @@ class ChatReader:
             rest.pop("tool_calls", None)
             rest.pop("function_call", None)
         return rest
-
-    def _joined(self, text: str) -> str:
-        """Return a text with the half of a character before it, without the half behind it."""
-        if text:
-            self._said.append(text)
-        if self._half and text:
-            text, self._half = _paired(self._half + text), ""
-        if HIGH_SURROGATE.search(text):
-            text, self._half = text[:-1], text[-1]
-        return text
 
     def _say(self, pieces: Any) -> Iterator[bytes]:
         opening, closing = self.library_tags
@@ -285,7 +276,7 @@ class ChatReader:
             reason = finish.CALLS if self._calls else finish.STOP
         if self._calls:
             self._text.drop_blank()
-        yield from self._say(self._text.feed(self._half))
+        yield from self._say(self._text.feed(self._halves.left))
         yield from self._say(self._text.end(is_done=reason == finish.STOP))
         yield from self._say([Piece("text", "")])
         for call in self._calls.settled():
@@ -341,8 +332,3 @@ def _extras(data: Json, settled: frozenset[str]) -> Json:
         for key, value in data.items()
         if key not in settled and isinstance(value, kinds) and len(str(value)) <= _MAX_EXTRA_CHARS
     }
-
-
-def _paired(text: str) -> str:
-    """Join two surrogates that stand side by side into their character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")

@@ -16,7 +16,6 @@ from parley_server.agents.boundary.errors import (
 )
 from parley_server.agents.boundary.named_events import (
     PIECE_COST,
-    Halves,
     Kept,
     data_of,
     kind_of,
@@ -30,6 +29,7 @@ from parley_server.agents.boundary.tool_calls import (
 )
 from parley_server.agents.boundary.usage import clean_usage
 from parley_server.agents.boundary.values import (
+    Halves,
     dict_of,
     is_keep_alive,
     list_of,

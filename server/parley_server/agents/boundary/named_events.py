@@ -10,7 +10,7 @@ from parley_server.agents.boundary.errors import (
     told_error,
 )
 from parley_server.agents.boundary.sse import Event
-from parley_server.agents.boundary.values import HIGH_SURROGATE, parsed, whole_characters
+from parley_server.agents.boundary.values import parsed, whole_characters
 
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 """Of what is kept to the end of one response: by the library, or here until its calls may run."""
@@ -47,21 +47,6 @@ def written(data: Json) -> bytes:
     name = str(data["type"]).encode()
     told = json.dumps(whole_characters(data)).encode()
     return b"event: " + name + b"\ndata: " + told + b"\n\n"
-
-
-class Halves:
-    """Joins characters that are cut in two, over the pieces of a text."""
-
-    def __init__(self) -> None:
-        self._half = ""
-
-    def joined(self, text: str) -> str:
-        """Return a text with the half of a character before it, without the half behind it."""
-        text, self._half = self._half + text, ""
-        if HIGH_SURROGATE.search(text):
-            text, self._half = text[:-1], text[-1]
-        told: str = whole_characters(text)
-        return told
 
 
 class Kept:

@@ -24,11 +24,12 @@ from parley_server.agents.boundary.function_calls import (
     fields_of,
     place_of,
 )
-from parley_server.agents.boundary.named_events import Halves, Kept, data_of, kind_of, written
+from parley_server.agents.boundary.named_events import Kept, data_of, kind_of, written
 from parley_server.agents.boundary.sse import Event
 from parley_server.agents.boundary.tool_calls import MAX_ID_CHARS
 from parley_server.agents.boundary.usage import clean_usage
 from parley_server.agents.boundary.values import (
+    Halves,
     dict_of,
     is_keep_alive,
     list_of,

@@ -17,8 +17,7 @@ _LONGEST_KEEP_ALIVE = 64
 _MAX_DEPTH = 8
 """How deep the parts of a content are read: they are lists of objects, not trees."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
-HIGH_SURROGATE = re.compile("[\ud800-\udbff]$")
-"""The first half of a character, at the end of a text."""
+_HIGH_SURROGATE = re.compile("[\ud800-\udbff]$")
 _NOT_LETTERS = re.compile("[^a-z0-9]+")
 _MAY_BE_BEYOND = re.compile("NaN|Infinity|[eE][+]?[0-9]{3}|[0-9]{300}")
 
@@ -138,6 +137,22 @@ def whole_characters(value: Any) -> Any:
     if isinstance(value, dict):
         return {whole_characters(key): whole_characters(each) for key, each in value.items()}
     return value
+
+
+class Halves:
+    """Joins characters that are cut in two, over the pieces of a text."""
+
+    def __init__(self) -> None:
+        self.left = ""
+        """The first half of a character, whose second half has not come yet."""
+
+    def joined(self, text: str) -> str:
+        """Return a text with the half of a character before it, without the half behind it."""
+        text, self.left = self.left + text, ""
+        if _HIGH_SURROGATE.search(text):
+            text, self.left = text[:-1], text[-1]
+        told: str = whole_characters(text)
+        return told
 
 
 def thought_of(content: object) -> str:

@@ -13,18 +13,17 @@ Schema allows more than the strictest of them do:
     "." and "-", or longer than 64      → renamed; a call gets the server's name back (Anthropic)
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from parley_server.agents.mcp.listing import resolved
+from parley_server.agents.boundary.values import dict_of
+from parley_server.agents.mcp.listing import MAX_NAME, key_in, resolved, told_apart
 from parley_server.core.attempts.transcript import storable
 
 Schema = dict[str, Any]
 
-MAX_KEY = 64
 _OTHER_CHARACTERS = re.compile(r"[^a-zA-Z0-9_.-]")
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _ONE_OR_MORE = (
@@ -63,7 +62,7 @@ def fitted(schema: Schema) -> Fitted:
 
 
 def _shown(name: str) -> str:
-    return storable(name)[:MAX_KEY]
+    return storable(name)[:MAX_NAME]
 
 
 def _with_items(node: Any) -> Any:
@@ -97,7 +96,7 @@ class _Flattening:
         found = {key: value for key, value in schema.items() if key not in _OF_THE_WHOLE}
         if len(found) == len(schema):
             return schema
-        properties = dict(_dict(found.get("properties")))
+        properties = dict(dict_of(found.get("properties")))
         required = _names(found.get("required"))
         for key in ("allOf", "anyOf", "oneOf"):
             branches = list(self._branches(schema.get(key)))
@@ -131,7 +130,7 @@ def _add_properties(
     """Add what branches say of arguments; of one that the whole knows only if all must hold."""
     by_name: dict[str, list[Any]] = {}
     for branch in branches:
-        for name, said in _dict(branch.get("properties")).items():
+        for name, said in dict_of(branch.get("properties")).items():
             known = by_name.setdefault(name, [])
             if said not in known:
                 known.append(said)
@@ -158,16 +157,15 @@ def _without_lost(node: Any, root: Schema) -> Any:
 
 def _new_names(properties: Any) -> dict[str, str]:
     """Return the names that are to be others, and what they become."""
-    own = _dict(properties)
+    own = dict_of(properties)
     taken = set(own)
     found: dict[str, str] = {}
     for name in own:
         new = _OTHER_CHARACTERS.sub("_", name) or "_"
-        if new == name and len(name) <= MAX_KEY:
+        if new == name and len(name) <= MAX_NAME:
             continue
-        if len(new) > MAX_KEY or new in taken:
-            digest = hashlib.sha256(storable(name).encode()).hexdigest()[:8]
-            new = f"{new[: MAX_KEY - 9]}_{digest}"
+        if len(new) > MAX_NAME or new in taken:
+            new = told_apart(new, name)
         taken.add(new)
         found[name] = new
     return found
@@ -199,14 +197,10 @@ def _pointer(pointer: str, names: Mapping[str, str]) -> str:
     start, *parts = unquote(pointer).split("/")
     if start != "#" or parts[:1] != ["properties"] or len(parts) == 1:
         return pointer
-    name = parts[1].replace("~1", "/").replace("~0", "~")
+    name = key_in(parts[1])
     if name not in names:
         return pointer
     return "/".join([start, parts[0], names[name], *parts[2:]])
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _names(value: Any) -> list[str]:

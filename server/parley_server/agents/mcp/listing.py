@@ -148,7 +148,7 @@ def resolved(schema: dict[str, Any], pointer: str) -> object:
         return None
     found: Any = schema
     for part in unquote(pointer[2:]).split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
+        key = key_in(part)
         if isinstance(found, list):
             found = found[int(key)] if key in map(str, range(len(found))) else None
         else:
@@ -156,11 +156,21 @@ def resolved(schema: dict[str, Any], pointer: str) -> object:
     return found
 
 
+def key_in(part: str) -> str:
+    """Return the key that a part of a JSON pointer names. Source: RFC 6901, 4."""
+    return part.replace("~1", "/").replace("~0", "~")
+
+
 def fitting_name(name: str) -> str:
     """Return a tool's name in the characters and the length that providers take."""
     fitting = _OTHER_CHARACTERS.sub("_", name)
     if len(fitting) <= MAX_NAME:
         return fitting
+    return told_apart(fitting, name)
+
+
+def told_apart(fitting: str, name: str) -> str:
+    """Return a name that fits, with a digest of the one that it stands for."""
     digest = hashlib.sha256(storable(name).encode()).hexdigest()[:8]
     return f"{fitting[: MAX_NAME - 9]}_{digest}"
 

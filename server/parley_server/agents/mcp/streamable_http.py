@@ -91,11 +91,18 @@ class _Bounded(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-class _Whole(httpx2.AsyncByteStream):
-    """A body of JSON, which the library reads as a whole."""
+class _Body(httpx2.AsyncByteStream):
+    """Stands before the body of a response."""
 
     def __init__(self, inner: httpx2.AsyncByteStream) -> None:
         self._inner = inner
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Whole(_Body):
+    """A body of JSON, which the library reads as a whole."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body = bytearray()
@@ -105,15 +112,9 @@ class _Whole(httpx2.AsyncByteStream):
                 raise httpx2.StreamError(TOO_LONG)
         yield readable(bytes(body))
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
-
-class _Lines(httpx2.AsyncByteStream):
+class _Lines(_Body):
     """A stream of events, line by line. The library bounds an event."""
-
-    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
-        self._inner = inner
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held = bytearray()
@@ -124,9 +125,6 @@ class _Lines(httpx2.AsyncByteStream):
                 held.clear()
             held += chunk[end:]
         yield readable(bytes(held))
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 class _Refused(httpx2.AsyncByteStream):

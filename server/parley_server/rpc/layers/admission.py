@@ -186,12 +186,14 @@ def admitted(
         owner = current_call.get().owner_id
         unsent.check(owner)
         places.take(owner)
-        begun = Begun()
-        if not is_turn:
+        if is_turn:
+            context.add_done_callback(lambda _: places.leave(owner))  # type: ignore[arg-type] # by position
+        else:
+            begun = Begun()
             begun_for_call.set(begun)
-        context.add_done_callback(
-            lambda _: begun.when_done(lambda: places.leave(owner))  # type: ignore[arg-type] # by position
-        )
+            context.add_done_callback(
+                lambda _: begun.when_done(lambda: places.leave(owner))  # type: ignore[arg-type] # by position
+            )
         answer = await method(request, context)
         if answer is not None:
             size = answer.ByteSize()
