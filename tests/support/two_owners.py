@@ -224,6 +224,7 @@ PARAMETERS: dict[str, Any] = {
     "below": 2**63 - 1,
     "before": 3,
     "lookback": 1000,
+    "max_bytes_with_states": 2**20,
     "limit": 100,
     "max_bytes": 2**20,
     "max_turns": MAX_TURNS,

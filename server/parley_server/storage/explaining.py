@@ -69,7 +69,7 @@ class PostgresExplains:
         self, owner: Owner, conversation_id: UUID, first: int, before: int
     ) -> list[WindowMessage]:
         found = await self._store.claiming.read(
-            sql.WINDOW_WITHOUT_STATES,
+            sql.ANSWERED_WINDOW_WITHOUT_STATES,
             {
                 "owner": owner.id,
                 "conversation": conversation_id,

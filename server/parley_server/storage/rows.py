@@ -267,7 +267,7 @@ def window_messages(found: Sequence[Row]) -> list[WindowMessage]:
             opaque_state,
             has_turn,
         )
-        for sequence, role, content, tool_calls, finish_reason, opaque_state, has_turn in found
+        for sequence, role, content, tool_calls, finish_reason, opaque_state, has_turn, _ in found
     ]
 
 

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from psycopg import Rollback
 
-from parley_server.core.attempts.window import LOOKBACK_FACTOR
 from parley_server.core.errors import (
     BudgetExhausted,
     ConversationNotFound,
@@ -49,6 +48,7 @@ from parley_server.storage.driver.lookout import Lookout, Sight
 from parley_server.storage.schema import row_security
 from parley_server.storage.schema.reaching import UnsafeDatabase
 from parley_server.storage.statements import sql
+from parley_server.storage.windows import read_window
 
 TITLE_CHARACTERS = 80
 PREVIEW_CHARACTERS = 200
@@ -505,18 +505,13 @@ class PostgresStore:
     async def window(
         self, owner: Owner, lease: Lease, *, max_messages: int, max_bytes: int
     ) -> list[WindowMessage]:
-        found = await self.claiming.repeat(
-            sql.WINDOW,
-            {
-                "owner": owner.id,
-                "conversation": lease.conversation_id,
-                "before": lease.user_sequence,
-                "lookback": max_messages * LOOKBACK_FACTOR,
-                "limit": max_messages,
-                "max_bytes": max_bytes,
-            },
+        keys = {"owner": owner.id, "conversation": lease.conversation_id}
+        return await read_window(
+            lambda statement, part: self.claiming.repeat(statement, {**keys, **part}),
+            before=lease.user_sequence,
+            max_messages=max_messages,
+            max_bytes=max_bytes,
         )
-        return rows.window_messages(found)
 
     async def history(self, owner: Owner, query: HistoryQuery) -> HistoryPage:
         below = NO_UPPER_BOUND if query.below is None else query.below

@@ -356,14 +356,15 @@ def read_from(plan: dict[str, Any], table: str) -> tuple[int, list[dict[str, Any
 
 @pytest.mark.parametrize("is_generic", [False, True], ids=["custom", "generic"])
 @pytest.mark.parametrize("before", [10_001, 5_000])
+@pytest.mark.parametrize("name", ["WINDOW", "ANSWERED_WINDOW"])
 def test_window_is_read_from_the_tail_of_the_key(
-    long_url: str, long_conversation: uuid.UUID, before: int, is_generic: bool
+    long_url: str, long_conversation: uuid.UUID, name: str, before: int, is_generic: bool
 ) -> None:
     """Promise 7. Fails when rows are sorted or numbered first: all of them are read then."""
     limit = 99
     plan = plan_of(
         long_url,
-        "WINDOW",
+        name,
         is_generic=is_generic,
         conversation=long_conversation,
         before=before,
@@ -381,12 +382,17 @@ def test_window_is_read_from_the_tail_of_the_key(
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50
 
 
-def test_window_looks_no_further_than_it_may(long_url: str, long_conversation: uuid.UUID) -> None:
+@pytest.mark.parametrize(
+    ("name", "returned"), [("WINDOW", 3), ("ANSWERED_WINDOW", 2)], ids=["any", "answered"]
+)
+def test_window_looks_no_further_than_it_may(
+    long_url: str, long_conversation: uuid.UUID, name: str, returned: int
+) -> None:
     """When little fits, or little was answered, the look back ends all the same."""
-    looks = {"lookback": 200, "limit": 20, "before": 10_001, "conversation": long_conversation}
-    small = plan_of(long_url, "WINDOW", is_generic=True, max_bytes=120, **looks)
+    looks = {"lookback": 200, "limit": 200, "before": 10_001, "conversation": long_conversation}
+    small = plan_of(long_url, name, is_generic=True, max_bytes=120, **looks)
 
-    assert 2 == small["Actual Rows"]
+    assert returned == small["Actual Rows"]
     assert read_from(small, "message")[0] <= 201
 
 

@@ -133,16 +133,71 @@ def _standing() -> Executable:
     ).where(*IS_IT, IS_THERE)
 
 
-def _window(*, has_states: bool) -> Executable:
+_HAS_TURN = message.c.turn_id != literal_column(f"'{NO_TURN}'::uuid", Uuid)
+_BEFORE = message.c.sequence < bindparam("before", type_=BigInteger)
+_MAX_BYTES_WITH_STATES = bindparam("max_bytes_with_states", type_=BigInteger)
+
+
+def _window() -> Executable:
+    """Read the newest messages before a sequence while they fit, and the first that does not.
+
+    Of that one there is no text. Read from the tail of the key, row by row, until `limit` of them
+    are found: a window function over an index needs no more rows than are asked of it, and the
+    length of a text is known without reading it. Which of them were answered the rows say.
+
+    Whether a message fits depends on what was said alone. Opaque states go along, from the newest
+    on, while they fit beside it.
+    """
+    newest_first = message.c.sequence.desc()
+    size = byte_size(message.c)
+    state_size = func.octet_length(message.c.opaque_state)
+
+    def so_far(of: Any) -> Any:
+        return func.sum(of).over(order_by=newest_first, rows=(None, 0))
+
+    tail = (
+        select(
+            message.c.sequence,
+            message.c.role,
+            message.c.content,
+            message.c.tool_calls,
+            message.c.finish_reason,
+            message.c.opaque_state,
+            _HAS_TURN.label("has_turn"),
+            state_size.label("state_size"),
+            size.label("size"),
+            so_far(size).label("total"),
+            so_far(func.coalesce(state_size, ZERO)).label("total_of_states"),
+        )
+        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION, _BEFORE)
+        .order_by(newest_first)
+        .limit(LIMIT)
+        .subquery("tail")
+    )
+    fits = tail.c.total <= MAX_BYTES
+    state_fits = tail.c.total + tail.c.total_of_states <= MAX_BYTES
+    return (
+        select(
+            tail.c.sequence,
+            tail.c.role,
+            case((fits, tail.c.content)).label("content"),
+            case((fits, tail.c.tool_calls)).label("tool_calls"),
+            tail.c.finish_reason,
+            case((state_fits, tail.c.opaque_state)).label("opaque_state"),
+            tail.c.has_turn,
+            tail.c.state_size,
+        )
+        .where(tail.c.total - tail.c.size <= MAX_BYTES)
+        .order_by(tail.c.sequence.desc())
+    )
+
+
+def _answered_window(*, has_states: bool) -> Executable:
     """Read the newest messages before a sequence that are shown, newest first, while they fit.
 
     A user's message was answered exactly if the message behind it is the answer of the same turn;
     one that was appended without a turn is read in any case. Read from the tail
-    of the key, row by row, until `limit` of them are found: a window function over an index needs
-    no more rows than are asked of it, and the length of a text is known without reading it.
-
-    Whether a message fits depends on what was said alone. Opaque states go along, from the newest
-    on, while they fit beside it.
+    of the key as `_window`, and no further back than `lookback` messages.
 
     Args:
         has_states: False: none goes along.
@@ -158,18 +213,17 @@ def _window(*, has_states: bool) -> Executable:
             message.c.finish_reason,
             message.c.opaque_state,
             message.c.turn_id,
+            _HAS_TURN.label("has_turn"),
             func.lag(turn_of_answer).over(order_by=newest_first).label("turn_answered_next"),
         )
-        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
-        .where(message.c.sequence < bindparam("before", type_=BigInteger))
+        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION, _BEFORE)
         .order_by(newest_first)
         .limit(bindparam("lookback", type_=Integer))
         .subquery("tail")
     )
-    has_turn = tail.c.turn_id != literal_column(f"'{NO_TURN}'::uuid", Uuid)
     is_shown = or_(
         tail.c.role != literal(Role.USER),
-        not_(has_turn),
+        not_(tail.c.has_turn),
         tail.c.turn_answered_next == tail.c.turn_id,
     )
     size = case((is_shown, byte_size(tail.c)), else_=ZERO)
@@ -186,7 +240,7 @@ def _window(*, has_states: bool) -> Executable:
             tail.c.tool_calls,
             tail.c.finish_reason,
             tail.c.opaque_state,
-            has_turn.label("has_turn"),
+            tail.c.has_turn,
             is_shown.label("is_shown"),
             so_far(size).label("total"),
             so_far(state_size).label("total_of_states"),
@@ -201,10 +255,16 @@ def _window(*, has_states: bool) -> Executable:
             sized.c.content,
             sized.c.tool_calls,
             sized.c.finish_reason,
-            case((sized.c.total + sized.c.total_of_states <= MAX_BYTES, sized.c.opaque_state))
+            case(
+                (
+                    sized.c.total + sized.c.total_of_states <= _MAX_BYTES_WITH_STATES,
+                    sized.c.opaque_state,
+                )
+            )
             if has_states
             else cast(null(), LargeBinary).label("opaque_state"),
             sized.c.has_turn,
+            null().label("state_size"),
         )
         .where(sized.c.is_shown, sized.c.total <= MAX_BYTES)
         .order_by(sized.c.sequence.desc())
@@ -324,9 +384,11 @@ TURNS_SINCE = compiled(_turns_since())
 """Read the newest turn that had begun by a sequence, and those behind it."""
 STANDING = compiled(_standing())
 """Read how a conversation stands: its length, its open turn, its fence."""
-WINDOW = compiled(_window(has_states=True))
+WINDOW = compiled(_window())
+"""Read the newest messages that fit what the agent is shown, answered or not."""
+ANSWERED_WINDOW = compiled(_answered_window(has_states=True))
 """Read the newest messages that fit what the agent is shown, but for unanswered ones."""
-WINDOW_WITHOUT_STATES = compiled(_window(has_states=False))
+ANSWERED_WINDOW_WITHOUT_STATES = compiled(_answered_window(has_states=False))
 """The same without what providers want back."""
 EVENTS = compiled(_events())
 """Read the stored pieces of an attempt behind an index."""

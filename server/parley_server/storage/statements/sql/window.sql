@@ -1,76 +1,53 @@
--- Read the newest messages that fit what the agent is shown, but for unanswered ones.
+-- Read the newest messages that fit what the agent is shown, answered or not.
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :max_bytes bigint
 -- :owner uuid
 -- :conversation uuid
 -- :before bigint
--- :lookback integer
 -- :limit integer
 
 SELECT
-  sized.sequence,
-  sized.role,
-  sized.content,
-  sized.tool_calls,
-  sized.finish_reason,
+  tail.sequence,
+  tail.role,
+  CASE WHEN (
+    tail.total <= :max_bytes
+  ) THEN tail.content END AS content,
+  CASE WHEN (
+    tail.total <= :max_bytes
+  ) THEN tail.tool_calls END AS tool_calls,
+  tail.finish_reason,
   CASE
     WHEN (
-      sized.total + sized.total_of_states <= :max_bytes
+      tail.total + tail.total_of_states <= :max_bytes
     )
-    THEN sized.opaque_state
-  END,
-  sized.has_turn
+    THEN tail.opaque_state
+  END AS opaque_state,
+  tail.has_turn,
+  tail.state_size
 FROM (
   SELECT
-    tail.sequence AS sequence,
-    tail.role AS role,
-    tail.content AS content,
-    tail.tool_calls AS tool_calls,
-    tail.finish_reason AS finish_reason,
-    tail.opaque_state AS opaque_state,
-    tail.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
-    tail.role <> 'USER'
-    OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
-    OR tail.turn_id = tail.turn_answered_next AS is_shown,
-    SUM(
-      CASE
-        WHEN (
-          tail.role <> 'USER'
-          OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
-          OR tail.turn_id = tail.turn_answered_next
-        )
-        THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
-        ELSE 0
-      END
-    ) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
-    SUM(COALESCE(OCTET_LENGTH(tail.opaque_state), 0)) OVER (ORDER BY tail.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total_of_states
-  FROM (
-    SELECT
-      message.sequence AS sequence,
-      message.role AS role,
-      message.content AS content,
-      message.tool_calls AS tool_calls,
-      message.finish_reason AS finish_reason,
-      message.opaque_state AS opaque_state,
-      message.turn_id AS turn_id,
-      LAG(CASE WHEN (
-        message.role = 'ASSISTANT'
-      ) THEN message.turn_id END) OVER (ORDER BY message.sequence DESC) AS turn_answered_next
-    FROM message
-    WHERE
-      message.owner_id = :owner
-      AND message.conversation_id = :conversation
-      AND message.sequence < :before
-    ORDER BY
-      message.sequence DESC
-    LIMIT :lookback
-  ) AS tail
+    message.sequence AS sequence,
+    message.role AS role,
+    message.content AS content,
+    message.tool_calls AS tool_calls,
+    message.finish_reason AS finish_reason,
+    message.opaque_state AS opaque_state,
+    message.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
+    OCTET_LENGTH(message.opaque_state) AS state_size,
+    OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0) AS size,
+    SUM(OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0)) OVER (ORDER BY message.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total,
+    SUM(COALESCE(OCTET_LENGTH(message.opaque_state), 0)) OVER (ORDER BY message.sequence DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total_of_states
+  FROM message
+  WHERE
+    message.owner_id = :owner
+    AND message.conversation_id = :conversation
+    AND message.sequence < :before
   ORDER BY
-    tail.sequence DESC
-) AS sized
+    message.sequence DESC
+  LIMIT :limit
+) AS tail
 WHERE
-  sized.is_shown AND sized.total <= :max_bytes
+  tail.total - tail.size <= :max_bytes
 ORDER BY
-  sized.sequence DESC
-LIMIT :limit
+  tail.sequence DESC

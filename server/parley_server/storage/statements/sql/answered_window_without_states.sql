@@ -15,7 +15,8 @@ SELECT
   sized.tool_calls,
   sized.finish_reason,
   CAST(NULL AS BYTEA) AS opaque_state,
-  sized.has_turn
+  sized.has_turn,
+  NULL AS state_size
 FROM (
   SELECT
     tail.sequence AS sequence,
@@ -24,16 +25,12 @@ FROM (
     tail.tool_calls AS tool_calls,
     tail.finish_reason AS finish_reason,
     tail.opaque_state AS opaque_state,
-    tail.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
-    tail.role <> 'USER'
-    OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
-    OR tail.turn_id = tail.turn_answered_next AS is_shown,
+    tail.has_turn AS has_turn,
+    tail.role <> 'USER' OR NOT tail.has_turn OR tail.turn_id = tail.turn_answered_next AS is_shown,
     SUM(
       CASE
         WHEN (
-          tail.role <> 'USER'
-          OR tail.turn_id = CAST('00000000-0000-0000-0000-000000000000' AS UUID)
-          OR tail.turn_id = tail.turn_answered_next
+          tail.role <> 'USER' OR NOT tail.has_turn OR tail.turn_id = tail.turn_answered_next
         )
         THEN OCTET_LENGTH(tail.content) + COALESCE(OCTET_LENGTH(tail.tool_calls), 0)
         ELSE 0
@@ -49,6 +46,7 @@ FROM (
       message.finish_reason AS finish_reason,
       message.opaque_state AS opaque_state,
       message.turn_id AS turn_id,
+      message.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
       LAG(CASE WHEN (
         message.role = 'ASSISTANT'
       ) THEN message.turn_id END) OVER (ORDER BY message.sequence DESC) AS turn_answered_next
