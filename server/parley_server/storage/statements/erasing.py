@@ -297,6 +297,13 @@ def _erase_messages() -> Executable:
     job = _job()
     looked = _looked()
     chosen = _chosen(job, looked)
+    # In order before messages are read, so that reading ends with the batch: before 17, an index
+    # looked into for an array gives none, and the messages of all that are chosen would be sorted.
+    ordered = (
+        select(chosen.c.conversation_id)
+        .order_by(desc(chosen.c.conversation_id))
+        .subquery("ordered")
+    )
     size = byte_size(message.c) + func.coalesce(func.octet_length(message.c.opaque_state), ZERO)
     newest = (
         select(
@@ -307,22 +314,22 @@ def _erase_messages() -> Executable:
             size.label("size"),
         )
         .where(message.c.owner_id == OWNER)
-        .where(message.c.conversation_id == chosen.c.conversation_id)
+        .where(message.c.conversation_id == ordered.c.conversation_id)
         .order_by(desc(message.c.sequence))
         .limit(LIMIT)
         .lateral("newest")
     )
-    order = (desc(chosen.c.conversation_id), desc(newest.c.sequence))
+    order = (desc(ordered.c.conversation_id), desc(newest.c.sequence))
     sized = (
         select(
-            chosen.c.conversation_id,
+            ordered.c.conversation_id,
             newest.c.turn_id,
             newest.c.role,
             newest.c.place,
             newest.c.size,
             func.sum(newest.c.size).over(order_by=order, rows=(None, 0)).label("total"),
         )
-        .select_from(chosen.join(newest, true()))
+        .select_from(ordered.join(newest, true()))
         .order_by(*order)
         .limit(LIMIT)
         .subquery("sized")

@@ -159,7 +159,8 @@ def _conversations_by_labels() -> Executable:
         select(
             listed.c.update_time,
             listed.c.conversation_id,
-            func.row_number().over(order_by=order).label("number"),
+            # By ROWS: before 16, the default frame reads one more, which might have the same place.
+            func.row_number().over(order_by=order, rows=(None, 0)).label("number"),
         )
         .where(listed.c.owner_id == OWNER)
         .where(listed.c.key == select(rarest.c.key).scalar_subquery())

@@ -142,6 +142,7 @@ def role(postgres_url: str, database_url: str, walled_url: str) -> Iterator[str]
         ("ALTER ROLE {role} SUPERUSER", "superuser"),
         ("ALTER ROLE {role} BYPASSRLS", "BYPASSRLS"),
         ("GRANT parley TO {role}", "tables' owner"),
+        ("ALTER ROLE {role} NOINHERIT; GRANT parley TO {role}", "tables' owner"),
         ("GRANT parley TO {role} WITH INHERIT FALSE", "tables' owner"),
     ],
 )
@@ -153,6 +154,8 @@ def test_role_that_gets_around_policies_is_refused(
     version.check(url, has_row_security=True)
     with psycopg.connect(database_url) as connection:
         owner = connection.info.user
+        if "WITH INHERIT" in power and connection.info.server_version < 160_000:
+            pytest.skip("before 16, only a role says whether it inherits, as NOINHERIT does above")
     run(database_url, power.format(role=role).replace("GRANT parley", f"GRANT {owner}"))
 
     assert told in refusal(url, is_on=True)

@@ -50,7 +50,10 @@ FROM (
   SELECT
     listed.update_time AS update_time,
     listed.conversation_id AS conversation_id,
-    ROW_NUMBER() OVER (ORDER BY listed.update_time DESC, listed.conversation_id DESC) AS number
+    ROW_NUMBER() OVER (
+      ORDER BY listed.update_time DESC, listed.conversation_id DESC
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS number
   FROM conversation_label AS listed
   WHERE
     listed.owner_id = :owner

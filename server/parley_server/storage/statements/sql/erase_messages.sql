@@ -55,16 +55,22 @@ WITH job AS (
     sized.place AS place
   FROM (
     SELECT
-      chosen.conversation_id AS conversation_id,
+      ordered.conversation_id AS conversation_id,
       newest.turn_id AS turn_id,
       newest.role AS role,
       newest.place AS place,
       newest.size AS size,
       SUM(newest.size) OVER (
-        ORDER BY chosen.conversation_id DESC, newest.sequence DESC
+        ORDER BY ordered.conversation_id DESC, newest.sequence DESC
         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
       ) AS total
-    FROM chosen
+    FROM (
+      SELECT
+        chosen.conversation_id AS conversation_id
+      FROM chosen
+      ORDER BY
+        chosen.conversation_id DESC
+    ) AS ordered
     JOIN LATERAL (
       SELECT
         message.sequence AS sequence,
@@ -74,14 +80,15 @@ WITH job AS (
         OCTET_LENGTH(message.content) + COALESCE(OCTET_LENGTH(message.tool_calls), 0) + COALESCE(OCTET_LENGTH(message.opaque_state), 0) AS size
       FROM message
       WHERE
-        message.owner_id = :owner AND message.conversation_id = chosen.conversation_id
+        message.owner_id = :owner
+        AND message.conversation_id = ordered.conversation_id
       ORDER BY
         message.sequence DESC
       LIMIT :limit
     ) AS newest
       ON TRUE
     ORDER BY
-      chosen.conversation_id DESC,
+      ordered.conversation_id DESC,
       newest.sequence DESC
     LIMIT :limit
   ) AS sized
