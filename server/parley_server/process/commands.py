@@ -1,6 +1,7 @@
 """The server's commands: serve, agents, migrate, distribute, check, token."""
 
 import gc
+import importlib.metadata
 import os
 import re
 import signal
@@ -26,6 +27,24 @@ log = structlog.get_logger("parley.commands")
 
 _TTL = re.compile(r"(\d+)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _say_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"parley-server {importlib.metadata.version('parley')}")
+        raise typer.Exit
+
+
+@app.callback()
+def of_any_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_say_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 @app.command()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import uuid
+from importlib.metadata import version
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -308,3 +309,8 @@ async def test_help_names_commands_and_exit_codes() -> None:
     assert 0 == done.returncode
     for word in ("chat", "watch", "history", "list", "create", "delete", "Exit codes:"):
         assert word in text
+
+
+def test_version_is_that_of_the_package() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert (0, f"parley {version('parley')}\n") == (done.exit_code, done.stdout)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import grpc
@@ -327,3 +328,8 @@ async def test_a_stop_while_the_database_is_away_is_quiet(proxy: PostgresProxy) 
         process.kill()
     assert "Traceback" not in rest
     assert "exception" not in rest
+
+
+def test_version_is_that_of_the_package() -> None:
+    done = run("--version")
+    assert (0, f"parley-server {version('parley')}\n") == (done.returncode, done.stdout)

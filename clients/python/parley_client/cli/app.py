@@ -1,5 +1,6 @@
 """The commands."""
 
+import importlib.metadata
 import io
 import itertools
 import sys
@@ -56,6 +57,24 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a "?"
     app(prog_name="parley")
+
+
+def _say_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"parley {importlib.metadata.version('parley')}")
+        raise typer.Exit
+
+
+@app.callback()
+def of_any_command(
+    version: Annotated[
+        bool,
+        Option(
+            "--version", is_eager=True, callback=_say_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 @app.command()
