@@ -52,7 +52,7 @@ SBOM := build/sbom.json
 SQL := server/parley_server/storage/statements/sql
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run chat test test-go test-node test-java test-databases databases deploy-tools torture soak conformance cover bench scale sbom audit lint format types architecture descriptors gen released gen-check lock clean
+.PHONY: help setup run chat test test-slow test-go test-node test-java test-databases databases deploy-tools torture soak conformance cover bench scale sbom audit lint format types architecture descriptors gen released gen-check lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,10 +83,13 @@ chat: $(STAMP) ## Talk to the running server; CONVERSATION=… continues a conve
 	export PARLEY_GO_ON_WITH="$${PARLEY_ADDRESS:+PARLEY_ADDRESS=$$PARLEY_ADDRESS }make chat CONVERSATION="; \
 	$(BIN)/parley chat $(if $(CONVERSATION),--conversation '$(CONVERSATION)')
 
-test: $(STAMP) ## Run the whole suite on a real Postgres
-	@$(BIN)/python -m pytest $(IN_PARALLEL)
+test: $(STAMP) ## Run the suite on a real Postgres, but for what test-slow runs
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m 'not slow and not torture'
 	@# The clients' suites wait more than they compute.
 	@$(MAKE) --no-print-directory --jobs --output-sync=target $(CLIENTS:%=test-%)
+
+test-slow: $(STAMP) ## Run the tests that take longest: killed workers, guides, whole deployments
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m 'slow and not torture'
 
 test-go: $(STAMP) ## Build, vet and test the Go client against real servers
 	@$(call in_client,go,test)

@@ -190,6 +190,7 @@ def test_every_alert_has_a_case() -> None:
     assert FOR_S.keys() == CASES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alert", CASES)
 def test_alert_fires_above_its_threshold_and_not_at_it(alert: str) -> None:
     """Seen to fail for the first INTERNAL of a worker, which a rate does not see, and for takeovers

@@ -136,6 +136,7 @@ def test_every_method_is_known_to_bear_repetition_or_not() -> None:
     assert sorted([*ALWAYS, *WITH_REQUEST_ID, *NEVER]) == sorted(m.name for m in SERVICE.methods)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_proxy_repeats_only_what_bears_it(proxy: str) -> None:
     """Fails with one rule for all but turns: updates and deletes are sent again then."""

@@ -5,9 +5,12 @@ At length, and without retries: tests/torture/experiments/test_rolling_restarts.
 
 from pathlib import Path
 
+import pytest
+
 from support.rolling_restarts import restarted_under_load
 
 
+@pytest.mark.slow
 async def test_rolling_restart_under_load_loses_no_call_and_makes_no_turn_twice(
     database_url: str, tmp_path: Path
 ) -> None:

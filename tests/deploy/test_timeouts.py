@@ -89,6 +89,7 @@ async def answered_after(
             return await call
 
 
+@pytest.mark.slow
 async def test_turn_is_cut_by_envoys_default_and_not_by_ours(
     start_service: StartService, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -172,6 +173,7 @@ def test_workers_are_pinged_no_more_often_than_they_bear() -> None:
     assert default("grpc_max_streams") == http2["max_concurrent_streams"]
 
 
+@pytest.mark.slow
 async def test_turn_outlives_pings_that_keep_their_distance(
     start_service: StartService, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_example_names_the_schema_beside_it() -> None:
     assert SCHEMA == (EXAMPLE.parent / directive).resolve()
 
 
+@pytest.mark.slow
 def test_example_is_checked_and_listed_by_the_command() -> None:
     done = run("agents", str(EXAMPLE), PYTHONPATH=str(ROOT / "examples"))
 

@@ -11,6 +11,7 @@ from support.services import StartService, an_id
 PAGE = ROOT / "docs" / "conversations.md"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_guide_does_and_says_what_the_page_says(tmp_path: Path) -> None:
     """Everything that is printed is compared, and every command has to succeed."""

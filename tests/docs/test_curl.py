@@ -26,12 +26,14 @@ def pages_with_curl() -> set[str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", FOLLOWED_HERE)
 def test_the_page_does_and_says_what_it_says(page: str, tmp_path: Path) -> None:
     follow((ROOT / page).read_text("utf-8"), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", FOLLOWED_IN_PART)
 def test_the_section_with_curl_does_and_says_what_it_says(page: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from support.guides import follow
 from support.pages import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_page_does_and_says_what_it_says(tmp_path: Path) -> None:
     """Fails when anything that it prints is another: the digest of the instructions as well."""

@@ -88,6 +88,7 @@ def documented_traces() -> dict[str, str]:
     return {name: text.strip() for name, text in drawn}
 
 
+@pytest.mark.slow
 def test_five_agents_serve_from_a_fresh_copy_answer_and_are_traced(tmp_path: Path) -> None:
     """Seen to fail without the span of the remote agent: the drawn trace has it."""
     here = Here(tmp_path, *PORTS)

@@ -153,6 +153,7 @@ class Here:
         return text
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_guided_way_does_and_says_what_the_page_says(postgres_url: str, tmp_path: Path) -> None:
     """Everything that is printed is compared, every command has to succeed, and every message that

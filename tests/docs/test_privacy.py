@@ -67,6 +67,7 @@ def test_every_column_is_on_the_page_and_no_other() -> None:
     assert there == documented()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_the_ways_to_copy_and_to_erase_do_so(
     start_service: StartService, database_url: str, tmp_path: Path

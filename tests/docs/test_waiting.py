@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 
+import pytest
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
@@ -62,6 +63,7 @@ def program(address: str) -> Iterator[str]:
     yield "asyncio.run(main())\n"
 
 
+@pytest.mark.slow
 async def test_the_page_is_true(start_service: StartService) -> None:
     service = await start_service(a_shop())
     address = f"127.0.0.1:{service.port}"

@@ -42,6 +42,7 @@ async def done(stub: Any) -> pb.EraseOwnerResponse:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_receipt_is_right_whatever_workers_are_killed(database_url: str) -> None:
     """Fails when something is counted in another statement than the one that removes it."""

@@ -32,6 +32,7 @@ async def running(stub: Service | ServerProcess, request_id: str) -> cpb.Turn:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_killed_workers_turn_is_run_again_by_its_request_id(
     service: Service, database_url: str
 ) -> None:
@@ -48,6 +49,7 @@ async def test_killed_workers_turn_is_run_again_by_its_request_id(
     assert 2 == (await service.history(answer.conversation_id)).last_sequence
 
 
+@pytest.mark.slow
 async def test_killed_workers_conversation_is_free_for_the_next_message(
     service: Service, database_url: str
 ) -> None:
@@ -71,6 +73,7 @@ async def test_killed_workers_conversation_is_free_for_the_next_message(
     assert (cpb.TURN_STATE_FAILED, "TURN_ABANDONED") == (lost.state, reason_of(lost))
 
 
+@pytest.mark.slow
 async def test_worker_that_was_overtaken_while_stopped_writes_nothing(
     service: Service, database_url: str
 ) -> None:
@@ -90,6 +93,7 @@ async def test_worker_that_was_overtaken_while_stopped_writes_nothing(
     assert before == await service.history(turn.conversation_id)
 
 
+@pytest.mark.slow
 async def test_worker_that_nobody_overtook_while_stopped_may_finish(
     service: Service, database_url: str
 ) -> None:
@@ -115,6 +119,7 @@ def own_postgres(cluster_folder: Path) -> Iterator[EmbeddedPostgres]:
         yield postgres
 
 
+@pytest.mark.slow
 async def test_health_follows_the_database(own_postgres: EmbeddedPostgres) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 

@@ -116,6 +116,7 @@ async def turn_of(server: ServerProcess, request_id: str) -> cpb.Turn:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_turn_that_ends_its_worker_is_given_up_and_others_lose_one_attempt(
     server: ServerProcess, is_over: Path

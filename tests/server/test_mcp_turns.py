@@ -68,6 +68,7 @@ async def test_turn_of_an_agent_whose_server_was_never_reached_is_unavailable(
         await lost.close()
 
 
+@pytest.mark.slow
 async def test_tool_whose_result_is_stored_does_not_run_again_after_a_worker_was_killed(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

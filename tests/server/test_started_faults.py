@@ -36,6 +36,7 @@ async def until_running(service: Service, turn: messages.Turn) -> None:
     await service.until_turn(turn, "RUNNING")
 
 
+@pytest.mark.slow
 async def test_killed_workers_started_turn_is_taken_over_without_anybody_asking(
     start_service: StartService, database_url: str
 ) -> None:
@@ -91,6 +92,7 @@ async def test_drained_workers_started_turn_is_run_again_by_another_one(
     assert (messages.TURN_STATE_COMPLETED, 2) == (ended.state, ended.attempt)
 
 
+@pytest.mark.slow
 async def test_started_turn_that_kills_its_workers_is_given_up(
     start_service: StartService, database_url: str
 ) -> None:
@@ -122,6 +124,7 @@ async def test_started_turn_that_kills_its_workers_is_given_up(
     assert (messages.TURN_STATE_FAILED, 2) == (ended.state, ended.attempt)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120 + TURNS / 2)
 async def test_every_started_turn_is_answered_and_told_once_while_workers_are_killed(
     database_url: str, record_property: Any

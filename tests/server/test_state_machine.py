@@ -57,6 +57,7 @@ class Machine(Turns, WaitingTurns, Started, Retention, Histories, Reads, Feed):
             await self.feed_is_whole(owner, worker)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300 if EXAMPLES <= 60 else 0)
 @WITH_AND_WITHOUT_ROW_SECURITY
 def test_service_behaves_as_its_model(

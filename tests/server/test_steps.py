@@ -157,6 +157,7 @@ async def insisted(
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("width", POINTS, ids=["single", "parallel"])
 async def test_turn_whose_worker_is_killed_at_any_point_is_as_without(
@@ -193,6 +194,7 @@ async def test_turn_whose_worker_is_killed_at_any_point_is_as_without(
         assert [] == connection.execute("SELECT number FROM turn_step").fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_cancel_of_a_dead_workers_turn_keeps_what_its_steps_know(
     server: ServerProcess, tmp_path: Path

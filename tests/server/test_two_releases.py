@@ -132,6 +132,7 @@ def test_worker_refuses_the_schema_of_the_release_before_until_it_is_migrated(
     assert migrated.stderr.startswith("Applied: "), migrated.stderr
 
 
+@pytest.mark.slow
 async def test_no_turn_fails_while_the_schema_is_migrated_under_an_old_worker(
     released: Released, released_database_url: str
 ) -> None:
@@ -167,6 +168,7 @@ async def test_no_turn_fails_while_the_schema_is_migrated_under_an_old_worker(
     assert are_whole(released_database_url)
 
 
+@pytest.mark.slow
 @BOTH_WAYS
 async def test_turns_of_both_releases_are_one_conversation_and_one_turn_a_request_id(
     pair: Pair,
@@ -276,6 +278,7 @@ async def test_old_worker_gives_turns_of_a_conversation_with_an_agent_to_its_def
     assert ["told: x", "x"] == answers
 
 
+@pytest.mark.slow
 @BOTH_WAYS
 async def test_turns_of_a_killed_worker_are_taken_over_by_the_other_release(
     released: Released, database_url: str, is_old_first: bool

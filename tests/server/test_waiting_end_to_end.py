@@ -161,6 +161,7 @@ async def ended(
     return waits, answer
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_turn_whose_workers_are_killed_around_its_wait_is_as_without(
     server: ServerProcess, tmp_path: Path, database_url: str
@@ -194,6 +195,7 @@ async def test_turn_whose_workers_are_killed_around_its_wait_is_as_without(
         assert [] == connection.execute("SELECT turn_id FROM wait_due").fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_approved_call_that_must_not_run_twice_does_not(
     server: ServerProcess, tmp_path: Path
@@ -208,6 +210,7 @@ async def test_approved_call_that_must_not_run_twice_does_not(
     assert ["send", "send"] == [name for name, _ in notes(tmp_path)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_turn_waits_without_any_worker_and_goes_on_elsewhere(
     database_url: str, tmp_path: Path
@@ -235,6 +238,7 @@ async def test_turn_waits_without_any_worker_and_goes_on_elsewhere(
         assert (True, answer.response) == (replayed.replayed, replayed.response)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_cancel_of_a_waiting_turn_keeps_all_that_was_said(
     database_url: str, tmp_path: Path
@@ -283,6 +287,7 @@ async def test_cancel_of_a_waiting_turn_keeps_all_that_was_said(
     assert ["look"] * 3 == [name for name, _ in notes(tmp_path)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_cancel_of_a_resumed_turn_whose_worker_died_keeps_what_was_given(
     database_url: str, tmp_path: Path

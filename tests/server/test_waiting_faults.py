@@ -37,6 +37,7 @@ def resume(worker: Any, *results: pb.CallResult) -> Any:
     return worker.stub.ResumeTurn(request, timeout=20, metadata=metadata("ada"))
 
 
+@pytest.mark.slow
 async def test_killed_worker_costs_a_waiting_turn_nothing(
     start_service: StartService, database_url: str
 ) -> None:
@@ -59,6 +60,7 @@ async def test_killed_worker_costs_a_waiting_turn_nothing(
     assert ("1. done: sunny, rainy", 2) == (answer.response, agent.runs[0].attempt)
 
 
+@pytest.mark.slow
 async def test_killed_workers_resumed_turn_is_run_again_by_the_same_call(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +107,7 @@ async def test_started_turn_of_a_killed_worker_goes_on_by_itself_once_resumed(
     assert 3 == ended.attempt
 
 
+@pytest.mark.slow
 async def test_results_are_stored_once_where_a_worker_is_killed_while_they_are_given(
     start_service: StartService, database_url: str
 ) -> None:

@@ -175,10 +175,12 @@ def outcomes_in_file(path: Path) -> list[tuple[Any, ...]]:
     return [(one["request_id"], one["state"].removeprefix("TURN_STATE_")) for one in told]
 
 
+@pytest.mark.slow
 def test_the_page_does_and_says_what_it_says(tmp_path: Path) -> None:
     follow((EXAMPLES / "README.md").read_text("utf-8"), tmp_path)
 
 
+@pytest.mark.slow
 def test_shop_approver_and_consumers_hold_a_conversation_through_killed_workers(
     server: ServerProcess, built: Path, tmp_path: Path, programs: Callable[..., Program]
 ) -> None:

@@ -41,6 +41,7 @@ def is_valid(scenario: dict[str, Any]) -> bool:
 # The file
 
 
+@pytest.mark.slow
 def test_scenario_file_fits_its_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     found = VALID.iter_errors({"version": 1, "scenarios": SCENARIOS})
@@ -162,6 +163,7 @@ WRONG: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_runner_passes_what_is_as_expected_and_fails_each_wrong_expectation(
     start_service: StartService, tmp_path: Path, kind: str
@@ -190,6 +192,7 @@ READ = {"conversation_id": "${a.conversation_id}"}
 STARTED: dict[str, Any] = {"call": "stream", "with": {"message": "hold"}, "until": {"events": 1}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "why"),
     [

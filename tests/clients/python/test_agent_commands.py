@@ -239,6 +239,7 @@ async def test_explain_without_a_turn_takes_the_newest() -> None:
     assert "belong to no turn" in said(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [(), (CONVERSATION, "--request-id", "r"), (CONVERSATION, TURN, "--request-id", "r")],
@@ -314,6 +315,7 @@ async def test_update_changes_what_is_given(tmp_path: Any) -> None:
     assert "Changed." in screen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -340,6 +342,7 @@ async def test_a_profiles_agent_is_no_conversations(configure: Configure) -> Non
     assert ["title"] == list(server.asked[0].request.update_mask.paths)
 
 
+@pytest.mark.slow
 async def test_a_conversations_agent_is_shown_where_it_is_set() -> None:
     own = parts.Conversation(conversation_id=CONVERSATION, title="A case", agent="hel\nper")
     usual = parts.Conversation(conversation_id=TURN, title="Another")
@@ -363,6 +366,7 @@ async def test_an_agent_that_there_is_not_says_where_to_look() -> None:
     assert "`parley agents` shows" in said(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["parley chat --agent", "parley create --agent"])
 async def test_agents_are_completed(line: str) -> None:
     async def completed(address: str) -> list[str]:

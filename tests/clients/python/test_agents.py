@@ -162,6 +162,7 @@ async def test_a_rehearsal_that_ends_without_its_last_event_is_lost(through: Str
     assert ([STARTED, PIECE], Unavailable, 1) == (came, type(error), len(server.asked))
 
 
+@pytest.mark.slow
 async def test_a_rehearsal_that_never_began_is_given_up(through: Streaming) -> None:
     """Fails when gRPC repeats the call as well: it is asked more often then."""
     async with streaming(UNAVAILABLE) as server:

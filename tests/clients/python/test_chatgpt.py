@@ -155,6 +155,7 @@ def test_a_mistake_is_found_before_the_rest_is_read() -> None:
     assert file.tell() < 10_000_000
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_longest_conversation() -> None:
     """Fails if the file, or what was found in it, is kept: that is 120 MB."""
     one = text_of(a_conversation(*(a_message("a" * 100_000) for _ in range(20))))[1:-1]

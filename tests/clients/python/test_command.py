@@ -51,6 +51,7 @@ async def test_chat_goes_on_with_a_conversation(service: Service) -> None:
     assert 4 == (await service.history(first.conversation_id)).last_sequence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("chat", "-"), ("chat",)])
 async def test_chat_reads_a_message_from_a_pipe(
     service: Service, arguments: tuple[str, ...]
@@ -59,6 +60,7 @@ async def test_chat_reads_a_message_from_a_pipe(
     assert "ZWEI\nZEILEN: ÄÖÜ\n".encode() == done.stdout
 
 
+@pytest.mark.slow
 async def test_chat_as_json_is_the_contracts_answer(service: Service) -> None:
     done = await ran(service, "chat", "hello", "--json", "--request-id", "order-7")
     answer = json.loads(done.stdout)
@@ -131,6 +133,7 @@ async def test_a_pipe_gets_the_answer_as_it_was_said() -> None:
     assert b"\x1b[31mred\r\n\n" == done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exit_code", "refusal"),
     [

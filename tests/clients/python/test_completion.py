@@ -10,6 +10,7 @@ from support.services import Service, a_token
 from support.terminals import run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_a_completion_script_is_produced(shell: str) -> None:
     done = await run("--show-completion", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
@@ -31,6 +32,7 @@ async def completed_by(line: str, **variables: str) -> list[str]:
     return done.stdout.decode().split()
 
 
+@pytest.mark.slow
 async def test_conversations_and_profiles_are_completed(
     service: Service, configure: Configure
 ) -> None:
@@ -48,6 +50,7 @@ async def test_conversations_and_profiles_are_completed(
     assert [conversation_id] == await completed_by(line, **variables)
 
 
+@pytest.mark.slow
 async def test_completion_waits_a_second_and_says_nothing(configure: Configure) -> None:
     async with scripted(never) as server:
         begun = time.monotonic()

@@ -127,6 +127,7 @@ async def test_create_tells_a_person_how_to_go_on() -> None:
     assert f"{ID}\nContinue with: parley chat --conversation {ID}" in screen
 
 
+@pytest.mark.slow
 async def test_create_that_failed_can_be_repeated() -> None:
     late = Refusal(reason="STORE_UNAVAILABLE", retry_s=60)
     async with scripted(late) as server:
@@ -197,6 +198,7 @@ async def test_show_of_nothing_ends_with_4() -> None:
 # rename, label
 
 
+@pytest.mark.slow
 async def test_rename_changes_the_title_and_nothing_else() -> None:
     async with scripted(UPDATED) as server:
         assert b"" == (await ran(server.address, "rename", ID, "New title")).stdout
@@ -283,6 +285,7 @@ async def test_delete_asks_a_person_and_names_the_title(answer: str) -> None:
     assert ID == server.asked[1].request.conversation_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "exit_code", "shown"),
     [
@@ -428,6 +431,7 @@ async def test_a_command_works_with_its_input_closed() -> None:
 # Against a real server
 
 
+@pytest.mark.slow
 async def test_a_conversation_is_managed_from_a_terminal(start_service: StartService) -> None:
     service = await start_service(trash_days=1)
     address = f"127.0.0.1:{service.port}"
@@ -459,6 +463,7 @@ async def test_a_conversation_is_managed_from_a_terminal(start_service: StartSer
     assert "Another case" == (await told("show", conversation_id))["title"]
 
 
+@pytest.mark.slow
 async def test_what_the_server_does_not_have_ends_with_4(service: Service) -> None:
     variables = {"PARLEY_ADDRESS": f"127.0.0.1:{service.port}", "PARLEY_TOKEN": a_token()}
     for arguments in (("show",), ("rename", "x"), ("label", "a=1"), ("delete", "--yes")):

@@ -248,6 +248,7 @@ async def test_only_a_deletion_is_done_when_nothing_is_left(ask: Ask) -> None:
             await ask(server.address, "update_conversation", "c", title="New.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refusal", "tries"),
     [

@@ -138,6 +138,7 @@ async def test_expired_cursor_is_the_callers_to_decide_about(through: Streaming)
     assert (2, False) == (len(server.asked), caught.value.is_retryable)
 
 
+@pytest.mark.slow
 async def test_feed_that_never_began_is_given_up(through: Streaming) -> None:
     """Fails when gRPC repeats the call as well: it is asked more often then."""
     async with streaming(UNAVAILABLE) as server:

@@ -105,6 +105,7 @@ async def test_append_reads_messages_from_a_pipe() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -135,6 +136,7 @@ async def test_fork_prints_the_id_of_the_copy() -> None:
 # usage
 
 
+@pytest.mark.slow
 async def test_usage_is_a_table_with_sums_for_a_person() -> None:
     async with scripted(USED) as server:
         options = ("--from", "2026-11-27", "--by-agent", "--by-label", "team", "--label", "of=a")

@@ -148,6 +148,7 @@ async def test_the_same_line_after_an_error_is_the_same_turn(
     assert 1 == len(agent.runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reason", "code", "is_same_turn"),
     [

@@ -98,6 +98,7 @@ def test_markdown_that_comes_piece_by_piece_ends_as_the_whole(columns: int, rows
     assert shown(console, TEXT).rstrip() == emulator.text.rstrip()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(FRAGMENTS, min_size=1, max_size=6).map("".join), min_size=1, max_size=8),

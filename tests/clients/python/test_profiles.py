@@ -15,6 +15,7 @@ from support.services import Service, a_token
 from support.terminals import Terminal, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("used", "options", "variables"),
     [
@@ -59,6 +60,7 @@ async def test_options_go_before_variables_before_the_profile(
         assert 6 == (await run("list", "--timeout", "1", **elsewhere)).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["option", "variable"])
 @pytest.mark.parametrize("kind", ["token", "token_file", "token_command"])
 async def test_a_profiles_token_goes_to_no_other_server(
@@ -113,6 +115,7 @@ async def test_a_profile_says_what_chats_options_are(configure: Configure) -> No
     assert "Continue with: parley chat --profile work --conversation " in screen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "config"),
     [
@@ -155,6 +158,7 @@ async def test_a_config_that_is_not_there_is_none_unless_it_was_named(tmp_path: 
     assert b"which does not exist" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exit_code", "options", "profile"),
     [

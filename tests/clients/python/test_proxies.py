@@ -55,6 +55,7 @@ async def test_no_proxy_is_sent_plaintext_for_another_machine(
     assert [] == proxy.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_tls_to_another_machine_goes_through_the_proxy(
     proxy: RecordingProxy, kind: str

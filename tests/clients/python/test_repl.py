@@ -59,6 +59,7 @@ async def test_what_cannot_be_opened_leaves_the_conversation_open(service: Servi
     assert 4 == (await service.history(first)).last_sequence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -144,6 +144,7 @@ async def test_a_server_that_comes_back_is_found_again() -> None:
     await client.close()
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_away_is_unavailable(chat: Chat) -> None:
     async with scripted(an_answer()) as server:
         pass

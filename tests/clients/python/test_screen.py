@@ -52,6 +52,7 @@ async def test_plain_shows_what_was_written() -> None:
         await talked(talk, server.address, "--plain")
 
 
+@pytest.mark.slow
 async def test_ask_prints_the_answer_and_nothing_else(service: Service) -> None:
     variables = {"PARLEY_ADDRESS": address_of(service), "PARLEY_TOKEN": a_token()}
     first = await run("ask", "**hello**", "--json", **variables)

@@ -294,6 +294,7 @@ def test_make_chat_goes_on_and_finds_the_server(
 # parley watch
 
 
+@pytest.mark.slow
 async def test_watch_shows_messages_and_an_answer_as_it_comes(spoken: Spoken) -> None:
     spoken.say("ONE", None)
     conversation_id = (await spoken.service.chat("one")).conversation_id

@@ -50,6 +50,7 @@ def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
         tls(cert_file=tmp_path / "caller.crt")
 
 
+@pytest.mark.slow
 async def test_the_command_shows_its_certificate(address: str, tmp_path: Path) -> None:
     files = {
         "PARLEY_CA_FILE": str(tmp_path / "ca.crt"),

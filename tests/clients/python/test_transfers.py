@@ -106,6 +106,7 @@ async def test_export_writes_each_conversation_and_then_its_messages(service: Se
     assert "zwei äöü \u2028 \U0001f600" == lines[3]["message"]["content"]
 
 
+@pytest.mark.slow
 async def test_export_to_a_file_goes_on_from_any_byte(service: Service, tmp_path: Path) -> None:
     """Fails if a line that was cut off counts, or a part comes twice."""
     await fill(service)
@@ -360,6 +361,7 @@ async def test_import_of_a_conversation_without_an_id_makes_none(service: Servic
     assert not (await service.conversations()).conversations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -461,6 +463,7 @@ def test_message_with_an_unknown_role_is_refused() -> None:
         list(messages_in([b"\n", b'{"role": "robot"}']))
 
 
+@pytest.mark.slow
 async def test_ten_thousand_messages_take_a_few_calls(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "conversations.json"
     talk = [a_message(f"{n} " + "word " * 40) for n in range(10_000)]

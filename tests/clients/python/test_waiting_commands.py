@@ -195,6 +195,7 @@ async def test_json_has_what_the_turn_waits_for(start_service: StartService) -> 
 # parley resume
 
 
+@pytest.mark.slow
 async def test_a_script_gives_each_kind_of_outcome(
     start_service: StartService, tmp_path: Path
 ) -> None:
@@ -245,6 +246,7 @@ async def test_a_turn_is_named_by_its_ids_and_a_person_is_asked(
     await talked(talk, address_of(service), *named, command="resume")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

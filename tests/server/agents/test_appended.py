@@ -63,6 +63,7 @@ def ok(refuses: Callable[[Json], bool]) -> Callable[[Json], Any]:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("appended", APPENDED.values(), ids=APPENDED.keys())
 async def test_conversation_goes_on_after_what_was_appended(
     start_service: StartService,

@@ -25,6 +25,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BROKEN)
 async def test_callers_of_a_broken_stream_read_its_beginning_and_run_it_again(
     start_service: StartService, how: str

@@ -59,6 +59,7 @@ BLANKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fake", BLANKS.values(), ids=BLANKS.keys(), indirect=True)
 async def test_conversation_goes_on_after_an_answer_without_words(
     start_service: StartService, fake: FakeOpenAI
@@ -101,6 +102,7 @@ async def test_message_of_a_failed_turn_is_not_told_again(
     assert "Delete" not in str(fake.requests[1].json["messages"])
 
 
+@pytest.mark.slow
 async def test_conversation_with_anthropic_goes_on_after_blanks_and_calls(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

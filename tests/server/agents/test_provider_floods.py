@@ -60,6 +60,7 @@ def _peak_begins() -> int:
     return _memory("VmRSS")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [*FLOODS, *ENDED])
 async def test_a_flood_ends_its_turn_and_leaves_the_worker_small(
     start_service: StartService, how: str

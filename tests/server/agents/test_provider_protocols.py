@@ -207,6 +207,7 @@ def claude(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", MESSAGES)
 async def test_messages_end_right(how: str, claude: Callable[..., Any]) -> None:
     told = await claude(MESSAGES[how])

@@ -199,6 +199,7 @@ async def test_wrong_arguments_and_unknown_tools_are_failed_results() -> None:
     assert ['{"x":"many"}', '{"x":', "{}"] == [call.arguments for call in told.calls]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", [Call("look", "[]"), Call("nothing")], ids=["args", "name"])
 async def test_a_model_that_repeats_its_mistake_is_held_by_the_limit_on_calls_alone(
     mistake: Call,

@@ -212,6 +212,7 @@ async def test_turn_whose_worker_goes_away_after_it_was_resumed_is_as_without(di
     assert shop.run_here() == set(shop.ended)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     steps=st.lists(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5), max_size=3),

@@ -207,6 +207,7 @@ ENDS: list[tuple[Callable[[Turn], Awaitable[None]], tuple[int, int, int], Usage]
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "counts", "used"), ENDS)
 async def test_attempt_is_counted_once_whatever_ends_it(
     start_service: StartService,

@@ -30,6 +30,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_agents_are_listed_and_secrets_are_not(path: Path) -> None:
     done = run("agents", PARLEY_AGENTS_FILE=str(path), KEY="sk-secret")
 
@@ -51,6 +52,7 @@ def test_wrong_file_is_told_whole_with_exit_code_1(path: Path) -> None:
     assert [2, 3] == [int(line.split(f"{path}:")[1][0]) for line in done.stderr.splitlines()]
 
 
+@pytest.mark.slow
 def test_agents_that_cannot_be_made_are_told(path: Path) -> None:
     path.write_text('[agents.a]\nmodel = "anthropic:any"\n')
 
@@ -61,6 +63,7 @@ def test_agents_that_cannot_be_made_are_told(path: Path) -> None:
     assert done.stderr.endswith(expected)
 
 
+@pytest.mark.slow
 def test_one_agent_is_asked_without_a_database(path: Path) -> None:
     with FakeOpenAI([Say("I am One.")]) as fake:
         path.write_text(FILE.format(url=fake.base_url))
@@ -87,6 +90,7 @@ def test_agent_that_does_not_answer_is_told(path: Path, name: str, expected: str
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_failure_of_a_provider_is_a_sentence(path: Path) -> None:
     with FakeOpenAI([Fail(401)]) as fake:
         path.write_text(FILE.format(url=fake.base_url))

@@ -226,6 +226,7 @@ async def test_attempt_keeps_its_agent_which_is_closed_after_it(
     await until_true(lambda: not held_threads())
 
 
+@pytest.mark.slow
 async def test_reload_under_load_loses_no_turn(
     start_service: StartService, path: Path, fakes: tuple[FakeOpenAI, FakeOpenAI]
 ) -> None:
@@ -284,6 +285,7 @@ async def test_sighup_has_every_worker_read_the_file_again(
     assert 0 == code
 
 
+@pytest.mark.slow
 async def test_local_model_of_a_file_serves_all_workers(database_url: str, tmp_path: Path) -> None:
     path = tmp_path / "agents.toml"
     text = '[agents.small]\nmodel = "local"\nlimits.output_tokens = 16\n'

@@ -79,6 +79,7 @@ def test_a_missing_package_is_one_sentence() -> None:
     assert expected == refusal(done)
 
 
+@pytest.mark.slow
 def test_each_command_checks_what_it_needs(database_url: str) -> None:
     url = {"PARLEY_DATABASE_URL": database_url}
 
@@ -92,6 +93,7 @@ def test_each_command_checks_what_it_needs(database_url: str) -> None:
     assert "PARLEY_AUTH_ISSUER" in refusal(token)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["serve", "migrate"])
 def test_a_database_that_refuses_is_not_waited_for(
     postgres_url: str, stranger: str, command: str
@@ -134,6 +136,7 @@ def test_migrate_by_a_role_that_may_not_is_one_sentence(postgres_url: str, stran
     assert "nothing was migrated (InsufficientPrivilege 42501)" in refusal(done)
 
 
+@pytest.mark.slow
 def test_migrate_switches_row_security_as_it_is_set_and_says_so(database_url: str) -> None:
     url = {"PARLEY_DATABASE_URL": database_url}
 
@@ -188,6 +191,7 @@ def test_row_security_is_refused_with_the_embedded_database(tmp_path: Path) -> N
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_the_wait_for_the_database(number: signal.Signals, workers: str) -> None:
@@ -276,6 +280,7 @@ async def test_limits_that_do_not_arrive_are_warned_of(
     assert "statement_timeout" not in str(lines)
 
 
+@pytest.mark.slow
 async def test_a_tool_that_blocks_does_not_hold_up_the_end(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +313,7 @@ async def test_a_tool_that_blocks_does_not_hold_up_the_end(
             assert 0 == await asyncio.to_thread(server.process.wait, 15)
 
 
+@pytest.mark.slow
 async def test_a_stop_while_the_database_is_away_is_quiet(proxy: PostgresProxy) -> None:
     """Fails when tasks that are still connecting are cancelled and their errors told."""
     process = start("serve", **SERVING, PARLEY_DATABASE_URL=proxy.url, PARLEY_LOG_FORMAT="json")

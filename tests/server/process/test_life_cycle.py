@@ -57,6 +57,7 @@ async def slow_stream(server: ServerProcess, text: str) -> Connection:
     return connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_drain_waits_for_turns_and_for_nothing_else(
     database_url: str, workers: int
@@ -110,6 +111,7 @@ async def test_what_a_drain_cuts_off_runs_at_once_elsewhere(database_url: str) -
     assert ("hello", False) == (answer.response, answer.replayed)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_hangs_does_not_hold_up_its_parents_end(database_url: str) -> None:
     """Fails when the parent only waits."""
     with ServerProcess(database_url, workers=2, drain_s=0) as server:
@@ -150,6 +152,7 @@ async def test_a_call_that_waits_on_a_draining_worker_starts_no_turn(
     assert 2 == (await other.history(conversation_id)).last_sequence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_embedded_database_that_dies_comes_back_by_itself(
     tmp_path: Path, workers: int

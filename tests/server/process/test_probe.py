@@ -65,6 +65,7 @@ async def test_check_trusts_the_configured_certificate_and_no_other(
         assert (1, True) == (code, "does not answer: UNAVAILABLE" in said), said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_shown", [True, False])
 async def test_check_shows_a_certificate_where_one_is_asked_for(
     database_url: str, tmp_path: Path, is_shown: bool

@@ -42,6 +42,7 @@ async def test_workers_end_when_their_parent_is_killed(database_url: str) -> Non
     assert [] == alive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_sigterm_lets_an_open_turn_end(database_url: str, workers: int) -> None:
     with ServerProcess(database_url, agent="echo:1.5", workers=workers) as server:
@@ -142,6 +143,7 @@ def test_server_refuses_a_database_without_a_schema(postgres_url: str) -> None:
     assert (0, f"The schema is up to date.\n{row_security}") == (again.returncode, again.stderr)
 
 
+@pytest.mark.slow
 async def test_embedded_server_makes_its_own_keys_and_keeps_its_data(tmp_path: Path) -> None:
     environment = {"data_dir": str(tmp_path), "auth_hs256_secret": ""}
     environment |= {"auth_issuer": "", "auth_audience": ""}

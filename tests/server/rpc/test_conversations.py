@@ -310,6 +310,7 @@ BAD_FIELDS += [{"title": "x" * 513}, {"title": "\0"}]
 BAD_FIELDS += [{"instructions": "x" * 8193}, {"instructions": "a\0"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", BAD_FIELDS, ids=str)
 async def test_bad_fields_are_refused_before_anything_is_stored(
     service: Service, fields: dict[str, object]

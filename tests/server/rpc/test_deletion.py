@@ -448,6 +448,7 @@ async def test_many_messages_go_in_batches_by_whoever_is_there(
     assert [{}] * 6 == [rows_of(database_url, i) for i in ids]
 
 
+@pytest.mark.slow
 async def test_purging_goes_on_once_the_database_is_back(
     start_service: StartService, database_url: str
 ) -> None:

@@ -46,6 +46,7 @@ def test_every_table_with_an_owner_is_erased_but_for_receipts(database_url: str)
     assert {table for (table,) in found} == {t.name for t in ERASED_TABLES} | {"erasure"}
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT_ROW_SECURITY
 async def test_nothing_is_left_of_an_owner_but_the_receipt(
     start_service: StartService, database_url: str

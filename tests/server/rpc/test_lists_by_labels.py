@@ -53,6 +53,7 @@ async def pages(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "places",
     [

@@ -63,6 +63,7 @@ async def there(service: Service, user: str = "ada") -> set[str]:
     return {one.conversation_id for one in page.conversations}
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT_ROW_SECURITY
 @pytest.mark.parametrize(
     ("limits", "expected"),

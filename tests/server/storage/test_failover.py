@@ -33,6 +33,7 @@ async def until_health(service: Service, expected: str) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_no_call_fails_while_the_database_is_killed_and_comes_back(
     primary: EmbeddedPostgres, start_service: StartService
 ) -> None:
@@ -102,6 +103,7 @@ async def test_worker_that_starts_on_a_read_only_database_reads_and_is_not_ready
         assert "HELLO" == (await service.chat()).response
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_old_one_killed", [False, True])
 async def test_worker_follows_an_address_to_a_standby_that_is_promoted(
     primary: EmbeddedPostgres,
@@ -140,6 +142,7 @@ async def until_there(url: str, conversation_id: str, messages: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_every_call_ends_where_the_path_takes_all_and_passes_nothing_on(
     path: Path, start_service: StartService
 ) -> None:
@@ -186,6 +189,7 @@ async def test_calls_go_on_when_a_paused_pooler_resumes(
     assert ["HELLO"] * 40 == [answer.response for answer in await asyncio.gather(*calls)]
 
 
+@pytest.mark.slow
 async def test_signals_come_back_after_a_silent_path(
     path: Path, start_service: StartService
 ) -> None:

@@ -54,6 +54,7 @@ class LostClaim:
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [None, 100])
 @pytest.mark.parametrize("when", [NEVER, AT_ONCE, AFTER_THE_LOOK])
 @pytest.mark.parametrize("kind", CLAIMS)

@@ -130,6 +130,7 @@ async def test_agent_goes_on_while_the_database_is_away(
     assert "HELLO" == (await call).response
 
 
+@pytest.mark.slow
 async def test_answer_that_cannot_be_stored_is_unavailable(
     proxy: PostgresProxy, start_service: StartService
 ) -> None:
@@ -153,6 +154,7 @@ async def test_answer_that_cannot_be_stored_is_unavailable(
     assert "HELLO" == answer.response
 
 
+@pytest.mark.slow
 async def test_reads_without_a_database_are_unavailable_after_the_wait(
     proxy: PostgresProxy, start_service: StartService
 ) -> None:
@@ -179,6 +181,7 @@ async def test_reads_and_claims_wait_for_the_database(
     assert "HELLO" == answer.response
 
 
+@pytest.mark.slow
 async def test_call_is_told_before_its_deadline_that_the_database_is_away(
     proxy: PostgresProxy, behind_proxy: Service
 ) -> None:

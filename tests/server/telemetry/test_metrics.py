@@ -304,6 +304,7 @@ async def test_a_takeover_counts_where_it_is_taken_and_where_it_is_lost(
     assert 0 == here("parley_turns_total")
 
 
+@pytest.mark.slow
 async def test_gauges_tell_what_is_left_to_do_in_the_database(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +363,7 @@ async def test_gauges_follow_what_is_open(start_service: StartService) -> None:
     await scraped_until(port, lambda found: found("parley_watches") == 0)
 
 
+@pytest.mark.slow
 async def test_pools_show_who_works_and_who_waits(
     start_service: StartService, database_url: str
 ) -> None:
@@ -391,6 +393,7 @@ async def test_pools_show_who_works_and_who_waits(
     assert {"claims", "ends"} == pools
 
 
+@pytest.mark.slow
 async def test_page_is_served_while_the_database_is_away(
     start_service: StartService, database_url: str
 ) -> None:
@@ -435,6 +438,7 @@ async def open_turn(server: ServerProcess) -> "asyncio.Task[pb.ChatResponse]":
     return asyncio.ensure_future(chat())
 
 
+@pytest.mark.slow
 async def test_workers_have_one_page_and_a_killed_one_loses_no_counts(database_url: str) -> None:
     """Fails when files go by process and not by place, and when workers do not share them."""
     turns = 12

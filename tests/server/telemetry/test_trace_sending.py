@@ -75,6 +75,7 @@ async def test_a_collector_that_is_down_costs_one_warning_and_gets_what_comes_la
     assert [] == [line for line in server.output if "opentelemetry" in line]
 
 
+@pytest.mark.slow
 async def test_a_collector_that_hangs_holds_up_neither_turns_nor_the_end(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ async def test_two_calls_at_once_keep_their_answers(start: Start) -> None:
     assert [" ".join(map(str, range(n))) for n in numbers] == [each.text for each in told]
 
 
+@pytest.mark.slow
 async def test_many_answers_leave_no_memory_behind(start: Start) -> None:
     process = psutil.Process()
     async with start() as real, an_agent(real.name) as agent:

@@ -80,6 +80,7 @@ async def test_the_example_in_go_answers_streams_and_is_stopped(
     assert conversation_pb2.FINISH_REASON_CANCELLED == answer.finish_reason
 
 
+@pytest.mark.slow
 async def test_a_server_starts_while_its_agent_is_down_and_finds_it_later(
     database_url: str,
 ) -> None:

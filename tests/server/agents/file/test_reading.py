@@ -134,6 +134,7 @@ def test_a_changed_secret_makes_another_agent(
     assert SECRET not in repr(first)
 
 
+@pytest.mark.slow
 def test_provider_of_its_own_takes_key_and_address(tmp_path: Path) -> None:
     found = lined_up(
         tmp_path,

@@ -52,6 +52,7 @@ async def call(server: AgentServer, tool: str, **arguments: object) -> str:
     return str(await said_by(server.call(tool, arguments, {})))
 
 
+@pytest.mark.slow
 async def test_tools_are_called_with_headers_and_a_server_that_restarts_is_reached_again(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -391,6 +391,7 @@ async def test_program_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert not is_alive(int(pid_file.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel kills it on Linux only")
 async def test_program_dies_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     """Fails without the launcher: this program goes on when its input closes."""

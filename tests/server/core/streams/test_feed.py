@@ -63,6 +63,7 @@ async def test_feed_tells_what_has_ended_and_then_what_ends(service: Service) ->
     assert [second.turn_id] == [u.turn.turn_id for u in behind[:-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notify", ["listen", "poll"])
 async def test_feed_tells_of_turns_of_other_workers_within_a_second(
     start_service: StartService, notify: str

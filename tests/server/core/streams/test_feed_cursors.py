@@ -101,6 +101,7 @@ async def crowd(chats: list[Any], into: dict[str, list[str]]) -> None:
     await asyncio.gather(*(writer(number) for number in range(WRITERS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notify", ["listen", "poll"])
 async def test_each_turn_of_fifty_writers_is_told_once_and_in_order(
     start_service: StartService, notify: str
@@ -120,6 +121,7 @@ async def test_each_turn_of_fifty_writers_is_told_once_and_in_order(
         assert [t.turn_id for t in consumers[0].turns] == [t.turn_id for t in told.turns]
 
 
+@pytest.mark.slow
 async def test_feed_survives_a_worker_that_is_killed(
     start_service: StartService, database_url: str
 ) -> None:

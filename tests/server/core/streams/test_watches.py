@@ -262,6 +262,7 @@ def make_pages_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{WATCHES}.LOOK_S", 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", ["listen", "poll", "lost again and again"])
 @pytest.mark.parametrize("seed", range(2))
 async def test_watches_tell_what_is_stored_wherever_they_join(
@@ -331,6 +332,7 @@ async def test_watches_tell_what_is_stored_wherever_they_join(
                 assert sequence == update.progress.last_sequence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notify", ["listen", "poll"])
 async def test_watch_goes_on_behind_hundreds_of_failures(
     start_service: StartService, notify: str

@@ -340,6 +340,7 @@ AGREEMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DISAGREEMENTS)
 async def test_worker_whose_wall_goes_refuses_calls_until_it_is_back(
     start_service: StartService,
