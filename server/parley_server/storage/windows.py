@@ -33,18 +33,17 @@ async def read_window(
     )
     shown: list[Row] = []
     oldest = before
+    # Whether the message behind is an answer. It is this one's own: a conversation has one open
+    # turn at a time, whose message is stored before its answer.
     is_answered = False
-    """Whether an answer stands behind the message that is looked at next. It is that message's
-    own: a conversation has one open turn at a time, whose message is stored before its answer."""
     for row in found:
         sequence, role, content, _, _, _, has_turn, _ = row
-        if has_turn and role == _USER and not is_answered:
-            is_answered = False
-        elif content is None:
-            break  # it did not fit
-        else:
+        is_shown = is_answered or not has_turn or role != _USER
+        if is_shown and content is None:
+            break  # it does not fit
+        if is_shown:
             shown.append(row)
-            is_answered = has_turn and role == _ASSISTANT
+        is_answered = has_turn and role == _ASSISTANT
         oldest = sequence
     is_all = len(found) < max_messages and (not found or found[-1][2] is not None)
     if is_all or len(shown) == before - oldest:
