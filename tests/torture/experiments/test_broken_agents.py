@@ -87,10 +87,15 @@ MODULE = """
 
 
 async def end_of(trial: Trial, port: int, way: str) -> str:
-    """Make one turn, without a deadline of the caller's own. Returns: how it ended."""
+    """Make one turn, without a deadline of the caller's own. Returns: how it ended.
+
+    Its time begins once a worker is there to be asked: one that was ended comes back in seconds.
+    """
     alone = [("grpc.use_local_subchannel_pool", 1)]
-    began = time.monotonic()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", alone) as channel:
+        async with asyncio.timeout(SETTLED_S):
+            await channel.channel_ready()
+        began = time.monotonic()
         stub: Any = conversation_service_pb2_grpc.ConversationServiceStub(channel)
         call = stub.Chat(
             pb.ChatRequest(message=way, request_id=an_id()),
