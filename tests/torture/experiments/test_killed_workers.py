@@ -7,7 +7,7 @@ import pytest
 from support.torture.experiments import Experiment, Lab, Trial
 from support.torture.fleet import LEASE_S
 
-pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(1200)]
 
 EVERY_S = 2.0
 TAKEOVER_S = LEASE_S + 5
