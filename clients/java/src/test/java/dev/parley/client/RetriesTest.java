@@ -25,6 +25,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -235,6 +236,24 @@ class RetriesTest {
                 .map(each -> each.apply(failure).getClass())
                 .collect(Collectors.toSet());
         assertEquals(reasons.size(), classes.size());
+    }
+
+    /** Fails when a program that asks for a number gets an exception in its place. */
+    @Test
+    void aNumberThatIsMangledIsNoNumber() {
+        var metadata = Map.of(
+                "last_sequence", "many", "revision", "", "attempts", "99999999999", "previous_boundary", "-",
+                "max_queued_turns", "1e3", "max_tokens_per_day", "x", "used_tokens", "x");
+        Function<String, ParleyException> told = reason -> Statuses.BY_REASON.get(reason).apply(new Failure(
+                "x", Status.Code.ABORTED, reason, metadata, null, false, List.of(), "", "", null));
+        var budget = (ParleyException.BudgetExhausted) told.apply("BUDGET_EXHAUSTED");
+        assertEquals(0, ((ParleyException.SequenceMismatch) told.apply("SEQUENCE_MISMATCH")).lastSequence());
+        assertEquals(0, ((ParleyException.SequenceNotReached) told.apply("SEQUENCE_NOT_REACHED")).lastSequence());
+        assertEquals(0, ((ParleyException.RevisionMismatch) told.apply("REVISION_MISMATCH")).revision());
+        assertEquals(0, ((ParleyException.AttemptsExhausted) told.apply("ATTEMPTS_EXHAUSTED")).attempts());
+        assertEquals(0, ((ParleyException.NotATurnBoundary) told.apply("NOT_A_TURN_BOUNDARY")).previousBoundary());
+        assertEquals(0, ((ParleyException.QueueFull) told.apply("QUEUE_FULL")).maxQueuedTurns());
+        assertEquals(List.of(0L, 0L), List.of(budget.maxTokensPerDay(), budget.usedTokens()));
     }
 
     record Stranger(Refusal refusal, Class<?> kind, String reason) {}
