@@ -1,6 +1,7 @@
 package dev.parley.client;
 
 import io.grpc.ClientCall;
+import io.grpc.Context;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import java.time.Duration;
@@ -69,15 +70,16 @@ final class Following<Q, E> implements Flow.Subscription {
                 if (hasEnded) {
                     return;
                 }
-                call = connection.newCall(progress.method(), progress.deadline(), Headers.NONE);
-                call.start(new Listener(), new Metadata());
-                call.sendMessage(progress.request());
-                call.halfClose();
+                ClientCall<Q, E> made = connection.newCall(progress.method(), progress.deadline(), Headers.NONE);
+                call = made; // which, on a direct executor, may have ended before it has started
+                made.start(new Listener(), new Metadata());
+                made.sendMessage(progress.request());
+                made.halfClose();
                 if (demand > 0) {
-                    call.request(asInt(demand));
+                    made.request(asInt(demand));
                 }
             }
-        } catch (RuntimeException defect) {
+        } catch (Throwable defect) {
             fail(defect); // or the subscriber would wait for ever
         }
     }
@@ -89,20 +91,24 @@ final class Following<Q, E> implements Flow.Subscription {
             }
             return;
         }
+        try {
+            failOrTryAgain(status, trailers);
+        } catch (Throwable defect) {
+            fail(defect); // such as of the caller's own hook
+        }
+    }
+
+    private void failOrTryAgain(Status status, Metadata trailers) {
         ParleyException error = status.isOk()
                 ? progress.cutShort()
                 : connection.exceptionFrom(status, trailers, progress.requestId());
         Optional<Duration> pause = progress.pause(error);
-        if (pause.isEmpty()) {
-            fail(error);
+        if (pause.isEmpty() || Context.current().isCancelled()) {
+            fail(error); // with the caller's context, every further call would have ended as well
             return;
         }
-        try {
-            onRetry.accept(error);
-            connection.later(pause.get(), this::attempt);
-        } catch (RuntimeException defect) {
-            fail(defect); // of the caller's own hook or executor
-        }
+        onRetry.accept(error);
+        connection.later(pause.get(), this::attempt, this::fail);
     }
 
     private void fail(Throwable error) {
