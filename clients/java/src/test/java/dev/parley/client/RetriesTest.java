@@ -13,8 +13,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.parley.client.support.Refusal;
 import dev.parley.client.support.ScriptedServer;
+import dev.parley.v1.Approval;
+import dev.parley.v1.CallResult;
 import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
+import dev.parley.v1.Denial;
 import dev.parley.v1.ErrorReason;
 import dev.parley.v1.GetHistoryResponse;
 import io.grpc.Status;
@@ -286,6 +289,15 @@ class RetriesTest {
     void aMessageThatCannotBeSentIsRefusedAtOnce() {
         try (var client = ParleyClient.builder().build()) {
             assertThrows(IllegalArgumentException.class, () -> client.chat("half \ud800"));
+            assertThrows(IllegalArgumentException.class, () -> ChatOptions.defaults().agent("half \ud800"));
+            // What is made by hand, and not by CallResults, which looks at it, would be given as "half ?".
+            var key = TurnKey.ofRequest("r");
+            for (var each : List.of(
+                    CallResult.newBuilder().setResult("half \ud800"), CallResult.newBuilder().setError("half \ud800"),
+                    CallResult.newBuilder().setDenial(Denial.newBuilder().setReason("half \ud800")),
+                    CallResult.newBuilder().setApproval(Approval.newBuilder().setArguments("half \ud800")))) {
+                assertThrows(IllegalArgumentException.class, () -> client.resumeTurn(key, List.of(each.build())));
+            }
             assertThrows(IllegalArgumentException.class, () -> ChatOptions.defaults().timeout(Duration.ZERO));
         }
     }
