@@ -24,6 +24,7 @@ final class Following<Q, E> implements Flow.Subscription {
     // Guarded by this.
     private long demand;
     private boolean hasEnded;
+    private Throwable refusal; // what the subscriber did wrong, until its call has ended; null: nothing
     private ClientCall<Q, E> call; // null: between two calls
 
     private Following(
@@ -48,7 +49,7 @@ final class Following<Q, E> implements Flow.Subscription {
     @Override
     public void request(long wanted) {
         if (wanted <= 0) {
-            fail(new IllegalArgumentException("a subscriber has to ask for more than " + wanted));
+            refuse(new IllegalArgumentException("a subscriber has to ask for more than " + wanted));
             return;
         }
         synchronized (this) {
@@ -111,6 +112,20 @@ final class Following<Q, E> implements Flow.Subscription {
         connection.later(pause.get(), this::attempt, this::fail);
     }
 
+    /** Ends the call under way, and then the stream: the subscriber may be busy with an event on another thread. */
+    private void refuse(Throwable mistake) {
+        ClientCall<Q, E> current;
+        synchronized (this) {
+            refusal = mistake;
+            current = call;
+        }
+        if (current == null) {
+            fail(mistake);
+        } else {
+            current.cancel("the subscriber has made a mistake", mistake); // if it has ended, this changes nothing
+        }
+    }
+
     private void fail(Throwable error) {
         if (end()) {
             subscriber.onError(error);
@@ -142,7 +157,7 @@ final class Following<Q, E> implements Flow.Subscription {
         public void onMessage(E event) {
             boolean isNews = progress.takes(event);
             synchronized (Following.this) {
-                if (hasEnded) {
+                if (hasEnded || refusal != null) {
                     return;
                 }
                 if (!isNews) {
@@ -156,13 +171,19 @@ final class Following<Q, E> implements Flow.Subscription {
 
         @Override
         public void onClose(Status status, Metadata trailers) {
+            Throwable mistake;
             synchronized (Following.this) {
                 if (hasEnded) {
                     return;
                 }
                 call = null;
+                mistake = refusal;
             }
-            ended(status, trailers);
+            if (mistake == null) {
+                ended(status, trailers);
+            } else {
+                fail(mistake);
+            }
         }
     }
 }
