@@ -289,6 +289,9 @@ func TestToolsThatCannotBeAreRefusedAtOnce(t *testing.T) {
 		{[]parley.Function{taking[endless]()}, "contain themselves"},
 		{[]parley.Function{taking[struct{ Any any }]()}, "interface {}"},
 		{[]parley.Function{taking[[]int]()}, "a struct"},
+		{[]parley.Function{taking[struct {
+			Count int `json:"count,string"`
+		}]()}, "a number within a string"},
 		{[]parley.Function{taking[struct{ place }]()}, "embed"},
 	} {
 		_, err := aClient(t, "127.0.0.1:1").RunWithTools(
