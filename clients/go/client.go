@@ -127,7 +127,7 @@ func keyed(request *ChatRequest) (*ChatRequest, error) {
 	if copied.RequestId == "" {
 		copied.RequestId = uuid.NewString()
 	}
-	texts := []text{{"message", copied.Message}}
+	texts := []text{{"message", copied.Message}, {"agent", copied.Agent}}
 	for n, tool := range copied.GetTools() {
 		name := fmt.Sprintf("tools[%d].", n)
 		texts = append(texts,

@@ -162,13 +162,14 @@ func (e *Error) causeIn(ctx context.Context) error {
 	}
 }
 
-// statusOf returns the status that the server told: gRPC wraps it when it has tried often enough.
+// statusOf returns the status that the server told: gRPC wraps it when it has tried often enough. An interceptor's error
+// may have none, such as the end of the context.
 func statusOf(failure error) *status.Status {
 	var told interface{ GRPCStatus() *status.Status }
 	if errors.As(failure, &told) {
 		return told.GRPCStatus()
 	}
-	return status.Convert(failure)
+	return status.FromContextError(failure)
 }
 
 // read takes what one of the status' details says. One that is unknown, or mangled, says nothing.

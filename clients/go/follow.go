@@ -34,8 +34,7 @@ func follow[Event any](
 			if hadEnough || stream.isOver() {
 				return
 			}
-			var failure *Error
-			if errors.As(err, &failure) {
+			if failure, isOfTheCall := err.(*Error); isOfTheCall { // and does not come from within a TokenSource's
 				err = c.again(ctx, tries, failure)
 			}
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -71,19 +72,15 @@ func NewFunction[Arguments, Result any](
 
 // read fills in a function's arguments; the error is for the model.
 func (s *schema) read(text string, into any) error {
-	var given map[string]json.RawMessage
+	var given any
 	if err := json.Unmarshal([]byte(text), &given); err != nil {
 		return ToolError("The arguments are not a JSON object.")
 	}
-	for _, name := range s.Required {
-		if value := given[name]; value == nil || string(value) == "null" {
-			return ToolError(fmt.Sprintf("The argument %q is missing.", name))
-		}
+	if _, isObject := given.(map[string]any); !isObject {
+		return ToolError("The arguments are not a JSON object.")
 	}
-	for name := range given {
-		if s.Properties[name] == nil {
-			return ToolError(fmt.Sprintf("There is no argument %q.", name))
-		}
+	if err := s.mismatch(given, ""); err != nil {
+		return err
 	}
 	err := json.Unmarshal([]byte(text), into)
 	var mismatch *json.UnmarshalTypeError
@@ -92,6 +89,57 @@ func (s *schema) read(text string, into any) error {
 		return ToolError(fmt.Sprintf("The argument %q cannot be %s.", mismatch.Field, mismatch.Value))
 	case err != nil:
 		return ToolError("The arguments do not fit the tool's schema.")
+	}
+	return nil
+}
+
+// mismatch says which argument within a value is missing, or is none. Values of the wrong type are left to the decoder.
+func (s *schema) mismatch(value any, path string) error {
+	switch value := value.(type) {
+	case nil:
+		return ToolError(fmt.Sprintf("The argument %q is missing.", path))
+	case []any:
+		for _, each := range value {
+			if s.Items == nil {
+				return nil // no list is wanted
+			}
+			if err := s.Items.mismatch(each, path+"[]"); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		return s.objectMismatch(value, path)
+	}
+	return nil
+}
+
+func (s *schema) objectMismatch(given map[string]any, path string) error {
+	if s.Type != "object" {
+		return nil // no object is wanted
+	}
+	if path != "" {
+		path += "."
+	}
+	for _, name := range s.Required {
+		if given[name] == nil {
+			return ToolError(fmt.Sprintf("The argument %q is missing.", path+name))
+		}
+	}
+	values, _ := s.Additional.(*schema) // of a map
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		of, isNamed := s.Properties[name]
+		switch {
+		case isNamed && given[name] == nil: // as if it were left out
+			continue
+		case !isNamed:
+			of = values
+		}
+		if of == nil {
+			return ToolError(fmt.Sprintf("There is no argument %q.", path+name))
+		}
+		if err := of.mismatch(given[name], path+name); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -82,9 +82,13 @@ func WithRetryHook(hook func(ctx context.Context, err *Error)) Option {
 }
 
 // WithTLS sets how the server is trusted and what the client shows of itself. Without it, and without
-// the options that follow: TLS with the system's roots, but plaintext to this machine.
+// the options that follow: TLS with the system's roots, but plaintext to this machine. They change this
+// configuration, and so have to come after it.
 func WithTLS(config *tls.Config) Option {
 	return func(s *settings) error {
+		if s.tls != nil {
+			return errors.New("WithTLS has to come before the other options about TLS: it would undo them")
+		}
 		s.ownTLS("WithTLS")
 		if config == nil {
 			return errors.New("WithTLS needs a configuration")

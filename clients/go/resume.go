@@ -114,8 +114,8 @@ func (s *resumedStream) call(
 func (s *resumedStream) longestCall() time.Duration { return 0 }
 
 func (s *resumedStream) takes(resumed *parleyv1.StreamResumeTurnResponse) bool {
-	event := resumed.GetEvent()
-	if event.Index != nil {
+	event := resumed.GetEvent() // nil: of a kind that a newer server has
+	if event != nil && event.Index != nil {
 		s.request.AfterAttempt = event.Attempt
 		s.request.AfterIndex = new(event.GetIndex())
 		s.tries.cameFurther()

@@ -158,7 +158,17 @@ func TestWhatATurnIsGivenIsUTF8(t *testing.T) {
 	_, err := client.ResumeTurn(t.Context(), request)
 	_, streamed := gathered(client.StreamResumeTurn(t.Context(), request))
 	_, chatted := client.Chat(t.Context(), &parley.ChatRequest{Tools: []*parley.Tool{{Description: "\xff"}}})
+	_, named := client.Chat(t.Context(), &parley.ChatRequest{Message: "hello", Agent: "\xff"})
 	want(t, "results[1].denial.reason", wantFailure(t, parley.ReasonInvalidRequest, err).Violations[0].Field)
 	want(t, codes.InvalidArgument, wantFailure(t, parley.ReasonInvalidRequest, streamed).Code)
 	want(t, "tools[0].description", wantFailure(t, parley.ReasonInvalidRequest, chatted).Violations[0].Field)
+	want(t, "agent", wantFailure(t, parley.ReasonInvalidRequest, named).Violations[0].Field)
+}
+
+// Fails when an event that is missing, as none of a newer server is known, ends the process.
+func TestAResumedStreamTakesAnAnswerWithoutAnEvent(t *testing.T) {
+	server := aScript(t, sends(&parleyv1.StreamResumeTurnResponse{}, resumed(completed("a"))))
+	request := &parley.ResumeTurnRequest{RequestId: "r", Results: []*parley.CallResult{{CallKey: "k"}}}
+	events := must(gathered(aClient(t, server.address).StreamResumeTurn(t.Context(), request)))(t)
+	want(t, "a", events[len(events)-1].GetCompleted().GetResponse())
 }

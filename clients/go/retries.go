@@ -49,7 +49,7 @@ func (t *tries) cameFurther() { t.isUnderWay, t.count = true, 1 }
 // pause says how long to wait before the next try; false: the error stands.
 func (t *tries) pause(ctx context.Context, err *Error) (time.Duration, bool) {
 	pause := t.wantedPause(err)
-	if err.PushedBack || !t.isWorthIt(err) || ctx.Err() != nil {
+	if t.isPushedBack(err) || !t.isWorthIt(err) || ctx.Err() != nil {
 		return 0, false
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
@@ -72,6 +72,12 @@ func (t *tries) wantedPause(err *Error) time.Duration {
 	backoff := min(longestPause, defaultPause<<doublings)
 	spread := 0.8 + 0.4*rand.Float64() // so that not all streams of a lost worker come back at once
 	return max(time.Duration(math.Round(float64(backoff)*spread)), err.RetryAfter)
+}
+
+// isPushedBack says whether the server asks that nothing be retried. What has no deadline waits as long as it takes.
+func (t *tries) isPushedBack(err *Error) bool {
+	hasNoEnd := t.kind == watched || t.kind == exported
+	return err.PushedBack && !(hasNoEnd && t.isUnderWay)
 }
 
 func (t *tries) isWorthIt(err *Error) bool {

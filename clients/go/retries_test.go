@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/protoadapt"
 
@@ -132,4 +133,19 @@ func TestEveryReasonOfTheContractHasAName(t *testing.T) {
 		reason := strings.TrimPrefix(name, "ERROR_REASON_")
 		want(t, reason != "UNSPECIFIED", strings.Contains(source, fmt.Sprintf("Reason = %q", reason)))
 	}
+}
+
+// Fails when the end of a context that an interceptor met first, such as one that limits a rate, is an unknown error.
+func TestAContextThatEndsInAnInterceptorEndsTheCall(t *testing.T) {
+	limited := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+		<-ctx.Done()
+		return fmt.Errorf("waiting for the limit: %w", ctx.Err())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	client := aClient(t, "127.0.0.1:1", parley.WithDialOptions(grpc.WithChainUnaryInterceptor(limited)))
+	_, err := client.Chat(ctx, &parley.ChatRequest{Message: "hello"})
+	var failure *parley.Error
+	want(t, true, errors.As(err, &failure) && errors.Is(err, context.DeadlineExceeded))
+	want(t, codes.DeadlineExceeded, failure.Code)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 )
 
@@ -45,7 +46,8 @@ const nobodyApproves = "Nobody can approve calls here."
 //
 // The context's deadline counts for everything; functions are given it as well. Without one, each call of the turn has
 // [DefaultChatTimeout], and functions have no limit. A turn that was cancelled meanwhile, or waited for too long, is
-// answered with what was said so far.
+// answered with what was said so far. One that waits only for what this client does not know, such as a kind of call that
+// is newer, is returned as it waits.
 func (c *Client) RunWithTools(ctx context.Context, request *ChatRequest, tools Tools) (*Answer, error) {
 	request, err := keyed(request)
 	if err != nil {
@@ -76,6 +78,9 @@ func (r *toolRun) toTheEnd(ctx context.Context) (*Answer, error) {
 		if ended := ctx.Err(); ended != nil {
 			return nil, endedError(ended, answer.RequestID, "the context ended while tools ran: the turn waits on")
 		}
+		if undecided == nil && !r.hasOutcome(answer) {
+			return answer, nil // a newer server's kinds of calls stay pending
+		}
 		answer, err = r.give(ctx, answer)
 		isOvertaken := errors.Is(err, ReasonResultAlreadyGiven) || errors.Is(err, ReasonCallNotPending)
 		switch {
@@ -89,6 +94,13 @@ func (r *toolRun) toTheEnd(ctx context.Context) (*Answer, error) {
 		}
 	}
 	return answer, err
+}
+
+// hasOutcome says whether this run has found out anything about what the turn waits for.
+func (r *toolRun) hasOutcome(answer *Answer) bool {
+	return slices.ContainsFunc(answer.GetPendingCalls(), func(call *PendingCall) bool {
+		return r.outcomes[call.GetCallKey()] != nil
+	})
 }
 
 // findOut runs functions and asks for approvals, of calls that this run has not had before. An error is that of Approve.

@@ -259,6 +259,12 @@ func TestTheSchemaIsThatOfTheArguments(t *testing.T) {
 		`{"lines": [], "n": 1}`:                 `There is no argument "n".`,
 		`{"lines": null}`:                       `The argument "lines" is missing.`,
 		`{"lines": [{"article": 7}]}`:           `The argument "lines.article" cannot be number.`,
+		`{"lines": [{}]}`:                       `The argument "lines[].article" is missing.`,
+		`{"lines": [{"article": null}]}`:        `The argument "lines[].article" is missing.`,
+		`{"lines": [{"article": "x", "n": 1}]}`: `There is no argument "lines[].n".`,
+		`{"lines": [null]}`:                     `The argument "lines[]" is missing.`,
+		`{"lines": [], "notes": {"a": null}}`:   `The argument "notes.a" is missing.`,
+		`null`:                                  `The arguments are not a JSON object.`,
 		`{"lines": [], "due": "tomorrow"}`:      `The arguments do not fit the tool's schema.`,
 		`{"lines": []`:                          `The arguments are not a JSON object.`,
 		`{"lines": [], "due": null, "notes":1}`: `The argument "notes" cannot be number.`,
@@ -283,6 +289,9 @@ func TestToolsThatCannotBeAreRefusedAtOnce(t *testing.T) {
 		{[]parley.Function{taking[endless]()}, "contain themselves"},
 		{[]parley.Function{taking[struct{ Any any }]()}, "interface {}"},
 		{[]parley.Function{taking[[]int]()}, "a struct"},
+		{[]parley.Function{taking[struct {
+			Count int `json:"count,string"`
+		}]()}, "a number within a string"},
 		{[]parley.Function{taking[struct{ place }]()}, "embed"},
 	} {
 		_, err := aClient(t, "127.0.0.1:1").RunWithTools(
@@ -293,4 +302,19 @@ func TestToolsThatCannotBeAreRefusedAtOnce(t *testing.T) {
 
 func taking[Arguments any]() parley.Function {
 	return parley.NewFunction("f", "", func(context.Context, Arguments, *parley.PendingCall) (string, error) { return "", nil })
+}
+
+// Fails when a run asks again and again about a call that this client cannot give, as that of a newer server.
+func TestACallOfAKindThatIsUnknownStaysPending(t *testing.T) {
+	newer := &parley.PendingCall{CallKey: "k2", Name: "send", Kind: parleyv1.PendingCallKind(99)}
+	known := &parley.PendingCall{CallKey: "k1", Name: "weather", Arguments: `{"word":"Rome"}`}
+	fine := telling("weather", func(context.Context, place, *parley.PendingCall) (string, error) { return "clear", nil })
+	server := aScript(t, sends(waits(known, newer)), sends(&parleyv1.ResumeTurnResponse{Chat: waits(newer)}))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	tools := parley.Tools{Functions: []parley.Function{fine}}
+	answer := must(aClient(t, server.address).RunWithTools(ctx, &parley.ChatRequest{Message: "x"}, tools))(t)
+	want(t, parley.FinishReasonActionRequired, answer.GetFinishReason())
+	want(t, "k2", answer.GetPendingCalls()[0].GetCallKey())
+	want(t, 2, len(server.asked()))
 }

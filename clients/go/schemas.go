@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -94,6 +95,9 @@ func objectSchema(of reflect.Type, depth int) (*schema, error) {
 			continue
 		case name == "":
 			name = field.Name
+		}
+		if slices.Contains(strings.Split(options, ","), "string") {
+			return nil, fmt.Errorf("its argument %q is a number within a string, for which there is no schema", name)
 		}
 		property, err := schemaOfType(field.Type, depth+1)
 		if err != nil {

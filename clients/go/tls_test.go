@@ -94,6 +94,7 @@ func TestOptionsThatCannotBeAreRefusedAtOnce(t *testing.T) {
 		"at least 1m0s":            {parley.WithKeepalive(10 * time.Second)},
 		"has to be more than 0":    {parley.WithChatTimeout(0)},
 		"WithTLS needs a config":   {parley.WithTLS(nil)},
+		"WithTLS has to come":      {parley.WithCAFile(anAuthority(t).file), parley.WithTLS(&tls.Config{})},
 		"the timeout of a read is": {parley.WithReadTimeout(-1)},
 	} {
 		_, err := parley.New(parley.DefaultAddress, options...)

@@ -3,11 +3,13 @@ package parley_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	parley "parley.dev/go"
@@ -73,4 +75,17 @@ func TestTheClientsTokenGoesBeforeTheContexts(t *testing.T) {
 	must(aClient(t, server.address, parley.WithToken("ours")).Chat(ctx, &parley.ChatRequest{Message: "hello"}))(t)
 	must(aClient(t, server.address, parley.WithToken("")).Chat(ctx, &parley.ChatRequest{Message: "hello"}))(t)
 	wantAll(t, []string{"Bearer ours", "Bearer theirs"}, server.tokens)
+}
+
+// Fails when the error of a source that calls Parley itself is taken for the stream's, and so tried again.
+func TestAStreamEndsWithTheErrorOfItsTokenSource(t *testing.T) {
+	asked := 0
+	source := parley.TokenFunc(func(context.Context) (string, error) {
+		asked++
+		return "", fmt.Errorf("asking the broker: %w", &parley.Error{Code: codes.Unavailable, Message: "gone"})
+	})
+	client := aClient(t, "127.0.0.1:1", parley.WithTokenSource(source))
+	_, err := gathered(client.Stream(t.Context(), &parley.ChatRequest{Message: "x"}))
+	want(t, true, err != nil && strings.HasPrefix(err.Error(), "parley: no token: asking the broker"))
+	want(t, 1, asked)
 }

@@ -69,9 +69,9 @@ func TestAWatchThatNeverBeganIsGivenUp(t *testing.T) {
 func TestAWatchThatBeganGoesOnForEverAndNotTooOften(t *testing.T) {
 	tries := newTries(watched)
 	tries.cameFurther()
-	late := &Error{Code: codes.DeadlineExceeded}
+	late, later := &Error{Code: codes.DeadlineExceeded}, &Error{Code: codes.Unavailable, PushedBack: true}
 	for n := range 100 {
-		pause, ok := tries.pause(t.Context(), []*Error{gone, late}[n%2])
+		pause, ok := tries.pause(t.Context(), []*Error{gone, late, later}[n%3])
 		if !ok || n > 10 && pause < longestPause*8/10 || pause > longestPause*12/10 {
 			t.Fatalf("after %d tries: observed %v, %v", n, pause, ok)
 		}

@@ -27,7 +27,7 @@ final class BearerToken extends CallCredentials {
                 if (!found.isEmpty()) {
                     headers.put(AUTHORIZATION, "Bearer " + found);
                 }
-            } catch (RuntimeException failure) {
+            } catch (Throwable failure) { // errors as well, or the call would wait until its deadline
                 applier.fail(Status.UNAUTHENTICATED.withDescription("no token could be had").withCause(failure));
                 return;
             }

@@ -77,9 +77,13 @@ public final class ChatOptions {
         return with(builder -> builder.setOnDisconnect(onDisconnect));
     }
 
-    /** An agent's name, one of {@code listAgents}. Default: the conversation's agent, or the server's default one. */
+    /**
+     * An agent's name, one of {@code listAgents}. Default: the conversation's agent, or the server's default one.
+     *
+     * @throws IllegalArgumentException the name cannot be sent
+     */
     public ChatOptions agent(String agent) {
-        return with(builder -> builder.setAgent(agent));
+        return with(builder -> builder.setAgent(Texts.checked("agent's name", agent)));
     }
 
     /**

@@ -107,7 +107,10 @@ public final class ClientBuilder<C> {
         return this;
     }
 
-    /** Where callbacks, futures and token suppliers run. Default: threads of gRPC's own. */
+    /**
+     * Where callbacks, futures and token suppliers run. Its threads must not wait for calls of this client: if all of them
+     * did, none would be left to end the calls. Default: threads of gRPC's own.
+     */
     public ClientBuilder<C> executor(Executor executor) {
         this.executor = executor;
         return this;

@@ -20,6 +20,7 @@ import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Consumer;
 
 /** The channel of one client, and how calls are made on it. Any number of threads may use it. */
 final class Connection {
@@ -93,10 +94,20 @@ final class Connection {
                 .newCall(method, credentials == null ? options : options.withCallCredentials(credentials));
     }
 
-    /** Does something after a pause, in the caller's gRPC context. */
-    void later(Duration pause, Runnable action) {
-        CompletableFuture.delayedExecutor(pause.toNanos(), TimeUnit.NANOSECONDS, executor)
-                .execute(Context.current().wrap(action));
+    /**
+     * Does something after a pause, in the caller's gRPC context. If the executor refuses it then, since it was shut
+     * down meanwhile, the other action is told so.
+     */
+    void later(Duration pause, Runnable action, Consumer<Throwable> refused) {
+        Runnable inContext = Context.current().wrap(action);
+        long pauseNs = TimeUnit.NANOSECONDS.convert(pause);
+        CompletableFuture.delayedExecutor(pauseNs, TimeUnit.NANOSECONDS, Runnable::run).execute(() -> {
+            try {
+                executor.execute(inContext);
+            } catch (RuntimeException closed) {
+                ForkJoinPool.commonPool().execute(() -> refused.accept(closed)); // who is told may block
+            }
+        });
     }
 
     /** Returns the exception that the last status of a try stands for. */

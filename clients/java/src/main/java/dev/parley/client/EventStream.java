@@ -71,7 +71,7 @@ public class EventStream<E> implements Iterator<E>, Iterable<E>, AutoCloseable {
 
     @Override
     public E next() {
-        if (!hasNext()) {
+        if (next == null && !hasNext()) { // what hasNext has promised comes, although another thread has closed this
             throw new NoSuchElementException("the stream has ended");
         }
         E event = next;

@@ -1,6 +1,7 @@
 package dev.parley.client;
 
 import io.grpc.ClientCall;
+import io.grpc.Context;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import java.time.Duration;
@@ -23,6 +24,7 @@ final class Following<Q, E> implements Flow.Subscription {
     // Guarded by this.
     private long demand;
     private boolean hasEnded;
+    private Throwable refusal; // what the subscriber did wrong, until its call has ended; null: nothing
     private ClientCall<Q, E> call; // null: between two calls
 
     private Following(
@@ -47,7 +49,7 @@ final class Following<Q, E> implements Flow.Subscription {
     @Override
     public void request(long wanted) {
         if (wanted <= 0) {
-            fail(new IllegalArgumentException("a subscriber has to ask for more than " + wanted));
+            refuse(new IllegalArgumentException("a subscriber has to ask for more than " + wanted));
             return;
         }
         synchronized (this) {
@@ -69,15 +71,16 @@ final class Following<Q, E> implements Flow.Subscription {
                 if (hasEnded) {
                     return;
                 }
-                call = connection.newCall(progress.method(), progress.deadline(), Headers.NONE);
-                call.start(new Listener(), new Metadata());
-                call.sendMessage(progress.request());
-                call.halfClose();
+                ClientCall<Q, E> made = connection.newCall(progress.method(), progress.deadline(), Headers.NONE);
+                call = made; // which, on a direct executor, may have ended before it has started
+                made.start(new Listener(), new Metadata());
+                made.sendMessage(progress.request());
+                made.halfClose();
                 if (demand > 0) {
-                    call.request(asInt(demand));
+                    made.request(asInt(demand));
                 }
             }
-        } catch (RuntimeException defect) {
+        } catch (Throwable defect) {
             fail(defect); // or the subscriber would wait for ever
         }
     }
@@ -89,19 +92,37 @@ final class Following<Q, E> implements Flow.Subscription {
             }
             return;
         }
+        try {
+            failOrTryAgain(status, trailers);
+        } catch (Throwable defect) {
+            fail(defect); // such as of the caller's own hook
+        }
+    }
+
+    private void failOrTryAgain(Status status, Metadata trailers) {
         ParleyException error = status.isOk()
                 ? progress.cutShort()
                 : connection.exceptionFrom(status, trailers, progress.requestId());
         Optional<Duration> pause = progress.pause(error);
-        if (pause.isEmpty()) {
-            fail(error);
+        if (pause.isEmpty() || Context.current().isCancelled()) {
+            fail(error); // with the caller's context, every further call would have ended as well
             return;
         }
-        try {
-            onRetry.accept(error);
-            connection.later(pause.get(), this::attempt);
-        } catch (RuntimeException defect) {
-            fail(defect); // of the caller's own hook or executor
+        onRetry.accept(error);
+        connection.later(pause.get(), this::attempt, this::fail);
+    }
+
+    /** Ends the call under way, and then the stream: the subscriber may be busy with an event on another thread. */
+    private void refuse(Throwable mistake) {
+        ClientCall<Q, E> current;
+        synchronized (this) {
+            refusal = mistake;
+            current = call;
+        }
+        if (current == null) {
+            fail(mistake);
+        } else {
+            current.cancel("the subscriber has made a mistake", mistake); // if it has ended, this changes nothing
         }
     }
 
@@ -136,7 +157,7 @@ final class Following<Q, E> implements Flow.Subscription {
         public void onMessage(E event) {
             boolean isNews = progress.takes(event);
             synchronized (Following.this) {
-                if (hasEnded) {
+                if (hasEnded || refusal != null) {
                     return;
                 }
                 if (!isNews) {
@@ -150,13 +171,19 @@ final class Following<Q, E> implements Flow.Subscription {
 
         @Override
         public void onClose(Status status, Metadata trailers) {
+            Throwable mistake;
             synchronized (Following.this) {
                 if (hasEnded) {
                     return;
                 }
                 call = null;
+                mistake = refusal;
             }
-            ended(status, trailers);
+            if (mistake == null) {
+                ended(status, trailers);
+            } else {
+                fail(mistake);
+            }
         }
     }
 }

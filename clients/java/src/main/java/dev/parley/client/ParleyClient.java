@@ -111,7 +111,8 @@ public final class ParleyClient implements AutoCloseable {
      *
      * @param options the timeout is that of each call of the turn; functions have no limit. Interrupting the thread ends
      *     the call and interrupts the functions; the turn waits on
-     * @return the answer; of a turn that was cancelled meanwhile, or waited for too long, what was said so far
+     * @return the answer; of a turn that was cancelled meanwhile, or waited for too long, what was said so far; one that
+     *     {@link Answer#isWaiting} if it waits only for what this client does not know, such as a newer kind of call
      * @throws ParleyException as of {@code chat}
      */
     public Answer runWithTools(String message, ChatOptions options, Tools tools) {

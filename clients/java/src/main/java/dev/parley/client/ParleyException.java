@@ -106,6 +106,21 @@ public class ParleyException extends RuntimeException {
                 || this instanceof DeadlineExceeded;
     }
 
+    /** Returns a number of the metadata. 0: there is none. */
+    final long number(String name) {
+        try {
+            return Long.parseLong(metadata().getOrDefault(name, ""));
+        } catch (NumberFormatException unknown) {
+            return 0;
+        }
+    }
+
+    /** Returns a number that an int can hold. 0: there is none. */
+    final int smallNumber(String name) {
+        long number = number(name);
+        return number == (int) number ? (int) number : 0;
+    }
+
     /**
      * What is wrong with one field of a request.
      *
@@ -179,7 +194,7 @@ public class ParleyException extends RuntimeException {
         SequenceMismatch(Failure failure) { super(failure); }
 
         /** Returns the conversation's last sequence. */
-        public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
+        public long lastSequence() { return number("last_sequence"); }
     }
 
     /** The revision is not the expected one: read the conversation before you change it again. */
@@ -187,7 +202,7 @@ public class ParleyException extends RuntimeException {
         RevisionMismatch(Failure failure) { super(failure); }
 
         /** Returns the conversation's revision; 0: the server did not say. */
-        public long revision() { return Long.parseLong(metadata().getOrDefault("revision", "0")); }
+        public long revision() { return number("revision"); }
     }
 
     /** Another worker took the turn over. The client retries by itself while there is time. */
@@ -210,7 +225,7 @@ public class ParleyException extends RuntimeException {
         AttemptsExhausted(Failure failure) { super(failure); }
 
         /** Returns how many attempts in a row failed; 0: the server did not say. */
-        public int attempts() { return Integer.parseInt(metadata().getOrDefault("attempts", "0")); }
+        public int attempts() { return smallNumber("attempts"); }
     }
 
     /** The minimum sequence, or that to fork up to, is above the conversation's last sequence. */
@@ -218,7 +233,7 @@ public class ParleyException extends RuntimeException {
         SequenceNotReached(Failure failure) { super(failure); }
 
         /** Returns the conversation's last sequence. */
-        public long lastSequence() { return Long.parseLong(metadata().getOrDefault("last_sequence", "0")); }
+        public long lastSequence() { return number("last_sequence"); }
     }
 
     /** The sequence to fork up to is in the midst of a turn, or its turn is open: nothing was copied. */
@@ -226,7 +241,7 @@ public class ParleyException extends RuntimeException {
         NotATurnBoundary(Failure failure) { super(failure); }
 
         /** Returns the nearest sequence before it that a fork may end at; 0: there is none. */
-        public long previousBoundary() { return Long.parseLong(metadata().getOrDefault("previous_boundary", "0")); }
+        public long previousBoundary() { return number("previous_boundary"); }
     }
 
     /** Turns behind the cursor may be gone: read what you need, then watch without a cursor. */
@@ -303,7 +318,7 @@ public class ParleyException extends RuntimeException {
         QueueFull(Failure failure) { super(failure); }
 
         /** Returns how many may not have ended at a time; 0: the server did not say. */
-        public int maxQueuedTurns() { return Integer.parseInt(metadata().getOrDefault("max_queued_turns", "0")); }
+        public int maxQueuedTurns() { return smallNumber("max_queued_turns"); }
     }
 
     /** The caller's turns used today's tokens: wait as long as {@link #retryAfter} says, until midnight UTC. */
@@ -311,10 +326,10 @@ public class ParleyException extends RuntimeException {
         BudgetExhausted(Failure failure) { super(failure); }
 
         /** Returns how many tokens a day the server allows; 0: it did not say. */
-        public long maxTokensPerDay() { return Long.parseLong(metadata().getOrDefault("max_tokens_per_day", "0")); }
+        public long maxTokensPerDay() { return number("max_tokens_per_day"); }
 
         /** Returns how many tokens the caller's turns have used today; 0: the server did not say. */
-        public long usedTokens() { return Long.parseLong(metadata().getOrDefault("used_tokens", "0")); }
+        public long usedTokens() { return number("used_tokens"); }
     }
 
     /** The server, or something it needs, is unavailable. The client has retried without success. */

@@ -43,7 +43,18 @@ public final class ResumeOptions {
         return new ResumeOptions(onDisconnect, timeout, onRetry);
     }
 
+    /**
+     * Returns what to send.
+     *
+     * @throws IllegalArgumentException a text cannot be sent
+     */
     ResumeTurnRequest request(TurnKey key, List<CallResult> results) {
+        results.forEach(each -> {
+            Texts.checked("result", each.getResult());
+            Texts.checked("error", each.getError());
+            Texts.checked("arguments of an approval", each.getApproval().getArguments());
+            Texts.checked("reason of a denial", each.getDenial().getReason());
+        });
         return ResumeTurnRequest.newBuilder()
                 .setRequestId(key.requestId()).setConversationId(key.conversationId()).setTurnId(key.turnId())
                 .addAllResults(results).setOnDisconnect(onDisconnect).build();

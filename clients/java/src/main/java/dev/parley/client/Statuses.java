@@ -22,6 +22,8 @@ final class Statuses {
 
     static final String DOMAIN = "parley.v1";
 
+    private static final long LONGEST_S = 315_576_000_000L;
+
     private static final Metadata.Key<byte[]> DETAILS =
             Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
     private static final Metadata.Key<String> PUSHBACK =
@@ -101,8 +103,10 @@ final class Statuses {
         return BY_REASON.getOrDefault(failure.reason(), byCode).apply(failure);
     }
 
+    /** Returns a duration within the bounds that protobuf sets: 0 to 10,000 years. */
     private static Duration durationOf(com.google.protobuf.Duration given) {
-        return Duration.ofSeconds(given.getSeconds(), given.getNanos());
+        long seconds = Math.max(0, Math.min(given.getSeconds(), LONGEST_S));
+        return Duration.ofSeconds(seconds, Math.max(0, given.getNanos()));
     }
 
     /** Returns the status' details; none, if something on the way mangled them. */

@@ -64,7 +64,7 @@ final class Tries {
     /** Says how long to wait before the next try. Empty: the error stands. */
     Optional<Duration> pause(ParleyException error) {
         Duration pause = wantedPause(error);
-        if (!isWorthIt(error) || end != null && pause.toNanos() >= end.timeRemaining(TimeUnit.NANOSECONDS)) {
+        if (!isWorthIt(error) || end != null && pause.compareTo(timeLeft()) >= 0) {
             return Optional.empty();
         }
         count++;
@@ -108,7 +108,12 @@ final class Tries {
         return kind == Kind.WATCH || kind == Kind.EXPORT;
     }
 
+    private Duration timeLeft() {
+        return Duration.ofNanos(end.timeRemaining(TimeUnit.NANOSECONDS));
+    }
+
     private Deadline after(Duration timeout) {
-        return Deadline.after(timeout.toNanos(), TimeUnit.NANOSECONDS, clock);
+        // 292 years at most: more does not fit into a long.
+        return Deadline.after(TimeUnit.NANOSECONDS.convert(timeout), TimeUnit.NANOSECONDS, clock);
     }
 }

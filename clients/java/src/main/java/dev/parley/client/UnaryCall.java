@@ -68,7 +68,7 @@ final class UnaryCall<Q, R, T> {
             call = connection.newCall(method, tries.deadline(), headers);
             ClientCalls.asyncUnaryCall(call, request, new Answer());
             cancelIfUnwanted();
-        } catch (RuntimeException defect) {
+        } catch (Throwable defect) {
             future.completeExceptionally(defect); // or its caller would wait for ever
         }
     }
@@ -81,6 +81,14 @@ final class UnaryCall<Q, R, T> {
     }
 
     private void failed(Throwable failure) {
+        try {
+            endOrTryAgain(failure);
+        } catch (Throwable defect) {
+            future.completeExceptionally(defect); // such as of the caller's own hook
+        }
+    }
+
+    private void endOrTryAgain(Throwable failure) {
         ParleyException error = connection.exceptionFrom(
                 Status.fromThrowable(failure), Status.trailersFromThrowable(failure), requestId);
         Optional<T> done = isMaybeDone ? outcome.afterLoss(error) : Optional.empty();
@@ -94,12 +102,8 @@ final class UnaryCall<Q, R, T> {
             return;
         }
         isMaybeDone |= error.code() == Status.Code.UNAVAILABLE;
-        try {
-            onRetry.accept(error);
-            connection.later(pause.get(), () -> attempt(Headers.NONE));
-        } catch (RuntimeException defect) {
-            future.completeExceptionally(defect); // of the caller's own hook or executor
-        }
+        onRetry.accept(error);
+        connection.later(pause.get(), () -> attempt(Headers.NONE), future::completeExceptionally);
     }
 
     private final class Answer implements StreamObserver<R> {

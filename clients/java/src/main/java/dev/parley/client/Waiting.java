@@ -3,6 +3,7 @@ package dev.parley.client;
 import io.grpc.Status;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 
 /** How a thread waits for what the asynchronous client does. */
@@ -36,8 +37,11 @@ final class Waiting {
         if (error instanceof Error defect) {
             throw defect;
         }
+        if (!(error instanceof RuntimeException)) {
+            return new CompletionException(error); // of callbacks of the caller's in languages that check none
+        }
         error.fillInStackTrace();
-        return (RuntimeException) error; // calls and streams end with no others
+        return (RuntimeException) error;
     }
 
     /** Returns the error of an interrupted thread, and keeps its interrupt flag set. */

@@ -17,6 +17,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Flow;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
@@ -26,7 +27,7 @@ import org.junit.jupiter.api.Test;
 class AsyncTest {
 
     /** Keeps what it is told; the test asks for more. */
-    private static final class Keeping implements Flow.Subscriber<StreamChatResponse> {
+    private static class Keeping implements Flow.Subscriber<StreamChatResponse> {
         final BlockingQueue<Object> told = new LinkedBlockingQueue<>();
         Flow.Subscription subscription;
 
@@ -151,6 +152,37 @@ class AsyncTest {
             });
             var error = assertThrows(CompletionException.class, () -> client.chat("hello", options).join());
             assertInstanceOf(IllegalStateException.class, error.getCause());
+        }
+    }
+
+    /** Fails when a subscriber is told of its mistake while it is told of an event: signals come one after the other. */
+    @Test
+    void askingForNothingFromAnotherThreadWaitsForTheEventUnderWay() throws InterruptedException {
+        var isBusy = new CountDownLatch(1);
+        var mayGoOn = new CountDownLatch(1);
+        var keeping = new Keeping() {
+            @Override
+            public void onNext(StreamChatResponse event) {
+                isBusy.countDown();
+                try {
+                    mayGoOn.await();
+                } catch (InterruptedException broken) {
+                    throw new IllegalStateException(broken);
+                }
+                super.onNext(event);
+            }
+        };
+        try (var server = ScriptedServer.start(sends(chunk("one", 1, 0), chunk("two", 1, 1)).thenHangs());
+                var client = clientOf(server)) {
+            client.stream("hello").subscribe(keeping);
+            keeping.subscription.request(5);
+            isBusy.await();
+            keeping.subscription.request(0);
+            server.awaitCallerGone();
+            assertEquals(0, keeping.told.size());
+            mayGoOn.countDown();
+            assertEquals("one", keeping.next());
+            assertInstanceOf(IllegalArgumentException.class, keeping.next());
         }
     }
 }

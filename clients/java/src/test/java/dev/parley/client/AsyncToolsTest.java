@@ -25,6 +25,7 @@ import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.Test;
@@ -222,6 +223,27 @@ class AsyncToolsTest {
                 var client = ParleyClient.builder().address(server.address()).build()) {
             assertEquals("done", client.runWithTools("x", ChatOptions.defaults(), tools).text());
             assertSame(Thread.currentThread(), asked.get());
+        }
+    }
+
+    /** Fails when a run asks again and again about a call that this client cannot give, as that of a newer server. */
+    @Test
+    void aCallOfAKindThatIsUnknownStaysPending() throws Exception {
+        var newer = waits(PendingCallKind.PENDING_CALL_KIND_RESULT).toBuilder();
+        newer.getPendingCallsBuilder(0).setCallKey("newer").setKindValue(99);
+        var both = waits(PendingCallKind.PENDING_CALL_KIND_RESULT).toBuilder().addPendingCalls(newer.getPendingCalls(0));
+        var tools = Tools.of(telling("weather", (in, call) -> "clear"));
+        try (var server = ScriptedServer.start(sends(both.build()), sends(resumed(newer.build())));
+                var client = clientOf(server)) {
+            var running = client.runWithTools("x", ChatOptions.defaults(), tools);
+            try {
+                Answer answer = running.get(10, TimeUnit.SECONDS);
+                assertTrue(answer.isWaiting());
+                assertEquals("newer", answer.pendingCalls().get(0).getCallKey());
+                assertEquals(2, server.asked().size());
+            } finally {
+                running.cancel(true);
+            }
         }
     }
 }

@@ -13,8 +13,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.parley.client.support.Refusal;
 import dev.parley.client.support.ScriptedServer;
+import dev.parley.v1.Approval;
+import dev.parley.v1.CallResult;
 import dev.parley.v1.CancelTurnResponse;
 import dev.parley.v1.ChatRequest;
+import dev.parley.v1.Denial;
 import dev.parley.v1.ErrorReason;
 import dev.parley.v1.GetHistoryResponse;
 import io.grpc.Status;
@@ -25,6 +28,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -237,6 +241,24 @@ class RetriesTest {
         assertEquals(reasons.size(), classes.size());
     }
 
+    /** Fails when a program that asks for a number gets an exception in its place. */
+    @Test
+    void aNumberThatIsMangledIsNoNumber() {
+        var metadata = Map.of(
+                "last_sequence", "many", "revision", "", "attempts", "99999999999", "previous_boundary", "-",
+                "max_queued_turns", "1e3", "max_tokens_per_day", "x", "used_tokens", "x");
+        Function<String, ParleyException> told = reason -> Statuses.BY_REASON.get(reason).apply(new Failure(
+                "x", Status.Code.ABORTED, reason, metadata, null, false, List.of(), "", "", null));
+        var budget = (ParleyException.BudgetExhausted) told.apply("BUDGET_EXHAUSTED");
+        assertEquals(0, ((ParleyException.SequenceMismatch) told.apply("SEQUENCE_MISMATCH")).lastSequence());
+        assertEquals(0, ((ParleyException.SequenceNotReached) told.apply("SEQUENCE_NOT_REACHED")).lastSequence());
+        assertEquals(0, ((ParleyException.RevisionMismatch) told.apply("REVISION_MISMATCH")).revision());
+        assertEquals(0, ((ParleyException.AttemptsExhausted) told.apply("ATTEMPTS_EXHAUSTED")).attempts());
+        assertEquals(0, ((ParleyException.NotATurnBoundary) told.apply("NOT_A_TURN_BOUNDARY")).previousBoundary());
+        assertEquals(0, ((ParleyException.QueueFull) told.apply("QUEUE_FULL")).maxQueuedTurns());
+        assertEquals(List.of(0L, 0L), List.of(budget.maxTokensPerDay(), budget.usedTokens()));
+    }
+
     record Stranger(Refusal refusal, Class<?> kind, String reason) {}
 
     static Stream<Stranger> strangers() {
@@ -267,6 +289,15 @@ class RetriesTest {
     void aMessageThatCannotBeSentIsRefusedAtOnce() {
         try (var client = ParleyClient.builder().build()) {
             assertThrows(IllegalArgumentException.class, () -> client.chat("half \ud800"));
+            assertThrows(IllegalArgumentException.class, () -> ChatOptions.defaults().agent("half \ud800"));
+            // What is made by hand, and not by CallResults, which looks at it, would be given as "half ?".
+            var key = TurnKey.ofRequest("r");
+            for (var each : List.of(
+                    CallResult.newBuilder().setResult("half \ud800"), CallResult.newBuilder().setError("half \ud800"),
+                    CallResult.newBuilder().setDenial(Denial.newBuilder().setReason("half \ud800")),
+                    CallResult.newBuilder().setApproval(Approval.newBuilder().setArguments("half \ud800")))) {
+                assertThrows(IllegalArgumentException.class, () -> client.resumeTurn(key, List.of(each.build())));
+            }
             assertThrows(IllegalArgumentException.class, () -> ChatOptions.defaults().timeout(Duration.ZERO));
         }
     }

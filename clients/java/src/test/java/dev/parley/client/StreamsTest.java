@@ -200,4 +200,17 @@ class StreamsTest {
                     FinishReason.FINISH_REASON_CANCELLED, stream.answer().response().getFinishReason());
         }
     }
+
+    /** Fails when a thread that was promised an event finds none, since another one has closed the stream meanwhile. */
+    @Test
+    void anEventThatWasPromisedComesAlthoughTheStreamWasClosed() {
+        try (var server = ScriptedServer.start(sends(started(1), chunk("one", 1, 0)).thenHangs());
+                var client = clientOf(server.address());
+                var stream = client.stream("hello")) {
+            assertTrue(stream.hasNext());
+            stream.close();
+            assertTrue(stream.next().hasStarted());
+            assertFalse(stream.hasNext());
+        }
+    }
 }
