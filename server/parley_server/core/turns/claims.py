@@ -118,7 +118,7 @@ class Claims:
     async def _replace(self, owner: Owner, new: NewTurn) -> Lease | Turn:
         """Claim in the place of a turn that waits for its caller, and cancel that one.
 
-        Not while started turns come first: it would be cancelled for nothing.
+        Not while started turns come first, nor over a limit: it would be cancelled for nothing.
         """
         for _ in range(REPLACEMENTS):
             try:
@@ -131,6 +131,8 @@ class Claims:
                     continue
                 if busy.queue_length > open_turn.is_started:
                     raise
+                if busy.limit is not None:
+                    raise busy.limit from None
                 sequence = await self._end_cancelled(owner, open_turn, WaitEnd.REPLACED)
                 if sequence is not None and new.expected_sequence is not None:
                     # It held before the answer that this call has just caused.

@@ -3,12 +3,14 @@
 import asyncio
 import math
 from contextlib import ExitStack
+from uuid import UUID
 
 import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parley_server.core.failures import Stop
 from parley_server.core.turns import suspects
 from parley_server.core.turns.suspects import Suspects
 from support.agents import Gate, ScriptedAgent
@@ -157,6 +159,39 @@ async def test_second_call_for_a_waiting_turn_follows_the_attempt_of_another_wor
     await gathered(*lost)
 
 
-def leases_pass(database_url: str) -> None:
+async def test_drained_turn_takes_no_suspects_place(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a started turn that is no suspect stands in their line: it may run for minutes."""
+    monkeypatch.setattr(suspects, "WAIT_S", math.inf)
+    gates = {"drained": Gate(), "died": Gate()}
+
+    async def script(run):
+        async for event in gates[run.window.messages[-1].content](run):
+            yield event
+
+    service = await start_service(ScriptedAgent(script))
+    await service.start("drained", request_id="drained")
+    died = asyncio.ensure_future(refused(service.chat("died", request_id="died")))
+    for gate in gates.values():
+        await gate.entered.wait()
+        gate.entered.clear()
+    attempts = {a.ask.message: a for a in service.worker.turns.attempts}
+    attempts["drained"].stop(Stop.WORKER_DRAINED)
+    await gates["drained"].entered.wait()
+    leases_pass(database_url, of=attempts["died"].lease.conversation_id)
+    again = asyncio.ensure_future(service.chat("died", request_id="died"))
+
+    await asyncio.wait_for(gates["died"].entered.wait(), 10)
+    for gate in gates.values():
+        gate.opened.set()
+    await again
+    await gathered(died)
+
+
+def leases_pass(database_url: str, of: UUID | None = None) -> None:
+    """Have the leases pass of all conversations, or of one."""
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
-        connection.execute("UPDATE conversation SET lease_expires_at = now()")
+        connection.execute(
+            "UPDATE conversation SET lease_expires_at = now() WHERE id = coalesce(%s, id)", (of,)
+        )
