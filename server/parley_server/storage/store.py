@@ -492,8 +492,10 @@ class PostgresStore:
         *,
         limit: int = 1000,
         max_bytes: int = MIB,
+        may_be_behind: bool = False,
     ) -> list[StoredEvent]:
-        found = await self.claiming.read(
+        read = self.claiming.read if may_be_behind else self.claiming.repeat
+        found = await read(
             sql.EVENTS,
             {
                 "owner": owner.id,
@@ -506,10 +508,11 @@ class PostgresStore:
         )
         return [rows.stored_event(row) for row in found]
 
-    async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
-        found = await self.claiming.read(
-            sql.STANDING, {"owner": owner.id, "conversation": conversation_id}
-        )
+    async def standing(
+        self, owner: Owner, conversation_id: UUID, *, may_be_behind: bool = False
+    ) -> ConversationState | None:
+        read = self.claiming.read if may_be_behind else self.claiming.repeat
+        found = await read(sql.STANDING, {"owner": owner.id, "conversation": conversation_id})
         return ConversationState(*found[0]) if found else None
 
     async def window(

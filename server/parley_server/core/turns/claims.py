@@ -29,6 +29,7 @@ from parley_server.core.model import (
 )
 from parley_server.core.patience import waiting_until
 from parley_server.core.ports import Ids, Store
+from parley_server.core.sharing import Shared
 from parley_server.core.turns.waiting import Waiting
 
 CLAIM_LOOKUP_S = 10.0
@@ -60,7 +61,7 @@ class Claims:
         self._bells = bells
         self._ids = ids
         self._waiting = waiting
-        self._finding: dict[tuple[Owner, UUID], asyncio.Task[Turn | None]] = {}
+        self._finding: Shared[tuple[Owner, UUID], Turn | None] = Shared()
 
     async def claim(
         self, owner: Owner, ask: TurnRequest, fingerprint: bytes, call: Call
@@ -246,11 +247,6 @@ class Claims:
 
     async def _find(self, owner: Owner, turn: Turn) -> Turn | None:
         """Read a turn again, one statement for all calls that ask at the same time."""
-        key = (owner, turn.id)
-        finding = self._finding.get(key)
-        if finding is None:
-            reading = self._store.turn(owner, turn.conversation_id, turn.id)
-            finding = asyncio.create_task(reading)
-            self._finding[key] = finding
-            finding.add_done_callback(lambda _: self._finding.pop(key))
-        return await asyncio.shield(finding)
+        return await self._finding.read(
+            (owner, turn.id), lambda: self._store.turn(owner, turn.conversation_id, turn.id)
+        )

@@ -147,7 +147,7 @@ async def test_accepted_turn_is_returned_as_it_is_read(
 async def test_late_worker_does_not_answer_a_turn_that_is_queued_again(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails when its fence still holds: the turn is answered, and is first in its queue for good."""
+    """Fails when its fence still holds: the turn is answered, and stays first in its queue."""
 
     async def nothing(*_: Any, **__: Any) -> list[Any]:
         return []

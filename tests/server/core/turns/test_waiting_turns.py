@@ -433,9 +433,7 @@ async def test_message_that_is_over_a_limit_replaces_nothing(
     waits = await asked(service)
 
     code, _ = await refused(
-        service.chat(
-            "another", conversation_id=waits.conversation_id, on_busy=pb.ON_BUSY_REPLACE
-        )
+        service.chat("another", conversation_id=waits.conversation_id, on_busy=pb.ON_BUSY_REPLACE)
     )
 
     assert "RESOURCE_EXHAUSTED" == code
