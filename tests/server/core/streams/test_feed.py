@@ -11,6 +11,7 @@ from parley_server.core.errors import AgentRefused
 from parley_server.core.streams import feed
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
+from support.messages import system
 from support.services import (
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
@@ -184,6 +185,30 @@ async def test_feed_tells_at_once_of_an_abandoned_turn_that_is_queued_again(
     held.opened.set()
     await asyncio.gather(call, return_exceptions=True)
     await two.until_turn(told.turn, "COMPLETED")
+
+
+async def test_feed_tells_at_once_of_an_abandoned_turn_that_an_append_overruns(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when appending tells of it to the conversation's watches alone."""
+    monkeypatch.setattr(feed, "LOOK_WITH_SIGNALS_S", 10_000)
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    there = an_id()
+    call = asyncio.ensure_future(
+        service.chat("lost", conversation_id=there, allow_missing=True, request_id="r")
+    )
+    await gate.entered.wait()
+    watch = service.watch_turns(only_new=True)
+    await until_progress(watch)
+    run(database_url, "UPDATE conversation SET lease_expires_at = now() - interval '1 second'")
+
+    await service.append(there, system("noted"))
+
+    told = await asyncio.wait_for(watch.read(), 5)
+    assert ("r", "TURN_ABANDONED") == (told.turn.request_id, reason_of(told.turn))
+    gate.opened.set()
+    await asyncio.gather(call, return_exceptions=True)
 
 
 async def test_only_new_tells_what_ends_from_then_on(service: Service) -> None:
