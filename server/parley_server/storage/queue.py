@@ -73,6 +73,9 @@ class PostgresQueue:
             self._store.refuse_limited(limited)
             if row is not None and (row.queued or 0) >= self._max_queued:
                 raise QueueFull(self._max_queued)
+            if row is not None and new.request_id is None:
+                # An earlier try has stored it, and its conversation was deleted since.
+                raise ConversationNotFound(new.conversation_id)
             # What stood in the way is gone again.
 
     async def _stored(self, owner: Owner, new: NewTurn) -> Turn | None:
