@@ -99,7 +99,7 @@ async def test_turn_that_waits_anew_is_not_ended_for_its_earlier_wait(
 
 
 async def test_cancel_that_misses_an_attempt_is_recorded_with_the_next_one(
-    start_service: StartService,
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails when it is recorded once only: the turn waits at that moment, and then runs on."""
     entered, opened, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -115,7 +115,8 @@ async def test_cancel_that_misses_an_attempt_is_recorded_with_the_next_one(
     service = await start_service(AskingAgent(before=hold))
     asking = asyncio.ensure_future(asked(service))
     await entered.wait()
-    record, calls = service.worker.store.request_cancel, []
+    record = service.worker.store.request_cancel
+    calls: list[asyncio.Future[pb.ChatResponse]] = []
 
     async def late(*turn: Any) -> None:
         """Record it while the turn waits; then it is given what it waits for."""
@@ -128,7 +129,7 @@ async def test_cancel_that_misses_an_attempt_is_recorded_with_the_next_one(
         else:
             await record(*turn)
 
-    service.worker.store.request_cancel = late  # type: ignore[method-assign]
+    monkeypatch.setattr(service.worker.store, "request_cancel", late)
 
     assert CANCELLED == (await service.cancel(request_id="r")).state
     assert messages.FINISH_REASON_CANCELLED == (await calls[0]).finish_reason

@@ -223,7 +223,7 @@ async def test_started_turn_of_a_dead_worker_counts_as_taken_over(
     """Fails when only turns are known for such that show why they failed: started ones do not."""
     gate = Gate()
     service = await start_service(ScriptedAgent(gate))
-    counted = []
+    counted: list[str] = []
     monkeypatch.setattr(type(NO_METER), "taken_over", lambda _: counted.append("taken over"))
     turn = (await service.start(request_id="r")).turn
     await gate.entered.wait()
