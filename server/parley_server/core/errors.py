@@ -210,6 +210,8 @@ class TurnInProgress(ParleyError):
     """None: the turn waits for its caller, and holds no lease."""
     queue_length: int = 0
     """How many started turns the conversation has, the open one included."""
+    limit: ParleyError | None = None
+    """Which limit the owner has reached as well; None: none that was looked at."""
 
     def __str__(self) -> str:
         if self.lease_end_time is None:

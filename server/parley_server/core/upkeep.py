@@ -5,6 +5,7 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TypeVar
 
 from parley_server.core.errors import StoreUnavailable
@@ -29,6 +30,7 @@ class Upkeep(ABC):
         """How often to look."""
         self.is_closing = False
         """Whether to begin nothing more."""
+        self._closing = asyncio.Event()
         self._woken = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -39,6 +41,7 @@ class Upkeep(ABC):
     async def close(self) -> None:
         """Stop, once the statement under way has ended."""
         self.is_closing = True
+        self._closing.set()
         self._woken.set()
         if self._running is not None:
             await asyncio.wait([self._running])
@@ -50,6 +53,20 @@ class Upkeep(ABC):
     @abstractmethod
     async def work(self) -> bool:
         """Do what is due. Returns: whether there may be more."""
+
+    async def rested(self, batch: Awaitable[T], rest: float = REST) -> T:
+        """Return what a batch returns, after a rest, which closing cuts short.
+
+        Args:
+            rest: how long, in times of what the batch took.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        result = await batch
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rest * (loop.time() - began)):
+                await self._closing.wait()
+        return result
 
     async def _run(self) -> None:
         while not self.is_closing:
@@ -71,16 +88,3 @@ class Upkeep(ABC):
                 await self._woken.wait()
         except TimeoutError:
             return
-
-
-async def rested(batch: Awaitable[T], rest: float = REST) -> T:
-    """Return what a batch returns, after a rest.
-
-    Args:
-        rest: how long, in times of what the batch took.
-    """
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    result = await batch
-    await asyncio.sleep(rest * (loop.time() - began))
-    return result

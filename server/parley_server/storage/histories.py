@@ -36,7 +36,13 @@ class PostgresHistories:
             held = await self._try_add(owner, new)
             if held is not None and held.first_sequence is not None:
                 first, last = held.first_sequence, held.last_added or 0
-                return Added(new.conversation_id, first, last, is_replayed=False)
+                return Added(
+                    new.conversation_id,
+                    first,
+                    last,
+                    is_replayed=False,
+                    has_ended_turn=held.open_turn_id is not None,
+                )
             # The request id is known, or the conversation is busy. Checked in this order.
             known = await self.added(owner, new)
             if known is not None:

@@ -17,6 +17,7 @@ from parley_server.core.model import (
     NotBegun,
     Owner,
     QueueKey,
+    RefusedTurn,
     Turn,
     TurnRequest,
     TurnState,
@@ -72,6 +73,9 @@ class PostgresQueue:
             self._store.refuse_limited(limited)
             if row is not None and (row.queued or 0) >= self._max_queued:
                 raise QueueFull(self._max_queued)
+            if row is not None and new.request_id is None:
+                # An earlier try has stored it, and its conversation was deleted since.
+                raise ConversationNotFound(new.conversation_id)
             # What stood in the way is gone again.
 
     async def _stored(self, owner: Owner, new: NewTurn) -> Turn | None:
@@ -155,7 +159,7 @@ class PostgresQueue:
         found = await self._connections.repeat(sql.DUE_QUEUES, {"limit": limit})
         return [QueueKey(*row) for row in found]
 
-    async def begin(self, key: QueueKey) -> Begun | Interrupted | NotBegun:
+    async def begin(self, key: QueueKey) -> Begun | Interrupted | RefusedTurn | NotBegun:
         found = await self._connections.run(
             sql.BEGIN,
             {
@@ -171,11 +175,11 @@ class PostgresQueue:
         row = rows.BeginRow(*found[0])
         if not row.is_current:
             return NotBegun.CONTENDED
+        owner = Owner(row.tenant, row.user, key.owner_id)
         if row.user_sequence is not None and not row.user_sequence:
-            return NotBegun.REFUSED
+            return RefusedTurn(owner)
         if not row.is_free or row.turn_id is None or row.message is None:
             return NotBegun.BUSY
-        owner = Owner(row.tenant, row.user, key.owner_id)
         if row.user_sequence is None:
             tools = rows.tools(row.tools)
             return Interrupted(owner, key.conversation_id, row.turn_id, row.message, tools)

@@ -326,7 +326,8 @@ def turn(row: Row, max_attempts: int) -> Turn:
         reason, text = FailureReason.TURN_ABANDONED, TURN_ABANDONED_TEXT
     if state is TurnState.FAILED or (state is TurnState.QUEUED and found.attempt):
         spent_attempts = max(0, spent_attempts + (reason not in UNCOUNTED))
-        abandoned_attempts += reason is FailureReason.TURN_ABANDONED
+        is_abandoned = reason is FailureReason.TURN_ABANDONED
+        abandoned_attempts = abandoned_attempts + 1 if is_abandoned else 0
         if spent_attempts >= max_attempts and not found.is_cancel_requested and found.attempt:
             state, reason = TurnState.FAILED, FailureReason.ATTEMPTS_EXHAUSTED
             text = str(AttemptsExhausted(found.id, spent_attempts))
@@ -391,7 +392,8 @@ def lease(row: Row, of: Turn) -> Lease:
         attempt,
         fence,
         of.user_sequence,
-        is_taken_over=of.error_reason is FailureReason.TURN_ABANDONED,
+        # What one waits for says nothing of the attempts before.
+        is_taken_over=of.abandoned_attempts > 0 and of.state is not TurnState.WAITING,
         instructions=instructions or "",
         is_started=is_started,
         agent=of.agent,

@@ -167,7 +167,11 @@ class PostgresStore:
                 if known is not None:
                     return known
                 await self.check_not_deleted(owner, new.request_id)
-            await self._refuse(owner, new, held)
+            try:
+                await self._refuse(owner, new, held)
+            except TurnInProgress as busy:
+                busy.limit = self.reached(limited)
+                raise
             self.refuse_limited(limited)
             # What stood in the way is gone again: another claim under this request id was undone.
 
@@ -201,15 +205,21 @@ class PostgresStore:
         }
 
     def refuse_limited(self, limited: rows.Limited) -> None:
-        """Raise which limit the owner has reached; the one that lasts longer first."""
+        """Raise which limit the owner has reached, if any."""
+        if (limit := self.reached(limited)) is not None:
+            raise limit
+
+    def reached(self, limited: rows.Limited) -> BudgetExhausted | TurnLimitReached | None:
+        """Return which limit the owner has reached, the one that lasts longer first."""
         day_left_s = limited.day_left.total_seconds() if limited.day_left else 0
         if limited.used_tokens is not None and self.max_tokens is not None:
-            raise BudgetExhausted(self.max_tokens, limited.used_tokens, day_left_s)
+            return BudgetExhausted(self.max_tokens, limited.used_tokens, day_left_s)
         if limited.agent_used_tokens is not None and limited.agent_max_tokens is not None:
             used, most = limited.agent_used_tokens, limited.agent_max_tokens
-            raise BudgetExhausted(most, used, day_left_s, limited.agent or "")
+            return BudgetExhausted(most, used, day_left_s, limited.agent or "")
         if limited.wait is not None and self.max_turns is not None:
-            raise TurnLimitReached(self.max_turns, limited.wait.total_seconds())
+            return TurnLimitReached(self.max_turns, limited.wait.total_seconds())
+        return None
 
     async def check_not_deleted(self, owner: Owner, request_id: str) -> None:
         """Raise ConversationNotFound if a request id was one of a conversation that is deleted."""
@@ -482,8 +492,10 @@ class PostgresStore:
         *,
         limit: int = 1000,
         max_bytes: int = MIB,
+        may_be_behind: bool = False,
     ) -> list[StoredEvent]:
-        found = await self.claiming.read(
+        read = self.claiming.read if may_be_behind else self.claiming.repeat
+        found = await read(
             sql.EVENTS,
             {
                 "owner": owner.id,
@@ -496,10 +508,11 @@ class PostgresStore:
         )
         return [rows.stored_event(row) for row in found]
 
-    async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
-        found = await self.claiming.read(
-            sql.STANDING, {"owner": owner.id, "conversation": conversation_id}
-        )
+    async def standing(
+        self, owner: Owner, conversation_id: UUID, *, may_be_behind: bool = False
+    ) -> ConversationState | None:
+        read = self.claiming.read if may_be_behind else self.claiming.repeat
+        found = await read(sql.STANDING, {"owner": owner.id, "conversation": conversation_id})
         return ConversationState(*found[0]) if found else None
 
     async def window(

@@ -63,6 +63,8 @@ class Attempts:
         self._meter = meter
         self._tracer = tracer
         self._attempts: dict[UUID, Attempt] = {}
+        self._is_closed = False
+        """Whether attempts that begin are ended at once: their claims were under way."""
         self.tasks = Tasks()
         """Heartbeats, late writes, and agents that were told to stop."""
         self._loop = asyncio.get_running_loop()
@@ -73,7 +75,8 @@ class Attempts:
         self.keeping = Keeping(store, bells, self._attempts, self.tasks, settings.lease_s)
 
     def close(self) -> None:
-        """Look for nothing any more."""
+        """Look for nothing any more, and end what begins from now on as WORKER_DRAINED."""
+        self._is_closed = True
         self.keeping.close()
 
     def __len__(self) -> int:
@@ -152,6 +155,8 @@ class Attempts:
                 on_lost=lambda: attempt.stop(Stop.LEASE_LOST),
             )
         self._attempts[lease.turn_id] = attempt
+        if self._is_closed:
+            attempt.stop(Stop.WORKER_DRAINED)
         if lease.is_taken_over:
             self._meter.taken_over()
             self._bells.ring_ended(owner, lease.conversation_id)

@@ -83,7 +83,10 @@ class Appending:
         added = await self._store.add(owner, new)
         if isinstance(added, NotAdded):
             raise InvalidRequest(_wrong(new, added))
-        self._bells.ring(topic)
+        if added.has_ended_turn:
+            self._bells.ring_ended(owner, new.conversation_id)
+        else:
+            self._bells.ring(topic)
         return added
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from parley_server.core.model import Deletion, DeletionStage
 from parley_server.core.ports import DeletionStore
-from parley_server.core.upkeep import Upkeep, rested
+from parley_server.core.upkeep import Upkeep
 
 JOBS = 20
 """How many conversations it takes note of in one look."""
@@ -52,7 +52,7 @@ class Purging(Upkeep):
         for _ in range(BATCHES):
             if self.is_closing or not has_more:
                 break
-            has_more = await rested(self._batch(job))
+            has_more = await self.rested(self._batch(job))
         return has_more
 
     async def _batch(self, job: Deletion) -> bool:

@@ -82,6 +82,8 @@ class Added(NamedTuple):
     last_sequence: int
     is_replayed: bool
     """An earlier call had added them."""
+    has_ended_turn: bool = False
+    """The open turn was abandoned, which is written down with them."""
 
 
 @dataclass(frozen=True, slots=True)

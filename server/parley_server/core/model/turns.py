@@ -349,13 +349,20 @@ class Interrupted:
     tools: tuple[CallerTool, ...] = ()
 
 
+class RefusedTurn(NamedTuple):
+    """The first turn of a queue, if its expected_sequence did not hold: it has failed.
+
+    The next one is due.
+    """
+
+    owner: Owner
+
+
 class NotBegun(Enum):
     """Why no turn of a queue was begun."""
 
     BUSY = "BUSY"
     """A turn is open; or there is none to begin."""
-    REFUSED = "REFUSED"
-    """The first turn's expected_sequence did not hold: it has failed, and the next one is due."""
     CONTENDED = "CONTENDED"
     """Another statement is at the conversation, or has just been. Nothing was done."""
 

@@ -18,7 +18,7 @@ from parley_server.core.model import Erasure, Owner, Removed
 from parley_server.core.owners.telling import Telling
 from parley_server.core.ports import ErasureStore
 from parley_server.core.tasks import Tasks
-from parley_server.core.upkeep import Upkeep, rested
+from parley_server.core.upkeep import Upkeep
 
 log = logging.getLogger("parley.upkeep")
 
@@ -91,7 +91,7 @@ class Erasing(Upkeep):
         after: UUID | None = LOWEST
         while after is not None:
             hiding = self._store.hide(erasure, after, limit=HIDE)
-            hidden, was_due, after = await rested(hiding, HIDE_REST)
+            hidden, was_due, after = await self.rested(hiding, HIDE_REST)
             self._telling.tell(erasure.owner_id, hidden)
             found_any = found_any or was_due
         return found_any
@@ -134,7 +134,7 @@ class Erasing(Upkeep):
     async def _all_removed(self, job: Erasure, remove: Remove) -> bool:
         up_to: UUID | None = HIGHEST
         while up_to is not None:
-            removed = None if self.is_closing else await rested(remove(job, up_to))
+            removed = None if self.is_closing else await self.rested(remove(job, up_to))
             if removed is None:
                 return False
             self._count(removed.messages)

@@ -8,7 +8,7 @@ from uuid import UUID
 from parley_server.core.model import Hidden
 from parley_server.core.owners.telling import Telling
 from parley_server.core.ports import RetentionStore
-from parley_server.core.upkeep import Upkeep, rested
+from parley_server.core.upkeep import Upkeep
 
 log = logging.getLogger("parley.upkeep")
 
@@ -62,7 +62,7 @@ class Retention(Upkeep):
         """Look at the owners that are due. Returns: whether there may be more."""
         owners = await self._store.due_owners(self._every, limit=OWNERS)
         for owner_id in owners:
-            if not self.is_closing and await rested(self._store.take(owner_id, self._every)):
+            if not self.is_closing and await self.rested(self._store.take(owner_id, self._every)):
                 await self._look_at(owner_id)
         return len(owners) == OWNERS
 
@@ -79,7 +79,7 @@ class Retention(Upkeep):
     async def _delete_idle(self, owner_id: UUID) -> int:
         count, has_more = 0, True
         while has_more and not self.is_closing:
-            hidden = await rested(self._store.delete_idle(owner_id, self._idle, limit=BATCH))
+            hidden = await self.rested(self._store.delete_idle(owner_id, self._idle, limit=BATCH))
             self._tell(owner_id, hidden)
             count += len(hidden)
             has_more = len(hidden) == BATCH
@@ -90,7 +90,7 @@ class Retention(Upkeep):
         after: UUID | None = LOWEST
         while after is not None and not self.is_closing:
             deleting = self._store.delete_aged(owner_id, self._age, after, limit=BATCH)
-            hidden, after = await rested(deleting)
+            hidden, after = await self.rested(deleting)
             self._tell(owner_id, hidden)
             count += len(hidden)
         return count

@@ -11,6 +11,7 @@ from parley_server.core.model import (
     NotBegun,
     Owner,
     QueueKey,
+    RefusedTurn,
     Turn,
 )
 
@@ -45,7 +46,7 @@ class QueueStore(Protocol):
         """Read where a turn may begin: each owner's first, then each owner's second, and so on."""
         ...
 
-    async def begin(self, key: QueueKey) -> Begun | Interrupted | NotBegun:
+    async def begin(self, key: QueueKey) -> Begun | Interrupted | RefusedTurn | NotBegun:
         """Open the first turn of a queue, if its conversation is free.
 
         Guarantees: of several workers one begins it. Waits for no lock. A turn of Chat whose lease

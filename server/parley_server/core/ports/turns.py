@@ -115,9 +115,12 @@ class Store(Protocol):
         *,
         limit: int = 1000,
         max_bytes: int = MIB,
+        may_be_behind: bool = False,
     ) -> list[StoredEvent]:
         """Read stored events of an attempt behind an index, in order.
 
+        Args:
+            may_be_behind: as of `find`.
         Returns: at most `limit`; none behind the one with which they come to `max_bytes`.
         """
         ...
@@ -149,8 +152,14 @@ class Store(Protocol):
         """Return a turn by its id, as `find` does by its request id."""
         ...
 
-    async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
-        """Return how a conversation stands; None: there is no such conversation."""
+    async def standing(
+        self, owner: Owner, conversation_id: UUID, *, may_be_behind: bool = False
+    ) -> ConversationState | None:
+        """Return how a conversation stands; None: there is no such conversation.
+
+        Args:
+            may_be_behind: as of `find`.
+        """
         ...
 
     async def window(

@@ -173,6 +173,7 @@ class Feed:
             index,
             limit=EVENTS_AT_ONCE,
             max_bytes=EVENT_BYTES_AT_ONCE,
+            may_be_behind=True,
         )
         # How much a tool call counts for is the store's to know.
         is_full = (

@@ -77,7 +77,8 @@ class Pages:
     async def standing(self, owner: Owner, conversation_id: UUID) -> ConversationState | None:
         """Return how a conversation stands, one statement for all that ask at the same time."""
         return await self._standings.read(
-            (owner.id, conversation_id), lambda: self._store.standing(owner, conversation_id)
+            (owner.id, conversation_id),
+            lambda: self._store.standing(owner, conversation_id, may_be_behind=True),
         )
 
     async def read(self, owner: Owner, conversation_id: UUID, turns_from: int, above: int) -> Page:

@@ -7,7 +7,7 @@ from time import monotonic
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.patience import waiting_until
 from parley_server.core.ports import FeedUpkeep
-from parley_server.core.upkeep import Upkeep, rested
+from parley_server.core.upkeep import Upkeep
 
 LOOK_S = 60.0
 """How often a worker looks for something that is too old."""
@@ -55,4 +55,4 @@ class Trimming(Upkeep):
         """Remove all that is too old, batch after batch."""
         count = BATCH
         while count == BATCH and not self.is_closing:
-            count = await rested(self._store.trim(self._keep, limit=BATCH))
+            count = await self.rested(self._store.trim(self._keep, limit=BATCH))

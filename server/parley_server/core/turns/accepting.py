@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from parley_server.core.attempts.ending import Ending
-from parley_server.core.bells import Bells, topic_of
+from parley_server.core.bells import Bells
 from parley_server.core.errors import ConversationNotFound
 from parley_server.core.model import NewTurn, Owner, Turn, TurnRequest, TurnState
 from parley_server.core.patience import wait_until
@@ -77,7 +77,7 @@ class Accepting:
             if is_to_queue(turn, new.fingerprint):
                 self._tracer.accepted(turn.id)
                 await self._queue.requeue(owner, turn, new)
-                self._bells.ring(topic_of(owner, turn.conversation_id))
+                self._bells.ring_ended(owner, turn.conversation_id)  # it may have been abandoned
                 self._on_accepted()
             elif is_to_stop and turn.is_newest:
                 await self._ending.end_cancelled(owner, turn)

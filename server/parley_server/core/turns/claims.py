@@ -29,6 +29,7 @@ from parley_server.core.model import (
 )
 from parley_server.core.patience import waiting_until
 from parley_server.core.ports import Ids, Store
+from parley_server.core.sharing import Shared
 from parley_server.core.turns.waiting import Waiting
 
 CLAIM_LOOKUP_S = 10.0
@@ -60,7 +61,7 @@ class Claims:
         self._bells = bells
         self._ids = ids
         self._waiting = waiting
-        self._finding: dict[tuple[Owner, UUID], asyncio.Task[Turn | None]] = {}
+        self._finding: Shared[tuple[Owner, UUID], Turn | None] = Shared()
 
     async def claim(
         self, owner: Owner, ask: TurnRequest, fingerprint: bytes, call: Call
@@ -118,7 +119,7 @@ class Claims:
     async def _replace(self, owner: Owner, new: NewTurn) -> Lease | Turn:
         """Claim in the place of a turn that waits for its caller, and cancel that one.
 
-        Not while started turns come first: it would be cancelled for nothing.
+        Not while started turns come first, nor over a limit: it would be cancelled for nothing.
         """
         for _ in range(REPLACEMENTS):
             try:
@@ -131,6 +132,8 @@ class Claims:
                     continue
                 if busy.queue_length > open_turn.is_started:
                     raise
+                if busy.limit is not None:
+                    raise busy.limit from None
                 sequence = await self._end_cancelled(owner, open_turn, WaitEnd.REPLACED)
                 if sequence is not None and new.expected_sequence is not None:
                     # It held before the answer that this call has just caused.
@@ -244,11 +247,6 @@ class Claims:
 
     async def _find(self, owner: Owner, turn: Turn) -> Turn | None:
         """Read a turn again, one statement for all calls that ask at the same time."""
-        key = (owner, turn.id)
-        finding = self._finding.get(key)
-        if finding is None:
-            reading = self._store.turn(owner, turn.conversation_id, turn.id)
-            finding = asyncio.create_task(reading)
-            self._finding[key] = finding
-            finding.add_done_callback(lambda _: self._finding.pop(key))
-        return await asyncio.shield(finding)
+        return await self._finding.read(
+            (owner, turn.id), lambda: self._store.turn(owner, turn.conversation_id, turn.id)
+        )

@@ -5,7 +5,7 @@ import logging
 from parley_server.core.attempts.ending import Ending
 from parley_server.core.model import FailureReason, Owner, Turn, TurnState, WaitEnd, WaitKey
 from parley_server.core.ports import WaitStore
-from parley_server.core.upkeep import Upkeep, rested
+from parley_server.core.upkeep import Upkeep
 
 log = logging.getLogger("parley.upkeep")
 
@@ -30,7 +30,7 @@ class Expiring(Upkeep):
         due = await self.waits.due(limit=BATCH)
         for key in due:
             if not self.is_closing:
-                await rested(self._end(key))
+                await self.rested(self._end(key))
         return len(due) == BATCH
 
     async def _end(self, key: WaitKey) -> None:

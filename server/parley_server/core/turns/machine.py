@@ -319,7 +319,9 @@ class Turns:
                 if current is None:
                     raise TurnNotFound(name.turn_id, name.request_id)
                 step = next_cancel_step(current)
-                if step is CancelStep.WAIT and not is_requested:
+                # It may have run no attempt at that moment, and run the next one by now.
+                is_recorded = is_requested and current.is_cancel_requested
+                if step is CancelStep.WAIT and not is_recorded:
                     is_requested = True
                     await self._store.request_cancel(owner, current)
                     self.attempts.keeping.heard(current.id)

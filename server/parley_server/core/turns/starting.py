@@ -27,6 +27,8 @@ from parley_server.core.model import (
     NotBegun,
     Owner,
     QueueKey,
+    RefusedTurn,
+    Turn,
     TurnRequest,
     TurnState,
 )
@@ -232,6 +234,10 @@ class Starting:
         except BaseException:
             self._leave(key)
             raise
+        if isinstance(found, RefusedTurn):
+            self._leave(key)
+            self._bells.ring_ended(found.owner, key.conversation_id)
+            return True
         if isinstance(found, NotBegun):
             self._leave(key)
             return found is not NotBegun.BUSY
@@ -271,23 +277,29 @@ class Starting:
             await self._queue.give_up(of)
             self._bells.ring_ended(owner, of.conversation_id)
             return
+        if not turn.abandoned_attempts:  # no suspect: it must not hold their place while it runs
+            await self._run_again(key, of, turn)
+            return
         with self._turns.suspects.place(turn.abandoned_attempts) as place:
-            if turn.abandoned_attempts:
-                await wait_any(place, self._closing)
-            if self._is_closing:
-                return
-            lease = await self._store.reclaim(owner, turn)
-            if lease is None:
-                return
-            self._busy.discard(key)
-            ask = TurnRequest(
-                of.conversation_id,
-                of.message,
-                request_id=turn.request_id,
-                agent=turn.agent,
-                tools=of.tools,
-            )
-            await self._run_begun(Begun(owner, lease, ask))
+            await wait_any(place, self._closing)
+            await self._run_again(key, of, turn)
+
+    async def _run_again(self, key: QueueKey, of: Interrupted, turn: Turn) -> None:
+        """Make another attempt at a turn, unless this worker begins no more."""
+        if self._is_closing:
+            return
+        lease = await self._store.reclaim(of.owner, turn)
+        if lease is None:
+            return
+        self._busy.discard(key)
+        ask = TurnRequest(
+            of.conversation_id,
+            of.message,
+            request_id=turn.request_id,
+            agent=turn.agent,
+            tools=of.tools,
+        )
+        await self._run_begun(Begun(of.owner, lease, ask))
 
     async def _measure(self) -> None:
         """Measure now and then how much there is to do, for metrics."""

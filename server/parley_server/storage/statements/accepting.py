@@ -221,7 +221,8 @@ def _requeue() -> Executable:
     """Queue a turn that has failed or was abandoned for another attempt, in front of all others.
 
     One row, its id, if it is the newest, not to be stopped, and has an attempt left. Of an
-    abandoned one it is not written down that it was: the next attempt counts that.
+    abandoned one it is not written down that it was: the next attempt counts that. Its worker
+    writes nothing any more.
     """
     held = held_conversation()
     is_failed = turn.c.state == literal(TurnState.FAILED)
@@ -241,7 +242,11 @@ def _requeue() -> Executable:
         .cte("requeued")
     )
     noted = (
-        update(conversation).values(_in_queue()).where(*IS_IT, requeued.c.id == TURN).cte("noted")
+        update(conversation)
+        # A late worker would end the turn as one that is in no queue.
+        .values(fence=conversation.c.fence + ONE, **_in_queue())
+        .where(*IS_IT, requeued.c.id == TURN)
+        .cte("noted")
     )
     told = fed(
         requeued,

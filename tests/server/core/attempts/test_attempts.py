@@ -364,6 +364,33 @@ async def test_drain_lets_turns_end_and_then_fails_them(start_service: StartServ
     assert "SLOW" == (await other.chat("slow", request_id="slow")).response
 
 
+async def test_attempt_that_begins_at_the_end_of_a_drain_is_drained(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when only those are ended that have begun: its worker goes away under it."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    turns, store = service.worker.turns, service.worker.store
+    claim, claimed, goes_on = store.claim, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any) -> Any:
+        found = await claim(*args)
+        claimed.set()
+        await goes_on.wait()
+        return found
+
+    monkeypatch.setattr(store, "claim", slow)
+    call = asyncio.ensure_future(refused(service.chat(request_id="r")))
+    await claimed.wait()
+    draining = asyncio.ensure_future(turns.drain(0))
+    await asyncio.sleep(0.1)
+    goes_on.set()
+
+    assert ("UNAVAILABLE", "WORKER_DRAINED") == await asyncio.wait_for(call, 5)
+    await draining
+    assert "WORKER_DRAINED" == reason_of(await service.turn(request_id="r"))
+
+
 async def test_window_is_bounded_by_messages(start_service: StartService) -> None:
     agent = ScriptedAgent()
     service = await start_service(agent, context_messages=5)

@@ -8,8 +8,10 @@ import pytest
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentRefused
+from parley_server.core.streams import feed
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
+from support.messages import system
 from support.services import (
     WITH_AND_WITHOUT_ROW_SECURITY,
     Service,
@@ -18,6 +20,7 @@ from support.services import (
     an_id,
     reason_of,
     refused,
+    until_true,
 )
 from support.streams import Stream
 
@@ -141,6 +144,71 @@ async def test_feed_tells_an_abandoned_turn_once_another_call_finds_it(
     assert ["TURN_ABANDONED", "UNSPECIFIED"] == [reason_of(u.turn) for u in told]
     assert ["r1", "r1" if is_same else "r2"] == [u.turn.request_id for u in told]
     assert [STATES["FAILED"], STATES["COMPLETED"]] == [u.turn.state for u in told]
+
+
+async def test_feed_tells_at_once_of_a_started_turn_that_is_refused(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when no bell says that a turn has ended in the place of beginning."""
+    monkeypatch.setattr(feed, "LOOK_WITH_SIGNALS_S", 10_000)
+    service = await start_service()
+    there = (await service.chat()).conversation_id
+    watch = service.watch_turns(only_new=True)
+    await until_progress(watch)
+
+    late = (await service.start("late", conversation_id=there, expected_sequence=9)).turn
+
+    told = await asyncio.wait_for(watch.read(), 5)
+    assert (late.turn_id, "SEQUENCE_MISMATCH") == (told.turn.turn_id, reason_of(told.turn))
+
+
+async def test_feed_tells_at_once_of_an_abandoned_turn_that_is_queued_again(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when StartTurn tells of it to the conversation's watches alone."""
+    monkeypatch.setattr(feed, "LOOK_WITH_SIGNALS_S", 10_000)
+    lost, held = Gate(), Gate()
+    one, two = await start_service(ScriptedAgent(lost)), await start_service(ScriptedAgent(held))
+    call = asyncio.ensure_future(one.chat("lost", request_id="r"))
+    await lost.entered.wait()
+    signals = [worker.worker.signals for worker in (one, two)]
+    await until_true(lambda: all(each.peers and each.is_quiet for each in signals))
+    watch = two.watch_turns(only_new=True)
+    await until_progress(watch)
+    run(database_url, "UPDATE conversation SET lease_expires_at = now() - interval '1 second'")
+
+    await two.start("lost", request_id="r")
+
+    told = await asyncio.wait_for(watch.read(), 5)
+    assert ("r", "TURN_ABANDONED") == (told.turn.request_id, reason_of(told.turn))
+    lost.opened.set()
+    held.opened.set()
+    await asyncio.gather(call, return_exceptions=True)
+    await two.until_turn(told.turn, "COMPLETED")
+
+
+async def test_feed_tells_at_once_of_an_abandoned_turn_that_an_append_overruns(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when appending tells of it to the conversation's watches alone."""
+    monkeypatch.setattr(feed, "LOOK_WITH_SIGNALS_S", 10_000)
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    there = an_id()
+    call = asyncio.ensure_future(
+        service.chat("lost", conversation_id=there, allow_missing=True, request_id="r")
+    )
+    await gate.entered.wait()
+    watch = service.watch_turns(only_new=True)
+    await until_progress(watch)
+    run(database_url, "UPDATE conversation SET lease_expires_at = now() - interval '1 second'")
+
+    await service.append(there, system("noted"))
+
+    told = await asyncio.wait_for(watch.read(), 5)
+    assert ("r", "TURN_ABANDONED") == (told.turn.request_id, reason_of(told.turn))
+    gate.opened.set()
+    await asyncio.gather(call, return_exceptions=True)
 
 
 async def test_only_new_tells_what_ends_from_then_on(service: Service) -> None:

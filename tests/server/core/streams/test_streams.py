@@ -1,6 +1,7 @@
 """Streaming that survives: stored before it is sent, re-attached on any worker, taken over."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import psycopg
@@ -10,6 +11,7 @@ from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import Finish, FinishReason, Text, ToolCall
+from parley_server.storage.statements import sql
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.processes import ServerProcess
 from support.services import Service, StartService, an_id, gathered, refused
@@ -317,9 +319,16 @@ async def test_cancel_of_an_ended_turn_changes_nothing(service: Service) -> None
 
 
 async def test_cancel_of_a_dead_workers_turn_keeps_the_stored_events(
-    start_service: StartService, database_url: str
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Fails when a standby is asked for them, which may be behind."""
     service = await start_service()
+    read = service.worker.store.claiming.read
+
+    async def behind(statement: Any, parameters: Any) -> Any:
+        return [] if statement is sql.EVENTS else await read(statement, parameters)
+
+    monkeypatch.setattr(service.worker.store.claiming, "read", behind)
     with ServerProcess(database_url, agent="echo:30", lease_s=1) as doomed:
         call = asyncio.ensure_future(doomed.chat("hello", request_id="r"))
         while True:

@@ -98,6 +98,43 @@ async def test_turn_that_waits_anew_is_not_ended_for_its_earlier_wait(
     assert WAITING == (await service.turn(request_id="r")).state
 
 
+async def test_cancel_that_misses_an_attempt_is_recorded_with_the_next_one(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when it is recorded once only: the turn waits at that moment, and then runs on."""
+    entered, opened, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold(run: Any) -> None:
+        if run.attempt == 1:
+            entered.set()
+            await opened.wait()
+        else:
+            again.set()
+            await asyncio.sleep(60)
+
+    service = await start_service(AskingAgent(before=hold))
+    asking = asyncio.ensure_future(asked(service))
+    await entered.wait()
+    record = service.worker.store.request_cancel
+    calls: list[asyncio.Future[pb.ChatResponse]] = []
+
+    async def late(*turn: Any) -> None:
+        """Record it while the turn waits; then it is given what it waits for."""
+        if not calls:
+            opened.set()
+            (pending,) = (await asking).pending_calls
+            await record(*turn)
+            calls.append(asyncio.ensure_future(service.resume(result(pending), request_id="r")))
+            await again.wait()
+        else:
+            await record(*turn)
+
+    monkeypatch.setattr(service.worker.store, "request_cancel", late)
+
+    assert CANCELLED == (await service.cancel(request_id="r")).state
+    assert messages.FINISH_REASON_CANCELLED == (await calls[0]).finish_reason
+
+
 async def test_resumed_turn_that_is_cancelled_at_once_keeps_what_was_given(
     start_service: StartService,
 ) -> None:

@@ -3,10 +3,14 @@
 import asyncio
 
 import psycopg
+import pytest
+import uuid_utils.compat
 
 from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import Owner
+from parley_server.core.errors import ConversationNotFound
+from parley_server.core.model import NewTurn, Owner, TurnRequest
+from parley_server.storage.queue import PostgresQueue
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.messages import system
@@ -34,6 +38,22 @@ async def running_and_queued(service: Service, gate: Gate) -> list[messages.Turn
     ]
     await gate.entered.wait()
     return turns
+
+
+async def test_acceptance_that_is_repeated_behind_a_deletion_comes_to_an_end(
+    start_service: StartService,
+) -> None:
+    """Fails when it tries until the turn is found: it is not, for as long as its id is kept."""
+    service = await start_service()
+    store = service.worker.store
+    queue = PostgresQueue(store, lease_s=30)
+    new = NewTurn.of(TurnRequest(None, "hello"), b"", uuid_utils.compat.uuid7)
+    owner = Owner.of("", "ada")
+    accepted = await queue.accept(owner, new)
+    await service.delete(str(accepted.conversation_id))
+
+    with pytest.raises(ConversationNotFound):
+        await asyncio.wait_for(queue.accept(owner, new), 5)
 
 
 async def test_append_waits_for_started_turns_that_were_first(start_service: StartService) -> None:

@@ -5,13 +5,16 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 
 from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun
-from support.agents import ScriptedAgent, Speaker, say_back
+from parley_server.storage.queue import PostgresQueue
+from support.agents import Gate, ScriptedAgent, Speaker, say_back
+from support.databases import as_superuser
 from support.services import (
     GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
@@ -139,6 +142,31 @@ async def test_accepted_turn_is_returned_as_it_is_read(
     script.opened.set()
     for one in accepted:
         await service.until_turn(one.turn, "COMPLETED")
+
+
+async def test_late_worker_does_not_answer_a_turn_that_is_queued_again(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when its fence still holds: the turn is answered, and stays first in its queue."""
+
+    async def nothing(*_: Any, **__: Any) -> list[Any]:
+        return []
+
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    late = asyncio.ensure_future(refused(service.chat("hello", request_id="r")))
+    await gate.entered.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresQueue, "due", nothing)
+        with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
+            connection.execute("UPDATE conversation SET lease_expires_at = now()")
+        turn = (await service.start("hello", request_id="r")).turn
+        gate.opened.set()
+        assert ("ABORTED", "LEASE_LOST") == await late
+
+    ended = await service.until_turn(turn, *DONE)
+    assert (messages.TURN_STATE_COMPLETED, 2) == (ended.state, ended.attempt)
+    assert "NEXT" == (await service.chat("next", conversation_id=turn.conversation_id)).response
 
 
 async def test_chat_waits_for_started_turns_that_were_first(start_service: StartService) -> None:

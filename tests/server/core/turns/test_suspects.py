@@ -3,19 +3,25 @@
 import asyncio
 import math
 from contextlib import ExitStack
+from uuid import UUID
 
 import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parley_server.core.failures import Stop
+from parley_server.core.model import Owner
+from parley_server.core.ports import NO_METER
 from parley_server.core.turns import suspects
 from parley_server.core.turns.suspects import Suspects
+from parley_server.storage.statements import sql
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.services import StartService, gathered, refused
 
 PROMISE_5_S = 5.0
+ADA = Owner.of("", "ada")
 
 
 async def test_place_is_had_in_the_order_of_the_line() -> None:
@@ -157,6 +163,86 @@ async def test_second_call_for_a_waiting_turn_follows_the_attempt_of_another_wor
     await gathered(*lost)
 
 
-def leases_pass(database_url: str) -> None:
+async def test_drained_turn_takes_no_suspects_place(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a started turn that is no suspect stands in their line: it may run for minutes."""
+    monkeypatch.setattr(suspects, "WAIT_S", math.inf)
+    gates = {"drained": Gate(), "died": Gate()}
+
+    async def script(run):
+        async for event in gates[run.window.messages[-1].content](run):
+            yield event
+
+    service = await start_service(ScriptedAgent(script))
+    await service.start("drained", request_id="drained")
+    died = asyncio.ensure_future(refused(service.chat("died", request_id="died")))
+    for gate in gates.values():
+        await gate.entered.wait()
+        gate.entered.clear()
+    attempts = {a.ask.message: a for a in service.worker.turns.attempts}
+    attempts["drained"].stop(Stop.WORKER_DRAINED)
+    await gates["drained"].entered.wait()
+    leases_pass(database_url, of=attempts["died"].lease.conversation_id)
+    again = asyncio.ensure_future(service.chat("died", request_id="died"))
+
+    await asyncio.wait_for(gates["died"].entered.wait(), 10)
+    for gate in gates.values():
+        gate.opened.set()
+    await again
+    await gathered(died)
+
+
+async def test_turn_whose_last_worker_was_drained_is_no_suspect(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when attempts before the last one count: it waits for their place."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    calls = []
+    for _ in range(2):
+        leases_pass(database_url)
+        calls.append(asyncio.ensure_future(refused(service.chat(request_id="r"))))
+        await gate.entered.wait()
+        gate.entered.clear()
+    running = await service.worker.store.find(ADA, "r")
+    (attempt,) = service.worker.turns.attempts
+    attempt.stop(Stop.WORKER_DRAINED)
+    await gathered(*calls)
+
+    turn = await service.worker.store.find(ADA, "r")
+    assert running is not None
+    assert turn is not None
+    assert (2, 1) == (running.attempt, running.abandoned_attempts)
+    assert (2, 0) == (turn.attempt, turn.abandoned_attempts)
+
+
+async def test_started_turn_of_a_dead_worker_counts_as_taken_over(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when only turns are known for such that show why they failed: started ones do not."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    counted: list[str] = []
+    monkeypatch.setattr(type(NO_METER), "taken_over", lambda _: counted.append("taken over"))
+    turn = (await service.start(request_id="r")).turn
+    await gate.entered.wait()
+    leases_pass(database_url)
+    gate.entered.clear()
+    service.worker.starting.wake()
+    await service.worker.store.claiming.run(
+        sql.WAKE_QUEUE, {"owner": ADA.id, "conversation": UUID(turn.conversation_id)}
+    )
+    await gate.entered.wait()
+    gate.opened.set()
+
+    assert 2 == (await service.until_turn(turn, "COMPLETED")).attempt
+    assert ["taken over"] == counted
+
+
+def leases_pass(database_url: str, of: UUID | None = None) -> None:
+    """Have the leases pass of all conversations, or of one."""
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
-        connection.execute("UPDATE conversation SET lease_expires_at = now()")
+        connection.execute(
+            "UPDATE conversation SET lease_expires_at = now() WHERE id = coalesce(%s, id)", (of,)
+        )

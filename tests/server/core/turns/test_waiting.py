@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import grpc
 import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
+from parley_server.core import bells
 from parley_server.core import call as calls
 from parley_server.core.bells import Bells
 from support.agents import Gate, ScriptedAgent
@@ -118,6 +120,77 @@ async def test_one_request_id_for_a_new_conversation_makes_one(start_service: St
 
     assert 1 == len({(a.conversation_id, a.turn_id) for a in answers})
     assert 1 == len((await services[0].conversations()).conversations)
+
+
+async def test_call_that_comes_as_its_turn_ends_learns_of_it(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when it shares a read that began before it listened: its bell has rung by then."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    store = service.worker.store
+    claim, turn = store.claim, store.turn
+    is_read, is_claimed, goes_on, is_returned = (asyncio.Event() for _ in range(4))
+
+    async def slow_turn(*args: Any, **fields: Any) -> Any:
+        found = await turn(*args, **fields)
+        is_read.set()
+        await is_returned.wait()
+        return found
+
+    async def slow_claim(*args: Any) -> Any:
+        found = await claim(*args)
+        is_claimed.set()
+        await goes_on.wait()
+        return found
+
+    runs = asyncio.ensure_future(service.chat(request_id="r"))
+    await gate.entered.wait()
+    monkeypatch.setattr(bells, "LOOK_WITH_SIGNALS_S", 10_000)
+    monkeypatch.setattr(store, "turn", slow_turn)
+    waits = asyncio.ensure_future(service.chat(request_id="r"))
+    await is_read.wait()
+    monkeypatch.setattr(store, "claim", slow_claim)
+    comes = asyncio.ensure_future(service.chat(request_id="r"))
+    await is_claimed.wait()
+    gate.opened.set()
+    await runs
+    goes_on.set()
+    await asyncio.sleep(0.1)  # it waits for the read that runs
+    is_returned.set()
+
+    assert ["HELLO", "HELLO"] == [(await asyncio.wait_for(c, 5)).response for c in (waits, comes)]
+
+
+async def test_what_a_standby_says_refuses_no_call_that_waits(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when it is asked: it may not know the conversation yet."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    there = an_id()
+    first = asyncio.ensure_future(service.chat(conversation_id=there, allow_missing=True))
+    await gate.entered.wait()
+
+    async def behind(*_: Any) -> list[Any]:
+        """Answer as a standby that has not come so far."""
+        return []
+
+    def wait() -> asyncio.Future[pb.ChatResponse]:
+        call = service.chat(conversation_id=there, on_busy=pb.ON_BUSY_WAIT)
+        return asyncio.ensure_future(call)
+
+    second = wait()
+    while not service.worker.turns.queued:
+        await asyncio.sleep(0.02)
+    monkeypatch.setattr(service.worker.store.claiming, "read", behind)
+    third = wait()
+    while not third.done() and service.worker.turns.queued < 2:
+        await asyncio.sleep(0.02)
+    gate.opened.set()
+
+    answers = await gathered(first, second, third)
+    assert ["HELLO"] * 3 == [answer.response for answer in answers]
 
 
 async def test_turn_on_another_worker_is_waited_for(start_service: StartService) -> None:

@@ -424,6 +424,22 @@ async def test_other_message_takes_the_place_of_a_turn_that_waits(
     assert (replacing.turn_id, True) == (again.turn_id, again.replayed)
 
 
+@pytest.mark.parametrize("limit", [{"max_turns_per_minute": 1}, {"max_tokens_per_day": 1}])
+async def test_message_that_is_over_a_limit_replaces_nothing(
+    start_service: StartService, limit: dict[str, int]
+) -> None:
+    """Fails when limits are looked at only once the turn that waits is cancelled."""
+    service = await start_service(AskingAgent(), **limit)
+    waits = await asked(service)
+
+    code, _ = await refused(
+        service.chat("another", conversation_id=waits.conversation_id, on_busy=pb.ON_BUSY_REPLACE)
+    )
+
+    assert "RESOURCE_EXHAUSTED" == code
+    assert messages.TURN_STATE_WAITING == (await service.turn(request_id="r")).state
+
+
 async def test_turn_that_runs_is_not_replaced(start_service: StartService) -> None:
     entered, opened = asyncio.Event(), asyncio.Event()
 

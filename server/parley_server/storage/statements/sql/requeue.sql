@@ -58,7 +58,9 @@ WITH held AS (
     )
   RETURNING turn.id, turn.attempt, turn.state, held.lease_expires_at
 ), noted AS (
-  UPDATE conversation SET queue_length = (
+  UPDATE conversation SET fence = (
+    conversation.fence + 1
+  ), queue_length = (
     conversation.queue_length + 1
   ), queue_number = (
     conversation.queue_number + 1
