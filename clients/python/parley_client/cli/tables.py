@@ -13,8 +13,6 @@ from parley_client.cli.profiles import Profiles
 from parley_client.cli.screen import Screen
 from parley_client.cli.text import ago_of, harmless, moment_of, one_line
 
-_WHOLE = 10_000
-"""More characters than any text of a conversation has."""
 _USED = ("tokens in", "cached", "out", "requests", "turns", "attempts", "failed")
 _GAP = 2
 """The characters between two columns."""
@@ -44,7 +42,7 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
     instructions = conversation.instructions
     values = [
         ("conversation", conversation.conversation_id),
-        ("title", one_line(conversation.title, _WHOLE)),
+        ("title", one_line(conversation.title, None)),
         *(("label", harmless(f"{k}={v}")) for k, v in sorted(conversation.labels.items())),
         ("created", when(conversation.create_time)),
         ("last turn", when(conversation.update_time)),
@@ -55,7 +53,7 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
         ("revision", str(conversation.revision)),
         (
             "instructions",
-            harmless(instructions) if screen.is_terminal else one_line(instructions, _WHOLE),
+            harmless(instructions) if screen.is_terminal else one_line(instructions, None),
         ),
     ]
     if not screen.is_terminal:
@@ -76,7 +74,7 @@ def show_agents(screen: Screen, agents: Iterable[pb.Agent]) -> None:
             one_line(each.name),
             "default" if each.is_default else "",
             "rehearses" if each.can_rehearse else "",
-            one_line(each.description, _WHOLE),
+            one_line(each.description, None),
         )
         for each in agents
     ]
