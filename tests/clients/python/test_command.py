@@ -235,6 +235,7 @@ async def test_errors_are_harmless_and_explained() -> None:
     "arguments",
     [
         ("chat", "hello", "--timeout", "0"),
+        ("chat", "hello", "--timeout", "inf"),  # for gRPC it would be over
         ("chat", "hello", "--nonsense"),
         ("history",),
         ("list", "--limit", "0"),

@@ -128,6 +128,7 @@ async def test_a_profile_says_what_chats_options_are(configure: Configure) -> No
         ),
         ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = '9'"),
         ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = true"),
+        ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = inf"),
         ("profiles.work.address must be text in quotes", "[profiles.work]\naddress = 7"),
         ("profiles.work.plaintext must be true or false", "[profiles.work]\nplaintext = 1"),
         ("profiles.work must be a table", "[profiles]\nwork = 1"),

@@ -20,6 +20,8 @@ from typing import Any
 
 from platformdirs import user_config_path
 
+MAX_TIMEOUT_S = 1_000_000_000
+"""gRPC takes a deadline much later than this for one that is over."""
 NONE = "none"
 """The name of the profile that sets nothing."""
 _FILES = ("token_file", "ca_file", "cert_file", "key_file")
@@ -120,7 +122,9 @@ def _wanted(key: str, value: Any) -> str:
     if key in _SWITCHES:
         return "" if isinstance(value, bool) else "true or false"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "" if is_number and value > 0 else "a number of seconds above 0"
+    if is_number and 0 < value <= MAX_TIMEOUT_S:
+        return ""
+    return f"a number of seconds above 0, up to {MAX_TIMEOUT_S:,}"
 
 
 def _located(path: Path, file: str) -> str:
