@@ -289,3 +289,18 @@ def test_append_has_a_file_that_is_not_there(tmp_path: Path) -> None:
         return said(await ran("127.0.0.1:1", "append", ID, "--file", missing, exit_code=1))
 
     assert "No such file" in asyncio.run(tried())
+
+
+async def test_nothing_is_cut_on_a_narrow_terminal() -> None:
+    """Rich cuts words that are wider than their column, and ids and numbers are such."""
+    shown = parts.Conversation(
+        conversation_id=ID, title="名" * 40, labels={"key": "v" * 60}, instructions="語" * 60
+    )
+    async with scripted(pb.GetConversationResponse(conversation=shown)) as server:
+        _, screen = await on_a_terminal(server.address, "show", ID, columns=40)
+    together = "".join(screen.split())
+    for value in (ID, shown.title, "key=" + "v" * 60, shown.instructions):
+        assert value in together
+    async with scripted(USED) as server:
+        _, screen = await on_a_terminal(server.address, "usage", "--by-agent", columns=50)
+    assert "…" not in screen

@@ -61,6 +61,8 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
             screen.print_line(f"{name}\t{value}")
         return
     table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")  # an id, and a script without spaces, is one long word
     for name, value in values:
         if value:
             table.add_row(Text(name, style="dim"), Text(value))
@@ -105,11 +107,12 @@ def show_usage(screen: Screen, rows: Sequence[pb.UsageRow], *, by_agent: bool, l
         return
     table = Table(box=None, header_style="dim", pad_edge=False, show_footer=len(rows) > 1)
     for name in names:
-        table.add_column(Text(harmless(name)), footer="sum" if name == names[0] else "")
+        footer = "sum" if name == names[0] else ""
+        table.add_column(Text(harmless(name)), footer=footer, overflow="fold")
     sums = [sum(column) for column in zip(*map(_numbers, rows), strict=True)]
     for number, name in enumerate(_USED):
         footer = f"{sums[number]:,}" if sums else ""
-        table.add_column(name, justify="right", footer=footer)
+        table.add_column(name, justify="right", footer=footer, overflow="fold")
     for row in rows:
         keys = (Text(one_line(key)) for key in keys_of(row))
         table.add_row(*keys, *(f"{number:,}" for number in _numbers(row)))
