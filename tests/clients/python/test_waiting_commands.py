@@ -179,8 +179,8 @@ async def test_arguments_are_told_whole_and_on_a_line_of_their_own() -> None:
     ] == lines[1:]
 
     turn = parts.Turn(state=parts.TURN_STATE_WAITING, pending_calls=[call])
-    async with scripted(pb.GetTurnResponse(turn=turn)) as server:
-        done = await run("resume", "--address", server.address, "--request-id", "r")
+    async with scripted(pb.GetTurnResponse(turn=turn)) as waiting:
+        done = await run("resume", "--address", waiting.address, "--request-id", "r")
     assert f"{call.call_key}\tapproval\tsend\t{told}\n" == done.stdout.decode()
 
 
