@@ -186,7 +186,10 @@ def check(
     address: Annotated[
         str, typer.Option(help="The server, HOST:PORT. Default: PARLEY_LISTEN.")
     ] = "",
-    timeout_s: Annotated[float, typer.Option(help="How long to wait, in seconds.")] = 3.0,
+    timeout_s: Annotated[
+        # gRPC takes a deadline much later than in 31 years for one that is over.
+        float, typer.Option(min=0.001, max=1e9, help="How long to wait, in seconds.")
+    ] = 3.0,
     service: Annotated[
         str,
         typer.Option(

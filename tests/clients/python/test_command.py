@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+import pty
+import subprocess
+import sys
 import uuid
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +22,7 @@ from parley_client.errors import BY_REASON, ParleyError
 from support.scripted_server import Code, Refusal, an_answer, never, scripted
 from support.scripted_streams import streaming
 from support.services import Service, a_token
-from support.terminals import run
+from support.terminals import PARLEY, environment, run
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +235,7 @@ async def test_errors_are_harmless_and_explained() -> None:
     "arguments",
     [
         ("chat", "hello", "--timeout", "0"),
+        ("chat", "hello", "--timeout", "inf"),  # for gRPC it would be over
         ("chat", "hello", "--nonsense"),
         ("history",),
         ("list", "--limit", "0"),
@@ -317,3 +321,101 @@ async def test_help_names_commands_and_exit_codes() -> None:
 def test_version_is_that_of_the_package() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert (0, f"parley {version('parley')}\n") == (done.exit_code, done.stdout)
+
+
+# How a script may start it
+
+
+@pytest.mark.slow
+async def test_a_pipe_stays_a_pipe_where_colours_are_forced(service: Service) -> None:
+    """Rich takes a pipe for a terminal then, and services of CI set the variable."""
+    conversation_id = (await service.chat("a\x1b[31m **b**")).conversation_id
+    variables = {
+        "PARLEY_ADDRESS": f"127.0.0.1:{service.port}",
+        "PARLEY_TOKEN": a_token(),
+        "FORCE_COLOR": "1",
+    }
+    listed = await run("list", **variables)
+    assert listed.stdout.startswith(f"{conversation_id}\t20".encode())
+    answer = await run("ask", "a\x1b[31m **b**", **variables)
+    assert (b"A\x1b[31M **B**\n", b"") == (answer.stdout, answer.stderr)
+
+
+async def in_bash(service: Service, line: str) -> CompletedProcess[bytes]:
+    variables = {"PARLEY_ADDRESS": f"127.0.0.1:{service.port}", "PARLEY_TOKEN": a_token()}
+    return await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-c", line, "bash", *PARLEY],
+        capture_output=True,
+        env=environment(**variables),
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "exit_code", "stdout"),
+    [
+        ('"$@" ask hello <&-', 0, b"HELLO\n"),
+        ('"$@" chat <&-', 2, b""),  # an empty message
+        ('"$@" list >&-', 0, b""),
+        ('"$@" ask hello >&-', 0, b""),
+        ('"$@" export >&-', 0, b""),
+        ('"$@" show none 2>&-', 2, b""),  # no error on standard output
+    ],
+)
+async def test_closed_streams_lead_nowhere(
+    line: str, exit_code: int, stdout: bytes, service: Service
+) -> None:
+    await service.chat()
+    done = await in_bash(service, line)
+    assert (exit_code, stdout) == (done.returncode, done.stdout), done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["--version", "list", "export", "profiles"])
+async def test_a_full_disk_is_said_so(arguments: str, service: Service, tmp_path: Path) -> None:
+    await service.chat()
+    config = tmp_path / "config.toml"
+    config.write_text("[profiles.work]\ntimeout = 3\n")
+    line = f'PARLEY_CONFIG_FILE={config} "$@" {arguments} > /dev/full'
+    done = await in_bash(service, line)
+    assert (1, b"parley: [Errno 28] No space left on device\n") == (done.returncode, done.stderr)
+
+
+# A shell's job in the background, whose end or stop it tells.
+JOB = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+job = os.fork()
+if job == 0:
+    os.setpgid(0, 0)
+    os.execv(sys.argv[1], sys.argv[1:])
+_, status = os.waitpid(job, os.WUNTRACED)
+if os.WIFSTOPPED(status):
+    os.killpg(job, 9)
+    sys.exit("stopped")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+async def test_an_answer_comes_to_a_job_in_the_background(service: Service) -> None:
+    """A process in the background is stopped when it changes what its terminal does with keys."""
+    ours, theirs = pty.openpty()
+    variables = {"PARLEY_ADDRESS": f"127.0.0.1:{service.port}", "PARLEY_TOKEN": a_token()}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", JOB, *PARLEY, "ask", "hello"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(**variables),
+        start_new_session=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert (0, b"HELLO\n", b"") == (done.returncode, done.stdout, done.stderr)

@@ -60,13 +60,17 @@ def said(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 async def on_a_terminal(
-    address: str, *arguments: str, talk: Callable[[Terminal], None] = lambda terminal: None
+    address: str,
+    *arguments: str,
+    talk: Callable[[Terminal], None] = lambda terminal: None,
+    columns: int = 120,
+    **others: str,
 ) -> tuple[int, str]:
     """Run the command as a person does; return its exit code, and the screen at its end."""
 
     def sit_down() -> tuple[int, str]:
-        variables = {"PARLEY_ADDRESS": address, "PARLEY_TOKEN": a_token()}
-        with Terminal(*arguments, columns=120, **variables) as terminal:
+        variables = {"PARLEY_ADDRESS": address, "PARLEY_TOKEN": a_token(), **others}
+        with Terminal(*arguments, columns=columns, **variables) as terminal:
             talk(terminal)
             exit_code = terminal.ended()
             return exit_code, terminal.screen
@@ -203,6 +207,25 @@ async def test_erase_of_another_user_asks_for_the_name() -> None:
     assert "bob" == server.asked[0].metadata["parley-user"]
 
 
+@pytest.mark.parametrize("is_variable", [False, True], ids=["option", "variable"])
+async def test_erase_shows_a_receipt_of_the_same_user_again(is_variable: bool) -> None:
+    """Without the name, the command that it shows would erase everything of its caller."""
+    options = () if is_variable else ("--for-user", "Bob B.")
+    variables = {"PARLEY_FOR_USER": "Bob B."} if is_variable else {}
+
+    def look(terminal: Terminal) -> None:
+        terminal.wait_for("This receipt again: ")
+
+    async with scripted(ERASED) as server:
+        command = ("erase", "--yes", "--address", server.address, *options)
+        _, screen = await on_a_terminal(
+            "127.0.0.1:1", *command, talk=look, columns=200, **variables
+        )
+    key = server.asked[0].request.request_id
+    again = f"parley erase --yes --request-id {key} --address {server.address} --for-user 'Bob B.'"
+    assert again in screen
+
+
 async def test_erase_in_a_script_prints_the_receipt() -> None:
     slow = Refusal(Code.DEADLINE_EXCEEDED)
     arguments = ("erase", "--yes", "--request-id", "order-7")
@@ -266,3 +289,18 @@ def test_append_has_a_file_that_is_not_there(tmp_path: Path) -> None:
         return said(await ran("127.0.0.1:1", "append", ID, "--file", missing, exit_code=1))
 
     assert "No such file" in asyncio.run(tried())
+
+
+async def test_nothing_is_cut_on_a_narrow_terminal() -> None:
+    """Rich cuts words that are wider than their column, and ids and numbers are such."""
+    shown = parts.Conversation(
+        conversation_id=ID, title="名" * 40, labels={"key": "v" * 60}, instructions="語" * 60
+    )
+    async with scripted(pb.GetConversationResponse(conversation=shown)) as server:
+        _, screen = await on_a_terminal(server.address, "show", ID, columns=40)
+    together = "".join(screen.split())
+    for value in (ID, shown.title, "key=" + "v" * 60, shown.instructions):
+        assert value in together
+    async with scripted(USED) as server:
+        _, screen = await on_a_terminal(server.address, "usage", "--by-agent", columns=50)
+    assert "…" not in screen

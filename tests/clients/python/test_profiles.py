@@ -128,6 +128,7 @@ async def test_a_profile_says_what_chats_options_are(configure: Configure) -> No
         ),
         ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = '9'"),
         ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = true"),
+        ("profiles.work.timeout must be a number of seconds", "[profiles.work]\ntimeout = inf"),
         ("profiles.work.address must be text in quotes", "[profiles.work]\naddress = 7"),
         ("profiles.work.plaintext must be true or false", "[profiles.work]\nplaintext = 1"),
         ("profiles.work must be a table", "[profiles]\nwork = 1"),
@@ -215,3 +216,19 @@ async def test_a_user_is_acted_for(service: Service) -> None:
         assert (0, b"HELLO\n") == (done.returncode, done.stdout)
     assert 2 == len((await service.conversations(user="Jürgen")).conversations)
     assert 0 == len((await service.conversations(user="backend")).conversations)
+
+
+async def test_a_file_of_nobodys_home_is_said_so(configure: Configure) -> None:
+    config = """
+        [profiles.work]
+        token_file = "~nobody-here/token"
+    """
+    done = await run("profiles", **configure(config))
+    assert 2 == done.returncode
+    assert b"profiles.work: there is no such home folder as after a ~." in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+async def test_a_config_file_may_begin_with_a_byte_order_mark(configure: Configure) -> None:
+    done = await run("profiles", **configure("\ufeff[profiles.work]"))
+    assert (0, b"work\t\t\t\n") == (done.returncode, done.stdout)

@@ -137,6 +137,8 @@ async def test_a_conversation_is_exported_as_its_files_ending_says(
             terminal.wait_for("2 messages written to")
         say(terminal, f"/export {markdown}")
         terminal.wait_for("already exists")
+        say(terminal, "/export ~nobody-here/talk.md")
+        terminal.wait_for("there is no home folder for ~nobody-here/talk.md")
         say(terminal, f"/export {tmp_path / 'talk.pdf'}")
         terminal.wait_for("must end in .md or .json")
         leave(terminal)

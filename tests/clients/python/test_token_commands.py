@@ -100,3 +100,10 @@ async def test_a_token_command_does_not_read_the_message() -> None:
         done = await run("ask", "-", *line, stdin=b"hello")
     assert 3 == done.returncode  # it printed nothing
     assert [] == server.asked
+
+
+async def test_a_token_file_that_is_not_utf_8_is_said_so(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes("a token".encode("utf-16"))
+    done = await run("list", "--address", NOWHERE, "--token-file", str(file))
+    assert (2, b"parley: the token file is not UTF-8\n") == (done.returncode, done.stderr)

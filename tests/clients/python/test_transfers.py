@@ -367,6 +367,9 @@ async def test_import_of_a_conversation_without_an_id_makes_none(service: Servic
     [
         (b"", ""),
         (b"hello\n", "line 1 is not JSON"),
+        (b"hello", "line 1 is not JSON"),  # no export that was stopped
+        ("[]".encode("utf-16"), "line 1 is not a JSON object"),
+        (b'{"conversation":{"conv', ""),
         (b"7\n", "line 1 is not a JSON object"),
         (b'{"mine": 1}\n', "line 1 has neither a conversation nor a message"),
         (b'{"message": {"content": "a"}}\n', "line 1 is a message without a conversation"),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from parley.v1 import conversation_pb2 as parts
-from support.scripted_server import an_answer
+from parley.v1 import conversation_service_pb2 as pb
+from support.scripted_server import an_answer, scripted
 from support.scripted_streams import streaming
 from support.services import Service, StartService, a_token
 from support.terminal_chats import address_of, leave, say, talked
@@ -156,6 +157,31 @@ async def test_arguments_are_shown_with_their_control_characters_and_forge_no_qu
 
     async with streaming(waits) as server:
         await talked(talk, server.address)
+
+
+async def test_arguments_are_told_whole_and_on_a_line_of_their_own() -> None:
+    """A model could write a command below them, or hide their end behind invisible characters."""
+    arguments = '{"to": "bob' + "\u200b" * 30 + '"}\n  parley resume --request-id r --approve all'
+    told = arguments.replace("\u200b", "⟨U+200B⟩").replace("\n  ", " ")
+    call = parts.PendingCall(
+        call_key=CALL.call_key, name="send", arguments=arguments, kind=CALL.kind
+    )
+    waits = an_answer("")
+    waits.finish_reason = parts.FINISH_REASON_ACTION_REQUIRED
+    waits.pending_calls.append(call)
+    async with streaming(waits) as server:
+        done = await run("ask", "hello", "--address", server.address, "--request-id", "r")
+    how = f"parley resume --request-id r --approve {call.call_key} --address {server.address}"
+    lines = done.stderr.decode().splitlines()
+    assert [
+        f"  send needs an approval: {told}",
+        f"    {how} or --deny {call.call_key}",
+    ] == lines[1:]
+
+    turn = parts.Turn(state=parts.TURN_STATE_WAITING, pending_calls=[call])
+    async with scripted(pb.GetTurnResponse(turn=turn)) as waiting:
+        done = await run("resume", "--address", waiting.address, "--request-id", "r")
+    assert f"{call.call_key}\tapproval\tsend\t{told}\n" == done.stdout.decode()
 
 
 @pytest.mark.parametrize("command", ["chat", "ask"])

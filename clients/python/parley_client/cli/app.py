@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import itertools
+import os
 import sys
 from contextlib import closing
 from typing import Annotated
@@ -53,10 +54,24 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a "?"
-    app(prog_name="parley")
+    try:
+        app(prog_name="parley")
+    except OSError as error:  # outside of any call, such as a full disk under --version
+        sys.exit(f"parley: {error}")
+
+
+def _open_closed_streams() -> None:
+    """Let streams that the caller has closed lead nowhere.
+
+    Otherwise errors would go to standard output, and gRPC's connections would get their numbers.
+    """
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - open until the end
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _say_version(is_wanted: bool) -> None:
@@ -131,6 +146,7 @@ def chat(
             timeout_s=server.timeout_s or CHAT_TIMEOUT_S,
             address=server.address,
             go_on_with=server.again,
+            command=server.command,
             remembers=input_history,
         ).run()
 
@@ -305,7 +321,7 @@ def _ask_once(
             raise typer.Exit(INTERRUPTED)
         if waits(answered.response):
             turn = Waiting(request_id=question.request_id)
-            say_how_to_go_on(screen, turn, answered.response)
+            say_how_to_go_on(screen, turn, answered.response, server.command)
             raise typer.Exit(WAITS)
 
 

@@ -205,7 +205,10 @@ class Commands:
         if self._current.is_new:
             raise WrongCommand("this conversation has no messages to export")
         conversation_id = self._current.conversation_id
-        file = Path(argument).expanduser() if argument else default_file(conversation_id)
+        try:
+            file = Path(argument).expanduser() if argument else default_file(conversation_id)
+        except RuntimeError:
+            raise WrongCommand(f"there is no home folder for {argument}") from None
         try:
             count = export(conversation_id, self._fetch_messages(), file)
         except FileExistsError:

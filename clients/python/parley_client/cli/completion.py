@@ -3,11 +3,13 @@
 A press of Tab waits a second at most. After that, and after any error, there are no choices.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 import typer
+from rich.markup import escape
 
 from parley_client.cli import profiles
 from parley_client.cli.server import server_from
@@ -15,6 +17,9 @@ from parley_client.cli.text import ago_of, one_line
 
 LONGEST_S = 1.0
 _HOW_MANY = 50
+_WIDEST = 1_000
+"""More columns than a description takes."""
+_NO_BACKSLASH = "\N{SET MINUS}"
 
 Choices = list[tuple[str, str]]
 """The words to choose from, each with a description."""
@@ -60,12 +65,29 @@ def complete_agent(context: typer.Context, incomplete: str) -> Choices:
     return _find_in_time(list_them)
 
 
+def _is_harmless(word: str) -> bool:
+    """Return whether a word can be given to a shell: all ids and names of a server can."""
+    return word.isprintable() and "\\" not in word
+
+
+def _as_text(description: str) -> str:
+    """Return a description that neither Typer, which looks for markup, nor a shell obeys.
+
+    Typer gives zsh a text to evaluate: it writes a backslash before each dollar and backquote, but
+    leaves the text's own backslashes, which would undo that.
+    """
+    return escape(description.replace("\\", _NO_BACKSLASH))
+
+
 def _find_in_time(find: Callable[[], Iterable[tuple[str, str]]]) -> Choices:
+    # Typer has Rich draw descriptions, which would break lines where the screen ends.
+    os.environ["COLUMNS"] = str(_WIDEST)
     found: SimpleQueue[Choices] = SimpleQueue()
 
     def look() -> None:
         try:
-            found.put(list(find()))
+            choices = [(word, _as_text(description)) for word, description in find()]
+            found.put([choice for choice in choices if _is_harmless(choice[0])])
         except Exception:  # a completion has no place to show an error
             found.put([])
 

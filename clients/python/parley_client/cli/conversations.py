@@ -194,7 +194,8 @@ def delete(
         for conversation_id in conversations:
             try:
                 if yes or _is_agreed(client, screen, conversation_id, timeout_s):
-                    _delete(client, screen, conversation_id, timeout_s)
+                    again = server.command("undelete", conversation_id)
+                    _delete(client, screen, conversation_id, timeout_s, again)
             except ConversationNotFound as error:  # the others are deleted all the same
                 screen.complain(*sentences(error, server.address))
                 missing = error
@@ -270,14 +271,16 @@ def _is_agreed(
     return is_agreed
 
 
-def _delete(client: ParleyClient, screen: Screen, conversation_id: str, timeout_s: float) -> None:
-    """Delete a conversation and say until when it can be brought back."""
+def _delete(
+    client: ParleyClient, screen: Screen, conversation_id: str, timeout_s: float, again: str
+) -> None:
+    """Delete a conversation and say until when, and by which command, it can be brought back."""
     deleted = client.delete_conversation(conversation_id, timeout_s=timeout_s)
     until = ""
     if deleted.HasField("purge_time"):
         until = moment_of(deleted.purge_time).isoformat(timespec="seconds")
     if screen.is_terminal:
-        again = f" Until {until}, `parley undelete {conversation_id}` brings it back."
-        screen.hint(f"Deleted.{again if until else ''}")
+        how = f" Until {until}, `{again}` brings it back." if until else ""
+        screen.hint(f"Deleted.{how}")
     else:
         screen.print_line(f"{conversation_id}\t{until}")

@@ -28,8 +28,6 @@ _GAP = 2
 """The characters between two columns."""
 _SHORTEST = 12
 """The fewest characters of a message that are shown of it."""
-_WHOLE = 100_000
-"""More characters than a line of a tool call has."""
 _OMITTED: dict[int, str] = {
     pb.OMISSION_REASON_OLDER: "older than the window",
     pb.OMISSION_REASON_UNANSWERED: "not answered",
@@ -179,7 +177,7 @@ def _lines(explained: pb.ExplainTurnResponse) -> Iterator[tuple[str, ...]]:
         reason = name_of(pb.OmissionReason, omitted.reason).lower()
         yield "omitted", str(omitted.first_sequence), str(omitted.last_sequence), reason
     for call in explained.tool_calls:
-        texts = (one_line(text, _WHOLE) for text in (call.name, call.arguments, call.result))
+        texts = (one_line(text, None) for text in (call.name, call.arguments, call.result))
         yield ("call", str(call.step), *texts, "failed" if call.is_error else "")
     for attempt in explained.attempts:
         times = (_iso(attempt, "start_time"), _iso(attempt, "end_time"))

@@ -141,6 +141,9 @@ def exit_codes(screen: Screen, address: str) -> Iterator[None]:
     except UnicodeEncodeError:
         screen.complain("an argument is not UTF-8")
         raise typer.Exit(2) from None
+    except UnicodeDecodeError:  # other files say so by themselves
+        screen.complain("the token file is not UTF-8")
+        raise typer.Exit(2) from None
     except ValueError as error:  # a token or an id that cannot be sent
         screen.complain(str(error))
         raise typer.Exit(2) from None

@@ -1,5 +1,6 @@
 """Handles keys while an answer comes: Ctrl-C cancels the turn, then leaves; the others wait."""
 
+import os
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ def keys_held_back() -> Iterator[None]:
 
     It is not lost: the next read from the terminal gets it.
     """
-    if termios is None or not sys.stdin.isatty():
+    if not _has_keyboard():
         yield
         return
     keyboard = sys.stdin.fileno()
@@ -35,7 +36,21 @@ def keys_held_back() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        if _has_keyboard():  # not if Ctrl-Z and `bg` gave it back to the shell
+            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+def _has_keyboard() -> bool:
+    """Return whether what is typed is for this process.
+
+    A job in the background may not change the terminal: it would be stopped for trying.
+    """
+    if termios is None or not sys.stdin.isatty():
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # a terminal that does not control this process has no jobs
+        return True
 
 
 def discard_typed() -> None:

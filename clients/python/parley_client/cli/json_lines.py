@@ -56,8 +56,7 @@ def place_in(file: BinaryIO) -> Place:
     end = _end_of_last_line(file, file.seek(0, os.SEEK_END))
     if end == 0:
         file.seek(0)
-        beginning = file.read(len(_BEGINNING))
-        if not _BEGINNING.startswith(beginning):
+        if not _is_beginning(file.read(len(_BEGINNING))):
             raise WrongFile("the file has no export in it: it is left as it is")
         return Place(0, "", is_done=False)
     start = _end_of_last_line(file, end - 1)
@@ -104,7 +103,8 @@ class Export:
             try:
                 part = _part_of(line, f"line {number}")
             except WrongFile:
-                if line.endswith(b"\n"):
+                is_export = number > 1 or _is_beginning(line)
+                if line.endswith(b"\n") or not is_export:
                     raise
                 return  # an export that was stopped while it wrote this line
             if part.HasField("done"):
@@ -137,6 +137,11 @@ def messages_in(lines: Iterable[bytes]) -> Iterator[parts.Message]:
         parsed = parts.Message()
         _parse(fitting, parsed, where)
         yield parsed
+
+
+def _is_beginning(line: bytes) -> bool:
+    """Return whether an export's first line begins like this."""
+    return _BEGINNING.startswith(line[: len(_BEGINNING)])
 
 
 def _end_of_last_line(file: BinaryIO, end: int) -> int:

@@ -1,5 +1,6 @@
 """Runs a conversation in a terminal."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from parley_client.caller_tools import waits
@@ -35,6 +36,7 @@ class Loop:
         timeout_s: float,
         address: str,
         go_on_with: str,
+        command: Callable[..., str],
         remembers: bool,
     ) -> None:
         """Make a loop.
@@ -43,6 +45,7 @@ class Loop:
             current: the conversation; commands may change it.
             timeout_s: for each answer, in seconds.
             go_on_with: the command that continues a conversation, without its id at the end.
+            command: returns another command for the same server from its words.
             remembers: keep what is written for the next session.
         """
         self._client = client
@@ -53,6 +56,7 @@ class Loop:
         self._timeout_s = timeout_s
         self._address = address
         self._go_on_with = go_on_with
+        self._command = command
         self._prompt = prompt_for(commands.names, remembers=remembers)
         self._failed: Question | None = None
         """The last question, if it has no answer."""
@@ -126,7 +130,7 @@ class Loop:
             self._failed = question if self._waits_for_us else None
             if self._waits_for_us:
                 turn = Waiting(request_id=question.request_id)
-                say_how_to_go_on(self._screen, turn, answered.response)
+                say_how_to_go_on(self._screen, turn, answered.response, self._command)
                 self._screen.hint("An empty line asks again; another message takes its place.")
         except KeyboardInterrupt:
             self._screen.notice("Stopped waiting. An empty line asks again.")

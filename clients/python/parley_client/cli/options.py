@@ -87,7 +87,13 @@ KeyFile: TypeAlias = Annotated[
 ]
 Timeout: TypeAlias = Annotated[
     float | None,
-    _option("--timeout", min=0.001, help="How long to wait, in seconds.", envvar=None),
+    _option(
+        "--timeout",
+        min=0.001,
+        max=profiles.MAX_TIMEOUT_S,
+        help="How long to wait, in seconds.",
+        envvar=None,
+    ),
 ]
 
 

@@ -114,13 +114,13 @@ def erase(
         except KeyboardInterrupt:
             screen.complain(
                 "interrupted; the erasure goes on",
-                f"Its receipt: parley erase --yes --request-id {key}",
+                f"Its receipt: {_again(server, key)}",
             )
             raise typer.Exit(INTERRUPTED) from None
         if as_json:
             screen.print_json(receipt)
         else:
-            _show_receipt(screen, receipt, key)
+            _show_receipt(screen, receipt, key, _again(server, key))
 
 
 def _erase(
@@ -140,11 +140,16 @@ def _erase(
             time.sleep(ERASURE_PAUSE_S)
 
 
-def _show_receipt(screen: Screen, receipt: pb.EraseOwnerResponse, key: str) -> None:
+def _again(server: Server, key: str) -> str:
+    """Return the command that shows a receipt again; for another user it would erase anew."""
+    return server.command("erase", "--yes", "--request-id", key)
+
+
+def _show_receipt(screen: Screen, receipt: pb.EraseOwnerResponse, key: str, again: str) -> None:
     ended = moment_of(receipt.end_time).isoformat(timespec="seconds")
     if screen.is_terminal:
         screen.print_line(f"Erased {_counts(receipt)} by {ended}.")
-        screen.hint(f"This receipt again: parley erase --yes --request-id {key}")
+        screen.hint(f"This receipt again: {again}")
     else:
         numbers = (receipt.conversations, receipt.messages, receipt.turns)
         screen.print_line("\t".join((key, ended, *map(str, numbers))))

@@ -20,6 +20,8 @@ from typing import Any
 
 from platformdirs import user_config_path
 
+MAX_TIMEOUT_S = 1_000_000_000
+"""gRPC takes a deadline much later than this for one that is over."""
 NONE = "none"
 """The name of the profile that sets nothing."""
 _FILES = ("token_file", "ca_file", "cert_file", "key_file")
@@ -65,7 +67,7 @@ def read() -> Profiles:
     given = os.environ.get("PARLEY_CONFIG_FILE")
     path = Path(given) if given else user_config_path("parley", appauthor=False) / "config.toml"
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if given:
             raise ConfigError(f"PARLEY_CONFIG_FILE names {path}, which does not exist.") from None
@@ -99,7 +101,10 @@ def _parse_profile(path: Path, name: str, table: Any) -> Profile:
     for key, value in table.items():
         if wanted := _wanted(key, value):
             raise ConfigError(f"{path}: {place}.{key} must be {wanted}, not {value!r}.")
-    return {key: _located(path, value) if key in _FILES else value for key, value in table.items()}
+    try:
+        return {key: _located(path, each) if key in _FILES else each for key, each in table.items()}
+    except RuntimeError:  # of a file name
+        raise ConfigError(f"{path}: {place}: there is no such home folder as after a ~.") from None
 
 
 def _check_keys(path: Path, place: str, table: Mapping[str, Any], keys: list[str]) -> None:
@@ -117,9 +122,14 @@ def _wanted(key: str, value: Any) -> str:
     if key in _SWITCHES:
         return "" if isinstance(value, bool) else "true or false"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "" if is_number and value > 0 else "a number of seconds above 0"
+    if is_number and 0 < value <= MAX_TIMEOUT_S:
+        return ""
+    return f"a number of seconds above 0, up to {MAX_TIMEOUT_S:,}"
 
 
 def _located(path: Path, file: str) -> str:
-    """Return a file's path: relative to the config file, with ~ as the home folder."""
+    """Return a file's path: relative to the config file, with ~ as the home folder.
+
+    Raises: RuntimeError: it begins with ~ and the name of no user.
+    """
     return str(path.parent / Path(file).expanduser())

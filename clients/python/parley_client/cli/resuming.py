@@ -94,7 +94,7 @@ def resume(
         if answered.was_interrupted:
             raise typer.Exit(INTERRUPTED)
         if waits(answered.response):
-            say_how_to_go_on(screen, turn, answered.response)
+            say_how_to_go_on(screen, turn, answered.response, server.command)
             raise typer.Exit(WAITS)
 
 
@@ -155,5 +155,5 @@ def _print_pending(screen: Screen, turn: parts.Turn, *, as_json: bool) -> None:
         return
     for call in turn.pending_calls:
         needs = parts.PendingCallKind.Name(call.kind).removeprefix("PENDING_CALL_KIND_").lower()
-        arguments = one_line(call.arguments, len(call.arguments))
+        arguments = one_line(call.arguments, None)
         screen.print_line("\t".join((call.call_key, needs, one_line(call.name), arguments)))

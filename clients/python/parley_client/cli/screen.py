@@ -300,4 +300,12 @@ class Screen:
 
 def _console(stream: TextIO) -> Console:
     """Return a console that shows text as it is: no markup, no highlighted numbers."""
-    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Console(
+        file=stream,
+        # Rich would take any pipe for a terminal with FORCE_COLOR, which services of CI set.
+        force_terminal=stream.isatty(),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )

@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from parley_client.tokens import Token, TokenFile
 _TOKENS = ("token", "token_file", "token_command")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 
-# The options that a command to continue a conversation repeats. Not the token: it is a secret.
+# The options that a command to go on with repeats. Not the token: it is a secret.
 _NEEDED_AGAIN = (
     "profile",
     "address",
@@ -29,7 +29,6 @@ _NEEDED_AGAIN = (
     "for_user",
     "plaintext",
     *_TLS_FILES,
-    "agent",
     "timeout",
 )
 _LEVELS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
@@ -45,10 +44,16 @@ class Server:
     """How long a call may take, in seconds. None: the default of its kind."""
     again: str
     """The command that continues a conversation on this server, without its id at the end."""
+    _options: tuple[str, ...]
+    """The options that lead another command to the same server, as the same caller."""
     _token: Token | None
     _credentials: Credentials
     for_user: str
     """The user to act for. Empty: the caller."""
+
+    def command(self, *words: str) -> str:
+        """Return a command of `parley` that calls the same server as the same caller."""
+        return shlex.join([_program(), *words, *self._options])
 
     @contextmanager
     def client(self) -> Iterator[ParleyClient]:
@@ -68,6 +73,7 @@ def server_from(context: typer.Context) -> Server:
         values["address"],
         values["timeout"],
         _again(context),
+        tuple(_repeated(context, _NEEDED_AGAIN)),
         _token(context),
         _credentials(context),
         values["for_user"],
@@ -143,13 +149,20 @@ def _again(context: typer.Context) -> str:
     """Return the command that continues a conversation, without its id at the end."""
     if given := context.params.get("go_on"):
         return str(given)
-    options: list[str] = []
-    for name in _NEEDED_AGAIN:
-        value: Any = context.params.get(name)
-        if value and _level(context, name) == _LEVELS.index("COMMANDLINE"):
-            option = "--" + name.replace("_", "-")
-            options += [option] if value is True else [option, str(value)]
+    options = _repeated(context, (*_NEEDED_AGAIN, "agent"))
     return shlex.join([_program(), "chat", *options, "--conversation"]) + " "
+
+
+def _repeated(context: typer.Context, names: Iterable[str]) -> Iterator[str]:
+    """Iterate over the options of these names that another command needs as well."""
+    for name in names:
+        value: Any = context.params.get(name)
+        # A variable that is set for one command alone must not turn an erasure on another user.
+        least = "ENVIRONMENT" if name == "for_user" else "COMMANDLINE"
+        if value and _level(context, name) >= _LEVELS.index(least):
+            yield "--" + name.replace("_", "-")
+            if value is not True:
+                yield str(value)
 
 
 def _level(context: typer.Context, name: str) -> int:

@@ -13,8 +13,6 @@ from parley_client.cli.profiles import Profiles
 from parley_client.cli.screen import Screen
 from parley_client.cli.text import ago_of, harmless, moment_of, one_line
 
-_WHOLE = 10_000
-"""More characters than any text of a conversation has."""
 _USED = ("tokens in", "cached", "out", "requests", "turns", "attempts", "failed")
 _GAP = 2
 """The characters between two columns."""
@@ -44,7 +42,7 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
     instructions = conversation.instructions
     values = [
         ("conversation", conversation.conversation_id),
-        ("title", one_line(conversation.title, _WHOLE)),
+        ("title", one_line(conversation.title, None)),
         *(("label", harmless(f"{k}={v}")) for k, v in sorted(conversation.labels.items())),
         ("created", when(conversation.create_time)),
         ("last turn", when(conversation.update_time)),
@@ -55,7 +53,7 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
         ("revision", str(conversation.revision)),
         (
             "instructions",
-            harmless(instructions) if screen.is_terminal else one_line(instructions, _WHOLE),
+            harmless(instructions) if screen.is_terminal else one_line(instructions, None),
         ),
     ]
     if not screen.is_terminal:
@@ -63,6 +61,8 @@ def show_conversation(screen: Screen, conversation: parts.Conversation) -> None:
             screen.print_line(f"{name}\t{value}")
         return
     table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")  # an id, and a script without spaces, is one long word
     for name, value in values:
         if value:
             table.add_row(Text(name, style="dim"), Text(value))
@@ -76,7 +76,7 @@ def show_agents(screen: Screen, agents: Iterable[pb.Agent]) -> None:
             one_line(each.name),
             "default" if each.is_default else "",
             "rehearses" if each.can_rehearse else "",
-            one_line(each.description, _WHOLE),
+            one_line(each.description, None),
         )
         for each in agents
     ]
@@ -107,11 +107,12 @@ def show_usage(screen: Screen, rows: Sequence[pb.UsageRow], *, by_agent: bool, l
         return
     table = Table(box=None, header_style="dim", pad_edge=False, show_footer=len(rows) > 1)
     for name in names:
-        table.add_column(Text(harmless(name)), footer="sum" if name == names[0] else "")
+        footer = "sum" if name == names[0] else ""
+        table.add_column(Text(harmless(name)), footer=footer, overflow="fold")
     sums = [sum(column) for column in zip(*map(_numbers, rows), strict=True)]
     for number, name in enumerate(_USED):
         footer = f"{sums[number]:,}" if sums else ""
-        table.add_column(name, justify="right", footer=footer)
+        table.add_column(name, justify="right", footer=footer, overflow="fold")
     for row in rows:
         keys = (Text(one_line(key)) for key in keys_of(row))
         table.add_row(*keys, *(f"{number:,}" for number in _numbers(row)))

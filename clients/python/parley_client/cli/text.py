@@ -64,10 +64,14 @@ def _visible(found: re.Match[str]) -> str:
     return f"⟨U+{number:04X}⟩"
 
 
-def one_line(text: str, length: int = 100) -> str:
-    """Return the text on one line, harmless, cut with an ellipsis beyond `length` characters."""
+def one_line(text: str, length: int | None = 100) -> str:
+    """Return the text on one line, harmless, cut with an ellipsis beyond `length` characters.
+
+    Args:
+        length: of what is returned, in which an invisible character takes several. None: not cut.
+    """
     joined = harmless(" ".join(text.split()))
-    return joined if len(joined) <= length else joined[: length - 1] + ELLIPSIS
+    return joined if length is None or len(joined) <= length else joined[: length - 1] + ELLIPSIS
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:

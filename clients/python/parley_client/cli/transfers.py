@@ -58,10 +58,10 @@ def export(
         try:
             _write(client, screen, file, place.cursor)
         except KeyboardInterrupt:
-            screen.complain("interrupted", *_advice(output, file))
+            screen.complain("interrupted", *_advice(server, output, file))
             raise typer.Exit(INTERRUPTED) from None
         except ParleyError:
-            screen.hint(*_advice(output, file))
+            screen.hint(*_advice(server, output, file))
             raise
 
 
@@ -172,10 +172,10 @@ def _output(output: Path | None, *, goes_on: bool) -> Iterator[tuple[BinaryIO, P
         yield file, place
 
 
-def _advice(output: Path | None, file: BinaryIO) -> list[str]:
+def _advice(server: Server, output: Path | None, file: BinaryIO) -> list[str]:
     if output is None or not file.tell():
         return []
-    return [f"To go on: parley export --continue --output {output}"]
+    return [f"To go on: {server.command('export', '--continue', '--output', str(output))}"]
 
 
 @contextmanager

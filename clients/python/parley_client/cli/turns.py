@@ -94,7 +94,7 @@ def start(
         )
         if wait:
             question = Question(text, conversation, key, agent)
-            _wait(client, screen, question, started.turn, server.timeout_s, as_json=as_json)
+            _wait(client, screen, question, started.turn, server, as_json=as_json)
         elif as_json:
             screen.print_json(started)
         else:
@@ -184,24 +184,25 @@ def _wait(
     screen: Screen,
     question: Question,
     turn: parts.Turn,
-    timeout_s: float | None,
+    server: Server,
     *,
     as_json: bool,
 ) -> None:
     """Show the answer of a turn that was started."""
     try:
-        answer = follow(
-            client, screen, question, timeout_s=timeout_s or CHAT_TIMEOUT_S, is_shown=not as_json
-        )
+        timeout_s = server.timeout_s or CHAT_TIMEOUT_S
+        answer = follow(client, screen, question, timeout_s=timeout_s, is_shown=not as_json)
     except KeyboardInterrupt:
         screen.complain(
-            "interrupted; the turn goes on", f"Its answer: parley history {turn.conversation_id}"
+            "interrupted; the turn goes on",
+            f"Its answer: {server.command('history', turn.conversation_id)}",
         )
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         screen.print_json(answer)
     if waits(answer):
-        say_how_to_go_on(screen, Waiting(request_id=question.request_id), answer)
+        waiting = Waiting(request_id=question.request_id)
+        say_how_to_go_on(screen, waiting, answer, server.command)
         raise typer.Exit(WAITS)
 
 

@@ -1,6 +1,6 @@
 """What a turn waits for: asks a person to approve it, or says how to go on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from parley.v1 import conversation_pb2 as parts
@@ -9,6 +9,7 @@ from parley_client.caller_tools import decided, waits
 from parley_client.cli.answers import Answer, Question, Telling, ask, shown
 from parley_client.cli.interrupts import CancelOnInterrupt, discard_typed
 from parley_client.cli.screen import Screen
+from parley_client.cli.text import one_line
 from parley_client.errors import CallNotPending, ResultAlreadyGiven
 from parley_client.sync_client import ParleyClient
 
@@ -24,11 +25,11 @@ class Waiting:
     turn_id: str = ""
 
     @property
-    def options(self) -> str:
+    def options(self) -> tuple[str, ...]:
         """The options with which `parley resume` finds it."""
         if self.request_id:
-            return f"--request-id {self.request_id}"
-        return f"--conversation {self.conversation_id} --turn {self.turn_id}"
+            return "--request-id", self.request_id
+        return "--conversation", self.conversation_id, "--turn", self.turn_id
 
 
 def ask_and_decide(
@@ -108,15 +109,24 @@ def decisions(screen: Screen, response: pb.ChatResponse) -> list[pb.CallResult]:
     return [decided(call, _decision(screen, call)) for call in _to_approve(response)]
 
 
-def say_how_to_go_on(screen: Screen, turn: Waiting, response: pb.ChatResponse) -> None:
-    """Say what a turn waits for, and which command gives it that."""
+def say_how_to_go_on(
+    screen: Screen, turn: Waiting, response: pb.ChatResponse, command: Callable[..., str]
+) -> None:
+    """Say what a turn waits for, and which command gives it that.
+
+    Args:
+        command: returns a command for the same server from its words.
+    """
     lines = []
     for call in response.pending_calls:
         is_approval = call.kind == parts.PENDING_CALL_KIND_APPROVAL
         needs = "an approval" if is_approval else "a result"
-        lines.append(f"{call.name} needs {needs}: {call.arguments}")
-        option = "--approve KEY or --deny KEY" if is_approval else "--result KEY=TEXT"
-        lines.append(f"  parley resume {turn.options} {option.replace('KEY', call.call_key)}")
+        # On one line: the model wrote it, and could write a command below it.
+        lines.append(f"{one_line(call.name)} needs {needs}: {one_line(call.arguments, None)}")
+        key = call.call_key
+        option = ("--approve", key) if is_approval else ("--result", f"{key}=TEXT")
+        how = command("resume", *turn.options, *option)
+        lines.append(f"  {how}{f' or --deny {key}' if is_approval else ''}")
     screen.complain("the turn waits, and nothing has been decided", *lines)
 
 
