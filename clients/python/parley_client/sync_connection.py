@@ -80,13 +80,15 @@ class Connection:
     def _unary(self, call: Call[Response]) -> Response:
         """Make a call, with every try that it takes."""
         tries = (Tries if call.if_done is None else AllTries)(call.timeout_s)
+        closings = self._transport.closings
         while True:
-            metadata = metadata_from(self._token) + self._acting
+            metadata = metadata_from(self._token)
+            metadata += self._acting
             if tries.is_first:
                 metadata += call.first_metadata
             try:
                 response = self._transport.unary(
-                    call.method, call.request, tries.time_left_s, metadata
+                    call.method, call.request, tries.time_left_s, metadata, closings
                 )
                 return cast(Response, response)
             except grpc.RpcError as failure:
@@ -103,11 +105,13 @@ class Connection:
         self, stream: Stream[Event], on_retry: OnRetry | None
     ) -> Generator[Event, None, None]:
         """Iterate over a stream's events, with every call that it takes."""
+        closings = self._transport.closings
         while True:
-            metadata = metadata_from(self._token) + self._acting
+            metadata = metadata_from(self._token)
+            metadata += self._acting
             try:
                 with self._transport.stream(
-                    stream.method, stream.request, stream.time_left_s, metadata
+                    stream.method, stream.request, stream.time_left_s, metadata, closings
                 ) as events:
                     for event in events:
                         if stream.take(event):
