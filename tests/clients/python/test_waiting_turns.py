@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -143,6 +144,44 @@ async def test_what_goes_wrong_in_a_tool_is_its_result_without_its_text(
         "The tool returned 70000 bytes; the maximum is 65536.",
         "The tool returned what is neither text nor JSON.",
     ] == [call.result for call in answer.tool_calls]
+
+
+async def test_whatever_a_tool_ends_with_is_its_own(
+    connect: Connect, start_service: StartService
+) -> None:
+    """No future holds a StopIteration, and a future that was cancelled is no cancelled caller."""
+    caller = connect(await start_service(AskingAgent((("stops", "awaits"),))))
+
+    def stops(city: str) -> str:
+        return next(iter([]))
+
+    def awaits(city: str) -> str:
+        gone: Future[str] = Future()
+        gone.cancel()
+        return gone.result()
+
+    async with asyncio.timeout(20):
+        answer = await caller.call("run_with_tools", "hello", [stops, awaits])
+    stopped = "RuntimeError" if caller.is_async else "StopIteration"
+    assert [f"The tool failed: {stopped}.", "The tool failed: CancelledError."] == [
+        call.result for call in answer.tool_calls
+    ]
+
+
+async def test_results_that_are_too_much_for_one_request_are_given_in_several(
+    connect: Connect, start_service: StartService
+) -> None:
+    """40 results of 60 KB are 2.4 MB, more than a server takes at once."""
+    caller = connect(await start_service(AskingAgent((("weather",) * 40,))))
+    runs: list[str] = []
+
+    def weather(city: str) -> str:
+        runs.append(city)
+        return "x" * 60_000
+
+    answer = await caller.call("run_with_tools", "hello", [weather])
+    assert parts.FINISH_REASON_LENGTH == answer.finish_reason  # so much, a message does not hold
+    assert 40 == len(runs)
 
 
 async def test_approvals_are_asked_for_when_results_are_given(
