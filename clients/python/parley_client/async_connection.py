@@ -3,7 +3,6 @@
 `sync_connection.py` is generated from this file.
 """
 
-import asyncio
 import copy
 from collections.abc import AsyncGenerator
 from types import TracebackType
@@ -101,7 +100,7 @@ class AsyncConnection:
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure
-            await asyncio.sleep(pause_s)
+            await self._transport.rest(pause_s, closings)
 
     async def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None
@@ -128,4 +127,4 @@ class AsyncConnection:
                 raise error from cause
             if on_retry is not None:
                 on_retry(error)
-            await asyncio.sleep(pause_s)
+            await self._transport.rest(pause_s, closings)

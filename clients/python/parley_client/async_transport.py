@@ -6,7 +6,7 @@ built on the two exists once: the synchronous client is generated from the async
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -38,6 +38,8 @@ class AsyncTransport:
         self._stub: Any = None
         self.closings = 0
         """How often it was closed: what a call names that began before one of them, and is over."""
+        self._closing = asyncio.Event()
+        """Set when it is closed the next time."""
 
     async def unary(
         self, method: str, request: Message, timeout_s: float, metadata: Metadata, closings: int
@@ -85,11 +87,20 @@ class AsyncTransport:
         finally:
             call.cancel()  # has no effect on a call that has ended
 
+    async def rest(self, pause_s: float, closings: int) -> None:
+        """Wait for a time, in seconds, or until the channel is closed."""
+        if closings == self.closings:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._closing.wait()
+
     async def close(self) -> None:
         """Close the channel; calls under way end as cancelled. The next call opens it again."""
         channel, self._channel, self._stub = self._channel, None, None
         if self._given_channel is None:
             self.closings += 1
+            self._closing.set()
+            self._closing = asyncio.Event()
         if channel is not None:
             await channel.close(None)
 

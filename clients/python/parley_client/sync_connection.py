@@ -2,7 +2,6 @@
 """How the synchronous client makes calls: with its token, and with every try that they take."""
 
 import copy
-import time
 from collections.abc import Generator
 from types import TracebackType
 from typing import Self, cast
@@ -99,7 +98,7 @@ class Connection:
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure
-            time.sleep(pause_s)
+            self._transport.rest(pause_s, closings)
 
     def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None
@@ -126,4 +125,4 @@ class Connection:
                 raise error from cause
             if on_retry is not None:
                 on_retry(error)
-            time.sleep(pause_s)
+            self._transport.rest(pause_s, closings)

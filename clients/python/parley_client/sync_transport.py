@@ -7,7 +7,7 @@ once: the synchronous client is generated from the asynchronous one.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import grpc
@@ -44,6 +44,8 @@ class Transport:
         self._opening = Lock()
         self.closings = 0
         """How often it was closed: what a call names that began before one of them, and is over."""
+        self._closing = Event()
+        """Set when it is closed the next time."""
         self._generation = forks.generation()
         self._open_calls: dict[object, None] = {}
         """Calls whose end gRPC's thread has not told yet. Changed without a lock: see `close`."""
@@ -90,6 +92,15 @@ class Transport:
             finally:
                 call.cancel()  # has no effect on a call that has ended
 
+    def rest(self, pause_s: float, closings: int) -> None:
+        """Wait for a time, in seconds, or until the channel is closed."""
+        self._leave_to_parent_after_fork()
+        with self._opening:
+            closing = self._closing
+            is_closed = closings != self.closings
+        if not is_closed:
+            closing.wait(pause_s)
+
     def close(self) -> None:
         """Close the channel; calls under way end as cancelled. The next call opens it again.
 
@@ -105,6 +116,8 @@ class Transport:
             calls, self._open_calls = self._open_calls, {}
             if self._given_channel is None:
                 self.closings += 1
+                self._closing.set()
+                self._closing = Event()
         if channel is not None:
             channel.close()
             give_up_at = time.monotonic() + _LAST_EVENTS_S
@@ -149,7 +162,7 @@ class Transport:
         """Let go of what this process inherited by a fork: the parent continues to use it."""
         if self._generation != forks.generation():
             self._channel, self._stub = None, None
-            self._opening = Lock()
+            self._opening, self._closing = Lock(), Event()
             self._open_calls = {}
             self._generation = forks.generation()
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
+import grpc
 import pytest
 
 from parley.v1 import conversation_pb2 as parts
@@ -252,6 +253,25 @@ async def test_results_that_somebody_else_gave_stay_and_the_rest_is_given(
     answer = await caller.call("run_with_tools", "hello", [weather], request_id="r")
     assert "1. done: theirs, ours" == answer.response
     assert ["1-0", "1-1"] == sorted(runs)
+
+
+async def test_results_that_are_refused_for_calls_that_stay_pending_are_not_given_for_ever(
+    connect: Connect,
+) -> None:
+    """Fails when they are given again, without a rest, until the process is stopped."""
+    call = parts.PendingCall(
+        call_key=WEATHER_CALL.call_key,
+        name="weather",
+        arguments='{"city": "Rome"}',
+        kind=parts.PENDING_CALL_KIND_RESULT,
+    )
+    waits = pb.ChatResponse(finish_reason=ACTION_REQUIRED, pending_calls=[call])
+    refusal = Refusal(grpc.StatusCode.ALREADY_EXISTS, "RESULT_ALREADY_GIVEN")
+    async with scripted(waits, refusal, waits, refusal, waits, refusal) as server:
+        caller = connect(server.address)
+        with pytest.raises(ResultAlreadyGiven):
+            await caller.call("run_with_tools", "hello", [weather])
+    assert 3 == len(server.asked)
 
 
 async def test_a_turn_that_was_cancelled_meanwhile_is_what_is_returned(
