@@ -46,6 +46,7 @@ WORDS = {
     r"\basyncio\b": "time",
     r"\bgrpc\.aio\.AioRpcError\b": "grpc.RpcError",
     r"\bgrpc\.aio\.": "grpc.",
+    r"\bmetadata_from_async\(\s*(self\._token),[^()]*\)": r"metadata_from(\1)",
     r"\bmetadata_from_async\b": "metadata_from",
 }
 """Patterns and their replacements, in order."""

@@ -40,6 +40,13 @@ export function labelFilters(given: Labels | undefined): string[] {
   });
 }
 
+/** Check a choice of two: a text such as "false" would be sent as true. */
+export function flag(name: string, value: boolean | undefined): boolean {
+  const given = value ?? false;
+  if (typeof given !== "boolean") throw new TypeError(`${name} has to be true or false`);
+  return given;
+}
+
 /** Check a number: one that is not whole, or not exact, must not be sent as another one. */
 export function whole(
   name: string,

@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { MethodDefinition } from "@grpc/grpc-js";
-import { choice, labelFilters, labels, MAX_INT32, text, time, whole } from "./arguments.js";
+import { choice, flag, labelFilters, labels, MAX_INT32, text, time, whole } from "./arguments.js";
 import * as gen from "./gen/parley/v1/conversation_service.js";
 import { ConversationServiceService as rpcs } from "./gen/parley/v1/conversation_service.js";
 import { newMessages } from "./messages.js";
@@ -89,7 +89,7 @@ export function chat(message: string, options: ChatOptions): ChatCall {
     conversationId: text("conversationId", options.conversationId),
     message: text("message", message),
     requestId,
-    allowMissing: options.allowMissing ?? false,
+    allowMissing: flag("allowMissing", options.allowMissing),
     expectedSequence: expectedSequence(options),
     onBusy: choice("onBusy", ON_BUSY, options.onBusy) ?? gen.OnBusy.UNSPECIFIED,
     onDisconnect: onDisconnect(options),
@@ -113,7 +113,7 @@ export function startTurn(
     conversationId: text("conversationId", options.conversationId),
     message: text("message", message),
     requestId,
-    allowMissing: options.allowMissing ?? false,
+    allowMissing: flag("allowMissing", options.allowMissing),
     expectedSequence: expectedSequence(options),
     onBusy: gen.OnBusy.UNSPECIFIED,
     onDisconnect: gen.OnDisconnect.UNSPECIFIED,
@@ -234,7 +234,7 @@ export function deleteConversation(
 ): Call<gen.DeleteConversationRequest, gen.DeleteConversationResponse> {
   const request: gen.DeleteConversationRequest = {
     conversationId: text("conversationId", conversationId),
-    allowMissing: options.allowMissing ?? false,
+    allowMissing: flag("allowMissing", options.allowMissing),
   };
   const timeoutMs = options.timeoutMs ?? READ_TIMEOUT_MS;
   const ifGone = gen.DeleteConversationResponse.create();
@@ -288,7 +288,7 @@ export function appendMessages(
     conversationId: text("conversationId", conversationId),
     requestId,
     messages: newMessages(messages),
-    allowMissing: options.allowMissing ?? false,
+    allowMissing: flag("allowMissing", options.allowMissing),
     expectedSequence: expectedSequence(options),
     onBusy: choice("onBusy", ON_BUSY, options.onBusy) ?? gen.OnBusy.UNSPECIFIED,
   };
@@ -339,7 +339,7 @@ export function usage(options: UsageOptions): Call<gen.GetUsageRequest, gen.GetU
   const request: gen.GetUsageRequest = {
     startDate: text("startDate", options.startDate),
     endDate: text("endDate", options.endDate),
-    byAgent: options.byAgent ?? false,
+    byAgent: flag("byAgent", options.byAgent),
     byLabel: text("byLabel", options.byLabel),
     labels: labelFilters(options.labels),
   };

@@ -4,6 +4,7 @@ import type { Client, Metadata } from "@grpc/grpc-js";
 import type { Call } from "./calls.js";
 import { ParleyError } from "./errors.js";
 import type { Stream } from "./streams.js";
+import { onAbort, pause } from "./waiting.js";
 
 /** An open channel, and the calls under way on it. */
 export class Channel {
@@ -34,6 +35,7 @@ export class Channel {
     signal: AbortSignal | undefined,
   ): Promise<Response> {
     return new Promise((resolve, reject) => {
+      signal?.throwIfAborted(); // perhaps while the token was waited for
       const rpc = this.#opened().makeUnaryRequest(
         method.path,
         method.requestSerialize,
@@ -57,6 +59,7 @@ export class Channel {
     metadata: Metadata,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Response, void, undefined> {
+    signal?.throwIfAborted();
     const rpc = this.#opened().makeServerStreamRequest(
       method.path,
       method.requestSerialize,
@@ -75,6 +78,15 @@ export class Channel {
     }
   }
 
+  /** Wait for a time, or until it is closed. Throws the signal's reason if it is aborted meanwhile. */
+  async rested(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const woken = new AbortController();
+    const forget = this.#follow(() => woken.abort(), signal);
+    await pause(ms, woken.signal).catch(() => {}); // it was woken
+    forget();
+    signal?.throwIfAborted();
+  }
+
   #opened(): Client {
     if (this.#isClosed) throw new ParleyError("the client was closed", { code: "CANCELLED" });
     return this.#client;
@@ -83,10 +95,10 @@ export class Channel {
   /** Cancel a call when its caller aborts or the channel is closed, until it has ended. */
   #follow(cancel: () => void, signal: AbortSignal | undefined): () => void {
     this.#underWay.add(cancel);
-    signal?.addEventListener("abort", cancel, { once: true });
+    const forget = onAbort(signal, cancel);
     return () => {
       this.#underWay.delete(cancel);
-      signal?.removeEventListener("abort", cancel);
+      forget();
     };
   }
 }

@@ -17,7 +17,7 @@ import {
 import { errorFrom, isFailure } from "./statuses.js";
 import type { Stream } from "./streams.js";
 import { metadataFrom, type Token } from "./tokens.js";
-import { pause, within } from "./waiting.js";
+import { within } from "./waiting.js";
 
 /** Where the server is, and who calls. */
 export interface ClientOptions extends Security {
@@ -109,7 +109,7 @@ export class Connection {
         if (ifGone !== undefined && !tries.isFirst && error.code === "NOT_FOUND") return ifGone;
         const pauseMs = tries.pauseMs(error);
         if (pauseMs === undefined) throw error;
-        await pause(pauseMs, signal);
+        await channel.rested(pauseMs, signal);
         if (channel.isClosed) throw error;
       }
     }
@@ -150,7 +150,7 @@ export class Connection {
       const pauseMs = stream.pauseMs(error);
       if (pauseMs === undefined) throw error;
       onRetry?.(error);
-      await pause(pauseMs, signal);
+      await channel.rested(pauseMs, signal);
       if (channel.isClosed) throw error;
     }
   }

@@ -1,6 +1,6 @@
 /** Messages that a caller adds, as the contract has them. Nothing here does I/O. */
 
-import { choice, MAX_INT32, text, time, whole } from "./arguments.js";
+import { choice, flag, MAX_INT32, text, time, whole } from "./arguments.js";
 import {
   FinishReason,
   type Message,
@@ -64,7 +64,7 @@ function newToolCall(given: NewToolCall, name: string): ToolCall {
     name: text(`${name}.name`, given.name),
     arguments: text(`${name}.arguments`, given.arguments),
     result: text(`${name}.result`, given.result),
-    isError: given.isError ?? false,
+    isError: flag(`${name}.isError`, given.isError),
     step: whole(`${name}.step`, given.step, MAX_INT32),
   };
 }

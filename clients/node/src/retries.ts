@@ -21,6 +21,8 @@ import {
 export const MAX_TRIES = 5;
 /** Of a turn or an export that has begun to arrive: patience for a server that restarts. */
 export const MAX_TRIES_UNDER_WAY = 8;
+/** A year. gRPC cannot write down a deadline that is much later, and then ends the process. */
+const LONGEST_CALL_MS = 365 * 86_400_000;
 const DEFAULT_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 3000;
 
@@ -37,10 +39,12 @@ export class Tries {
    * Start the call's time.
    *
    * @param timeoutMs for all tries together.
-   * @throws RangeError it is not above 0.
+   * @throws RangeError it is no number above 0.
    */
   constructor(timeoutMs: number, clock: Clock = () => performance.now()) {
-    if (!(timeoutMs > 0)) throw new RangeError(`timeoutMs is ${timeoutMs} and has to be above 0`);
+    if (!(typeof timeoutMs === "number" && timeoutMs > 0)) {
+      throw new RangeError(`timeoutMs is ${timeoutMs} and has to be a number above 0`);
+    }
     this.#clock = clock;
     this.#endsAtMs = clock() + timeoutMs;
   }
@@ -50,9 +54,9 @@ export class Tries {
     return this.count === 1;
   }
 
-  /** Until the deadline; 0 when it has passed. */
+  /** Until the deadline, at most a year; 0 when it has passed. */
   get timeLeftMs(): number {
-    return Math.max(0, this.#endsAtMs - this.#clock());
+    return Math.min(Math.max(0, this.#endsAtMs - this.#clock()), LONGEST_CALL_MS);
   }
 
   /** Say how long to wait before the next try. Undefined: the error stands. */

@@ -5,6 +5,11 @@ import { ChannelCredentials, type ChannelOptions, credentials } from "@grpc/grpc
 import { ConversationServiceService as rpcs } from "./gen/parley/v1/conversation_service.js";
 import { SERVICE_CONFIG } from "./gen/service_config.js";
 
+/** gRPC repeats no request that is longer, and by itself only those below 1 MiB: a server can be set to take so much. */
+const RETRY_BUFFER_BYTES = 64 * 2 ** 20;
+/** The same for all requests under way, of which gRPC by itself keeps 16 MiB. */
+const ALL_RETRY_BUFFERS_BYTES = 2 ** 30;
+
 export const DEFAULT_ADDRESS = "127.0.0.1:50051";
 
 /** Whom TLS trusts, and who it says is calling. Files are PEM and read when the client is made. */
@@ -71,6 +76,8 @@ export function channelOptions(): ChannelOptions {
   return {
     "grpc.enable_retries": 1,
     "grpc.service_config": serviceConfig(),
+    "grpc.per_rpc_retry_buffer_size": RETRY_BUFFER_BYTES,
+    "grpc.retry_buffer_size": ALL_RETRY_BUFFERS_BYTES,
     // A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.max_reconnect_backoff_ms": 5000,

@@ -7,7 +7,7 @@
  */
 
 import type { MethodDefinition } from "@grpc/grpc-js";
-import { labelFilters, text, whole } from "./arguments.js";
+import { flag, labelFilters, text, whole } from "./arguments.js";
 import type { ChatCall, ResumeCall } from "./calls.js";
 import { ActionRequired, AttemptLost, ConversationNotFound, type ParleyError } from "./errors.js";
 import {
@@ -136,7 +136,7 @@ export class WatchProgress
     this.request = {
       conversationId: text("conversationId", conversationId),
       afterSequence: whole("afterSequence", options.afterSequence),
-      includeEvents: options.includeEvents ?? false,
+      includeEvents: flag("includeEvents", options.includeEvents),
     };
   }
 
@@ -215,9 +215,9 @@ export class FeedProgress
   constructor(options: FeedOptions) {
     this.request = {
       afterCursor: text("afterCursor", options.afterCursor),
-      onlyNew: options.onlyNew ?? false,
+      onlyNew: flag("onlyNew", options.onlyNew),
       labels: labelFilters(options.labels),
-      allOwners: options.allOwners ?? false,
+      allOwners: flag("allOwners", options.allOwners),
     };
   }
 

@@ -1,5 +1,7 @@
 /** Waiting that ends when the caller has had enough. */
 
+import { setMaxListeners } from "node:events";
+
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Wait for a time. Throws the signal's reason if it is aborted meanwhile. */
@@ -33,6 +35,22 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | unde
   });
 }
 
+/**
+ * Be told when a signal is aborted, at once if it is already. Returns: what ends that.
+ *
+ * Any number of calls may share a signal; Node warns of a leak when more than ten listen to it.
+ */
+export function onAbort(signal: AbortSignal | undefined, then: () => void): () => void {
+  if (signal === undefined) return () => {};
+  if (signal.aborted) {
+    then();
+    return () => {};
+  }
+  if (signal instanceof EventTarget) setMaxListeners(0, signal); // another library's may be none
+  signal.addEventListener("abort", then, { once: true });
+  return () => signal.removeEventListener("abort", then);
+}
+
 /** Wait for the first of what `begin` starts and the signal, then leave nothing behind. */
 function ended<T>(
   signal: AbortSignal | undefined,
@@ -42,15 +60,13 @@ function ended<T>(
   ) => NodeJS.Timeout | undefined,
 ): Promise<T> {
   let running: NodeJS.Timeout | undefined;
-  let aborted = () => {};
+  let forget = () => {};
   return new Promise<T>((resolve, reject) => {
-    signal?.throwIfAborted();
-    aborted = () => reject(signal?.reason);
-    signal?.addEventListener("abort", aborted, { once: true });
+    forget = onAbort(signal, () => reject(signal?.reason));
     running = begin(resolve, reject);
   }).finally(() => {
     clearTimeout(running);
-    signal?.removeEventListener("abort", aborted);
+    forget();
   });
 }
 

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DeadlineExceeded, ParleyClient, ParleyError } from "../src/index.js";
+import { DeadlineExceeded, LeaseLost, ParleyClient, ParleyError } from "../src/index.js";
 import { collected, thrown } from "./support/collecting.js";
-import { ScriptedServer, type Step, started } from "./support/scripted.js";
+import { anAnswer, ScriptedServer, type Step, started } from "./support/scripted.js";
 
 class Enough extends Error {}
 
@@ -102,6 +102,39 @@ test("a signal that lives long keeps nothing of the calls that it was given to",
   assert.equal(listening, 0);
 });
 
+/** Fails when the signal is only listened to: it has been aborted by then, and says so no more. */
+test("a call that is aborted when its token has just come ends", { timeout: 20_000 }, async () => {
+  using server = await ScriptedServer.start(["never"]);
+  for (let steps = 0; steps < 12; steps += 1) {
+    const controller = new AbortController();
+    const abortAfter = (left: number) =>
+      queueMicrotask(() => (left > 0 ? abortAfter(left - 1) : controller.abort(new Enough())));
+    const token = async () => {
+      abortAfter(steps);
+      return "token";
+    };
+    using client = new ParleyClient({ address: server.address, token });
+    const { signal } = controller;
+    await thrown(Enough, client.chat("hello", { signal }));
+    await thrown(Enough, collected(client.stream("hello", { signal })));
+  }
+  await until(() => server.cancelled === server.asked.length);
+});
+
+/** Fails when Node is not told that many calls may share a signal. */
+test("no leak is warned of when many calls share a signal", async () => {
+  const warnings: string[] = [];
+  const warned = (warning: Error) => warnings.push(warning.message);
+  process.on("warning", warned);
+  using server = await ScriptedServer.start([{ answer: anAnswer() }]);
+  using client = new ParleyClient({ address: server.address });
+  const { signal } = new AbortController();
+  await Promise.all(Array.from({ length: 20 }, () => client.chat("hello", { signal })));
+  await new Promise((resolve) => setImmediate(resolve)); // a warning comes later
+  process.off("warning", warned);
+  assert.deepEqual(warnings, []);
+});
+
 test("a token function that hangs is aborted, and ends at the deadline", async () => {
   using client = new ParleyClient({ token: () => new Promise<string>(() => {}) });
   const controller = new AbortController();
@@ -121,6 +154,21 @@ test("closing the client ends its calls, and a later call opens it again", async
   const again = assert.rejects(client.chat("again", { timeoutMs: 300 }), DeadlineExceeded);
   await until(() => server.asked.length === 2);
   await Promise.all([calling, again]);
+});
+
+/** Fails when the wait goes on: a process would not end for as long as the server has asked to wait. */
+test("closing the client ends waits between two tries", async () => {
+  const lost = { code: "ABORTED", reason: "LEASE_LOST", retryMs: 60_000 } as const;
+  using server = await ScriptedServer.start([{ refuse: lost }]);
+  using client = new ParleyClient({ address: server.address });
+  for (const call of [() => client.chat("hello"), () => collected(client.stream("hello"))]) {
+    const asked = server.asked.length;
+    const calling = thrown(LeaseLost, call());
+    await until(() => server.asked.length > asked);
+    const closing = setInterval(() => client.close(), 100); // it may not wait yet
+    const late = new Promise((_, reject) => setTimeout(reject, 10_000, "it still waits").unref());
+    await Promise.race([calling, late]).finally(() => clearInterval(closing));
+  }
 });
 
 test("a call whose token comes after the client was closed is not made", async () => {

@@ -99,6 +99,33 @@ test("the server's pushback goes before the backoff", async () => {
   assert.ok(first && second && second.atMs - first.atMs > 700);
 });
 
+/** gRPC by itself repeats nothing from 1 MiB on, and keeps 16 MiB of all requests together. */
+test("requests of any size, and any number of them, are retried", async () => {
+  const refuse = { reason: "STORE_UNAVAILABLE", retryMs: 10 };
+  const answer = { firstSequence: 1, lastSequence: 1, replayed: false };
+  let count = 0;
+  using server = await ScriptedServer.start([
+    async () => {
+      count += 1;
+      if (count > 20) return { answer };
+      await new Promise((resolve) => setTimeout(resolve, 300)); // until all are under way
+      return { refuse };
+    },
+  ]);
+  using client = new ParleyClient({ address: server.address });
+  const messages = [{ role: "user", content: "x".repeat(2 ** 20) }] as const;
+  await Promise.all(Array.from({ length: 20 }, () => client.appendMessages("c", messages)));
+  assert.equal(server.asked.length, 40);
+});
+
+/** Fails with the time as it is given: gRPC cannot write it down, and throws where nothing catches it. */
+test("a call without end has a deadline that gRPC can write down", async () => {
+  for (const timeoutMs of [Number.MAX_SAFE_INTEGER, Number.POSITIVE_INFINITY]) {
+    using server = await ScriptedServer.start([{ answer: anAnswer() }]);
+    await chat(server, { timeoutMs });
+  }
+});
+
 test("tries end after the fifth", async () => {
   const refuse = { reason: "STORE_UNAVAILABLE", retryMs: 10 };
   using server = await ScriptedServer.start([{ refuse }]);
@@ -249,6 +276,8 @@ test("tries wait as long as they are asked to", () => {
   now += 8000;
   assert.equal(tries.timeLeftMs, 0);
   assert.throws(() => new Tries(0), RangeError);
+  // biome-ignore lint/suspicious/noExplicitAny: as a caller without types may give it
+  assert.throws(() => new Tries("5000" as any), RangeError);
 });
 
 test("tries are counted", () => {

@@ -200,6 +200,10 @@ test("what cannot be sent is not sent as something else", async () => {
   await assert.rejects(client.chat("x", { onBusy: "queue" }), /"queue" and has to be "reject" or/);
   // @ts-expect-error: the same
   await assert.rejects(client.chat(7), /message has to be a string/);
+  // @ts-expect-error: the same
+  await assert.rejects(client.deleteConversation("c", { allowMissing: "false" }), /true or false/);
+  // @ts-expect-error: the same
+  assert.throws(() => client.watchTurns({ allOwners: "false" }), /allOwners has to be true or/);
   assert.equal(server.asked.length, 0);
 
   await client.chat("x", { onBusy: "wait", onDisconnect: "continue", agent: "poet" });

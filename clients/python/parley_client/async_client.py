@@ -302,7 +302,9 @@ class AsyncParleyClient(AsyncTurns):
                     timeout_s=timeout_s,
                 )
             except (ResultAlreadyGiven, CallNotPending):  # somebody else gave some, or ended it
-                answer = await self._unary(turn)
+                before, answer = answer, await self._unary(turn)
+                if before.pending_calls == answer.pending_calls:
+                    raise
         return answer
 
 

@@ -3,7 +3,6 @@
 `sync_connection.py` is generated from this file.
 """
 
-import asyncio
 import copy
 from collections.abc import AsyncGenerator
 from types import TracebackType
@@ -82,13 +81,15 @@ class AsyncConnection:
     async def _unary(self, call: Call[Response]) -> Response:
         """Make a call, with every try that it takes."""
         tries = (Tries if call.if_done is None else AllTries)(call.timeout_s)
+        closings = self._transport.closings
         while True:
-            metadata = await metadata_from_async(self._token) + self._acting
+            metadata = await metadata_from_async(self._token, tries.time_left_s, call.request_id)
+            metadata += self._acting
             if tries.is_first:
                 metadata += call.first_metadata
             try:
                 response = await self._transport.unary(
-                    call.method, call.request, tries.time_left_s, metadata
+                    call.method, call.request, tries.time_left_s, metadata, closings
                 )
                 return cast(Response, response)
             except grpc.aio.AioRpcError as failure:
@@ -99,17 +100,19 @@ class AsyncConnection:
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure
-            await asyncio.sleep(pause_s)
+            await self._transport.rest(pause_s, closings)
 
     async def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None
     ) -> AsyncGenerator[Event, None]:
         """Iterate over a stream's events, with every call that it takes."""
+        closings = self._transport.closings
         while True:
-            metadata = await metadata_from_async(self._token) + self._acting
+            metadata = await metadata_from_async(self._token, stream.time_left_s, stream.request_id)
+            metadata += self._acting
             try:
                 with self._transport.stream(
-                    stream.method, stream.request, stream.time_left_s, metadata
+                    stream.method, stream.request, stream.time_left_s, metadata, closings
                 ) as events:
                     async for event in events:
                         if stream.take(event):
@@ -124,4 +127,4 @@ class AsyncConnection:
                 raise error from cause
             if on_retry is not None:
                 on_retry(error)
-            await asyncio.sleep(pause_s)
+            await self._transport.rest(pause_s, closings)

@@ -6,10 +6,11 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
+from parley_client.async_transport import is_cancelled
 from parley_client.caller_tools import NOBODY, Decision, Toolbox, Tools, decided, failed, returned
 
 Approve: TypeAlias = Callable[[parts.PendingCall], Decision | Awaitable[Decision]]
@@ -46,7 +47,22 @@ async def decide_calls(
 async def _run(toolbox: Toolbox, call: parts.PendingCall) -> pb.CallResult:
     try:
         run = toolbox.bound(call)
-        value = run() if toolbox.is_async(call.name) else await asyncio.to_thread(run)
+        value = run() if toolbox.is_async(call.name) else await asyncio.to_thread(_held, run)
         return returned(call, await value if inspect.isawaitable(value) else value)
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        return failed(call, error)  # of something that the tool had begun
     except Exception as error:
         return failed(call, error)
+
+
+def _held(run: Callable[[], Any]) -> Any:
+    """Run a function in a thread. Raises: what it raises; RuntimeError instead of StopIteration.
+
+    A future cannot hold that one: before Python 3.12, waiting for it would never end.
+    """
+    try:
+        return run()
+    except StopIteration as error:
+        raise RuntimeError("the tool raised StopIteration") from error

@@ -6,6 +6,7 @@
 Nothing here does I/O: `async_tools` and `sync_tools` run the functions.
 """
 
+import functools
 import inspect
 import json
 import types
@@ -19,6 +20,8 @@ from parley.v1 import conversation_service_pb2 as pb
 KEY = "call_key"
 """A function with a parameter of this name gets the call's key, which the model does not see."""
 MAX_RESULT_BYTES = 64 * 1024
+MAX_BATCH_BYTES = 1_000_000
+"""Of the results in one request; a server takes 2 MiB as a rule."""
 NOBODY = "Nobody can approve calls here."
 
 Decision: TypeAlias = bool | str
@@ -59,8 +62,12 @@ def tool(
         description: what it does and when to use it. None: the function's docstring.
         parameters_schema: a JSON Schema of type object. None: derived from the annotations.
     Raises: ValueError: no schema is given, and an annotation has none: `str`, `int`, `float`,
-        `bool`, `dict`, lists and literals of these do, each also with None.
+        `bool`, `dict`, lists and literals of these do, each also with None. Or no name is given,
+        and the function has none.
     """
+    name = name or getattr(function, "__name__", None)
+    if name is None:
+        raise ValueError(f"{function!r} has no name: give `tool` one")
     if parameters_schema is None:
         parameters_schema = _schema_of(function)
     if not isinstance(parameters_schema, str):
@@ -68,8 +75,8 @@ def tool(
     return CallerTool(
         function,
         parts.Tool(
-            name=name or function.__name__,
-            description=description or inspect.getdoc(function) or "",
+            name=name,
+            description=description or _documentation(function),
             parameters_schema=parameters_schema,
         ),
     )
@@ -134,9 +141,16 @@ class Results:
         self._by_key |= {result.call_key: result for result in results}
 
     def of(self, answer: pb.ChatResponse) -> list[pb.CallResult]:
-        """Return what a waiting turn can be given."""
+        """Return what a waiting turn can be given in one request; it then waits for the rest."""
         keys = [call.call_key for call in answer.pending_calls]
-        return [self._by_key[key] for key in keys if key in self._by_key]
+        batch: list[pb.CallResult] = []
+        size = 0
+        for result in (self._by_key[key] for key in keys if key in self._by_key):
+            size += result.ByteSize()
+            if batch and size > MAX_BATCH_BYTES:
+                break
+            batch.append(result)
+        return batch
 
 
 def returned(call: parts.PendingCall, value: Any) -> pb.CallResult:
@@ -154,9 +168,10 @@ def returned(call: parts.PendingCall, value: Any) -> pb.CallResult:
     return pb.CallResult(call_key=call.call_key, result=text)
 
 
-def failed(call: parts.PendingCall, error: Exception) -> pb.CallResult:
+def failed(call: parts.PendingCall, error: BaseException) -> pb.CallResult:
     """Return that a function has failed: with its type alone, unless its text is for the model."""
     text = str(error)[:8192].replace("\0", "") if isinstance(error, ToolFailed) else ""
+    text = text.encode(errors="replace").decode()  # halves of surrogate pairs cannot be sent
     text = text or f"The tool failed: {type(error).__name__}."
     return pb.CallResult(call_key=call.call_key, error=text)
 
@@ -175,8 +190,19 @@ def waits(answer: pb.ChatResponse) -> bool:
     return answer.finish_reason == parts.FINISH_REASON_ACTION_REQUIRED
 
 
+def _documentation(function: Callable[..., Any]) -> str:
+    """Return a function's docstring. A partial one has only that of `functools.partial` itself."""
+    if isinstance(function, functools.partial):
+        function = function.func
+    return inspect.getdoc(function) or ""
+
+
 def _schema_of(function: Callable[..., Any]) -> dict[str, Any]:
-    hints = get_type_hints(function)
+    try:
+        hints = get_type_hints(function)
+    except Exception as error:  # it evaluates what the annotations say
+        what = f"the annotations of {function!r} cannot be read"
+        raise ValueError(f"{what}: give `tool` the parameters_schema") from error
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name != KEY]
     properties = {}
     for parameter in parameters:
@@ -197,17 +223,17 @@ def _schema_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _schema(hint: Any) -> dict[str, Any] | None:
     """Return the schema of an annotation; None: it has none."""
-    if hint in _SIMPLE:
+    if isinstance(hint, type) and hint in _SIMPLE:
         return {"type": _SIMPLE[hint]}
     origin, given = get_origin(hint), get_args(hint)
-    if hint is list:
-        return {"type": "array"}
     if origin is dict:
         return {"type": "object"}
+    if hint is list or (origin is list and not given):
+        return {"type": "array"}
     if origin is list:
         items = _schema(given[0])
         return items and {"type": "array", "items": items}
-    if origin is Literal:
+    if origin is Literal and all(isinstance(each, str | int | None) for each in given):
         return {"enum": list(given)}
     if origin in (Union, types.UnionType) and len(given) == 2 and type(None) in given:
         [other] = [each for each in given if each is not type(None)]

@@ -11,6 +11,9 @@ import grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 CONNECTION_SCALING = {"maxConnectionsPerSubchannel": 10}
+RETRY_BUFFER_BYTES = 64 * 1024 * 1024
+"""gRPC repeats no request that is longer, and by itself only those up to 256 KiB. So much is the
+most that a server can be set to take."""
 NOT_REPEATED = {
     "name": [{"service": "parley.v1.ConversationService", "method": "DeleteConversation"}]
 }
@@ -32,6 +35,17 @@ def credentials_for(address: str, credentials: Credentials) -> grpc.ChannelCrede
     if credentials == "plaintext" or is_on_this_machine(address):
         return None
     return grpc.ssl_channel_credentials()
+
+
+def closed() -> grpc.aio.AioRpcError:
+    """Return the error of a call, of either client, whose channel was closed under it.
+
+    Another try would open a channel that nothing closes.
+    """
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode.CANCELLED, nothing, nothing, "the client was closed"
+    )
 
 
 def tls(
@@ -101,6 +115,7 @@ def options() -> tuple[tuple[str, str | int], ...]:
     return (
         ("grpc.enable_retries", 1),
         ("grpc.service_config", json.dumps(config)),
+        ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
         # Finds a restarted server within seconds; gRPC's own waits grow to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 5_000),

@@ -20,6 +20,9 @@ from parley_client.errors import DeadlineExceeded, LeaseLost, Overloaded, Parley
 MAX_TRIES = 5
 MAX_TRIES_UNDER_WAY = 8
 """For a turn that has begun to arrive: enough for a server to restart."""
+LONGEST_CALL_S = 365 * 86_400.0
+"""gRPC counts nanoseconds in 64 bits: a deadline beyond those, such as one without end, would have
+passed at once."""
 DEFAULT_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 3.0
 
@@ -48,8 +51,8 @@ class Tries:
 
     @property
     def time_left_s(self) -> float:
-        """The time until the deadline, in seconds; 0 when it has passed."""
-        return max(0.0, self._ends_at - self._clock())
+        """The time until the deadline, in seconds, at most a year; 0 when it has passed."""
+        return min(max(0.0, self._ends_at - self._clock()), LONGEST_CALL_S)
 
     def pause_s(self, error: ParleyError) -> float | None:
         """Return how long to wait before the next try, in seconds. None: do not retry."""

@@ -300,7 +300,9 @@ class ParleyClient(Turns):
                     timeout_s=timeout_s,
                 )
             except (ResultAlreadyGiven, CallNotPending):  # somebody else gave some, or ended it
-                answer = self._unary(turn)
+                before, answer = answer, self._unary(turn)
+                if before.pending_calls == answer.pending_calls:
+                    raise
         return answer
 
 

@@ -2,7 +2,6 @@
 """How the synchronous client makes calls: with its token, and with every try that they take."""
 
 import copy
-import time
 from collections.abc import Generator
 from types import TracebackType
 from typing import Self, cast
@@ -80,13 +79,15 @@ class Connection:
     def _unary(self, call: Call[Response]) -> Response:
         """Make a call, with every try that it takes."""
         tries = (Tries if call.if_done is None else AllTries)(call.timeout_s)
+        closings = self._transport.closings
         while True:
-            metadata = metadata_from(self._token) + self._acting
+            metadata = metadata_from(self._token)
+            metadata += self._acting
             if tries.is_first:
                 metadata += call.first_metadata
             try:
                 response = self._transport.unary(
-                    call.method, call.request, tries.time_left_s, metadata
+                    call.method, call.request, tries.time_left_s, metadata, closings
                 )
                 return cast(Response, response)
             except grpc.RpcError as failure:
@@ -97,17 +98,19 @@ class Connection:
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure
-            time.sleep(pause_s)
+            self._transport.rest(pause_s, closings)
 
     def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None
     ) -> Generator[Event, None, None]:
         """Iterate over a stream's events, with every call that it takes."""
+        closings = self._transport.closings
         while True:
-            metadata = metadata_from(self._token) + self._acting
+            metadata = metadata_from(self._token)
+            metadata += self._acting
             try:
                 with self._transport.stream(
-                    stream.method, stream.request, stream.time_left_s, metadata
+                    stream.method, stream.request, stream.time_left_s, metadata, closings
                 ) as events:
                     for event in events:
                         if stream.take(event):
@@ -122,4 +125,4 @@ class Connection:
                 raise error from cause
             if on_retry is not None:
                 on_retry(error)
-            time.sleep(pause_s)
+            self._transport.rest(pause_s, closings)

@@ -7,7 +7,7 @@ once: the synchronous client is generated from the asynchronous one.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from parley_client import forks
-from parley_client.channels import Credentials, credentials_for, options_for
+from parley_client.channels import Credentials, closed, credentials_for, options_for
 from parley_client.tokens import Metadata
 
 _LAST_EVENTS_S = 2.0
@@ -42,20 +42,28 @@ class Transport:
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
         self._opening = Lock()
+        self.closings = 0
+        """How often it was closed: what a call names that began before one of them, and is over."""
+        self._closing = Event()
+        """Set when it is closed the next time."""
         self._generation = forks.generation()
         self._open_calls: dict[object, None] = {}
         """Calls whose end gRPC's thread has not told yet. Changed without a lock: see `close`."""
 
-    def unary(self, method: str, request: Message, timeout_s: float, metadata: Metadata) -> Any:
+    def unary(
+        self, method: str, request: Message, timeout_s: float, metadata: Metadata, closings: int
+    ) -> Any:
         """Make a call, once, and return its response.
 
         Args:
             method: the RPC's name in the stub.
             timeout_s: the call's deadline, in seconds from now.
-        Raises: grpc.RpcError: the call failed. ForkedProcess: gRPC does not work here.
+            closings: as they were when the caller began, perhaps with another try.
+        Raises: grpc.RpcError: the call failed, or the channel was closed since then. ForkedProcess:
+            gRPC does not work here.
         Guarantees: Ctrl-C while the call waits cancels the call.
         """
-        call = getattr(self._connect(), method)
+        call = getattr(self._connect(closings), method)
         with forks.under_way():
             future = call.future(request, timeout=timeout_s, metadata=metadata)
             self._note(future)
@@ -63,18 +71,19 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, method: str, request: Message, timeout_s: float, metadata: Metadata
+        self, method: str, request: Message, timeout_s: float, metadata: Metadata, closings: int
     ) -> Iterator[Iterator[Any]]:
         """Make a streaming call, once, and give its responses to the block.
 
         Args:
             method: the RPC's name in the stub.
             timeout_s: the call's deadline, in seconds from now.
-        Raises: while iterating, grpc.RpcError: the call failed. At once, ForkedProcess: gRPC does
-            not work here.
+            closings: as they were when the caller began, perhaps with another try.
+        Raises: grpc.RpcError: the call failed, while iterating, or the channel was closed. At once,
+            ForkedProcess: gRPC does not work here.
         Guarantees: the call does not outlive the block.
         """
-        make = getattr(self._connect(), method)
+        make = getattr(self._connect(closings), method)
         with forks.under_way():
             call = make(request, timeout=timeout_s, metadata=metadata)
             self._note(call)
@@ -82,6 +91,15 @@ class Transport:
                 yield call
             finally:
                 call.cancel()  # has no effect on a call that has ended
+
+    def rest(self, pause_s: float, closings: int) -> None:
+        """Wait for a time, in seconds, or until the channel is closed."""
+        self._leave_to_parent_after_fork()
+        with self._opening:
+            closing = self._closing
+            is_closed = closings != self.closings
+        if not is_closed:
+            closing.wait(pause_s)
 
     def close(self) -> None:
         """Close the channel; calls under way end as cancelled. The next call opens it again.
@@ -96,6 +114,10 @@ class Transport:
         with self._opening:
             channel, self._channel, self._stub = self._channel, None, None
             calls, self._open_calls = self._open_calls, {}
+            if self._given_channel is None:
+                self.closings += 1
+                self._closing.set()
+                self._closing = Event()
         if channel is not None:
             channel.close()
             give_up_at = time.monotonic() + _LAST_EVENTS_S
@@ -111,11 +133,16 @@ class Transport:
         if not call.add_callback(lambda: calls.pop(key, None)):  # it has ended
             calls.pop(key, None)
 
-    def _connect(self) -> Any:
-        """Return the stub; the first time, open the channel. Raises: ForkedProcess."""
+    def _connect(self, closings: int) -> Any:
+        """Return the stub; the first time, open the channel.
+
+        Raises: grpc.RpcError: it was closed since the caller began. ForkedProcess.
+        """
         forks.check_usable()
         self._leave_to_parent_after_fork()
         with self._opening:
+            if closings != self.closings:
+                raise closed()
             if self._stub is None:
                 channel = self._given_channel or self._open()
                 forks.note_channel(channel)
@@ -135,7 +162,7 @@ class Transport:
         """Let go of what this process inherited by a fork: the parent continues to use it."""
         if self._generation != forks.generation():
             self._channel, self._stub = None, None
-            self._opening = Lock()
+            self._opening, self._closing = Lock(), Event()
             self._open_calls = {}
             self._generation = forks.generation()
 

@@ -1,10 +1,15 @@
 """Gets a call's bearer token from a string, a function, or a file."""
 
+import asyncio
 import inspect
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
+
+import grpc
+
+from parley_client.errors import DeadlineExceeded
 
 Token = str | Callable[[], str]
 """A token, or a function that returns one and is called before every call."""
@@ -35,24 +40,41 @@ class TokenFile:
 def metadata_from(token: Token | None) -> Metadata:
     """Return the metadata that carries a token; empty without one.
 
-    Raises: ValueError: the text cannot be a token. TypeError: the function is asynchronous. Any
-        error of the function.
+    Raises: ValueError: the text cannot be a token. TypeError: the function is asynchronous, or the
+        token is no text. Any error of the function.
     """
     found = token() if callable(token) else token
     if inspect.iscoroutine(found):
         found.close()
-    if not (found is None or isinstance(found, str)):
+    if inspect.isawaitable(found):
         raise TypeError("an asynchronous token function needs AsyncParleyClient")
     return _bearer(found)
 
 
-async def metadata_from_async(token: AsyncToken | None) -> Metadata:
+async def metadata_from_async(
+    token: AsyncToken | None, time_left_s: float, request_id: str
+) -> Metadata:
     """Return the metadata that carries a token; empty without one.
 
-    Raises: ValueError: the text cannot be a token. Any error of the function.
+    Args:
+        time_left_s: how long an asynchronous function may take, in seconds.
+        request_id: the call's, which the error shows.
+    Raises: ValueError: the text cannot be a token. TypeError: it is no text. DeadlineExceeded: the
+        function took too long. Any error of the function.
     """
     found = token() if callable(token) else token
-    return _bearer(await found if inspect.isawaitable(found) else found)
+    if not inspect.isawaitable(found):
+        return _bearer(found)
+    limit = asyncio.timeout(time_left_s)
+    try:
+        async with limit:
+            return _bearer(await found)
+    except TimeoutError:
+        if not limit.expired():  # the function's own
+            raise
+        text = "the token function gave no token in time"
+        code = grpc.StatusCode.DEADLINE_EXCEEDED
+        raise DeadlineExceeded(text, code=code, request_id=request_id) from None
 
 
 def naming(user: str) -> Metadata:
@@ -64,6 +86,8 @@ def naming(user: str) -> Metadata:
 
 
 def _bearer(token: str | None) -> Metadata:
+    if not (token is None or isinstance(token, str)):
+        raise TypeError(f"a token has to be a str, not {type(token).__name__}")
     stripped = (token or "").strip()
     if not stripped:
         return ()

@@ -1,6 +1,7 @@
 """What is sent again, when, and that it makes no second turn."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,8 +21,9 @@ from parley_client import (
     Unavailable,
 )
 from parley_client.retries import MAX_TRIES, Tries
+from support.both_clients import Ask, ask_async, ask_sync
 from support.scripted_server import Refusal, ScriptedServer, an_answer, scripted
-from support.services import Service, a_token, metadata
+from support.services import Service, a_token, an_id, metadata
 
 Chat = Callable[..., Awaitable[pb.ChatResponse]]
 
@@ -114,6 +116,27 @@ async def test_what_needs_a_decision_is_not_retried(
         with pytest.raises(kind):
             await chat(server.address, "hello")
     assert 1 == len(server.asked)
+
+
+@pytest.mark.parametrize("ask", [ask_async, ask_sync])
+async def test_a_request_of_any_size_is_retried(ask: Ask) -> None:
+    """gRPC by itself repeats nothing beyond 256 KiB."""
+    refusal = Refusal(reason="STORE_UNAVAILABLE", retry_s=0.01)
+    said = [("user", "x" * 1024 * 1024)]
+    async with scripted(refusal, pb.AppendMessagesResponse(last_sequence=1)) as server:
+        added = await ask(server.address, "append_messages", an_id(), said)
+    assert (1, 2) == (added.last_sequence, len(server.asked))
+    assert server.asked[0].request == server.asked[1].request
+
+
+@pytest.mark.parametrize("timeout_s", [math.inf, 1e10])
+async def test_a_call_without_end_has_a_deadline_that_grpc_can_count(
+    chat: Chat, timeout_s: float
+) -> None:
+    """Fails with the time as it is given: gRPC takes it for one that has passed."""
+    async with scripted(an_answer()) as server:
+        await chat(server.address, "hello", timeout_s=timeout_s)
+    assert 1e7 < server.asked[0].time_left_s
 
 
 async def test_no_try_begins_after_the_deadline(chat: Chat) -> None:

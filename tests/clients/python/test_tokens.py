@@ -1,12 +1,14 @@
 """Where tokens come from, and that each call asks anew."""
 
 import asyncio
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from parley_client import AsyncParleyClient, ParleyClient, TokenFile
+from parley_client import AsyncParleyClient, DeadlineExceeded, ParleyClient, TokenFile
 from parley_client.tokens import metadata_from, metadata_from_async
 from support.scripted_server import Refusal, an_answer, scripted
 from support.services import Service, a_token
@@ -74,9 +76,46 @@ def test_the_synchronous_client_takes_no_asynchronous_function() -> None:
 async def test_the_asynchronous_client_takes_all_kinds(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("from a file\n".replace(" ", "-"))
-    assert "Bearer plain" == (await metadata_from_async("plain"))[0][1]
-    assert "Bearer called" == (await metadata_from_async(lambda: "called"))[0][1]
-    assert "Bearer from-a-file" == (await metadata_from_async(TokenFile(path)))[0][1]
+    for token, text in [("plain", "plain"), (lambda: "called", "called")]:
+        assert f"Bearer {text}" == (await metadata_from_async(token, 1, ""))[0][1]
+    assert "Bearer from-a-file" == (await metadata_from_async(TokenFile(path), 1, ""))[0][1]
+
+
+async def test_a_token_function_takes_no_longer_than_the_call_may() -> None:
+    """Fails when the function is waited for without a limit."""
+
+    async def never() -> str:
+        await asyncio.sleep(math.inf)
+        raise AssertionError
+
+    async with (
+        scripted(an_answer()) as server,
+        AsyncParleyClient(server.address, token=never) as client,
+    ):
+        with pytest.raises(DeadlineExceeded, match="no token in time") as late:
+            await asyncio.wait_for(client.chat("hello", request_id="r", timeout_s=0.1), 5)
+        with pytest.raises(DeadlineExceeded):
+            async with asyncio.timeout(5):
+                await anext(client.stream("hello", timeout_s=0.1))
+    assert "r" == late.value.request_id
+    assert [] == server.asked
+
+
+async def test_a_token_functions_own_timeout_is_its_own() -> None:
+    async def late() -> str:
+        raise TimeoutError("the issuer")
+
+    async with AsyncParleyClient(token=late) as client:
+        with pytest.raises(TimeoutError, match="the issuer"):
+            await client.chat("hello")
+
+
+@pytest.mark.parametrize("token", [b"one", lambda: b"one"], ids=["given", "returned"])
+async def test_a_token_that_is_no_text_is_refused_by_its_type(token: Any) -> None:
+    with pytest.raises(TypeError, match="has to be a str, not bytes"):
+        metadata_from(token)
+    with pytest.raises(TypeError, match="has to be a str, not bytes"):
+        await metadata_from_async(token, 1, "")
 
 
 def test_a_token_file_is_read_again_when_it_changes(tmp_path: Path) -> None:

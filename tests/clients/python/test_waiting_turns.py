@@ -4,8 +4,10 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
+import grpc
 import pytest
 
 from parley.v1 import conversation_pb2 as parts
@@ -145,6 +147,44 @@ async def test_what_goes_wrong_in_a_tool_is_its_result_without_its_text(
     ] == [call.result for call in answer.tool_calls]
 
 
+async def test_whatever_a_tool_ends_with_is_its_own(
+    connect: Connect, start_service: StartService
+) -> None:
+    """No future holds a StopIteration, and a future that was cancelled is no cancelled caller."""
+    caller = connect(await start_service(AskingAgent((("stops", "awaits"),))))
+
+    def stops(city: str) -> str:
+        return next(iter([]))
+
+    def awaits(city: str) -> str:
+        gone: Future[str] = Future()
+        gone.cancel()
+        return gone.result()
+
+    async with asyncio.timeout(20):
+        answer = await caller.call("run_with_tools", "hello", [stops, awaits])
+    stopped = "RuntimeError" if caller.is_async else "StopIteration"
+    assert [f"The tool failed: {stopped}.", "The tool failed: CancelledError."] == [
+        call.result for call in answer.tool_calls
+    ]
+
+
+async def test_results_that_are_too_much_for_one_request_are_given_in_several(
+    connect: Connect, start_service: StartService
+) -> None:
+    """40 results of 60 KB are 2.4 MB, more than a server takes at once."""
+    caller = connect(await start_service(AskingAgent((("weather",) * 40,))))
+    runs: list[str] = []
+
+    def weather(city: str) -> str:
+        runs.append(city)
+        return "x" * 60_000
+
+    answer = await caller.call("run_with_tools", "hello", [weather])
+    assert parts.FINISH_REASON_LENGTH == answer.finish_reason  # so much, a message does not hold
+    assert 40 == len(runs)
+
+
 async def test_approvals_are_asked_for_when_results_are_given(
     connect: Connect, start_service: StartService
 ) -> None:
@@ -213,6 +253,25 @@ async def test_results_that_somebody_else_gave_stay_and_the_rest_is_given(
     answer = await caller.call("run_with_tools", "hello", [weather], request_id="r")
     assert "1. done: theirs, ours" == answer.response
     assert ["1-0", "1-1"] == sorted(runs)
+
+
+async def test_results_that_are_refused_for_calls_that_stay_pending_are_not_given_for_ever(
+    connect: Connect,
+) -> None:
+    """Fails when they are given again, without a rest, until the process is stopped."""
+    call = parts.PendingCall(
+        call_key=WEATHER_CALL.call_key,
+        name="weather",
+        arguments='{"city": "Rome"}',
+        kind=parts.PENDING_CALL_KIND_RESULT,
+    )
+    waits = pb.ChatResponse(finish_reason=ACTION_REQUIRED, pending_calls=[call])
+    refusal = Refusal(grpc.StatusCode.ALREADY_EXISTS, "RESULT_ALREADY_GIVEN")
+    async with scripted(waits, refusal, waits, refusal, waits, refusal) as server:
+        caller = connect(server.address)
+        with pytest.raises(ResultAlreadyGiven):
+            await caller.call("run_with_tools", "hello", [weather])
+    assert 3 == len(server.asked)
 
 
 async def test_a_turn_that_was_cancelled_meanwhile_is_what_is_returned(
