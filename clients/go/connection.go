@@ -24,6 +24,10 @@ var ServiceConfig string
 
 const reconnectTimeout = 5 * time.Second
 
+// retryBufferBytes is the largest request that gRPC repeats, by itself only one of up to 256 KiB. So much is the most
+// that a server can be set to take.
+const retryBufferBytes = 64 << 20
+
 // connected opens nothing yet: gRPC connects at the first call.
 func connected(address string, s *settings) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
@@ -31,6 +35,7 @@ func connected(address string, s *settings) (*grpc.ClientConn, error) {
 		grpc.WithDefaultServiceConfig(ServiceConfig),
 		// The policy is ours: DNS is not asked for another one.
 		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxRetryRPCBufferSize(retryBufferBytes)),
 		// A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{

@@ -37,6 +37,16 @@ func TestChatIsRetriedUnderTheSameRequestID(t *testing.T) {
 	}
 }
 
+// Fails with gRPC's own limit of 256 KiB for what it repeats.
+func TestARequestOfAnySizeIsRetried(t *testing.T) {
+	server := aScript(t, drained, drained, sends(anAnswer("HELLO")))
+	long := strings.Repeat("a", 1<<20)
+	answer := must(aClient(t, server.address).Chat(t.Context(), &parley.ChatRequest{Message: long}))(t)
+
+	want(t, "HELLO", answer.GetResponse())
+	want(t, 3, len(server.asked()))
+}
+
 // Fails when every try asks for it: proxies would repeat repeated calls.
 func TestFirstTryOfAChatTellsProxiesThatItMayBeSentAgain(t *testing.T) {
 	server := aScript(t, leaseLost, sends(anAnswer("HELLO")))
