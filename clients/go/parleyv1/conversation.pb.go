@@ -208,7 +208,7 @@ const (
 	// The turn was answered. Final.
 	TurnState_TURN_STATE_COMPLETED TurnState = 2
 	// The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
-	// newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
+	// newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED or ERROR_REASON_SEQUENCE_MISMATCH.
 	TurnState_TURN_STATE_FAILED TurnState = 3
 	// The turn was stopped on request, or waited too long. Final. The answer is the text written until then.
 	TurnState_TURN_STATE_CANCELLED TurnState = 4
@@ -992,14 +992,14 @@ type Turn struct {
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The turn's state. The server never returns TURN_STATE_UNSPECIFIED.
 	State TurnState `protobuf:"varint,4,opt,name=state,proto3,enum=parley.v1.TurnState" json:"state,omitempty"`
-	// The number of attempts so far, from 1. Each attempt runs the agent once.
+	// The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once.
 	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
 	// server's default agent.
 	Agent string `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	// The model that answered, as its provider names it. Empty until there is an answer.
 	Model string `protobuf:"bytes,7,opt,name=model,proto3" json:"model,omitempty"`
-	// The sequence of its user message.
+	// The sequence of its user message. 0 if the turn has not begun.
 	UserSequence int64 `protobuf:"varint,8,opt,name=user_sequence,json=userSequence,proto3" json:"user_sequence,omitempty"`
 	// The sequence of its answer. 0 until there is an answer.
 	ResponseSequence int64 `protobuf:"varint,9,opt,name=response_sequence,json=responseSequence,proto3" json:"response_sequence,omitempty"`
@@ -1009,7 +1009,7 @@ type Turn struct {
 	ErrorReason ErrorReason `protobuf:"varint,11,opt,name=error_reason,json=errorReason,proto3,enum=parley.v1.ErrorReason" json:"error_reason,omitempty"`
 	// A sentence that explains error_reason. Parley's words, never a provider's.
 	ErrorText string `protobuf:"bytes,12,opt,name=error_text,json=errorText,proto3" json:"error_text,omitempty"`
-	// When its user message was stored.
+	// When its user message was stored; of a turn of StartTurn, when it was accepted.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the turn ended. Absent while it runs or waits.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`

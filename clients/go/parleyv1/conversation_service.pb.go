@@ -1982,7 +1982,8 @@ func (x *GetTurnRequest) GetRequestId() string {
 // A turn.
 type GetTurnResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+	// The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+	// worker runs it again.
 	Turn          *Turn `protobuf:"bytes,1,opt,name=turn,proto3" json:"turn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2459,8 +2460,8 @@ type WatchConversationRequest struct {
 	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
 	// Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages.
 	AfterSequence int64 `protobuf:"varint,2,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
-	// Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-	// started by StreamChat have such events. Default: false.
+	// Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+	// turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
 	IncludeEvents bool `protobuf:"varint,3,opt,name=include_events,json=includeEvents,proto3" json:"include_events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2748,15 +2749,16 @@ type AppendMessagesRequest struct {
 	// of turns and of created conversations are separate from it. Without it, the call cannot be repeated
 	// safely.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-	// ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-	// that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-	// content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-	// limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-	// its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-	// is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-	// turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-	// same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+	// Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+	// texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+	// message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+	// 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+	// neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+	// arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+	// more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+	// user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+	// answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+	// answers only.
 	Messages []*Message `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Optional. If true and the caller has no conversation with this conversation_id, create it. Default: false.
 	AllowMissing bool `protobuf:"varint,4,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`

@@ -32,7 +32,7 @@ const (
 	// Not set. No error has it.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
 	// INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
-	// wrong with it.
+	// wrong with it; of very many the first 16 or fewer, and the message says how many more there are.
 	// Example: message is empty.
 	// What to do: fix the request. Nothing was stored.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
@@ -72,7 +72,8 @@ const (
 	// ABORTED. Another worker took the turn over while this one ran it. This worker wrote no answer.
 	// What to do: call again with the same request id.
 	ErrorReason_ERROR_REASON_LEASE_LOST ErrorReason = 11
-	// FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
+	// FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn; or it was cancelled before it
+	// began. Metadata: turn_id.
 	// What to do: send the message again with a new request id, if it is still wanted.
 	ErrorReason_ERROR_REASON_TURN_SUPERSEDED ErrorReason = 12
 	// FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
@@ -131,8 +132,8 @@ const (
 	// Example: a tool kills the worker each time the agent calls it.
 	// What to do: send the message again with a new request id, if it is still wanted.
 	ErrorReason_ERROR_REASON_ATTEMPTS_EXHAUSTED ErrorReason = 27
-	// ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
-	// days. Metadata: conversation_id.
+	// ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one whose id is still
+	// kept: until 30 days after its removal. Metadata: conversation_id.
 	// What to do: use another id, or change that conversation with UpdateConversation.
 	ErrorReason_ERROR_REASON_CONVERSATION_EXISTS ErrorReason = 28
 	// ABORTED. expected_revision is not the conversation's revision. Metadata: revision.
@@ -148,9 +149,9 @@ const (
 	// Metadata: up_to_sequence, previous_boundary (0: there is none).
 	// What to do: fork up to previous_boundary, or without up_to_sequence.
 	ErrorReason_ERROR_REASON_NOT_A_TURN_BOUNDARY ErrorReason = 31
-	// RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
-	// stored. Metadata: max_queued_turns.
-	// What to do: call again after RetryInfo's delay, when some have been run.
+	// RESOURCE_EXHAUSTED. The caller has as many turns of StartTurn that have not ended as it may
+	// (PARLEY_MAX_QUEUED_TURNS). Nothing was stored. Metadata: max_queued_turns.
+	// What to do: call again after RetryInfo's delay, when some have ended.
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 32
 	// FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
 	// behind it. Metadata: oldest_time (RFC 3339).

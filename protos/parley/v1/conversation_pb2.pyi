@@ -123,7 +123,7 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     """The turn was answered. Final."""
     TURN_STATE_FAILED: _TurnState.ValueType  # 3
     """The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
-    newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
+    newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED or ERROR_REASON_SEQUENCE_MISMATCH.
     """
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 4
     """The turn was stopped on request, or waited too long. Final. The answer is the text written until then."""
@@ -148,7 +148,7 @@ TURN_STATE_COMPLETED: TurnState.ValueType  # 2
 """The turn was answered. Final."""
 TURN_STATE_FAILED: TurnState.ValueType  # 3
 """The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
-newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
+newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED or ERROR_REASON_SEQUENCE_MISMATCH.
 """
 TURN_STATE_CANCELLED: TurnState.ValueType  # 4
 """The turn was stopped on request, or waited too long. Final. The answer is the text written until then."""
@@ -571,7 +571,7 @@ class Turn(_message.Message):
     state: Global___TurnState.ValueType
     """The turn's state. The server never returns TURN_STATE_UNSPECIFIED."""
     attempt: _builtins.int
-    """The number of attempts so far, from 1. Each attempt runs the agent once."""
+    """The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once."""
     agent: _builtins.str
     """The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
     server's default agent.
@@ -579,7 +579,7 @@ class Turn(_message.Message):
     model: _builtins.str
     """The model that answered, as its provider names it. Empty until there is an answer."""
     user_sequence: _builtins.int
-    """The sequence of its user message."""
+    """The sequence of its user message. 0 if the turn has not begun."""
     response_sequence: _builtins.int
     """The sequence of its answer. 0 until there is an answer."""
     finish_reason: Global___FinishReason.ValueType
@@ -590,7 +590,7 @@ class Turn(_message.Message):
     """A sentence that explains error_reason. Parley's words, never a provider's."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When its user message was stored."""
+        """When its user message was stored; of a turn of StartTurn, when it was accepted."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:

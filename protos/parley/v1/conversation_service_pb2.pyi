@@ -1075,7 +1075,9 @@ class GetTurnResponse(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def turn(self) -> _conversation_pb2.Turn:
-        """The turn. An abandoned turn is returned as TURN_STATE_FAILED."""
+        """The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+        worker runs it again.
+        """
 
     def __init__(
         self,
@@ -1309,8 +1311,8 @@ class WatchConversationRequest(_message.Message):
     after_sequence: _builtins.int
     """Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages."""
     include_events: _builtins.bool
-    """Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-    started by StreamChat have such events. Default: false.
+    """Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+    turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
     """
     def __init__(
         self,
@@ -1447,15 +1449,16 @@ class AppendMessagesRequest(_message.Message):
     """Optional. What to do while a turn of the conversation is open. Default: ON_BUSY_REJECT."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Message]:
-        """Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-        ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-        that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-        content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-        limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-        its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-        is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-        turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-        same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+        """Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+        texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+        message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+        262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+        neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+        arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+        more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+        user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+        answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+        answers only.
         """
 
     def __init__(

@@ -232,9 +232,9 @@ class ConversationServiceServicer:
         expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
         SEQUENCE_MISMATCH.
 
-        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-        (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-        QUEUE_FULL).
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+        the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+        RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -368,8 +368,8 @@ class ConversationServiceServicer:
         The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
         that has already ended does not change. Once the request is recorded it holds: if anything ends the
         turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-        If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-        by Chat it is empty.
+        If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+        StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
 
         Errors: NOT_FOUND (TURN_NOT_FOUND).
         """
@@ -464,8 +464,9 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTurns(self, request, context):
-        """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-        then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+        """Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+        (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+        parley.observe, which a token must name.
 
         Turns come in an order in which a cursor misses none, however many end at the same time: close to that
         in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -513,8 +514,8 @@ class ConversationServiceServicer:
         the same worker, is refused.
 
         Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-        OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+        BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

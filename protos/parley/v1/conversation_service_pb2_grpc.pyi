@@ -84,9 +84,9 @@ class ConversationServiceStub:
     expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
     SEQUENCE_MISMATCH.
 
-    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-    (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-    QUEUE_FULL).
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+    the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+    RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
     """
     ResumeTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ResumeTurnRequest, _conversation_service_pb2.ResumeTurnResponse]
     """Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
@@ -176,8 +176,8 @@ class ConversationServiceStub:
     The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
     that has already ended does not change. Once the request is recorded it holds: if anything ends the
     turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-    If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-    by Chat it is empty.
+    If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+    StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND).
     """
@@ -244,8 +244,9 @@ class ConversationServiceStub:
     Errors: none besides those of any call.
     """
     WatchTurns: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.WatchTurnsRequest, _conversation_service_pb2.WatchTurnsResponse]
-    """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-    then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+    """Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+    (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+    parley.observe, which a token must name.
 
     Turns come in an order in which a cursor misses none, however many end at the same time: close to that
     in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -281,8 +282,8 @@ class ConversationServiceStub:
     the same worker, is refused.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-    OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+    BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
     """
 
 @_typing.type_check_only
@@ -341,9 +342,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
     SEQUENCE_MISMATCH.
 
-    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-    (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-    QUEUE_FULL).
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+    the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+    RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
     """
     ResumeTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ResumeTurnRequest, _conversation_service_pb2.ResumeTurnResponse]  # type: ignore[assignment]
     """Gives a waiting turn what it waits for, and runs it on once nothing is missing. Scope: parley.write.
@@ -433,8 +434,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
     that has already ended does not change. Once the request is recorded it holds: if anything ends the
     turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-    If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-    by Chat it is empty.
+    If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+    StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND).
     """
@@ -501,8 +502,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Errors: none besides those of any call.
     """
     WatchTurns: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchTurnsRequest, _conversation_service_pb2.WatchTurnsResponse]  # type: ignore[assignment]
-    """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-    then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+    """Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+    (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+    parley.observe, which a token must name.
 
     Turns come in an order in which a cursor misses none, however many end at the same time: close to that
     in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -538,8 +540,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     the same worker, is refused.
 
     Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-    OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+    DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+    BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -613,9 +615,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
         SEQUENCE_MISMATCH.
 
-        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-        (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-        QUEUE_FULL).
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+        the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+        RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
         """
 
     @_abc_1.abstractmethod
@@ -771,8 +773,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
         that has already ended does not change. Once the request is recorded it holds: if anything ends the
         turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-        If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-        by Chat it is empty.
+        If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+        StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
 
         Errors: NOT_FOUND (TURN_NOT_FOUND).
         """
@@ -881,8 +883,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.WatchTurnsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.WatchTurnsResponse], _abc.AsyncIterator[_conversation_service_pb2.WatchTurnsResponse]]:
-        """Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-        then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+        """Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+        (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+        parley.observe, which a token must name.
 
         Turns come in an order in which a cursor misses none, however many end at the same time: close to that
         in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -936,8 +939,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         the same worker, is refused.
 
         Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-        OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+        DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+        BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

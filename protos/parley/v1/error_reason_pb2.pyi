@@ -26,7 +26,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Not set. No error has it."""
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 1
     """INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
-    wrong with it.
+    wrong with it; of very many the first 16 or fewer, and the message says how many more there are.
     Example: message is empty.
     What to do: fix the request. Nothing was stored.
     """
@@ -77,7 +77,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: call again with the same request id.
     """
     ERROR_REASON_TURN_SUPERSEDED: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
+    """FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn; or it was cancelled before it
+    began. Metadata: turn_id.
     What to do: send the message again with a new request id, if it is still wanted.
     """
     ERROR_REASON_SEQUENCE_NOT_REACHED: _ErrorReason.ValueType  # 13
@@ -152,8 +153,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: send the message again with a new request id, if it is still wanted.
     """
     ERROR_REASON_CONVERSATION_EXISTS: _ErrorReason.ValueType  # 28
-    """ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
-    days. Metadata: conversation_id.
+    """ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one whose id is still
+    kept: until 30 days after its removal. Metadata: conversation_id.
     What to do: use another id, or change that conversation with UpdateConversation.
     """
     ERROR_REASON_REVISION_MISMATCH: _ErrorReason.ValueType  # 29
@@ -173,9 +174,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: fork up to previous_boundary, or without up_to_sequence.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 32
-    """RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
-    stored. Metadata: max_queued_turns.
-    What to do: call again after RetryInfo's delay, when some have been run.
+    """RESOURCE_EXHAUSTED. The caller has as many turns of StartTurn that have not ended as it may
+    (PARLEY_MAX_QUEUED_TURNS). Nothing was stored. Metadata: max_queued_turns.
+    What to do: call again after RetryInfo's delay, when some have ended.
     """
     ERROR_REASON_CURSOR_EXPIRED: _ErrorReason.ValueType  # 33
     """FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing
@@ -215,7 +216,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Not set. No error has it."""
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
 """INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
-wrong with it.
+wrong with it; of very many the first 16 or fewer, and the message says how many more there are.
 Example: message is empty.
 What to do: fix the request. Nothing was stored.
 """
@@ -266,7 +267,8 @@ ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 11
 What to do: call again with the same request id.
 """
 ERROR_REASON_TURN_SUPERSEDED: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
+"""FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn; or it was cancelled before it
+began. Metadata: turn_id.
 What to do: send the message again with a new request id, if it is still wanted.
 """
 ERROR_REASON_SEQUENCE_NOT_REACHED: ErrorReason.ValueType  # 13
@@ -341,8 +343,8 @@ Example: a tool kills the worker each time the agent calls it.
 What to do: send the message again with a new request id, if it is still wanted.
 """
 ERROR_REASON_CONVERSATION_EXISTS: ErrorReason.ValueType  # 28
-"""ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
-days. Metadata: conversation_id.
+"""ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one whose id is still
+kept: until 30 days after its removal. Metadata: conversation_id.
 What to do: use another id, or change that conversation with UpdateConversation.
 """
 ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 29
@@ -362,9 +364,9 @@ Metadata: up_to_sequence, previous_boundary (0: there is none).
 What to do: fork up to previous_boundary, or without up_to_sequence.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 32
-"""RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
-stored. Metadata: max_queued_turns.
-What to do: call again after RetryInfo's delay, when some have been run.
+"""RESOURCE_EXHAUSTED. The caller has as many turns of StartTurn that have not ended as it may
+(PARLEY_MAX_QUEUED_TURNS). Nothing was stored. Metadata: max_queued_turns.
+What to do: call again after RetryInfo's delay, when some have ended.
 """
 ERROR_REASON_CURSOR_EXPIRED: ErrorReason.ValueType  # 33
 """FAILED_PRECONDITION. after_cursor is older than what is kept (PARLEY_FEED_DAYS), so turns may be missing

@@ -208,7 +208,7 @@ export const TurnState = {
   COMPLETED: "TURN_STATE_COMPLETED",
   /**
    * FAILED - The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
-   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
+   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED or ERROR_REASON_SEQUENCE_MISMATCH.
    */
   FAILED: "TURN_STATE_FAILED",
   /** CANCELLED - The turn was stopped on request, or waited too long. Final. The answer is the text written until then. */
@@ -465,7 +465,7 @@ export interface Turn {
   requestId: string;
   /** The turn's state. The server never returns TURN_STATE_UNSPECIFIED. */
   state: TurnState;
-  /** The number of attempts so far, from 1. Each attempt runs the agent once. */
+  /** The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once. */
   attempt: number;
   /**
    * The agent that the turn was given to: the one that its caller named, else the conversation's. Empty for the
@@ -474,7 +474,7 @@ export interface Turn {
   agent: string;
   /** The model that answered, as its provider names it. Empty until there is an answer. */
   model: string;
-  /** The sequence of its user message. */
+  /** The sequence of its user message. 0 if the turn has not begun. */
   userSequence: number;
   /** The sequence of its answer. 0 until there is an answer. */
   responseSequence: number;
@@ -484,7 +484,7 @@ export interface Turn {
   errorReason: ErrorReason;
   /** A sentence that explains error_reason. Parley's words, never a provider's. */
   errorText: string;
-  /** When its user message was stored. */
+  /** When its user message was stored; of a turn of StartTurn, when it was accepted. */
   createTime:
     | Date
     | undefined;

@@ -707,7 +707,10 @@ export interface GetTurnRequest {
 
 /** A turn. */
 export interface GetTurnResponse {
-  /** The turn. An abandoned turn is returned as TURN_STATE_FAILED. */
+  /**
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+   * worker runs it again.
+   */
   turn: Turn | undefined;
 }
 
@@ -799,8 +802,8 @@ export interface WatchConversationRequest {
   /** Optional. Deliver only messages with a higher sequence. At least 0. Default: 0, all messages. */
   afterSequence: number;
   /**
-   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-   * started by StreamChat have such events. Default: false.
+   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+   * turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
    */
   includeEvents: boolean;
 }
@@ -851,15 +854,16 @@ export interface AppendMessagesRequest {
    */
   requestId: string;
   /**
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    */
   messages: Message[];
   /** Optional. If true and the caller has no conversation with this conversation_id, create it. Default: false. */
@@ -6889,9 +6893,9 @@ export const ConversationServiceService = {
    * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
    * SEQUENCE_MISMATCH.
    *
-   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-   * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-   * QUEUE_FULL).
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+   * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
    */
   startTurn: {
     path: "/parley.v1.ConversationService/StartTurn" as const,
@@ -7094,8 +7098,8 @@ export const ConversationServiceService = {
    * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
    * that has already ended does not change. Once the request is recorded it holds: if anything ends the
    * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-   * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-   * by Chat it is empty.
+   * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+   * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -7233,8 +7237,9 @@ export const ConversationServiceService = {
     responseDeserialize: (value: Buffer): GetUsageResponse => GetUsageResponse.decode(value),
   },
   /**
-   * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-   * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+   * Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+   * (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+   * parley.observe, which a token must name.
    *
    * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
    * in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -7297,8 +7302,8 @@ export const ConversationServiceService = {
    * the same worker, is refused.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-   * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+   * BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
    */
   rehearseTurn: {
     path: "/parley.v1.ConversationService/RehearseTurn" as const,
@@ -7352,9 +7357,9 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
    * SEQUENCE_MISMATCH.
    *
-   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-   * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-   * QUEUE_FULL).
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+   * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
    */
   startTurn: handleUnaryCall<StartTurnRequest, StartTurnResponse>;
   /**
@@ -7455,8 +7460,8 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
    * that has already ended does not change. Once the request is recorded it holds: if anything ends the
    * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-   * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-   * by Chat it is empty.
+   * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+   * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -7530,8 +7535,9 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    */
   getUsage: handleUnaryCall<GetUsageRequest, GetUsageResponse>;
   /**
-   * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-   * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+   * Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+   * (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+   * parley.observe, which a token must name.
    *
    * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
    * in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -7570,8 +7576,8 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * the same worker, is refused.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-   * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+   * BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
    */
   rehearseTurn: handleServerStreamingCall<RehearseTurnRequest, RehearseTurnResponse>;
 }
@@ -7632,9 +7638,9 @@ export interface ConversationServiceClient extends Client {
    * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
    * SEQUENCE_MISMATCH.
    *
-   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-   * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-   * QUEUE_FULL).
+   * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+   * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+   * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
    */
   startTurn(
     request: StartTurnRequest,
@@ -7883,8 +7889,8 @@ export interface ConversationServiceClient extends Client {
    * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
    * that has already ended does not change. Once the request is recorded it holds: if anything ends the
    * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-   * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-   * by Chat it is empty.
+   * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+   * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND).
    */
@@ -8044,8 +8050,9 @@ export interface ConversationServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetUsageResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-   * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+   * Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+   * (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+   * parley.observe, which a token must name.
    *
    * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
    * in which they ended. A turn that is run again after it failed is told each time that it ends. What
@@ -8117,8 +8124,8 @@ export interface ConversationServiceClient extends Client {
    * the same worker, is refused.
    *
    * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-   * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+   * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+   * BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
    */
   rehearseTurn(
     request: RehearseTurnRequest,

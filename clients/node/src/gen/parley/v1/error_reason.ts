@@ -19,7 +19,7 @@ export const ErrorReason = {
   UNSPECIFIED: "ERROR_REASON_UNSPECIFIED",
   /**
    * INVALID_REQUEST - INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
-   * wrong with it.
+   * wrong with it; of very many the first 16 or fewer, and the message says how many more there are.
    * Example: message is empty.
    * What to do: fix the request. Nothing was stored.
    */
@@ -81,7 +81,8 @@ export const ErrorReason = {
    */
   LEASE_LOST: "ERROR_REASON_LEASE_LOST",
   /**
-   * TURN_SUPERSEDED - FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
+   * TURN_SUPERSEDED - FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn; or it was cancelled before it
+   * began. Metadata: turn_id.
    * What to do: send the message again with a new request id, if it is still wanted.
    */
   TURN_SUPERSEDED: "ERROR_REASON_TURN_SUPERSEDED",
@@ -172,8 +173,8 @@ export const ErrorReason = {
    */
   ATTEMPTS_EXHAUSTED: "ERROR_REASON_ATTEMPTS_EXHAUSTED",
   /**
-   * CONVERSATION_EXISTS - ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
-   * days. Metadata: conversation_id.
+   * CONVERSATION_EXISTS - ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one whose id is still
+   * kept: until 30 days after its removal. Metadata: conversation_id.
    * What to do: use another id, or change that conversation with UpdateConversation.
    */
   CONVERSATION_EXISTS: "ERROR_REASON_CONVERSATION_EXISTS",
@@ -197,9 +198,9 @@ export const ErrorReason = {
    */
   NOT_A_TURN_BOUNDARY: "ERROR_REASON_NOT_A_TURN_BOUNDARY",
   /**
-   * QUEUE_FULL - RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
-   * stored. Metadata: max_queued_turns.
-   * What to do: call again after RetryInfo's delay, when some have been run.
+   * QUEUE_FULL - RESOURCE_EXHAUSTED. The caller has as many turns of StartTurn that have not ended as it may
+   * (PARLEY_MAX_QUEUED_TURNS). Nothing was stored. Metadata: max_queued_turns.
+   * What to do: call again after RetryInfo's delay, when some have ended.
    */
   QUEUE_FULL: "ERROR_REASON_QUEUE_FULL",
   /**

@@ -151,15 +151,16 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.parley.v1.Message> messages_;
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -170,15 +171,16 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -190,15 +192,16 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -209,15 +212,16 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -228,15 +232,16 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1029,15 +1034,16 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1051,15 +1057,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1073,15 +1080,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1095,15 +1103,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1124,15 +1133,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1150,15 +1160,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1178,15 +1189,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1207,15 +1219,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1233,15 +1246,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1259,15 +1273,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1286,15 +1301,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1311,15 +1327,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1336,15 +1353,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1355,15 +1373,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1377,15 +1396,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1400,15 +1420,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1419,15 +1440,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -1439,15 +1461,16 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-     * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-     * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-     * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-     * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-     * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-     * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-     * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-     * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+     * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+     * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+     * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+     * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+     * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+     * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+     * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+     * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+     * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+     * answers only.
      * </pre>
      *
      * <code>repeated .parley.v1.Message messages = 3;</code>

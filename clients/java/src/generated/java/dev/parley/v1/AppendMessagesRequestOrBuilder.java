@@ -54,15 +54,16 @@ public interface AppendMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -71,15 +72,16 @@ public interface AppendMessagesRequestOrBuilder extends
       getMessagesList();
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -87,15 +89,16 @@ public interface AppendMessagesRequestOrBuilder extends
   dev.parley.v1.Message getMessages(int index);
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -103,15 +106,16 @@ public interface AppendMessagesRequestOrBuilder extends
   int getMessagesCount();
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>
@@ -120,15 +124,16 @@ public interface AppendMessagesRequestOrBuilder extends
       getMessagesOrBuilderList();
   /**
    * <pre>
-   * Required. The messages to add, in order: 1 to 1,000, with at most 1,048,576 bytes of texts and of tool calls'
-   * ids, names, arguments and results together. Each needs a role. A user's or a system's message has a content
-   * that is not only white space, at most as long as that of Chat; an answer has at most 262,144 bytes of
-   * content and 256 of model, and content or tool_calls, or a finish_reason that says why it has neither. The
-   * limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its arguments and
-   * its result may be empty. create_time defaults to the time of the call; it must not be later by more than a minute. sequence
-   * is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a user's message with a
-   * turn_id counts as unanswered, and agents are not shown it, unless the next message is an answer with the
-   * same turn_id; one without is always shown. usage, model and finish_reason are allowed with answers only.
+   * Required. The messages to add, in order: 1 to 1,000, with at most 10,000 tool calls, and 1,048,576 bytes of
+   * texts and of tool calls' ids, names, arguments and results together. Each needs a role. A user's or a system's
+   * message has a content that is not only white space, at most as long as that of Chat; an answer has at most
+   * 262,144 bytes of content and 256 of model, and content or tool_calls, or a finish_reason that says why it has
+   * neither. The limits of ToolCall hold; each call needs an id that is unique in its message, and a name; its
+   * arguments and its result may be empty. create_time defaults to the time of the call; it must not be later by
+   * more than a minute. sequence is ignored. turn_id, if set, is a UUID that no turn of the conversation has: a
+   * user's message with a turn_id counts as unanswered, and agents are not shown it, unless the next message is an
+   * answer with the same turn_id; one without is always shown. usage, model and finish_reason are allowed with
+   * answers only.
    * </pre>
    *
    * <code>repeated .parley.v1.Message messages = 3;</code>

@@ -889,9 +889,9 @@ public final class ConversationServiceGrpc {
      * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
      * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
      * SEQUENCE_MISMATCH.
-     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * QUEUE_FULL).
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+     * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
      * </pre>
      */
     default void startTurn(dev.parley.v1.StartTurnRequest request,
@@ -1040,8 +1040,8 @@ public final class ConversationServiceGrpc {
      * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
      * that has already ended does not change. Once the request is recorded it holds: if anything ends the
      * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-     * by Chat it is empty.
+     * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+     * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -1144,8 +1144,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+     * (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+     * parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -1195,8 +1196,8 @@ public final class ConversationServiceGrpc {
      * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
      * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+     * BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     default void rehearseTurn(dev.parley.v1.RehearseTurnRequest request,
@@ -1304,9 +1305,9 @@ public final class ConversationServiceGrpc {
      * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
      * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
      * SEQUENCE_MISMATCH.
-     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * QUEUE_FULL).
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+     * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
      * </pre>
      */
     public void startTurn(dev.parley.v1.StartTurnRequest request,
@@ -1466,8 +1467,8 @@ public final class ConversationServiceGrpc {
      * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
      * that has already ended does not change. Once the request is recorded it holds: if anything ends the
      * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-     * by Chat it is empty.
+     * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+     * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -1577,8 +1578,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+     * (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+     * parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -1631,8 +1633,8 @@ public final class ConversationServiceGrpc {
      * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
      * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+     * BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     public void rehearseTurn(dev.parley.v1.RehearseTurnRequest request,
@@ -1717,9 +1719,9 @@ public final class ConversationServiceGrpc {
      * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
      * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
      * SEQUENCE_MISMATCH.
-     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * QUEUE_FULL).
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+     * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
      * </pre>
      */
     public dev.parley.v1.StartTurnResponse startTurn(dev.parley.v1.StartTurnRequest request) throws io.grpc.StatusException {
@@ -1870,8 +1872,8 @@ public final class ConversationServiceGrpc {
      * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
      * that has already ended does not change. Once the request is recorded it holds: if anything ends the
      * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-     * by Chat it is empty.
+     * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+     * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -1978,8 +1980,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+     * (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+     * parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -2031,8 +2034,8 @@ public final class ConversationServiceGrpc {
      * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
      * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+     * BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -2117,9 +2120,9 @@ public final class ConversationServiceGrpc {
      * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
      * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
      * SEQUENCE_MISMATCH.
-     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * QUEUE_FULL).
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+     * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
      * </pre>
      */
     public dev.parley.v1.StartTurnResponse startTurn(dev.parley.v1.StartTurnRequest request) {
@@ -2269,8 +2272,8 @@ public final class ConversationServiceGrpc {
      * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
      * that has already ended does not change. Once the request is recorded it holds: if anything ends the
      * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-     * by Chat it is empty.
+     * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+     * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */
@@ -2375,8 +2378,9 @@ public final class ConversationServiceGrpc {
 
     /**
      * <pre>
-     * Streams every turn that ends or begins to wait for its caller, once each: those of the last 7 days first,
-     * then new ones as they end. Scope: parley.read; with all_owners parley.observe, which a token must name.
+     * Streams every turn that ends or begins to wait for its caller, once each: those that the server keeps first
+     * (PARLEY_FEED_DAYS, 7 days by default), then new ones as they end. Scope: parley.read; with all_owners
+     * parley.observe, which a token must name.
      * Turns come in an order in which a cursor misses none, however many end at the same time: close to that
      * in which they ended. A turn that is run again after it failed is told each time that it ends. What
      * belongs to conversations that are deleted meanwhile is left out. A watch ends after about four minutes,
@@ -2427,8 +2431,8 @@ public final class ConversationServiceGrpc {
      * usage. An owner that has reached its turns a minute or its tokens a day, together with what it has rehearsed on
      * the same worker, is refused.
      * Errors: NOT_FOUND (TURN_NOT_FOUND); FAILED_PRECONDITION (WINDOW_INCOMPLETE, NO_REHEARSAL, AGENT_REFUSED);
-     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
+     * DEADLINE_EXCEEDED (AGENT_TIMEOUT, DEADLINE_TOO_SHORT, CALLER_LOST); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED,
+     * BUDGET_EXHAUSTED, OVERLOADED); UNAVAILABLE (AGENT_UNAVAILABLE, WORKER_DRAINED).
      * </pre>
      */
     public java.util.Iterator<dev.parley.v1.RehearseTurnResponse> rehearseTurn(
@@ -2496,9 +2500,9 @@ public final class ConversationServiceGrpc {
      * on_busy and on_disconnect are ignored: the turn waits for the conversation, and has no caller to lose.
      * expected_sequence is checked when the turn begins: if it does not hold, the turn fails with
      * SEQUENCE_MISMATCH.
-     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); FAILED_PRECONDITION
-     * (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED); RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED,
-     * QUEUE_FULL).
+     * Errors: NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (REQUEST_ID_REUSED); ABORTED (SEQUENCE_MISMATCH):
+     * the turn of an earlier call failed with it; FAILED_PRECONDITION (TURN_SUPERSEDED, ATTEMPTS_EXHAUSTED);
+     * RESOURCE_EXHAUSTED (TURN_LIMIT_REACHED, BUDGET_EXHAUSTED, QUEUE_FULL).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.parley.v1.StartTurnResponse> startTurn(
@@ -2645,8 +2649,8 @@ public final class ConversationServiceGrpc {
      * The call waits up to 2 seconds for the turn to end and returns the turn's state at that time. A turn
      * that has already ended does not change. Once the request is recorded it holds: if anything ends the
      * turn before it is answered, the turn ends as TURN_STATE_CANCELLED, and the agent does not run again.
-     * If the turn's worker died, the answer is the text that a StreamChat call had stored; for a turn started
-     * by Chat it is empty.
+     * If the turn's worker died, the answer is what was stored of it: the events of a stream or of a turn of
+     * StartTurn, and what stood before a tool call. For a turn of Chat that has called no tool it is empty.
      * Errors: NOT_FOUND (TURN_NOT_FOUND).
      * </pre>
      */

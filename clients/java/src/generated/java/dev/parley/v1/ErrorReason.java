@@ -28,7 +28,7 @@ public enum ErrorReason
   /**
    * <pre>
    * INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
-   * wrong with it.
+   * wrong with it; of very many the first 16 or fewer, and the message says how many more there are.
    * Example: message is empty.
    * What to do: fix the request. Nothing was stored.
    * </pre>
@@ -134,7 +134,8 @@ public enum ErrorReason
   ERROR_REASON_LEASE_LOST(11),
   /**
    * <pre>
-   * FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
+   * FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn; or it was cancelled before it
+   * began. Metadata: turn_id.
    * What to do: send the message again with a new request id, if it is still wanted.
    * </pre>
    *
@@ -289,8 +290,8 @@ public enum ErrorReason
   ERROR_REASON_ATTEMPTS_EXHAUSTED(27),
   /**
    * <pre>
-   * ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
-   * days. Metadata: conversation_id.
+   * ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one whose id is still
+   * kept: until 30 days after its removal. Metadata: conversation_id.
    * What to do: use another id, or change that conversation with UpdateConversation.
    * </pre>
    *
@@ -330,9 +331,9 @@ public enum ErrorReason
   ERROR_REASON_NOT_A_TURN_BOUNDARY(31),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
-   * stored. Metadata: max_queued_turns.
-   * What to do: call again after RetryInfo's delay, when some have been run.
+   * RESOURCE_EXHAUSTED. The caller has as many turns of StartTurn that have not ended as it may
+   * (PARLEY_MAX_QUEUED_TURNS). Nothing was stored. Metadata: max_queued_turns.
+   * What to do: call again after RetryInfo's delay, when some have ended.
    * </pre>
    *
    * <code>ERROR_REASON_QUEUE_FULL = 32;</code>
@@ -402,7 +403,7 @@ public enum ErrorReason
   /**
    * <pre>
    * INVALID_ARGUMENT. Fields of the request are invalid. google.rpc.BadRequest lists each field and what is
-   * wrong with it.
+   * wrong with it; of very many the first 16 or fewer, and the message says how many more there are.
    * Example: message is empty.
    * What to do: fix the request. Nothing was stored.
    * </pre>
@@ -508,7 +509,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_LEASE_LOST_VALUE = 11;
   /**
    * <pre>
-   * FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn. Metadata: turn_id.
+   * FAILED_PRECONDITION. The turn failed, and the conversation has a newer turn; or it was cancelled before it
+   * began. Metadata: turn_id.
    * What to do: send the message again with a new request id, if it is still wanted.
    * </pre>
    *
@@ -663,8 +665,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_ATTEMPTS_EXHAUSTED_VALUE = 27;
   /**
    * <pre>
-   * ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one in the last 30
-   * days. Metadata: conversation_id.
+   * ALREADY_EXISTS. The caller has a conversation with this conversation_id, or deleted one whose id is still
+   * kept: until 30 days after its removal. Metadata: conversation_id.
    * What to do: use another id, or change that conversation with UpdateConversation.
    * </pre>
    *
@@ -704,9 +706,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_NOT_A_TURN_BOUNDARY_VALUE = 31;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED. The caller has as many turns queued as it may (PARLEY_MAX_QUEUED_TURNS). Nothing was
-   * stored. Metadata: max_queued_turns.
-   * What to do: call again after RetryInfo's delay, when some have been run.
+   * RESOURCE_EXHAUSTED. The caller has as many turns of StartTurn that have not ended as it may
+   * (PARLEY_MAX_QUEUED_TURNS). Nothing was stored. Metadata: max_queued_turns.
+   * What to do: call again after RetryInfo's delay, when some have ended.
    * </pre>
    *
    * <code>ERROR_REASON_QUEUE_FULL = 32;</code>

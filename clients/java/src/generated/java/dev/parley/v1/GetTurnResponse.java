@@ -48,7 +48,8 @@ private static final long serialVersionUID = 0L;
   private dev.parley.v1.Turn turn_;
   /**
    * <pre>
-   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+   * worker runs it again.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -60,7 +61,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+   * worker runs it again.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -72,7 +74,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+   * worker runs it again.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -438,7 +441,8 @@ private static final long serialVersionUID = 0L;
         dev.parley.v1.Turn, dev.parley.v1.Turn.Builder, dev.parley.v1.TurnOrBuilder> turnBuilder_;
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -449,7 +453,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -464,7 +469,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -484,7 +490,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -502,7 +509,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -527,7 +535,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -544,7 +553,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -556,7 +566,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>
@@ -571,7 +582,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+     * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+     * worker runs it again.
      * </pre>
      *
      * <code>.parley.v1.Turn turn = 1;</code>

@@ -10,7 +10,8 @@ public interface GetTurnResponseOrBuilder extends
 
   /**
    * <pre>
-   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+   * worker runs it again.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -19,7 +20,8 @@ public interface GetTurnResponseOrBuilder extends
   boolean hasTurn();
   /**
    * <pre>
-   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+   * worker runs it again.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>
@@ -28,7 +30,8 @@ public interface GetTurnResponseOrBuilder extends
   dev.parley.v1.Turn getTurn();
   /**
    * <pre>
-   * The turn. An abandoned turn is returned as TURN_STATE_FAILED.
+   * The turn. An abandoned turn is returned as TURN_STATE_FAILED; one of StartTurn as TURN_STATE_QUEUED, since a
+   * worker runs it again.
    * </pre>
    *
    * <code>.parley.v1.Turn turn = 1;</code>

@@ -225,7 +225,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * The number of attempts so far, from 1. Each attempt runs the agent once.
+   * The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once.
    * </pre>
    *
    * <code>int32 attempt = 5;</code>
@@ -336,7 +336,7 @@ private static final long serialVersionUID = 0L;
   private long userSequence_ = 0L;
   /**
    * <pre>
-   * The sequence of its user message.
+   * The sequence of its user message. 0 if the turn has not begun.
    * </pre>
    *
    * <code>int64 user_sequence = 8;</code>
@@ -465,7 +465,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When its user message was stored.
+   * When its user message was stored; of a turn of StartTurn, when it was accepted.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -477,7 +477,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its user message was stored.
+   * When its user message was stored; of a turn of StartTurn, when it was accepted.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -489,7 +489,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When its user message was stored.
+   * When its user message was stored; of a turn of StartTurn, when it was accepted.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -1848,7 +1848,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * The number of attempts so far, from 1. Each attempt runs the agent once.
+     * The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once.
      * </pre>
      *
      * <code>int32 attempt = 5;</code>
@@ -1860,7 +1860,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of attempts so far, from 1. Each attempt runs the agent once.
+     * The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once.
      * </pre>
      *
      * <code>int32 attempt = 5;</code>
@@ -1876,7 +1876,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of attempts so far, from 1. Each attempt runs the agent once.
+     * The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once.
      * </pre>
      *
      * <code>int32 attempt = 5;</code>
@@ -2081,7 +2081,7 @@ private static final long serialVersionUID = 0L;
     private long userSequence_ ;
     /**
      * <pre>
-     * The sequence of its user message.
+     * The sequence of its user message. 0 if the turn has not begun.
      * </pre>
      *
      * <code>int64 user_sequence = 8;</code>
@@ -2093,7 +2093,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of its user message.
+     * The sequence of its user message. 0 if the turn has not begun.
      * </pre>
      *
      * <code>int64 user_sequence = 8;</code>
@@ -2109,7 +2109,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sequence of its user message.
+     * The sequence of its user message. 0 if the turn has not begun.
      * </pre>
      *
      * <code>int64 user_sequence = 8;</code>
@@ -2409,7 +2409,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2420,7 +2420,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2435,7 +2435,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2455,7 +2455,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2473,7 +2473,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2498,7 +2498,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2515,7 +2515,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2527,7 +2527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -2542,7 +2542,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When its user message was stored.
+     * When its user message was stored; of a turn of StartTurn, when it was accepted.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 13;</code>

@@ -89,7 +89,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The number of attempts so far, from 1. Each attempt runs the agent once.
+   * The number of attempts so far, from 1; 0 if the turn has not begun. Each attempt runs the agent once.
    * </pre>
    *
    * <code>int32 attempt = 5;</code>
@@ -141,7 +141,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * The sequence of its user message.
+   * The sequence of its user message. 0 if the turn has not begun.
    * </pre>
    *
    * <code>int64 user_sequence = 8;</code>
@@ -219,7 +219,7 @@ public interface TurnOrBuilder extends
 
   /**
    * <pre>
-   * When its user message was stored.
+   * When its user message was stored; of a turn of StartTurn, when it was accepted.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -228,7 +228,7 @@ public interface TurnOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When its user message was stored.
+   * When its user message was stored; of a turn of StartTurn, when it was accepted.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 13;</code>
@@ -237,7 +237,7 @@ public interface TurnOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When its user message was stored.
+   * When its user message was stored; of a turn of StartTurn, when it was accepted.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 13;</code>

@@ -40,7 +40,7 @@ public enum TurnState
   /**
    * <pre>
    * The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
-   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
+   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED or ERROR_REASON_SEQUENCE_MISMATCH.
    * </pre>
    *
    * <code>TURN_STATE_FAILED = 3;</code>
@@ -103,7 +103,7 @@ public enum TurnState
   /**
    * <pre>
    * The last attempt failed or was abandoned. A call with the same request id runs the turn again, unless a
-   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED.
+   * newer turn exists or error_reason is ERROR_REASON_ATTEMPTS_EXHAUSTED or ERROR_REASON_SEQUENCE_MISMATCH.
    * </pre>
    *
    * <code>TURN_STATE_FAILED = 3;</code>

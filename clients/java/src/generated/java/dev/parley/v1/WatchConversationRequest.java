@@ -110,8 +110,8 @@ private static final long serialVersionUID = 0L;
   private boolean includeEvents_ = false;
   /**
    * <pre>
-   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-   * started by StreamChat have such events. Default: false.
+   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+   * turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
    * </pre>
    *
    * <code>bool include_events = 3;</code>
@@ -639,8 +639,8 @@ private static final long serialVersionUID = 0L;
     private boolean includeEvents_ ;
     /**
      * <pre>
-     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-     * started by StreamChat have such events. Default: false.
+     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+     * turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
      * </pre>
      *
      * <code>bool include_events = 3;</code>
@@ -652,8 +652,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-     * started by StreamChat have such events. Default: false.
+     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+     * turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
      * </pre>
      *
      * <code>bool include_events = 3;</code>
@@ -669,8 +669,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-     * started by StreamChat have such events. Default: false.
+     * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+     * turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
      * </pre>
      *
      * <code>bool include_events = 3;</code>

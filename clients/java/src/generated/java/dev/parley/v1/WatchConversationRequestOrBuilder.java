@@ -40,8 +40,8 @@ public interface WatchConversationRequestOrBuilder extends
 
   /**
    * <pre>
-   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only turns
-   * started by StreamChat have such events. Default: false.
+   * Optional. If true, also send the text and tool-call events of the open turn, from index 0. Only
+   * turns of StreamChat, StreamResumeTurn and StartTurn have such events. Default: false.
    * </pre>
    *
    * <code>bool include_events = 3;</code>
