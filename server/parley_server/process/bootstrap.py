@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from parley_server.agents.file.reading import read_agents_file
 from parley_server.agents.local_model import LocalModel
-from parley_server.config import Settings
+from parley_server.config import BadSettings, Settings
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import version
 
@@ -102,15 +103,31 @@ def _dev_keys(settings: Settings) -> dict[str, object]:
 
 
 def dev_secret(settings: Settings) -> str:
-    """Return the embedded server's secret; create it, for its owner only, if there is none."""
+    """Return the embedded server's secret; create it, for its owner only, if there is none.
+
+    Raises: BadSettings: the data folder cannot be used.
+    """
     path = settings.data_dir / "secret"
-    if not path.exists():
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Of several that make one at once, the first one's stays: a link replaces nothing.
-        draft, name = tempfile.mkstemp(prefix="secret.", dir=settings.data_dir)
+    try:
+        if not path.exists():
+            _make_secret(path)
+        return path.read_text()
+    except OSError as error:
+        raise BadSettings(
+            f"PARLEY_DATA_DIR: the secret {path} cannot be read or made: {error.strerror}"
+        ) from None
+
+
+def _make_secret(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Of several that make one at once, the first one's stays: a link replaces nothing.
+    draft, name = tempfile.mkstemp(prefix="secret.", dir=path.parent)
+    try:
         with open(draft, "w") as file:
             file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())  # or a power failure could leave an empty one
         with suppress(FileExistsError):
             os.link(name, path)
+    finally:
         os.unlink(name)
-    return path.read_text()

@@ -127,6 +127,23 @@ def test_migrate_says_why_the_database_cannot_be_reached() -> None:
     assert "Connection refused" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["migrate"], ["distribute"], ["check", "--data"]])
+def test_the_setting_is_named_whose_database_cannot_be_used(command: list[str]) -> None:
+    """Fails when the other URL, of which nothing is wrong, is told to be corrected."""
+    wrong = "postgresql://ada@127.0.0.1:0/x"
+    done = run(*command, PARLEY_MIGRATE_DATABASE_URL=wrong, PARLEY_DATABASE_URL="postgresql://a/b")
+
+    assert "PARLEY_MIGRATE_DATABASE_URL: the port must be a number from 1 to 65535" == refusal(done)
+
+
+@pytest.mark.parametrize("command", ["token --user ada", "serve"])
+def test_a_data_folder_that_cannot_be_made_is_one_sentence(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(*command.split(), PARLEY_DATA_DIR=str(tmp_path / "file"), PARLEY_AGENT="echo")
+
+    assert str(tmp_path / "file") in refusal(done)
+
+
 def test_migrate_by_a_role_that_may_not_is_one_sentence(postgres_url: str, stranger: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE guarded")
