@@ -260,6 +260,26 @@ def test_a_server_on_a_unix_socket_says_its_path(database_url: str, tmp_path: Pa
     assert f"Parley serves on {listen} with" in first_words(database_url, PARLEY_LISTEN=listen)
 
 
+def test_a_unix_socket_that_a_server_has_is_not_taken_from_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Fails when it is left to gRPC, which removes the other one's socket."""
+    listen = f"unix:{tmp_path}/parley.sock"
+    environment = {**SERVING, "PARLEY_LISTEN": listen, "PARLEY_DATABASE_URL": database_url}
+    process = start("serve", **environment)
+    assert process.stderr is not None
+    try:
+        while "serves on" not in process.stderr.readline():
+            assert process.poll() is None
+        expected = f"PARLEY_LISTEN: {listen} is in use by another program: choose another"
+        assert expected == refusal(run("serve", **environment))
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "parley.sock").exists()
+    assert listen in first_words(database_url, PARLEY_LISTEN=listen)
+
+
 def test_the_welcome_suits_the_keys(database_url: str, tmp_path: Path) -> None:
     with_secret = first_words(database_url)
     key = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True)
