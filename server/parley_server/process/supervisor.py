@@ -27,6 +27,9 @@ RESTART_PAUSE_S = 1.0
 OVERDUE_S = 10.0
 """How long after the grace a worker that does not end is killed, as docs/production.md says."""
 
+PORT_S = 3.0
+"""How long workers whose parent was killed may need to close their port."""
+
 OnReady = Callable[[int], None]
 
 
@@ -58,6 +61,7 @@ class Parent:
         signals.on_second = self._pass_on
         if self._settings.is_unix:
             raise BadSettings("PARLEY_LISTEN: several workers need HOST:PORT")
+        await _until_free(self._settings.listen)
         with bound(self._settings.listen, socket.SO_REUSEPORT) as (address, port):
             settings = self._settings.model_copy(update={"listen": address})
             ready = [asyncio.Event() for _ in range(settings.workers)]
@@ -169,3 +173,19 @@ class Parent:
             log.error("worker did not end and was killed", pid=process.pid)
             process.kill()
         return await ending
+
+
+async def _until_free(listen: str) -> None:
+    """Wait, with a bound, until no other server's workers would share their port with ours.
+
+    Raises: BadSettings: the port cannot be used.
+    """
+    deadline = asyncio.get_running_loop().time() + PORT_S
+    while True:
+        try:
+            with bound(listen, socket.SO_REUSEADDR):
+                return
+        except BadSettings:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.1)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from parley_server.addresses import bound
 from parley_server.config import BadSettings, Settings
 from parley_server.process import supervisor
 from parley_server.process.supervisor import Parent
@@ -125,6 +127,17 @@ async def test_a_dead_worker_is_replaced_once_there_is_room_for_a_process(
         assert not running.done()
         os.kill(os.getpid(), signal.SIGTERM)
         await running
+
+
+@pytest.mark.usefixtures("parent")
+async def test_a_second_parent_does_not_share_the_port_of_a_first_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fails when it is asked for as workers do: calls then go to either server."""
+    with bound("127.0.0.1:0", socket.SO_REUSEPORT) as (address, _):
+        monkeypatch.setenv("PARLEY_LISTEN", address)
+        with pytest.raises(BadSettings, match="in use by another program"):
+            await Parent(Settings()).run(lambda _: os.kill(os.getpid(), signal.SIGTERM))
 
 
 async def test_no_worker_is_left_where_another_one_could_not_start(

@@ -43,7 +43,7 @@ async def addresses_of(url: str) -> list[str]:
     Raises: psycopg.OperationalError: no host has an address.
     """
     attempts = await conninfo_attempts_async(conninfo_to_dict(url))
-    return [make_conninfo(**each) for each in attempts]
+    return [make_conninfo("", **each) for each in attempts]
 
 
 @dataclass(frozen=True, slots=True)
