@@ -1,4 +1,4 @@
-"""Resolves listen addresses, HOST:PORT, and explains why binding failed."""
+"""Resolves listen addresses, and explains why binding failed."""
 
 import errno
 import socket
@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from parley_server.config import BadSettings
+
+ASK_S = 1.0
+"""How long a server may take to answer at a Unix socket."""
 
 
 def resolve(listen: str) -> tuple[socket.AddressFamily, Any]:
@@ -26,6 +29,22 @@ def cannot_listen(setting: str, listen: str, error: OSError) -> BadSettings:
     if error.errno == errno.EADDRINUSE:
         return BadSettings(f"{setting}: {listen} is in use by another program: choose another")
     return BadSettings(f"{setting}: cannot listen on {listen}: {error.strerror}")
+
+
+def refuse_used_socket(listen: str) -> None:
+    """Refuse the path of a Unix socket that a server answers at: gRPC would take it from that one.
+
+    What a killed server left there is no hindrance.
+
+    Raises: BadSettings.
+    """
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(ASK_S)
+        try:
+            asking.connect(listen.removeprefix("unix:").removeprefix("//"))
+        except OSError:
+            return
+    raise cannot_listen("PARLEY_LISTEN", listen, OSError(errno.EADDRINUSE, ""))
 
 
 @contextmanager

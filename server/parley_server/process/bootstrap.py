@@ -105,25 +105,29 @@ def _dev_keys(settings: Settings) -> dict[str, object]:
 def dev_secret(settings: Settings) -> str:
     """Return the embedded server's secret; create it, for its owner only, if there is none.
 
-    Raises: BadSettings: the folder is not this process's to use.
+    Raises: BadSettings: the data folder cannot be used.
     """
     path = settings.data_dir / "secret"
     try:
-        return _secret_in(path)
+        if not path.exists():
+            _make_secret(path)
+        return path.read_text()
     except OSError as error:
         raise BadSettings(
             f"PARLEY_DATA_DIR: {path} cannot be used: {error.strerror}: name a folder of this user"
         ) from None
 
 
-def _secret_in(path: Path) -> str:
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Of several that make one at once, the first one's stays: a link replaces nothing.
-        draft, name = tempfile.mkstemp(prefix="secret.", dir=path.parent)
+def _make_secret(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Of several that make one at once, the first one's stays: a link replaces nothing.
+    draft, name = tempfile.mkstemp(prefix="secret.", dir=path.parent)
+    try:
         with open(draft, "w") as file:
             file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())  # or a power failure could leave an empty one
         with suppress(FileExistsError):
             os.link(name, path)
+    finally:
         os.unlink(name)
-    return path.read_text()

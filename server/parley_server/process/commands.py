@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
+from pydantic import SecretStr
 
 from parley_server import config
 from parley_server.config import BadSettings, Settings
@@ -24,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
 )
 log = structlog.get_logger("parley.commands")
+
+WORKERS_URL = "PARLEY_DATABASE_URL"
 
 _TTL = re.compile(r"(\d+)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -134,7 +137,7 @@ def migrate(
     settings = _settings()
     if drop_row_security and settings.row_security:
         _refuse("--drop-row-security and PARLEY_ROW_SECURITY cannot be used together")
-    url = settings.migrate_database_url or settings.database_url
+    url, setting = _owners_url(settings)
     if url is None:
         _say("Nothing to do: every start brings the embedded database up to date.")
         return
@@ -149,7 +152,7 @@ def migrate(
         _say(f"Applied: {', '.join(applied)}." if applied else "The schema is up to date.")
         _say(f"Row security {'was switched' if is_new else 'is'} {'on' if is_on else 'off'}.")
 
-    exit_on_error(start)
+    exit_on_error(start, database=setting)
 
 
 @app.command()
@@ -160,7 +163,7 @@ def distribute(
 ) -> None:
     """Distribute the tables by owner over a Citus cluster. First stop the workers, and migrate."""
     settings = _settings()
-    url = settings.migrate_database_url or settings.database_url
+    url, setting = _owners_url(settings)
     if url is None:
         _refuse(
             "set PARLEY_MIGRATE_DATABASE_URL to the coordinator of a Citus cluster: the embedded "
@@ -178,7 +181,7 @@ def distribute(
             _say("The tables were distributed. Set PARLEY_FEED_DAYS=0 on all workers: a cluster")
             _say("has no order of transactions for the feed to follow (docs/scaling.md).")
 
-    exit_on_error(start)
+    exit_on_error(start, database=setting)
 
 
 @app.command()
@@ -213,7 +216,7 @@ def check(
         _refuse("--data reads the database and asks no server: omit the other options")
     settings = _settings()
     if data:
-        exit_on_error(lambda: _check_data(settings))
+        exit_on_error(lambda: _check_data(settings), database=_owners_url(settings)[1])
         return
     target = address or settings.listen
     from parley_server.process.probe import Unanswered, health_of
@@ -280,11 +283,18 @@ def token(
     exit_on_error(start)
 
 
+def _owners_url(settings: Settings) -> tuple[SecretStr | None, str]:
+    """Return the URL for what the owner of the tables does, and the name of its setting."""
+    if settings.migrate_database_url is not None:
+        return settings.migrate_database_url, "PARLEY_MIGRATE_DATABASE_URL"
+    return settings.database_url, WORKERS_URL
+
+
 def _check_data(settings: Settings) -> None:
     """Check the stored data, print the problems, and exit with 1 if there are any."""
     from parley_server.storage.schema import integrity
 
-    url = settings.migrate_database_url or settings.database_url
+    url, _ = _owners_url(settings)
     if url is not None:
         report = integrity.examine(url.get_secret_value())
     else:
@@ -348,8 +358,12 @@ def _serving(start: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
-def exit_on_error(start: Callable[[], None]) -> None:
-    """Run `start`; if it fails for a known reason, print the reason and exit with 1."""
+def exit_on_error(start: Callable[[], None], *, database: str = WORKERS_URL) -> None:
+    """Run `start`; if it fails for a known reason, print the reason and exit with 1.
+
+    Args:
+        database: the setting that names the database, for the reason to name it.
+    """
     from parley_server.storage.schema.reaching import DatabaseAway, UnsafeDatabase
 
     try:
@@ -357,7 +371,7 @@ def exit_on_error(start: Callable[[], None]) -> None:
     except typer.Exit:
         raise  # which is a RuntimeError
     except (BadSettings, DatabaseAway, UnsafeDatabase, RuntimeError, ValueError) as error:
-        _refuse(str(error))
+        _refuse(str(error).replace(WORKERS_URL, database))
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from parley_server.addresses import bound
+from parley_server.addresses import bound, refuse_used_socket
 from parley_server.config import Settings
 from parley_server.process.os_signals import OsSignals
 from parley_server.process.supervisor import READY, OnReady
@@ -31,7 +31,9 @@ async def run_worker(settings: Settings, on_ready: OnReady) -> None:
 
     Raises: BadSettings, UnsafeDatabase, DatabaseAway.
     """
-    if not settings.is_unix:
+    if settings.is_unix:
+        refuse_used_socket(settings.listen)
+    else:
         with bound(settings.listen, socket.SO_REUSEADDR):
             pass  # gRPC would not say why binding fails
     await _serve(settings, lambda port, _: on_ready(port))

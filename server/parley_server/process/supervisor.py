@@ -27,6 +27,9 @@ RESTART_PAUSE_S = 1.0
 OVERDUE_S = 10.0
 """How long after the grace a worker that does not end is killed, as docs/production.md says."""
 
+PORT_S = 3.0
+"""How long workers whose parent was killed may need to close their port."""
+
 OnReady = Callable[[int], None]
 
 
@@ -58,12 +61,15 @@ class Parent:
         signals.on_second = self._pass_on
         if self._settings.is_unix:
             raise BadSettings("PARLEY_LISTEN: several workers need HOST:PORT")
+        await _until_free(self._settings.listen)
         with bound(self._settings.listen, socket.SO_REUSEPORT) as (address, port):
             settings = self._settings.model_copy(update={"listen": address})
             ready = [asyncio.Event() for _ in range(settings.workers)]
-            keeping: asyncio.Future[Any] = asyncio.gather(
-                *(self._keep(index, settings, ready[index], signals) for index in range(len(ready)))
-            )
+            kept = [
+                asyncio.create_task(self._keep(index, settings, is_ready, signals))
+                for index, is_ready in enumerate(ready)
+            ]
+            keeping: asyncio.Future[Any] = asyncio.gather(*kept)
             all_ready: asyncio.Future[Any] = asyncio.gather(
                 *(is_ready.wait() for is_ready in ready)
             )
@@ -77,6 +83,7 @@ class Parent:
             reloading.cancel()
             all_ready.cancel()
             self._pass_on()
+            await asyncio.wait(kept)  # where one could not start, the others still drain
             await keeping
 
     def _pass_on(self) -> None:
@@ -100,21 +107,21 @@ class Parent:
     ) -> None:
         """Run a worker, and another one in its place when it dies."""
         while not signals.stop.is_set():
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "parley_server",
-                "worker",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, **settings.as_environment(), **self._environment(index)},
-                start_new_session=True,  # Ctrl-C is the parent's, which passes it on in order
-            )
+            try:
+                process = await self._started(index, settings)
+            except OSError as error:
+                if not is_ready.is_set():
+                    raise BadSettings(f"a worker could not start: {error.strerror}") from None
+                log.error("worker could not start", worker=index, error=type(error).__name__)
+                await asyncio.sleep(RESTART_PAUSE_S)
+                continue
             self._processes[index] = process
-            if process.stdout is not None and await process.stdout.readline() == READY:
-                is_ready.set()
-                self._serves(index, process)
+            if signals.stop.is_set():
+                self._pass_on()  # it came while the process was being made
+            heard = asyncio.create_task(self._hear(index, process, is_ready))
             code = await self._end_of(process, signals)
+            await asyncio.wait([heard], timeout=RESTART_PAUSE_S)
+            heard.cancel()
             self._serving.discard(index)
             if self._metrics is not None:
                 self._metrics.died(index)
@@ -124,6 +131,26 @@ class Parent:
                 raise BadSettings("a worker could not start: see its messages above")
             log.error("worker died", worker=index, code=code)
             await asyncio.sleep(RESTART_PAUSE_S)
+
+    async def _started(self, index: int, settings: Settings) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "parley_server",
+            "worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **settings.as_environment(), **self._environment(index)},
+            start_new_session=True,  # Ctrl-C is the parent's, which passes it on in order
+        )
+
+    async def _hear(
+        self, index: int, process: asyncio.subprocess.Process, is_ready: asyncio.Event
+    ) -> None:
+        """Wait until a worker says that it serves."""
+        if process.stdout is not None and await process.stdout.readline() == READY:
+            is_ready.set()
+            self._serves(index, process)
 
     def _serves(self, index: int, process: asyncio.subprocess.Process) -> None:
         """Take note that a worker serves, and tell it of a file that was changed meanwhile."""
@@ -146,3 +173,19 @@ class Parent:
             log.error("worker did not end and was killed", pid=process.pid)
             process.kill()
         return await ending
+
+
+async def _until_free(listen: str) -> None:
+    """Wait, with a bound, until no other server's workers would share their port with ours.
+
+    Raises: BadSettings: the port cannot be used.
+    """
+    deadline = asyncio.get_running_loop().time() + PORT_S
+    while True:
+        try:
+            with bound(listen, socket.SO_REUSEADDR):
+                return
+        except BadSettings:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.1)

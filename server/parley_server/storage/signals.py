@@ -11,6 +11,7 @@ import math
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from time import monotonic
 from typing import Any, LiteralString
 from uuid import UUID
@@ -20,7 +21,8 @@ import structlog
 
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.patience import waiting_until
-from parley_server.storage.driver.connecting import TCP
+from parley_server.storage.driver.choosing import choose
+from parley_server.storage.driver.connecting import TCP, addresses_of
 from parley_server.storage.driver.connection import Statement
 from parley_server.storage.driver.connections import Connections
 from parley_server.storage.driver.pool import CONNECT_S
@@ -167,15 +169,9 @@ class PostgresSignals:
             try:
                 generation = self._connections.pool.generation
                 async with asyncio.timeout(CONNECT_S):
-                    connection = await psycopg.AsyncConnection.connect(
-                        self._url,
-                        autocommit=True,
-                        application_name="parley-signals",
-                        connect_timeout=5,
-                        **TCP,
-                    )
+                    tries = [partial(_listening, to) for to in await addresses_of(self._url)]
+                    connection = await choose(tries, lambda _: True)  # no standby lets it listen
                 async with connection:
-                    await _answered(connection, f"LISTEN {CHANNEL}")
                     self.are_live = True
                     self._alone_from = asyncio.get_running_loop().time() + greeted_within_s
                     greeted_within_s = GREETING_S * 1.5  # who knows it does not greet it back
@@ -236,6 +232,19 @@ class PostgresSignals:
         if not self._is_gap_due:
             self._is_gap_due = True
             asyncio.get_running_loop().call_later(secrets.randbelow(1000) / 1000, look)
+
+
+async def _listening(address: str) -> psycopg.AsyncConnection[Any]:
+    """Connect and listen. Raises: psycopg.Error, a standby's too; TimeoutError."""
+    connection = await psycopg.AsyncConnection.connect(
+        address, autocommit=True, application_name="parley-signals", connect_timeout=5, **TCP
+    )
+    try:
+        await _answered(connection, f"LISTEN {CHANNEL}")
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 async def _answered(connection: psycopg.AsyncConnection[Any], statement: LiteralString) -> None:

@@ -2,17 +2,22 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
 
+from parley_server.core.failures import raised_at
 from parley_server.core.tracing import current_trace
 
 LOUD_LIBRARIES = ("alembic", "anthropic", "grpc", "httpcore2", "httpx2", "openai")
 """Libraries that would log what was said, or every step of theirs: they stand at WARNING."""
 
+
+_SHOWN = re.compile(r"\n|(?<=^Exception in callback) ")
+"""Where a line of asyncio's begins to show what it is of."""
 
 _encode = json.JSONEncoder(default=repr).encode
 
@@ -82,6 +87,10 @@ def _without_exception_text(
     record = event.get("_record")
     if record is not None and record.exc_info:
         event["error"] = getattr(record.exc_info[0], "__name__", "unknown")
+        if record.name == "asyncio":
+            # It shows tasks and futures with their exceptions, and callbacks with their arguments.
+            event["event"] = _SHOWN.split(event["event"], maxsplit=1)[0]
+            event["place"] = raised_at(record.exc_info[1])
         record.exc_info = None
         record.exc_text = None
     event.pop("exc_info", None)

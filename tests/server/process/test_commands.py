@@ -127,6 +127,23 @@ def test_migrate_says_why_the_database_cannot_be_reached() -> None:
     assert "Connection refused" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["migrate"], ["distribute"], ["check", "--data"]])
+def test_the_setting_is_named_whose_database_cannot_be_used(command: list[str]) -> None:
+    """Fails when the other URL, of which nothing is wrong, is told to be corrected."""
+    wrong = "postgresql://ada@127.0.0.1:0/x"
+    done = run(*command, PARLEY_MIGRATE_DATABASE_URL=wrong, PARLEY_DATABASE_URL="postgresql://a/b")
+
+    assert "PARLEY_MIGRATE_DATABASE_URL: the port must be a number from 1 to 65535" == refusal(done)
+
+
+@pytest.mark.parametrize("command", ["token --user ada", "serve"])
+def test_a_data_folder_that_cannot_be_made_is_one_sentence(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(*command.split(), PARLEY_DATA_DIR=str(tmp_path / "file"), PARLEY_AGENT="echo")
+
+    assert str(tmp_path / "file") in refusal(done)
+
+
 def test_migrate_by_a_role_that_may_not_is_one_sentence(postgres_url: str, stranger: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE guarded")
@@ -241,6 +258,26 @@ def first_words(database_url: str, **environment: str) -> str:
 def test_a_server_on_a_unix_socket_says_its_path(database_url: str, tmp_path: Path) -> None:
     listen = f"unix:{tmp_path}/parley.sock"
     assert f"Parley serves on {listen} with" in first_words(database_url, PARLEY_LISTEN=listen)
+
+
+def test_a_unix_socket_that_a_server_has_is_not_taken_from_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Fails when it is left to gRPC, which removes the other one's socket."""
+    listen = f"unix:{tmp_path}/parley.sock"
+    environment = {**SERVING, "PARLEY_LISTEN": listen, "PARLEY_DATABASE_URL": database_url}
+    process = start("serve", **environment)
+    assert process.stderr is not None
+    try:
+        while "serves on" not in process.stderr.readline():
+            assert process.poll() is None
+        expected = f"PARLEY_LISTEN: {listen} is in use by another program: choose another"
+        assert expected == refusal(run("serve", **environment))
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "parley.sock").exists()
+    assert listen in first_words(database_url, PARLEY_LISTEN=listen)
 
 
 def test_the_welcome_suits_the_keys(database_url: str, tmp_path: Path) -> None:

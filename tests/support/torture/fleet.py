@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from support.processes import ServerProcess
-from support.torture.operations import Log
+from support.torture.operations import WORKER_KILLED, Log
 
 LEASE_S = 1.5
 SETTINGS: dict[str, Any] = {
@@ -60,7 +60,7 @@ class Fleet:
 
     async def kill(self, worker: ServerProcess) -> None:
         """Kill a worker (-9). It is called no more."""
-        self._log.note("worker killed")
+        self._log.note(WORKER_KILLED)
         worker.signal(signal.SIGKILL)
         if worker in self.workers:
             self.workers.remove(worker)

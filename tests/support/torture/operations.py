@@ -72,6 +72,12 @@ class Operation:
     """What a read has seen: the whole conversation."""
 
 
+WORKER_KILLED = "worker killed"
+"""What is noted where a worker was killed."""
+AT_ONCE_S = 0.3
+"""Within this time of a kill, calls end that the worker had."""
+
+
 @dataclass
 class Log:
     """All operations of all callers, and what was done to the service meanwhile."""
@@ -92,9 +98,11 @@ class Log:
     def takeovers(self) -> list[tuple[float, float]]:
         """Return how long requests took that were in doubt.
 
-        Returns: for each request id that was answered in the end, when a call for it first ended
-            without an answer, and how many seconds later one was answered.
+        Returns: for each request id that was answered in the end, when a call for it ended without
+            an answer, and how many seconds later one was answered. That is the first such call,
+            or the last one whose worker was killed: each worker has a lease of its own.
         """
+        kills = [at for at, what in self.events if what == WORKER_KILLED]
         doubtful: dict[str, float] = {}
         found = []
         for each in sorted(self.operations, key=lambda operation: operation.end):
@@ -102,6 +110,8 @@ class Log:
                 continue
             if each.outcome == Outcome.UNKNOWN:
                 doubtful.setdefault(each.request_id, each.end)
+                if any(abs(each.end - at) < AT_ONCE_S for at in kills):
+                    doubtful[each.request_id] = each.end
             elif each.outcome == Outcome.OK and each.request_id in doubtful:
                 since = doubtful.pop(each.request_id)
                 found.append((since, each.end - since))

@@ -18,6 +18,7 @@ from support.databases import as_superuser
 from support.processes import ServerProcess
 from support.services import metadata
 from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.operations import WORKER_KILLED
 from support.waiting import WEATHER, result
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
@@ -104,7 +105,7 @@ def attack(postgres: EmbeddedPostgres) -> Any:
             ]
             trial.expect(all(len(one.pending_calls) == 2 for one in waiting), "idle: none waits")
             for worker in workers:
-                trial.log.note("worker killed")
+                trial.log.note(WORKER_KILLED)
                 worker.kill()
             trial.log.note("Postgres killed")
             await end(postgres)

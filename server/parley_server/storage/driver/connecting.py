@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from psycopg import OperationalError
-from psycopg.conninfo import conninfo_to_dict
+from psycopg._conninfo_attempts_async import conninfo_attempts_async  # as connect() itself does
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from parley_server.core.ports import NO_TRACER, Tracer
+from parley_server.storage.driver.choosing import choose
 from parley_server.storage.driver.connection import Connection, Server, Statement
 from parley_server.storage.schema.reaching import check_setting, options_of
 
@@ -34,6 +35,15 @@ TCP: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+
+
+async def addresses_of(url: str) -> list[str]:
+    """Return what to connect to, for each of a URL's hosts and each address that a host has.
+
+    Raises: psycopg.OperationalError: no host has an address.
+    """
+    attempts = await conninfo_attempts_async(conninfo_to_dict(url))
+    return [make_conninfo("", **each) for each in attempts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +81,13 @@ class Connecting:
             name: of the set of connections that it is for.
         Raises: psycopg.Error; UnsafeDatabase: it would not keep Parley's promises.
         """
-        connect = partial(
-            Connection.connect,
-            self.url,
+        tries = [partial(self._connect_to, each, name) for each in await addresses_of(self.url)]
+        is_any_right = "target_session_attrs" in conninfo_to_dict(self.url)
+        return await choose(tries, lambda each: each.is_writable or is_any_right)
+
+    async def _connect_to(self, address: str, name: str) -> Connection:
+        connection = await Connection.connect(
+            address,
             autocommit=True,
             prepare_threshold=None,
             application_name=f"parley-{name}",
@@ -82,24 +96,12 @@ class Connecting:
             options=self.options,
             **TCP,
         )
-        connection = await self._preferably_writable(connect)
         try:
             await self._look_around(connection)
         except BaseException:
             await connection.close()
             raise
         return connection
-
-    async def _preferably_writable(self, connect: "partial[Any]") -> Connection:
-        """Of several hosts, choose the one that takes writes, if any does."""
-        parts = conninfo_to_dict(self.url)
-        hosts = str(parts.get("host") or parts.get("hostaddr") or "")
-        if "," in hosts and "target_session_attrs" not in parts:
-            try:
-                return await connect(target_session_attrs="read-write")  # type: ignore[no-any-return]
-            except OperationalError:
-                pass  # one that only reads is better than none
-        return await connect()  # type: ignore[no-any-return]
 
     async def _look_around(self, connection: Connection) -> None:
         connection.has_row_security = self.has_row_security

@@ -45,10 +45,12 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
 
     Raises: UnsafeDatabase: it cannot be done.
     """
+    # The role's own limits are for workers: another migration is waited for, however long it takes.
+    options = options_of(url, statement_timeout="15min", lock_timeout="0")
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         # libpq reads the URL, as everywhere: SQLAlchemy knows no several or encoded hosts.
-        creator=lambda: psycopg.connect(url, options=options_of(url, statement_timeout="15min")),
+        creator=lambda: psycopg.connect(url, options=options),
     )
     try:
         with engine.begin() as connection:

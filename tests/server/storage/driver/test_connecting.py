@@ -1,12 +1,17 @@
 """What a new connection is told, whatever the URL and the environment say."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from parley_server.storage.driver.connecting import Connecting
 from parley_server.storage.driver.connection import Statement
+from parley_server.storage.signals import PostgresSignals
+from parley_server.storage.store import PostgresStore
+from support.paths import Path
 
 Ask = Callable[..., Awaitable[str]]
 
@@ -59,3 +64,28 @@ async def test_no_transaction_may_idle_as_long_as_a_lease(database_url: str, lea
     await connection.close()
 
     assert limit
+
+
+async def test_a_host_that_answers_nothing_keeps_no_connection_from_the_next_one(
+    database_url: str,
+) -> None:
+    """Fails when hosts are tried in turn: the first takes all the time that a try may take."""
+    parts = conninfo_to_dict(database_url)
+    async with Path(lambda: asyncio.open_connection("127.0.0.1", 1)).running() as silent:
+        silent.go_silent()
+        url = make_conninfo(
+            database_url,
+            host=f"127.0.0.1,{parts.get('host') or ''}",
+            port=f"{silent.port},{parts.get('port') or 5432}",
+        )
+        store = PostgresStore(url, pool_size=2, lease_s=3, is_prepared=True)
+        signals = PostgresSignals(url, store.ending)
+        await store.open()
+        signals.open(lambda _: None, lambda: None)
+        async with asyncio.timeout(10):
+            assert (await store.look()).is_writable
+            assert [(1,)] == await store.claiming.run(Statement("SELECT 1"), {})
+            while not signals.are_live:
+                await asyncio.sleep(0.02)
+        await signals.close()
+        await store.close()

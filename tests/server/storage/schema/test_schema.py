@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +18,7 @@ from alembic.migration import MigrationContext
 from psycopg.conninfo import conninfo_to_dict
 
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
-from parley_server.storage.schema import version
+from parley_server.storage.schema import migrating, version
 from parley_server.storage.schema.reaching import UnsafeDatabase
 from parley_server.storage.schema.tables import metadata
 from parley_server.storage.schema.version import SCHEMA_VERSION
@@ -213,6 +215,24 @@ def test_migrations_at_once_are_applied_once(empty_url: str) -> None:
 
 
 # The data model
+
+
+def test_a_migration_waits_for_another_one_however_short_the_roles_limit_is(
+    empty_url: str,
+) -> None:
+    """Fails when a role's lock_timeout counts: docs/production.md tells to set one."""
+    mark = "&" if "?" in empty_url else "?"
+    hasty = f"{empty_url}{mark}options=-c%20lock_timeout%3D100ms"
+    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with ThreadPoolExecutor() as threads, psycopg.connect(empty_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [migrating._ADVISORY_LOCK])  # noqa: SLF001 - as another migration does
+        migration = threads.submit(version.migrate, hasty)
+        while not other.execute(waiting).rowcount and not migration.done():
+            time.sleep(0.02)
+        assert not wait([migration], 0.5).done
+        other.execute("SELECT pg_advisory_unlock_all()")
+
+    assert "0001" in migration.result()
 
 
 def test_every_key_begins_with_the_owner(database_url: str) -> None:
