@@ -44,7 +44,7 @@ def closed() -> grpc.aio.AioRpcError:
     """
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(
-        grpc.StatusCode.CANCELLED, nothing, nothing, "the client was closed"
+        grpc.StatusCode.CANCELLED, nothing, nothing, "the client was closed", None
     )
 
 

@@ -378,14 +378,6 @@ def test_version_is_that_of_the_package() -> None:
     assert (0, f"parley-server {version('parley')}\n") == (done.returncode, done.stdout)
 
 
-def test_a_folder_that_has_no_place_for_the_secret_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    for folder in (file, file / "in it"):
-        said = refusal(run("token", "--user", "ada", PARLEY_DATA_DIR=str(folder)))
-        assert said.startswith(f"PARLEY_DATA_DIR: {folder / 'secret'} cannot be used: ")
-
-
 @pytest.mark.parametrize("timeout", ["inf", "-1", "0"])
 def test_check_says_of_no_server_that_it_was_too_slow_at_once(timeout: str) -> None:
     done = run("check", "--address", "127.0.0.1:1", "--timeout-s", timeout)
