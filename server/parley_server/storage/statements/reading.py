@@ -4,10 +4,12 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Executable,
     Integer,
     LargeBinary,
     Select,
+    Subquery,
     Text,
     Uuid,
     and_,
@@ -133,9 +135,30 @@ def _standing() -> Executable:
     ).where(*IS_IT, IS_THERE)
 
 
-_HAS_TURN = message.c.turn_id != literal_column(f"'{NO_TURN}'::uuid", Uuid)
-_BEFORE = message.c.sequence < bindparam("before", type_=BigInteger)
+_NEWEST_FIRST = message.c.sequence.desc()
 _MAX_BYTES_WITH_STATES = bindparam("max_bytes_with_states", type_=BigInteger)
+
+
+def _tail(*more: ColumnElement[Any], limit: ColumnElement[int]) -> Subquery:
+    """Read messages before a sequence, newest first, with what windows need of each, and more."""
+    has_turn = message.c.turn_id != literal_column(f"'{NO_TURN}'::uuid", Uuid)
+    return (
+        select(
+            message.c.sequence,
+            message.c.role,
+            message.c.content,
+            message.c.tool_calls,
+            message.c.finish_reason,
+            message.c.opaque_state,
+            has_turn.label("has_turn"),
+            *more,
+        )
+        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION)
+        .where(message.c.sequence < bindparam("before", type_=BigInteger))
+        .order_by(_NEWEST_FIRST)
+        .limit(limit)
+        .subquery("tail")
+    )
 
 
 def _window() -> Executable:
@@ -148,31 +171,18 @@ def _window() -> Executable:
     Whether a message fits depends on what was said alone. Opaque states go along, from the newest
     on, while they fit beside it.
     """
-    newest_first = message.c.sequence.desc()
     size = byte_size(message.c)
     state_size = func.octet_length(message.c.opaque_state)
 
     def so_far(of: Any) -> Any:
-        return func.sum(of).over(order_by=newest_first, rows=(None, 0))
+        return func.sum(of).over(order_by=_NEWEST_FIRST, rows=(None, 0))
 
-    tail = (
-        select(
-            message.c.sequence,
-            message.c.role,
-            message.c.content,
-            message.c.tool_calls,
-            message.c.finish_reason,
-            message.c.opaque_state,
-            _HAS_TURN.label("has_turn"),
-            state_size.label("state_size"),
-            size.label("size"),
-            so_far(size).label("total"),
-            so_far(func.coalesce(state_size, ZERO)).label("total_of_states"),
-        )
-        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION, _BEFORE)
-        .order_by(newest_first)
-        .limit(LIMIT)
-        .subquery("tail")
+    tail = _tail(
+        state_size.label("state_size"),
+        size.label("size"),
+        so_far(size).label("total"),
+        so_far(func.coalesce(state_size, ZERO)).label("total_of_states"),
+        limit=LIMIT,
     )
     fits = tail.c.total <= MAX_BYTES
     state_fits = tail.c.total + tail.c.total_of_states <= MAX_BYTES
@@ -196,30 +206,17 @@ def _answered_window(*, has_states: bool) -> Executable:
     """Read the newest messages before a sequence that are shown, newest first, while they fit.
 
     A user's message was answered exactly if the message behind it is the answer of the same turn;
-    one that was appended without a turn is read in any case. Read from the tail
-    of the key as `_window`, and no further back than `lookback` messages.
+    one that was appended without a turn is read in any case. Read from the tail of the key as
+    `_window`, and no further back than `lookback` messages.
 
     Args:
         has_states: False: none goes along.
     """
-    newest_first = message.c.sequence.desc()
     turn_of_answer = case((message.c.role == literal(Role.ASSISTANT), message.c.turn_id))
-    tail = (
-        select(
-            message.c.sequence,
-            message.c.role,
-            message.c.content,
-            message.c.tool_calls,
-            message.c.finish_reason,
-            message.c.opaque_state,
-            message.c.turn_id,
-            _HAS_TURN.label("has_turn"),
-            func.lag(turn_of_answer).over(order_by=newest_first).label("turn_answered_next"),
-        )
-        .where(message.c.owner_id == OWNER, message.c.conversation_id == CONVERSATION, _BEFORE)
-        .order_by(newest_first)
-        .limit(bindparam("lookback", type_=Integer))
-        .subquery("tail")
+    tail = _tail(
+        message.c.turn_id,
+        func.lag(turn_of_answer).over(order_by=_NEWEST_FIRST).label("turn_answered_next"),
+        limit=bindparam("lookback", type_=Integer),
     )
     is_shown = or_(
         tail.c.role != literal(Role.USER),

@@ -45,8 +45,8 @@ FROM (
       message.tool_calls AS tool_calls,
       message.finish_reason AS finish_reason,
       message.opaque_state AS opaque_state,
-      message.turn_id AS turn_id,
       message.turn_id <> CAST('00000000-0000-0000-0000-000000000000' AS UUID) AS has_turn,
+      message.turn_id AS turn_id,
       LAG(CASE WHEN (
         message.role = 'ASSISTANT'
       ) THEN message.turn_id END) OVER (ORDER BY message.sequence DESC) AS turn_answered_next
