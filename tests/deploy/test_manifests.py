@@ -31,6 +31,7 @@ def the(kind: str) -> dict[str, Any]:
     return next(m for name, m in manifests() if name.startswith("kubernetes") and m["kind"] == kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manifest", [m for _, m in manifests()], ids=[n for n, _ in manifests()])
 def test_manifest_is_what_its_schema_says(manifest: dict[str, Any]) -> None:
     assert [] == mistakes(manifest)

@@ -27,6 +27,7 @@ async def test_envoy_with_room_takes_calls(start_service: StartService, tmp_path
         assert 0 == envoy.stat(ACTION.format("stop_accepting_requests"))
 
 
+@pytest.mark.slow
 async def test_envoy_without_room_refuses_calls_in_words(
     start_service: StartService, tmp_path: Path
 ) -> None:

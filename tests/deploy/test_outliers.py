@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.errors import AgentUnavailable
 from parley_server.core.model import AgentEvent, AgentRun
@@ -61,6 +63,7 @@ async def test_workers_that_are_full_go_on_getting_calls(
         assert [{}, {}] == [envoy.health_of(port) for port in ports]
 
 
+@pytest.mark.slow
 async def test_worker_that_is_gone_is_avoided_before_a_health_check_finds_out(
     start_service: StartService, database_url: str, tmp_path: Path
 ) -> None:
@@ -81,6 +84,7 @@ async def test_worker_that_is_gone_is_avoided_before_a_health_check_finds_out(
     assert {"failed_outlier_check": True} == found
 
 
+@pytest.mark.slow
 async def test_without_a_healthy_worker_calls_are_told_why(
     start_service: StartService, tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ async def test_turn_cut_off_in_mid_call_is_sent_again_only_with_a_request_id(
         assert (1, 1) == counted(database_url)
 
 
+@pytest.mark.slow
 async def test_killed_workers_turns_are_answered_by_the_other_worker(
     start_service: StartService, database_url: str, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ async def attempts(
     return len(worker.asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refusal", "safe", "service_config", "tries"),
     [
@@ -186,6 +188,7 @@ async def test_read_is_sent_again_without_asking(tmp_path: Path) -> None:
     assert (7, 3) == (answer.turn.attempt, len(worker.asked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "safe", "tries"),
     [
@@ -219,6 +222,7 @@ async def test_change_is_sent_once_and_read_again(
     assert tries == len(worker.asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", REFUSED_AGAIN)
 async def test_change_cut_off_in_mid_call_is_not_answered_for_its_second_try(
     tmp_path: Path, method: str

@@ -102,6 +102,7 @@ async def test_turn_is_cut_by_envoys_default_and_not_by_ours(
     assert "request timeout" in (caught.value.details() or "")
 
 
+@pytest.mark.slow
 async def test_turn_without_a_deadline_is_ended_by_our_limit(
     start_service: StartService, tmp_path: Path
 ) -> None:
@@ -186,6 +187,7 @@ async def test_turn_outlives_pings_that_keep_their_distance(
     assert "HELLO" == answer.response
 
 
+@pytest.mark.slow
 async def test_stream_outlives_the_timeout_of_turns(
     start_service: StartService, tmp_path: Path
 ) -> None:
@@ -201,6 +203,7 @@ async def test_stream_outlives_the_timeout_of_turns(
     assert "HELLO" == events[-1].completed.response
 
 
+@pytest.mark.slow
 async def test_feed_outlives_the_timeouts_of_turns_and_of_other_calls(
     start_service: StartService, tmp_path: Path
 ) -> None:

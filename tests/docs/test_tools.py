@@ -173,6 +173,7 @@ def test_schema_of_the_callers_tool_is_one() -> None:
     assert ["order"] == json.loads(tool["parameters_schema"])["required"]
 
 
+@pytest.mark.slow
 async def test_server_of_the_page_acts_once_for_each_key(tmp_path: Path) -> None:
     (tmp_path / "rooms.py").write_text(SERVER)
     table = McpServer(command=[sys.executable, str(tmp_path / "rooms.py")], start_s=60)

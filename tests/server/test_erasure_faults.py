@@ -73,6 +73,7 @@ async def test_receipt_is_right_whatever_workers_are_killed(database_url: str) -
     assert () == after.problems
 
 
+@pytest.mark.slow
 @pytest.mark.writes_rows
 async def test_many_conversations_are_erased_in_seconds(
     start_service: StartService, database_url: str, record_property: Any

@@ -102,6 +102,7 @@ async def pair(workers: Workers, is_old_first: bool) -> AsyncIterator[Pair]:
         yield Pair(old, new) if is_old_first else Pair(new, old)
 
 
+@pytest.mark.slow
 def test_schema_of_the_release_before_is_an_older_one(
     released: Released, released_database_url: str
 ) -> None:
@@ -112,6 +113,7 @@ def test_schema_of_the_release_before_is_an_older_one(
     assert row[0] < version.SCHEMA_VERSION
 
 
+@pytest.mark.slow
 def test_worker_refuses_the_schema_of_the_release_before_until_it_is_migrated(
     released_database_url: str,
 ) -> None:

@@ -82,6 +82,7 @@ async def test_killed_workers_resumed_turn_is_run_again_by_the_same_call(
     assert ["weather"] == [tool.name for tool in agent.runs[0].tools]
 
 
+@pytest.mark.slow
 async def test_started_turn_of_a_killed_worker_goes_on_by_itself_once_resumed(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ async def test_results_are_stored_once_where_a_worker_is_killed_while_they_are_g
         assert "1. done: sunny, sunny" == answer.response
 
 
+@pytest.mark.slow
 async def test_turn_waits_through_a_restart_of_postgres(
     start_service: StartService, cluster_folder: Path
 ) -> None:

@@ -108,6 +108,7 @@ def to_the_end(terminal: Terminal) -> str:
 # parley agents
 
 
+@pytest.mark.slow
 async def test_agents_are_a_line_each_or_json() -> None:
     async with streaming(AGENTS) as server:
         plain = await ran(server.address, "agents")
@@ -162,6 +163,7 @@ async def test_explain_prints_lines_that_say_what_they_are() -> None:
     ] == rows_of(done)
 
 
+@pytest.mark.slow
 async def test_explain_shows_a_person_the_window_in_order() -> None:
     async with streaming(an_explanation()) as server:
         arguments = (CONVERSATION, TURN)
@@ -259,6 +261,7 @@ async def test_explain_of_no_turn_ends_with_4() -> None:
 # In a conversation
 
 
+@pytest.mark.slow
 async def test_agents_and_explanations_inside_a_conversation() -> None:
     page = pb.GetHistoryResponse(messages=[parts.Message(sequence=1, turn_id=TURN)])
 
@@ -282,6 +285,7 @@ async def test_agents_and_explanations_inside_a_conversation() -> None:
 # A conversation's agent
 
 
+@pytest.mark.slow
 async def test_a_conversation_is_given_an_agent_and_another_one() -> None:
     found = parts.Conversation(conversation_id=CONVERSATION, agent="helper", title="A case")
     created = pb.CreateConversationResponse(conversation=found)
@@ -296,6 +300,7 @@ async def test_a_conversation_is_given_an_agent_and_another_one() -> None:
     assert "helper" == json.loads(done.stdout)["agent"]
 
 
+@pytest.mark.slow
 async def test_update_changes_what_is_given(tmp_path: Any) -> None:
     file = tmp_path / "instructions.txt"
     file.write_text("Be brief.\n")
@@ -327,6 +332,7 @@ async def test_update_says_what_is_missing(options: tuple[str, ...], why: str) -
     assert why in said(await ran("127.0.0.1:1", "update", CONVERSATION, *options, exit_code=2))
 
 
+@pytest.mark.slow
 async def test_a_profiles_agent_is_no_conversations(configure: Configure) -> None:
     """Fails when the option's parameter is called as the profile's key: a new title would do it."""
     async with streaming(pb.UpdateConversationResponse()) as server:
@@ -359,6 +365,7 @@ async def test_a_conversations_agent_is_shown_where_it_is_set() -> None:
     assert ["agent", "hel per"] in rows
 
 
+@pytest.mark.slow
 async def test_an_agent_that_there_is_not_says_where_to_look() -> None:
     unknown = Refusal(Code.INVALID_ARGUMENT, "AGENT_UNKNOWN", "there is no agent x")
     async with streaming(unknown) as server:

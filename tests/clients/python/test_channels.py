@@ -105,6 +105,7 @@ def a_certificate() -> tuple[bytes, bytes]:
     return private, certificate.public_bytes(pem)
 
 
+@pytest.mark.slow
 async def test_both_clients_speak_tls() -> None:
     key, certificate = a_certificate()
     trusted = grpc.ssl_channel_credentials(certificate)

@@ -48,6 +48,7 @@ async def test_chat_prints_the_answer_and_nothing_else(service: Service) -> None
     assert b"HELLO\n" == (await ran(service, "chat", "hello")).stdout
 
 
+@pytest.mark.slow
 async def test_chat_goes_on_with_a_conversation(service: Service) -> None:
     first = await service.chat("hello")
     await ran(service, "chat", "more", "--conversation", first.conversation_id)
@@ -79,6 +80,7 @@ async def test_chat_as_json_is_the_contracts_answer(service: Service) -> None:
     assert {**answer, "replayed": True} == json.loads(again.stdout)
 
 
+@pytest.mark.slow
 async def test_history_prints_messages_in_order(service: Service) -> None:
     conversation_id = (await service.chat("one")).conversation_id
     await service.chat("two", conversation_id=conversation_id)
@@ -90,6 +92,7 @@ async def test_history_prints_messages_in_order(service: Service) -> None:
     assert ["one", "ONE", "two", "TWO"] == lines[1::3]
 
 
+@pytest.mark.slow
 async def test_history_is_limited_and_turned_around(service: Service) -> None:
     conversation_id = (await service.chat("one")).conversation_id
     await service.chat("two", conversation_id=conversation_id)
@@ -110,6 +113,7 @@ async def test_history_shows_tool_calls_a_line_each() -> None:
     assert ['  → search({"q": 1}): no luck'] * 2 == done.stdout.decode().splitlines()[1:3]
 
 
+@pytest.mark.slow
 async def test_list_prints_a_line_for_each_conversation(service: Service) -> None:
     first = await service.chat(LONG)
     second = await service.chat("another")
@@ -204,6 +208,7 @@ def test_every_error_has_an_exit_code_by_its_kind() -> None:
     assert 1 == row_of(ParleyError("")).exit_code
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_away_is_said_so() -> None:
     async with scripted(an_answer()) as server:
         pass
@@ -326,7 +331,6 @@ def test_version_is_that_of_the_package() -> None:
 # How a script may start it
 
 
-@pytest.mark.slow
 async def test_a_pipe_stays_a_pipe_where_colours_are_forced(service: Service) -> None:
     """Rich takes a pipe for a terminal then, and services of CI set the variable."""
     conversation_id = (await service.chat("a\x1b[31m **b**")).conversation_id
@@ -353,7 +357,6 @@ async def in_bash(service: Service, line: str) -> CompletedProcess[bytes]:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "exit_code", "stdout"),
     [
@@ -374,7 +377,6 @@ async def test_closed_streams_lead_nowhere(
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ["--version", "list", "export", "profiles"])
 async def test_a_full_disk_is_said_so(arguments: str, service: Service, tmp_path: Path) -> None:
     await service.chat()

@@ -75,7 +75,6 @@ async def described_by(shell: str, service: Service) -> str:
     return done.stdout.decode()
 
 
-@pytest.mark.slow
 async def test_titles_complete_as_they_are_written(service: Service) -> None:
     """Typer takes them for markup, fails with a traceback, and breaks long ones in two."""
     for title in ("[/b] [red]a[/red]", "日" * 50):
@@ -84,7 +83,6 @@ async def test_titles_complete_as_they_are_written(service: Service) -> None:
         assert f"{made.conversation_id}\tjust now: {title}\n" in shown
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "title", [r"\$(touch a)", r"\`touch a\`", "$(touch a)", r"\" $(touch a) \""], ids=str
 )

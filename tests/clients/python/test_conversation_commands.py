@@ -136,6 +136,7 @@ async def test_create_that_failed_can_be_repeated() -> None:
     assert f"--request-id {server.asked[0].request.request_id}" in said(done)
 
 
+@pytest.mark.slow
 async def test_create_under_an_id_that_is_taken_says_what_to_do() -> None:
     taken = Refusal(Code.ALREADY_EXISTS, "CONVERSATION_EXISTS", "the id is taken")
     async with scripted(taken) as server:
@@ -148,6 +149,7 @@ async def test_create_under_an_id_that_is_taken_says_what_to_do() -> None:
 # show
 
 
+@pytest.mark.slow
 async def test_show_prints_a_line_for_each_value() -> None:
     async with scripted(GOT) as server:
         done = await ran(server.address, "show", ID)
@@ -167,6 +169,7 @@ async def test_show_prints_a_line_for_each_value() -> None:
     ] == [line.split("\t") for line in done.stdout.decode().splitlines()]
 
 
+@pytest.mark.slow
 async def test_show_as_json_is_the_contracts_conversation() -> None:
     async with scripted(GOT) as server:
         done = await ran(server.address, "show", ID, "--json")
@@ -175,6 +178,7 @@ async def test_show_as_json_is_the_contracts_conversation() -> None:
     assert "Be brief.\nSay \x1b please." == told["instructions"]
 
 
+@pytest.mark.slow
 async def test_show_shows_a_person_what_there_is() -> None:
     answered = parts.Conversation()
     answered.CopyFrom(FOUND)
@@ -188,6 +192,7 @@ async def test_show_shows_a_person_what_there_is() -> None:
     assert "open turn     turn-7" in busy
 
 
+@pytest.mark.slow
 async def test_show_of_nothing_ends_with_4() -> None:
     async with scripted(NOT_FOUND) as server:
         done = await run("show", ID, "--address", server.address)
@@ -231,6 +236,7 @@ async def test_label_removes() -> None:
     assert ["labels"] == list(server.asked[1].request.update_mask.paths)
 
 
+@pytest.mark.slow
 async def test_label_that_changes_nothing_asks_for_no_change() -> None:
     async with scripted(GOT) as server:
         await ran(server.address, "label", ID, "case=42", "--remove", "gone")
@@ -259,6 +265,7 @@ async def test_label_gives_up_after_a_few_tries() -> None:
 # delete, undelete
 
 
+@pytest.mark.slow
 async def test_delete_without_a_terminal_refuses_unless_told() -> None:
     async with scripted(IN_TRASH, DELETED) as server:
         refused = await run("delete", ID, "--address", server.address)
@@ -343,6 +350,7 @@ async def test_delete_ends_at_any_other_error() -> None:
     assert 1 == len(server.asked)
 
 
+@pytest.mark.slow
 async def test_undelete_brings_back() -> None:
     async with scripted(pb.UndeleteConversationResponse(conversation=FOUND), NOT_FOUND) as server:
         assert b"" == (await ran(server.address, "undelete", ID)).stdout
@@ -362,6 +370,7 @@ async def test_list_asks_for_labels() -> None:
     assert [["case=42", "url=a=b"], []] == [list(asked.request.labels) for asked in server.asked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("as_json", "shown"), [((), b""), (("--json",), b'{"deleted": {}}\n')])
 async def test_watch_ends_when_the_conversation_is_deleted(
     as_json: tuple[str, ...], shown: bytes
@@ -408,6 +417,7 @@ def test_wrong_usage_ends_with_2_and_a_sentence(
     assert sentence in done.stderr
 
 
+@pytest.mark.slow
 async def test_a_command_works_with_its_input_closed() -> None:
     """A scheduler may start it like that. Then nobody can be asked."""
 

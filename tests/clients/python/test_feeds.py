@@ -67,6 +67,7 @@ def address_of(service: Service) -> str:
     return f"127.0.0.1:{service.port}"
 
 
+@pytest.mark.slow
 async def test_feed_tells_every_turn_once_through_cuts_and_workers(
     through: Streaming, start_service: StartService
 ) -> None:
@@ -98,6 +99,7 @@ async def test_feed_tells_every_turn_once_through_cuts_and_workers(
     assert losses  # how many depends on how soon it is connected again
 
 
+@pytest.mark.slow
 async def test_feed_goes_on_behind_the_last_cursor_of_a_turn_or_of_progress(
     through: Streaming,
 ) -> None:

@@ -231,6 +231,7 @@ async def exported(through: Streaming, address: str, **options: Any) -> list[str
     return [part.cursor async for part in through(address, "export", **options)]
 
 
+@pytest.mark.slow
 async def test_an_export_goes_on_behind_the_last_part(through: Streaming) -> None:
     losses: list[ParleyError] = []
     steps = (

@@ -127,6 +127,7 @@ async def test_append_says_how_messages_are_written(arguments: tuple[str, ...], 
 # fork
 
 
+@pytest.mark.slow
 async def test_fork_prints_the_id_of_the_copy() -> None:
     async with scripted(FORKED) as server:
         arguments = ("--up-to", "4", "--id", ID, "--request-id", "order-7")
@@ -183,6 +184,7 @@ async def test_erase_asks_for_a_word_and_shows_the_receipt() -> None:
     assert f"parley erase --yes --request-id {first}" in screen
 
 
+@pytest.mark.slow
 async def test_erase_does_nothing_without_the_word() -> None:
     def hesitate(terminal: Terminal) -> None:
         terminal.wait_for("Type erase to go on:")
@@ -226,6 +228,7 @@ async def test_erase_shows_a_receipt_of_the_same_user_again(is_variable: bool) -
     assert again in screen
 
 
+@pytest.mark.slow
 async def test_erase_in_a_script_prints_the_receipt() -> None:
     slow = Refusal(Code.DEADLINE_EXCEEDED)
     arguments = ("erase", "--yes", "--request-id", "order-7")

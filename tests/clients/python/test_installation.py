@@ -37,6 +37,7 @@ def test_clients_need_no_library_of_the_command() -> None:
     assert "ParleyClient" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LIBRARIES))
 def test_command_without_a_library_says_how_to_install_it(name: str) -> None:
     done = run_without([name], "from parley_client.cli import main; main()")

@@ -51,6 +51,7 @@ def arrived(server: ScriptedServer) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_conversation_is_had_ended_and_gone_on_with(service: Service) -> None:
     def first(terminal: Terminal) -> str:
         say(terminal, "hello")

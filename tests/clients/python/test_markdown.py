@@ -89,6 +89,7 @@ def timers_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Timer, "start", lambda timer: timers.append(timer))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [8, 20, 80, 200])
 @pytest.mark.parametrize("rows", [3, 10, 100])
 def test_markdown_that_comes_piece_by_piece_ends_as_the_whole(columns: int, rows: int) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 import sys
 
+import pytest
+
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from support.scripted_server import Refusal, never
@@ -32,6 +34,7 @@ main()
 """
 
 
+@pytest.mark.slow
 async def test_command_that_leaves_a_stream_ends() -> None:
     """Hangs when closing the client does not wait for gRPC's thread."""
     async with streaming([TURN, DRAINED], [PROGRESS, never]) as server:

@@ -182,6 +182,7 @@ async def test_plaintext_and_files_exclude_each_other_where_both_are_given(
     assert exit_code == done.returncode, done.stderr
 
 
+@pytest.mark.slow
 async def test_profiles_are_listed_without_their_tokens(configure: Configure) -> None:
     config = """
         default_profile = "work"
@@ -206,6 +207,7 @@ async def test_profiles_are_listed_without_their_tokens(configure: Configure) ->
     assert "secret" not in screen + done.stdout.decode()
 
 
+@pytest.mark.slow
 async def test_a_user_is_acted_for(service: Service) -> None:
     token = a_token("backend", scope="parley.read parley.write parley.act")
     variables = {"PARLEY_ADDRESS": f"127.0.0.1:{service.port}", "PARLEY_TOKEN": token}

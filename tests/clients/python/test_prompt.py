@@ -42,6 +42,7 @@ async def test_a_backslash_before_enter_goes_on_in_another_line(variables: dict[
     assert bool(variables) == ("**HELLO**" in raw)
 
 
+@pytest.mark.slow
 async def test_what_was_written_is_remembered_in_a_file_of_ones_own(tmp_path: Path) -> None:
     """Fails when the file is made as files usually are: others could read it."""
 

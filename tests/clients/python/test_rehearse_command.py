@@ -178,6 +178,7 @@ async def test_answers_longer_than_the_screen_are_whole_at_the_end() -> None:
     assert "the end" == rehearsed[61]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{"columns": 60}, {"TERM": "dumb"}], ids=str)
 async def test_a_narrow_or_dumb_terminal_shows_them_below_one_another(
     variables: dict[str, Any],
@@ -256,6 +257,7 @@ async def test_the_turns_own_agent_is_asked_where_its_answer_is_missing() -> Non
     assert pb.RehearseTurnRequest(request_id="r") == server.asked[1].request
 
 
+@pytest.mark.slow
 async def test_a_real_turn_is_explained_and_rehearsed(
     start_service: StartService,
     add_agents: AddAgents,  # noqa: F811 - the fixture

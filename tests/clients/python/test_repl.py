@@ -16,6 +16,7 @@ from support.terminal_chats import ALT_ENTER, address_of, leave, say, talked
 from support.terminals import Terminal
 
 
+@pytest.mark.slow
 async def test_conversations_are_begun_listed_and_opened(service: Service) -> None:
     first = (await service.chat("the first one")).conversation_id
 

@@ -54,6 +54,7 @@ def request_ids(server: ScriptedServer) -> list[str]:
     return [asked.request.request_id for asked in server.asked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [UNAVAILABLE, LEASE_LOST], ids=["unavailable", "lease_lost"])
 async def test_retries_keep_the_request_id_and_make_one_turn(
     chat: Chat, refusal: Refusal, service: Service

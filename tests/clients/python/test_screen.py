@@ -17,6 +17,7 @@ from support.terminals import Terminal, run
 LONG = "".join(f"- item number {n}\n" for n in range(60))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("columns", "rows"), [(100, 30), (24, 8)])
 @pytest.mark.parametrize("color", [{}, {"NO_COLOR": "1"}])
 async def test_an_answer_higher_than_the_screen_is_there_whole(
@@ -72,6 +73,7 @@ async def test_ask_prints_the_answer_and_nothing_else(service: Service) -> None:
     assert "**HELLO**\r\n" == await asyncio.to_thread(on_a_terminal)
 
 
+@pytest.mark.slow
 async def test_history_longer_than_the_screen_goes_through_the_pager(
     service: Service, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ async def test_stream_brings_pieces_and_the_whole(
     assert answer == events[-1].completed
 
 
+@pytest.mark.slow
 async def test_stream_cut_at_every_event_goes_on_where_it_was(
     through: Streaming, start_service: StartService
 ) -> None:

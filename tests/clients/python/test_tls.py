@@ -29,6 +29,7 @@ async def address(start_service: StartService, tmp_path: Path) -> str:
     return f"localhost:{service.port}"
 
 
+@pytest.mark.slow
 async def test_both_clients_show_their_certificate(address: str, tmp_path: Path) -> None:
     own = tls(tmp_path / "ca.crt", tmp_path / "caller.crt", tmp_path / "caller.key")
 

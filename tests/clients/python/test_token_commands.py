@@ -53,6 +53,7 @@ def test_a_token_command_runs_again_only_when_the_token_has_expired(tmp_path: Pa
     assert 3 == runs(tmp_path)
 
 
+@pytest.mark.slow
 async def test_a_token_that_is_refused_is_asked_for_once_more(tmp_path: Path) -> None:
     """Fails when the first refusal stands, and when a stream asks without an end."""
     line = ("--token-command", counting(tmp_path, "one", "two"))

@@ -161,6 +161,7 @@ async def test_export_resumes_a_lost_stream_behind_the_last_part(tmp_path: Path)
 # Import of an export
 
 
+@pytest.mark.slow
 async def test_import_brings_back_the_same_histories(service: Service, tmp_path: Path) -> None:
     """For another user here. The guide of docs/conversations.md does it after an erasure."""
     await fill(service)
@@ -179,6 +180,7 @@ async def test_import_brings_back_the_same_histories(service: Service, tmp_path:
     assert "0 conversations imported, 3 there already; 0 messages added.\n" == done.stdout
 
 
+@pytest.mark.slow
 async def test_import_with_new_ids_leaves_what_is_there_alone(
     service: Service, tmp_path: Path
 ) -> None:
@@ -202,6 +204,7 @@ async def test_import_with_new_ids_leaves_what_is_there_alone(
     assert [n["conversation_id"] for n in told] == [n["conversation_id"] for n in again]
 
 
+@pytest.mark.slow
 async def test_import_of_a_part_goes_on_with_the_whole(service: Service, tmp_path: Path) -> None:
     await fill(service)
     whole = (await parley(address_of(service), "export")).whole
@@ -232,6 +235,7 @@ async def test_import_leaves_a_conversation_that_has_gone_on(
     assert 4 == (await service.conversation(IDS[0])).last_sequence
 
 
+@pytest.mark.slow
 async def test_import_names_what_is_in_its_way_and_does_the_rest(
     service: Service, tmp_path: Path
 ) -> None:
@@ -254,6 +258,7 @@ async def test_import_names_what_is_in_its_way_and_does_the_rest(
     assert 2 == (await service.conversation(a, user="bob")).last_sequence
 
 
+@pytest.mark.slow
 async def test_import_says_what_the_server_refuses(
     start_service: StartService, tmp_path: Path
 ) -> None:
@@ -266,6 +271,7 @@ async def test_import_says_what_the_server_refuses(
     assert "messages[0].content" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_import_can_be_killed_at_any_time(service: Service, tmp_path: Path) -> None:
     """Each run is killed a little later than the one before, until one gets through."""
@@ -475,6 +481,7 @@ async def test_ten_thousand_messages_take_a_few_calls(service: Service, tmp_path
     assert "1 conversation imported; 10,000 messages added.\n" == done.stdout
 
 
+@pytest.mark.slow
 async def test_import_keeps_the_agent_that_the_server_has_and_names_one_that_it_has_not(
     start_service: StartService, tmp_path: Path
 ) -> None:

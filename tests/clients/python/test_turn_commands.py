@@ -120,6 +120,7 @@ async def test_start_sends_what_it_is_given() -> None:
     assert ("TURN_STATE_QUEUED", False) == (printed["turn"]["state"], printed["replayed"])
 
 
+@pytest.mark.slow
 async def test_start_with_labels_makes_one_conversation_for_one_request_id(
     service: Service,
 ) -> None:
@@ -130,6 +131,7 @@ async def test_start_with_labels_makes_one_conversation_for_one_request_id(
     assert first.stdout.split()[:2] == again.stdout.split()[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_start_waits_for_the_answer_if_asked_to(service: Service, as_json: bool) -> None:
     options = ("--json",) if as_json else ()
@@ -161,6 +163,7 @@ async def test_ctrl_c_ends_the_wait_and_not_the_turn(start_service: StartService
     assert "half whole" == history.messages[1].content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -266,6 +269,7 @@ async def test_feed_on_a_terminal_is_for_people() -> None:
         await on_a_terminal(look, server.address, "feed", columns=160)
 
 
+@pytest.mark.slow
 async def test_feed_goes_on_behind_the_cursor_in_its_file(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "cursor"
     arguments = ("feed", "--once", "--cursor-file", str(file))
@@ -279,6 +283,7 @@ async def test_feed_goes_on_behind_the_cursor_in_its_file(service: Service, tmp_
     assert ["cursor"] == os.listdir(tmp_path)
 
 
+@pytest.mark.slow
 async def test_feed_of_new_turns_begins_at_once_and_then_misses_none(
     service: Service, tmp_path: Path
 ) -> None:
@@ -292,6 +297,7 @@ async def test_feed_of_new_turns_begins_at_once_and_then_misses_none(
     assert [turn_id] == [line.split("\t")[3] for line in done.stdout.decode().splitlines()]
 
 
+@pytest.mark.slow
 async def test_feed_that_is_killed_loses_no_turn(service: Service, tmp_path: Path) -> None:
     """Fails when cursors are stored now and then only, or at the end.
 

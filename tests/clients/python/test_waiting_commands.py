@@ -80,6 +80,7 @@ async def test_a_person_denies_and_says_why(start_service: StartService) -> None
     assert [True, True] == [call.is_error for call in history.messages[1].tool_calls]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [CTRL_C, CTRL_D])
 async def test_a_decision_is_put_off_and_asked_for_again(
     key: str, start_service: StartService
@@ -184,6 +185,7 @@ async def test_arguments_are_told_whole_and_on_a_line_of_their_own() -> None:
     assert f"{call.call_key}\tapproval\tsend\t{told}\n" == done.stdout.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["chat", "ask"])
 async def test_without_a_terminal_nothing_is_decided_and_it_says_how_to_go_on(
     command: str, start_service: StartService

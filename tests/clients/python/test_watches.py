@@ -71,6 +71,7 @@ async def taken(through: Streaming, address: str, **options: Any) -> list[Update
     raise AssertionError("a watch has no end")
 
 
+@pytest.mark.slow
 async def test_watch_sees_every_message_once_through_cuts_and_workers(
     through: Streaming, start_service: StartService
 ) -> None:
@@ -108,6 +109,7 @@ async def test_watch_sees_every_message_once_through_cuts_and_workers(
     assert len(turns) == len(set(turns))
 
 
+@pytest.mark.slow
 async def test_watch_goes_on_behind_the_last_message(through: Streaming) -> None:
     steps = (
         [a_message(5), a_message(6), progress(6), EXPIRED],

@@ -35,6 +35,7 @@ def running() -> Iterator[tuple[LocalModel, Endpoint]]:
     model.stop()
 
 
+@pytest.mark.slow
 @needs_model
 async def test_it_answers_a_conversation(running: tuple[LocalModel, Endpoint]) -> None:
     agent = create_agent("local", local=running[1])

@@ -63,6 +63,7 @@ async def stored_state(database_url: str) -> Any:
     return read
 
 
+@pytest.mark.slow
 async def test_thoughts_go_back_to_a_server_that_insists_on_them_over_several_turns(
     start_service: StartService, stored_state: Any
 ) -> None:

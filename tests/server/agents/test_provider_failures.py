@@ -167,6 +167,7 @@ async def test_a_coding_that_was_not_asked_for_is_read(
     assert "ab" == (await answer_to(raw)).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "raw",
     [
@@ -210,6 +211,7 @@ async def test_a_long_model_name_is_cut() -> None:
     assert "é" * 128 == told.finish.model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [1.5, -1, 10**20, "4", None])
 @pytest.mark.parametrize("key", ["prompt_tokens", "completion_tokens"])
 async def test_an_answer_with_wrong_usage_can_be_read_for_good(

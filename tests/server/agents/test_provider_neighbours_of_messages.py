@@ -427,6 +427,7 @@ CLAUDE = "anthropic:claude-sonnet-5"
 FINE_MESSAGE = begun() + a_text("fine") + END
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", MESSAGES)
 async def test_a_message_tells_its_blocks_and_its_reason(how: str) -> None:
     """Fails without the boundary's blocks: tools run though refused, and blocks are lost."""
@@ -494,6 +495,7 @@ FLOODS: dict[str, tuple[str, str, bytes, Outcome]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", FLOODS)
 async def test_what_the_library_would_hold_is_bounded(how: str) -> None:
     """What the library holds of one response is bounded."""

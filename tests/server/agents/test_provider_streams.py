@@ -55,6 +55,7 @@ async def check_answer(service: Service, answered: Any, expected: Json) -> None:
         assert expected["usage"] == [usage.input_tokens, usage.output_tokens]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 async def test_a_reported_stream_ends_right(start_service: StartService, name: str) -> None:
     """Fails when the boundary does not guard the client: for eight of the streams."""

@@ -149,6 +149,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", CALLS)
 async def test_calls_are_told_apart(how: str) -> None:
     """Fails when the pieces go to the library as they are: for most of these."""

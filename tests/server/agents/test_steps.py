@@ -139,6 +139,7 @@ async def test_attempt_after_a_crash_at_any_point_ends_as_without_it(dies_at: in
     assert 4 == len(set(tools.begun)), "a call has had two keys"
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(deaths=st.lists(st.integers(1, POINTS), max_size=6))
 def test_any_number_of_crashes_changes_nothing(deaths: list[int]) -> None:

@@ -78,6 +78,7 @@ async def test_arguments_for_an_external_tool_of_the_agents_own_are_looked_at_to
     assert [(expected, True)] == [(call.result, call.is_error) for call in told.calls]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [('{"x":-Infinity}', NO_OBJECT), (OBJECT_OF_MORE_THAN_IS_ALLOWED, TOO_LONG)],

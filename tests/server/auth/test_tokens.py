@@ -84,6 +84,7 @@ def test_mint_refuses_a_short_secret() -> None:
         a_minted(secret=b"short")
 
 
+@pytest.mark.slow
 def test_command_mints_the_scopes_that_it_is_given() -> None:
     """Without --scope there is no claim: unrestricted, but for acting, which has to be named."""
     settings = {

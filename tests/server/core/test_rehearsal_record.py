@@ -16,6 +16,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=3), values))
 def test_call_is_found_however_its_json_is_written(arguments: dict[str, object]) -> None:
     written = json.dumps(arguments)

@@ -263,6 +263,7 @@ async def test_reload_under_load_loses_no_turn(
     await until_true(lambda: not agents_of(service).closing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_sighup_has_every_worker_read_the_file_again(
     database_url: str, tmp_path: Path, workers: int

@@ -170,6 +170,7 @@ def test_migrate_switches_row_security_as_it_is_set_and_says_so(database_url: st
     assert "Row security is off." == told(drop, is_set="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_set", ["", "0"])
 def test_migrate_without_the_setting_leaves_row_security_on_and_refuses(
     database_url: str, is_set: str

@@ -22,6 +22,7 @@ def variables(settings: dict[str, str]) -> dict[str, str]:
     return {f"PARLEY_{name.upper()}": value for name, value in settings.items()}
 
 
+@pytest.mark.slow
 async def test_check_tells_readiness_liveness_and_any_service(database_url: str) -> None:
     with ServerProcess(database_url) as server:
         at = f"127.0.0.1:{server.port}"
@@ -34,6 +35,7 @@ async def test_check_tells_readiness_liveness_and_any_service(database_url: str)
         assert (1, "--service and --liveness cannot be used together") == both
 
 
+@pytest.mark.slow
 async def test_check_asks_the_server_itself_whatever_proxy_the_variables_name(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -48,6 +50,7 @@ async def test_check_asks_the_server_itself_whatever_proxy_the_variables_name(
         assert [] == proxy.asked
 
 
+@pytest.mark.slow
 async def test_check_trusts_the_configured_certificate_and_no_other(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -241,6 +241,7 @@ WAITING = "tools.pay.run_by = 'caller'"
 APPROVED = "tools.look.approval = true"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "call", "given", "expected"),
     [

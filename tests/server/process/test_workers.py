@@ -19,6 +19,7 @@ def workers_of(server: ServerProcess) -> list[int]:
     return sorted(child.pid for child in psutil.Process(server.process.pid).children())
 
 
+@pytest.mark.slow
 async def test_workers_share_a_port_and_a_dead_one_is_replaced(database_url: str) -> None:
     with ServerProcess(database_url, workers=2) as server:
         before = workers_of(server)
@@ -33,6 +34,7 @@ async def test_workers_share_a_port_and_a_dead_one_is_replaced(database_url: str
         assert not any(psutil.pid_exists(pid) for pid in after)
 
 
+@pytest.mark.slow
 async def test_workers_end_when_their_parent_is_killed(database_url: str) -> None:
     with ServerProcess(database_url, workers=2) as server:
         workers = [psutil.Process(pid) for pid in workers_of(server)]
@@ -93,6 +95,7 @@ async def test_logs_hold_ids_and_nothing_that_was_said(database_url: str) -> Non
         assert part in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -115,6 +118,7 @@ def test_bad_settings_refuse_to_start_in_a_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_server_refuses_a_database_without_a_schema(postgres_url: str) -> None:
     import psycopg
 

@@ -621,6 +621,7 @@ async def test_fields_that_nobody_knows_are_passed_over(service: Service) -> Non
     assert "HELLO" == pb.ChatResponse.FromString(answer).response
 
 
+@pytest.mark.slow
 async def test_message_over_two_mebibytes_is_refused_by_grpc(empty: Service) -> None:
     """Fails when gRPC's limit is not set, which is 4 MiB; and when it is set lower."""
     filler = b"\xfa\x3f" + _varint(2 * MIB - 5) + b"x" * (2 * MIB - 5)  # field 1023, passed over

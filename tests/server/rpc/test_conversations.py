@@ -338,6 +338,7 @@ async def test_largest_fields_are_taken_and_a_page_of_them_fits(service: Service
     assert page.ByteSize() < 4 * 1024 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [

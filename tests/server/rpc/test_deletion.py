@@ -80,6 +80,7 @@ def rows_of(database_url: str, conversation_id: str) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT_ROW_SECURITY
 @pytest.mark.parametrize("trash_days", [0, 1])
 async def test_deleted_conversation_is_found_by_no_call(

@@ -87,6 +87,7 @@ async def test_labels_that_are_seldom_together_are_found_on_bounded_pages(
         assert len(found) <= -(-len(places) // size) + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [LOOKED_AT - 1, LOOKED_AT, LOOKED_AT + 1])
 async def test_label_of_few_conversations_is_listed_on_one_page(
     service: Service, database_url: str, count: int
@@ -106,6 +107,7 @@ async def test_label_of_few_conversations_is_listed_on_one_page(
         assert 1 == len(alone)
 
 
+@pytest.mark.slow
 async def test_many_labels_are_looked_for_in_one_place(service: Service, database_url: str) -> None:
     """All but the last label match everywhere."""
     user = an_id()

@@ -251,6 +251,7 @@ def stored_whole(database_url: str) -> tuple[str, int]:
     return conversation_id, count
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,

@@ -137,6 +137,7 @@ async def test_token_of_a_rotated_key_is_taken_by_200_calls_with_one_fetch(
     assert ("UNAUTHENTICATED", "UNAUTHENTICATED") == await refused(chat(service, token))
 
 
+@pytest.mark.slow
 async def test_service_without_fresh_keys_for_too_long_says_so(
     start: StartService, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

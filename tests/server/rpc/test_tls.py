@@ -181,6 +181,7 @@ async def test_a_certificate_that_comes_too_early_is_shown_once_it_is_valid(
     assert await shown_by(service.port) in files.cert.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_start_without_a_fitting_pair_is_refused_in_one_sentence(
     files: Certificates, ca: trustme.CA, damage: Damage

@@ -125,6 +125,7 @@ def digests(connection: psycopg.Connection[Any]) -> int:
     return int(row[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", [1, 4, 5, 9], ids="{} turns".format)
 @pytest.mark.parametrize("name", KINDS)
 async def test_batch_that_sees_what_another_has_removed_leaves_nothing_behind(

@@ -62,6 +62,7 @@ async def test_no_call_fails_while_the_database_is_killed_and_comes_back(
     assert 160 == len({answer.turn_id for answer in answers})
 
 
+@pytest.mark.slow
 async def test_reads_go_on_while_the_database_is_read_only(
     start_service: StartService, database_url: str
 ) -> None:
@@ -88,6 +89,7 @@ async def test_reads_go_on_while_the_database_is_read_only(
     assert "HELLO" == (await service.chat()).response
 
 
+@pytest.mark.slow
 async def test_worker_that_starts_on_a_read_only_database_reads_and_is_not_ready(
     start_service: StartService, database_url: str
 ) -> None:

@@ -63,6 +63,7 @@ async def test_lost_part_is_stored_once(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_done", [False, True], ids=["never", "at once"])
 async def test_lost_resume_runs_the_turn_once(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, is_done: bool

@@ -86,6 +86,7 @@ async def test_finish_is_sent_again_until_it_is_known(
     assert ["hello", "HELLO"] == [m.content for m in history.messages]
 
 
+@pytest.mark.slow
 async def test_reclaim_with_unknown_outcome_waits_for_its_lease_and_is_made_again(
     proxy: PostgresProxy, start_service: StartService
 ) -> None:
@@ -111,6 +112,7 @@ async def test_reclaim_with_unknown_outcome_waits_for_its_lease_and_is_made_agai
     assert ("HELLO", 3) == (answer.response, (await service.turn(request_id="r")).attempt)
 
 
+@pytest.mark.slow
 async def test_agent_goes_on_while_the_database_is_away(
     proxy: PostgresProxy, start_service: StartService
 ) -> None:

@@ -341,6 +341,7 @@ async def test_gauges_tell_what_is_left_to_do_in_the_database(
     await scraped_until(port, lambda found: left(found) == (1, 0))
 
 
+@pytest.mark.slow
 async def test_gauges_follow_what_is_open(start_service: StartService) -> None:
     gate = Gate()
     service = await start_service(ScriptedAgent(gate), metrics_listen=ANYWHERE, db_pool_size=6)
@@ -538,6 +539,7 @@ def connections_of(worker: psutil.Process) -> list[object]:
     return [c for c in worker.net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_port_that_is_taken_is_refused_in_a_sentence(
     database_url: str, workers: int

@@ -49,6 +49,7 @@ async def turns(server: ServerProcess, count: int) -> float:
     return max(took)
 
 
+@pytest.mark.slow
 async def test_a_collector_that_is_down_costs_one_warning_and_gets_what_comes_later(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ async def test_provider_is_asked_under_the_callers_trace_with_a_span_of_its_own(
     assert "tracestate" not in second
 
 
+@pytest.mark.slow
 async def test_turns_that_run_at_the_same_time_keep_their_traces_apart(
     make_agent: MakeAgent, start_service: StartService
 ) -> None:
@@ -209,6 +210,7 @@ async def test_log_lines_of_a_call_name_its_trace(database_url: str) -> None:
     ]
 
 
+@pytest.mark.slow
 async def test_log_lines_of_an_agent_name_the_trace_of_its_call(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

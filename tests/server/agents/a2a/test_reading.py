@@ -2,6 +2,7 @@
 
 import uuid
 
+import pytest
 from a2a.types import a2a_pb2 as a2a
 from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import given, settings
@@ -80,6 +81,7 @@ events = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(events, max_size=8), st.sampled_from(["", "t1"]))
 def test_any_events_are_an_answer_or_out_of_the_protocol(

@@ -35,6 +35,7 @@ def start(request: pytest.FixtureRequest) -> Start:
     return found
 
 
+@pytest.mark.slow
 async def test_an_answer_is_streamed(start: Start) -> None:
     async with start() as real, an_agent(real.name) as agent:
         told = await told_by(agent, a_run("count 200"))

@@ -59,6 +59,7 @@ async def example() -> AsyncIterator[tuple[str, list[str]]]:
         await reading
 
 
+@pytest.mark.slow
 async def test_the_example_in_go_answers_streams_and_is_stopped(
     start_service: StartService,
 ) -> None:
@@ -106,6 +107,7 @@ async def test_a_server_starts_while_its_agent_is_down_and_finds_it_later(
     assert 0 == code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [python_agent, go_agent], ids=["python", "go"])
 async def test_a_question_of_the_agent_is_answered_in_its_task(
     start: Start, start_service: StartService

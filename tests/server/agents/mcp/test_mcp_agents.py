@@ -261,6 +261,7 @@ async def test_call_with_a_result_does_not_run_again_after_a_crash(
     assert 2 == len({(each["name"], each["_meta"]["parley/call_key"]) for each in ran})
 
 
+@pytest.mark.slow
 async def test_many_turns_at_once_share_a_server(serve: Serve, tmp_path: Path) -> None:
     servers = serve(shop=a_table(tmp_path))
 

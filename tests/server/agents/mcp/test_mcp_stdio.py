@@ -98,6 +98,7 @@ async def test_server_that_dies_between_calls_is_started_again(
     assert first != second
 
 
+@pytest.mark.slow
 async def test_server_that_dies_in_a_call_fails_it_and_is_started_again(
     serve: Serve, tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ async def test_results_are_cut_and_images_are_told_of(serve: Serve, tmp_path: Pa
     assert expected == await call(server, "picture")
 
 
+@pytest.mark.slow
 async def test_result_of_50_mb_fails_alone_and_takes_little_memory(
     serve: Serve, tmp_path: Path
 ) -> None:
@@ -245,6 +247,7 @@ async def test_server_that_is_down_is_left_alone_for_a_while(
     assert "x" == starts.read_text()
 
 
+@pytest.mark.slow
 async def test_known_server_that_cannot_be_reached_keeps_its_tools_and_fails_its_calls(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ async def test_lost_runner_hands_the_turn_to_the_attached_caller(
     assert 0 == events[0].index
 
 
+@pytest.mark.slow
 async def test_killed_workers_stream_is_taken_over_by_the_attached_caller(
     start_service: StartService, database_url: str
 ) -> None:
@@ -318,6 +319,7 @@ async def test_cancel_of_an_ended_turn_changes_nothing(service: Service) -> None
     assert ("NOT_FOUND", "TURN_NOT_FOUND") == await refused(service.cancel(request_id="no"))
 
 
+@pytest.mark.slow
 async def test_cancel_of_a_dead_workers_turn_keeps_the_stored_events(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +388,7 @@ async def _after(service: Service, gate: Gate, conversation_id: str) -> pb.ChatR
     return await service.chat("next", conversation_id=conversation_id)
 
 
+@pytest.mark.slow
 async def test_streams_go_on_when_the_notification_connection_is_killed(
     start_service: StartService, database_url: str
 ) -> None:

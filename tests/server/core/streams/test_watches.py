@@ -121,6 +121,7 @@ async def test_watch_from_an_answer_on_tells_how_its_turn_ended(service: Service
     assert cpb.TURN_STATE_COMPLETED == update.turn.state
 
 
+@pytest.mark.slow
 async def test_idle_watch_costs_no_statement(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,6 +430,7 @@ async def test_worker_reads_events_once_for_all_who_follow(
     assert counting.calls["turns_since"] == counting.calls["history"] <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notify", ["listen", "poll"])
 async def test_follower_that_is_behind_misses_nothing(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, notify: str

@@ -61,6 +61,7 @@ async def said_by(service: Service, way: str, **fields: Any) -> str:
             return history.messages[0].content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["chat", "stream", "start"])
 @WITH_AND_WITHOUT_ROW_SECURITY
 async def test_turn_is_given_to_whom_its_caller_names_else_to_the_conversations(

@@ -58,6 +58,7 @@ def rows_of(url: str, table: str) -> int:
     return int(found[0])
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT_ROW_SECURITY
 async def test_turn_that_has_waited_too_long_is_cancelled_by_any_worker(
     start_service: StartService, database_url: str
@@ -259,6 +260,7 @@ async def test_message_behind_a_turn_that_has_failed_forgets_its_wait(
     )
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT_ROW_SECURITY
 async def test_started_turn_stays_first_while_it_waits(
     start_service: StartService, database_url: str

@@ -193,6 +193,7 @@ async def test_drained_turn_takes_no_suspects_place(
     await gathered(died)
 
 
+@pytest.mark.slow
 async def test_turn_whose_last_worker_was_drained_is_no_suspect(
     start_service: StartService, database_url: str
 ) -> None:

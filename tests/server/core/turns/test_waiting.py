@@ -47,6 +47,7 @@ async def test_crowd_that_does_not_wait_is_refused_and_told_who_holds_it(
     assert 2 == (await service.history(conversation_id)).last_sequence
 
 
+@pytest.mark.slow
 async def test_crowd_that_waits_is_answered_in_order_each_seeing_all_before(
     start_service: StartService,
 ) -> None:

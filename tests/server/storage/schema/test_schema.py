@@ -184,6 +184,7 @@ def test_catalog_shows_no_drift_between_tables_and_migrations(
         assert made[what] == migrated[what], what
 
 
+@pytest.mark.slow
 def test_migrations_at_once_are_applied_once(empty_url: str) -> None:
     """Fails without the advisory lock: all of them then make the same tables."""
     processes = [
