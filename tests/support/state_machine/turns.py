@@ -28,6 +28,9 @@ from support.state_machine.values import (
 )
 from support.state_machine.world import WORKERS, now_and_then
 
+SIGNALS_S = 0.1
+"""In which signals that are under way have come."""
+
 indices = st.integers(0, 1000)
 workers = st.sampled_from(WORKERS)
 owners = st.sampled_from(OWNERS)
@@ -354,6 +357,8 @@ class Turns(Driver):
         if not runs:
             return
         turn = runs[index % len(runs)].turn
+        # A signal of earlier events would do as well: the worker looks at the turn then.
+        self.world.do(asyncio.sleep(SIGNALS_S))
         with psycopg.connect(as_superuser(self.world.database_url), autocommit=True) as connection:
             changed = connection.execute(
                 "UPDATE turn SET cancel_requested_time = now() WHERE id = %s", [turn.id]
