@@ -1,7 +1,7 @@
 """The store: one method a statement."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -462,11 +462,16 @@ class PostgresStore:
         parameters = {"owner": owner.id, "conversation": conversation_id, "turn": turn_id}
         return await self._turn(sql.TURN_BY_ID, parameters, may_be_behind)
 
+    def _reading(
+        self, may_be_behind: bool
+    ) -> Callable[[Statement, Parameters], Awaitable[list[Row]]]:
+        """Return what runs a read: on a standby as well, or where it is certain."""
+        return self.claiming.read if may_be_behind else self.claiming.repeat
+
     async def _turn(
         self, statement: Statement, parameters: Parameters, may_be_behind: bool
     ) -> Turn | None:
-        read = self.claiming.read if may_be_behind else self.claiming.repeat
-        found = await read(statement, parameters)
+        found = await self._reading(may_be_behind)(statement, parameters)
         return rows.turn(found[0], self._max_attempts) if found else None
 
     async def turns_since(
@@ -494,8 +499,7 @@ class PostgresStore:
         max_bytes: int = MIB,
         may_be_behind: bool = False,
     ) -> list[StoredEvent]:
-        read = self.claiming.read if may_be_behind else self.claiming.repeat
-        found = await read(
+        found = await self._reading(may_be_behind)(
             sql.EVENTS,
             {
                 "owner": owner.id,
@@ -511,8 +515,9 @@ class PostgresStore:
     async def standing(
         self, owner: Owner, conversation_id: UUID, *, may_be_behind: bool = False
     ) -> ConversationState | None:
-        read = self.claiming.read if may_be_behind else self.claiming.repeat
-        found = await read(sql.STANDING, {"owner": owner.id, "conversation": conversation_id})
+        found = await self._reading(may_be_behind)(
+            sql.STANDING, {"owner": owner.id, "conversation": conversation_id}
+        )
         return ConversationState(*found[0]) if found else None
 
     async def window(
