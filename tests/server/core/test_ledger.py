@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.errors import AgentTimeout, StoreOutcomeUnknown
+from parley_server.core.errors import AgentTimeout, StoreOutcomeUnknown, StoreUnavailable
 from parley_server.core.model import Spent, Usage
 from support.agents import ScriptedAgent, Speaker
 from support.databases import as_superuser
@@ -167,13 +167,20 @@ async def deleted_and_run_again(turn: Turn) -> None:
 async def deleted_and_cancelled(turn: Turn) -> None:
     """A cancel that was recorded before holds: the turn is taken over, though it has failed.
 
-    The worker that runs it looks no more: it would stop it before the deletion.
+    The worker that runs it cannot look: it would stop it before the deletion. It is told at last.
     """
-    turn.runs_on.worker.turns.attempts.close()
+    worker = turn.runs_on.worker
+
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable
+
+    worker.store.turn = away  # type: ignore[assignment, method-assign]
+    await asyncio.sleep(0.5)  # a look that is under way ends
     turn.run("UPDATE turn SET cancel_requested_time = now()")
     await turn.other.delete(turn.conversation_id)
     await turn.other.undelete(turn.conversation_id)
     await turn.other.cancel(request_id="r")
+    worker.turns.attempts.end_all()
 
 
 async def deleted_while_abandoned(turn: Turn) -> None:
