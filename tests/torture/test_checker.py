@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.torture.checker import Stored, StoredMessage, StoredTurn, check
-from support.torture.operations import Kind, Operation, Outcome, Said
+from support.torture.operations import (
+    WORKER_KILLED,
+    Kind,
+    Log,
+    Operation,
+    Outcome,
+    Said,
+    Takeover,
+)
 
 CONVERSATIONS = ("c1", "c2")
 WRITES = (Kind.CHAT, Kind.STREAM, Kind.START)
@@ -205,3 +213,34 @@ def test_checker_lets_turns_at_the_same_time_stand_in_either_order() -> None:
     at_once = [replace(each, start=0.0, end=9.0) for each in operations]
 
     assert [] == check(at_once, stored)
+
+
+def an_operation(request_id: str, start: float, end: float, outcome: Outcome) -> Operation:
+    return Operation(Kind.CHAT, "c1", request_id, request_id, start, end, outcome)
+
+
+def test_takeover_counts_from_the_last_kill_that_met_the_request() -> None:
+    log = Log(
+        events=[(1.0, WORKER_KILLED), (3.0, WORKER_KILLED)],
+        operations=[
+            an_operation("r1", 0, 1.1, Outcome.UNKNOWN),
+            an_operation("r1", 1.2, 3.1, Outcome.UNKNOWN),
+            an_operation("r1", 3.2, 5.1, Outcome.OK),
+        ],
+    )
+    assert [Takeover(3.1, pytest.approx(2.0), "c1")] == log.takeovers()
+
+
+def test_request_that_stands_in_line_waits_for_no_takeover() -> None:
+    """Another is answered meanwhile; a replay of what was answered before moves nothing."""
+    log = Log(
+        events=[(1.0, WORKER_KILLED)],
+        operations=[
+            an_operation("r0", 0, 0.5, Outcome.OK),
+            an_operation("r1", 0, 1.1, Outcome.UNKNOWN),
+            an_operation("r2", 0, 4.0, Outcome.OK),
+            an_operation("r0", 4, 4.5, Outcome.OK),
+            an_operation("r1", 1.2, 5.0, Outcome.OK),
+        ],
+    )
+    assert [Takeover(4.0, pytest.approx(1.0), "c1")] == log.takeovers()

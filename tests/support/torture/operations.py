@@ -78,6 +78,15 @@ AT_ONCE_S = 0.3
 """Within this time of a kill, calls end that the worker had."""
 
 
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """A time for which a conversation stood still, because a turn was in doubt."""
+
+    since: float
+    took_s: float
+    conversation_id: str
+
+
 @dataclass
 class Log:
     """All operations of all callers, and what was done to the service meanwhile."""
@@ -95,15 +104,18 @@ class Log:
         """Return how many calls have ended with OK."""
         return sum(each.outcome == Outcome.OK for each in self.operations)
 
-    def takeovers(self) -> list[tuple[float, float]]:
-        """Return how long requests took that were in doubt.
+    def takeovers(self) -> list[Takeover]:
+        """Return how long conversations stood still for requests that were in doubt.
 
-        Returns: for each request id that was answered in the end, when a call for it ended without
-            an answer, and how many seconds later one was answered. That is the first such call,
-            or the last one whose worker was killed: each worker has a lease of its own.
+        Returns: one for each request id that was answered in the end after a call for it had ended
+            without an answer. It counts from the first such call, or from the last one whose worker
+            was killed, since each worker has a lease of its own; or from when another request of
+            the conversation was answered: then this one stood in line, and no turn was stuck.
         """
         kills = [at for at, what in self.events if what == WORKER_KILLED]
         doubtful: dict[str, float] = {}
+        answered: set[str] = set()
+        moved: dict[str, float] = {}
         found = []
         for each in sorted(self.operations, key=lambda operation: operation.end):
             if each.kind == Kind.READ:
@@ -112,7 +124,23 @@ class Log:
                 doubtful.setdefault(each.request_id, each.end)
                 if any(abs(each.end - at) < AT_ONCE_S for at in kills):
                     doubtful[each.request_id] = each.end
-            elif each.outcome == Outcome.OK and each.request_id in doubtful:
-                since = doubtful.pop(each.request_id)
-                found.append((since, each.end - since))
+            elif each.outcome == Outcome.OK:
+                if each.request_id in doubtful:
+                    since = doubtful.pop(each.request_id)
+                    since = max(since, moved.get(each.conversation_id, since))
+                    found.append(Takeover(since, each.end - since, each.conversation_id))
+                if each.kind != Kind.START and each.request_id not in answered:
+                    moved[each.conversation_id] = each.end  # not so by an acceptance, or a replay
+                    answered.add(each.request_id)
         return found
+
+    def story(self, of: Takeover) -> list[str]:
+        """Return what was done to a takeover's conversation meanwhile, and what came of it."""
+        until = of.since + of.took_s
+        lines = [(at, what) for at, what in self.events if of.since - 5 < at <= until]
+        for each in self.operations:
+            if each.conversation_id == of.conversation_id and each.start <= until:
+                came = f"{each.outcome} {each.reason}".rstrip()
+                asked = f"{each.kind} {each.request_id[:8]} of {each.start - self.began:.2f}"
+                lines.append((each.end, f"{asked}: {came}"))
+        return [f"{at - self.began:.2f} {what}" for at, what in sorted(lines) if of.since - 5 < at]

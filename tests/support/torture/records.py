@@ -40,7 +40,9 @@ def write(
         "took_s": round(took_s, 1),
         "calls": dict(Counter(each.outcome.value for each in log.operations)),
         "seconds": _by_second(log),
-        "takeovers": [(round(at - log.began, 2), round(s, 3)) for at, s in log.takeovers()],
+        "takeovers": [
+            (round(each.since - log.began, 2), round(each.took_s, 3)) for each in log.takeovers()
+        ],
         "events": [(round(at - log.began, 2), what) for at, what in log.events],
     }
     kind = "held" if is_protected else "removed"

@@ -37,14 +37,16 @@ async def attack(trial: Trial) -> None:
         for _ in range(int(trial.seconds / EVERY_S)):
             await asyncio.sleep(EVERY_S)  # the rhythm is the subject
             await fleet.replace_one()
-    takeovers = [took for _, took in trial.log.takeovers()]
-    longest = max(takeovers, default=0)
+    takeovers = sorted(trial.log.takeovers(), key=lambda takeover: takeover.took_s)
+    longest = takeovers[-1].took_s if takeovers else 0
     trial.figures["takeovers"] = str(len(takeovers))
     trial.figures["longest takeover"] = f"{longest:.1f} s (at most {TAKEOVER_S:.1f} s)"
     trial.expect(
         takeovers or not trial.is_protected, "idle: no call was in doubt when a worker was killed"
     )
-    trial.expect(longest <= TAKEOVER_S, f"late: a takeover took {longest:.1f} s")
+    if longest > TAKEOVER_S:
+        print(*trial.log.story(takeovers[-1]), sep="\n")
+        trial.expect(False, f"late: a takeover took {longest:.1f} s")
 
 
 async def test_every_answer_survives_workers_that_are_killed(lab: Lab) -> None:
