@@ -426,7 +426,8 @@ async def test_body_cannot_name_another_conversation_than_the_path(deployed: Dep
     assert [400, 200] == [refused.status_code, allowed.status_code]
     assert "conversation_id" in refused.json()["message"]
     assert other == allowed.json()["conversation"]["conversation_id"]
-    assert "1" == (await deployed.json("GET", f"/v1/conversations/{mine}")).json()["conversation"]["revision"]
+    kept = (await deployed.json("GET", f"/v1/conversations/{mine}")).json()
+    assert "1" == kept["conversation"]["revision"]
 
 
 @pytest.mark.parametrize(

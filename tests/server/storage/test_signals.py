@@ -124,7 +124,7 @@ async def test_signal_that_could_not_be_sent_becomes_a_look(
 async def test_worker_that_falls_silent_has_the_others_look(
     join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have died before it told what it had stored. Fails when it is forgotten, and no more."""
+    """It may have died before it told what it stored. Fails when it is only forgotten."""
     one, _ = await acquainted(join, database_url)
     monkeypatch.setattr("parley_server.storage.signals.PEER_S", -1)  # time is over at once
     one.signals._greet(one._note_gap)  # noqa: SLF001 - sooner than it would

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from uuid import UUID
 
 from parley_server.core.errors import ConversationNotFound, ExportExpired, WorkerDrained
 from parley_server.core.model import (
