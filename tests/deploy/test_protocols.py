@@ -404,6 +404,7 @@ async def test_error_comes_whole_through_json(
         ("GET", "/", 404),
         ("GET", f"/{SERVICE}/Chat", 405),
         ("OPTIONS", f"/{SERVICE}/Chat", 405),
+        ("POST", f"/{SERVICE}/Chat", 415),
         ("POST", "/grpc.health.v1.Health/Check", 404),
     ],
 )
@@ -411,6 +412,37 @@ async def test_what_the_contract_does_not_have_is_refused(
     deployed: Deployment, method: str, path: str, status: int
 ) -> None:
     assert status == (await deployed.json(method, path)).status_code
+
+
+async def test_body_cannot_name_another_conversation_than_the_path(deployed: Deployment) -> None:
+    """Fails without reject_binding_body_field_collisions: the body's is the one that counts."""
+    mine, other = an_id(), an_id()
+    for identity in (mine, other):
+        await deployed.json("POST", "/v1/conversations", json={"conversation_id": identity})
+    body = {"title": "Plans", "conversation_id": other}
+    refused = await deployed.json("PATCH", f"/v1/conversations/{mine}", json=body)
+    allowed = await deployed.json("PATCH", f"/v1/conversations/{other}", json=body)
+
+    assert [400, 200] == [refused.status_code, allowed.status_code]
+    assert "conversation_id" in refused.json()["message"]
+    assert other == allowed.json()["conversation"]["conversation_id"]
+    kept = (await deployed.json("GET", f"/v1/conversations/{mine}")).json()
+    assert "1" == kept["conversation"]["revision"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/conversations?pagesize=5", 400), ("/v1/nothing", 404)]
+)
+async def test_errors_of_envoys_own_are_json_too(
+    deployed: Deployment, path: str, status: int
+) -> None:
+    """Fails when only what was transcoded is answered in JSON."""
+    response = await deployed.json("GET", path)
+    assert (status, "application/json") == (
+        response.status_code,
+        response.headers["content-type"],
+    )
+    assert "message" in response.json()
 
 
 async def test_pages_of_the_named_origin_may_call_and_no_others(deployed: Deployment) -> None:

@@ -165,6 +165,23 @@ async def test_tries_of_envoy_add_to_grpcs_own(
     assert tries == asked
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["GetTurn", "CancelTurn", "ResumeTurn", "EraseOwner"])
+async def test_tries_of_envoy_add_to_grpcs_own_without_a_mark_too(
+    tmp_path: Path, method: str
+) -> None:
+    """Fails with 15 where the route does not look at grpc-previous-rpc-attempts."""
+    async with (
+        scripted(DRAINED) as worker,
+        Envoy(tmp_path, [worker.port]) as envoy,
+        Caller(envoy.address, SERVICE_CONFIG) as caller,
+    ):
+        call = getattr(caller.stub, method)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(getattr(pb, f"{method}Request")(), timeout=60)
+    assert (grpc.StatusCode.UNAVAILABLE, 7) == (caught.value.code(), len(worker.asked))
+
+
 async def test_python_clients_turn_is_tried_seven_times_in_all(tmp_path: Path) -> None:
     """The client says itself that its turns have request ids."""
     async with (

@@ -18,7 +18,10 @@ from parley_server.core.streams import watches
 from parley_server.core.turns import machine as turns
 from support.agents import Gate, ScriptedAgent
 from support.envoys import CONFIG, Caller, Change, Envoy
+from support.scripted_server import scripted
 from support.services import StartService, metadata
+
+SAFE = ("parley-retry", "safe")
 
 OURS = "max_stream_duration: 135s"
 SHORT: Change = (OURS, "max_stream_duration: 2s")
@@ -222,6 +225,28 @@ async def test_feed_outlives_the_timeouts_of_turns_and_of_other_calls(
             told = await watch.read()
             watch.cancel()
     assert started.turn.turn_id == told.turn.turn_id
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["AppendMessages", "ForkConversation", "EraseOwner"])
+async def test_what_writes_much_at_once_outlives_the_timeout_of_other_calls(
+    tmp_path: Path, method: str
+) -> None:
+    """Clients give them a minute. Fails on the route of short calls."""
+
+    async def written(_: Any) -> Any:
+        await asyncio.sleep(1.5)
+        return getattr(pb, f"{method}Response")()
+
+    async with (
+        scripted(written) as worker,
+        Envoy(tmp_path, [worker.port], BRIEF) as envoy,
+        Caller(envoy.address) as caller,
+    ):
+        call = getattr(caller.stub, method)
+        for marks in ((), (SAFE,)):
+            await call(getattr(pb, f"{method}Request")(), metadata=marks, timeout=60)
+    assert 2 == len(worker.asked)
 
 
 @asynccontextmanager

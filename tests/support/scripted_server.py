@@ -132,6 +132,9 @@ class ScriptedServer(pb_grpc.ConversationServiceServicer):
     async def GetTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 
+    async def CancelTurn(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._step(request, context)
+
     async def AppendMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._step(request, context)
 

@@ -36,8 +36,8 @@ const (
 	// Example: message is empty.
 	// What to do: fix the request. Nothing was stored.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
-	// INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
-	// What to do: start again without a page_token.
+	// INVALID_ARGUMENT. page_token, cursor or after_cursor was changed, or belongs to another request or owner.
+	// What to do: start again without it.
 	ErrorReason_ERROR_REASON_INVALID_PAGE_TOKEN ErrorReason = 2
 	// INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
 	// What to do: correct the name, or leave the field empty for the default agent.
@@ -76,9 +76,9 @@ const (
 	// began. Metadata: turn_id.
 	// What to do: send the message again with a new request id, if it is still wanted.
 	ErrorReason_ERROR_REASON_TURN_SUPERSEDED ErrorReason = 12
-	// FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
-	// Metadata: min_sequence, last_sequence.
-	// What to do: read again later, or with a lower min_sequence.
+	// FAILED_PRECONDITION. min_sequence of GetHistory, or up_to_sequence of ForkConversation, is above the
+	// conversation's last sequence. Metadata: min_sequence, which is the one that was asked for, and last_sequence.
+	// What to do: read again later, or with a lower min_sequence; fork up to a sequence that is there.
 	ErrorReason_ERROR_REASON_SEQUENCE_NOT_REACHED ErrorReason = 13
 	// FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
 	// (metadata: tool), so a retry alone does not help.

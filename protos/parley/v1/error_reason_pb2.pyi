@@ -31,8 +31,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: fix the request. Nothing was stored.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
-    What to do: start again without a page_token.
+    """INVALID_ARGUMENT. page_token, cursor or after_cursor was changed, or belongs to another request or owner.
+    What to do: start again without it.
     """
     ERROR_REASON_AGENT_UNKNOWN: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
@@ -82,9 +82,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     What to do: send the message again with a new request id, if it is still wanted.
     """
     ERROR_REASON_SEQUENCE_NOT_REACHED: _ErrorReason.ValueType  # 13
-    """FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
-    Metadata: min_sequence, last_sequence.
-    What to do: read again later, or with a lower min_sequence.
+    """FAILED_PRECONDITION. min_sequence of GetHistory, or up_to_sequence of ForkConversation, is above the
+    conversation's last sequence. Metadata: min_sequence, which is the one that was asked for, and last_sequence.
+    What to do: read again later, or with a lower min_sequence; fork up to a sequence that is there.
     """
     ERROR_REASON_AGENT_REFUSED: _ErrorReason.ValueType  # 14
     """FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools
@@ -221,8 +221,8 @@ Example: message is empty.
 What to do: fix the request. Nothing was stored.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
-What to do: start again without a page_token.
+"""INVALID_ARGUMENT. page_token, cursor or after_cursor was changed, or belongs to another request or owner.
+What to do: start again without it.
 """
 ERROR_REASON_AGENT_UNKNOWN: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT. No agent with that name is configured. ListAgents names those that are.
@@ -272,9 +272,9 @@ began. Metadata: turn_id.
 What to do: send the message again with a new request id, if it is still wanted.
 """
 ERROR_REASON_SEQUENCE_NOT_REACHED: ErrorReason.ValueType  # 13
-"""FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
-Metadata: min_sequence, last_sequence.
-What to do: read again later, or with a lower min_sequence.
+"""FAILED_PRECONDITION. min_sequence of GetHistory, or up_to_sequence of ForkConversation, is above the
+conversation's last sequence. Metadata: min_sequence, which is the one that was asked for, and last_sequence.
+What to do: read again later, or with a lower min_sequence; fork up to a sequence that is there.
 """
 ERROR_REASON_AGENT_REFUSED: ErrorReason.ValueType  # 14
 """FAILED_PRECONDITION. The model's provider refused the request, or the agent one of the caller's tools

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import grpc
 
@@ -69,7 +70,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         ask = requests.chat(request, self._core.turns.roster, self._max_message_bytes)
         call.request_id = request.request_id
         call.is_repeatable = bool(request.request_id)
-        call.shown_id = request.conversation_id
+        call.shown_id = _text(ask.conversation_id)
         answered = await self._core.turns.chat(owner, ask, context.time_remaining())
         call.turn_id = str(answered.turn_id)
         return responses.chat(answered)
@@ -93,7 +94,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(WRITE)
         ask = resume_requests.resume(request)
         call.request_id = request.request_id
-        call.turn_id = request.turn_id
+        call.turn_id = _text(ask.turn.turn_id)
         call.is_repeatable = True
         answered = await self._core.resuming.resume(owner, ask, context.time_remaining())
         call.turn_id, call.shown_id = str(answered.turn_id), str(answered.conversation_id)
@@ -105,7 +106,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call = current_call.get()
         owner = call.owner(READ)
         question = requests.history(request, owner)
-        call.shown_id = request.conversation_id
+        call.shown_id = str(question.query.conversation_id)
         async with self._page_of(owner.id):
             page = await self._core.reads.history(owner, question.query)
             messages = await self._in_slices(owner, page.messages, responses.message)
@@ -265,7 +266,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         ask, after = requests.stream(request, self._core.turns.roster, self._max_message_bytes)
         call.request_id = request.chat.request_id
         call.is_repeatable = bool(request.chat.request_id)
-        call.shown_id = request.chat.conversation_id
+        call.shown_id = _text(ask.conversation_id)
         events = self._core.turns.stream(owner, ask, after, context.time_remaining())
         async with aclosing(events):
             async for event in events:
@@ -283,7 +284,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         owner = call.owner(WRITE)
         ask, after = resume_requests.stream(request)
         call.request_id = request.resume.request_id
-        call.turn_id = request.resume.turn_id
+        call.turn_id = _text(ask.turn.turn_id)
         call.is_repeatable = True
         events = self._core.resuming.stream(owner, ask, after, context.time_remaining())
         async with aclosing(events):
@@ -302,7 +303,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call = current_call.get()
         owner = call.owner(READ)
         question = requests.watch(request)
-        call.shown_id = request.conversation_id
+        call.shown_id = str(question.conversation_id)
         updates = self._core.watches.watch(
             owner,
             question.conversation_id,
@@ -369,7 +370,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call = current_call.get()
         owner = call.owner(READ)
         named = explain_requests.explain(request)
-        call.request_id, call.turn_id = request.request_id, request.turn_id
+        call.request_id, call.turn_id = request.request_id, _text(named.turn_id)
         async with self._page_of(owner.id):
             found = await self._core.explaining.explain(owner, named)
             call.turn_id, call.shown_id = str(found.turn.id), str(found.turn.conversation_id)
@@ -381,7 +382,7 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         call = current_call.get()
         owner = call.owner(WRITE)
         ask = explain_requests.rehearse(request, self._core.turns.roster)
-        call.request_id, call.turn_id = request.request_id, request.turn_id
+        call.request_id, call.turn_id = request.request_id, _text(ask.turn.turn_id)
         events = self._core.rehearsals.rehearse(owner, ask, context.time_remaining())
         async with aclosing(events):
             async for event in events:
@@ -413,3 +414,8 @@ class ConversationServicer(pb_grpc.ConversationServiceServicer):
         except TimeoutError:
             return False
         return True
+
+
+def _text(identity: UUID | None) -> str:
+    """Return an id as all calls name it, however its caller has written it; of none, nothing."""
+    return "" if identity is None else str(identity)

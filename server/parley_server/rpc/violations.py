@@ -189,7 +189,8 @@ class Violations:
         try:
             return time.ToDatetime(UTC)
         except (ValueError, OverflowError):
-            self.add(field, "NOT_A_TIME", "must be a time of the years 1 to 9999")
+            what = "must be a time of the years 1 to 9999, with 0 to 999,999,999 nanos"
+            self.add(field, "NOT_A_TIME", what)
             return None
 
     def page_size(self, value: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from parley_server.core.model import DeletionStage, Erasure, Hidden, Owner, Removed
+from parley_server.core.model import DeletionStage, Erasure, Hidden, Owner, Removed, next_id
 from parley_server.storage.driver.connection import Connection, Parameters, Row
 from parley_server.storage.driver.connections import Connections
 from parley_server.storage.statements import sql
@@ -32,18 +32,18 @@ class PostgresErasures:
         return [Erasure(*row) for row in found]
 
     async def hide(
-        self, of: Erasure, after: UUID, *, limit: int
+        self, of: Erasure, from_id: UUID, *, limit: int
     ) -> tuple[list[Hidden], bool, UUID | None]:
         parameters: Parameters = {
             "owner": of.owner_id,
-            "after_id": after,
+            "from_id": from_id,
             "start": of.start_time,
             "limit": limit,
         }
         seen = await self._connections.repeat(sql.TO_HIDE, parameters)
         due = [id_ for id_, is_due in seen if is_due]
         hidden = await self._hidden(of.owner_id, due) if due else []
-        return hidden, bool(due), seen[-1][0] if len(seen) == limit else None
+        return hidden, bool(due), _next(seen, limit)
 
     async def _hidden(self, owner_id: UUID, due: list[UUID]) -> list[Hidden]:
         """Hide what is there, and take over what was deleted before.
@@ -131,12 +131,12 @@ class PostgresRetention:
         return [Hidden(*row) for row in found]
 
     async def delete_aged(
-        self, owner_id: UUID, age: timedelta, after: UUID, *, limit: int
+        self, owner_id: UUID, age: timedelta, from_id: UUID, *, limit: int
     ) -> tuple[list[Hidden], UUID | None]:
         parameters: Parameters = {
             "owner": owner_id,
             "age": age,
-            "after_id": after,
+            "from_id": from_id,
             "limit": limit,
         }
         seen: list[Row] = []
@@ -147,7 +147,7 @@ class PostgresRetention:
                 return await _deleted(connection, owner_id, [id_ for id_, is_old in seen if is_old])
 
         found = await self._connections.with_connection(work, owner_id)
-        return [Hidden(*row) for row in found], seen[-1][0] if len(seen) == limit else None
+        return [Hidden(*row) for row in found], _next(seen, limit)
 
 
 async def _deleted(connection: Connection, owner_id: UUID, ids: list[UUID]) -> list[Row]:
@@ -175,6 +175,11 @@ def _batch(of: Erasure, up_to: UUID, limit: int) -> Parameters:
 
 def _ids_text(ids: Iterable[UUID]) -> str:
     return json.dumps([str(id_) for id_ in ids])
+
+
+def _next(seen: list[Row], limit: int) -> UUID | None:
+    """Return where to go on behind what was seen, in the order of ids. None: that was all."""
+    return None if len(seen) < limit else next_id(seen[-1][0])
 
 
 def _below(lowest_seen: UUID | None, seen: int) -> UUID | None:

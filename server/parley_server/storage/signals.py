@@ -4,6 +4,7 @@ One connection a worker listens. What is to be told is gathered for 20 ms and se
 a NOTIFY in each turn's own statement would have all commits of the database wait for each other.
 Workers greet each other, so that one that is alone sends nothing but a greeting now and then.
 A worker that may have sent too little, because it did not know a peer or could not send, says so.
+One that falls silent without a farewell may have died before it told what it had stored.
 """
 
 import asyncio
@@ -46,6 +47,8 @@ TOPICS_A_SIGNAL = 300
 """How many ids fit into the 8,000 bytes of one notification."""
 GAP = UUID(int=0)
 """In the place of a topic: look for yourselves, something may not have been told."""
+FAREWELL = UUID(int=1)
+"""The same: the sender has told all it had to tell, and ends."""
 _ID_BYTES = 16
 _SENDER_CHARACTERS = 8
 _NOTIFY = Statement(f"SELECT pg_notify('{CHANNEL}', $1)", ("payload",), name="notify")
@@ -111,7 +114,7 @@ class PostgresSignals:
             on_gap: called when signals may have been missed, and not more than once a second.
         """
         self._listening = asyncio.create_task(self._listen(on_signal, on_gap))
-        self._greet()
+        self._greet(on_gap)
 
     async def close(self) -> None:
         """Tell what is still to be told, and listen no more."""
@@ -121,6 +124,8 @@ class PostgresSignals:
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait([self._listening])
+        if self._peers:
+            self._pending[FAREWELL] = None
         self._send_soon()
         await asyncio.gather(*self._sending)
 
@@ -153,15 +158,16 @@ class PostgresSignals:
             if topics and not self._is_closed:
                 asyncio.get_running_loop().call_later(RECONNECT_S, self.send, GAP)
 
-    def _greet(self) -> None:
+    def _greet(self, on_gap: Callable[[], None]) -> None:
         """Say that this worker listens, and forget those who have not said so for a while."""
         loop = asyncio.get_running_loop()
         for peer, heard_at in list(self._peers.items()):
             if heard_at < loop.time() - PEER_S:
                 del self._peers[peer]
+                self._look_soon(on_gap)
         if self.are_live:
             self._send_now([])
-        self._greeting = loop.call_later(GREETING_S, self._greet)
+        self._greeting = loop.call_later(GREETING_S, self._greet, on_gap)
 
     async def _listen(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
         greeted_within_s = GREETED_BACK_S
@@ -208,17 +214,19 @@ class PostgresSignals:
         sender, data = payload[:_SENDER_CHARACTERS], payload[_SENDER_CHARACTERS:]
         if sender == self._sender:
             return
-        if sender not in self._peers:
-            self._send_now([GAP])  # greets it back, and it was told nothing so far
-        self._peers[sender] = asyncio.get_running_loop().time()
         try:
             ids = b64decode(data, validate=True)
         except ValueError:
             return  # not one of ours: anybody may notify
+        if sender not in self._peers:
+            self._send_now([GAP])  # greets it back, and it was told nothing so far
+        self._peers[sender] = asyncio.get_running_loop().time()
         for at in range(0, len(ids) - _ID_BYTES + 1, _ID_BYTES):
             topic = UUID(bytes=ids[at : at + _ID_BYTES])
             if topic == GAP:
                 self._look_soon(on_gap)
+            elif topic == FAREWELL:
+                self._peers.pop(sender, None)
             else:
                 on_signal(topic)
 

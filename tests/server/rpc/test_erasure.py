@@ -10,7 +10,7 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import Owner
+from parley_server.core.model import FIRST_ID, LAST_ID, Owner
 from parley_server.core.owners import erasing
 from parley_server.storage.statements.erasing import ERASED_TABLES
 from support.agents import Gate, ScriptedAgent
@@ -103,6 +103,21 @@ async def test_erased_owner_is_found_by_no_call_from_the_moment_of_ok(
         assert GONE == await refused(service.history(identity))
         assert GONE == await refused(service.undelete(identity))
         assert GONE == await refused(service.chat(conversation_id=identity, allow_missing=True))
+
+
+async def test_conversations_with_the_first_and_the_last_id_go_too(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when an owner is looked at behind the first id there is, which callers may choose."""
+    monkeypatch.setattr(erasing, "HIDE", 1)
+    service = await start_service()
+    for identity in (str(FIRST_ID), an_id(), str(LAST_ID)):
+        await service.chat(conversation_id=identity, allow_missing=True)
+
+    receipt = await service.erased()
+
+    assert (3, 6, 3) == counts(receipt)
+    assert {"erasure": 1} == rows_of(database_url, ADA)
 
 
 async def test_what_is_created_afterwards_stays(start_service: StartService) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from parley_server.core.model import Owner
+from parley_server.core.model import FIRST_ID, LAST_ID, Owner
 from parley_server.core.owners import retention
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
@@ -107,6 +107,22 @@ async def test_conversations_go_when_they_are_too_old(
     tombstones = [("TOMBSTONE",)] * (2 * (3 - len(expected)))
     await until_true(lambda: run(database_url, "SELECT stage FROM deletion") == tombstones)
     assert [(2 * 2 * 3 - removed,)] == run(database_url, "SELECT count(*) FROM message")
+
+
+@pytest.mark.parametrize("limit", ["retention_idle_days", "retention_age_days"])
+async def test_conversations_with_the_first_and_the_last_id_go_too(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """Fails when an owner is looked at behind the first id there is, which callers may choose."""
+    monkeypatch.setattr(retention, "BATCH", 1)
+    service = await start_service(**{limit: 1})
+    for identity in (str(FIRST_ID), an_id(), str(LAST_ID)):
+        await service.chat(conversation_id=identity, allow_missing=True)
+        age(database_url, identity, created_days=2, idle_days=2)
+
+    await looked(service, database_url)
+
+    assert set() == await there(service)
 
 
 async def test_open_turn_is_left_to_end(start_service: StartService, database_url: str) -> None:

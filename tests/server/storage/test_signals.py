@@ -121,6 +121,40 @@ async def test_signal_that_could_not_be_sent_becomes_a_look(
         await sender.close()
 
 
+async def test_worker_that_falls_silent_has_the_others_look(
+    join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died before it told what it stored. Fails when it is only forgotten."""
+    one, _ = await acquainted(join, database_url)
+    monkeypatch.setattr("parley_server.storage.signals.PEER_S", -1)  # time is over at once
+    one.signals._greet(one._note_gap)  # noqa: SLF001 - sooner than it would
+    assert not one.signals.peers
+
+    await until(lambda: one.gaps == 3)
+
+
+async def acquainted(join: Join, database_url: str) -> tuple[Peer, Peer]:
+    """Return two workers that have greeted each other, and looked for what they were not told."""
+    one, two = await join(database_url), await join(database_url)
+    await until(lambda: one.signals.peers and two.signals.peers and one.gaps == two.gaps == 2)
+    return one, two
+
+
+async def test_worker_that_ends_in_order_leaves_nothing_to_look_for(
+    join: Join, database_url: str
+) -> None:
+    """Fails without its farewell: the others remember it for half a minute, and then look."""
+    one, two = await acquainted(join, database_url)
+    two.signals.send(TOPIC)
+    await two.close()
+
+    async with asyncio.timeout(5):
+        await until(lambda: not one.signals.peers)
+    assert [TOPIC] == one.heard
+    assert one.signals.is_quiet
+    assert 2 == one.gaps
+
+
 async def test_lone_worker_sends_nothing(
     join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

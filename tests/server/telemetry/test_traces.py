@@ -293,9 +293,9 @@ async def test_reading_calls_name_their_conversation(
 ) -> None:
     service = await start_traced()
     known = (await chat(service)).conversation_id
-    await service.history(known)
-    await service.conversation(known)
-    await chat(service, conversation_id=known)
+    await service.history(known.upper())
+    await service.conversation(known.upper())
+    await chat(service, conversation_id=known.upper())
     spans = await until_calls(receiver, 4)
 
     calls = [span for span in spans if span.kind == "SERVER"]

@@ -3,16 +3,17 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from uuid import UUID
 
 from parley_server.core.errors import ConversationNotFound, ExportExpired, WorkerDrained
 from parley_server.core.model import (
+    FIRST_ID,
     ExportCursor,
     ExportDone,
     ExportPage,
     ExportPart,
     HistoryQuery,
     Owner,
+    next_id,
 )
 from parley_server.core.ports import HistoryStore, Store
 from parley_server.core.streams.watches import WATCH_S
@@ -21,9 +22,6 @@ from parley_server.core.tasks import Tasks
 PAGE_CONVERSATIONS = 50
 """How many are read at once: their instructions may have 8 KiB each."""
 PAGE_MESSAGES = 500
-
-_FIRST_ID = UUID(int=0)
-_LAST_ID = UUID(int=2**128 - 1)
 
 
 class Exports:
@@ -75,7 +73,7 @@ class Exports:
         if after is not None:
             async for page in self._messages(owner, after):
                 yield page
-        from_id = _FIRST_ID if after is None else _next_id(after.conversation_id)
+        from_id = FIRST_ID if after is None else next_id(after.conversation_id)
         while from_id is not None:
             found = await self._tasks.shielded(
                 self._histories.exported(owner, from_id, limit=PAGE_CONVERSATIONS)
@@ -89,7 +87,7 @@ class Exports:
                 async for page in self._messages(owner, beginning, itself):
                     yield page
             is_last = len(found) < PAGE_CONVERSATIONS
-            from_id = None if is_last else _next_id(found[-1].id)
+            from_id = None if is_last else next_id(found[-1].id)
 
     async def _messages(
         self, owner: Owner, after: ExportCursor, *lead: ExportPart
@@ -117,8 +115,3 @@ class Exports:
                 lead = ()
             if page:
                 sequence = found.messages[-1].sequence
-
-
-def _next_id(of: UUID) -> UUID | None:
-    """Return the id behind one; None: it is the last."""
-    return None if of == _LAST_ID else UUID(int=of.int + 1)

@@ -33,6 +33,8 @@ from parley_server.core.model.agents import (
 )
 from parley_server.core.model.conversations import (
     CLOCKS_DIFFER_S,
+    FIRST_ID,
+    LAST_ID,
     NO_TURN,
     Context,
     Conversation,
@@ -53,6 +55,7 @@ from parley_server.core.model.conversations import (
     Role,
     ToolCall,
     Usage,
+    next_id,
 )
 from parley_server.core.model.explaining import (
     Explanation,
@@ -148,6 +151,8 @@ __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "DEFAULT_MAX_QUEUED_TURNS",
     "DEFAULT_WAITING",
+    "FIRST_ID",
+    "LAST_ID",
     "MAX_NAME_BYTES",
     "NO_ARGUMENTS",
     "NO_BUDGETS",
@@ -263,5 +268,6 @@ __all__ = [
     "Window",
     "WindowMessage",
     "is_name",
+    "next_id",
     "tenant_feed",
 ]

@@ -55,6 +55,15 @@ NO_TURN = UUID(int=0)
 """Stands for the turn of an appended message that has none."""
 
 
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
+"""Ids are their callers' to choose: a conversation may have either."""
+
+
+def next_id(of: UUID) -> UUID | None:
+    """Return the id behind one, in their order; None: it is the last."""
+    return None if of == LAST_ID else UUID(int=of.int + 1)
+
+
 class Message(NamedTuple):
     """One immutable record of a conversation."""
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from parley_server.core.model import Erasure, Owner, Removed
+from parley_server.core.model import FIRST_ID, LAST_ID, Erasure, Owner, Removed
 from parley_server.core.owners.telling import Telling
 from parley_server.core.ports import ErasureStore
 from parley_server.core.tasks import Tasks
@@ -34,7 +34,6 @@ BATCH_BYTES = 1024 * 1024
 """How many bytes of text one statement removes at most, unless a single message is larger."""
 SETTLE_S = 0.05
 """How often it looks whether older transactions have ended."""
-LOWEST, HIGHEST = UUID(int=0), UUID(int=2**128 - 1)
 
 Remove = Callable[[Erasure, UUID], Awaitable[Removed | None]]
 
@@ -88,10 +87,10 @@ class Erasing(Upkeep):
     async def _hide_once(self, erasure: Erasure) -> bool:
         """Look at all conversations of the owner. Returns: whether there was anything to do."""
         found_any = False
-        after: UUID | None = LOWEST
-        while after is not None:
-            hiding = self._store.hide(erasure, after, limit=HIDE)
-            hidden, was_due, after = await self.rested(hiding, HIDE_REST)
+        from_id: UUID | None = FIRST_ID
+        while from_id is not None:
+            hiding = self._store.hide(erasure, from_id, limit=HIDE)
+            hidden, was_due, from_id = await self.rested(hiding, HIDE_REST)
             self._telling.tell(erasure.owner_id, hidden)
             found_any = found_any or was_due
         return found_any
@@ -132,7 +131,7 @@ class Erasing(Upkeep):
         return ended is not None
 
     async def _all_removed(self, job: Erasure, remove: Remove) -> bool:
-        up_to: UUID | None = HIGHEST
+        up_to: UUID | None = LAST_ID
         while up_to is not None:
             removed = None if self.is_closing else await self.rested(remove(job, up_to))
             if removed is None:

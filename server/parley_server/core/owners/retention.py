@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from parley_server.core.model import Hidden
+from parley_server.core.model import FIRST_ID, Hidden
 from parley_server.core.owners.telling import Telling
 from parley_server.core.ports import RetentionStore
 from parley_server.core.upkeep import Upkeep
@@ -20,7 +20,6 @@ PARTS = 24
 """How often an owner is looked at within the time after which conversations go."""
 SELDOM = timedelta(hours=6)
 """How often an owner is looked at if that time is long."""
-LOWEST = UUID(int=0)
 
 
 class Retention(Upkeep):
@@ -87,10 +86,10 @@ class Retention(Upkeep):
 
     async def _delete_aged(self, owner_id: UUID) -> int:
         count = 0
-        after: UUID | None = LOWEST
-        while after is not None and not self.is_closing:
-            deleting = self._store.delete_aged(owner_id, self._age, after, limit=BATCH)
-            hidden, after = await self.rested(deleting)
+        from_id: UUID | None = FIRST_ID
+        while from_id is not None and not self.is_closing:
+            deleting = self._store.delete_aged(owner_id, self._age, from_id, limit=BATCH)
+            hidden, from_id = await self.rested(deleting)
             self._tell(owner_id, hidden)
             count += len(hidden)
         return count

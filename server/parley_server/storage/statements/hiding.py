@@ -48,7 +48,7 @@ from parley_server.storage.statements.parts import (
     literal,
 )
 
-AFTER = bindparam("after_id", type_=Uuid)
+FROM = bindparam("from_id", type_=Uuid)
 START = cast(
     bindparam("start", type_=conversation.c.create_time.type), conversation.c.create_time.type
 )
@@ -202,7 +202,7 @@ def _to_hide() -> Executable:
     """
     part = (
         select(conversation.c.id, conversation.c.create_time)
-        .where(conversation.c.owner_id == OWNER, conversation.c.id > AFTER)
+        .where(conversation.c.owner_id == OWNER, conversation.c.id >= FROM)
         .order_by(conversation.c.id)
         .limit(LIMIT)
         .cte("part")

@@ -15,6 +15,7 @@ from parley_server.core.errors import AgentRefused
 from parley_server.core.model import AgentEvent, AgentRun, Finish, FinishReason, Text, ToolCall
 from support.agents import ScriptedAgent, Speaker
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
+from support.messages import system
 from support.services import Service, StartService, an_id, gathered, metadata, refused
 from support.streams import Stream, next_of, rest_of
 
@@ -148,6 +149,30 @@ async def test_idle_watch_costs_no_statement(
     assert [2] * 50 == [u.progress.last_sequence for u in updates]
     await other.chat("two", conversation_id=conversation_id)
     assert "TWO" == (await updates_until(watch, 4))[-1].message.content
+
+
+@pytest.mark.slow
+async def test_watch_learns_what_a_worker_stored_before_it_was_killed(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a worker that falls silent is only forgotten: the watch then waits to its end."""
+    monkeypatch.setattr("parley_server.storage.signals.GREETING_S", 0.3)
+    service, doomed = await start_service(), await start_service()
+    conversation_id = (await service.chat("one")).conversation_id
+    watch = service.watch(conversation_id)
+    await updates_until(watch, 2)
+    signals: Any = service.worker.signals
+    while not signals.peers or not signals.is_quiet:
+        await asyncio.sleep(0.01)
+
+    async def nothing_is_sent(_: Any) -> None:
+        """As of a worker that is killed behind its commit."""
+
+    monkeypatch.setattr(doomed.worker.signals, "_notify", nothing_is_sent)
+    await doomed.append(conversation_id, system("two"))
+    monkeypatch.setattr("parley_server.storage.signals.PEER_S", 1)
+
+    assert "two" == (await updates_until(watch, 3))[-1].message.content
 
 
 async def test_watch_of_nothing_is_not_found(service: Service) -> None:

@@ -25,8 +25,8 @@ export const ErrorReason = {
    */
   INVALID_REQUEST: "ERROR_REASON_INVALID_REQUEST",
   /**
-   * INVALID_PAGE_TOKEN - INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
-   * What to do: start again without a page_token.
+   * INVALID_PAGE_TOKEN - INVALID_ARGUMENT. page_token, cursor or after_cursor was changed, or belongs to another request or owner.
+   * What to do: start again without it.
    */
   INVALID_PAGE_TOKEN: "ERROR_REASON_INVALID_PAGE_TOKEN",
   /**
@@ -87,9 +87,9 @@ export const ErrorReason = {
    */
   TURN_SUPERSEDED: "ERROR_REASON_TURN_SUPERSEDED",
   /**
-   * SEQUENCE_NOT_REACHED - FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
-   * Metadata: min_sequence, last_sequence.
-   * What to do: read again later, or with a lower min_sequence.
+   * SEQUENCE_NOT_REACHED - FAILED_PRECONDITION. min_sequence of GetHistory, or up_to_sequence of ForkConversation, is above the
+   * conversation's last sequence. Metadata: min_sequence, which is the one that was asked for, and last_sequence.
+   * What to do: read again later, or with a lower min_sequence; fork up to a sequence that is there.
    */
   SEQUENCE_NOT_REACHED: "ERROR_REASON_SEQUENCE_NOT_REACHED",
   /**

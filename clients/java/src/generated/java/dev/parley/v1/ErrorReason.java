@@ -38,8 +38,8 @@ public enum ErrorReason
   ERROR_REASON_INVALID_REQUEST(1),
   /**
    * <pre>
-   * INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
-   * What to do: start again without a page_token.
+   * INVALID_ARGUMENT. page_token, cursor or after_cursor was changed, or belongs to another request or owner.
+   * What to do: start again without it.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_PAGE_TOKEN = 2;</code>
@@ -144,9 +144,9 @@ public enum ErrorReason
   ERROR_REASON_TURN_SUPERSEDED(12),
   /**
    * <pre>
-   * FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
-   * Metadata: min_sequence, last_sequence.
-   * What to do: read again later, or with a lower min_sequence.
+   * FAILED_PRECONDITION. min_sequence of GetHistory, or up_to_sequence of ForkConversation, is above the
+   * conversation's last sequence. Metadata: min_sequence, which is the one that was asked for, and last_sequence.
+   * What to do: read again later, or with a lower min_sequence; fork up to a sequence that is there.
    * </pre>
    *
    * <code>ERROR_REASON_SEQUENCE_NOT_REACHED = 13;</code>
@@ -413,8 +413,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INVALID_REQUEST_VALUE = 1;
   /**
    * <pre>
-   * INVALID_ARGUMENT. page_token was changed, or belongs to another request or owner.
-   * What to do: start again without a page_token.
+   * INVALID_ARGUMENT. page_token, cursor or after_cursor was changed, or belongs to another request or owner.
+   * What to do: start again without it.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_PAGE_TOKEN = 2;</code>
@@ -519,9 +519,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_TURN_SUPERSEDED_VALUE = 12;
   /**
    * <pre>
-   * FAILED_PRECONDITION. min_sequence is above the conversation's last sequence.
-   * Metadata: min_sequence, last_sequence.
-   * What to do: read again later, or with a lower min_sequence.
+   * FAILED_PRECONDITION. min_sequence of GetHistory, or up_to_sequence of ForkConversation, is above the
+   * conversation's last sequence. Metadata: min_sequence, which is the one that was asked for, and last_sequence.
+   * What to do: read again later, or with a lower min_sequence; fork up to a sequence that is there.
    * </pre>
    *
    * <code>ERROR_REASON_SEQUENCE_NOT_REACHED = 13;</code>
