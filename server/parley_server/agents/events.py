@@ -73,6 +73,8 @@ class RunReader:
     events: AgentRunEvents[Any]
     past: Past = field(default_factory=Past)
     """What earlier attempts did, and has been told already."""
+    before: Usage | None = None
+    """What this attempt has used before, in runs that were given up. None: there was none."""
     max_calls: int = MAX_TOOL_CALLS
     """Of tools. The transcript ends the answer with the last one; if it is 0, the first ends it."""
     max_bytes: int | None = None
@@ -204,7 +206,12 @@ class RunReader:
         spent = self._usage(self.events.usage)
         if not self.past.messages:
             return spent, None
-        return self._usage(self.events.usage + self.past.usage), spent
+        return self._usage(self.events.usage + self.past.usage), spent and self._with_before(spent)
+
+    def _with_before(self, used: Usage) -> Usage:
+        return (
+            used if self.before is None else Usage(*map(sum, zip(used, self.before, strict=True)))
+        )
 
     def opaque_state(self) -> list[OpaqueState]:
         """Return what the provider wants back of the responses so far, if it wants anything."""
@@ -217,7 +224,7 @@ class RunReader:
             used = _measured(self.events.usage)
         except UserError:  # the run failed before it began
             return []
-        return [Spent(used)] if used.model_requests else []
+        return [Spent(self._with_before(used))] if any(used) else []
 
     def _messages(self) -> list[ModelMessage]:
         """Return what was exchanged with the model for this turn so far."""

@@ -23,6 +23,8 @@ OPENAI = frozenset({"openai", "openai-chat", "openai-responses"})
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "none"
 """Sent to a server of one's own that asks for no key: the library insists on one."""
+SIGNING = frozenset({"bedrock"})
+"""Providers that sign requests with a key, which they do not send."""
 
 GUARDED = ("AsyncOpenAI", "AsyncAzureOpenAI", "AsyncAnthropic")
 """Clients of the protocols that the boundary knows."""
@@ -139,6 +141,7 @@ def _inferred(name: str, boundary: Boundary, own: Mapping[str, str]) -> Model[An
 
 def _provider(name: str, boundary: Boundary, own: Mapping[str, str]) -> Provider[Any]:
     try:
+        own = _taken(name, own)
         provider = _configured(name, own) if own else infer_provider(name)
     except ValueError:
         raise BadAgent(
@@ -156,19 +159,27 @@ def _provider(name: str, boundary: Boundary, own: Mapping[str, str]) -> Provider
     return provider
 
 
-def _configured(name: str, own: Mapping[str, str]) -> Provider[Any]:
-    """Return a provider with a base_url or an api_key of an agent's own.
+def _taken(name: str, own: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what a provider is given of an agent's own base_url and api_key.
+
+    A server of the agent's own gets no key of the worker's: that is for the provider's own server.
 
     Raises: ValueError: there is no such provider; BadAgent: it takes them by variables alone.
     """
-    kind = infer_provider_class(name)
-    taken = inspect.signature(kind.__init__).parameters
+    if not own:
+        return own
+    taken = inspect.signature(infer_provider_class(name).__init__).parameters
     for key in own:
         if key not in taken:
             raise BadAgent(
                 f"'{name}' takes no {key} here: remove it, and set the provider's variable"
             )
-    provider: Provider[Any] = cast("type[Any]", kind)(**own)
+    is_keyless = "base_url" in own and "api_key" in taken and name not in SIGNING
+    return {**({"api_key": NO_KEY} if is_keyless else {}), **own}
+
+
+def _configured(name: str, own: Mapping[str, str]) -> Provider[Any]:
+    provider: Provider[Any] = cast("type[Any]", infer_provider_class(name))(**own)
     return provider
 
 

@@ -108,7 +108,7 @@ def restored(
     if any(told.values()):
         return None  # calls that it does not know: it is of no use
     rest = left.take(len(message.content)).strip("\n")
-    if rest.strip() or (found and found[-1][1]):
+    if rest.strip() or not found or found[-1][1]:  # an answer without words has some, too
         found.append((ModelResponse(parts=[TextPart(rest or NO_TEXT)]), []))
     return found
 

@@ -7,14 +7,17 @@ end here: neither an error nor the log has more than type, status and the provid
 import logging
 import re
 import traceback
+from collections.abc import Sequence
 from uuid import UUID
 
 from pydantic_ai.exceptions import (
     AgentRunError,
     ModelAPIError,
+    ModelAuthenticationError,
     ModelConnectionError,
     ModelContextWindowExceededError,
     ModelHTTPError,
+    ModelNotFoundError,
     ModelQuotaExceededError,
     ModelRateLimitError,
     ModelRequestRejectedError,
@@ -47,11 +50,37 @@ _TABLE: list[tuple[type[AgentRunError], type[AgentError]]] = [
 _TRANSIENT = frozenset({408, 409, 425, 429})
 """Statuses below 500 that may not come again; other ones that have no row of their own refuse."""
 
+_ENTITY_TOO_LARGE = 413
 _REFUSES_CONTENT = frozenset({400, 404, 422})
 """Statuses of a prompt that may be accepted in another form; 404: an item id that has expired."""
 
-_TOO_LONG = "exceed_context_size_error"
-"""How llama.cpp says that a prompt is too long."""
+_TOO_LARGE = re.compile(r"request( body| entity)?[ _]too[ _]large", re.IGNORECASE)
+"""How a provider says that one prompt alone is beyond a limit, even one on tokens a minute."""
+_TOO_LONG = re.compile(
+    r"context.{0,30}(length|window|size|limit|overflow)|(prompt|input)[ _]length"
+    r"|(?<!\w)(prompt|tokens?|token count)\b.{0,40}exceed|(prompt|input)s? (is |are )?too long"
+    r"|too many (\w+ )?tokens|tokens?[ _]limit|less than \d+ tokens|inputs`? tokens \+"
+    r"|reduce the length|'(messages|input)': array too long|" + _TOO_LARGE.pattern,
+    re.IGNORECASE | re.DOTALL,
+)
+"""How providers say that a prompt is too long: the library knows the words of few of them."""
+_OF_RATE = re.compile(r"rate.?limit|per (min|hour|day)|quota", re.IGNORECASE)
+_NOT_OF_LENGTH = (
+    *(ModelAuthenticationError, ModelNotFoundError, ModelQuotaExceededError),
+    *(ModelConnectionError, ModelRequestTimeout),
+)
+"""Errors that are not about the prompt, whatever their words are."""
+_MAX_WORDS = 1000
+"""Characters of an error that are looked at: the beginning says what is wrong."""
+
+_WRONG_PROMPT = re.compile(r"(invalid|bad_?request|unprocessable).*", re.IGNORECASE)
+"""Types and codes of errors in a stream, which have no status, about what is in a prompt;"""
+_WRONG = re.compile(
+    r"(unsupported|not_?found|authentication|unauthori[sz]ed|permission|forbidden).*|"
+    + _WRONG_PROMPT.pattern,
+    re.IGNORECASE,
+)
+"""and of all that come again."""
 
 MAX_RETRY_AFTER_S = 3600.0
 """A provider that asks for more is taken to have asked for this."""
@@ -79,20 +108,57 @@ def agent_error(error: Exception, turn_id: UUID) -> AgentError | None:
 
 
 def is_too_long(error: Exception) -> bool:
-    """Return whether the provider refused a prompt for its length."""
-    return isinstance(error, ModelContextWindowExceededError) or (
-        isinstance(error, ModelRequestRejectedError) and error.provider_error_type == _TOO_LONG
-    )
+    """Return whether a provider refused a prompt for its length."""
+    return any(map(_is_too_long, _each(error)))
 
 
 def is_refused(error: Exception) -> bool:
-    """Return whether the provider refused a prompt for what is in it."""
-    return isinstance(error, ModelHTTPError) and error.status_code in _REFUSES_CONTENT
+    """Return whether a provider refused a prompt for what is in it."""
+    return any(map(_is_refused, _each(error)))
+
+
+def is_refused_for_words(error: Exception) -> bool:
+    """Return whether some message may be why; not if the provider misses a model or an item."""
+    errors = (each for each in _each(error) if not isinstance(each, ModelNotFoundError))
+    return any(map(_is_refused, errors))
+
+
+def _each(error: Exception) -> Sequence[Exception]:
+    """Return the errors of several models that stand in for each other, or the one that it is."""
+    return error.exceptions if isinstance(error, ExceptionGroup) else (error,)
+
+
+def _is_too_long(error: Exception) -> bool:
+    if isinstance(error, ModelContextWindowExceededError):
+        return True
+    if not isinstance(error, ModelAPIError) or isinstance(error, _NOT_OF_LENGTH):
+        return False
+    if isinstance(error, ModelHTTPError) and error.status_code == _ENTITY_TOO_LARGE:
+        return True
+    said = str(error.body or error)[:_MAX_WORDS]
+    is_of_rate = isinstance(error, ModelRateLimitError) or _OF_RATE.search(said)
+    return (_TOO_LARGE if is_of_rate else _TOO_LONG).search(said) is not None
+
+
+def _is_refused(error: Exception) -> bool:
+    if isinstance(error, ModelHTTPError):
+        return error.status_code in _REFUSES_CONTENT
+    return _is_called(error, _WRONG_PROMPT)
+
+
+def _is_called(error: Exception, names: re.Pattern[str]) -> bool:
+    """Return whether an error in a stream, which its name alone tells of, has one of the names."""
+    if type(error) is not ModelAPIError:
+        return False
+    own = (error.provider_error_type, error.provider_error_code)
+    return any(names.fullmatch(name) for name in own if name)
 
 
 def _look_up(error: Exception) -> AgentError | None:
-    if isinstance(error, ExceptionGroup):  # one for each of several models that stand in
+    if isinstance(error, ExceptionGroup):
         return _of_several([_look_up(each) for each in error.exceptions])
+    if _is_too_long(error) or _is_called(error, _WRONG):
+        return AgentRefused()
     if type(error) is ModelHTTPError and error.status_code < 500:
         is_transient = error.status_code in _TRANSIENT
         return _made(AgentUnavailable if is_transient else AgentRefused, error)

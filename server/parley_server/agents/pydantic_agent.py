@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pydantic_ai
@@ -25,7 +26,13 @@ from parley_server.agents.model_strings import close_model
 from parley_server.agents.more_tools import NO_MORE, MoreTools
 from parley_server.agents.opaque_state import Provider, state_of
 from parley_server.agents.past import Past
-from parley_server.agents.provider_errors import agent_error, is_refused, is_too_long
+from parley_server.agents.progress import Progress, StepsSoFar
+from parley_server.agents.provider_errors import (
+    agent_error,
+    is_refused,
+    is_refused_for_words,
+    is_too_long,
+)
 from parley_server.agents.step_bodies import Shown
 from parley_server.agents.steps import RunSteps
 from parley_server.agents.system_prompt import OwnSystemPrompt
@@ -39,7 +46,6 @@ from parley_server.core.model import (
     AgentRun,
     FinishReason,
     OpaqueState,
-    Spent,
     Step,
     WindowMessage,
 )
@@ -68,8 +74,8 @@ class PydanticAgent:
 
     A prompt that the model refuses for its length is sent again with half of the window, until it
     fits: how many tokens a text has is estimated, and a conversation must not end at an estimate.
-    One that it refuses otherwise is sent again in plainer forms (`history.Form`): what is stored
-    must not end a conversation either.
+    One that it refuses otherwise is sent again in plainer forms (`history.Form`), and then with
+    less and less of what was said before: what is stored must not end a conversation either.
     """
 
     def __init__(
@@ -146,36 +152,50 @@ class PydanticAgent:
             outside of its tools.
         Guarantees: none of the three holds a provider's words, not even as its context.
         """
-        past = Past.read(run.steps.done)
+        steps = StepsSoFar(run.steps)
+        run = replace(run, steps=steps)
+        past = Past.read(steps.done)
+        progress = Progress()
         for said in past.told():
+            progress.is_new(said)
             yield said
         shown = past.shown
         messages = _halved(run.window.messages, shown.halved)
         while True:
-            has_spoken = False
+            progress.begin_again(past)
             failure: Exception
             try:
-                async with aclosing(self._answer(run, messages, past, shown)) as events:
+                async with aclosing(self._answer(run, messages, past, shown, progress)) as events:
                     async for event in events:
-                        has_spoken = has_spoken or not isinstance(event, Spent)
-                        yield event
+                        if progress.is_new(event):
+                            yield event
                 return
             except Exception as error:
                 failure = schema_error(error, run.tools) or error
+            past = Past.read(steps.done)
             turn_id = str(run.turn_id)
-            if has_spoken:
-                raise agent_error(failure, run.turn_id) or failure
-            if is_too_long(failure) and (fewer := shorter(messages)) is not None:
+            fewer, next_form = None, None
+            if progress.ends_with(past):
+                fewer = shorter(messages) if is_too_long(failure) else None
+                next_form = plainer(messages, shown.form) if is_refused(failure) else None
+                if not fewer and not next_form and len(messages) > 1:
+                    fewer = shorter(messages) if is_refused_for_words(failure) else None
+            if fewer is not None:
                 log.warning("window halved", extra={"turn_id": turn_id, "left": len(fewer)})
                 messages, shown = fewer, shown._replace(halved=shown.halved + 1)
-            elif is_refused(failure) and (next_form := plainer(messages, shown.form)) is not None:
+            elif next_form is not None:
                 log.warning("window refused", extra={"turn_id": turn_id, "next": next_form.name})
                 shown = shown._replace(form=next_form)
             else:
                 raise agent_error(failure, run.turn_id) or failure
 
     async def _answer(
-        self, run: AgentRun, messages: Sequence[WindowMessage], past: Past, shown: Shown
+        self,
+        run: AgentRun,
+        messages: Sequence[WindowMessage],
+        past: Past,
+        shown: Shown,
+        progress: Progress,
     ) -> AsyncGenerator[AgentEvent, None]:
         message, history = conversation_of(messages, shown.form, Provider.of_model(self._model))
         prompt: str | None = message
@@ -204,7 +224,11 @@ class PydanticAgent:
             infer_name=False,
         ) as events:
             reader = RunReader(
-                events, past, max_calls=steps.max_calls, max_bytes=most_bytes(run.limits)
+                events,
+                past,
+                progress.spent,
+                max_calls=steps.max_calls,
+                max_bytes=most_bytes(run.limits),
             )
             async with aclosing(_pieces(events, reader, steps)) as pieces:
                 async for piece in pieces:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from parley_server.agents.catalog import REMOTE, Surroundings, close_agent, create_agent
-from parley_server.agents.file.building import Lineup, Made, NotLinedUp, ServerDefaults, line_up
+from parley_server.agents.file.building import (
+    Lineup,
+    Made,
+    NotLinedUp,
+    ServerDefaults,
+    complaint_of_room,
+    line_up,
+)
 from parley_server.agents.file.problems import BadAgentsFile
 from parley_server.agents.file.reading import read_agents_file
 from parley_server.config import BadSettings, Settings
@@ -119,7 +126,10 @@ def agents_for(settings: Settings, agent: Agent | None = None) -> OneAgent | Fil
         )
     except ValueError as error:
         raise BadSettings(f"PARLEY_AGENT: {error}") from None
-    return OneAgent(settings.agent or "", made, defaults)
+    one = OneAgent(settings.agent or "", made, defaults)
+    if (complaint := complaint_of_room(one.roster.default.window)) is not None:
+        raise BadSettings(f"PARLEY_INSTRUCTIONS, PARLEY_CONTEXT_TOKENS: {complaint}")
+    return one
 
 
 def surroundings_of(settings: Settings) -> Surroundings:
@@ -146,9 +156,14 @@ def _instructions(settings: Settings) -> str:
     if settings.instructions_file is None:
         return settings.instructions
     try:
-        return settings.instructions_file.read_text().strip()
+        return settings.instructions_file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BadSettings(f"PARLEY_INSTRUCTIONS_FILE: {error}") from None
+    except UnicodeDecodeError:
+        raise BadSettings(
+            f"PARLEY_INSTRUCTIONS_FILE: '{settings.instructions_file}' is no text in UTF-8: "
+            "save it as UTF-8"
+        ) from None
 
 
 def _changes(before: Lineup, after: Lineup) -> dict[str, object]:

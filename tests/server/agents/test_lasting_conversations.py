@@ -71,6 +71,19 @@ async def test_conversation_goes_on_after_an_answer_without_words(
     assert ["OK"] * 3 == await three_more(service, first.conversation_id)
 
 
+@pytest.mark.parametrize("fake", [BLANKS["thoughts only"], BLANKS["a space"]], indirect=True)
+async def test_an_answer_without_words_stands_between_two_messages(
+    start_service: StartService, fake: FakeOpenAI
+) -> None:
+    """Fails when an answer of thoughts alone is left out: the message before is asked again."""
+    service = await start_service(an_agent(base_url=fake.base_url))
+    first = await service.chat("I am Bob")
+    await service.chat("More", conversation_id=first.conversation_id)
+
+    told = [(m["role"], m["content"]) for m in fake.requests[1].json["messages"]]
+    assert [("user", "I am Bob"), ("assistant", "(no text)"), ("user", "More")] == told
+
+
 @pytest.mark.parametrize("fake", [[Stall()]], indirect=True)
 async def test_message_of_a_turn_cancelled_before_a_word_is_not_told_again(
     start_service: StartService, fake: FakeOpenAI
@@ -152,6 +165,36 @@ async def test_answers_of_one_provider_are_taken_by_another(
         service = await start_service(an_agent("anthropic:claude-sonnet-5"))
 
         assert ["OK"] * 3 == await three_more(service, first.conversation_id)
+
+
+async def test_a_message_that_is_refused_from_some_day_on_ends_no_conversation(
+    start_service: StartService,
+) -> None:
+    """Promise 10. Fails when only plainer forms are tried: a filter takes the words in none."""
+    filtered = Fail(400, type="invalid_request_error", code="content_filter")
+
+    def no_swords(request: dict[str, Any]) -> Any:
+        return filtered if "sword" in str(request["messages"]) else Say("OK")
+
+    script = [Say("A sword."), Say("OK"), Say("OK"), no_swords]
+    with FakeOpenAI(script) as fake:
+        service = await start_service(an_agent(base_url=fake.base_url))
+        first = await service.chat("What is in the box?")
+
+        assert ["OK"] * 3 == await three_more(service, first.conversation_id)
+        assert "More 1" in str(fake.requests[-1].json["messages"]), "what may stay stays"
+
+
+async def test_a_model_that_is_not_there_is_not_asked_for_with_less_and_less(
+    start_service: StartService,
+) -> None:
+    with FakeOpenAI([Say("OK"), Fail(404, code="model_not_found")]) as fake:
+        service = await start_service(an_agent(base_url=fake.base_url))
+        first = await service.chat("Hi")
+        again = service.chat("Hi", conversation_id=first.conversation_id)
+
+        assert ("FAILED_PRECONDITION", "AGENT_REFUSED") == await refused(again)
+        assert 2 == len(fake.requests)
 
 
 async def test_a_prompt_that_is_refused_as_such_is_refused_once(

@@ -1,20 +1,25 @@
 """Whatever a provider does wrong becomes one of three errors, and its words go no further."""
 
 import asyncio
+import json
 import logging
 import traceback
 
 import pytest
+from pydantic_ai import Agent as UsersAgent
 from pydantic_ai.exceptions import ModelHTTPError, ModelTimeoutError, RunTimedOut
+from pydantic_ai.models.fallback import FallbackModel
 
 from parley_server.agents.catalog import create_agent
+from parley_server.agents.model_strings import model_of
 from parley_server.agents.provider_errors import MAX_RETRY_AFTER_S, agent_error
-from parley_server.agents.pydantic_agent import CHATTY_LOGGERS
+from parley_server.agents.pydantic_agent import CHATTY_LOGGERS, PydanticAgent
 from parley_server.core.errors import AgentError, AgentRefused, AgentTimeout, AgentUnavailable
 from parley_server.core.ports import Agent
-from support.agent_runs import Told, a_run, told_by
+from support.agent_runs import Told, a_run, a_user_message, an_answer, told_by
 from support.fake_openai import PROVIDER_TEXT, Fail, FakeOpenAI, HangUp, Raw, Say, Stall
 from support.openai_script import Step
+from support.wire_provider import a_stream, event
 
 SAID = "WHAT-WAS-SAID"
 ANSWERED = "WHAT-WAS-ANSWERED, at some length"
@@ -145,6 +150,10 @@ async def test_a_providers_library_logs_no_requests(
         ({"retry-after": "7"}, 7.0),
         ({"retry-after-ms": "1500"}, 1.5),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after-ms": "nan"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}, MAX_RETRY_AFTER_S),
         ({"retry-after": "99999999999999999999"}, MAX_RETRY_AFTER_S),
     ],
 )
@@ -193,6 +202,122 @@ async def test_a_prompt_that_is_too_long_is_sent_again_with_half_of_the_window()
         sent = fake.requests[-1].json["messages"][-1]["content"]
         assert sent.startswith("word ")
         assert sent.endswith("word ")
+
+
+def _says(status: int, message: str, **fields: object) -> Raw:
+    return Raw(json.dumps({"error": {"message": message, **fields}}).encode(), status)
+
+
+EARLIER = (
+    *(a_user_message("Hi"), an_answer("Hello.")),
+    *(a_user_message("So?", 3), an_answer("Yes.", sequence=4)),
+)
+TOO_LONG = {
+    "by status": Raw(b"<html>413 Request Entity Too Large</html>", 413, "text/html"),
+    "prompt length": Raw(
+        b'{"code": "Client specified an invalid argument", "error": "This model\'s maximum prompt '
+        b'length is 131072 but the request contains 200000 tokens."}',
+        400,
+    ),
+    "context length": Raw(
+        b'{"object": "error", "code": 400, "type": "BadRequestError", "message": "The input (9000 '
+        b"tokens) is longer than the model's context length (4096 tokens).\"}",
+        400,
+    ),
+    "input length": _says(
+        400,
+        "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]",
+        type="invalid_request_error",
+        code="invalid_parameter_error",
+    ),
+    "less than": Raw(
+        b'{"error": "Input validation error: `inputs` must have less than 4096 tokens. Given: '
+        b'5000", "error_type": "validation"}',
+        422,
+    ),
+    "token limit": _says(400, "Invalid request: Your request exceeded model token limit: 8192"),
+    "max length": _says(400, "Prompt exceeds max length", code="1261"),
+    "too many tokens": _says(400, "too many tokens: the prompt cannot exceed 4081"),
+    "a limit a minute": _says(
+        429,
+        "Request too large for gpt on tokens per min (TPM): Limit 30000, Requested 35000.",
+        type="tokens",
+        code="rate_limit_exceeded",
+    ),
+    "a failure": _says(500, "the request exceeds the available context size"),
+    "in a stream": a_stream(
+        event(
+            {
+                "error": {
+                    "message": "Trying to keep the first 4097 tokens when context the overflows. "
+                    "However, the model is loaded with context length of only 4096 tokens."
+                }
+            }
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("how", TOO_LONG)
+async def test_a_prompt_is_shortened_in_whatever_words_it_is_too_long(how: str) -> None:
+    """Promise 10. Fails when only the library's words count: each later turn is refused as well."""
+
+    def refuse_long(request: dict[str, list[dict[str, str]]]) -> Step:
+        return TOO_LONG[how] if len(request["messages"]) > 2 else Say("Short enough.")
+
+    with FakeOpenAI([refuse_long]) as fake:
+        agent = create_agent(CHAT, openai_base_url=fake.base_url)
+
+        assert "Short enough." == (await told_by(agent, a_run(earlier=EARLIER))).text
+
+
+async def test_a_prompt_is_shortened_for_models_that_stand_in_for_each_other() -> None:
+    """Fails when their errors together are none about the length."""
+
+    def refuse_long(request: dict[str, list[dict[str, str]]]) -> Step:
+        return TOO_LONG["by status"] if len(request["messages"]) > 2 else Say("Short enough.")
+
+    with FakeOpenAI([Fail(503)]) as one, FakeOpenAI([refuse_long]) as other:
+        urls = (one.base_url, other.base_url)
+        model = FallbackModel(*(model_of(CHAT, openai_base_url=url) for url in urls))
+        agent = PydanticAgent(UsersAgent(model), model)
+
+        assert "Short enough." == (await told_by(agent, a_run(earlier=EARLIER))).text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _says(
+            400,
+            "Invalid 'messages[3].tool_calls[0].id': string too long. Expected a string "
+            "with maximum length 40, but got a string with length 60 instead.",
+        ),
+        _says(
+            400,
+            "max_tokens is too large: 100000. This model supports at most 16384 completion "
+            "tokens, whereas you provided 100000.",
+        ),
+        _says(400, "Unsupported parameter: 'max_tokens' is not supported with this model."),
+        _says(
+            429,
+            "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000.",
+        ),
+        _says(429, "This request would exceed your rate limit of 40,000 input tokens per minute"),
+        _says(401, "Your token limit key is not valid."),
+        _says(400, "max_tokens (5000) exceeds the limit of 4096"),
+        _says(500, "context deadline exceeded"),
+        a_stream(event({"error": {"message": "Rate limit: tokens per minute exceeded"}})),
+    ],
+    ids=lambda raw: raw.body[24:50].decode(),
+)
+async def test_a_prompt_that_is_refused_for_something_else_is_not_shortened(other: Raw) -> None:
+    with FakeOpenAI([other]) as fake:
+        agent = create_agent(CHAT, openai_base_url=fake.base_url)
+        with pytest.raises(AgentError):
+            await told_by(agent, a_run("word " * 1_000))
+
+        assert 1 == len(fake.requests)
 
 
 async def test_a_prompt_that_is_always_too_long_is_refused_in_the_end() -> None:

@@ -230,6 +230,7 @@ CALLS: Rows = {
         ("fine", ['{"city":"\ufffd"}'], STOP),
     ),
     "no name": (call_added(name=None) + call_done(name=None) + ended(), AgentUnavailable),
+    "a blank name": (call_added(name=" ") + call_done(name=" ") + ended(), AgentUnavailable),
     "filtered": (CALL + FILTERED, ("", [], FILTER)),
     "filtered, with text behind it": (
         CALL + delta("no", output_index=1) + FILTERED,
@@ -383,6 +384,7 @@ MESSAGES: Rows = {
         for number in ("NaN", "1e999")
     },
     "a tool without a name": (a_tool(A, name=None) + USED, AgentUnavailable),
+    "a tool with a blank name": (a_tool(A, name=" ") + USED, AgentUnavailable),
     "a tool's input without its start": (
         of("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": A})
         + USED,
@@ -442,6 +444,33 @@ async def test_a_message_in_its_beginning_is_read(how: str) -> None:
     body, expected = WHOLE_MESSAGES[how]
 
     assert expected == await outcome_of(CLAUDE, a_stream(body), FINE_MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "fine"),
+    [
+        (CLAUDE, begun() + a_tool(A) + stopped("tool_use") + LAST, FINE_MESSAGE),
+        ("openai:gpt-5-mini", ended(output=[a_call()]), FINE),
+    ],
+    ids=["Messages", "Responses"],
+)
+async def test_an_id_of_an_earlier_response_becomes_another_one(
+    name: str, body: str, fine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when only the response's own ids count: some providers refuse an id told twice."""
+    script = [a_stream(body), a_stream(body), a_stream(fine)]
+    with FakeOpenAI(script) as fake:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.base_url)
+        model = model_of(name, openai_base_url=fake.base_url)
+        told = await told_by(PydanticAgent(Agent(model, tools=TOOLS), model), a_run())
+
+        assert "fine" == told.text
+        sent = fake.requests[-1].json
+        blocks = [block for m in sent.get("messages", ()) for block in m["content"]]
+        calls = [b["id"] for b in blocks if b["type"] == "tool_use"]
+        calls += [i["call_id"] for i in sent.get("input", ()) if i.get("type") == "function_call"]
+        assert 2 == len(calls) == len(set(calls))
 
 
 def _many(events: Iterable[str]) -> bytes:

@@ -17,6 +17,7 @@ from support.wire_provider import (
 )
 
 WHOLE = chunk({"content": "ab"}, "stop")
+NO_ERROR = {"message": "", "type": "", "param": "", "code": None}
 
 KEEP_ALIVES = [
     ":\n\n",
@@ -106,8 +107,16 @@ SHAPES = {
         {"content": "ab"}, "stop", created="soon", id=7, model=None, service_tier=1
     ),
     "an error of null": chunk({"content": "ab"}, "stop", error=None),
+    "an error's empty form": chunk({"content": "ab"}, "stop", error=NO_ERROR)
+    + of_choices(usage={"prompt_tokens": 1, "completion_tokens": 2}, error=NO_ERROR),
+    "an error's empty form in the choice": of_choices(
+        {"delta": {"content": "ab", "error": {}}, "finish_reason": "stop", "error": NO_ERROR}
+    ),
     "half characters": chunk({"content": "ab"}) + chunk({"content": ""}, "stop"),
     "a finish reason on each chunk": chunk({"content": "a"}, "") + chunk({"content": "b"}, "stop"),
+    "data within data": (said("a") + chunk({"content": "b"}, "stop")).replace(
+        "data: ", "data: data:"
+    ),
     "two events in one": "data: " + json.dumps({"choices": []}) + "\n" + WHOLE,
     "an event of two lines": 'data: {"choices":\ndata: [{"delta": {"content": "ab"}}]}\n\n',
 }

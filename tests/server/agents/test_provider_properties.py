@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parley_server.agents.boundary.chat import ChatReader, Request
+from parley_server.agents.boundary.chat import ChatReader
+from parley_server.agents.boundary.request import Request
 from parley_server.agents.boundary.sse import Events
 from parley_server.agents.boundary.thinking import DEFAULT_TAGS
 from support.wire_provider import DONE, STOP, called, chunk, said

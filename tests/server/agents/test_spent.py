@@ -6,12 +6,14 @@ from contextlib import aclosing
 import pytest
 from pydantic_ai import Agent
 
+from parley_server.agents.catalog import create_agent
 from parley_server.agents.model_strings import model_of
 from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.core.errors import AgentRefused, AgentUnavailable
 from parley_server.core.model import AgentEvent, Finish, Spent, ToolCall, Usage
 from support.agent_runs import a_run, a_user_message, an_answer
-from support.fake_openai import Call, Fail, FakeOpenAI, Say
+from support.fake_openai import Call, Fail, FakeOpenAI, Raw, Say
+from support.wire_provider import a_stream, chunk, event
 
 ONE, TWO = Usage(11, 7, 3, 1), Usage(22, 14, 6, 2)
 ASK = Say("", [Call("look")])
@@ -27,7 +29,7 @@ def an_agent(fake: FakeOpenAI) -> PydanticAgent:
 
 
 async def told_until_it_failed(
-    script: list[Say | Fail], error: type[Exception]
+    script: list[Say | Fail | Raw], error: type[Exception]
 ) -> list[AgentEvent]:
     events: list[AgentEvent] = []
     with FakeOpenAI(script) as fake:
@@ -38,8 +40,8 @@ async def told_until_it_failed(
 
 
 async def _gather(run: AsyncIterator[AgentEvent], into: list[AgentEvent]) -> None:
-    async for event in run:
-        into.append(event)  # noqa: PERF401 - what comes before an error is to be kept
+    async for found in run:
+        into.append(found)  # noqa: PERF401 - what comes before an error is to be kept
 
 
 def spent(events: list[AgentEvent]) -> list[Usage]:
@@ -68,6 +70,30 @@ async def test_run_that_fails_at_once_has_used_no_tokens() -> None:
     used = spent(await told_until_it_failed([Fail(401)], AgentRefused))
 
     assert not any(usage.input_tokens or usage.output_tokens for usage in used)
+
+
+@pytest.mark.parametrize(
+    "broken", [chunk({}, None, error={"code": 500}), chunk({}, "error"), "data: {", ""]
+)
+@pytest.mark.parametrize("text", ["", "half an answer"])
+async def test_usage_so_far_of_a_stream_that_breaks_counts(text: str, broken: str) -> None:
+    """Fails when usage is told with the end of a response alone."""
+    body = chunk({"content": text}, usage={"prompt_tokens": 11, "completion_tokens": 7})
+    used = spent(await told_until_it_failed([a_stream(body + broken)], AgentUnavailable))
+
+    assert (11, 7) == used[-1][:2]
+
+
+async def test_usage_of_a_message_that_breaks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = {"type": "message_start", "message": {"usage": {"input_tokens": 11}}}
+    events: list[AgentEvent] = []
+    with FakeOpenAI([a_stream(event(begun, "message_start"))]) as fake:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.base_url)
+        with pytest.raises(AgentUnavailable):
+            await _gather(create_agent("anthropic:claude-sonnet-5").run(a_run()), events)
+
+    assert 11 == spent(events)[-1].input_tokens
 
 
 async def test_run_that_is_stopped_at_its_tools_has_told_of_their_response() -> None:

@@ -20,7 +20,7 @@ from parley_server.agents.pydantic_agent import PydanticAgent
 from parley_server.agents.steps import MAY_HAVE_RUN, TOO_LARGE, call_key
 from parley_server.core.attempts.step_log import MAX_BYTES, StepLog
 from parley_server.core.errors import AgentUnavailable, LeaseLost, StoreUnavailable
-from parley_server.core.model import FinishReason, Step, StepKind, ToolCall
+from parley_server.core.model import FinishReason, Step, StepKind, ToolCall, Usage
 from parley_server.core.tasks import Tasks
 from support.agent_runs import Told, a_run, a_user_message, an_answer, told_by
 from support.fake_openai import Call, Fail, FakeOpenAI, Say
@@ -285,22 +285,24 @@ async def test_stored_result_is_told_as_the_tool_gave_it(name: str) -> None:
     assert 1 == len(told.calls)
 
 
+TOO_LONG = Fail(400, "context_length_exceeded", "maximum context length")
+EARLIER = [
+    message
+    for n in range(4)
+    for message in (
+        a_user_message(f"ask {n}", 2 * n + 1),
+        an_answer(f"said {n}", sequence=2 * n + 2),
+    )
+]
+
+
 async def test_halved_window_is_halved_again() -> None:
     """Fails when it is not: the model refuses what the first attempt had learnt to shorten."""
-    earlier = [
-        message
-        for n in range(4)
-        for message in (
-            a_user_message(f"ask {n}", 2 * n + 1),
-            an_answer(f"said {n}", sequence=2 * n + 2),
-        )
-    ]
-    too_long = Fail(400, "context_length_exceeded", "maximum context length")
-    script = [too_long, Say("", [Call("look")]), Fail(503), Say("Done.")]
+    script = [TOO_LONG, Say("", [Call("look")]), Fail(503), Say("Done.")]
     with FakeOpenAI(script) as fake:
         model = model_of("openai-chat:any", openai_base_url=fake.base_url)
         agent = PydanticAgent(Agent(model, tools=[look]), model)
-        steps, run = KeptSteps(), a_run(earlier=earlier)
+        steps, run = KeptSteps(), a_run(earlier=EARLIER)
         with pytest.raises(AgentUnavailable):
             await attempt(agent, run, steps)
         told = await attempt(agent, run, steps)
@@ -309,6 +311,53 @@ async def test_halved_window_is_halved_again() -> None:
     assert told is not None
     assert "Done." == told.text
     assert second == third
+
+
+async def test_window_that_is_too_long_with_what_tools_returned_is_halved_behind_them() -> None:
+    """Fails when the attempt is refused: a conversation as long as its window has no tools then."""
+    calls = [Call("look"), Call("look")]
+    script = [Say("Hm. ", calls), TOO_LONG, Say("", [Call("look")]), TOO_LONG, Say("Done.")]
+    with FakeOpenAI(script) as fake:
+        model = model_of("openai-chat:any", openai_base_url=fake.base_url)
+        agent = PydanticAgent(Agent(model, tools=[look]), model)
+        steps = KeptSteps()
+        told = await attempt(agent, a_run(earlier=EARLIER), steps)
+        sent = [request.json["messages"] for request in fake.requests]
+
+    assert told is not None
+    assert ("Hm. Done.", [1, 1, 2]) == (told.text, [call.step for call in told.calls])
+    assert 5 == len(steps.stored), "no tool has run twice"
+    assert [9, 12, 8, 10, 8] == [len(messages) for messages in sent]
+    assert told.finish is not None
+    assert Usage(33, 21, 9, 3) == told.finish.usage
+    spent = told.finish.spent
+    assert (33, 21, 9) == (spent and spent[:3]), "what the runs before it have used counts"
+
+
+async def test_attempt_behind_stored_tools_halves_the_window_as_well() -> None:
+    script = [Say("", [Call("look")]), Fail(503), TOO_LONG, Say("Done.")]
+    with FakeOpenAI(script) as fake:
+        model = model_of("openai-chat:any", openai_base_url=fake.base_url)
+        agent = PydanticAgent(Agent(model, tools=[look]), model)
+        steps, run = KeptSteps(), a_run(earlier=EARLIER)
+        with pytest.raises(AgentUnavailable):
+            await attempt(agent, run, steps)
+        told = await attempt(agent, run, steps)
+
+    assert told is not None
+    assert ("Done.", ["found"]) == (told.text, [call.result for call in told.calls])
+
+
+async def test_text_behind_the_tools_is_not_told_twice() -> None:
+    """Fails when a run whose model has begun to answer begins again."""
+    script = [Say("", [Call("look")]), Say("Half an answer", error_after=2), Say("Done.")]
+    with FakeOpenAI(script) as fake:
+        model = model_of("openai-chat:any", openai_base_url=fake.base_url)
+        agent = PydanticAgent(Agent(model, tools=[look]), model)
+        with pytest.raises(AgentUnavailable):
+            await attempt(agent, a_run(earlier=EARLIER), KeptSteps())
+
+        assert 2 == len(fake.requests)
 
 
 def look() -> str:

@@ -108,6 +108,17 @@ def test_secrets_are_in_no_repr_and_in_no_log(
     assert "sk-of-one" not in seen + repr(logs) + "".join(capfd.readouterr())
 
 
+def test_instructions_that_cannot_be_used_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    bytes_file = tmp_path / "told.md"
+    bytes_file.write_bytes(b"\xff\xfe")
+    for changes, expected in (
+        ({"instructions_file": bytes_file}, "is no text in UTF-8"),
+        ({"instructions": "x" * 900, "context_tokens": 256}, "they fill the window of 256 tokens"),
+    ):
+        with pytest.raises(BadSettings, match=expected):
+            agents_for(settings_for("postgresql://x/y", **changes))
+
+
 def test_worker_refuses_a_wrong_file_with_all_of_its_problems(
     database_url: str, path: Path
 ) -> None:

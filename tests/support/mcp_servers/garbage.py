@@ -1,6 +1,7 @@
 """A server over standard input and output that answers as MCP_SCRIPT says, a JSON object:
 
 tools     the entries of its list of tools, as they are
+pages     in the place of tools: the results of tools/list, by the cursor that is asked for
 garbage   text that it writes before each message
 results   by tool: the result, or {"bytes": N}, text of that length, or {"line": N}, a line of that
           length which is no message, or {"raw": TEXT}, a line in which ID and PID stand for the
@@ -37,7 +38,8 @@ def answer(request: dict[str, Any]) -> None:
     if method == "initialize":
         result: dict[str, Any] = VERSION
     elif method == "tools/list":
-        result = {"tools": SCRIPT["tools"]}
+        pages = SCRIPT.get("pages") or {"": {"tools": SCRIPT["tools"]}}
+        result = pages[(request.get("params") or {}).get("cursor", "")]
     elif method == "tools/call":
         if "calls" in SCRIPT:
             with open(SCRIPT["calls"], "a") as calls:

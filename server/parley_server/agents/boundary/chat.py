@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from parley_server.agents.boundary import finish
@@ -12,11 +11,13 @@ from parley_server.agents.boundary.errors import (
     BrokenStreamError,
     Json,
     ProviderError,
+    says_something,
     told_error,
 )
+from parley_server.agents.boundary.request import Request
 from parley_server.agents.boundary.sse import Event, Events
 from parley_server.agents.boundary.thinking import Piece, TaggedText
-from parley_server.agents.boundary.tool_calls import ToolCalls, ids_of, names_of
+from parley_server.agents.boundary.tool_calls import ToolCalls
 from parley_server.agents.boundary.usage import RunningUsage
 from parley_server.agents.boundary.values import (
     Halves,
@@ -43,25 +44,6 @@ _SAYING = (
 _NAMELESS = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
 _FAILURE_NAME = re.compile(r".*(error|exception|fatal|fail).*", re.IGNORECASE)
 """Names of events that report a failure."""
-
-
-class Request:
-    """What was asked for; read only when it matters."""
-
-    def __init__(self, content: Callable[[], bytes]) -> None:
-        self._content = content
-
-    @cached_property
-    def _json(self) -> Json:
-        return dict_of(parsed(self._content().decode()))
-
-    @cached_property
-    def tool_names(self) -> frozenset[str]:
-        return names_of(self._json)
-
-    @cached_property
-    def call_ids(self) -> frozenset[str]:
-        return ids_of(self._json)
 
 
 @dataclass(slots=True)
@@ -135,6 +117,11 @@ class ChatReader:
             raise BrokenStreamError("the stream is cut")
         yield from self._finished()
 
+    def used(self) -> Iterator[bytes]:
+        """Return what was used so far, if the provider has told it."""
+        if self._usage.total is not None:
+            yield _event({**self._head, "choices": [], "usage": self._usage.total})
+
     def _read_body(self, event: Event) -> Iterator[bytes]:
         try:
             parsed(event.data)
@@ -175,7 +162,7 @@ class ChatReader:
         choice = self._chosen(data.get("choices"))
         if choice is None:
             return
-        if choice.get("error"):
+        if says_something(choice.get("error")):
             raise ProviderError(told_error("error", choice["error"]) or {})
         self._has_choice = True
         self._choice_extras = _extras(choice, _SETTLED_CHOICE)
@@ -199,7 +186,7 @@ class ChatReader:
 
     def _read_delta(self, choice: Json) -> Iterator[bytes]:
         delta = _delta(choice)
-        if delta.get("error"):
+        if says_something(delta.get("error")):
             raise ProviderError(told_error("error", delta["error"]) or {})
         if any(delta.get(key) for key in _SAYING):
             self._has_deltas = True
@@ -282,8 +269,7 @@ class ChatReader:
         for call in self._calls.settled():
             yield self._chunk({"tool_calls": [call]})
         yield self._chunk({}, reason)
-        if self._usage.total is not None:
-            yield _event({**self._head, "choices": [], "usage": self._usage.total})
+        yield from self.used()
         self.is_over = True
         yield b"data: [DONE]\n\n"
 

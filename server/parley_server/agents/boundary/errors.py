@@ -24,14 +24,14 @@ class ProviderError(Exception):
 
 MAX_WORDS = 1000
 """Characters of an error's message that go on: the libraries look in it for "context length"."""
-_REFUSALS = re.compile(r"invalid.*|bad_?request.*|unprocessable.*", re.IGNORECASE)
-"""Types of errors that come again: a request that is wrong stays wrong."""
 _ERROR_NAMES = frozenset({"error", "exception", "fatal"})
 _FAILURE = re.compile(r".*(error|exception|fatal)")
 _EVENTS = re.compile(r"response\b|message|content|ping")
 """Types of the events of Responses and Messages."""
 _MESSAGES = ("message", "msg", "error_message", "error_msg", "errormessage", "detail")
-_STATUS = re.compile("[45][0-9][0-9]")
+_WRONG_STATUS = re.compile("4(?!08|09|25|29)[0-9][0-9]")
+_WRONG_REQUEST = "invalid_request_error"
+"""The type of an error that has no type and such a status: some libraries know types alone."""
 _CODES = ("code", "status", "status_code", "statuscode", "http_status", "error_code")
 _ALL_IS_WELL = frozenset({"success", "ok", "成功", "操作成功", "请求成功"})
 """What some providers say in each chunk, beside a code that says the same."""
@@ -53,9 +53,14 @@ def told_error(name: str, data: object) -> Json | None:
     return None
 
 
+def says_something(error: object) -> bool:
+    """Return whether an error beside an answer is one: some gateways send its empty form."""
+    return any(error.values()) if isinstance(error, dict) else bool(error)
+
+
 def _error_in(data: Json) -> Json | None:
     error = _first(data, ("error", "errors", "err", "exception"))
-    if error:
+    if error and ("choices" not in data or says_something(error)):
         return _as_error(error[0] if isinstance(error, list) else error, beside=data)
     if "error" in (data.get("object"), data.get("type")):
         return _as_error(data)
@@ -99,14 +104,13 @@ def _as_error(error: object, beside: Json | None = None) -> Json:
     fields = {**(beside or {}), **error}
     message = _first(fields, _MESSAGES)
     codes = [value for key, value in fields.items() if key.lower() in _CODES and value != "error"]
-    kind = fields.get("type")
-    code = _code(codes)
-    if code is None and isinstance(kind, str) and _REFUSALS.fullmatch(kind):
-        code = "400"
+    code, kind = _code(codes), fields.get("type")
+    if not isinstance(kind, str) or kind == "error":
+        kind = _WRONG_REQUEST if code and _WRONG_STATUS.fullmatch(code) else None
     return {
         "message": message[:MAX_WORDS] if isinstance(message, str) else "",
         "code": code,
-        "type": kind if isinstance(kind, str) and kind != "error" else None,
+        "type": kind,
     }
 
 

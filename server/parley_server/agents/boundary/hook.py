@@ -19,9 +19,10 @@ from parley_server.agents.boundary.body import (
     decoded,
     whole,
 )
-from parley_server.agents.boundary.chat import REASONING, ChatReader, Request
+from parley_server.agents.boundary.chat import REASONING, ChatReader
 from parley_server.agents.boundary.errors import BrokenStreamError, ProviderError
 from parley_server.agents.boundary.messages import MessagesReader
+from parley_server.agents.boundary.request import Request
 from parley_server.agents.boundary.responses import ResponsesReader
 from parley_server.agents.boundary.sse import Event, Events
 from parley_server.core.failures import raised_at
@@ -56,6 +57,8 @@ class Reader(Protocol):
     def feed(self, event: Event) -> Iterator[bytes]: ...
 
     def end(self) -> Iterator[bytes]: ...
+
+    def used(self) -> Iterator[bytes]: ...
 
 
 class Boundary:
@@ -109,13 +112,13 @@ class Boundary:
         path = request.url.path
         if not is_stream:
             return None
+        asked = Request(lambda: request.content)
         if path.endswith("/chat/completions"):
-            asked = Request(lambda: request.content)
             return ChatReader(asked, self.tags, self.library_tags, self.reasoning)
         if path.endswith("/responses"):
-            return ResponsesReader()
+            return ResponsesReader(asked)
         if path.endswith("/messages"):
-            return MessagesReader()
+            return MessagesReader(asked)
         return None
 
 
@@ -174,18 +177,23 @@ async def _translated(
 async def _events(
     pieces: AsyncGenerator[bytes, None], reader: Reader
 ) -> AsyncGenerator[bytes, None]:
-    """Return what a reader makes of the events of a stream."""
+    """Return what a reader makes of the events of a stream; if it breaks, at last its usage."""
     try:
-        async for event in _bounded(_patient(pieces, reader)):
-            for out in _read_by(reader.feed(event)):
-                yield out
-            if reader.is_over:
-                break
-    except BrokenStreamError:
-        if not reader.may_end:
-            raise
-    for out in _read_by(reader.end()):
-        yield out
+        try:
+            async for event in _bounded(_patient(pieces, reader)):
+                for out in _read_by(reader.feed(event)):
+                    yield out
+                if reader.is_over:
+                    break
+        except BrokenStreamError:
+            if not reader.may_end:
+                raise
+        for out in _read_by(reader.end()):
+            yield out
+    except (BrokenStreamError, ProviderError, httpx2.TransportError):
+        for out in reader.used():
+            yield out
+        raise
     await _drain(pieces)
 
 

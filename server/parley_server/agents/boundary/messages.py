@@ -21,6 +21,7 @@ from parley_server.agents.boundary.named_events import (
     kind_of,
     written,
 )
+from parley_server.agents.boundary.request import Request
 from parley_server.agents.boundary.sse import Event
 from parley_server.agents.boundary.tool_calls import (
     MAX_ARGUMENT_CHARS,
@@ -89,6 +90,7 @@ class _ToolUse:
 class MessagesReader:
     """Reads the events of one message and returns those that the library is given."""
 
+    request: Request
     is_over: bool = False
     may_end: bool = False
     progress: int = 0
@@ -127,6 +129,10 @@ class MessagesReader:
         """Raise BrokenStreamError if the stream is cut."""
         if not self.is_over:
             raise BrokenStreamError("the stream is cut")
+        return iter(())
+
+    def used(self) -> Iterator[bytes]:
+        """Return nothing: the library was told at the beginning."""
         return iter(())
 
     def _read(self, data: Json) -> Iterator[bytes]:
@@ -201,11 +207,12 @@ class MessagesReader:
 
     def _tool_use(self, number: int, block: Json) -> _ToolUse:
         name = block.get("name")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name.strip():
             raise BrokenStreamError("a tool call has no name")
         call_id = whole_characters(block.get("id"))
         is_usable = isinstance(call_id, str) and 0 < len(call_id) <= MAX_ID_CHARS
-        if not is_usable or call_id in self._call_ids:
+        used = (self._call_ids, self.request.call_ids)
+        if not is_usable or any(call_id in ids for ids in used):
             call_id = f"toolu_{uuid4().hex[:24]}"
         self._call_ids.add(call_id)
         self._kept.add(len(name) + len(call_id))

@@ -25,6 +25,7 @@ from parley_server.agents.boundary.function_calls import (
     place_of,
 )
 from parley_server.agents.boundary.named_events import Kept, data_of, kind_of, written
+from parley_server.agents.boundary.request import Request
 from parley_server.agents.boundary.sse import Event
 from parley_server.agents.boundary.tool_calls import MAX_ID_CHARS
 from parley_server.agents.boundary.usage import clean_usage
@@ -61,6 +62,7 @@ _RESPONSE = {
 class ResponsesReader:
     """Reads the events of one response and returns those that the library is given."""
 
+    request: Request
     is_over: bool = False
     may_end: bool = False
     progress: int = 0
@@ -103,6 +105,10 @@ class ResponsesReader:
         """Raise BrokenStreamError if the stream is cut."""
         if not self.is_over:
             raise BrokenStreamError("the stream is cut")
+        return iter(())
+
+    def used(self) -> Iterator[bytes]:
+        """Return nothing: only the last event tells it."""
         return iter(())
 
     def _read(self, kind: str, data: Json) -> Iterator[bytes]:
@@ -238,7 +244,7 @@ class ResponsesReader:
 
     def _call_events(self, call: FunctionCall, index: int) -> Iterator[bytes]:
         name = call.item.get("name")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name.strip():
             raise BrokenStreamError("a tool call has no name")
         item = {
             "type": "function_call",
@@ -261,10 +267,11 @@ class ResponsesReader:
         yield self._event({"type": "response.output_item.done", **place, "item": done})
 
     def _own_id(self, told: object, prefix: str) -> str:
-        """Return an id that no other call of the response has."""
+        """Return an id that no other call of the response or the request has."""
         own = whole_characters(told) if isinstance(told, str) else ""
         key = f"{prefix} {own}"
-        if not own or len(own) > MAX_ID_CHARS or key in self._ids:
+        is_used = key in self._ids or own in self.request.call_ids
+        if not own or len(own) > MAX_ID_CHARS or is_used:
             own = f"{prefix}_{uuid4().hex[:24]}"
         self._ids.add(f"{prefix} {own}")
         return own

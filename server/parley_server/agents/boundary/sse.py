@@ -16,6 +16,8 @@ _LINE_END = re.compile(rb"[\r\n]")
 _BLANK = b"\xef\xbb\xbf \t"
 """What may stand before a line: byte order marks and indents."""
 _DONE = "[DONE]"
+_DATA_AGAIN = re.compile(rb"^(\s*data:)+", re.IGNORECASE)
+"""Some proxies write the field's name before what has it already. No JSON begins so."""
 _QUOTES = re.compile(r"[\s\"']+")
 
 
@@ -148,7 +150,7 @@ class Events:
         name = field_name.strip().lower()
         if name not in (b"data", b"event", b"error"):
             return
-        value = _text(raw.removeprefix(b" "))
+        value = _text(_DATA_AGAIN.sub(b"", raw) if name == b"data" else raw).removeprefix(" ")
         if name == b"error":  # no field either
             yield from self._dispatch()
             yield Event("error", value)

@@ -22,7 +22,7 @@ from itertools import pairwise
 from uuid import uuid4
 
 from parley_server.agents.boundary.errors import BrokenStreamError, Json
-from parley_server.agents.boundary.values import dict_of, list_of
+from parley_server.agents.boundary.values import dict_of
 
 MAX_CALLS = 128
 MAX_ARGUMENT_CHARS = 4 * 1024 * 1024
@@ -263,16 +263,3 @@ def _arguments(text: str) -> str:
         if isinstance(inner, str):
             return _arguments(inner)
     return text
-
-
-def names_of(request: Json) -> frozenset[str]:
-    """Return the names of the tools that a request offers."""
-    functions = [dict_of(dict_of(tool).get("function")) for tool in list_of(request.get("tools"))]
-    return frozenset(str(function["name"]) for function in functions if function.get("name"))
-
-
-def ids_of(request: Json) -> frozenset[str]:
-    """Return the ids of the tool calls that a request tells of."""
-    messages = [dict_of(message) for message in list_of(request.get("messages"))]
-    calls = [dict_of(c) for message in messages for c in list_of(message.get("tool_calls"))]
-    return frozenset(str(call["id"]) for call in calls if call.get("id"))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # its libraries take seconds to import
 UNKNOWN_CONTEXT_TOKENS = 16_384
 """Assumed for a model whose context is not known."""
 
+MIN_ROOM_BYTES = 256
+"""With less room beside the instructions, no message of a user's would be shown as it is."""
+
 _OF_RUNS = {
     "description": "",
     "instructions": "",
@@ -129,6 +132,8 @@ def line_up(
         if one not in made:
             made.append(one)
         named.append(_named(name, table, one, defaults))
+        if (complaint := complaint_of_room(named[-1].window)) is not None:
+            problems.append(file.problem(("agents", name, "instructions"), complaint))
     if problems:
         made = [one for one in made if not before or one not in before.made]
         is_kept = before is not None and servers is before.servers
@@ -154,6 +159,13 @@ def _servers(file: ReadFile, before: Lineup | None) -> "McpServers | None":
     if problems:
         raise NotLinedUp(problems, [], None)
     return McpServers(tables)
+
+
+def complaint_of_room(window: WindowSettings) -> str | None:
+    """Return what is wrong with instructions that leave no room for messages; None: nothing."""
+    if window.room("") >= MIN_ROOM_BYTES:
+        return None
+    return f"they fill the window of {window.context_tokens} tokens: shorten them, or raise it"
 
 
 def _same(known: Iterable[Made], table: AgentTable, servers: "McpServers | None") -> Made | None:

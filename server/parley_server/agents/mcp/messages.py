@@ -176,6 +176,9 @@ class CleanedStream:
                 {"name": tool.name, "description": tool.description, "inputSchema": tool.schema}
                 for tool in usable
             ]
+            cursor = message.result.get("nextCursor")
+            if not isinstance(cursor, str) or not cursor:  # some say so that there is no more
+                message.result.pop("nextCursor", None)
             for complaint in left_out:
                 self._complain(complaint)
         return item

@@ -87,23 +87,24 @@ class Session:
             await self._stop.wait()
 
     async def tools(self) -> list[McpTool]:
-        """List the tools, MAX_LISTED at most. Raises: whatever the library raises."""
-        found: list[McpTool] = []
+        """List the tools, MAX_LISTED at most, each name once. Raises: what the library raises."""
+        found: dict[str, McpTool] = {}
+        asked: set[str | None] = set()
         cursor: str | None = None
-        for _ in range(MAX_PAGES):
+        while cursor not in asked and len(asked) < MAX_PAGES and len(found) <= MAX_LISTED:
+            asked.add(cursor)  # the last page has none, which the first one was asked with
             page = await self.toolset.client.list_tools_mcp(cursor=cursor)
-            found += [
-                self._fitted(McpTool(tool.name, tool.description or "", tool.input_schema))
-                for tool in page.tools
-            ]
+            for tool in page.tools:
+                if tool.name not in found:
+                    told = McpTool(tool.name, tool.description or "", tool.input_schema)
+                    found[tool.name] = self._fitted(told)
             cursor = page.next_cursor
-            if cursor is None or len(found) > MAX_LISTED:
-                break
-        if cursor is not None or len(found) > MAX_LISTED:
+        tools = list(found.values())
+        if cursor not in asked or len(tools) > MAX_LISTED:
             reason = f"it and those behind it: the server has more than {MAX_LISTED} tools"
-            last = found[MAX_LISTED].name if len(found) > MAX_LISTED else ""
+            last = tools[MAX_LISTED].name if len(tools) > MAX_LISTED else ""
             self._complain(LeftOut(last, reason))
-        return found[:MAX_LISTED]
+        return tools[:MAX_LISTED]
 
     def _fitted(self, tool: McpTool) -> McpTool:
         schema, arguments, changes = fitted(tool.schema)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from parley_server.agents.catalog import Surroundings
-from parley_server.agents.file.building import Lineup, ServerDefaults, line_up
+from parley_server.agents.file.building import Lineup, NotLinedUp, ServerDefaults, line_up
 from parley_server.agents.file.definitions import AgentsFile
 from parley_server.agents.file.reading import ReadFile, read_agents_file
 from parley_server.agents.file.variables import filled
@@ -134,6 +134,19 @@ def test_a_changed_secret_makes_another_agent(
     assert SECRET not in repr(first)
 
 
+def test_instructions_that_leave_no_room_for_messages_are_refused(tmp_path: Path) -> None:
+    """Fails when such an agent is made: of each message it is shown the ends of a few words."""
+    text = '[agents.a]\nmodel = "echo"\ncontext_tokens = 256\ninstructions = "{}"\n'
+
+    with pytest.raises(NotLinedUp) as refused:
+        lined_up(tmp_path, text.format("x" * 900))
+
+    assert "agents.toml:4: agents.a.instructions: they fill the window of 256 tokens" in str(
+        refused.value
+    )
+    assert lined_up(tmp_path, text.format("x" * 700)).named
+
+
 @pytest.mark.slow
 def test_provider_of_its_own_takes_key_and_address(tmp_path: Path) -> None:
     found = lined_up(
@@ -144,3 +157,17 @@ def test_provider_of_its_own_takes_key_and_address(tmp_path: Path) -> None:
     agent: Any = found.named[0].agent
     client = agent._model.provider.client  # noqa: SLF001 - where what is sent
     assert (SECRET, "http://x/y/") == (client.api_key, str(client.base_url))
+
+
+@pytest.mark.parametrize("model", ["anthropic:any", "ollama:any", "openai-chat:any"])
+def test_key_of_the_worker_goes_to_no_server_of_the_agents_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """Fails when a provider's library looks into the environment for the key that it lacks."""
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OLLAMA_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    found = lined_up(tmp_path, f'[agents.a]\nmodel = "{model}"\nbase_url = "http://x/y"\n')
+
+    agent: Any = found.named[0].agent
+    client = agent._model.provider.client  # noqa: SLF001 - where what is sent
+    assert SECRET not in (client.api_key, getattr(client, "auth_token", None))

@@ -364,6 +364,30 @@ async def test_one_wrong_tool_does_not_take_the_others_with_it(
     assert "its inputSchema is no JSON object" in [each["reason"] for each in left_out]
 
 
+LAST_CURSORS = {
+    "none": {},
+    "null": {"nextCursor": None},
+    "an empty one": {"nextCursor": ""},
+    "the same again": {"nextCursor": "2"},
+    "no text": {"nextCursor": 3},
+}
+
+
+@pytest.mark.parametrize("last", LAST_CURSORS.values(), ids=LAST_CURSORS.keys())
+async def test_pages_are_read_to_the_last_and_each_tool_is_listed_once(
+    serve: Serve, caplog: pytest.LogCaptureFixture, last: dict[str, object]
+) -> None:
+    """Fails if an empty cursor asks for the first page again, to the limit of pages."""
+    pages = {
+        "": {"tools": [a_tool("a"), a_tool("b")], "nextCursor": "2"},
+        "2": {"tools": [a_tool("b"), a_tool("c")], **last},
+    }
+    server = serve(a_garbage_table({"pages": pages, "results": {}}))
+
+    assert ["a", "b", "c"] == await names(server)
+    assert not [record for record in caplog.records if record.message == "MCP tool"]
+
+
 async def test_server_of_the_time_before_that_ignores_what_it_does_not_know_is_reached(
     serve: Serve,
 ) -> None:
