@@ -174,7 +174,10 @@ class FailingServer(PassingServer):
 
 
 class CuttingServer(PassingServer):
-    """Has the connection cut in the first try of each call, when something has been done for it."""
+    """Has the connection cut in the first try of each call, when something has been done for it.
+
+    In place of telling a watch that its conversation was deleted, it cuts every time.
+    """
 
     def __init__(self, channel: grpc.aio.Channel, cutter: TcpCutter) -> None:
         super().__init__(channel)
@@ -185,6 +188,9 @@ class CuttingServer(PassingServer):
             self._cutter.cut()
 
     def comes(self, tries: int, method: str, event: bytes) -> None:
+        is_watch = method == "WatchConversation"
+        if is_watch and pb.WatchConversationResponse.FromString(event).HasField("deleted"):
+            self._cutter.cut()
         if tries > 1:
             return
         if method == "StreamChat":
