@@ -59,10 +59,18 @@ def give(parley: ParleyClient, turn: parts.Turn, result: pb.CallResult) -> str:
         except (DeadlineExceeded, Overloaded, Unavailable):
             time.sleep(1)  # the same decision again does no harm
         except ParleyError as error:
+            if is_pending(parley, turn, result.call_key):
+                raise  # such as for a token that has expired: the cursor stays before this turn
             # The turn went on and failed. Its caller runs it again, with the decision.
             return error.reason.lower()
         else:
             return result.WhichOneof("outcome") or ""
+
+
+def is_pending(parley: ParleyClient, turn: parts.Turn, call_key: str) -> bool:
+    """Say whether a call still waits for its decision."""
+    now = parley.turn(conversation_id=turn.conversation_id, turn_id=turn.turn_id)
+    return call_key in [call.call_key for call in now.pending_calls]
 
 
 def follow(parley: ParleyClient, limit: int, cursor_file: Path) -> None:
@@ -100,7 +108,7 @@ def main() -> None:
             except CursorExpired:
                 # Turns wait for a day, and are told for seven: none that waits is missed.
                 arguments.cursor_file.unlink(missing_ok=True)
-            except (Overloaded, Unavailable) as error:
+            except (DeadlineExceeded, Overloaded, Unavailable) as error:
                 print(error, file=sys.stderr)
                 time.sleep(1)
 

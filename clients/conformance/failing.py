@@ -126,9 +126,10 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
             tries = self._counted(method, request, context)
             await self.begin(tries, context)
             call = self._channel.unary_stream(path, None, None)(request, **_as_it_came(context))
+            is_done = False
             try:
                 while (event := await _passed_on(call.read(), context)) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in its stubs
-                    self.comes(tries, method, event)
+                    is_done = is_done or self.comes(tries, method, event)
                     await context.write(event)
             finally:
                 call.cancel()
@@ -153,8 +154,9 @@ class PassingServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
     def answered(self, tries: int) -> None:
         """Do something before an answer is passed back."""
 
-    def comes(self, tries: int, method: str, event: bytes) -> None:
-        """Do something before a stream's event is passed back."""
+    def comes(self, tries: int, method: str, event: bytes) -> bool:  # noqa: ARG002 - others do
+        """Do something before a stream's event is passed back. Returns: it is all for this call."""
+        return False
 
 
 class FailingServer(PassingServer):
@@ -174,7 +176,10 @@ class FailingServer(PassingServer):
 
 
 class CuttingServer(PassingServer):
-    """Has the connection cut in the first try of each call, when something has been done for it."""
+    """Has the connection cut in the first try of each call, when something has been done for it.
+
+    In place of telling a watch that its conversation was deleted, it cuts every time.
+    """
 
     def __init__(self, channel: grpc.aio.Channel, cutter: TcpCutter) -> None:
         super().__init__(channel)
@@ -184,9 +189,12 @@ class CuttingServer(PassingServer):
         if tries == 1:
             self._cutter.cut()
 
-    def comes(self, tries: int, method: str, event: bytes) -> None:
+    def comes(self, tries: int, method: str, event: bytes) -> bool:
+        is_watch = method == "WatchConversation"
+        if is_watch and pb.WatchConversationResponse.FromString(event).HasField("deleted"):
+            self._cutter.cut()
         if tries > 1:
-            return
+            return False
         if method == "StreamChat":
             is_far_enough = pb.StreamChatResponse.FromString(event).index == 1
         elif method == "StreamResumeTurn":
@@ -199,8 +207,9 @@ class CuttingServer(PassingServer):
             is_far_enough = pb.RehearseTurnResponse.FromString(event).HasField("chunk")
         else:
             is_far_enough = pb.WatchConversationResponse.FromString(event).message.sequence == 1
-        if is_far_enough:
+        if is_far_enough:  # a second mark would wait for a later call
             self._cutter.cut_behind(event)
+        return is_far_enough
 
 
 def _as_it_came(context: Any) -> dict[str, Any]:

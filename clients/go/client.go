@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
@@ -24,6 +25,8 @@ const DefaultAddress = "127.0.0.1:50051"
 type Client struct {
 	stub        parleyv1.ConversationServiceClient
 	conn        *grpc.ClientConn // nil: another client closes it
+	life        context.Context  // ends when that client is closed
+	end         context.CancelFunc
 	tokens      TokenSource
 	actingFor   []string // the user's name, for its metadata; nil: the caller acts for itself
 	chatTimeout time.Duration
@@ -49,6 +52,7 @@ func New(address string, options ...Option) (*Client, error) {
 	}
 	client := newClient(conn, s)
 	client.conn = conn
+	client.life, client.end = context.WithCancel(context.Background())
 	return client, nil
 }
 
@@ -70,6 +74,7 @@ func NewFromConn(conn grpc.ClientConnInterface, options ...Option) (*Client, err
 func newClient(conn grpc.ClientConnInterface, s *settings) *Client {
 	return &Client{
 		stub:        parleyv1.NewConversationServiceClient(conn),
+		life:        context.Background(),
 		tokens:      s.tokens,
 		chatTimeout: s.chatTimeout,
 		readTimeout: s.readTimeout,
@@ -87,11 +92,13 @@ func (c *Client) ActingFor(user string) *Client {
 	return &acting
 }
 
-// Close closes the connection. Calls under way end as cancelled.
+// Close closes the connection. Calls under way, and those that wait between two tries, end with an [*Error] whose Code is
+// [codes.Canceled].
 func (c *Client) Close() error {
 	if c.conn == nil {
 		return nil
 	}
+	c.end()
 	return c.conn.Close()
 }
 
@@ -171,11 +178,13 @@ func callTelling[Request, Response any](
 			authorized = metadata.AppendToOutgoingContext(authorized, "parley-retry", "safe")
 		}
 		var trailer metadata.MD
+		authorized, cancel := c.whileOpen(authorized)
 		response, failure := method(authorized, request, grpc.Trailer(&trailer))
+		cancel()
 		if failure == nil {
 			return response, nil
 		}
-		if err := c.again(ctx, tries, errorFrom(ctx, failure, trailer, requestID)); err != nil {
+		if err := c.again(ctx, tries, c.errorFrom(ctx, failure, trailer, requestID)); err != nil {
 			return none, err
 		}
 	}
@@ -190,11 +199,50 @@ func (c *Client) again(ctx context.Context, tries *tries, err *Error) error {
 	if c.onRetry != nil {
 		c.onRetry(ctx, err)
 	}
-	if ended := wait(ctx, pause); ended != nil {
-		text := "the call's context ended between two tries, of which the last one failed: " + err.Message
-		return endedError(ended, err.RequestID, text)
+	const text = "the call's context ended between two tries, of which the last one failed: "
+	return c.rest(ctx, pause, err.RequestID, text+err.Message)
+}
+
+// whileOpen returns a context that also ends with the client: gRPC itself would wait for its next try.
+func (c *Client) whileOpen(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
 	}
-	return nil
+}
+
+// againWithToken waits until the token source may be asked again, or returns its error, or what ended the wait.
+func (c *Client) againWithToken(ctx context.Context, tries *tries, noToken error, requestID string) error {
+	if !tries.waitForToken() {
+		return noToken
+	}
+	failure := ownError(codes.Unavailable, "", requestID, "no token: "+errors.Unwrap(noToken).Error())
+	failure.cause = noToken
+	if err := c.again(ctx, tries, failure); err != failure {
+		return err
+	}
+	return noToken
+}
+
+// rest waits for so long. An error says that the client was closed meanwhile, or, with this text, that the context ended.
+func (c *Client) rest(ctx context.Context, pause time.Duration, requestID, text string) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-c.life.Done():
+	case <-timer.C:
+	}
+	switch {
+	case ctx.Err() != nil:
+		return endedError(ctx.Err(), requestID, text)
+	case c.life.Err() != nil:
+		return closedError(requestID)
+	default:
+		return nil
+	}
 }
 
 // withTimeout gives a context that has no deadline this one.

@@ -24,6 +24,9 @@ var ServiceConfig string
 
 const reconnectTimeout = 5 * time.Second
 
+// keepaliveTimeout is how long the server may take to answer a ping.
+const keepaliveTimeout = 10 * time.Second
+
 // retryBufferBytes is the largest request that gRPC repeats, by itself only one of up to 256 KiB. So much is the most
 // that a server can be set to take.
 const retryBufferBytes = 64 << 20
@@ -43,9 +46,8 @@ func connected(address string, s *settings) (*grpc.ClientConn, error) {
 			},
 			MinConnectTimeout: reconnectTimeout,
 		}),
-	}
-	if s.keepalive > 0 {
-		options = append(options, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: s.keepalive}))
+		// A server that vanished without a word is noticed while a call is under way.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: s.keepalive, Timeout: keepaliveTimeout}),
 	}
 	if isDirect(address, s) {
 		options = append(options, grpc.WithNoProxy())

@@ -84,7 +84,8 @@ func (e *Error) Is(target error) bool {
 	return ok && reason != "" && reason == e.Reason
 }
 
-// Unwrap returns context.Canceled or context.DeadlineExceeded if the call's context ended it.
+// Unwrap returns context.Canceled or context.DeadlineExceeded if the call's context ended it, and a [TokenSource]'s error,
+// of which [WithRetryHook] is told.
 func (e *Error) Unwrap() error { return e.cause }
 
 // GRPCStatus returns the status as it came, with its details.
@@ -129,8 +130,11 @@ func (e *Error) number(name string) int64 {
 	return number
 }
 
-// errorFrom returns the typed error that a failed call stands for.
-func errorFrom(ctx context.Context, failure error, trailer metadata.MD, requestID string) *Error {
+// errorFrom returns the typed error that a failed call stands for, or that the client was closed under it.
+func (c *Client) errorFrom(ctx context.Context, failure error, trailer metadata.MD, requestID string) *Error {
+	if c.life.Err() != nil && ctx.Err() == nil {
+		return closedError(requestID)
+	}
 	known := statusOf(failure)
 	err := &Error{
 		Code:       known.Code(),
@@ -229,6 +233,11 @@ func utf8Error(requestID string, texts ...text) error {
 		err.Violations = append(err.Violations, Violation{field, "NOT_UTF8", "has to be UTF-8"})
 	}
 	return err
+}
+
+// closedError returns the error of a call whose client was closed under it.
+func closedError(requestID string) *Error {
+	return ownError(codes.Canceled, "", requestID, "the client was closed")
 }
 
 // endedError returns the error of a call whose context ended while nothing was under way.

@@ -36,6 +36,8 @@ func follow[Event any](
 			}
 			if failure, isOfTheCall := err.(*Error); isOfTheCall { // and does not come from within a TokenSource's
 				err = c.again(ctx, tries, failure)
+			} else {
+				err = c.againWithToken(ctx, tries, err, requestID)
 			}
 			if err != nil {
 				yield(nil, err)
@@ -56,9 +58,11 @@ func followOnce[Event any](
 	if err != nil {
 		return false, err
 	}
+	callCtx, leave := c.whileOpen(callCtx)
+	defer leave()
 	call, err := stream.call(callCtx)
 	if err != nil {
-		return false, errorFrom(ctx, err, nil, requestID)
+		return false, c.errorFrom(ctx, err, nil, requestID)
 	}
 	for {
 		event, err := call.Recv()
@@ -67,7 +71,7 @@ func followOnce[Event any](
 			const text = "the stream ended before its last event"
 			return false, ownError(codes.Unavailable, "", requestID, text)
 		case err != nil:
-			return false, errorFrom(ctx, err, call.Trailer(), requestID)
+			return false, c.errorFrom(ctx, err, call.Trailer(), requestID)
 		case stream.takes(event) && !yield(event, nil):
 			return true, nil
 		}

@@ -21,9 +21,9 @@ const (
 	DefaultChangeTimeout = 60 * time.Second
 )
 
-// MinKeepalive is how often a client may ping: a server that is pinged more often than twice a minute
-// closes the connection.
-const MinKeepalive = time.Minute
+// MinKeepalive is how long a call is silent until the client pings the server, unless [WithKeepalive] says longer. A server
+// closes the connections of clients that ping more often than every 20 seconds, unless it is set otherwise.
+const MinKeepalive = 30 * time.Second
 
 // Option is a choice about a [Client].
 type Option func(*settings) error
@@ -139,8 +139,8 @@ func WithPlaintext() Option {
 	}
 }
 
-// WithKeepalive pings the server when a call under way has been silent for so long, at least
-// [MinKeepalive]: for a way that forgets silent connections. Without it there are no pings.
+// WithKeepalive pings the server when a call under way has been silent for so long, at least [MinKeepalive], which is
+// also the default. If the server does not answer a ping within 10 seconds, the connection is lost.
 func WithKeepalive(interval time.Duration) Option {
 	return func(s *settings) error {
 		s.wayOptions = append(s.wayOptions, "WithKeepalive")
@@ -172,7 +172,7 @@ func (s *settings) ownTLS(option string) *tls.Config {
 }
 
 func chosen(options []Option) (*settings, error) {
-	s := &settings{chatTimeout: DefaultChatTimeout, readTimeout: DefaultReadTimeout}
+	s := &settings{chatTimeout: DefaultChatTimeout, readTimeout: DefaultReadTimeout, keepalive: MinKeepalive}
 	for _, option := range options {
 		if err := option(s); err != nil {
 			return nil, fmt.Errorf("parley: %w", err)

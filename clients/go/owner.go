@@ -28,9 +28,9 @@ func (c *Client) EraseOwnerAndWait(ctx context.Context, request *EraseOwnerReque
 		if err != nil || receipt.GetState() == ErasureDone {
 			return receipt, err
 		}
-		if ended := wait(ctx, erasurePause); ended != nil {
-			const text = "the context ended while rows were being removed: the erasure goes on"
-			return nil, endedError(ended, request.GetRequestId(), text)
+		const text = "the context ended while rows were being removed: the erasure goes on"
+		if err := c.rest(ctx, erasurePause, request.GetRequestId(), text); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -18,6 +18,9 @@ const (
 	maxTries = 5
 	// Of a turn or an export that has begun to arrive: patience for a server that restarts.
 	maxTriesUnderWay = 8
+	// Of a watch whose token source fails: about five minutes. The server may be away for longer, but of a source that
+	// fails for so long, its owner has to know.
+	maxTriesForToken = 100
 	defaultPause     = 200 * time.Millisecond
 	longestPause     = 3 * time.Second
 )
@@ -39,12 +42,20 @@ type tries struct {
 	kind       kind
 	count      int
 	isUnderWay bool
+	tokenless  int // in how many a token source has failed since something has come
 }
 
 func newTries(kind kind) *tries { return &tries{kind: kind, count: 1} }
 
 // cameFurther notes that something new has arrived, and starts counting tries from zero.
-func (t *tries) cameFurther() { t.isUnderWay, t.count = true, 1 }
+func (t *tries) cameFurther() { t.isUnderWay, t.count, t.tokenless = true, 1, 0 }
+
+// waitForToken notes that a token source has failed, and says whether that is taken as a server that is away. Before
+// anything has come it is not: the caller learns at once what is wrong with the source.
+func (t *tries) waitForToken() bool {
+	t.tokenless++
+	return t.isUnderWay && t.tokenless < maxTriesForToken
+}
 
 // pause says how long to wait before the next try; false: the error stands.
 func (t *tries) pause(ctx context.Context, err *Error) (time.Duration, bool) {
@@ -98,17 +109,5 @@ func (t *tries) isWorthIt(err *Error) bool {
 		return (isGone || isLost || isFull) && t.count < maxTriesUnderWay
 	default: // the server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED
 		return (isGone || isFull || err.Code == codes.DeadlineExceeded) && (t.kind == watched || t.count < maxTriesUnderWay)
-	}
-}
-
-// wait waits, unless the context ends before.
-func wait(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }

@@ -37,8 +37,8 @@ const nobodyApproves = "Nobody can approve calls here."
 // The model is told the request's Tools and those of the Functions. While the turn waits, each call of a function is run,
 // all that the model has asked for at once at the same time; calls that need an approval are asked about. The turn is
 // then resumed, and may wait again. If a function returns an error, so does the call: the model is told the text of a
-// [ToolError], and of any other error the type. So it is for a tool that nobody knows. A panic of a function goes on here,
-// once the others have returned.
+// [ToolError], and of any other error the type. So it is for a tool that nobody knows. A panic of a function, or of
+// Approve, goes on here, once the functions have returned.
 //
 // With a RequestId that is stored, the same call can be made again after a crash, or at the same time elsewhere: it goes on
 // with what is pending. A function whose result was given does not run again; one that was cut short does, under the same
@@ -108,6 +108,7 @@ func (r *toolRun) findOut(ctx context.Context, calls []*PendingCall) (undecided 
 	outcomes := make([]*CallResult, len(calls))
 	panics := make([]string, len(calls))
 	running := sync.WaitGroup{}
+	defer running.Wait() // also when Approve panics
 	for n, call := range calls {
 		if r.outcomes[call.GetCallKey()] == nil && call.GetKind() == PendingResult {
 			running.Go(func() {

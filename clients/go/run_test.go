@@ -235,6 +235,33 @@ func TestAPanicOfAFunctionIsItsCallers(t *testing.T) {
 	t.Fatal("it has not come: ", err)
 }
 
+// Fails when a function runs on for a caller that has left.
+func TestAPanicOfApproveIsItsCallersOnceTheFunctionsHaveReturned(t *testing.T) {
+	server := aScript(t, sends(waits(
+		&parley.PendingCall{CallKey: "k", Name: "weather", Arguments: `{"word":""}`},
+		&parley.PendingCall{CallKey: "l", Name: "send", Kind: parley.PendingApproval},
+	)))
+	asked, hasReturned := make(chan struct{}), false
+	weather := telling("weather", func(context.Context, place, *parley.PendingCall) (string, error) {
+		<-asked
+		time.Sleep(100 * time.Millisecond)
+		hasReturned = true
+		return "clear", nil
+	})
+	approve := func(context.Context, *parley.PendingCall) (parley.Decision, error) {
+		close(asked)
+		panic("thunder")
+	}
+	defer func() {
+		want(t, true, strings.Contains(fmt.Sprint(recover()), "thunder"))
+		want(t, true, hasReturned)
+		want(t, 1, len(server.asked()))
+	}()
+	tools := parley.Tools{Functions: []parley.Function{weather}, Approve: approve}
+	_, err := aClient(t, server.address).RunWithTools(t.Context(), &parley.ChatRequest{Message: "x"}, tools)
+	t.Fatal("it has not come: ", err)
+}
+
 func TestTheSchemaIsThatOfTheArguments(t *testing.T) {
 	type line struct {
 		Article string  `json:"article"`

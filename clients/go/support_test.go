@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	parley "parley.dev/go"
@@ -67,7 +68,20 @@ type wire struct {
 	address string
 	behind  string
 	mutex   sync.Mutex
-	open    []net.Conn
+	open    []*link
+}
+
+// link is one side of a connection. What is written to it is dropped once it is silent.
+type link struct {
+	net.Conn
+	isSilent atomic.Bool
+}
+
+func (l *link) Write(data []byte) (int, error) {
+	if l.isSilent.Load() {
+		return len(data), nil
+	}
+	return l.Conn.Write(data)
 }
 
 func aWire(t *testing.T, behind string) *wire {
@@ -90,12 +104,13 @@ func aWire(t *testing.T, behind string) *wire {
 	return w
 }
 
-func (w *wire) forward(front net.Conn) {
-	back, err := net.Dial("tcp", w.behind)
+func (w *wire) forward(near net.Conn) {
+	far, err := net.Dial("tcp", w.behind)
 	if err != nil {
-		front.Close()
+		near.Close()
 		return
 	}
+	front, back := &link{Conn: near}, &link{Conn: far}
 	w.mutex.Lock()
 	w.open = append(w.open, front, back)
 	w.mutex.Unlock()
@@ -106,6 +121,15 @@ func (w *wire) forward(front net.Conn) {
 func copied(to, from net.Conn) {
 	_, _ = io.Copy(to, from) // that it ends is all that matters
 	to.Close()
+}
+
+// fallSilent passes nothing on over the connections that there are, and closes none; new ones may be made.
+func (w *wire) fallSilent() {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	for _, each := range w.open {
+		each.isSilent.Store(true)
+	}
 }
 
 // cut closes all connections; new ones may be made.

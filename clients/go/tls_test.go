@@ -91,7 +91,7 @@ func TestOptionsThatCannotBeAreRefusedAtOnce(t *testing.T) {
 		"holds no certificate":     {parley.WithCAFile(empty)},
 		"no such file":             {parley.WithCAFile(filepath.Join(folder, "missing.pem"))},
 		"failed to find any PEM":   {parley.WithClientCertificate(empty, empty)},
-		"at least 1m0s":            {parley.WithKeepalive(10 * time.Second)},
+		"at least 30s":             {parley.WithKeepalive(10 * time.Second)},
 		"has to be more than 0":    {parley.WithChatTimeout(0)},
 		"WithTLS needs a config":   {parley.WithTLS(nil)},
 		"WithTLS has to come":      {parley.WithCAFile(anAuthority(t).file), parley.WithTLS(&tls.Config{})},

@@ -11,7 +11,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// TokenSource says who calls. It is asked before every call, by several goroutines at once.
+// TokenSource says who calls. It is asked before every call, by several goroutines at once. Its error ends the call; a stream
+// that has begun to arrive asks it again, as often as it would try a server that is away, and a watch for about five minutes.
 type TokenSource interface {
 	// Token returns a JWT; empty: the call goes without one.
 	Token(ctx context.Context) (string, error)

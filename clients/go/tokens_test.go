@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	parley "parley.dev/go"
+	"parley.dev/go/parleyv1"
 )
 
 func TestATokenFileIsReadAgainWhenItChanges(t *testing.T) {
@@ -88,4 +90,64 @@ func TestAStreamEndsWithTheErrorOfItsTokenSource(t *testing.T) {
 	_, err := gathered(client.Stream(t.Context(), &parley.ChatRequest{Message: "x"}))
 	want(t, true, err != nil && strings.HasPrefix(err.Error(), "parley: no token: asking the broker"))
 	want(t, 1, asked)
+}
+
+// Fails when a token that cannot be got for a moment ends what would have waited for a server.
+func TestAStreamUnderWayWaitsForItsToken(t *testing.T) {
+	broken := errors.New("the vault is sealed")
+	feed := &parleyv1.WatchTurnsResponse{Cursor: "1"}
+	for name, under := range map[string]struct {
+		steps []step
+		call  func(*parley.Client) error
+	}{
+		"a watch": {[]step{expired.after(aMessage(1)), sends(aDeletion())}, func(client *parley.Client) error {
+			_, err := gathered(client.Watch(t.Context(), &parley.WatchConversationRequest{}))
+			return err
+		}},
+		"a turn": {[]step{drained.after(chunk("a", 1, 0)), sends(completed("a"))}, func(client *parley.Client) error {
+			_, err := gathered(client.Stream(t.Context(), &parley.ChatRequest{Message: "hello"}))
+			return err
+		}},
+		"a feed": {[]step{drained.after(feed), hangs.after(feed)}, func(client *parley.Client) error {
+			updates := 0
+			for _, err := range client.WatchTurns(t.Context(), &parley.WatchTurnsRequest{}) {
+				if updates++; err != nil || updates == 2 {
+					return err
+				}
+			}
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, asked, told := aScript(t, under.steps...), 0, []error{}
+			source := parley.TokenFunc(func(context.Context) (string, error) {
+				if asked++; asked == 2 || asked == 3 {
+					return "", broken
+				}
+				return "token", nil
+			})
+			hook := parley.WithRetryHook(func(_ context.Context, err *parley.Error) { told = append(told, err) })
+			want(t, nil, under.call(aClient(t, server.address, parley.WithTokenSource(source), hook)))
+			want(t, 2, len(server.asked()))
+			want(t, 3, len(told))
+			want(t, true, errors.Is(told[1], broken) && errors.Is(told[2], broken))
+		})
+	}
+}
+
+func TestAStreamUnderWayDoesNotWaitForItsTokenForEver(t *testing.T) {
+	broken, asked := errors.New("the vault is sealed"), 0
+	source := parley.TokenFunc(func(context.Context) (string, error) {
+		if asked++; asked > 1 {
+			return "", broken
+		}
+		return "token", nil
+	})
+	server := aScript(t, drained.after(chunk("a", 1, 0)))
+	client := aClient(t, server.address, parley.WithTokenSource(source))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := gathered(client.Stream(ctx, &parley.ChatRequest{Message: "hello"}))
+	want(t, true, errors.Is(err, broken))
+	want(t, true, asked > 2)
 }

@@ -19,7 +19,8 @@ const longestWatchCall = 300 * time.Second
 //
 // Updates: GetMessage, GetTurn (a state that changed), GetEvent (with IncludeEvents: a piece of the open
 // turn; only turns that are streamed have them), GetProgress (all stored messages have arrived; also every minute)
-// and GetDeleted (the conversation was deleted: the last update, after which the iteration ends without an error).
+// and GetDeleted (the conversation was deleted: the last update, after which the iteration ends without an error; so it is
+// when a call that continues the watch finds no conversation).
 //
 // Every message arrives once, in order. A watch continues after the last message by itself when it expires, when
 // a worker or a connection is lost, and while the server is full; it waits up to 3 seconds between tries, or
@@ -34,8 +35,20 @@ func (c *Client) Watch(
 			stub: c.stub, tries: tries, request: &WatchConversationRequest{}, event: eventTold{index: -1},
 		}
 		proto.Merge(watch.request, request)
-		follow(ctx, c, watch, tries, "")(yield)
+		for update, err := range follow(ctx, c, watch, tries, "") {
+			if failure, ok := err.(*Error); ok && tries.isUnderWay && failure.Reason == ReasonConversationNotFound {
+				update, err = aDeletion(), nil // between two calls
+			}
+			if !yield(update, err) {
+				return
+			}
+		}
 	}
+}
+
+func aDeletion() *WatchConversationResponse {
+	deleted := &parleyv1.WatchConversationResponse_Deleted{Deleted: &parleyv1.WatchDeleted{}}
+	return &WatchConversationResponse{Update: deleted}
 }
 
 // watchStream is one conversation, watched.

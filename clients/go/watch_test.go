@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -115,6 +116,26 @@ func TestWatchOfNothingIsAnError(t *testing.T) {
 	wantFailure(t, parley.ReasonConversationNotFound, err)
 }
 
+// Fails when only the next update tells that the server is gone: the call would wait for it for five minutes.
+func TestAServerThatVanishesWithoutAWordIsNoticed(t *testing.T) {
+	t.Parallel()
+	server := aScript(t, hangs.after(aMessage(1)), sends(aDeletion()))
+	wire := aWire(t, server.address)
+	began, updates := time.Now(), []*parley.WatchConversationResponse{}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for update, err := range aClient(t, wire.address).Watch(ctx, &parley.WatchConversationRequest{}) {
+		if err != nil {
+			t.Fatalf("after %v: %v", time.Since(began), err)
+		}
+		if updates = append(updates, update); len(updates) == 1 {
+			wire.fallSilent()
+		}
+	}
+	want(t, 2, len(updates))
+	want(t, true, time.Since(began) < 45*time.Second)
+}
+
 // Fails when the status that follows the last update is told, or the last update waits for another call.
 func TestWatchEndsWithItsConversation(t *testing.T) {
 	for _, end := range []step{notFound, drained, sends()} {
@@ -124,6 +145,22 @@ func TestWatchEndsWithItsConversation(t *testing.T) {
 		want(t, true, updates[1].GetDeleted() != nil)
 		want(t, 1, len(server.asked()))
 	}
+}
+
+// Fails when the status of a call that continues a watch is told instead of what happened to the conversation.
+func TestWatchEndsWithAConversationThatIsDeletedBetweenTwoCalls(t *testing.T) {
+	server := aScript(t, expired.after(aMessage(1)), drained, notFound)
+	updates := must(gathered(aClient(t, server.address).Watch(t.Context(), &parley.WatchConversationRequest{})))(t)
+	want(t, 2, len(updates))
+	want(t, true, updates[1].GetDeleted() != nil)
+	want(t, 3, len(server.asked()))
+}
+
+func TestWatchThatNothingHasComeOfTellsOfNoDeletion(t *testing.T) {
+	server := aScript(t, drained, notFound)
+	updates, err := gathered(aClient(t, server.address).Watch(t.Context(), &parley.WatchConversationRequest{}))
+	wantFailure(t, parley.ReasonConversationNotFound, err)
+	want(t, 0, len(updates))
 }
 
 func TestLeavingAWatchEndsTheCall(t *testing.T) {

@@ -1,7 +1,8 @@
 // Command feed-go writes down how each turn ended, once, as a line of JSON in a file. It can be killed at any moment.
 //
 // Each line has the cursor behind its turn, so what is written and how far it came are one: killed, it goes on behind the
-// last whole line.
+// last whole line. Where nothing ends, a last line has the cursor alone, for a turn's would expire: the next line takes its
+// place.
 package main
 
 import (
@@ -20,12 +21,18 @@ import (
 )
 
 type outcome struct {
-	TurnID         string `json:"turn_id"`
-	Attempt        int32  `json:"attempt"`
-	State          string `json:"state"`
-	ConversationID string `json:"conversation_id"`
-	RequestID      string `json:"request_id"`
+	TurnID         string `json:"turn_id,omitempty"`
+	Attempt        int32  `json:"attempt,omitempty"`
+	State          string `json:"state,omitempty"`
+	ConversationID string `json:"conversation_id,omitempty"`
+	RequestID      string `json:"request_id,omitempty"`
 	Cursor         string `json:"cursor"`
+}
+
+// record is the file.
+type record struct {
+	file *os.File
+	end  int64 // of the last turn's line
 }
 
 func main() {
@@ -41,11 +48,11 @@ func main() {
 
 // follow writes what ended since the last line, then what ends.
 func follow(ctx context.Context, path string) error {
-	file, cursor, err := opened(path)
+	record, cursor, err := opened(path)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer record.file.Close()
 	client, err := parley.New(address(), parley.WithToken(os.Getenv("PARLEY_TOKEN")))
 	if err != nil {
 		return err
@@ -63,34 +70,40 @@ func follow(ctx context.Context, path string) error {
 				return err // ReasonCursorExpired as well: turns may be missing, which somebody has to look at
 			}
 			cursor = update.GetCursor()
-			turn := update.GetTurn()
-			if turn == nil || turn.GetState() == parley.TurnWaiting {
-				continue
+			told := outcome{Cursor: cursor}
+			if turn := update.GetTurn(); turn != nil && turn.GetState() != parley.TurnWaiting {
+				told = outcome{
+					turn.GetTurnId(), turn.GetAttempt(), turn.GetState().String(),
+					turn.GetConversationId(), turn.GetRequestId(), cursor,
+				}
 			}
-			if err := write(file, outcome{
-				turn.GetTurnId(), turn.GetAttempt(), turn.GetState().String(),
-				turn.GetConversationId(), turn.GetRequestId(), cursor,
-			}); err != nil {
+			if err := record.write(told); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// write adds one line.
-func write(file *os.File, told outcome) error {
+// write writes a line behind that of the last turn.
+func (r *record) write(told outcome) error {
 	line, err := json.Marshal(told)
 	if err != nil {
 		return err
 	}
-	if _, err := file.Write(append(line, '\n')); err != nil {
+	if err := r.file.Truncate(r.end); err != nil {
 		return err
 	}
-	return file.Sync()
+	if _, err := r.file.WriteAt(append(line, '\n'), r.end); err != nil {
+		return err
+	}
+	if told.TurnID != "" {
+		r.end += int64(len(line)) + 1
+	}
+	return r.file.Sync()
 }
 
 // opened returns the file, ready for the next line, and the cursor of the last one. A line that was cut short is removed.
-func opened(path string) (*os.File, string, error) {
+func opened(path string) (*record, string, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, "", err
@@ -100,16 +113,18 @@ func opened(path string) (*os.File, string, error) {
 		return nil, "", err
 	}
 	whole := text[:bytes.LastIndexByte(text, '\n')+1]
-	if err := file.Truncate(int64(len(whole))); err != nil {
+	if err := file.Truncate(int64(len(whole))); err != nil || len(whole) == 0 {
+		return &record{file, 0}, "", err
+	}
+	line := whole[bytes.LastIndexByte(whole[:len(whole)-1], '\n')+1:]
+	var last outcome
+	if err := json.Unmarshal(line, &last); err != nil {
 		return nil, "", err
 	}
-	if _, err := file.Seek(int64(len(whole)), io.SeekStart); err != nil || len(whole) == 0 {
-		return file, "", err
+	if last.TurnID == "" {
+		whole = whole[:len(whole)-len(line)]
 	}
-	lines := bytes.Split(bytes.TrimSpace(whole), []byte("\n"))
-	var last outcome
-	err = json.Unmarshal(lines[len(lines)-1], &last)
-	return file, last.Cursor, err
+	return &record{file, int64(len(whole))}, last.Cursor, nil
 }
 
 func address() string {

@@ -14,7 +14,6 @@ const parley = new ParleyClient({
   address: "dns:///parley.internal:443",
   token: tokenFile("/run/secrets/parley-token"),
   tls: { caFile: "/etc/ssl/internal-ca.pem" },
-  channelOptions: { "grpc.keepalive_time_ms": 60_000 },
 });
 
 /** Book what an order asks for. However often this is called for an order, the agent books once. */
@@ -42,7 +41,7 @@ export async function book(
   }
 }
 
-/** Follow a conversation for ever, from where one was. */
+/** Follow a conversation from where one was, for as long as there is one. */
 export async function follow(
   conversationId: string,
   seen: number,
@@ -57,6 +56,9 @@ export async function follow(
         break;
       case "turn":
         console.log(update.turn.turnId, update.turn.state);
+        break;
+      case "deleted":
+        console.log("the conversation was deleted"); // the last update
         break;
       case "event":
       case "progress":

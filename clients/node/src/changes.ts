@@ -21,7 +21,6 @@ import type {
   UpdateOptions,
 } from "./options.js";
 import { held } from "./reads.js";
-import { pause } from "./waiting.js";
 
 /** The calls that change conversations without running an agent. */
 export class Changes extends Agents {
@@ -139,7 +138,7 @@ export class Changes extends Agents {
     for (;;) {
       const receipt = await this.connection.made(call, options.signal);
       if (!options.wait || receipt.state === ErasureState.DONE) return receipt;
-      await pause(calls.ERASURE_PAUSE_MS, options.signal);
+      await this.connection.rested(calls.ERASURE_PAUSE_MS, options.signal, requestId);
     }
   }
 }

@@ -6,6 +6,11 @@ import { ParleyError } from "./errors.js";
 import type { Stream } from "./streams.js";
 import { onAbort, pause } from "./waiting.js";
 
+/** Return the error of a call whose client was closed under it. */
+export function closed(requestId: string | undefined, cause?: unknown): ParleyError {
+  return new ParleyError("the client was closed", { code: "CANCELLED", requestId, cause });
+}
+
 /** An open channel, and the calls under way on it. */
 export class Channel {
   readonly #client: Client;
@@ -36,7 +41,7 @@ export class Channel {
   ): Promise<Response> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted(); // perhaps while the token was waited for
-      const rpc = this.#opened().makeUnaryRequest(
+      const rpc = this.#client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
@@ -60,7 +65,7 @@ export class Channel {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Response, void, undefined> {
     signal?.throwIfAborted();
-    const rpc = this.#opened().makeServerStreamRequest(
+    const rpc = this.#client.makeServerStreamRequest(
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
@@ -78,18 +83,22 @@ export class Channel {
     }
   }
 
-  /** Wait for a time, or until it is closed. Throws the signal's reason if it is aborted meanwhile. */
-  async rested(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * Wait for a time.
+   *
+   * @throws the signal's reason if it is aborted meanwhile; ParleyError: the channel was closed.
+   */
+  async rested(
+    ms: number,
+    signal: AbortSignal | undefined,
+    requestId: string | undefined,
+  ): Promise<void> {
     const woken = new AbortController();
     const forget = this.#follow(() => woken.abort(), signal);
-    await pause(ms, woken.signal).catch(() => {}); // it was woken
+    if (!this.#isClosed) await pause(ms, woken.signal).catch(() => {}); // it was woken
     forget();
     signal?.throwIfAborted();
-  }
-
-  #opened(): Client {
-    if (this.#isClosed) throw new ParleyError("the client was closed", { code: "CANCELLED" });
-    return this.#client;
+    if (this.#isClosed) throw closed(requestId);
   }
 
   /** Cancel a call when its caller aborts or the channel is closed, until it has ended. */

@@ -63,7 +63,10 @@ export class ParleyClient extends Changes {
     return new ParleyClient(this.connection.actingFor(user));
   }
 
-  /** Close the channel; calls under way end as cancelled. A later call opens it again. */
+  /**
+   * Close the channel; calls under way, and those that wait between two tries, end with a ParleyError whose code is
+   * CANCELLED. A later call opens it again.
+   */
   close(): void {
     this.connection.close();
   }

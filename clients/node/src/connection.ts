@@ -3,7 +3,7 @@
 import { type ChannelOptions, Client, type Metadata } from "@grpc/grpc-js";
 import { text } from "./arguments.js";
 import type { Call } from "./calls.js";
-import { Channel } from "./channel.js";
+import { Channel, closed } from "./channel.js";
 import { DeadlineExceeded, type ParleyError, Unavailable } from "./errors.js";
 import type { OnRetry } from "./options.js";
 import { OwnTries, Tries } from "./retries.js";
@@ -104,13 +104,11 @@ export class Connection {
         return await channel.sent(call, metadata, tries.timeLeftMs, signal);
       } catch (failure) {
         signal?.throwIfAborted();
-        if (!isFailure(failure)) throw failure;
-        const error = errorFrom(failure, requestId);
+        const error = errorOf(failure, channel, requestId);
         if (ifGone !== undefined && !tries.isFirst && error.code === "NOT_FOUND") return ifGone;
         const pauseMs = tries.pauseMs(error);
         if (pauseMs === undefined) throw error;
-        await channel.rested(pauseMs, signal);
-        if (channel.isClosed) throw error;
+        await channel.rested(pauseMs, signal, requestId);
       }
     }
   }
@@ -124,7 +122,18 @@ export class Connection {
     for (;;) {
       signal?.throwIfAborted();
       const { requestId, timeLeftMs } = stream;
-      const metadata = await this.#metadata({ signal, requestId, timeLeftMs });
+      let metadata: Metadata;
+      try {
+        metadata = await this.#metadata({ signal, requestId, timeLeftMs });
+      } catch (failure) {
+        signal?.throwIfAborted();
+        const error = tokenless(failure, requestId);
+        const pauseMs = stream.tries.pauseForTokenMs(error);
+        if (pauseMs === undefined) throw failure;
+        onRetry?.(error);
+        await channel.rested(pauseMs, signal, requestId);
+        continue;
+      }
       let error: ParleyError;
       try {
         for await (const response of channel.received(stream, metadata, signal)) {
@@ -138,8 +147,7 @@ export class Connection {
         });
       } catch (failure) {
         signal?.throwIfAborted();
-        if (!isFailure(failure)) throw failure;
-        error = errorFrom(failure, requestId);
+        error = errorOf(failure, channel, requestId);
       }
       if (stream.isOver) return;
       const last = stream.lastEvent?.(error);
@@ -147,12 +155,20 @@ export class Connection {
         yield last;
         return;
       }
-      const pauseMs = stream.pauseMs(error);
+      const pauseMs = stream.tries.pauseMs(error);
       if (pauseMs === undefined) throw error;
       onRetry?.(error);
-      await channel.rested(pauseMs, signal);
-      if (channel.isClosed) throw error;
+      await channel.rested(pauseMs, signal, requestId);
     }
+  }
+
+  /**
+   * Wait between two calls.
+   *
+   * @throws the signal's reason if it is aborted meanwhile; ParleyError: the client was closed.
+   */
+  async rested(ms: number, signal: AbortSignal | undefined, requestId: string): Promise<void> {
+    await this.#line.connected().rested(ms, signal, requestId);
   }
 
   /** Ask for the token. However long that takes, the call ends in time. */
@@ -164,4 +180,17 @@ export class Connection {
       });
     return within(metadataFrom(this.#token, this.#user), timeLeftMs, signal, late);
   }
+}
+
+/** Return the error that a call has ended with. Throws what is no failure of a call. */
+function errorOf(failure: unknown, channel: Channel, requestId: string | undefined): ParleyError {
+  if (channel.isClosed) return closed(requestId, failure);
+  if (!isFailure(failure)) throw failure;
+  return errorFrom(failure, requestId);
+}
+
+/** Return what a token that cannot be had is told as, while a stream waits for it. */
+function tokenless(failure: unknown, requestId: string | undefined): Unavailable {
+  const what = failure instanceof Error ? failure.message : String(failure);
+  return new Unavailable(`no token: ${what}`, { code: "UNAVAILABLE", requestId, cause: failure });
 }

@@ -3,7 +3,6 @@
 import type { MethodDefinition } from "@grpc/grpc-js";
 import { text } from "./arguments.js";
 import { type Call, CHAT_TIMEOUT_MS, READ_TIMEOUT_MS, turnName } from "./calls.js";
-import type { ParleyError } from "./errors.js";
 import { type RehearsalEvent, rehearsalEvent } from "./events.js";
 import type * as gen from "./gen/parley/v1/conversation_service.js";
 import { ConversationServiceService as rpcs } from "./gen/parley/v1/conversation_service.js";
@@ -40,25 +39,21 @@ export class RehearsalProgress
     rpcs.rehearseTurn;
   readonly request: gen.RehearseTurnRequest;
   isOver = false;
-  readonly #tries: RehearsalTries;
+  readonly tries: RehearsalTries;
 
   /** @throws TypeError an argument cannot be sent. */
   constructor(name: TurnName, options: RehearseOptions) {
     this.request = { ...turnName(name), agent: text("agent", options.agent) };
-    this.#tries = new RehearsalTries(options.timeoutMs ?? CHAT_TIMEOUT_MS);
+    this.tries = new RehearsalTries(options.timeoutMs ?? CHAT_TIMEOUT_MS);
   }
 
   get timeLeftMs(): number {
-    return this.#tries.timeLeftMs;
+    return this.tries.timeLeftMs;
   }
 
   takes(response: gen.RehearseTurnResponse): RehearsalEvent | undefined {
-    this.#tries.cameFurther();
+    this.tries.cameFurther();
     this.isOver = response.event?.$case === "completed";
     return rehearsalEvent(response);
-  }
-
-  pauseMs(error: ParleyError): number | undefined {
-    return this.#tries.pauseMs(error);
   }
 }

@@ -23,6 +23,11 @@ export const MAX_TRIES = 5;
 export const MAX_TRIES_UNDER_WAY = 8;
 /** A year. gRPC cannot write down a deadline that is much later, and then ends the process. */
 const LONGEST_CALL_MS = 365 * 86_400_000;
+/**
+ * Of a watch whose token function fails: about five minutes. The server may be away for longer, but of a function that
+ * fails for so long, its owner has to know.
+ */
+export const MAX_TRIES_FOR_TOKEN = 100;
 const DEFAULT_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 3000;
 
@@ -95,11 +100,25 @@ export class OwnTries extends Tries {
 export class StreamTries extends OwnTries {
   /** Whether anything has come. */
   isUnderWay = false;
+  /** How often there was no token since something has come. */
+  #tokenless = 0;
 
   /** Take note that something new has come. */
   cameFurther(): void {
     this.isUnderWay = true;
     this.count = 1;
+    this.#tokenless = 0;
+  }
+
+  /**
+   * Say how long to wait before the token is asked for again. Undefined: what went wrong with it stands.
+   *
+   * Before anything has come it does: the caller learns at once what is wrong with the token.
+   */
+  pauseForTokenMs(error: Unavailable): number | undefined {
+    this.#tokenless += 1;
+    const waits = this.isUnderWay && this.#tokenless < MAX_TRIES_FOR_TOKEN;
+    return waits ? this.pauseMs(error) : undefined;
   }
 
   protected override isWorthIt(error: ParleyError): boolean {

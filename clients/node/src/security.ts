@@ -81,6 +81,10 @@ export function channelOptions(): ChannelOptions {
     // A server that restarts is found again in good time; gRPC's own waits grow to two minutes.
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.max_reconnect_backoff_ms": 5000,
+    // A server that vanished without a word is noticed within 40 s, while a call is under way. Parley allows a ping
+    // every 20 s (PARLEY_GRPC_MIN_PING_S).
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,
   };
 }
 

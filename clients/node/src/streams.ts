@@ -34,6 +34,7 @@ export interface Stream<Request, Response, Event> {
   /** What to ask for in the next call. */
   readonly request: Request;
   readonly requestId?: string;
+  readonly tries: StreamTries;
   /** The last event has come. */
   readonly isOver: boolean;
   /** How long the next call may last. */
@@ -41,9 +42,6 @@ export interface Stream<Request, Response, Event> {
 
   /** Note an event. Returns: what the iteration yields for it; undefined: nothing new. */
   takes(response: Response): Event | undefined;
-
-  /** Say how long to wait before the next call. Undefined: the error stands. */
-  pauseMs(error: ParleyError): number | undefined;
 
   /** Return the last event, if an error stands for it. Undefined: it does not. */
   lastEvent?(error: ParleyError): Event | undefined;
@@ -58,29 +56,25 @@ interface FromPlace {
 /** How far a turn has come. */
 class TurnPlace<Request extends FromPlace> {
   isOver = false;
-  readonly #tries: StreamTries;
+  readonly tries: StreamTries;
 
   constructor(
     readonly request: Request,
     readonly requestId: string,
     timeoutMs: number,
   ) {
-    this.#tries = new StreamTries(timeoutMs);
+    this.tries = new StreamTries(timeoutMs);
   }
 
   get timeLeftMs(): number {
-    return this.#tries.timeLeftMs;
-  }
-
-  pauseMs(error: ParleyError): number | undefined {
-    return this.#tries.pauseMs(error);
+    return this.tries.timeLeftMs;
   }
 
   protected moved(response: gen.StreamChatResponse): TurnEvent | undefined {
     if (response.index !== undefined) {
       this.request.afterAttempt = response.attempt;
       this.request.afterIndex = response.index;
-      this.#tries.cameFurther();
+      this.tries.cameFurther();
     }
     this.isOver = response.event?.$case === "completed";
     return turnEvent(response, this.requestId);
@@ -126,7 +120,7 @@ export class WatchProgress
   readonly method = gen.ConversationServiceService.watchConversation;
   readonly request: gen.WatchConversationRequest;
   isOver = false;
-  readonly #tries = new WatchTries();
+  readonly tries = new WatchTries();
   /** The last turn told. */
   #turn: { turnId: string; attempt: number; state?: TurnState } = { turnId: "", attempt: 0 };
   /** The last event told. */
@@ -151,7 +145,7 @@ export class WatchProgress
    * event: of these, what was told before is no news.
    */
   takes(response: gen.WatchConversationResponse): Update | undefined {
-    this.#tries.cameFurther();
+    this.tries.cameFurther();
     const update = updateOf(response);
     switch (update?.type) {
       case "message":
@@ -169,10 +163,6 @@ export class WatchProgress
     }
   }
 
-  pauseMs(error: ParleyError): number | undefined {
-    return this.#tries.pauseMs(error);
-  }
-
   /**
    * Say that the conversation was deleted, where no update says so.
    *
@@ -180,7 +170,7 @@ export class WatchProgress
    * an error comes, such as the one right behind the update.
    */
   lastEvent(error: ParleyError): Update | undefined {
-    const isDeleted = this.#tries.isUnderWay && error instanceof ConversationNotFound;
+    const isDeleted = this.tries.isUnderWay && error instanceof ConversationNotFound;
     return isDeleted ? { type: "deleted" } : undefined;
   }
 
@@ -210,7 +200,7 @@ export class FeedProgress
   readonly request: gen.WatchTurnsRequest;
   readonly timeLeftMs = WATCH_CALL_MS;
   readonly isOver = false;
-  readonly #tries = new WatchTries();
+  readonly tries = new WatchTries();
 
   constructor(options: FeedOptions) {
     this.request = {
@@ -222,13 +212,9 @@ export class FeedProgress
   }
 
   takes(response: gen.WatchTurnsResponse): FeedUpdate | undefined {
-    this.#tries.cameFurther();
+    this.tries.cameFurther();
     this.request.afterCursor = response.cursor;
     return feedUpdateOf(response);
-  }
-
-  pauseMs(error: ParleyError): number | undefined {
-    return this.#tries.pauseMs(error);
   }
 }
 
@@ -240,21 +226,17 @@ export class ExportProgress
   readonly request: gen.ExportConversationsRequest;
   readonly timeLeftMs = WATCH_CALL_MS;
   isOver = false;
-  readonly #tries = new ExportTries();
+  readonly tries = new ExportTries();
 
   constructor({ cursor }: ExportOptions) {
     this.request = { cursor: text("cursor", cursor) };
   }
 
   takes(response: gen.ExportConversationsResponse): Exported | undefined {
-    this.#tries.cameFurther();
+    this.tries.cameFurther();
     this.request.cursor = response.cursor;
     this.isOver = response.item?.$case === "done";
     return exportedOf(response);
-  }
-
-  pauseMs(error: ParleyError): number | undefined {
-    return this.#tries.pauseMs(error);
   }
 }
 

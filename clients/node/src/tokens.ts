@@ -3,7 +3,12 @@
 import { readFile, stat } from "node:fs/promises";
 import { Metadata } from "@grpc/grpc-js";
 
-/** A token, or a function that is asked for one before every call; it may be asynchronous. */
+/**
+ * A token, or a function that is asked for one before every call; it may be asynchronous.
+ *
+ * What it throws ends the call. A stream that has begun to arrive asks it again, as often as it would try a server that is
+ * away, and a watch for about five minutes.
+ */
 export type Token = string | (() => string | Promise<string>);
 
 /**

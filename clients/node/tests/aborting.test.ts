@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DeadlineExceeded, LeaseLost, ParleyClient, ParleyError } from "../src/index.js";
+import { EraseOwnerResponse } from "../src/gen/parley/v1/conversation_service.js";
+import { DeadlineExceeded, ParleyClient, ParleyError } from "../src/index.js";
 import { collected, thrown } from "./support/collecting.js";
 import { anAnswer, ScriptedServer, type Step, started } from "./support/scripted.js";
 
@@ -157,17 +158,37 @@ test("closing the client ends its calls, and a later call opens it again", async
 });
 
 /** Fails when the wait goes on: a process would not end for as long as the server has asked to wait. */
-test("closing the client ends waits between two tries", async () => {
+test("closing the client ends waits between two tries, and what is under way", async () => {
+  const requestId = "r";
   const lost = { code: "ABORTED", reason: "LEASE_LOST", retryMs: 60_000 } as const;
-  using server = await ScriptedServer.start([{ refuse: lost }]);
-  using client = new ParleyClient({ address: server.address });
-  for (const call of [() => client.chat("hello"), () => collected(client.stream("hello"))]) {
-    const asked = server.asked.length;
-    const calling = thrown(LeaseLost, call());
-    await until(() => server.asked.length > asked);
-    const closing = setInterval(() => client.close(), 100); // it may not wait yet
-    const late = new Promise((_, reject) => setTimeout(reject, 10_000, "it still waits").unref());
-    await Promise.race([calling, late]).finally(() => clearInterval(closing));
+  const drained = { reason: "WORKER_DRAINED", retryMs: 60_000 } as const; // gRPC itself waits
+  const running = { answer: EraseOwnerResponse.fromPartial({ state: "ERASURE_STATE_RUNNING" }) };
+  const chat = (client: ParleyClient) => client.chat("hello", { requestId });
+  const stream = (client: ParleyClient) => collected(client.stream("hello", { requestId }));
+  const erase = (client: ParleyClient) => client.eraseOwner(requestId, { wait: true });
+  for (const [step, call] of [
+    ["never", chat],
+    ["never", stream],
+    [{ refuse: lost }, chat],
+    [{ refuse: drained }, chat],
+    [{ refuse: lost }, stream],
+    [running, erase],
+  ] as [Step, (client: ParleyClient) => Promise<unknown>][]) {
+    using server = await ScriptedServer.start([step]);
+    using client = new ParleyClient({ address: server.address });
+    const calling = thrown(ParleyError, call(client.actingFor("eve")));
+    await until(() => server.asked.length > 0);
+    await new Promise((next) => setTimeout(next, 100)); // it waits for what comes next
+    client.close();
+    const late = new Promise<never>((_, reject) => {
+      setTimeout(reject, 10_000, "it still waits").unref();
+    });
+    const error = await Promise.race([calling, late]);
+    assert.deepEqual(
+      [error.code, error.message, error.requestId],
+      ["CANCELLED", "the client was closed", "r"],
+    );
+    assert.equal(server.asked.length, 1);
   }
 });
 

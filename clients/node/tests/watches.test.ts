@@ -12,7 +12,7 @@ import {
   type TurnState,
   type Update,
 } from "../src/index.js";
-import { collected } from "./support/collecting.js";
+import { collected, thrown } from "./support/collecting.js";
 import { aToken, LiveServer } from "./support/live.js";
 import { chunk, type Refusal, ScriptedServer, type Step } from "./support/scripted.js";
 import { Wire } from "./support/wire.js";
@@ -172,6 +172,65 @@ test("a watch tells of the deletion when the status alone does", async () => {
 test("a watch that nothing has come of tells of no deletion", async () => {
   await assert.rejects(kinds([{ refuse: GONE }]), ConversationNotFound);
   await assert.rejects(kinds([{ refuse: DRAINED }, { refuse: GONE }]), ConversationNotFound);
+});
+
+/** Fails when only the next update tells that the server is gone: the call would wait for it for five minutes. */
+test("a server that vanishes without a word is noticed", { timeout: 60_000 }, async () => {
+  using server = await ScriptedServer.start([
+    { events: [aMessage(1)], open: true },
+    { events: [deleted] },
+  ]);
+  using wire = await Wire.to(server.port);
+  using client = new ParleyClient({ address: wire.address });
+  const began = performance.now();
+  const kinds: string[] = [];
+  for await (const update of client.watch("c")) {
+    kinds.push(update.type);
+    if (kinds.length === 1) wire.fallSilent();
+  }
+  assert.deepEqual(kinds, ["message", "deleted"]);
+  assert.ok(performance.now() - began < 45_000);
+});
+
+/** Fails when a token that cannot be got for a moment ends what would have waited for a server. */
+test("a watch under way waits for its token", async () => {
+  using server = await ScriptedServer.start([
+    { events: [aMessage(1), progress(1)], last: EXPIRED },
+    { events: [deleted] },
+  ]);
+  const sealed = new Error("the vault is sealed");
+  let asked = 0;
+  const token = () => {
+    asked += 1;
+    if (asked === 2 || asked === 3) throw sealed;
+    return "token";
+  };
+  using client = new ParleyClient({ address: server.address, token });
+  const causes: unknown[] = [];
+  const updates = await collected(client.watch("c", { onRetry: (e) => causes.push(e.cause) }));
+  assert.deepEqual(
+    updates.map(({ type }) => type),
+    ["message", "progress", "deleted"],
+  );
+  assert.deepEqual(causes.slice(1), [sealed, sealed]);
+  assert.equal(server.asked.length, 2);
+});
+
+test("a token function that fails at once, or for long, ends what asks for it", async () => {
+  const sealed = new Error("the vault is sealed");
+  let left = 0;
+  const token = () => {
+    left -= 1;
+    if (left < 0) throw sealed;
+    return "token";
+  };
+  using server = await ScriptedServer.start([{ events: [chunk("a", 0)], last: DRAINED }]);
+  using client = new ParleyClient({ address: server.address, token });
+  assert.equal(await thrown(Error, client.watch("c").next()), sealed);
+  assert.equal(left, -1);
+  left = 1;
+  assert.equal(await thrown(Error, collected(client.stream("x", { timeoutMs: 1000 }))), sealed);
+  assert.ok(left < -1);
 });
 
 test("a watch of nothing is an error", async () => {

@@ -3,7 +3,6 @@
 `sync_changes.py` is generated from this file.
 """
 
-import asyncio
 from collections.abc import Iterable
 
 from parley.v1 import conversation_pb2
@@ -274,8 +273,9 @@ class AsyncChanges(AsyncAgents):
             however often it is sent.
         """
         call = conversation_calls.erase_owner(request_id, timeout_s=timeout_s)
+        closings = self._transport.closings
         while True:
             receipt = await self._unary(call)
             if not wait or receipt.state == pb.ERASURE_STATE_DONE:
                 return receipt
-            await asyncio.sleep(ERASURE_PAUSE_S)
+            await self._rest(ERASURE_PAUSE_S, call.request_id, closings)

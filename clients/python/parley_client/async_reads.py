@@ -233,10 +233,10 @@ class AsyncReads(AsyncConnection):
             on_retry: called with every error after which the watch is resumed, such as to log it.
         Returns: updates: `message`, `turn` (a state that changed), `event` (a piece of the open
             turn), `progress` (everything up to now has come; also every minute) and, last,
-            `deleted`: the conversation was deleted, and the iteration ends.
+            `deleted`: the conversation was deleted, even between two calls, and the iteration ends.
         Raises:
-            ParleyError, while iterating: ConversationNotFound, Overloaded, Unavailable (only as
-                long as nothing has come), InvalidRequest, Unauthenticated, ScopeMissing,
+            ParleyError, while iterating: ConversationNotFound and Unavailable (only as long as
+                nothing has come), Overloaded, InvalidRequest, Unauthenticated, ScopeMissing,
                 InternalError.
             ValueError, at once: an argument cannot be sent.
         Guarantees: every message once, in order, through restarts of the server and lost

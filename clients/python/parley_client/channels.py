@@ -124,5 +124,8 @@ def options() -> tuple[tuple[str, str | int], ...]:
         # Parley allows a ping every 20 s (PARLEY_GRPC_MIN_PING_S).
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        # That is for what the other machine acknowledges. For the reply itself, which a proxy's
+        # machine does not send, gRPC's core waits a minute unless it is told otherwise.
+        ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
     )

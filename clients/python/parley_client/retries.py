@@ -20,6 +20,9 @@ from parley_client.errors import DeadlineExceeded, LeaseLost, Overloaded, Parley
 MAX_TRIES = 5
 MAX_TRIES_UNDER_WAY = 8
 """For a turn that has begun to arrive: enough for a server to restart."""
+MAX_TRIES_FOR_TOKEN = 100
+"""For a watch whose token function fails: about five minutes. The server may be away for longer,
+but of a function that fails for so long, its owner has to know."""
 LONGEST_CALL_S = 365 * 86_400.0
 """gRPC counts nanoseconds in 64 bits: a deadline beyond those, such as one without end, would have
 passed at once."""
@@ -90,15 +93,27 @@ class StreamTries(AllTries):
 
     def __init__(self, timeout_s: float, clock: Clock = time.monotonic) -> None:
         super().__init__(timeout_s, clock)
-        self._is_under_way = False
+        self.is_under_way = False
+        """Something has come."""
+        self._tokenless = 0
 
     def note_progress(self) -> None:
         """Record that something new has come."""
-        self._is_under_way = True
+        self.is_under_way = True
         self._count = 1
+        self._tokenless = 0
+
+    def pause_for_token_s(self, error: Unavailable) -> float | None:
+        """Return how long to wait before the token is asked for again, in seconds.
+
+        Returns: None: what is wrong with it is raised, as it is at once before anything has come.
+        """
+        self._tokenless += 1
+        waits = self.is_under_way and self._tokenless < MAX_TRIES_FOR_TOKEN
+        return self.pause_s(error) if waits else None
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        if not self._is_under_way:
+        if not self.is_under_way:
             return super()._is_worth_it(error)
         if error.is_pushed_back:
             return False
@@ -111,7 +126,7 @@ class RehearsalTries(StreamTries):
     """The tries of a rehearsal: none once anything has come, which no other try would bring."""
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        return not self._is_under_way and super()._is_worth_it(error)
+        return not self.is_under_way and super()._is_worth_it(error)
 
 
 class WatchTries(StreamTries):
@@ -121,7 +136,7 @@ class WatchTries(StreamTries):
         super().__init__(math.inf)
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        if not self._is_under_way:
+        if not self.is_under_way:
             return super()._is_worth_it(error)
         return isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
 
@@ -133,7 +148,7 @@ class ExportTries(StreamTries):
         super().__init__(math.inf, clock)
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        if not self._is_under_way:
+        if not self.is_under_way:
             return super()._is_worth_it(error)
         # The server ends the call of a caller that has rested for too long with DEADLINE_EXCEEDED.
         helps = isinstance(error, Unavailable | Overloaded | DeadlineExceeded)

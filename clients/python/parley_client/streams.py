@@ -15,7 +15,13 @@ from google.protobuf.message import Message
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.calls import Call, Id, Labels, pairs_of
-from parley_client.errors import ActionRequired, AttemptLost, ParleyError, Unavailable
+from parley_client.errors import (
+    ActionRequired,
+    AttemptLost,
+    ConversationNotFound,
+    ParleyError,
+    Unavailable,
+)
 from parley_client.retries import ExportTries, RehearsalTries, StreamTries, WatchTries
 
 WATCH_CALL_S = 300.0
@@ -35,6 +41,7 @@ class Stream(ABC, Generic[Event]):
     request: Message
     """What to ask for in the next call."""
     request_id: str = ""
+    tries: StreamTries
     is_over: bool = False
     """The last event has come."""
 
@@ -47,9 +54,9 @@ class Stream(ABC, Generic[Event]):
     def take(self, event: Event) -> bool:
         """Record an event. Returns: whether the caller has not seen it yet."""
 
-    @abstractmethod
-    def pause_s(self, error: ParleyError) -> float | None:
-        """Return how long to wait before the next call, in seconds. None: do not retry."""
+    def last_event(self, error: ParleyError) -> Event | None:  # noqa: ARG002 - most have none
+        """Return the last event, if an error stands for it."""
+        return None
 
     def cut_short(self) -> ParleyError:
         """Return the error for a call that ended without an error before its last event."""
@@ -64,21 +71,18 @@ class _Following(Stream[Event]):
 
     def __init__(self, call: Call[Any]) -> None:
         self.request_id = call.request_id
-        self._tries = StreamTries(call.timeout_s)
+        self.tries = StreamTries(call.timeout_s)
 
     @property
     def time_left_s(self) -> float:
-        return self._tries.time_left_s
-
-    def pause_s(self, error: ParleyError) -> float | None:
-        return self._tries.pause_s(error)
+        return self.tries.time_left_s
 
     def _note(self, event: pb.StreamChatResponse) -> None:
         """Take note of an event: the next call asks for those behind it."""
         if event.HasField("index"):
             self.request.after_attempt = event.attempt
             self.request.after_index = event.index
-            self._tries.note_progress()
+            self.tries.note_progress()
         self.is_over = event.HasField("completed")
 
 
@@ -122,7 +126,7 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
             after_sequence=after_sequence,
             include_events=include_events,
         )
-        self._tries = WatchTries()
+        self.tries = WatchTries()
         self._turn: tuple[str, int, int] = ("", 0, 0)
         """The last turn delivered, its attempt and its state."""
         self._event: tuple[str, int, int] = ("", 0, -1)
@@ -138,7 +142,7 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
         A call that resumes a watch begins with the open turn's state and its first event, which may
         have been delivered before.
         """
-        self._tries.note_progress()
+        self.tries.note_progress()
         match update.WhichOneof("update"):
             case "message":
                 self.request.after_sequence = update.message.sequence
@@ -157,8 +161,10 @@ class WatchStream(Stream[pb.WatchConversationResponse]):
                 self.is_over = True
         return True
 
-    def pause_s(self, error: ParleyError) -> float | None:
-        return self._tries.pause_s(error)
+    def last_event(self, error: ParleyError) -> pb.WatchConversationResponse | None:
+        """Return that the conversation was deleted, if a call that resumes the watch finds none."""
+        is_deleted = self.tries.is_under_way and isinstance(error, ConversationNotFound)
+        return pb.WatchConversationResponse(deleted=pb.WatchDeleted()) if is_deleted else None
 
 
 class FeedStream(Stream[pb.WatchTurnsResponse]):
@@ -177,19 +183,16 @@ class FeedStream(Stream[pb.WatchTurnsResponse]):
             labels=pairs_of(labels),
             all_owners=all_owners,
         )
-        self._tries = WatchTries()
+        self.tries = WatchTries()
 
     @property
     def time_left_s(self) -> float:
         return WATCH_CALL_S
 
     def take(self, update: pb.WatchTurnsResponse) -> bool:
-        self._tries.note_progress()
+        self.tries.note_progress()
         self.request.after_cursor = update.cursor
         return True
-
-    def pause_s(self, error: ParleyError) -> float | None:
-        return self._tries.pause_s(error)
 
 
 class ExportStream(Stream[pb.ExportConversationsResponse]):
@@ -200,20 +203,17 @@ class ExportStream(Stream[pb.ExportConversationsResponse]):
 
     def __init__(self, cursor: str) -> None:
         self.request = pb.ExportConversationsRequest(cursor=cursor)
-        self._tries = ExportTries()
+        self.tries = ExportTries()
 
     @property
     def time_left_s(self) -> float:
         return WATCH_CALL_S
 
     def take(self, part: pb.ExportConversationsResponse) -> bool:
-        self._tries.note_progress()
+        self.tries.note_progress()
         self.request.cursor = part.cursor
         self.is_over = part.HasField("done")
         return True
-
-    def pause_s(self, error: ParleyError) -> float | None:
-        return self._tries.pause_s(error)
 
 
 class RehearsalStream(Stream[pb.RehearseTurnResponse]):
@@ -223,19 +223,16 @@ class RehearsalStream(Stream[pb.RehearseTurnResponse]):
 
     def __init__(self, call: Call[pb.RehearseTurnResponse]) -> None:
         self.request = call.request
-        self._tries = RehearsalTries(call.timeout_s)
+        self.tries = RehearsalTries(call.timeout_s)
 
     @property
     def time_left_s(self) -> float:
-        return self._tries.time_left_s
+        return self.tries.time_left_s
 
     def take(self, event: pb.RehearseTurnResponse) -> bool:
-        self._tries.note_progress()
+        self.tries.note_progress()
         self.is_over = event.HasField("completed")
         return True
-
-    def pause_s(self, error: ParleyError) -> float | None:
-        return self._tries.pause_s(error)
 
 
 class TextOnly:

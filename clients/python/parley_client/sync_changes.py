@@ -1,7 +1,6 @@
 # Generated from async_changes.py by tools/async_to_sync.py. Do not edit: run `make gen`.
 """What the synchronous client changes: conversations, and everything that the caller has stored."""
 
-import time
 from collections.abc import Iterable
 
 from parley.v1 import conversation_pb2
@@ -272,8 +271,9 @@ class Changes(Agents):
             however often it is sent.
         """
         call = conversation_calls.erase_owner(request_id, timeout_s=timeout_s)
+        closings = self._transport.closings
         while True:
             receipt = self._unary(call)
             if not wait or receipt.state == pb.ERASURE_STATE_DONE:
                 return receipt
-            time.sleep(ERASURE_PAUSE_S)
+            self._rest(ERASURE_PAUSE_S, call.request_id, closings)

@@ -9,13 +9,13 @@ from typing import Self, cast
 import grpc
 
 from parley_client.calls import Call, Response
-from parley_client.channels import DEFAULT_ADDRESS, Credentials
-from parley_client.errors import ConversationNotFound
+from parley_client.channels import DEFAULT_ADDRESS, Credentials, closed
+from parley_client.errors import ConversationNotFound, ParleyError
 from parley_client.retries import AllTries, Tries
 from parley_client.statuses import error_from
 from parley_client.streams import Event, OnRetry, Stream
 from parley_client.sync_transport import Transport
-from parley_client.tokens import Metadata, Token, metadata_from, naming
+from parley_client.tokens import Metadata, Token, metadata_from, naming, tokenless
 
 
 class Connection:
@@ -61,7 +61,11 @@ class Connection:
         return client
 
     def close(self) -> None:
-        """Close the channel; calls under way end as cancelled. The next call opens it again."""
+        """Close the channel. The next call opens it again.
+
+        Guarantees: calls under way, and those that wait between two tries, end with a ParleyError,
+            code CANCELLED.
+        """
         if self._owns_transport:
             self._transport.close()
 
@@ -91,14 +95,14 @@ class Connection:
                 )
                 return cast(Response, response)
             except grpc.RpcError as failure:
-                error = error_from(failure, call.request_id)
+                error = self._error_from(failure, call.request_id, closings)
                 is_gone = isinstance(error, ConversationNotFound)
                 if call.if_done is not None and is_gone and tries.may_be_done:
                     return call.if_done
                 pause_s = tries.pause_s(error)
                 if pause_s is None:
                     raise error from failure
-            self._transport.rest(pause_s, closings)
+            self._rest(pause_s, call.request_id, closings)
 
     def _stream(
         self, stream: Stream[Event], on_retry: OnRetry | None
@@ -106,8 +110,7 @@ class Connection:
         """Iterate over a stream's events, with every call that it takes."""
         closings = self._transport.closings
         while True:
-            metadata = metadata_from(self._token)
-            metadata += self._acting
+            metadata = self._metadata_of(stream, on_retry, closings)
             try:
                 with self._transport.stream(
                     stream.method, stream.request, stream.time_left_s, metadata, closings
@@ -117,12 +120,48 @@ class Connection:
                             yield event
                 error, cause = stream.cut_short(), None
             except grpc.RpcError as failure:
-                error, cause = error_from(failure, stream.request_id), failure
+                error = self._error_from(failure, stream.request_id, closings)
+                cause = failure
             if stream.is_over:
                 return
-            pause_s = stream.pause_s(error)
+            if (last := stream.last_event(error)) is not None:
+                yield last
+                return
+            pause_s = stream.tries.pause_s(error)
             if pause_s is None:
                 raise error from cause
             if on_retry is not None:
                 on_retry(error)
-            self._transport.rest(pause_s, closings)
+            self._rest(pause_s, stream.request_id, closings)
+
+    def _metadata_of(
+        self, stream: Stream[Event], on_retry: OnRetry | None, closings: int
+    ) -> Metadata:
+        """Return the metadata of a stream's next call.
+
+        Raises: what asking for the token raises, unless the stream waits for it; ParleyError: the
+            client was closed meanwhile.
+        """
+        while True:
+            try:
+                metadata = metadata_from(self._token)
+                return metadata + self._acting
+            except Exception as failure:
+                error = tokenless(failure, stream.request_id)
+                pause_s = stream.tries.pause_for_token_s(error)
+                if pause_s is None:
+                    raise
+            if on_retry is not None:
+                on_retry(error)
+            self._rest(pause_s, stream.request_id, closings)
+
+    def _rest(self, pause_s: float, request_id: str, closings: int) -> None:
+        """Wait between two calls, in seconds. Raises: ParleyError: the client was closed."""
+        self._transport.rest(pause_s, closings)
+        if closings != self._transport.closings:
+            raise error_from(closed(), request_id)
+
+    def _error_from(self, failure: grpc.RpcError, request_id: str, closings: int) -> ParleyError:
+        """Return the error of a call that has failed, or whose client was closed under it."""
+        was_closed = closings != self._transport.closings
+        return error_from(closed() if was_closed else failure, request_id)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import grpc
 
-from parley_client.errors import DeadlineExceeded
+from parley_client.errors import DeadlineExceeded, Unavailable
 
 Token = str | Callable[[], str]
 """A token, or a function that returns one and is called before every call."""
@@ -75,6 +75,19 @@ async def metadata_from_async(
         text = "the token function gave no token in time"
         code = grpc.StatusCode.DEADLINE_EXCEEDED
         raise DeadlineExceeded(text, code=code, request_id=request_id) from None
+
+
+def tokenless(failure: Exception, request_id: str) -> Unavailable:
+    """Return what a token that cannot be got is told as, while a stream waits for it.
+
+    Args:
+        failure: what asking for it has raised; the cause.
+        request_id: the call's, which the error shows.
+    """
+    code = grpc.StatusCode.UNAVAILABLE
+    error = Unavailable(f"no token: {failure}", code=code, request_id=request_id)
+    error.__cause__ = failure
+    return error
 
 
 def naming(user: str) -> Metadata:

@@ -58,6 +58,9 @@ def options(
         ("grpc.server_handshake_timeout_ms", _ms(HANDSHAKE_S)),
         ("grpc.keepalive_time_ms", _ms(limits.keepalive_s)),
         ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_s)),
+        # That is for what the other machine acknowledges. For the reply itself, which a proxy's
+        # machine does not send, core waits a minute unless it is told otherwise.
+        ("grpc.http2.ping_timeout_ms", _ms(limits.keepalive_timeout_s)),
         # Clients may ping as well, between calls too; one that overdoes it is sent away.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(limits.min_ping_s)),

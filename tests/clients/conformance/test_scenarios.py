@@ -72,6 +72,15 @@ def test_scenario_names_nothing_before_it_is_there(scenario: dict[str, Any]) -> 
             background.add(step["as"])
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])
+def test_scenario_waits_for_what_it_leaves_in_the_background(scenario: dict[str, Any]) -> None:
+    """A call that nothing waits for may fail, and the scenario would pass."""
+    steps = scenario["steps"]
+    background = {step["as"] for step in steps if step.get("background")}
+
+    assert not background - {step["wait"] for step in steps if "wait" in step}
+
+
 def _used(step: dict[str, Any]) -> Iterator[str]:
     yield from re.findall(r"\$\{(\w+)", json.dumps(step))
 

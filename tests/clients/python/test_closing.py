@@ -6,12 +6,14 @@ from typing import Any
 import grpc
 import pytest
 
+from parley.v1 import conversation_service_pb2 as pb
 from parley_client import AsyncParleyClient, ParleyClient, ParleyError
 from support.scripted_server import Refusal, an_answer, scripted
 from support.scripted_streams import streaming
 
 LEASE_LOST = Refusal(grpc.StatusCode.ABORTED, "LEASE_LOST", retry_s=60)
 LOST = Refusal(reason="WORKER_DRAINED", retry_s=60)
+STILL_RUNNING = pb.EraseOwnerResponse(state=pb.ERASURE_STATE_RUNNING)
 
 
 async def never(_request: Any) -> Refusal:
@@ -75,6 +77,38 @@ async def test_a_call_that_rests_between_tries_ends_with_its_client(
 
 
 @is_async
+async def test_a_call_for_which_grpc_rests_ends_with_its_client(is_async: bool) -> None:
+    """gRPC itself repeats what ended UNAVAILABLE, as soon as the server wants it to."""
+    async with scripted(LOST, an_answer()) as server:
+        caller = Closing(server.address, is_async=is_async)
+        call = caller.begin("chat")
+        await until(lambda: server.asked)
+        await asyncio.sleep(0.1)
+        await caller.close()
+        with pytest.raises(ParleyError, match="the client was closed"):
+            await asyncio.wait_for(call, 10)
+    assert 1 == len(server.asked)
+
+
+@is_async
+async def test_a_wait_for_an_erasure_ends_with_its_client(is_async: bool) -> None:
+    """Fails when the erasure is asked about on a channel that nothing closes."""
+    async with scripted(STILL_RUNNING) as server:
+        caller = Closing(server.address, is_async=is_async)
+        erase, options = caller.client.erase_owner, {"wait": True}
+        call = asyncio.ensure_future(
+            erase("r", **options) if is_async else asyncio.to_thread(erase, "r", **options)
+        )
+        await until(lambda: server.asked)
+        await asyncio.sleep(0.1)
+        await caller.close()
+        with pytest.raises(ParleyError, match="the client was closed") as ended:
+            await asyncio.wait_for(call, 10)
+    assert (grpc.StatusCode.CANCELLED, "r") == (ended.value.code, ended.value.request_id)
+    assert 1 == len(server.asked)
+
+
+@is_async
 @method
 async def test_a_call_under_way_ends_as_an_error_and_not_as_a_cancelled_task(
     method: str, is_async: bool
@@ -88,6 +122,7 @@ async def test_a_call_under_way_ends_as_an_error_and_not_as_a_cancelled_task(
         (ended,) = await asyncio.wait_for(asyncio.gather(call, return_exceptions=True), 10)
     assert isinstance(ended, ParleyError)
     assert (grpc.StatusCode.CANCELLED, "r") == (ended.code, ended.request_id)
+    assert "the client was closed" in str(ended)
 
 
 async def test_a_call_that_waits_for_its_token_ends_with_its_client() -> None:

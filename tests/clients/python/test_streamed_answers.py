@@ -327,8 +327,9 @@ async def test_watch_as_json_is_the_contracts_updates() -> None:
     first = [pb.WatchConversationResponse(message=parts.Message(sequence=8)), DRAINED]
     async with streaming(first, gone) as server:
         done = await run("watch", "c", "--after", "7", "--json", "--address", server.address)
-    assert 4 == done.returncode
-    assert ["8"] == [json.loads(line)["message"]["sequence"] for line in done.stdout.splitlines()]
+    assert 0 == done.returncode  # as when a watch that was not lost is told of the deletion
+    message, deleted = (json.loads(line) for line in done.stdout.splitlines())
+    assert ("8", {"deleted": {}}) == (message["message"]["sequence"], deleted)
     assert [(7, False), (8, False)] == [
         (asked.request.after_sequence, asked.request.include_events) for asked in server.asked
     ]

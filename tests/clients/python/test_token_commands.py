@@ -9,6 +9,9 @@ import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_client.cli.tokens import TokenCommand, TokenCommandFailed
+from parley_client.cli.words import loss_of
+from parley_client.errors import Unavailable
+from parley_client.tokens import tokenless
 from support.configs import NOWHERE
 from support.scripted_server import Code, Refusal, an_answer, scripted
 from support.scripted_streams import chunk, started, streaming
@@ -108,3 +111,12 @@ async def test_a_token_file_that_is_not_utf_8_is_said_so(tmp_path: Path) -> None
     file.write_bytes("a token".encode("utf-16"))
     done = await run("list", "--address", NOWHERE, "--token-file", str(file))
     assert (2, b"parley: the token file is not UTF-8\n") == (done.returncode, done.stderr)
+
+
+def test_a_stream_that_waits_for_its_token_says_so() -> None:
+    """Fails when it speaks of a connection that was lost, and the user looks for that one."""
+    failed = TokenCommandFailed("the token command vault ended with 2")
+    said = loss_of(tokenless(failed, "r"))
+    assert "no token: the token command vault ended with 2" == said
+    assert "connection lost" == loss_of(Unavailable("stream reset"))
+    assert "worker drained" == loss_of(Unavailable("x", reason="WORKER_DRAINED"))

@@ -1,6 +1,7 @@
 """Watching a conversation, through both clients: every message once, whatever gets lost."""
 
 import asyncio
+import math
 from contextlib import aclosing
 from typing import Any
 
@@ -14,11 +15,18 @@ from parley_client import (
     ConversationNotFound,
     DeadlineExceeded,
     Overloaded,
+    ParleyClient,
     ParleyError,
     ScopeMissing,
     Unavailable,
 )
-from parley_client.retries import MAX_TRIES, WatchTries
+from parley_client.retries import (
+    MAX_TRIES,
+    ExportTries,
+    RehearsalTries,
+    StreamTries,
+    WatchTries,
+)
 from support.agents import ScriptedAgent, Speaker
 from support.both_clients import Streaming, through_async, through_sync
 from support.cut_connections import Wire
@@ -190,11 +198,115 @@ async def test_watch_ends_with_the_conversation(through: Streaming, end: Refusal
     assert (2, 1) == (len(server.asked), len(losses))
 
 
-async def test_watch_that_is_resumed_after_the_deletion_is_an_error(through: Streaming) -> None:
-    async with streaming([a_message(1), DRAINED], NOT_FOUND) as server:
+async def test_watch_ends_with_a_conversation_that_is_deleted_between_two_calls(
+    through: Streaming,
+) -> None:
+    """Fails when the status of the next call is raised instead: what has happened is the same."""
+    async with streaming([a_message(1), DRAINED], DRAINED, NOT_FOUND) as server:
+        updates = [update async for update in through(server.address, "watch", "c")]
+    assert [a_message(1), DELETED] == updates
+    assert 3 == len(server.asked)
+
+
+async def test_watch_that_nothing_has_come_of_tells_of_no_deletion(through: Streaming) -> None:
+    async with streaming(DRAINED, NOT_FOUND) as server:
         with pytest.raises(ConversationNotFound):
             async for _ in through(server.address, "watch", "c"):
                 pass
+
+
+class Source:
+    """A token function that fails when it is asked for these times."""
+
+    def __init__(self, *fails: int) -> None:
+        self.asked = 0
+        self._fails = fails
+
+    def __call__(self) -> str:
+        self.asked += 1
+        if self.asked in self._fails:
+            raise OSError(f"the vault is sealed {self.asked}")
+        return "token"
+
+
+async def watched(address: str, is_async: bool, source: Source, on_retry: Any) -> list[Update]:
+    if is_async:
+        async with AsyncParleyClient(address, token=source) as client:
+            return [update async for update in client.watch("c", on_retry=on_retry)]
+
+    def watch() -> list[Update]:
+        with ParleyClient(address, token=source) as client:
+            return list(client.watch("c", on_retry=on_retry))
+
+    return await asyncio.to_thread(watch)
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+async def test_watch_under_way_waits_for_its_token(is_async: bool) -> None:
+    """Fails when a token that cannot be got for a moment ends what would wait for a server."""
+    losses: list[ParleyError] = []
+    source = Source(2, 3)
+    async with streaming([a_message(1), EXPIRED], [DELETED]) as server:
+        updates = await watched(server.address, is_async, source, losses.append)
+    assert [a_message(1), DELETED] == updates
+    assert (4, 2) == (source.asked, len(server.asked))
+    assert ["the vault is sealed 2", "the vault is sealed 3"] == [
+        str(loss.__cause__) for loss in losses[1:]
+    ]
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+async def test_watch_that_never_began_raises_what_its_token_function_raises(is_async: bool) -> None:
+    source = Source(1)
+    async with streaming([DELETED]) as server:
+        with pytest.raises(OSError, match="the vault is sealed 1"):
+            await watched(server.address, is_async, source, None)
+    assert (1, 0) == (source.asked, len(server.asked))
+
+
+@pytest.mark.parametrize(
+    ("tries", "most"),
+    [(WatchTries(), 99), (StreamTries(math.inf), 7), (ExportTries(), 7), (RehearsalTries(60), 0)],
+    ids=["watch", "turn", "export", "rehearsal"],
+)
+def test_tries_for_a_token_are_counted(tries: StreamTries, most: int) -> None:
+    """Fails when a function that fails for good is asked for ever, and nobody learns of it."""
+    no_token = Unavailable("no token")
+    assert tries.pause_for_token_s(no_token) is None
+    for _ in range(2):
+        tries.note_progress()
+        pauses = [tries.pause_for_token_s(no_token) for _ in range(200)]
+        assert most == sum(pause is not None for pause in pauses)
+
+
+def test_a_server_that_was_away_for_long_leaves_tries_for_a_token() -> None:
+    tries = WatchTries()
+    tries.note_progress()
+    for _ in range(200):
+        tries.pause_s(Unavailable(""))
+    assert tries.pause_for_token_s(Unavailable("no token")) is not None
+
+
+@pytest.mark.slow
+async def test_watch_notices_a_server_that_vanished(through: Streaming) -> None:
+    """Fails without pings: the watch would wait for its next update for five minutes."""
+
+    async def never(_request: Any) -> Refusal:
+        await asyncio.sleep(300)
+        return STOP
+
+    began = asyncio.get_running_loop().time()
+    updates = []
+    async with (
+        streaming([a_message(1), never], [DELETED]) as server,
+        Wire(server.port).running() as wire,
+    ):
+        async for update in through(wire.address, "watch", "c"):
+            updates.append(update)
+            if wire.made == 1:
+                wire.pass_again()  # what new connections say, and nothing of this one
+    assert [a_message(1), DELETED] == updates
+    assert asyncio.get_running_loop().time() - began < 45
 
 
 async def test_watch_of_a_conversation_that_is_deleted_ends(

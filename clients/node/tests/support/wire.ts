@@ -45,6 +45,11 @@ export class Wire {
     }
   }
 
+  /** Pass nothing on over the connections that there are, and close none; new ones may be made. */
+  fallSilent(): void {
+    for (const socket of this.#sockets) socket.unpipe().resume();
+  }
+
   [Symbol.dispose](): void {
     this.cut();
     this.#server.close();

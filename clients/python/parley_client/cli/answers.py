@@ -11,6 +11,7 @@ from parley_client.caller_tools import waits
 from parley_client.calls import new_request_id
 from parley_client.cli.interrupts import CancelOnInterrupt, keys_held_back
 from parley_client.cli.screen import Screen
+from parley_client.cli.words import loss_of
 from parley_client.errors import ParleyError
 from parley_client.sync_client import ParleyClient
 
@@ -169,8 +170,7 @@ class Telling:
     def note_loss(self, error: ParleyError) -> None:
         """Say that the stream is resumed: once for a loss, and only if a piece was shown."""
         if self.has_begun and not self._is_lost:
-            what = error.reason.replace("_", " ").lower() or "connection lost"
-            self._screen.notice(f"({what}: reconnecting)")
+            self._screen.notice(f"({loss_of(error)}: reconnecting)")
         self._is_lost = True
 
     def _begin(self, attempt: int) -> None:

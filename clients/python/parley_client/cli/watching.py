@@ -7,7 +7,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley_client.cli.answers import Telling
 from parley_client.cli.screen import Screen
 from parley_client.cli.text import ago, moment_of, one_line
-from parley_client.cli.words import reason_of, state_of
+from parley_client.cli.words import loss_of, reason_of, state_of
 from parley_client.errors import ParleyError, WatchExpired
 
 
@@ -21,8 +21,7 @@ class Losses:
     def note(self, error: ParleyError) -> None:
         """Say so, unless it was said since something came."""
         if not (self._is_lost or isinstance(error, WatchExpired)):
-            what = error.reason.replace("_", " ").lower() or "connection lost"
-            self._screen.notice(f"({what}: reconnecting)")
+            self._screen.notice(f"({loss_of(error)}: reconnecting)")
         self._is_lost = True
 
     def end(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from parley.v1 import conversation_pb2 as parts
 from parley.v1 import error_reason_pb2
 from parley_client.cli.text import one_line
+from parley_client.errors import ParleyError
 
 _SPEAKERS: dict[int, str] = {
     parts.ROLE_USER: "you",
@@ -31,6 +32,13 @@ def state_of(turn: parts.Turn) -> str:
 def reason_of(reason: error_reason_pb2.ErrorReason.ValueType) -> str:
     """Return why something failed, as the contract calls it; empty: it has not."""
     return name_of(error_reason_pb2.ErrorReason, reason) if reason else ""
+
+
+def loss_of(error: ParleyError) -> str:
+    """Return why a stream is resumed, in words."""
+    if error.reason:
+        return error.reason.replace("_", " ").lower()
+    return "connection lost" if error.__cause__ is None else one_line(error.message)
 
 
 def ended_by(reason: parts.FinishReason.ValueType) -> str:

@@ -324,12 +324,18 @@ public final class AsyncParleyClient implements AutoCloseable {
     }
 
     /**
-     * Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. For a client that
-     * {@link #actingFor} returned this does nothing: the channel is another's.
+     * Closes the client. Calls under way, and those that wait between two tries, end with a {@link ParleyException}, code
+     * CANCELLED. For a client that {@link #actingFor} returned, or that was built on a channel of the caller's own, this
+     * does nothing: the channel is another's.
      */
     @Override
     public void close() {
         connection.close();
+    }
+
+    /** Returns what ends after a pause, or as soon as the client is closed. */
+    CompletableFuture<?> rested(Duration pause) {
+        return connection.rested(pause);
     }
 
     /** Makes a call that has a request id of its own, so that proxies may send it again. */

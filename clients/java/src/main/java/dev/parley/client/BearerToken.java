@@ -35,6 +35,11 @@ final class BearerToken extends CallCredentials {
         });
     }
 
+    /** Whether a call has failed because its supplier gave no token, which it may do later. */
+    static boolean isMissing(ParleyException error) {
+        return error instanceof ParleyException.Unauthenticated && error.getCause() instanceof Exception;
+    }
+
     /** Returns a token without the white space around it; empty: there is none. */
     static String checked(String token) {
         String stripped = token == null ? "" : token.strip();

@@ -61,7 +61,8 @@ public final class ClientBuilder<C> {
 
     /**
      * Asked for a token before every try of a call, on a thread that it may block. What it throws is the cause of
-     * an {@link ParleyException.Unauthenticated}.
+     * an {@link ParleyException.Unauthenticated}. A stream that has begun to arrive asks it again, as often as it would try
+     * a server that is away, and a watch for about five minutes.
      */
     public ClientBuilder<C> token(Supplier<String> token) {
         this.token = new BearerToken(token);

@@ -38,6 +38,7 @@ final class Connection {
     private final Duration readTimeout;
     private final AtomicLong reconnectedAtNs;
     private final AtomicBoolean isClosed;
+    private final CompletableFuture<Void> closing; // ends when the channel is closed
     private final Metadata acting; // Headers.NONE: the caller acts for itself
 
     Connection(
@@ -55,6 +56,7 @@ final class Connection {
         this.readTimeout = readTimeout;
         this.reconnectedAtNs = new AtomicLong(System.nanoTime() - RECONNECT_PAUSE_NS);
         this.isClosed = new AtomicBoolean();
+        this.closing = new CompletableFuture<>();
         this.acting = Headers.NONE;
     }
 
@@ -67,6 +69,7 @@ final class Connection {
         this.readTimeout = shared.readTimeout;
         this.reconnectedAtNs = shared.reconnectedAtNs;
         this.isClosed = shared.isClosed;
+        this.closing = shared.closing;
         this.acting = acting;
     }
 
@@ -100,14 +103,20 @@ final class Connection {
      */
     void later(Duration pause, Runnable action, Consumer<Throwable> refused) {
         Runnable inContext = Context.current().wrap(action);
-        long pauseNs = TimeUnit.NANOSECONDS.convert(pause);
-        CompletableFuture.delayedExecutor(pauseNs, TimeUnit.NANOSECONDS, Runnable::run).execute(() -> {
+        rested(pause).thenRun(() -> {
             try {
                 executor.execute(inContext);
             } catch (RuntimeException closed) {
                 ForkJoinPool.commonPool().execute(() -> refused.accept(closed)); // who is told may block
             }
         });
+    }
+
+    /** Returns what ends after a pause, or as soon as the channel is closed. */
+    CompletableFuture<?> rested(Duration pause) {
+        long pauseNs = TimeUnit.NANOSECONDS.convert(pause);
+        var over = new CompletableFuture<Void>().completeOnTimeout(null, pauseNs, TimeUnit.NANOSECONDS);
+        return CompletableFuture.anyOf(over, closing);
     }
 
     /** Returns the exception that the last status of a try stands for. */
@@ -119,15 +128,14 @@ final class Connection {
         return Statuses.exceptionFrom(status, trailers, requestId);
     }
 
-    /** Closes the channel, unless it is another connection's, which this one shares. */
+    /** Closes the channel, unless it is the caller's, or another connection's, which this one shares. */
     void close() {
-        if (acting != Headers.NONE) {
+        if (own == null || acting != Headers.NONE) {
             return;
         }
         isClosed.set(true);
-        if (own != null) {
-            own.shutdownNow();
-        }
+        own.shutdownNow();
+        closing.complete(null); // last: what has waited fails on the closed channel, and asks no server
     }
 
     /** A server that restarts is found again in good time: gRPC's own waits grow to two minutes. */

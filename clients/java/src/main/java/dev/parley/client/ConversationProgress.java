@@ -5,10 +5,15 @@ import dev.parley.v1.StreamChatResponse;
 import dev.parley.v1.TurnState;
 import dev.parley.v1.WatchConversationRequest;
 import dev.parley.v1.WatchConversationResponse;
+import dev.parley.v1.WatchDeleted;
 import java.time.Duration;
+import java.util.Optional;
 
 /** One conversation, watched: a lost watch is asked for again behind the last message seen. */
 final class ConversationProgress extends Progress<WatchConversationRequest, WatchConversationResponse> {
+
+    private static final WatchConversationResponse DELETED =
+            WatchConversationResponse.newBuilder().setDeleted(WatchDeleted.getDefaultInstance()).build();
 
     private record ToldTurn(String turnId, int attempt, TurnState state) {}
 
@@ -69,6 +74,13 @@ final class ConversationProgress extends Progress<WatchConversationRequest, Watc
         }
         event = now;
         return true;
+    }
+
+    /** {@inheritDoc} A conversation may have been deleted between two calls. */
+    @Override
+    Optional<WatchConversationResponse> lastEvent(ParleyException error) {
+        boolean isDeleted = isUnderWay() && error instanceof ParleyException.ConversationNotFound;
+        return isDeleted ? Optional.of(DELETED) : Optional.empty();
     }
 
     @Override

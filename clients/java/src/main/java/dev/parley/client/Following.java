@@ -26,6 +26,7 @@ final class Following<Q, E> implements Flow.Subscription {
     private boolean hasEnded;
     private Throwable refusal; // what the subscriber did wrong, until its call has ended; null: nothing
     private ClientCall<Q, E> call; // null: between two calls
+    private E last; // the last event, for which an error stood, until the subscriber asks for it; null: none
 
     private Following(
             Connection connection, Progress<Q, E> progress, Flow.Subscriber<? super E> subscriber,
@@ -58,6 +59,7 @@ final class Following<Q, E> implements Flow.Subscription {
                 call.request(asInt(wanted));
             }
         }
+        tellLast();
     }
 
     @Override
@@ -103,6 +105,14 @@ final class Following<Q, E> implements Flow.Subscription {
         ParleyException error = status.isOk()
                 ? progress.cutShort()
                 : connection.exceptionFrom(status, trailers, progress.requestId());
+        Optional<E> event = progress.lastEvent(error);
+        if (event.isPresent()) {
+            synchronized (this) {
+                last = event.get();
+            }
+            tellLast();
+            return;
+        }
         Optional<Duration> pause = progress.pause(error);
         if (pause.isEmpty() || Context.current().isCancelled()) {
             fail(error); // with the caller's context, every further call would have ended as well
@@ -110,6 +120,22 @@ final class Following<Q, E> implements Flow.Subscription {
         }
         onRetry.accept(error);
         connection.later(pause.get(), this::attempt, this::fail);
+    }
+
+    /** Tells the last event if there is one that the subscriber has asked for, and ends the stream. */
+    private void tellLast() {
+        E event;
+        synchronized (this) {
+            if (last == null || demand == 0 || hasEnded) {
+                return;
+            }
+            event = last;
+            last = null;
+        }
+        subscriber.onNext(event);
+        if (end()) {
+            subscriber.onComplete();
+        }
     }
 
     /** Ends the call under way, and then the stream: the subscriber may be busy with an event on another thread. */

@@ -386,9 +386,8 @@ public final class ParleyClient implements AutoCloseable {
      *
      * @return updates: {@code message}, {@code turn} (a state that changed), {@code event} (with
      *     {@link WatchOptions#includeEvents}), {@code progress} (all stored messages have arrived; also every
-     *     minute) and {@code deleted}, after which the iteration ends. Its iteration throws errors that retrying
-     *     cannot fix, or that prevent the watch from starting; ConversationNotFound if the conversation was deleted
-     *     while the watch was lost
+     *     minute) and {@code deleted}, after which the iteration ends, also if the conversation was deleted while the
+     *     watch was lost. Its iteration throws errors that retrying cannot fix, or that prevent the watch from starting
      */
     public EventStream<WatchConversationResponse> watch(String conversationId, WatchOptions options) {
         return new EventStream<>(async.watch(conversationId, options), "");
@@ -493,7 +492,7 @@ public final class ParleyClient implements AutoCloseable {
             if (receipt.getState() == ErasureState.ERASURE_STATE_DONE) {
                 return receipt;
             }
-            Waiting.pause(ERASURE_PAUSE, requestId);
+            Waiting.forResult(async.rested(ERASURE_PAUSE), requestId);
         }
     }
 
@@ -508,8 +507,9 @@ public final class ParleyClient implements AutoCloseable {
     }
 
     /**
-     * Closes the client. Calls under way end with a {@link ParleyException}, code CANCELLED. For a client that
-     * {@link #actingFor} returned this does nothing: the channel is another's.
+     * Closes the client. Calls under way, and those that wait between two tries, end with a {@link ParleyException}, code
+     * CANCELLED. For a client that {@link #actingFor} returned, or that was built on a channel of the caller's own, this
+     * does nothing: the channel is another's.
      */
     @Override
     public void close() {

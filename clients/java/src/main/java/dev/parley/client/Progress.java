@@ -36,6 +36,10 @@ abstract class Progress<Q, E> {
         tries.cameFurther();
     }
 
+    final boolean isUnderWay() {
+        return tries.isUnderWay();
+    }
+
     /** What to ask for in the next call. */
     abstract Q request();
 
@@ -47,6 +51,11 @@ abstract class Progress<Q, E> {
 
     /** Whether the last event has come. */
     abstract boolean isOver();
+
+    /** The last event, if an error stands for it. */
+    Optional<E> lastEvent(ParleyException error) {
+        return Optional.empty();
+    }
 
     /** The error of a call that ended well and too early. */
     final ParleyException cutShort() {

@@ -93,7 +93,7 @@ final class ToolRun {
 
     /** Goes on after results were given, or were not. Args: what asking for approvals threw. */
     private CompletableFuture<Answer> after(
-            Answer given, Throwable error, Optional<RuntimeException> undecided, int overtaken) {
+            Answer given, Throwable error, Optional<Exception> undecided, int overtaken) {
         if (error instanceof ParleyException.ResultAlreadyGiven || error instanceof ParleyException.CallNotPending) {
             return overtaken >= Tries.MOST
                     ? CompletableFuture.failedFuture(error)
@@ -109,22 +109,22 @@ final class ToolRun {
     }
 
     /** Runs functions and asks for approvals, of calls that this run has not had before. Comes to what asking threw. */
-    private CompletableFuture<Optional<RuntimeException>> findOut(List<PendingCall> calls) {
+    private CompletableFuture<Optional<Exception>> findOut(List<PendingCall> calls) {
         List<CompletableFuture<CallResult>> running = new ArrayList<>();
         for (PendingCall pending : calls) {
             if (isOpen(pending, PendingCallKind.PENDING_CALL_KIND_RESULT)) {
                 running.add(CompletableFuture.supplyAsync(() -> outcomeOf(pending), threads));
             }
         }
-        Optional<RuntimeException> undecided = decide(calls);
+        Optional<Exception> undecided = decide(calls);
         return CompletableFuture.allOf(running.toArray(CompletableFuture[]::new)).thenApplyAsync(all -> {
             running.forEach(each -> outcomes.put(each.join().getCallKey(), each.join()));
             return undecided;
         }, steps);
     }
 
-    /** Asks for approvals, one after the other, until asking throws. */
-    private Optional<RuntimeException> decide(List<PendingCall> calls) {
+    /** Asks for approvals, one after the other, until asking throws. Kotlin's callbacks may throw what Java's may not. */
+    private Optional<Exception> decide(List<PendingCall> calls) {
         for (PendingCall pending : calls) {
             if (!isOpen(pending, PendingCallKind.PENDING_CALL_KIND_APPROVAL)) {
                 continue;
@@ -133,7 +133,10 @@ final class ToolRun {
                 Decision decision = tools.decisionOn(pending);
                 outcomes.put(pending.getCallKey(), decision.isApproved()
                         ? CallResults.approval(pending) : CallResults.denial(pending, decision.reason()));
-            } catch (RuntimeException thrown) {
+            } catch (Exception thrown) {
+                if (thrown instanceof InterruptedException) {
+                    Thread.currentThread().interrupt();
+                }
                 return Optional.of(thrown);
             }
         }

@@ -24,6 +24,11 @@ final class Tries {
     static final int MOST = 5;
     /** Of a turn or an export that has begun to arrive: patience for a server that restarts. */
     static final int MOST_UNDER_WAY = 8;
+    /**
+     * Of a watch whose token supplier fails: about five minutes. The server may be away for longer, but of a supplier that
+     * fails for so long, its owner has to know.
+     */
+    static final int MOST_FOR_TOKEN = 100;
 
     static final Duration FIRST_PAUSE = Duration.ofMillis(200);
     static final Duration LONGEST_PAUSE = Duration.ofSeconds(3);
@@ -38,6 +43,7 @@ final class Tries {
     private final Deadline end; // null: there is none
     private int count = 1;
     private boolean isUnderWay;
+    private int tokenless; // in how many a token supplier has failed since something has come
 
     /** Starts the time of all tries together; a watch and an export have no timeout. */
     Tries(Kind kind, Duration timeout, Deadline.Ticker clock) {
@@ -59,11 +65,20 @@ final class Tries {
     void cameFurther() {
         isUnderWay = true;
         count = 1;
+        tokenless = 0;
+    }
+
+    /** Whether something has come. */
+    boolean isUnderWay() {
+        return isUnderWay;
     }
 
     /** Says how long to wait before the next try. Empty: the error stands. */
     Optional<Duration> pause(ParleyException error) {
         Duration pause = wantedPause(error);
+        if (BearerToken.isMissing(error)) {
+            tokenless++;
+        }
         if (!isWorthIt(error) || end != null && pause.compareTo(timeLeft()) >= 0) {
             return Optional.empty();
         }
@@ -84,16 +99,18 @@ final class Tries {
     }
 
     private boolean isWorthIt(ParleyException error) {
+        // Before anything has come, the caller learns at once what is wrong with the token supplier.
+        boolean isWaitingForToken = isUnderWay && BearerToken.isMissing(error) && tokenless < MOST_FOR_TOKEN;
         if (hasNoEnd() && isUnderWay) {
             // The server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED.
-            boolean helps =
-                    error instanceof Unavailable || error instanceof Overloaded || error instanceof DeadlineExceeded;
+            boolean helps = error instanceof Unavailable || error instanceof Overloaded
+                    || error instanceof DeadlineExceeded || isWaitingForToken;
             return helps && (kind == Kind.WATCH || count < MOST_UNDER_WAY);
         }
         if (error.isPushedBack()) {
             return false;
         }
-        boolean isLost = error instanceof Unavailable || error instanceof LeaseLost;
+        boolean isLost = error instanceof Unavailable || error instanceof LeaseLost || isWaitingForToken;
         if (!isUnderWay) {
             return isLost && count < MOST;
         }

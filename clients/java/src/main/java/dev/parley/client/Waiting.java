@@ -1,7 +1,6 @@
 package dev.parley.client;
 
 import io.grpc.Status;
-import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
@@ -19,15 +18,6 @@ final class Waiting {
             throw thrown(failed.getCause());
         } catch (InterruptedException interrupted) {
             future.cancel(true);
-            throw interrupted(requestId, interrupted);
-        }
-    }
-
-    /** Waits for so long, unless the thread is interrupted. */
-    static void pause(Duration pause, String requestId) {
-        try {
-            Thread.sleep(pause.toMillis());
-        } catch (InterruptedException interrupted) {
             throw interrupted(requestId, interrupted);
         }
     }

@@ -16,10 +16,12 @@ import dev.parley.v1.ChatResponse;
 import dev.parley.v1.FinishReason;
 import dev.parley.v1.PendingCall;
 import dev.parley.v1.PendingCallKind;
+import dev.parley.v1.ResumeTurnRequest;
 import dev.parley.v1.ResumeTurnResponse;
 import dev.parley.v1.ToolCall;
 import io.grpc.Context;
 import io.grpc.Status;
+import java.io.IOException;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
@@ -98,6 +100,61 @@ class AsyncToolsTest {
             assertEquals("clear\nhello is sent", deciding.join().text());
             assertTrue(parley.runWithTools(message, options, tools).join().isReplayed());
             assertEquals(1, runs.get());
+        }
+    }
+
+    @SuppressWarnings("unchecked")
+    private static <X extends Throwable> Decision throwUnchecked(Throwable any) throws X {
+        throw (X) any;
+    }
+
+    /** Fails when what Kotlin's callbacks may throw, and Java's may not, loses the results of its step. */
+    @Test
+    void anUndecidedApprovalLosesNoResultWhateverItThrew() {
+        var call = waits(PendingCallKind.PENDING_CALL_KIND_RESULT).toBuilder();
+        var approval = PendingCall.newBuilder()
+                .setCallKey("a").setName("send").setKind(PendingCallKind.PENDING_CALL_KIND_APPROVAL);
+        for (var thrown : List.of(new IOException("the desk is closed"), new InterruptedException())) {
+            var tools = Tools.of(telling("weather", (in, each) -> "clear"))
+                    .approve(each -> AsyncToolsTest.<RuntimeException>throwUnchecked(thrown));
+            var stillWaits = ChatResponse.newBuilder()
+                    .setFinishReason(FinishReason.FINISH_REASON_ACTION_REQUIRED).addPendingCalls(approval).build();
+            try (var server = ScriptedServer.start(
+                            sends(call.clone().addPendingCalls(approval).build()), sends(resumed(stillWaits)));
+                    var client = clientOf(server)) {
+                var running = client.runWithTools("x", ChatOptions.defaults(), tools);
+                assertSame(thrown, assertThrows(CompletionException.class, running::join).getCause());
+                var given = (ResumeTurnRequest) server.asked().get(1).request();
+                assertEquals("clear", given.getResults(0).getResult());
+            }
+        }
+    }
+
+    /** Fails when an approval that was interrupted hides it from the thread that waits. */
+    @Test
+    void anInterruptedApprovalEndsTheRunOfTheBlockingClient() {
+        var tools = Tools.of().approve(each -> AsyncToolsTest.<RuntimeException>throwUnchecked(new InterruptedException()));
+        try (var server = ScriptedServer.start(sends(waits(PendingCallKind.PENDING_CALL_KIND_APPROVAL)));
+                var client = ParleyClient.builder().address(server.address()).build()) {
+            var error = assertThrows(
+                    ParleyException.class, () -> client.runWithTools("x", ChatOptions.defaults(), tools));
+            assertEquals(Status.Code.CANCELLED, error.code());
+            assertTrue(Thread.interrupted());
+        }
+    }
+
+    /** Fails when a defect is taken for a caller that cannot decide, and the run goes on. */
+    @Test
+    void aDefectOfAnApprovalEndsTheRun() {
+        var defect = new AssertionError("broken");
+        var tools = Tools.of().approve(each -> {
+            throw defect;
+        });
+        try (var server = ScriptedServer.start(sends(waits(PendingCallKind.PENDING_CALL_KIND_APPROVAL)));
+                var client = clientOf(server)) {
+            var running = client.runWithTools("x", ChatOptions.defaults(), tools);
+            assertSame(defect, assertThrows(CompletionException.class, running::join).getCause());
+            assertEquals(1, server.asked().size());
         }
     }
 

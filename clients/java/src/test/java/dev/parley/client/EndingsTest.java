@@ -11,10 +11,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import dev.parley.client.support.Refusal;
 import dev.parley.client.support.ScriptedServer;
+import dev.parley.v1.EraseOwnerResponse;
+import dev.parley.v1.ErasureState;
 import io.grpc.Context;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannelBuilder;
+import io.grpc.Status;
 import java.io.IOException;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
@@ -25,7 +28,11 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Flow;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** Every call ends, and every subscriber is told so, whatever goes wrong on the way: what is asked for, run or thrown. */
 class EndingsTest {
@@ -85,6 +92,60 @@ class EndingsTest {
         try (var server = ScriptedServer.start(sends(anAnswer("HELLO"))); var client = clientOf(server)) {
             var options = ChatOptions.defaults().timeout(ChronoUnit.FOREVER.getDuration());
             assertEquals("HELLO", client.chat("hello", options).get(20, TimeUnit.SECONDS).text());
+        }
+    }
+
+    private static Stream<Function<AsyncParleyClient, CompletableFuture<?>>> calls() {
+        return Stream.of(
+                client -> client.chat("hello", ChatOptions.defaults().requestId("r")),
+                client -> all(client.stream("hello", ChatOptions.defaults().requestId("r"))));
+    }
+
+    /** Fails when the wait goes on, and when the next try is made. */
+    @ParameterizedTest
+    @MethodSource("calls")
+    void closingTheClientEndsWaitsBetweenTwoTries(Function<AsyncParleyClient, CompletableFuture<?>> call) {
+        var inAMinute = Refusal.unavailable("WORKER_DRAINED").retryMs(60_000);
+        try (var server = ScriptedServer.start(refuses(inAMinute)); var client = clientOf(server)) {
+            var begun = call.apply(client.actingFor("eve"));
+            while (server.asked().isEmpty()) {
+                Thread.onSpinWait();
+            }
+            CompletableFuture.runAsync(client::close, CompletableFuture.delayedExecutor(100, TimeUnit.MILLISECONDS));
+            var error = assertInstanceOf(ParleyException.class, endOf(begun)); // it may not wait yet, but soon
+            assertEquals(Status.Code.CANCELLED, error.code());
+            assertEquals("the client was closed", error.text());
+            assertEquals("r", error.requestId());
+            assertEquals(1, server.asked().size());
+        }
+    }
+
+    /** Fails when an erasure is asked about by a client that is closed. */
+    @Test
+    void closingTheClientEndsTheWaitForAnErasure() {
+        var running = EraseOwnerResponse.newBuilder().setState(ErasureState.ERASURE_STATE_RUNNING).build();
+        try (var server = ScriptedServer.start(sends(running));
+                var client = ParleyClient.builder().address(server.address()).build()) {
+            var begun = CompletableFuture.supplyAsync(() -> client.eraseOwnerAndWait("r"));
+            while (server.asked().isEmpty()) {
+                Thread.onSpinWait();
+            }
+            CompletableFuture.runAsync(client::close, CompletableFuture.delayedExecutor(100, TimeUnit.MILLISECONDS));
+            assertEquals("the client was closed", assertInstanceOf(ParleyException.class, endOf(begun)).text());
+            assertEquals(1, server.asked().size());
+        }
+    }
+
+    /** Fails when closing a client on a channel that stays open hides what ends its calls. */
+    @Test
+    void aChannelOfTheCallersOwnIsNotClosed() throws Exception {
+        try (var server = ScriptedServer.start(refuses(DRAINED), sends(anAnswer("HELLO")))) {
+            var channel =
+                    Grpc.newChannelBuilder(server.address(), InsecureChannelCredentials.create()).disableRetry().build();
+            var client = AsyncParleyClient.builder().channel(channel).build();
+            client.close();
+            assertEquals("HELLO", client.chat("hello").get(20, TimeUnit.SECONDS).text());
+            channel.shutdownNow();
         }
     }
 

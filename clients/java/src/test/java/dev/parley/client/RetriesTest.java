@@ -1,6 +1,8 @@
 package dev.parley.client;
 
+import static dev.parley.client.support.Messages.aMessage;
 import static dev.parley.client.support.Messages.anAnswer;
+import static dev.parley.client.support.Messages.deleted;
 import static dev.parley.client.support.Messages.completed;
 import static dev.parley.client.support.ScriptedServer.Step.refuses;
 import static dev.parley.client.support.ScriptedServer.Step.sends;
@@ -28,6 +30,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -96,6 +99,30 @@ class RetriesTest {
             client.chat("hello");
             long pauseMs = (server.asked().get(1).atNs() - server.asked().get(0).atNs()) / 1_000_000;
             assertTrue(pauseMs > 700, pauseMs + " ms");
+        }
+    }
+
+    /** Fails when a token that cannot be got for a moment ends what would have waited for a server. */
+    @Test
+    void aStreamUnderWayWaitsForItsToken() {
+        var sealed = new IllegalStateException("the vault is sealed");
+        var asked = new AtomicInteger();
+        List<Throwable> told = Collections.synchronizedList(new ArrayList<>());
+        var options = WatchOptions.defaults().onRetry(error -> told.add(error.getCause()));
+        try (var server = ScriptedServer.start(
+                        sends(aMessage(1)).thenRefuses(Refusal.unavailable("WATCH_EXPIRED")), sends(deleted()));
+                var client = ParleyClient.builder().address(server.address()).token(() -> {
+                    if (Set.of(2, 3).contains(asked.incrementAndGet())) {
+                        throw sealed;
+                    }
+                    return "token";
+                }).build();
+                var watch = client.watch("c", options)) {
+            List<Object> updates = new ArrayList<>();
+            watch.forEachRemaining(updates::add);
+            assertEquals(List.of(aMessage(1), deleted()), updates);
+            assertEquals(List.of(sealed, sealed), told.subList(1, told.size()));
+            assertEquals(2, server.asked().size());
         }
     }
 

@@ -110,6 +110,30 @@ class TriesTest {
         }
     }
 
+    /** Fails when a supplier that fails for good is asked for ever, or one that fails at first more than once. */
+    @Test
+    void triesForATokenAreCounted() {
+        var broken = new Failure(
+                "x", Status.Code.UNAUTHENTICATED, "", Map.of(), null, false, List.of(), "", "", new IOException("sealed"));
+        var tokenless = new ParleyException.Unauthenticated(broken);
+        for (Tries.Kind kind : Tries.Kind.values()) {
+            assertEquals(Optional.empty(), new Tries(kind, LONG).pause(tokenless));
+        }
+        Map<Tries.Kind, Integer> most =
+                Map.of(Tries.Kind.WATCH, 99, Tries.Kind.TURN_STREAM, 7, Tries.Kind.EXPORT, 7, Tries.Kind.REHEARSAL, 0);
+        most.forEach((kind, pauses) -> {
+            Tries tries = new Tries(kind, LONG);
+            for (int event = 0; event < 2; event++) {
+                tries.cameFurther();
+                assertEquals(pauses, (int) IntStream.range(0, 200).filter(n -> tries.pause(tokenless).isPresent()).count());
+            }
+        });
+        Tries watch = new Tries(Tries.Kind.WATCH, LONG);
+        watch.cameFurther();
+        IntStream.range(0, 200).forEach(n -> watch.pause(down())); // a server that is away for long counts apart
+        assertTrue(watch.pause(tokenless).isPresent());
+    }
+
     @Test
     void aWatchThatHasBegunIsTriedForEver() {
         Tries tries = new Tries(Tries.Kind.WATCH, Duration.ZERO);

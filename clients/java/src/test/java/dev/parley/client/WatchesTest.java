@@ -8,6 +8,8 @@ import static dev.parley.client.support.Messages.progress;
 import static dev.parley.client.support.ScriptedServer.Step.refuses;
 import static dev.parley.client.support.ScriptedServer.Step.sends;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -23,6 +25,10 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Flow;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.LongStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -35,6 +41,7 @@ class WatchesTest {
     private static final Refusal EXPIRED = Refusal.unavailable("WATCH_EXPIRED");
     private static final Refusal DRAINED = Refusal.unavailable("WORKER_DRAINED");
     private static final Refusal FULL = Refusal.of(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED").retryMs(10);
+    private static final Refusal GONE = Refusal.of(Status.Code.NOT_FOUND, "CONVERSATION_NOT_FOUND");
     private static final Refusal STOP = Refusal.of(Status.Code.PERMISSION_DENIED, "SCOPE_MISSING");
 
     /** Watches until the server refuses for good; returns what came. */
@@ -122,7 +129,72 @@ class WatchesTest {
     }
 
     static Stream<Refusal> whatFollowsADeletion() {
-        return Stream.of(Refusal.of(Status.Code.NOT_FOUND, "CONVERSATION_NOT_FOUND"), DRAINED);
+        return Stream.of(GONE, DRAINED);
+    }
+
+    /** Fails when the status of a call that continues a watch is told instead of what happened to the conversation. */
+    @Test
+    void aWatchEndsWithAConversationThatIsDeletedBetweenTwoCalls() {
+        try (var server = ScriptedServer.start(
+                        sends(aMessage(1)).thenRefuses(EXPIRED), refuses(DRAINED), refuses(GONE));
+                var client = ParleyClient.builder().address(server.address()).build();
+                var watch = client.watch("c")) {
+            List<WatchConversationResponse> updates = new ArrayList<>();
+            watch.forEachRemaining(updates::add);
+            assertEquals(List.of(aMessage(1), deleted()), updates);
+            assertEquals(3, server.asked().size());
+        }
+    }
+
+    /** Fails when the update comes before it is asked for, or never. */
+    @Test
+    void aDeletionBetweenTwoCallsIsToldWhenItIsAskedFor() throws Exception {
+        try (var server = ScriptedServer.start(sends(aMessage(1)).thenRefuses(EXPIRED), refuses(GONE));
+                var client = AsyncParleyClient.builder().address(server.address()).build()) {
+            var updates = new LinkedBlockingQueue<WatchConversationResponse>();
+            var end = new CompletableFuture<Void>();
+            var given = new CompletableFuture<Flow.Subscription>();
+            client.watch("c", WatchOptions.defaults()).subscribe(new Flow.Subscriber<>() {
+                @Override
+                public void onSubscribe(Flow.Subscription subscription) {
+                    given.complete(subscription);
+                }
+
+                @Override
+                public void onNext(WatchConversationResponse update) {
+                    updates.add(update);
+                }
+
+                @Override
+                public void onError(Throwable error) {
+                    end.completeExceptionally(error);
+                }
+
+                @Override
+                public void onComplete() {
+                    end.complete(null);
+                }
+            });
+            given.join().request(1);
+            assertEquals(aMessage(1), updates.poll(20, TimeUnit.SECONDS));
+            while (server.asked().size() < 2) {
+                Thread.onSpinWait();
+            }
+            assertNull(updates.poll(100, TimeUnit.MILLISECONDS));
+            assertFalse(end.isDone());
+            given.join().request(1);
+            assertEquals(deleted(), updates.poll(20, TimeUnit.SECONDS));
+            end.get(20, TimeUnit.SECONDS);
+        }
+    }
+
+    @Test
+    void aWatchThatNothingHasComeOfTellsOfNoDeletion() {
+        try (var server = ScriptedServer.start(refuses(DRAINED), refuses(GONE));
+                var client = ParleyClient.builder().address(server.address()).build();
+                var watch = client.watch("c")) {
+            assertThrows(ParleyException.ConversationNotFound.class, watch::hasNext);
+        }
     }
 
     /** A new call tells the open turn's state and its pieces from the first one again. */
