@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -102,6 +103,16 @@ class Terminal:
         """Make the window as large; the command is told, as by a real one."""
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self._fd if fd is None else fd, termios.TIOCSWINSZ, size)
+
+    @property
+    def settings(self) -> tuple[bool, bool]:
+        """Whether the terminal shows what is typed, and whether programs get it line by line."""
+        flags = termios.tcgetattr(self._fd)[3]
+        return bool(flags & termios.ECHO), bool(flags & termios.ICANON)
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send the command a signal."""
+        self._process.send_signal(number)
 
     def send(self, text: str) -> None:
         os.write(self._fd, text.encode())

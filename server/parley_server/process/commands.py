@@ -258,6 +258,10 @@ def token(
     ttl_s = int(matched[1]) * _UNIT_S[matched[2]]
     from parley_server.auth.tokens import mint
     from parley_server.process.bootstrap import DEV_ISSUER, dev_secret
+    from parley_server.rpc.layers.call_record import SCOPES
+
+    if unknown := [name for name in (scope or "").split() if name not in SCOPES]:
+        _refuse(f"--scope: there is no {', '.join(unknown)}; there are {', '.join(SCOPES)}")
 
     def start() -> None:
         settings.check_keys()

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.config import Settings
+from parley_server.config import BadSettings, Settings
 from parley_server.process.bootstrap import dev_secret
 from support.agents import Gate, ScriptedAgent
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
@@ -198,3 +198,17 @@ def test_secret_that_several_make_at_once_is_one(tmp_path: Path) -> None:
     assert 64 == len(made.pop())
     assert ["secret"] == [path.name for path in settings.data_dir.iterdir()]
     assert 0o600 == stat.S_IMODE((settings.data_dir / "secret").stat().st_mode)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short", b"\xff"])
+def test_secret_that_is_none_is_named_with_its_file(tmp_path: Path, content: bytes) -> None:
+    """As a full disk, or an editor, leaves it. Fails when only the secret's length is told."""
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(BadSettings) as refused:
+        dev_secret(Settings(data_dir=tmp_path))
+    expected = (
+        f"PARLEY_DATA_DIR: {tmp_path}/secret holds no secret of at least 32 bytes: remove it, and "
+        "another one is made"
+    )
+    assert expected == str(refused.value)
+    assert content == (tmp_path / "secret").read_bytes()

@@ -9,6 +9,7 @@
 6    the server, or something it needs, is unavailable, overloaded, or too slow
 7    the turn waits for its caller: `parley resume` goes on
 130  Ctrl-C
+143  SIGTERM; another signal that ends the process has its own number, added to 128
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from parley_client.cli.tokens import TokenCommandFailed
 from parley_client.errors import ParleyError
 
 WAITS = 7
+KILLED = 128
+"""To which the number of a signal is added, as shells do."""
 INTERRUPTED = 130
 
 
