@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_client.cli.tokens import TokenCommand, TokenCommandFailed
+from parley_client.cli.tokens import NoToken, TokenCommand
 from support.configs import NOWHERE
 from support.scripted_server import Code, Refusal, an_answer, scripted
 from support.scripted_streams import chunk, started, streaming
@@ -80,7 +80,7 @@ async def test_a_token_that_is_refused_is_asked_for_once_more(tmp_path: Path) ->
     ],
 )
 async def test_a_command_that_prints_no_token_ends_with_3(said: str, command: str) -> None:
-    with pytest.raises(TokenCommandFailed, match=said):
+    with pytest.raises(NoToken, match=said):
         TokenCommand(command)()
     done = await run("list", "--address", NOWHERE, "--token-command", command)
     assert (3, b"") == (done.returncode, done.stdout)
@@ -108,3 +108,12 @@ async def test_a_token_file_that_is_not_utf_8_is_said_so(tmp_path: Path) -> None
     file.write_bytes("a token".encode("utf-16"))
     done = await run("list", "--address", NOWHERE, "--token-file", str(file))
     assert (2, b"parley: the token file is not UTF-8\n") == (done.returncode, done.stderr)
+
+
+async def test_a_token_file_without_a_token_is_said_so(tmp_path: Path) -> None:
+    """Fails when the call is made without one: the server then says only that it needs one."""
+    file = tmp_path / "token"
+    file.write_text("\n")
+    done = await run("list", "--address", NOWHERE, PARLEY_TOKEN_FILE=str(file))
+    assert 3 == done.returncode
+    assert f"parley: the token file {file} is empty" in " ".join(done.stderr.decode().split("\n"))

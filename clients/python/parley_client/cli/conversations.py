@@ -34,9 +34,6 @@ InstructionsFile: TypeAlias = Annotated[
     Option(
         "--instructions-file",
         help="A file with what the agent is told in it; - reads standard input.",
-        exists=True,
-        dir_okay=False,
-        allow_dash=True,
         show_default=False,
     ),
 ]
@@ -227,10 +224,12 @@ def undelete(
 def _text_of(file: Path) -> str:
     """Return a file's text without its last line break.
 
-    Raises: BadParameter: it is not UTF-8. OSError: it cannot be read.
+    Raises: BadParameter: it cannot be read, or is not UTF-8.
     """
     try:
         return contents_of(file).decode("utf-8").removesuffix("\n")
+    except OSError as error:
+        raise typer.BadParameter(str(error)) from None
     except UnicodeError:
         raise typer.BadParameter(f"{file} is not UTF-8") from None
 

@@ -3,7 +3,7 @@
 0    success
 1    any other error, such as a refusal by the model's provider
 2    the request is invalid: options, arguments, or a field that the server refuses
-3    no valid token, a token without the scope, or a token command that printed none
+3    no valid token, a token without the scope, or a token command or file without one
 4    no such conversation, or no such turn
 5    the conversation is busy, or was changed by another caller
 6    the server, or something it needs, is unavailable, overloaded, or too slow
@@ -20,7 +20,7 @@ import typer
 
 from parley_client import errors
 from parley_client.cli.screen import Screen
-from parley_client.cli.tokens import TokenCommandFailed
+from parley_client.cli.tokens import NoToken
 from parley_client.errors import ParleyError
 
 WAITS = 7
@@ -135,7 +135,7 @@ def exit_codes(screen: Screen, address: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise  # the reader of the output has closed it
-    except TokenCommandFailed as error:
+    except NoToken as error:
         screen.complain(str(error))
         raise typer.Exit(row_of(errors.Unauthenticated("")).exit_code) from None
     except OSError as error:
