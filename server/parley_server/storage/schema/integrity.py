@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from psycopg import IsolationLevel
 
 from parley_server.storage.schema import version
-from parley_server.storage.schema.reaching import UnsafeDatabase, connected
+from parley_server.storage.schema.reaching import NO_LIMITS, UnsafeDatabase, connected
 
 _SOME = "SELECT broken.*, count(*) OVER () FROM ({query}) AS broken LIMIT 3"
 """Three examples of what breaks a rule, each with how many there are."""
@@ -269,7 +269,7 @@ def examine(url: str) -> Report:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():
-            connection.execute("SET LOCAL statement_timeout = 0")  # the role may have a short one
+            connection.execute(NO_LIMITS)
             hidden = connection.execute("SELECT row_security_active('conversation')").fetchone()
             if hidden and hidden[0]:
                 raise UnsafeDatabase(

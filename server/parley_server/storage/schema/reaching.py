@@ -49,6 +49,15 @@ SAFE = {
 """The values that a database's settings must have."""
 
 
+NO_LIMITS = """
+    SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
+        ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout',
+            'transaction_timeout')
+"""
+"""Takes the limits off a transaction that a role has for the statements of workers, as far as this
+Postgres knows them."""
+
+
 class DatabaseAway(Exception):
     """The database cannot be reached now."""
 
