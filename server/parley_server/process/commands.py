@@ -26,8 +26,6 @@ app = typer.Typer(
 )
 log = structlog.get_logger("parley.commands")
 
-WORKERS_URL = "PARLEY_DATABASE_URL"
-
 _TTL = re.compile(r"(\d+)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -146,13 +144,13 @@ def migrate(
     def start() -> None:
         address, is_on = url.get_secret_value(), settings.row_security
         if not is_on and not drop_row_security:
-            row_security.check_off(address)  # before anything is changed
-        applied = version.migrate(address)
+            row_security.check_off(address, setting)  # before anything is changed
+        applied = version.migrate(address, setting)
         is_new = row_security.switch(address, is_on=is_on, may_drop=drop_row_security)
         _say(f"Applied: {', '.join(applied)}." if applied else "The schema is up to date.")
         _say(f"Row security {'was switched' if is_new else 'is'} {'on' if is_on else 'off'}.")
 
-    exit_on_error(start, database=setting)
+    exit_on_error(start)
 
 
 @app.command()
@@ -172,7 +170,7 @@ def distribute(
     from parley_server.storage.schema import distribution
 
     def start() -> None:
-        statements = distribution.distribute(url.get_secret_value(), is_dry=dry_run)
+        statements = distribution.distribute(url.get_secret_value(), setting, is_dry=dry_run)
         for statement in statements:
             typer.echo(f"{statement};")
         if not statements:
@@ -181,7 +179,7 @@ def distribute(
             _say("The tables were distributed. Set PARLEY_FEED_DAYS=0 on all workers: a cluster")
             _say("has no order of transactions for the feed to follow (docs/scaling.md).")
 
-    exit_on_error(start, database=setting)
+    exit_on_error(start)
 
 
 @app.command()
@@ -216,7 +214,7 @@ def check(
         _refuse("--data reads the database and asks no server: omit the other options")
     settings = _settings()
     if data:
-        exit_on_error(lambda: _check_data(settings), database=_owners_url(settings)[1])
+        exit_on_error(lambda: _check_data(settings))
         return
     target = address or settings.listen
     from parley_server.process.probe import Unanswered, health_of
@@ -291,16 +289,16 @@ def _owners_url(settings: Settings) -> tuple[SecretStr | None, str]:
     """Return the URL for what the owner of the tables does, and the name of its setting."""
     if settings.migrate_database_url is not None:
         return settings.migrate_database_url, "PARLEY_MIGRATE_DATABASE_URL"
-    return settings.database_url, WORKERS_URL
+    return settings.database_url, "PARLEY_DATABASE_URL"
 
 
 def _check_data(settings: Settings) -> None:
     """Check the stored data, print the problems, and exit with 1 if there are any."""
     from parley_server.storage.schema import integrity
 
-    url, _ = _owners_url(settings)
+    url, setting = _owners_url(settings)
     if url is not None:
-        report = integrity.examine(url.get_secret_value())
+        report = integrity.examine(url.get_secret_value(), setting)
     else:
         from parley_server.storage.embedded.postgres import EmbeddedPostgres
 
@@ -362,12 +360,8 @@ def _serving(start: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
-def exit_on_error(start: Callable[[], None], *, database: str = WORKERS_URL) -> None:
-    """Run `start`; if it fails for a known reason, print the reason and exit with 1.
-
-    Args:
-        database: the setting that names the database, for the reason to name it.
-    """
+def exit_on_error(start: Callable[[], None]) -> None:
+    """Run `start`; if it fails for a known reason, print the reason and exit with 1."""
     from parley_server.storage.schema.reaching import DatabaseAway, UnsafeDatabase
 
     try:
@@ -375,7 +369,7 @@ def exit_on_error(start: Callable[[], None], *, database: str = WORKERS_URL) -> 
     except typer.Exit:
         raise  # which is a RuntimeError
     except (BadSettings, DatabaseAway, UnsafeDatabase, RuntimeError, ValueError) as error:
-        _refuse(str(error).replace(WORKERS_URL, database))
+        _refuse(str(error))
 
 
 def _refuse(sentence: str) -> NoReturn:

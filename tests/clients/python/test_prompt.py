@@ -116,7 +116,7 @@ SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 async def test_a_signal_during_an_answer_leaves_the_terminal_as_it_was(
     start_service: StartService, number: signal.Signals
 ) -> None:
-    """Fails when a signal ends the process at once: the shell then shows nothing of what is typed."""
+    """Fails when a signal ends the process at once: the shell then shows nothing that is typed."""
     speaker, loop = Speaker(), asyncio.get_running_loop()
     service = await start_service(ScriptedAgent(speaker))
 

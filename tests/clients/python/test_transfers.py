@@ -134,7 +134,7 @@ async def test_export_to_a_dash_is_to_standard_output(
     assert plain.whole == dashed.whole
     done = await parley(address_of(service), "export", "-o", "-", "--continue", exit_code=2)
     assert "--continue needs --output" in done.stderr
-    assert not [*tmp_path.iterdir()]
+    assert [] == os.listdir(tmp_path)
 
 
 async def test_export_writes_over_no_file(service: Service, tmp_path: Path) -> None:

@@ -141,5 +141,5 @@ async def test_a_tenant_claim_with_another_meaning_is_refused_before_keys_are_fe
     """Fails when only a verifier looks at it: with published keys, each call then ends INTERNAL."""
     for keys in ({"auth_hs256_secret": SECRET}, {"auth_jwks_url": URL}):
         settings = Settings(auth_tenant_claim="sub", **keys, **IDENTITY)
-        with pytest.raises(BadSettings, match='PARLEY_AUTH_TENANT_CLAIM: .* cannot be "sub"'):
+        with pytest.raises(BadSettings, match=r'PARLEY_AUTH_TENANT_CLAIM: .* cannot be "sub"'):
             verifier_for(settings)

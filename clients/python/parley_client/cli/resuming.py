@@ -1,6 +1,5 @@
 """The command that gives a waiting turn what it waits for."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 

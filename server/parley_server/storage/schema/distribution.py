@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import Connection
 
 from parley_server.storage.schema import row_security
-from parley_server.storage.schema.reaching import UnsafeDatabase, connected
+from parley_server.storage.schema.reaching import WORKERS_URL, UnsafeDatabase, connected
 from parley_server.storage.schema.version import check_schema
 
 COLUMN = "owner_id"
@@ -80,17 +80,18 @@ def planned(found: Found) -> list[str]:
     return statements + [_EMPTIED.format(table=table) for table in new]
 
 
-def distribute(url: str, *, is_dry: bool = False) -> list[str]:
+def distribute(url: str, setting: str = WORKERS_URL, *, is_dry: bool = False) -> list[str]:
     """Distribute the tables by owner, each beside the others, as far as they are not yet.
 
     Args:
         url: of the coordinator, as the role that owns the tables.
+        setting: where the URL is from, for errors to name it.
         is_dry: whether to change nothing.
     Returns: the statements that were sent, or would be; empty: nothing was to be done.
     Raises: DatabaseAway; UnsafeDatabase: it cannot be done, in a sentence that says what to do.
     Guarantees: the tables are distributed all or none; it can be called again at any time.
     """
-    with connected(url) as connection:
+    with connected(url, setting) as connection:
         check_schema(connection)
         _check_cluster(connection)
         statements = planned(_found(connection))
