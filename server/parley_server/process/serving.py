@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -43,14 +44,16 @@ async def run_child(settings: Settings) -> None:
     """Serve on the shared port below a parent, until a signal comes or the parent is gone."""
     loop = asyncio.get_running_loop()
     parent = sys.stdin.fileno()
+    # What a user's agent prints must neither be taken for our word nor fill the pipe for it.
+    said = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def on_ready(_: int, stop: asyncio.Event) -> None:
         def on_parent_gone() -> None:
             loop.remove_reader(parent)
             stop.set()
 
-        sys.stdout.buffer.write(READY)
-        sys.stdout.buffer.flush()
+        os.write(said, READY)
         loop.add_reader(parent, on_parent_gone)  # nothing is sent: this is its end
 
     await _serve(settings, on_ready, is_port_shared=True)

@@ -35,6 +35,18 @@ async def test_workers_share_a_port_and_a_dead_one_is_replaced(database_url: str
 
 
 @pytest.mark.slow
+async def test_what_an_agents_code_prints_stops_no_worker(database_url: str) -> None:
+    """Fails when it is taken for the worker's word that it serves, or fills the pipe for that."""
+    agent = "python:support.printing_module:agent"
+    path = str(Path(__file__).parents[2])
+    with ServerProcess(database_url, workers=2, agent=agent, python_path=path) as server:
+        for _ in range(8):
+            assert "printed" == (await server.chat(timeout=10)).response
+        assert 0 == server.stop()
+    assert "made at the import\n" in server.output
+
+
+@pytest.mark.slow
 async def test_workers_end_when_their_parent_is_killed(database_url: str) -> None:
     with ServerProcess(database_url, workers=2) as server:
         workers = [psutil.Process(pid) for pid in workers_of(server)]
