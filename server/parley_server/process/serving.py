@@ -7,11 +7,13 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from parley_server.addresses import bound, refuse_used_socket
 from parley_server.config import Settings
+from parley_server.core.endless import endless
 from parley_server.process.os_signals import OsSignals
 from parley_server.process.supervisor import READY, OnReady
 from parley_server.process.worker import Worker
@@ -82,7 +84,9 @@ async def _until_stopped(
         signals.on_first = lambda: None  # from here on, open turns may end
         _keep_for_good()
         on_ready(port, signals.stop)
-        reloading = asyncio.create_task(_reload(worker, signals))
+        reloading = asyncio.create_task(
+            endless("reading agents again", partial(_reload, worker, signals))
+        )
         await signals.stop.wait()
         reloading.cancel()
         log.info("draining", open_turns=len(worker.turns.attempts))
@@ -93,7 +97,4 @@ async def _reload(worker: Worker, signals: OsSignals) -> None:
     while True:
         await signals.reload.wait()
         signals.reload.clear()
-        try:
-            await worker.agents.reload()
-        except Exception as error:  # or the next signal would find nobody
-            log.error("agents file not read again", error=type(error).__name__)
+        await worker.agents.reload()

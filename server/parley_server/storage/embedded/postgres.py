@@ -185,7 +185,7 @@ class EmbeddedPostgres:
             logger.error("the embedded Postgres ended unexpectedly and is restarted")
             try:
                 self._launch()
-            except (OSError, PostgresNotStarted) as error:
+            except Exception as error:  # whatever it is, the next try may go better
                 if not self._is_over.is_set():
                     logger.error("the embedded Postgres cannot be started", why=str(error))
                     self._is_over.wait(RESTART_PAUSE_S)
