@@ -21,6 +21,7 @@ _ADVISORY_LOCK = 0x7061726C6579  # "parley"
 
 _ADVICE = {
     "25006": "the database accepts no writes: name the primary, or wait for the failover",
+    "40P01": "a table was in use: run the command again",
     "42501": "name the role that owns the tables in PARLEY_MIGRATE_DATABASE_URL",
     "55P03": "a table was in use for more than 5 s: run the command again later",
 }
