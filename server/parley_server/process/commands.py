@@ -302,7 +302,13 @@ def _check_data(settings: Settings) -> None:
     else:
         from parley_server.storage.embedded.postgres import EmbeddedPostgres
 
-        with EmbeddedPostgres(settings.data_dir, say=_say) as postgres:
+        postgres = EmbeddedPostgres(settings.data_dir, say=_say)
+        if not postgres.is_there:
+            raise BadSettings(
+                f"PARLEY_DATA_DIR: there is no embedded database in {settings.data_dir}: name its "
+                "folder, or set PARLEY_DATABASE_URL"
+            )
+        with postgres:
             report = integrity.examine(postgres.start())
     for problem in report.problems:
         typer.echo(problem)

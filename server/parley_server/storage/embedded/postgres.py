@@ -115,6 +115,11 @@ class EmbeddedPostgres:
         return self._data_dir / "postgres.log"
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a cluster, which `start` would not have to make."""
+        return self._cluster.exists()
+
+    @property
     def pid(self) -> int | None:
         """Process id of the postmaster; None while it does not run."""
         if self._process is None or self._process.poll() is not None:

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from psycopg import ClientCursor
 
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import integrity, row_security
 from parley_server.storage.schema.reaching import UnsafeDatabase
 from support.databases import as_superuser
@@ -159,8 +160,16 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
 
 
 def test_command_checks_the_embedded_database(tmp_path: Path) -> None:
+    """Fails when it makes one where there is none: it is to change nothing."""
     done = run("check", "--data", PARLEY_DATA_DIR=str(tmp_path))
+    expected = f"PARLEY_DATA_DIR: there is no embedded database in {tmp_path}: name its folder"
+    assert 1 == done.returncode
+    assert expected in done.stderr
+    assert [] == [*tmp_path.iterdir()]
 
+    with EmbeddedPostgres(tmp_path, say=str):
+        pass
+    done = run("check", "--data", PARLEY_DATA_DIR=str(tmp_path))
     assert 1 == done.returncode
     assert "no Parley schema" in done.stderr
 
