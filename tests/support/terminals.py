@@ -19,12 +19,13 @@ from typing import Self
 from support.emulator import Emulator
 
 PARLEY = (sys.executable, "-c", "from parley_client.cli import main; main()")
-_CONTROLLED = (
+CONTROLLED = (
     sys.executable,
     "-c",
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execv(sys.argv[1], sys.argv[1:])",
 )
+"""Stands before a command that is to be controlled by the terminal on its standard input."""
 _PERSONAL = ("PARLEY_", "PAGER", "LESS", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +77,7 @@ class Terminal:
         self._seen = ""
         """What was on the screen up to the last text waited for."""
         self._process = subprocess.Popen(
-            [*_CONTROLLED, *PARLEY, *arguments],
+            [*CONTROLLED, *PARLEY, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

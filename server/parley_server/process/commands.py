@@ -353,7 +353,9 @@ def _serving(start: Callable[[], None]) -> NoReturn:
     remain, and Python would wait for them without end.
     """
     gc.disable()  # until everything is imported: nothing of it is garbage
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the worker has its own
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda *_: sys.exit(0))  # until the worker has its own
     code: Any = 0
     try:
         exit_on_error(start)

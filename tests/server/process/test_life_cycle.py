@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import pty
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +25,9 @@ from parley_server.config import BadSettings, Settings
 from parley_server.process.bootstrap import dev_secret
 from support.agents import Gate, ScriptedAgent
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
-from support.processes import ServerProcess
+from support.processes import ServerProcess, environment_of
 from support.services import StartService, an_id, metadata, refused
+from support.terminals import CONTROLLED
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -212,3 +216,31 @@ def test_secret_that_is_none_is_named_with_its_file(tmp_path: Path, content: byt
     )
     assert expected == str(refused.value)
     assert content == (tmp_path / "secret").read_bytes()
+
+
+@pytest.mark.slow
+def test_closing_the_terminal_ends_the_server_and_its_postgres(tmp_path: Path) -> None:
+    """Fails when SIGHUP ends it at once: the embedded Postgres then stays behind."""
+    settings = {
+        "PARLEY_DATA_DIR": str(tmp_path),
+        "PARLEY_AGENT": "echo",
+        "PARLEY_LISTEN": "127.0.0.1:0",
+    }
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*CONTROLLED, sys.executable, "-m", "parley_server", "serve"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment_of(settings),
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"serves on" not in shown:
+            shown += os.read(ours, 65_536)
+        pid_file = tmp_path / "postgres" / "data" / "postmaster.pid"
+        assert pid_file.exists()
+        os.close(ours)
+        assert process.wait(30) >= 0, "a signal ended it"
+    assert not pid_file.exists()
