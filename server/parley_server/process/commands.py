@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -363,8 +364,9 @@ def _serving(start: Callable[[], None]) -> NoReturn:
         code = 130
     except SystemExit as end:
         code = end.code
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
@@ -386,4 +388,5 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 def _say(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+    with suppress(OSError):  # as for lines of the log, a server does not end for a full disk
+        typer.echo(sentence, err=True)

@@ -218,6 +218,17 @@ def test_secret_that_is_none_is_named_with_its_file(tmp_path: Path, content: byt
     assert content == (tmp_path / "secret").read_bytes()
 
 
+async def test_server_whose_log_nobody_takes_goes_on(database_url: str) -> None:
+    """Fails when a line that cannot be written ends what it tells of: each call is then INTERNAL."""
+    with ServerProcess(database_url) as server:
+        server.leave_unread()
+        await server.chat()
+        while not server.process.stderr.closed:
+            await asyncio.sleep(0.02)
+        assert "still here" == (await server.chat("still here")).response
+        assert 0 == await asyncio.to_thread(server.stop)
+
+
 @pytest.mark.slow
 def test_closing_the_terminal_ends_the_server_and_its_postgres(tmp_path: Path) -> None:
     """Fails when SIGHUP ends it at once: the embedded Postgres then stays behind."""
