@@ -219,7 +219,7 @@ def test_secret_that_is_none_is_named_with_its_file(tmp_path: Path, content: byt
 
 
 async def test_server_whose_log_nobody_takes_goes_on(database_url: str) -> None:
-    """Fails when a line that cannot be written ends what it tells of: each call is then INTERNAL."""
+    """Fails when a line that cannot be written ends what it tells of: each call then fails."""
     with ServerProcess(database_url) as server:
         server.leave_unread()
         await server.chat()
