@@ -259,7 +259,7 @@ def token(
     from parley_server.process.bootstrap import DEV_ISSUER, dev_secret
     from parley_server.rpc.layers.call_record import SCOPES
 
-    if unknown := [name for name in (scope or "").split() if name not in SCOPES]:
+    if unknown := [name for name in (scope or "").split(" ") if name not in ("", *SCOPES)]:
         _refuse(f"--scope: there is no {', '.join(unknown)}; there are {', '.join(SCOPES)}")
 
     def start() -> None:
