@@ -117,4 +117,4 @@ async def test_endless_work_that_fails_is_told_and_begins_again(
 
     assert task.cancelled()
     assert ["the work failed"] * 2 == [record.getMessage() for record in caplog.records]
-    assert all("test_background" in record.place for record in caplog.records)
+    assert all("test_background" in record.__dict__["place"] for record in caplog.records)
