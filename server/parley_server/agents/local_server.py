@@ -22,10 +22,10 @@ MAX_THREADS = 4
 
 
 def main() -> None:
-    # Ctrl-C and a service manager's SIGTERM reach the whole group: the turns that a worker still
-    # finishes then need their model.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, a service manager's SIGTERM and a closed terminal's SIGHUP reach the whole group: the
+    # turns that a worker still finishes then need their model.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     settings = json.loads(os.environ.pop(SETTINGS))
     try:
         server = _serve(settings["path"], settings["key"], settings["max_answer_tokens"])

@@ -15,6 +15,7 @@ import structlog
 
 from parley_server.auth.jwt_verifier import JwtVerifier
 from parley_server.auth.keys import Key, UnusableKeys, published_keys
+from parley_server.core.endless import endless
 from parley_server.core.errors import KeysUnavailable, Unauthenticated
 from parley_server.core.model import Principal
 
@@ -90,7 +91,7 @@ class JwksKeys:
         """Fetch for the first time, whether that works or not, and keep fetching from then on."""
         self._client = _client(self._url)
         await self.look_again()
-        self._refreshing = asyncio.create_task(self._refresh())
+        self._refreshing = asyncio.create_task(endless("fetching keys", self._refresh))
 
     async def close(self) -> None:
         """Stop fetching."""

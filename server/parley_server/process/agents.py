@@ -153,16 +153,16 @@ def defaults_of(settings: Settings) -> ServerDefaults:
 
 
 def _instructions(settings: Settings) -> str:
-    if settings.instructions_file is None:
+    path = settings.instructions_file
+    if path is None:
         return settings.instructions
     try:
-        return settings.instructions_file.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BadSettings(f"PARLEY_INSTRUCTIONS_FILE: {error}") from None
     except UnicodeDecodeError:
         raise BadSettings(
-            f"PARLEY_INSTRUCTIONS_FILE: '{settings.instructions_file}' is no text in UTF-8: "
-            "save it as UTF-8"
+            f"PARLEY_INSTRUCTIONS_FILE: {path} is no text in UTF-8: save it as UTF-8"
         ) from None
 
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from parley_server.agents.file.reading import read_agents_file
 from parley_server.agents.local_model import LocalModel
-from parley_server.config import BadSettings, Settings
+from parley_server.config import MIN_SECRET_BYTES, BadSettings, Settings
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import version
 
@@ -105,17 +105,23 @@ def _dev_keys(settings: Settings) -> dict[str, object]:
 def dev_secret(settings: Settings) -> str:
     """Return the embedded server's secret; create it, for its owner only, if there is none.
 
-    Raises: BadSettings: the data folder cannot be used.
+    Raises: BadSettings: the data folder cannot be used, or the file in it holds no secret.
     """
     path = settings.data_dir / "secret"
     try:
         if not path.exists():
             _make_secret(path)
-        return path.read_text()
+        secret = path.read_text(errors="replace")
     except OSError as error:
         raise BadSettings(
             f"PARLEY_DATA_DIR: {path} cannot be used: {error.strerror}: name a folder of this user"
         ) from None
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise BadSettings(
+            f"PARLEY_DATA_DIR: {path} holds no secret of at least {MIN_SECRET_BYTES} bytes: remove "
+            "it, and another one is made"
+        )
+    return secret
 
 
 def _make_secret(path: Path) -> None:

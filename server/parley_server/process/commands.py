@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,8 +26,6 @@ app = typer.Typer(
     add_completion=False,
 )
 log = structlog.get_logger("parley.commands")
-
-WORKERS_URL = "PARLEY_DATABASE_URL"
 
 _TTL = re.compile(r"(\d+)([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -146,13 +145,13 @@ def migrate(
     def start() -> None:
         address, is_on = url.get_secret_value(), settings.row_security
         if not is_on and not drop_row_security:
-            row_security.check_off(address)  # before anything is changed
-        applied = version.migrate(address)
+            row_security.check_off(address, setting)  # before anything is changed
+        applied = version.migrate(address, setting)
         is_new = row_security.switch(address, is_on=is_on, may_drop=drop_row_security)
         _say(f"Applied: {', '.join(applied)}." if applied else "The schema is up to date.")
         _say(f"Row security {'was switched' if is_new else 'is'} {'on' if is_on else 'off'}.")
 
-    exit_on_error(start, database=setting)
+    exit_on_error(start)
 
 
 @app.command()
@@ -172,7 +171,7 @@ def distribute(
     from parley_server.storage.schema import distribution
 
     def start() -> None:
-        statements = distribution.distribute(url.get_secret_value(), is_dry=dry_run)
+        statements = distribution.distribute(url.get_secret_value(), setting, is_dry=dry_run)
         for statement in statements:
             typer.echo(f"{statement};")
         if not statements:
@@ -181,7 +180,7 @@ def distribute(
             _say("The tables were distributed. Set PARLEY_FEED_DAYS=0 on all workers: a cluster")
             _say("has no order of transactions for the feed to follow (docs/scaling.md).")
 
-    exit_on_error(start, database=setting)
+    exit_on_error(start)
 
 
 @app.command()
@@ -216,7 +215,7 @@ def check(
         _refuse("--data reads the database and asks no server: omit the other options")
     settings = _settings()
     if data:
-        exit_on_error(lambda: _check_data(settings), database=_owners_url(settings)[1])
+        exit_on_error(lambda: _check_data(settings))
         return
     target = address or settings.listen
     from parley_server.process.probe import Unanswered, health_of
@@ -258,6 +257,10 @@ def token(
     ttl_s = int(matched[1]) * _UNIT_S[matched[2]]
     from parley_server.auth.tokens import mint
     from parley_server.process.bootstrap import DEV_ISSUER, dev_secret
+    from parley_server.rpc.layers.call_record import SCOPES
+
+    if unknown := [name for name in (scope or "").split(" ") if name not in ("", *SCOPES)]:
+        _refuse(f"--scope: there is no {', '.join(unknown)}; there are {', '.join(SCOPES)}")
 
     def start() -> None:
         settings.check_keys()
@@ -287,20 +290,26 @@ def _owners_url(settings: Settings) -> tuple[SecretStr | None, str]:
     """Return the URL for what the owner of the tables does, and the name of its setting."""
     if settings.migrate_database_url is not None:
         return settings.migrate_database_url, "PARLEY_MIGRATE_DATABASE_URL"
-    return settings.database_url, WORKERS_URL
+    return settings.database_url, "PARLEY_DATABASE_URL"
 
 
 def _check_data(settings: Settings) -> None:
     """Check the stored data, print the problems, and exit with 1 if there are any."""
     from parley_server.storage.schema import integrity
 
-    url, _ = _owners_url(settings)
+    url, setting = _owners_url(settings)
     if url is not None:
-        report = integrity.examine(url.get_secret_value())
+        report = integrity.examine(url.get_secret_value(), setting)
     else:
         from parley_server.storage.embedded.postgres import EmbeddedPostgres
 
-        with EmbeddedPostgres(settings.data_dir, say=_say) as postgres:
+        postgres = EmbeddedPostgres(settings.data_dir, say=_say)
+        if not postgres.is_there:
+            raise BadSettings(
+                f"PARLEY_DATA_DIR: there is no embedded database in {settings.data_dir}: name its "
+                "folder, or set PARLEY_DATABASE_URL"
+            )
+        with postgres:
             report = integrity.examine(postgres.start())
     for problem in report.problems:
         typer.echo(problem)
@@ -345,7 +354,9 @@ def _serving(start: Callable[[], None]) -> NoReturn:
     remain, and Python would wait for them without end.
     """
     gc.disable()  # until everything is imported: nothing of it is garbage
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the worker has its own
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda *_: sys.exit(0))  # until the worker has its own
     code: Any = 0
     try:
         exit_on_error(start)
@@ -353,17 +364,14 @@ def _serving(start: Callable[[], None]) -> NoReturn:
         code = 130
     except SystemExit as end:
         code = end.code
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
-def exit_on_error(start: Callable[[], None], *, database: str = WORKERS_URL) -> None:
-    """Run `start`; if it fails for a known reason, print the reason and exit with 1.
-
-    Args:
-        database: the setting that names the database, for the reason to name it.
-    """
+def exit_on_error(start: Callable[[], None]) -> None:
+    """Run `start`; if it fails for a known reason, print the reason and exit with 1."""
     from parley_server.storage.schema.reaching import DatabaseAway, UnsafeDatabase
 
     try:
@@ -371,7 +379,7 @@ def exit_on_error(start: Callable[[], None], *, database: str = WORKERS_URL) -> 
     except typer.Exit:
         raise  # which is a RuntimeError
     except (BadSettings, DatabaseAway, UnsafeDatabase, RuntimeError, ValueError) as error:
-        _refuse(str(error).replace(WORKERS_URL, database))
+        _refuse(str(error))
 
 
 def _refuse(sentence: str) -> NoReturn:
@@ -380,4 +388,5 @@ def _refuse(sentence: str) -> NoReturn:
 
 
 def _say(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+    with suppress(OSError):  # as for lines of the log, a server does not end for a full disk
+        typer.echo(sentence, err=True)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 
 class OsSignals:
-    """SIGTERM and SIGINT: the first asks for an orderly end, the second for a quick one."""
+    """SIGTERM and SIGINT: the first asks for an orderly end, the second for a quick one. SIGHUP."""
 
     def __init__(self, *, can_reload: bool = False) -> None:
         """Take the signals from now on.
 
         Args:
-            can_reload: take SIGHUP, too; otherwise it ends the process, as it does by default.
+            can_reload: SIGHUP sets `reload`; otherwise it asks for an end as well, unless it is
+                ignored, as with nohup.
         """
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
@@ -24,6 +25,8 @@ class OsSignals:
             loop.add_signal_handler(number, self._came)
         if can_reload:
             loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+        elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, self._came)  # the terminal was closed
 
     def _came(self) -> None:
         is_first = not self.stop.is_set()

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import structlog
 
+from parley_server.core.endless import endless
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.ports import TokenVerifier
 from parley_server.storage.schema import pooling, version
@@ -78,7 +79,7 @@ class Readiness:
     async def open(self) -> None:
         """Say whether the worker is ready, and whenever that changes from now on."""
         self._say(await self.is_ready())
-        self._watching = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(endless("readiness", self._watch))
 
     async def close(self) -> None:
         """Say nothing more."""

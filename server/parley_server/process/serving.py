@@ -2,15 +2,18 @@
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from parley_server.addresses import bound, refuse_used_socket
 from parley_server.config import Settings
+from parley_server.core.endless import endless
 from parley_server.process.os_signals import OsSignals
 from parley_server.process.supervisor import READY, OnReady
 from parley_server.process.worker import Worker
@@ -43,14 +46,16 @@ async def run_child(settings: Settings) -> None:
     """Serve on the shared port below a parent, until a signal comes or the parent is gone."""
     loop = asyncio.get_running_loop()
     parent = sys.stdin.fileno()
+    # What a user's agent prints must neither be taken for our word nor fill the pipe for it.
+    said = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def on_ready(_: int, stop: asyncio.Event) -> None:
         def on_parent_gone() -> None:
             loop.remove_reader(parent)
             stop.set()
 
-        sys.stdout.buffer.write(READY)
-        sys.stdout.buffer.flush()
+        os.write(said, READY)
         loop.add_reader(parent, on_parent_gone)  # nothing is sent: this is its end
 
     await _serve(settings, on_ready, is_port_shared=True)
@@ -79,7 +84,9 @@ async def _until_stopped(
         signals.on_first = lambda: None  # from here on, open turns may end
         _keep_for_good()
         on_ready(port, signals.stop)
-        reloading = asyncio.create_task(_reload(worker, signals))
+        reloading = asyncio.create_task(
+            endless("reading agents again", partial(_reload, worker, signals))
+        )
         await signals.stop.wait()
         reloading.cancel()
         log.info("draining", open_turns=len(worker.turns.attempts))
@@ -90,7 +97,4 @@ async def _reload(worker: Worker, signals: OsSignals) -> None:
     while True:
         await signals.reload.wait()
         signals.reload.clear()
-        try:
-            await worker.agents.reload()
-        except Exception as error:  # or the next signal would find nobody
-            log.error("agents file not read again", error=type(error).__name__)
+        await worker.agents.reload()

@@ -7,12 +7,14 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from parley_server.addresses import bound
 from parley_server.config import BadSettings, Settings
+from parley_server.core.endless import endless
 from parley_server.process.os_signals import OsSignals
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Parent:
                 *(is_ready.wait() for is_ready in ready)
             )
             stopping: asyncio.Future[Any] = asyncio.create_task(signals.stop.wait())
-            reloading = asyncio.create_task(self._reload(signals))
+            reloading = asyncio.create_task(endless("reloading", partial(self._reload, signals)))
             await asyncio.wait([all_ready, stopping, keeping], return_when=asyncio.FIRST_COMPLETED)
             if all_ready.done():
                 on_ready(port)

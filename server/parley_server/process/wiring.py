@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from parley_server.auth.jwks import JwksKeys, JwksVerifier
-from parley_server.auth.jwt_verifier import JwtVerifier
-from parley_server.auth.keys import Key, read_keys
+from parley_server.auth.jwt_verifier import JwtVerifier, check_tenant_claim
+from parley_server.auth.keys import Key, UnusableKeys, read_keys
 from parley_server.config import BadSettings, Settings
 from parley_server.core.attempts.roster import Roster
 from parley_server.core.ports import NO_TRACER, Tracer
@@ -35,15 +35,28 @@ def verifier_for(settings: Settings) -> JwtVerifier | JwksVerifier:
         )
 
     try:
-        if settings.auth_jwks_url is not None:
-            return JwksVerifier(JwksKeys(settings.auth_jwks_url), with_keys)
-        if settings.auth_keys_file is not None:
-            return with_keys(read_keys(settings.auth_keys_file))
-        if settings.auth_hs256_secret is not None:
-            return with_keys([Key(settings.auth_hs256_secret.get_secret_value().encode())])
-        return with_keys([])
-    except (ValueError, OSError) as error:
+        check_tenant_claim(settings.auth_tenant_claim)  # published keys come later, and with calls
+    except ValueError as error:
+        raise BadSettings(f"PARLEY_AUTH_TENANT_CLAIM: {error}") from None
+    if settings.auth_jwks_url is not None:
+        return JwksVerifier(JwksKeys(settings.auth_jwks_url), with_keys)
+    keys = _keys_of(settings)
+    try:
+        return with_keys(keys)
+    except ValueError as error:
         raise BadSettings(f"PARLEY_AUTH_…: {error}") from None
+
+
+def _keys_of(settings: Settings) -> list[Key]:
+    """Return the keys that are set; none: they are set nowhere. Raises: BadSettings."""
+    file, secret = settings.auth_keys_file, settings.auth_hs256_secret
+    try:
+        if file is not None:
+            return read_keys(file)
+        return [Key(secret.get_secret_value().encode())] if secret is not None else []
+    except UnusableKeys as error:
+        setting = "PARLEY_AUTH_KEYS_FILE" if file is not None else "PARLEY_AUTH_HS256_SECRET"
+        raise BadSettings(f"{setting}: {error}") from None
 
 
 def metrics_for(settings: Settings, roster: Roster) -> "Metrics | None":

@@ -80,7 +80,7 @@ class PostgresFeed:
 
     async def adopt(self) -> None:
         try:
-            begun = await self._connections.repeat(sql.ADOPT_FEED, {"epoch": uuid4()})
+            written_on = await self._connections.repeat(sql.ADOPT_FEED, {"epoch": uuid4()})
         except StatementFailed as error:
             if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise
@@ -89,7 +89,7 @@ class PostgresFeed:
                 "grant EXECUTE on pg_control_system() to the server's role"
             )
             return
-        if begun:
+        if written_on and written_on[0][0] is not None:
             log.info("feed begun: cursors from another server count as expired")
 
     async def trim(self, keep: timedelta, *, limit: int) -> int:

@@ -20,6 +20,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from parley_server.core.endless import endless
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.patience import waiting_until
 from parley_server.storage.driver.choosing import choose
@@ -113,7 +114,8 @@ class PostgresSignals:
             on_signal: called for each topic that another worker has sent.
             on_gap: called when signals may have been missed, and not more than once a second.
         """
-        self._listening = asyncio.create_task(self._listen(on_signal, on_gap))
+        listen = partial(self._listen, on_signal, on_gap)
+        self._listening = asyncio.create_task(endless("listening", listen))
         self._greet(on_gap)
 
     async def close(self) -> None:
@@ -161,13 +163,14 @@ class PostgresSignals:
     def _greet(self, on_gap: Callable[[], None]) -> None:
         """Say that this worker listens, and forget those who have not said so for a while."""
         loop = asyncio.get_running_loop()
+        # First: this must not be the last.
+        self._greeting = loop.call_later(GREETING_S, self._greet, on_gap)
         for peer, heard_at in list(self._peers.items()):
             if heard_at < loop.time() - PEER_S:
                 del self._peers[peer]
                 self._look_soon(on_gap)
         if self.are_live:
             self._send_now([])
-        self._greeting = loop.call_later(GREETING_S, self._greet, on_gap)
 
     async def _listen(self, on_signal: OnSignal, on_gap: Callable[[], None]) -> None:
         greeted_within_s = GREETED_BACK_S

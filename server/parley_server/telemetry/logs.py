@@ -5,7 +5,8 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -20,6 +21,21 @@ _SHOWN = re.compile(r"\n|(?<=^Exception in callback) ")
 """Where a line of asyncio's begins to show what it is of."""
 
 _encode = json.JSONEncoder(default=repr).encode
+
+
+class _StandardError:
+    """Where lines go. Its reader may be gone, or its disk full: then they are lost, and no call is.
+
+    The standard library's handlers do the same by themselves.
+    """
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:
@@ -46,7 +62,7 @@ def set_up(log_format: Literal["console", "json"] | None) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _StandardError())),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()

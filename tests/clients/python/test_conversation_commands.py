@@ -84,8 +84,10 @@ async def test_create_prints_the_id(tmp_path: Path) -> None:
             *("--instructions-file", str(file), "--id", ID, "--request-id", "order-7"),
         )
         await ran(server.address, "create", "--instructions", "Be brief.\n")
+        piped = ("create", "--instructions-file", "-", "--address", server.address)
+        await run(*piped, stdin=b"Be brief.\n")
     assert f"{ID}\n" == done.stdout.decode()
-    plain, full, short = (asked.request for asked in server.asked)
+    plain, full, short, piped = (asked.request for asked in server.asked)
     assert full == pb.CreateConversationRequest(
         conversation_id=ID,
         request_id="order-7",
@@ -95,6 +97,7 @@ async def test_create_prints_the_id(tmp_path: Path) -> None:
     )
     assert plain == pb.CreateConversationRequest(request_id=plain.request_id)
     assert "Be brief.\n" == short.instructions
+    assert "Be brief." == piped.instructions
     assert plain.request_id != short.request_id
 
 

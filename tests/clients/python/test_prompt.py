@@ -1,6 +1,7 @@
 """Lines and keys at the prompt of `parley chat`."""
 
 import asyncio
+import signal
 import stat
 from pathlib import Path
 
@@ -106,6 +107,41 @@ async def test_what_is_typed_during_an_answer_waits_for_the_prompt(
 
     screen = await talked(talk, address_of(service))
     assert f"{PROMPT}hello\nThe first answer\n{PROMPT}typed ahead\nsecond\n>\n" in screen
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_a_signal_during_an_answer_leaves_the_terminal_as_it_was(
+    start_service: StartService, number: signal.Signals
+) -> None:
+    """Fails when a signal ends the process at once: the shell then shows nothing that is typed."""
+    speaker, loop = Speaker(), asyncio.get_running_loop()
+    service = await start_service(ScriptedAgent(speaker))
+
+    def talk(terminal: Terminal) -> None:
+        say(terminal, "hello")
+        loop.call_soon_threadsafe(speaker.say, "The first")
+        terminal.wait_for("The first")
+        assert (False, True) == terminal.settings
+        terminal.kill(number)
+        assert 128 + number == terminal.ended()
+        assert (True, True) == terminal.settings
+
+    await talked(talk, address_of(service))
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_a_signal_at_the_prompt_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
+    def talk(terminal: Terminal) -> None:
+        terminal.wait_for(PROMPT)
+        assert (False, False) == terminal.settings
+        terminal.kill(number)
+        assert 128 + number == terminal.ended()
+        assert (True, True) == terminal.settings
+
+    await talked(talk, "127.0.0.1:1")
 
 
 async def test_tab_completes_commands() -> None:

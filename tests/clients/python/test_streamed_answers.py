@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -267,28 +268,48 @@ async def test_the_closing_hint_is_what_started_it_says(service: Service) -> Non
     ],
 )
 def test_make_chat_goes_on_and_finds_the_server(
-    address: str, variables: dict[str, str], tmp_path: Any
+    address: str, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    bin_ = tmp_path / "bin"
+    told = made_chat(tmp_path, PARLEY_TOKEN="t", **variables)
+    prefix = f"PARLEY_ADDRESS={address} " if address else ""
+    assert f"chat --conversation c-1|{address}|t|none|{prefix}make chat CONVERSATION=\n" == told
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [
+        ("PARLEY_TOKEN", "given"),
+        ("PARLEY_TOKEN_FILE", ""),
+        ("PARLEY_TOKEN_COMMAND", ""),
+        ("NOTHING", "minted"),
+    ],
+)
+def test_make_chat_mints_a_token_only_where_none_is_given(
+    name: str, token: str, tmp_path: Path
+) -> None:
+    """Fails when one is minted beside another: `parley` takes one of them only."""
+    assert token == made_chat(tmp_path, **{name: "given"}).split("|")[2]
+
+
+def made_chat(folder: Path, **variables: str) -> str:
+    """Run `make chat` in an environment that says how it was called. Returns: what it says."""
+    bin_ = folder / "bin"
     bin_.mkdir()
-    parley = bin_ / "parley"
     told = "$*|$PARLEY_ADDRESS|$PARLEY_TOKEN|$PARLEY_PROFILE|$PARLEY_GO_ON_WITH"
-    parley.write_text(f'#!/bin/sh\necho "{told}"\n')
-    parley.chmod(0o755)
-    stamp = tmp_path / ".set-up"
+    for name, says in (("parley", told), ("parley-server", "minted")):
+        (bin_ / name).write_text(f'#!/bin/sh\necho "{says}"\n')
+        (bin_ / name).chmod(0o755)
+    stamp = folder / ".set-up"
     stamp.touch()
     done = subprocess.run(
-        ["make", "-s", "-o", str(stamp), f"VENV={tmp_path}", "chat", "CONVERSATION=c-1"],
+        ["make", "-s", "-o", str(stamp), f"VENV={folder}", "chat", "CONVERSATION=c-1"],
         cwd=ROOT,
-        env=environment(PARLEY_TOKEN="t", **variables),
+        env=environment(**variables),
         capture_output=True,
         text=True,
         check=True,
     )
-    prefix = f"PARLEY_ADDRESS={address} " if address else ""
-    assert (
-        f"chat --conversation c-1|{address}|t|none|{prefix}make chat CONVERSATION=\n" == done.stdout
-    )
+    return done.stdout
 
 
 # parley watch

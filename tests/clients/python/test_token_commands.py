@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
-from parley_client.cli.tokens import TokenCommand, TokenCommandFailed
+from parley_client.cli.tokens import NoToken, TokenCommand
 from parley_client.cli.words import loss_of
 from parley_client.errors import Unavailable
 from parley_client.tokens import tokenless
@@ -83,7 +83,7 @@ async def test_a_token_that_is_refused_is_asked_for_once_more(tmp_path: Path) ->
     ],
 )
 async def test_a_command_that_prints_no_token_ends_with_3(said: str, command: str) -> None:
-    with pytest.raises(TokenCommandFailed, match=said):
+    with pytest.raises(NoToken, match=said):
         TokenCommand(command)()
     done = await run("list", "--address", NOWHERE, "--token-command", command)
     assert (3, b"") == (done.returncode, done.stdout)
@@ -115,8 +115,17 @@ async def test_a_token_file_that_is_not_utf_8_is_said_so(tmp_path: Path) -> None
 
 def test_a_stream_that_waits_for_its_token_says_so() -> None:
     """Fails when it speaks of a connection that was lost, and the user looks for that one."""
-    failed = TokenCommandFailed("the token command vault ended with 2")
+    failed = NoToken("the token command vault ended with 2")
     said = loss_of(tokenless(failed, "r"))
     assert "no token: the token command vault ended with 2" == said
     assert "connection lost" == loss_of(Unavailable("stream reset"))
     assert "worker drained" == loss_of(Unavailable("x", reason="WORKER_DRAINED"))
+
+
+async def test_a_token_file_without_a_token_is_said_so(tmp_path: Path) -> None:
+    """Fails when the call is made without one: the server then says only that it needs one."""
+    file = tmp_path / "token"
+    file.write_text("\n")
+    done = await run("list", "--address", NOWHERE, PARLEY_TOKEN_FILE=str(file))
+    assert 3 == done.returncode
+    assert f"parley: the token file {file} is empty" in " ".join(done.stderr.decode().split("\n"))

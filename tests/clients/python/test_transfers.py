@@ -124,6 +124,19 @@ async def test_export_to_a_file_goes_on_from_any_byte(service: Service, tmp_path
         assert whole == file.read_bytes(), end
 
 
+async def test_export_to_a_dash_is_to_standard_output(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await service.create(title="First.")
+    plain = await parley(address_of(service), "export")
+    dashed = await parley(address_of(service), "export", "-o", "-")
+    assert plain.whole == dashed.whole
+    done = await parley(address_of(service), "export", "-o", "-", "--continue", exit_code=2)
+    assert "--continue needs --output" in done.stderr
+    assert [] == os.listdir(tmp_path)
+
+
 async def test_export_writes_over_no_file(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "mine"
     file.write_text("precious")
@@ -211,9 +224,13 @@ async def test_import_of_a_part_goes_on_with_the_whole(service: Service, tmp_pat
     file = tmp_path / "all.jsonl"
     lines = whole.splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:4]) + lines[4][:20])
-    done = await parley(address_of(service), "import", str(file), user="bob")
-    assert "1 conversation imported; 3 messages added.\n" == done.stdout
-    assert "was not finished" in done.stderr
+    for counts in (
+        "1 conversation imported; 3 messages added.\n",
+        "0 conversations imported, 1 there already; 0 messages added.\n",
+    ):
+        done = await parley(address_of(service), "import", str(file), user="bob", exit_code=1)
+        assert counts == done.stdout
+        assert "was not finished" in done.stderr
 
     file.write_bytes(whole)
     done = await parley(address_of(service), "import", str(file), user="bob")
@@ -371,11 +388,11 @@ async def test_import_of_a_conversation_without_an_id_makes_none(service: Servic
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b"", ""),
+        (b"", "was not finished"),
         (b"hello\n", "line 1 is not JSON"),
         (b"hello", "line 1 is not JSON"),  # no export that was stopped
         ("[]".encode("utf-16"), "line 1 is not a JSON object"),
-        (b'{"conversation":{"conv', ""),
+        (b'{"conversation":{"conv', "was not finished"),
         (b"7\n", "line 1 is not a JSON object"),
         (b'{"mine": 1}\n', "line 1 has neither a conversation nor a message"),
         (b'{"message": {"content": "a"}}\n', "line 1 is a message without a conversation"),
@@ -388,7 +405,7 @@ async def test_import_of_a_wrong_file_says_where_it_is_wrong(
 ) -> None:
     file = tmp_path / "wrong"
     file.write_bytes(text)
-    done = await parley("127.0.0.1:1", "import", str(file), exit_code=2 if why else 0)
+    done = await parley("127.0.0.1:1", "import", str(file), exit_code=2 if "line" in why else 1)
     assert why in done.stderr
 
 

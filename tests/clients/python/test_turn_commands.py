@@ -371,6 +371,8 @@ async def test_feed_with_an_expired_cursor_says_what_may_be_missing() -> None:
 async def test_feed_has_one_cursor(tmp_path: Path) -> None:
     both = ("--after", "x", "--cursor-file", str(tmp_path / "cursor"))
     assert "--after excludes" in said(await ran("127.0.0.1:1", "feed", *both, exit_code=2))
+    nowhere = await ran("127.0.0.1:1", "feed", "--cursor-file", "-", exit_code=2)
+    assert "--cursor-file needs a file" in said(nowhere)
     missing = ("--cursor-file", str(tmp_path / "no" / "cursor"), "--once")
     async with streaming([PROGRESS]) as server:
         assert "No such file" in said(await ran(server.address, "feed", *missing, exit_code=1))

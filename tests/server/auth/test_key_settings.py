@@ -1,8 +1,11 @@
 """Where keys may come from: one place, reached safely, or the server does not start."""
 
+from pathlib import Path
+
 import pytest
 
 from parley_server.config import BadSettings, Settings, load
+from parley_server.process.wiring import verifier_for
 
 IDENTITY = {"auth_issuer": "https://issuer.example", "auth_audience": "parley"}
 URL = "https://issuer.example/.well-known/jwks.json"
@@ -113,3 +116,30 @@ def test_each_place_alone_is_enough(name: str, value: str) -> None:
 
     settings.check_serving()
     assert settings.has_keys
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "holds neither PEM nor a JWKS"),
+        ('{"keys": []}', "holds no key for checking signatures"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_without_keys_is_named_with_its_setting(
+    tmp_path: Path, content: str | None, expected: str
+) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(BadSettings) as refused:
+        verifier_for(Settings(auth_keys_file=file, **IDENTITY))
+    assert f"PARLEY_AUTH_KEYS_FILE: {file} {expected}" == str(refused.value)
+
+
+async def test_a_tenant_claim_with_another_meaning_is_refused_before_keys_are_fetched() -> None:
+    """Fails when only a verifier looks at it: with published keys, each call then ends INTERNAL."""
+    for keys in ({"auth_hs256_secret": SECRET}, {"auth_jwks_url": URL}):
+        settings = Settings(auth_tenant_claim="sub", **keys, **IDENTITY)
+        with pytest.raises(BadSettings, match=r'PARLEY_AUTH_TENANT_CLAIM: .* cannot be "sub"'):
+            verifier_for(settings)

@@ -103,3 +103,16 @@ def test_command_mints_the_scopes_that_it_is_given() -> None:
         scopes = verifier.check(done.stdout.strip()).scopes
         assert (None if expected is None else {f"parley.{scope}" for scope in expected}) == scopes
     assert "parley.act" in run("token", "--help").stdout
+
+
+def test_command_refuses_a_scope_that_there_is_not() -> None:
+    """Fails when a typing error gives a token with which every call is refused."""
+    secret = {"PARLEY_AUTH_HS256_SECRET": SECRET.decode()}
+    done = run("token", "--user", "ada", "--scope", "parley.read parley.wirte write", **secret)
+
+    assert (1, "") == (done.returncode, done.stdout)
+    expected = (
+        "parley-server: --scope: there is no parley.wirte, write; there are parley.read, "
+        "parley.write, parley.act, parley.erase, parley.observe\n"
+    )
+    assert expected == done.stderr

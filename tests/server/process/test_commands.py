@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from parley_server.config import BadSettings, Settings
+from parley_server.process.agents import defaults_of
 from parley_server.storage.driver import connecting
 from parley_server.storage.schema.row_security import OWNED_TABLES
 from support.fake_openai import Call, FakeOpenAI, Say
@@ -142,6 +144,16 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(command: str, tmp_pat
     done = run(*command.split(), PARLEY_DATA_DIR=str(tmp_path / "file"), PARLEY_AGENT="echo")
 
     assert str(tmp_path / "file") in refusal(done)
+
+
+def test_instructions_that_are_no_text_are_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "told.md"
+    file.write_bytes("für alle".encode("latin-1"))
+    with pytest.raises(BadSettings) as refused:
+        defaults_of(Settings(instructions_file=file))
+
+    expected = f"PARLEY_INSTRUCTIONS_FILE: {file} is no text in UTF-8: save it as UTF-8"
+    assert expected == str(refused.value)
 
 
 def test_migrate_by_a_role_that_may_not_is_one_sentence(postgres_url: str, stranger: str) -> None:

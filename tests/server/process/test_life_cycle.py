@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import pty
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +21,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.v1 import conversation_pb2
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.config import Settings
+from parley_server.config import BadSettings, Settings
 from parley_server.process.bootstrap import dev_secret
 from support.agents import Gate, ScriptedAgent
 from support.http2 import INITIAL_WINDOW_SIZE, Connection, message
-from support.processes import ServerProcess
+from support.processes import ServerProcess, environment_of
 from support.services import StartService, an_id, metadata, refused
+from support.terminals import CONTROLLED
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -198,3 +202,56 @@ def test_secret_that_several_make_at_once_is_one(tmp_path: Path) -> None:
     assert 64 == len(made.pop())
     assert ["secret"] == [path.name for path in settings.data_dir.iterdir()]
     assert 0o600 == stat.S_IMODE((settings.data_dir / "secret").stat().st_mode)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short", b"\xff"])
+def test_secret_that_is_none_is_named_with_its_file(tmp_path: Path, content: bytes) -> None:
+    """As a full disk, or an editor, leaves it. Fails when only the secret's length is told."""
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(BadSettings) as refused:
+        dev_secret(Settings(data_dir=tmp_path))
+    expected = (
+        f"PARLEY_DATA_DIR: {tmp_path}/secret holds no secret of at least 32 bytes: remove it, and "
+        "another one is made"
+    )
+    assert expected == str(refused.value)
+    assert content == (tmp_path / "secret").read_bytes()
+
+
+async def test_server_whose_log_nobody_takes_goes_on(database_url: str) -> None:
+    """Fails when a line that cannot be written ends what it tells of: each call then fails."""
+    with ServerProcess(database_url) as server:
+        server.leave_unread()
+        await server.chat()
+        while not server.process.stderr.closed:
+            await asyncio.sleep(0.02)
+        assert "still here" == (await server.chat("still here")).response
+        assert 0 == await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.slow
+def test_closing_the_terminal_ends_the_server_and_its_postgres(tmp_path: Path) -> None:
+    """Fails when SIGHUP ends it at once: the embedded Postgres then stays behind."""
+    settings = {
+        "PARLEY_DATA_DIR": str(tmp_path),
+        "PARLEY_AGENT": "echo",
+        "PARLEY_LISTEN": "127.0.0.1:0",
+    }
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*CONTROLLED, sys.executable, "-m", "parley_server", "serve"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment_of(settings),
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"serves on" not in shown:
+            shown += os.read(ours, 65_536)
+        pid_file = tmp_path / "postgres" / "data" / "postmaster.pid"
+        assert pid_file.exists()
+        os.close(ours)
+        assert process.wait(30) >= 0, "a signal ended it"
+    assert not pid_file.exists()

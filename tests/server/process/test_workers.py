@@ -35,6 +35,18 @@ async def test_workers_share_a_port_and_a_dead_one_is_replaced(database_url: str
 
 
 @pytest.mark.slow
+async def test_what_an_agents_code_prints_stops_no_worker(database_url: str) -> None:
+    """Fails when it is taken for the worker's word that it serves, or fills the pipe for that."""
+    agent = "python:support.printing_module:agent"
+    path = str(Path(__file__).parents[2])
+    with ServerProcess(database_url, workers=2, agent=agent, python_path=path) as server:
+        for _ in range(8):
+            assert "printed" == (await server.chat(timeout=10)).response
+        assert 0 == server.stop()
+    assert "made at the import\n" in server.output
+
+
+@pytest.mark.slow
 async def test_workers_end_when_their_parent_is_killed(database_url: str) -> None:
     with ServerProcess(database_url, workers=2) as server:
         workers = [psutil.Process(pid) for pid in workers_of(server)]
@@ -45,17 +57,35 @@ async def test_workers_end_when_their_parent_is_killed(database_url: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_sigterm_lets_an_open_turn_end(database_url: str, workers: int) -> None:
+async def test_a_signal_lets_an_open_turn_end(
+    database_url: str, workers: int, number: signal.Signals
+) -> None:
+    """SIGHUP is that of a terminal that is closed."""
     with ServerProcess(database_url, agent="echo:1.5", workers=workers) as server:
         call = asyncio.ensure_future(server.chat("last words", request_id="r"))
         await asyncio.sleep(0.5)
-        server.signal(signal.SIGTERM)
+        server.signal(number)
         answer = await call
         code = await asyncio.to_thread(server.stop)
 
     assert "last words" == answer.response
     assert 0 == code
+
+
+@pytest.mark.slow
+async def test_server_that_ignores_sighup_goes_on(database_url: str) -> None:
+    """As with nohup. Fails when it is taken all the same."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server = ServerProcess(database_url)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with server:
+        server.signal(signal.SIGHUP)
+        assert "still here" == (await server.chat("still here")).response
+        assert 0 == server.stop()
 
 
 async def test_second_signal_ends_open_turns_at_once(database_url: str) -> None:

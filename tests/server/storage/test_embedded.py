@@ -239,8 +239,9 @@ def test_postgres_that_dies_is_started_again_under_the_same_url(
     assert url == shared.start()
 
 
+@pytest.mark.parametrize("error", [PostgresNotStarted("no room"), ValueError("not foreseen")])
 def test_postgres_that_cannot_be_started_again_is_tried_until_it_can(
-    shared: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+    shared: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(embedded, "RESTART_PAUSE_S", 0.01)
     launch, tried = shared._launch, []  # noqa: SLF001 - as on a disk that is full for a while
@@ -248,7 +249,7 @@ def test_postgres_that_cannot_be_started_again_is_tried_until_it_can(
     def fail_twice() -> None:
         tried.append(1)
         if len(tried) < 3:
-            raise PostgresNotStarted("no room")
+            raise error
         launch()
 
     url = shared.start()

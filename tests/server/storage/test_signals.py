@@ -19,6 +19,10 @@ async def until(claim: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
+def no_memory(*_: object, **__: object) -> bytes:
+    raise MemoryError
+
+
 class Peer:
     """A worker as far as signals go."""
 
@@ -153,6 +157,23 @@ async def test_worker_that_ends_in_order_leaves_nothing_to_look_for(
     assert [TOPIC] == one.heard
     assert one.signals.is_quiet
     assert 2 == one.gaps
+
+
+async def test_worker_listens_again_after_an_error_that_nobody_foresaw(
+    join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when such an error ends the listening: nothing is heard from then on, nor logged."""
+    monkeypatch.setattr("parley_server.core.endless.PAUSE_S", 0.01)
+    sender, hearer = await join(database_url), await join(database_url)
+    await until(lambda: sender.signals.peers and hearer.signals.peers)
+    monkeypatch.setattr("parley_server.storage.signals.b64decode", no_memory)
+    sender.signals.send(TOPIC)
+    await until(lambda: not hearer.signals.are_live)
+    monkeypatch.undo()
+    await until(lambda: hearer.signals.are_live)
+    sender.signals.send(TOPIC)
+
+    await until(lambda: TOPIC in hearer.heard)
 
 
 async def test_lone_worker_sends_nothing(

@@ -11,7 +11,13 @@ from parley_client.calls import READ_TIMEOUT_S
 from parley_client.cli.completion import complete_conversation
 from parley_client.cli.failures import exit_codes, row_of, sentences
 from parley_client.cli.options import of_a_server
-from parley_client.cli.parameters import Conversation, Json, OwnAgent, labels_from
+from parley_client.cli.parameters import (
+    Conversation,
+    Json,
+    OwnAgent,
+    contents_of,
+    labels_from,
+)
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
 from parley_client.cli.tables import show_conversation
@@ -27,9 +33,7 @@ InstructionsFile: TypeAlias = Annotated[
     Path | None,
     Option(
         "--instructions-file",
-        help="A file with what the agent is told in it.",
-        exists=True,
-        dir_okay=False,
+        help="A file with what the agent is told in it; - reads standard input.",
         show_default=False,
     ),
 ]
@@ -220,10 +224,12 @@ def undelete(
 def _text_of(file: Path) -> str:
     """Return a file's text without its last line break.
 
-    Raises: BadParameter: it is not UTF-8. OSError: it cannot be read.
+    Raises: BadParameter: it cannot be read, or is not UTF-8.
     """
     try:
-        return file.read_bytes().decode("utf-8").removesuffix("\n")
+        return contents_of(file).decode("utf-8").removesuffix("\n")
+    except OSError as error:
+        raise typer.BadParameter(str(error)) from None
     except UnicodeError:
         raise typer.BadParameter(f"{file} is not UTF-8") from None
 

@@ -3,12 +3,13 @@
 0    success
 1    any other error, such as a refusal by the model's provider
 2    the request is invalid: options, arguments, or a field that the server refuses
-3    no valid token, a token without the scope, or a token command that printed none
+3    no valid token, a token without the scope, or a token command or file without one
 4    no such conversation, or no such turn
 5    the conversation is busy, or was changed by another caller
 6    the server, or something it needs, is unavailable, overloaded, or too slow
 7    the turn waits for its caller: `parley resume` goes on
 130  Ctrl-C
+143  SIGTERM; another signal that ends the process has its own number, added to 128
 """
 
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ import typer
 
 from parley_client import errors
 from parley_client.cli.screen import Screen
-from parley_client.cli.tokens import TokenCommandFailed
+from parley_client.cli.tokens import NoToken
 from parley_client.errors import ParleyError
 
 WAITS = 7
+KILLED = 128
+"""To which the number of a signal is added, as shells do."""
 INTERRUPTED = 130
 
 
@@ -132,7 +135,7 @@ def exit_codes(screen: Screen, address: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise  # the reader of the output has closed it
-    except TokenCommandFailed as error:
+    except NoToken as error:
         screen.complain(str(error))
         raise typer.Exit(row_of(errors.Unauthenticated("")).exit_code) from None
     except OSError as error:

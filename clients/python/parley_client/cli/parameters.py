@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -75,6 +76,11 @@ def message_from(argument: str | None) -> str:
     except UnicodeError:
         raise typer.BadParameter("the message is not UTF-8") from None
     return text.removesuffix("\n") if is_piped else text
+
+
+def contents_of(file: Path) -> bytes:
+    """Return what is in a file; - is standard input. Raises: OSError."""
+    return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
 
 
 def labels_from(given: list[str] | None) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The command that gives a waiting turn what it waits for."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from parley_client.caller_tools import waits
 from parley_client.calls import CHAT_TIMEOUT_S, READ_TIMEOUT_S
 from parley_client.cli.failures import INTERRUPTED, WAITS, exit_codes
 from parley_client.cli.options import of_a_server
-from parley_client.cli.parameters import Json, Plain, ToContinue
+from parley_client.cli.parameters import Json, Plain, ToContinue, contents_of
 from parley_client.cli.screen import Screen
 from parley_client.cli.server import Server
 from parley_client.cli.text import one_line
@@ -142,9 +141,8 @@ def _read(text: str) -> str:
     if not text.startswith("@") or text.startswith("@@"):
         return text.removeprefix("@")
     name = text[1:]
-    content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     try:
-        return content.decode()
+        return contents_of(Path(name)).decode()
     except UnicodeDecodeError:
         raise typer.BadParameter(f"{name} is not UTF-8") from None
 

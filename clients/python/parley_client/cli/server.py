@@ -13,9 +13,9 @@ import typer
 
 from parley_client.channels import DEFAULT_ADDRESS, Credentials, tls
 from parley_client.cli.profiles import NONE
-from parley_client.cli.tokens import RenewingClient, TokenCommand
+from parley_client.cli.tokens import FilledTokenFile, RenewingClient, TokenCommand
 from parley_client.sync_client import ParleyClient
-from parley_client.tokens import Token, TokenFile
+from parley_client.tokens import Token
 
 _TOKENS = ("token", "token_file", "token_command")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
@@ -95,7 +95,7 @@ def _token(context: typer.Context) -> Token | None:
     value = context.params[given[0]]
     match given[0]:
         case "token_file":
-            return TokenFile(value)
+            return FilledTokenFile(value)
         case "token_command":
             return _command(value)
     return str(value)

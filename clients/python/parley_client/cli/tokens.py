@@ -1,4 +1,4 @@
-"""Gets tokens from a command, and a new one when the server refuses one."""
+"""Gets tokens from a file or a command, and a new one when the server refuses one."""
 
 import base64
 import binascii
@@ -16,14 +16,26 @@ from parley_client.calls import Call, Response
 from parley_client.errors import Unauthenticated
 from parley_client.streams import Event, OnRetry, Stream
 from parley_client.sync_client import ParleyClient
+from parley_client.tokens import TokenFile
 
 _LONGEST_S = 60.0
 _BEFORE_EXPIRY_S = 30.0
 """A token that expires sooner than this is not sent: the call has to arrive in time."""
 
 
-class TokenCommandFailed(OSError):
-    """The command printed no token. The text says why."""
+class NoToken(OSError):
+    """The command printed no token, or the file has none in it. The text says why."""
+
+
+class FilledTokenFile(TokenFile):
+    """A file that has to have a token in it: without one, the server would refuse the call."""
+
+    def __call__(self) -> str:
+        """Return the token. Raises: NoToken. OSError: the file cannot be read."""
+        token = super().__call__()
+        if not token.strip():
+            raise NoToken(f"the token file {self._path} is empty")
+        return token
 
 
 class TokenCommand:
@@ -40,7 +52,7 @@ class TokenCommand:
         self._lock = Lock()
 
     def __call__(self) -> str:
-        """Return the token. Raises: TokenCommandFailed."""
+        """Return the token. Raises: NoToken."""
         with self._lock:
             if not self._token or self._clock() >= self._expires_at - _BEFORE_EXPIRY_S:
                 self._token = self._run()
@@ -62,15 +74,15 @@ class TokenCommand:
                 check=False,
             )
         except OSError as error:
-            raise TokenCommandFailed(f"the token command cannot run: {error}") from None
+            raise NoToken(f"the token command cannot run: {error}") from None
         except subprocess.TimeoutExpired:
             text = f"the token command {name} printed nothing within {_LONGEST_S:g} s"
-            raise TokenCommandFailed(text) from None
+            raise NoToken(text) from None
         if done.returncode:
-            raise TokenCommandFailed(f"the token command {name} ended with {done.returncode}")
+            raise NoToken(f"the token command {name} ended with {done.returncode}")
         token = done.stdout.decode("utf-8", "replace").strip()
         if not token:
-            raise TokenCommandFailed(f"the token command {name} printed nothing")
+            raise NoToken(f"the token command {name} printed nothing")
         return token
 
 

@@ -35,7 +35,7 @@ def export(
             "--output",
             "-o",
             dir_okay=False,
-            help="The file to write.",
+            help="The file to write; - writes to standard output.",
             show_default="standard output",
         ),
     ] = None,
@@ -45,6 +45,7 @@ def export(
 ) -> None:
     """Write all your conversations as JSON lines: each conversation, then its messages."""
     screen = Screen(sys.stderr)
+    output = None if str(output) == "-" else output
     if goes_on and output is None:
         raise typer.BadParameter("--continue needs --output, the file to go on with")
     with (
@@ -100,7 +101,8 @@ def import_(
     """Store conversations from a file. An import that was stopped can be run again.
 
     What is there already stays as it is, and what is missing is added. What cannot be stored,
-    such as a picture, is named.
+    such as a picture, is named. Of an export that was not finished, what there is is stored; the
+    exit code is 1 then, as after a conversation that could not be stored.
     """
     screen = Screen()
     wanted_labels = labels_from(labels)
@@ -128,7 +130,7 @@ def import_(
                 report.take(importer.wanted(each).conversation_id, each, importer.take(each))
                 note(0)
         report.end(is_whole=reader.is_whole)
-        if report.failed:
+        if report.failed or not reader.is_whole:
             raise typer.Exit(1)
 
 
@@ -267,8 +269,8 @@ class _Report:
             )
         if not is_whole:
             self._screen.complain(
-                "the export in the file was not finished: what is missing is not imported",
-                "`parley export --continue` goes on with it, then import it again.",
+                "the export in the file was not finished: what is missing in it was not imported",
+                "`parley export --continue --output FILE` goes on with it; then import it again.",
             )
 
 

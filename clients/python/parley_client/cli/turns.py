@@ -154,6 +154,8 @@ def feed(
     screen = Screen()
     if after and cursor_file:
         raise typer.BadParameter("--after excludes --cursor-file, which has the cursor in it")
+    if str(cursor_file) == "-":
+        raise typer.BadParameter("--cursor-file needs a file: it is read, then written")
     wanted_labels = labels_from(labels)
     file = CursorFile(cursor_file) if cursor_file else None
     lines = FeedLines(screen, has_users=all_owners, goes_on=not once)

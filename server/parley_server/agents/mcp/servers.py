@@ -20,6 +20,7 @@ from parley_server.agents.file.definitions import McpServer
 from parley_server.agents.mcp.connection import Connection
 from parley_server.agents.mcp.listing import LeftOut, Listed
 from parley_server.agents.mcp.session import CLOSE_S, ServerDown
+from parley_server.core.failures import raised_at
 
 log = logging.getLogger("parley.agents")
 T = TypeVar("T")
@@ -139,8 +140,13 @@ class AgentServer:
 
 
 async def _warmed(connection: Connection) -> None:
-    with suppress(ServerDown):  # it was logged; the next use tries again
+    try:
         await connection.listed()
+    except ServerDown:
+        return  # it was logged; the next use tries again
+    except Exception as error:  # which whoever started this in another thread does not hear of
+        details = {"server": connection.name, "place": raised_at(error)}
+        log.exception("MCP server not reached", extra=details)
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -151,7 +151,10 @@ class StdioTransport(ClientTransport):
                 text = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
                 stdin.write(text.encode() + b"\n")
                 await stdin.drain()
-        except (OSError, anyio.ClosedResourceError):
+        except Exception as error:  # unseen, it would have all calls wait for their time to be over
+            if not isinstance(error, OSError | anyio.ClosedResourceError):
+                details = {"server": self._name, "error": type(error).__name__}
+                log.warning("MCP message not sent", extra=details)
             await arrive.aclose()
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:

@@ -8,10 +8,9 @@ from urllib.parse import unquote
 from parley_server.core.errors import InvalidRequest, ScopeMissing, Unauthenticated, Violation
 from parley_server.core.model import MAX_NAME_BYTES, Owner, Principal, is_name
 from parley_server.core.ports import TokenVerifier
-from parley_server.rpc.layers.call_record import current_call
+from parley_server.rpc.layers.call_record import ACT, current_call
 from parley_server.rpc.layers.types import Context, Metadata, Method
 
-ACT = "parley.act"
 USER = "parley-user"
 """The metadata that names the user: percent-encoded UTF-8, since gRPC's text metadata is ASCII."""
 

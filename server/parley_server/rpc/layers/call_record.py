@@ -10,8 +10,11 @@ from parley_server.core.model import Owner, Principal
 
 READ = "parley.read"
 WRITE = "parley.write"
+ACT = "parley.act"
 ERASE = "parley.erase"
 OBSERVE = "parley.observe"
+SCOPES = (READ, WRITE, ACT, ERASE, OBSERVE)
+"""What a token may name; other scopes in it are for others."""
 
 
 @dataclass(slots=True)

@@ -115,6 +115,11 @@ class EmbeddedPostgres:
         return self._data_dir / "postgres.log"
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a cluster, which `start` would not have to make."""
+        return self._cluster.exists()
+
+    @property
     def pid(self) -> int | None:
         """Process id of the postmaster; None while it does not run."""
         if self._process is None or self._process.poll() is not None:
@@ -185,7 +190,7 @@ class EmbeddedPostgres:
             logger.error("the embedded Postgres ended unexpectedly and is restarted")
             try:
                 self._launch()
-            except (OSError, PostgresNotStarted) as error:
+            except Exception as error:  # whatever it is, the next try may go better
                 if not self._is_over.is_set():
                     logger.error("the embedded Postgres cannot be started", why=str(error))
                     self._is_over.wait(RESTART_PAUSE_S)

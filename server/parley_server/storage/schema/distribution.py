@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import Connection
 
 from parley_server.storage.schema import row_security
-from parley_server.storage.schema.reaching import UnsafeDatabase, connected
+from parley_server.storage.schema.reaching import WORKERS_URL, UnsafeDatabase, connected
 from parley_server.storage.schema.version import check_schema
 
 COLUMN = "owner_id"
@@ -21,8 +21,10 @@ LOCAL = ("parley_schema", "alembic_version")
 """Which migrations were applied: read by themselves, on the coordinator."""
 
 _EXTENSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
+# Of a table that Citus knows, this is the size of what is left of it on the coordinator.
 _FOUND = """
-    SELECT table_name::text, citus_table_type, distribution_column, colocation_id
+    SELECT table_name::text, citus_table_type, distribution_column, colocation_id,
+        pg_relation_size(table_name) > 0
     FROM citus_tables WHERE table_name = ANY (%s::text[]::regclass[])
 """
 _HOW = {
@@ -33,8 +35,9 @@ _HOW = {
 _EMPTIED = "SELECT truncate_local_data_after_distributing_table('{table}')"
 """Else what the table held stays on the coordinator, unseen, and no erasure reaches it."""
 
-Found = dict[str, tuple[str, str | None, int]]
-"""By table that Citus knows: its type, the column that it is distributed by, its group."""
+Found = dict[str, tuple[str, str | None, int, bool]]
+"""By table that Citus knows: its type, the column that it is distributed by, its group, and whether
+the coordinator still has what it held before."""
 
 
 def planned(found: Found) -> list[str]:
@@ -46,16 +49,15 @@ def planned(found: Found) -> list[str]:
     """
     first = DISTRIBUTED[0]
     group = found[first][2] if first in found else None
-    new: list[str] = []
+    to_empty = [table for table in (*DISTRIBUTED, *REFERENCE) if _is_to_empty(found.get(table))]
     statements: list[str] = []
     for table in DISTRIBUTED:
         if table not in found:
             with_ = "none" if table == first else first
             filled = _HOW["distributed"].format(table=table, column=COLUMN, with_=with_)
             statements.append(filled)
-            new.append(table)
             continue
-        kind, column, its_group = found[table]
+        kind, column, its_group, _ = found[table]
         if (kind, column) != ("distributed", COLUMN):
             by = f"by {column}" if kind == "distributed" else f"as a {kind} table"
             raise UnsafeDatabase(
@@ -71,26 +73,32 @@ def planned(found: Found) -> list[str]:
     for table in REFERENCE:
         if table not in found:
             statements.append(_HOW["reference"].format(table=table))
-            new.append(table)
         elif found[table][0] != "reference":
             raise UnsafeDatabase(
                 f"the table {table} is distributed, but every node needs a copy of it: call "
                 f"undistribute_table('{table}') first, then run the command again"
             )
-    return statements + [_EMPTIED.format(table=table) for table in new]
+    return statements + [_EMPTIED.format(table=table) for table in to_empty]
 
 
-def distribute(url: str, *, is_dry: bool = False) -> list[str]:
+def _is_to_empty(found: tuple[str, str | None, int, bool] | None) -> bool:
+    """Whether a table is new to Citus, or was not emptied because an earlier run broke off."""
+    return found is None or found[3]
+
+
+def distribute(url: str, setting: str = WORKERS_URL, *, is_dry: bool = False) -> list[str]:
     """Distribute the tables by owner, each beside the others, as far as they are not yet.
 
     Args:
         url: of the coordinator, as the role that owns the tables.
+        setting: where the URL is from, for errors to name it.
         is_dry: whether to change nothing.
     Returns: the statements that were sent, or would be; empty: nothing was to be done.
     Raises: DatabaseAway; UnsafeDatabase: it cannot be done, in a sentence that says what to do.
-    Guarantees: the tables are distributed all or none; it can be called again at any time.
+    Guarantees: the tables are distributed all or none; it can be called again at any time, and then
+        does what one that broke off has left.
     """
-    with connected(url) as connection:
+    with connected(url, setting) as connection:
         check_schema(connection)
         _check_cluster(connection)
         statements = planned(_found(connection))
@@ -126,4 +134,4 @@ def _check_cluster(connection: Connection[tuple[Any, ...]]) -> None:
 def _found(connection: Connection[tuple[Any, ...]]) -> Found:
     names = [*DISTRIBUTED, *REFERENCE]
     rows = connection.execute(_FOUND, [names]).fetchall()
-    return {table: (kind, column, group) for table, kind, column, group in rows}
+    return {table: (kind, column, group, is_left) for table, kind, column, group, is_left in rows}

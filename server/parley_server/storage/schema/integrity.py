@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from psycopg import IsolationLevel
 
 from parley_server.storage.schema import version
-from parley_server.storage.schema.reaching import UnsafeDatabase, connected
+from parley_server.storage.schema.reaching import (
+    NO_LIMITS,
+    WORKERS_URL,
+    UnsafeDatabase,
+    connected,
+)
 
 _SOME = "SELECT broken.*, count(*) OVER () FROM ({query}) AS broken LIMIT 3"
 """Three examples of what breaks a rule, each with how many there are."""
@@ -256,20 +261,21 @@ class Report:
     """A line for each rule that does not hold; empty: all do."""
 
 
-def examine(url: str) -> Report:
+def examine(url: str, setting: str = WORKERS_URL) -> Report:
     """Look whether every rule holds.
 
     Args:
         url: of a database, as a role that sees the rows of all owners.
+        setting: where the URL is from, for errors to name it.
     Raises: DatabaseAway; UnsafeDatabase: there is no schema, one of another release, or row
         security hides rows from this role.
     """
-    with connected(url) as connection:
+    with connected(url, setting) as connection:
         version.check_schema(connection)
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():
-            connection.execute("SET LOCAL statement_timeout = 0")  # the role may have a short one
+            connection.execute(NO_LIMITS)
             hidden = connection.execute("SELECT row_security_active('conversation')").fetchone()
             if hidden and hidden[0]:
                 raise UnsafeDatabase(

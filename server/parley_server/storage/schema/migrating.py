@@ -11,14 +11,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from parley_server.storage.schema.reaching import UnsafeDatabase, options_of
+from parley_server.storage.schema.reaching import NO_LIMITS, UnsafeDatabase
 
 LOCK_TIMEOUT = "5s"
 """How long a migration waits for a table that is in use."""
+STATEMENT_TIMEOUT = "15min"
+"""How long each of its statements may take, and how long it waits for another migration."""
 _ADVISORY_LOCK = 0x7061726C6579  # "parley"
 
 _ADVICE = {
     "25006": "the database accepts no writes: name the primary, or wait for the failover",
+    "40P01": "a table was in use: run the command again",
     "42501": "name the role that owns the tables in PARLEY_MIGRATE_DATABASE_URL",
     "55P03": "a table was in use for more than 5 s: run the command again later",
 }
@@ -45,19 +48,19 @@ def changing(url: str) -> Iterator[sqlalchemy.Connection]:
 
     Raises: UnsafeDatabase: it cannot be done.
     """
-    # The role's own limits are for workers: another migration is waited for, however long it takes.
-    options = options_of(url, statement_timeout="15min", lock_timeout="0")
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         # libpq reads the URL, as everywhere: SQLAlchemy knows no several or encoded hosts.
-        creator=lambda: psycopg.connect(url, options=options),
+        creator=lambda: psycopg.connect(url),
     )
     try:
         with engine.begin() as connection:
+            connection.exec_driver_sql(NO_LIMITS)
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
             connection.execute(
                 sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
             )
-            connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             yield connection
     except sqlalchemy.exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)

@@ -18,12 +18,15 @@ from psycopg.pq import ConnStatus, PGconn, PollingStatus, abc
 
 CONNECT_S = 5
 
+WORKERS_URL = "PARLEY_DATABASE_URL"
+"""The setting with a worker's URL. What the owner of the tables does may have another one."""
+
 _ADVICE = {
-    "3D": "there is no such database: create it, or correct PARLEY_DATABASE_URL",
-    "28": "the database refuses the login: correct the role and password in PARLEY_DATABASE_URL",
+    "3D": "there is no such database: create it, or correct {setting}",
+    "28": "the database refuses the login: correct the role and password in {setting}",
     "25": "the database accepts no writes (a standby, or default_transaction_read_only is on): "
-    "name the primary in PARLEY_DATABASE_URL",
-    "42": "the role in PARLEY_DATABASE_URL may not use Parley's tables: "
+    "name the primary in {setting}",
+    "42": "the role in {setting} may not use Parley's tables: "
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO it",
 }
 """Errors that retrying cannot fix, by SQLSTATE class."""
@@ -49,12 +52,21 @@ SAFE = {
 """The values that a database's settings must have."""
 
 
+NO_LIMITS = """
+    SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
+        ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout',
+            'transaction_timeout')
+"""
+"""Takes the limits off a transaction that a role has for the statements of workers, as far as this
+Postgres knows them."""
+
+
 class DatabaseAway(Exception):
     """The database cannot be reached now."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, setting: str = WORKERS_URL) -> None:
         super().__init__(
-            f"the database cannot be reached ({why}): check PARLEY_DATABASE_URL and the database"
+            f"the database cannot be reached ({why}): check {setting} and the database"
         )
         self.why = why
         """The exception's type, and the SQLSTATE if there is one."""
@@ -85,16 +97,18 @@ def options_of(url: str, **settings: str) -> str:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
+def connected(url: str, setting: str = WORKERS_URL) -> Iterator[Connection[tuple[Any, ...]]]:
     """Connect, in autocommit.
 
+    Args:
+        setting: where the URL is from, for the error to name it.
     Raises: DatabaseAway; UnsafeDatabase: retrying cannot help, or its encoding is wrong.
     """
-    check_url(url)
+    _check_url(url, setting)
     try:
         connection = psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True)
     except psycopg.OperationalError as error:
-        raise _explained(error, refusal_of(url)) from None
+        raise _explained(error, refusal_of(url), setting) from None
     try:
         with connection:
             check_setting(
@@ -102,10 +116,10 @@ def connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
             )
             yield connection
     except (InsufficientPrivilege, psycopg.OperationalError) as error:
-        raise _explained(error, error.sqlstate) from None
+        raise _explained(error, error.sqlstate, setting) from None
 
 
-def check_url(url: str) -> None:
+def _check_url(url: str, setting: str) -> None:
     """Refuse mistakes in a URL that libpq would report as an outage.
 
     Raises: UnsafeDatabase.
@@ -114,24 +128,26 @@ def check_url(url: str) -> None:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise UnsafeDatabase(
-            "PARLEY_DATABASE_URL is not a valid URL: write postgresql://ROLE:PASSWORD@HOST:PORT/NAME"
+            f"{setting} is not a valid URL: write postgresql://ROLE:PASSWORD@HOST:PORT/NAME"
         ) from None
     for port in str(parts.get("port") or "").split(","):
         if port and not (port.isdecimal() and 0 < int(port) < 65_536):
-            raise UnsafeDatabase("PARLEY_DATABASE_URL: the port must be a number from 1 to 65535")
+            raise UnsafeDatabase(f"{setting}: the port must be a number from 1 to 65535")
     mode = parts.get("sslmode") or "prefer"
     if mode not in _SSL_MODES:
-        raise UnsafeDatabase(f"PARLEY_DATABASE_URL: sslmode must be one of {', '.join(_SSL_MODES)}")
+        raise UnsafeDatabase(f"{setting}: sslmode must be one of {', '.join(_SSL_MODES)}")
     roots = str(parts.get("sslrootcert") or "system")
     if roots != "system" and str(mode).startswith("verify") and not Path(roots).is_file():
-        raise UnsafeDatabase("PARLEY_DATABASE_URL: the file in sslrootcert does not exist")
+        raise UnsafeDatabase(f"{setting}: the file in sslrootcert does not exist")
 
 
-def _explained(error: psycopg.Error, state: str | None) -> DatabaseAway | UnsafeDatabase:
+def _explained(
+    error: psycopg.Error, state: str | None, setting: str
+) -> DatabaseAway | UnsafeDatabase:
     advice = _ADVICE.get((state or "")[:2])
     if advice is not None:
-        return UnsafeDatabase(advice)
-    return DatabaseAway(f"{type(error).__name__} {state or ''}".rstrip())
+        return UnsafeDatabase(advice.format(setting=setting))
+    return DatabaseAway(f"{type(error).__name__} {state or ''}".rstrip(), setting)
 
 
 def refusal_of(url: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import Connection
 
 from parley_server.storage.driver.connection import OWNER_SETTING, Row, Statement
-from parley_server.storage.schema.reaching import UnsafeDatabase, connected
+from parley_server.storage.schema.reaching import WORKERS_URL, UnsafeDatabase, connected
 
 OWNED_TABLES = (
     "conversation",
@@ -116,12 +116,14 @@ def _is_theirs(table: str) -> str:
     return f"{is_theirs} OR {_OWNER} IS NULL" if table in _BACKGROUND else is_theirs
 
 
-def check_off(url: str) -> None:
+def check_off(url: str, setting: str = WORKERS_URL) -> None:
     """Raise UnsafeDatabase if a database has policies, which then stay.
 
+    Args:
+        setting: where the URL is from, for errors to name it.
     Raises: DatabaseAway.
     """
-    with connected(url) as connection:
+    with connected(url, setting) as connection:
         if any(state != "off" for _, state in connection.execute(STATE).fetchall()):
             raise UnsafeDatabase(_STAYS_ON)
 

@@ -7,7 +7,13 @@ from psycopg import Connection
 from parley_server.storage.driver.connection import Statement
 from parley_server.storage.driver.connections import Connections
 from parley_server.storage.schema import row_security
-from parley_server.storage.schema.reaching import SAFE, UnsafeDatabase, check_setting, connected
+from parley_server.storage.schema.reaching import (
+    SAFE,
+    WORKERS_URL,
+    UnsafeDatabase,
+    check_setting,
+    connected,
+)
 
 SCHEMA_VERSION = 15
 """The migration that this release's statements need. It also identifies this worker: a migration
@@ -22,14 +28,16 @@ _WITHOUT_LIMIT = Statement(
 )
 
 
-def migrate(url: str) -> list[str]:
+def migrate(url: str, setting: str = WORKERS_URL) -> list[str]:
     """Apply what is missing, one process at a time.
 
+    Args:
+        setting: where the URL is from, for errors to name it.
     Returns: the revisions that were applied, in order; empty: it was up to date.
     Raises: DatabaseAway; UnsafeDatabase: it cannot be done as this role.
     Guarantees: all or nothing; waits no more than 5 s for a lock of a table that is in use.
     """
-    with connected(url) as connection:
+    with connected(url, setting) as connection:
         if _versions(connection)[0] >= SCHEMA_VERSION:
             return []
     from parley_server.storage.schema import migrating  # Alembic takes long to import

@@ -214,10 +214,14 @@ def _trim() -> Executable:
 
 
 def _adopt() -> Executable:
-    """Begin another epoch if this is not the server that the feed was written on."""
+    """Begin another epoch if this is not the server that the feed was written on.
+
+    Returned is which one that was; NULL: none, the feed is new.
+    """
     system = select(literal_column("system_identifier", BigInteger)).select_from(
         func.pg_control_system()
     )
+    before = feed_state.alias("before")
     return (
         update(feed_state)
         .values(
@@ -227,7 +231,8 @@ def _adopt() -> Executable:
             removed_xid=ZERO,
         )
         .where(feed_state.c.system_identifier.is_distinct_from(system.scalar_subquery()))
-        .returning(feed_state.c.epoch)
+        # A subquery sees the row as it was before the update.
+        .returning(select(before.c.system_identifier).scalar_subquery())
     )
 
 

@@ -98,6 +98,17 @@ async def test_server_that_dies_between_calls_is_started_again(
     assert first != second
 
 
+async def test_call_that_cannot_be_written_fails_and_the_next_one_does_not(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Fails when what writes ends unseen: each call from then on waits for its time to be over."""
+    server = serve(a_table(tmp_path))
+    assert (await call(server, "where")).isdigit()
+
+    assert f"failed: {BROKEN_OFF}" == await call(server, "note", text="half of a pair: \ud83d")
+    assert "noted tea" == await call(server, "note", text="tea")
+
+
 @pytest.mark.slow
 async def test_server_that_dies_in_a_call_fails_it_and_is_started_again(
     serve: Serve, tmp_path: Path

@@ -10,6 +10,7 @@ from uuid import UUID
 import grpc
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
@@ -318,6 +319,19 @@ async def test_cursor_of_another_server_or_of_a_later_state_is_expired(
     scope = FeedScope(Owner.of("", "ada"), is_tenant=False)
     cursor = page_tokens.encode_feed(scope, later)
     assert expired == await refused(restored.watch_turns(after_cursor=cursor).read())
+
+
+@pytest.mark.writes_rows
+async def test_only_a_feed_that_another_server_has_written_is_told_of(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when the first start of all tells of cursors that there cannot be."""
+    with capture_logs() as lines:
+        await start_service()
+        assert not [line for line in lines if line["event"].startswith("feed begun")]
+        run(database_url, "UPDATE feed_state SET system_identifier = 1")
+        await start_service()
+    assert 1 == len([line for line in lines if line["event"].startswith("feed begun")])
 
 
 @pytest.mark.writes_rows

@@ -24,8 +24,8 @@ from support.databases import as_superuser
 
 GROUP = 7
 ALL = {
-    **dict.fromkeys(DISTRIBUTED, ("distributed", "owner_id", GROUP)),
-    **dict.fromkeys(REFERENCE, ("reference", None, 1)),
+    **dict.fromkeys(DISTRIBUTED, ("distributed", "owner_id", GROUP, False)),
+    **dict.fromkeys(REFERENCE, ("reference", None, 1, False)),
 }
 STAND_INS = """
 CREATE TABLE known (name regclass PRIMARY KEY, kind text, key text, colocated integer);
@@ -38,7 +38,9 @@ CREATE FUNCTION create_distributed_table(name regclass, key text, colocate_with 
 CREATE FUNCTION create_reference_table(name regclass) RETURNS void
     LANGUAGE sql AS $$INSERT INTO known VALUES (name, 'reference', NULL, 1)$$;
 CREATE FUNCTION truncate_local_data_after_distributing_table(name regclass) RETURNS void
-    LANGUAGE sql AS $$INSERT INTO emptied VALUES (name)$$;
+    LANGUAGE plpgsql AS $$BEGIN
+        EXECUTE format('TRUNCATE %s', name); INSERT INTO emptied VALUES (name);
+    END$$;
 SET allow_system_table_mods = on;
 INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
     VALUES (99999, 'citus', 10, 'public'::regnamespace, false, '13.0-1');
@@ -51,6 +53,11 @@ def coordinator_url(database_url: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(STAND_INS)
     return url
+
+
+def run(url: str, sql: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql)
 
 
 def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
@@ -99,7 +106,7 @@ def test_distributing_sends_each_table_once_beside_the_first(coordinator_url: st
         in sent
     )
     known = rows(coordinator_url, "SELECT table_name::text, citus_table_type, distribution_column, "
-        "colocation_id FROM citus_tables")  # fmt: skip
+        "colocation_id, pg_relation_size(table_name) > 0 FROM citus_tables")  # fmt: skip
     assert ALL == {table: tuple(rest) for table, *rest in known}
     # What a table held before is nowhere but on the nodes.
     emptied = rows(coordinator_url, "SELECT name::text FROM emptied")
@@ -109,6 +116,27 @@ def test_distributing_sends_each_table_once_beside_the_first(coordinator_url: st
 def test_distributing_again_sends_nothing(coordinator_url: str) -> None:
     distribute(coordinator_url)
 
+    assert [] == distribute(coordinator_url)
+
+
+def test_what_a_run_that_broke_off_has_not_emptied_is_emptied_by_the_next(
+    coordinator_url: str,
+) -> None:
+    """Fails when only new tables are: their old rows stay hidden, and no erasure reaches them."""
+    at_first = "ALTER FUNCTION truncate_local_data_after_distributing_table RENAME TO later"
+    run(coordinator_url, at_first)
+    with pytest.raises(UnsafeDatabase, match="UndefinedFunction"):
+        distribute(coordinator_url)
+    assert {*ALL} == {name for (name,) in rows(coordinator_url, "SELECT name::text FROM known")}
+    run(
+        coordinator_url,
+        "ALTER FUNCTION later RENAME TO truncate_local_data_after_distributing_table",
+    )
+
+    assert ["SELECT truncate_local_data_after_distributing_table('feed_state')"] == distribute(
+        coordinator_url
+    )
+    assert [] == rows(coordinator_url, "SELECT FROM feed_state")
     assert [] == distribute(coordinator_url)
 
 
@@ -144,10 +172,18 @@ def test_row_security_is_refused(coordinator_url: str) -> None:
 @pytest.mark.parametrize(
     ("table", "found", "sentence"),
     [
-        ("turn", ("distributed", "id", GROUP), "the table turn is distributed by id, not by"),
-        ("turn", ("reference", None, 1), "the table turn is distributed as a reference table"),
-        ("turn", ("distributed", "owner_id", 8), "turn is not co-located with conversation"),
-        ("feed_state", ("distributed", "epoch", 9), "every node needs a copy"),
+        (
+            "turn",
+            ("distributed", "id", GROUP, False),
+            "the table turn is distributed by id, not by",
+        ),
+        (
+            "turn",
+            ("reference", None, 1, False),
+            "the table turn is distributed as a reference table",
+        ),
+        ("turn", ("distributed", "owner_id", 8, False), "turn is not co-located with conversation"),
+        ("feed_state", ("distributed", "epoch", 9, False), "every node needs a copy"),
     ],
 )
 def test_table_that_is_distributed_otherwise_is_refused(

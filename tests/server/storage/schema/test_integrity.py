@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from psycopg import ClientCursor
 
+from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import integrity, row_security
 from parley_server.storage.schema.reaching import UnsafeDatabase
 from support.databases import as_superuser
@@ -110,15 +111,18 @@ def test_problem_names_some_of_many(stored_url: str) -> None:
     assert named.endswith(", …)")
 
 
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout"])
 def test_time_limit_of_the_role_does_not_end_the_check(
-    stored_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    stored_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """Fails when the role's statement_timeout holds: it is too short for whole tables."""
+    """Fails when the role's limit holds: it is too short for whole tables."""
     slow = "SELECT '', '' FROM pg_sleep(1.5) AS slept WHERE slept::text = 'never'"
     monkeypatch.setattr(integrity, "RULES", (integrity.Rule("a slow rule", slow),))
     name = stored_url.partition("?")[0].rpartition("/")[2]
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {name} SET statement_timeout = '1s'")
+        if not connection.execute("SELECT FROM pg_settings WHERE name = %s", [limit]).rowcount:
+            pytest.skip(f"this Postgres has no {limit}")
+        connection.execute(f"ALTER DATABASE {name} SET {limit} = '1s'")
 
     assert () == integrity.examine(stored_url).problems
 
@@ -156,8 +160,16 @@ def test_command_lists_problems_and_exits_with_1(stored_url: str) -> None:
 
 
 def test_command_checks_the_embedded_database(tmp_path: Path) -> None:
+    """Fails when it makes one where there is none: it is to change nothing."""
     done = run("check", "--data", PARLEY_DATA_DIR=str(tmp_path))
+    expected = f"PARLEY_DATA_DIR: there is no embedded database in {tmp_path}: name its folder"
+    assert 1 == done.returncode
+    assert expected in done.stderr
+    assert [] == [*tmp_path.iterdir()]
 
+    with EmbeddedPostgres(tmp_path, say=str):
+        pass
+    done = run("check", "--data", PARLEY_DATA_DIR=str(tmp_path))
     assert 1 == done.returncode
     assert "no Parley schema" in done.stderr
 

@@ -236,6 +236,20 @@ def test_a_migration_waits_for_another_one_however_short_the_roles_limit_is(
     assert "0001" in migration.result()
 
 
+@pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+def test_a_step_of_a_migration_takes_as_long_as_it_needs(empty_url: str, limit: str) -> None:
+    """Fails when a role's limit counts: docs/production.md tells to set the first one."""
+    if not rows(empty_url, f"SELECT FROM pg_settings WHERE name = '{limit}'"):
+        pytest.skip(f"this Postgres has no {limit}")
+    mark = "&" if "?" in empty_url else "?"
+    with migrating.changing(f"{empty_url}{mark}options=-c%20{limit}%3D100ms") as connection:
+        connection.exec_driver_sql("CREATE TABLE made (n int)")
+        time.sleep(0.2)  # the step computes meanwhile
+        connection.exec_driver_sql("INSERT INTO made VALUES (1)")
+
+    assert [(1,)] == rows(empty_url, "SELECT n FROM made")
+
+
 def test_every_key_begins_with_the_owner(database_url: str) -> None:
     """Fails when a table is keyed by an id alone: it cannot be distributed by owner then."""
     keys = rows(

@@ -14,4 +14,8 @@ WHERE
       system_identifier
     FROM PG_CONTROL_SYSTEM()
   )
-RETURNING feed_state.epoch
+RETURNING (
+  SELECT
+    before.system_identifier
+  FROM feed_state AS before
+)
