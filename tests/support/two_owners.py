@@ -321,7 +321,6 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "ERASURE": {"request": "erasing"},
     "FINISH_ERASURE": {"request": "erasing"},
     "FORGET": {"conversation": FORGOTTEN},
-    "FORGET_OWNER": {"request": "erasing"},
     "NOTE_HIDDEN": {"request": "erasing"},
     "PURGE": {"conversation": DUE},
     "TO_HIDE": {"after_id": uuid.UUID(int=0)},
@@ -337,6 +336,7 @@ BACKGROUND = {
     "DUE_WAITS",
     "FEED_OF_TENANT",
     "IS_SETTLED",
+    "MOMENT",
     "RUNNING_ERASURES",
     "TRIM_FEED",
 }
@@ -350,11 +350,12 @@ _BEFORE = {
     "CLAIM_ABANDONED": _PASSED,
     "CLAIM_ABANDONED_LIMITED": _PASSED,
     "CLAIM_LIMITED": _CLOSED,
+    "FORGET_OWNER": f"DELETE FROM conversation WHERE owner_id = '{OURS}'",
     "IDLE_CONVERSATIONS": _PASSED,
     "RECLAIM": _PASSED,
     "TAKE_OVER": _PASSED,
 }
-"""What has to happen to the open turn before a statement does something."""
+"""What has to happen, to the open turn as a rule, before a statement does something."""
 
 
 def parameters(name: str) -> dict[str, Any]:
@@ -362,7 +363,7 @@ def parameters(name: str) -> dict[str, Any]:
 
 
 def make_ready(connection: Connection[tuple[Any, ...]], name: str) -> None:
-    """Do to the open turn what has to be done before a statement does something."""
+    """Do what has to be done before a statement does something."""
     if name in _BEFORE:
         connection.execute(_BEFORE[name])
 

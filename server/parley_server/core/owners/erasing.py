@@ -1,16 +1,15 @@
 """Erasing all that an owner has: hidden before the call ends, then removed by any worker.
 
-What was created later than the erasure began stays. Conversations are told apart by their time of
-creation, which is the beginning of the transaction that creates them. A transaction that began
-before the erasure may end after everything was hidden: it is waited for, and then all is looked at
-again (decision 0027).
+What was created later than the erasure began stays, but for forks of what goes. Conversations are
+told apart by their time of creation, which is the beginning of the transaction that creates them. A
+transaction that began before everything was hidden may end after that: it is waited for, and then
+all is looked at again (decision 0027).
 """
 
 import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -37,6 +36,7 @@ SETTLE_S = 0.05
 LOWEST, HIGHEST = UUID(int=0), UUID(int=2**128 - 1)
 
 Remove = Callable[[Erasure, UUID], Awaitable[Removed | None]]
+IsOver = Callable[[], bool]
 
 
 class Erasing(Upkeep):
@@ -71,37 +71,46 @@ class Erasing(Upkeep):
     async def _begun(self, owner: Owner, request_id: str) -> Erasure:
         erasure = await self._store.begin(owner, request_id)
         if erasure.hide_time is None:
-            erasure = await self._hidden(erasure)
+            erasure = await self._hidden(erasure, _never) or erasure
         if erasure.end_time is None:
             self.wake()
         return erasure
 
     # Hiding
 
-    async def _hidden(self, erasure: Erasure) -> Erasure:
-        await self._hide_once(erasure)
-        await self._until_settled(erasure.start_time)
-        while await self._hide_once(erasure):
-            pass  # what was created, deleted or brought back meanwhile
-        return await self._store.note_hidden(erasure)
+    async def _hidden(self, erasure: Erasure, is_over: IsOver) -> Erasure | None:
+        """Hide all that the erasure removes. Returns: the receipt then; None: it is over before.
 
-    async def _hide_once(self, erasure: Erasure) -> bool:
+        Args:
+            is_over: whether to leave the rest to another worker.
+        """
+        is_left = True
+        while is_left and not is_over():
+            await self._hide_once(erasure, is_over)
+            # What was created, forked, deleted or brought back meanwhile is there then.
+            await self._settled(is_over)
+            is_left = await self._hide_once(erasure, is_over)
+        return None if is_over() else await self._store.note_hidden(erasure)
+
+    async def _hide_once(self, erasure: Erasure, is_over: IsOver) -> bool:
         """Look at all conversations of the owner. Returns: whether there was anything to do."""
         found_any = False
         after: UUID | None = LOWEST
-        while after is not None:
+        while after is not None and not is_over():
             hiding = self._store.hide(erasure, after, limit=HIDE)
             hidden, was_due, after = await self.rested(hiding, HIDE_REST)
             self._telling.tell(erasure.owner_id, hidden)
             found_any = found_any or was_due
         return found_any
 
-    async def _until_settled(self, until: datetime) -> None:
-        is_settled = False
-        while not is_settled:
-            is_settled = await self._store.is_settled(until)
-            if not is_settled:
-                await asyncio.sleep(SETTLE_S)
+    async def _settled(self, is_over: IsOver) -> bool:
+        """Wait until the transactions that are open now have ended. Returns: False: over before."""
+        until = await self._store.moment()
+        while not await self._store.is_settled(until):
+            if is_over():
+                return False
+            await asyncio.sleep(SETTLE_S)
+        return True
 
     # Removing
 
@@ -117,7 +126,10 @@ class Erasing(Upkeep):
     async def _carried_out(self, job: Erasure) -> bool:
         """Do all that is left. Returns: False: another worker does, or this one closes."""
         if job.hide_time is None:
-            job = await self._hidden(job)
+            hidden = await self._hidden(job, self._is_over)
+            if hidden is None:
+                return False
+            job = hidden
         store = self._store
         for remove in (
             partial(store.remove_messages, limit=BATCH, max_bytes=BATCH_BYTES),
@@ -125,7 +137,9 @@ class Erasing(Upkeep):
         ):
             if not await self._all_removed(job, remove):
                 return False
-        await self._until_settled(await store.forget(job))
+        await store.forget(job)
+        if not await self._settled(self._is_over):
+            return False
         ended = await store.finish(job)
         if ended is not None:
             _log_end(ended)
@@ -140,6 +154,14 @@ class Erasing(Upkeep):
             self._count(removed.messages)
             up_to = removed.rest
         return True
+
+    def _is_over(self) -> bool:
+        return self.is_closing
+
+
+def _never() -> bool:
+    """Say that a call waits: it is carried out while the worker closes, too."""
+    return False
 
 
 def _log_end(ended: Erasure) -> None:

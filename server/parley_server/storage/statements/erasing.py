@@ -53,7 +53,7 @@ from parley_server.storage.schema.tables import (
     usage_day,
     wait_due,
 )
-from parley_server.storage.statements.hiding import is_any
+from parley_server.storage.statements.hiding import is_any, stage_of
 from parley_server.storage.statements.parts import (
     LIMIT,
     MAX_BYTES,
@@ -166,10 +166,10 @@ def _is_settled() -> Executable:
 
 
 def _note_hidden() -> Executable:
-    """Note that all is hidden, and remove the usage up to the day on which the erasure began.
+    """Note that all is hidden, and remove the usage up to this day.
 
-    Not earlier: open turns are counted when they are closed. What was used since, on that day, goes
-    with it. So does the feed of turns, but for those of conversations that came later. One row, the
+    Not earlier: open turns are counted when they are closed. What was used since the erasure began
+    goes with it. So does the feed of turns, but for those of conversations that stay. One row, the
     receipt.
     """
     # A sharded database lets no COALESCE of an UPDATE ask for the time (decision 0039).
@@ -178,8 +178,8 @@ def _note_hidden() -> Executable:
         .where(*_IS_IT, erasure.c.hide_time.is_(None))
         .cte("begun")
     )
-    start = select(begun.c.start_time).scalar_subquery()
-    is_later = (
+    is_new = select(begun.c.start_time).scalar_subquery().is_not(None)
+    stays = (
         select(ONE)
         .select_from(turn)
         .join(
@@ -187,20 +187,18 @@ def _note_hidden() -> Executable:
             and_(conversation.c.owner_id == OWNER, conversation.c.id == turn.c.conversation_id),
         )
         .where(turn.c.owner_id == OWNER, turn.c.id == turn_feed.c.turn_id)
-        .where(conversation.c.create_time > start)
+        .where(stage_of(conversation.c.id).is_distinct_from(literal(DeletionStage.ERASING)))
         .exists()
     )
     feed_gone = (
         delete(turn_feed)
-        .where(turn_feed.c.owner_id == OWNER, start.is_not(None), not_(is_later))
+        .where(turn_feed.c.owner_id == OWNER, is_new, not_(stays))
         .cte("feed_gone")
     )
-    first_day = select(
-        cast(func.timezone(literal_column("'UTC'"), begun.c.start_time), Date)
-    ).scalar_subquery()
+    today = select(cast(func.timezone(literal_column("'UTC'"), begun.c.now), Date))
     usage_gone = (
         delete(usage_day)
-        .where(usage_day.c.owner_id == OWNER, usage_day.c.day <= first_day)
+        .where(usage_day.c.owner_id == OWNER, usage_day.c.day <= today.scalar_subquery())
         .cte("usage_gone")
     )
     return (
@@ -215,7 +213,7 @@ def _note_hidden() -> Executable:
 def _job() -> CTE:
     """Lock the erasure. No row: there is nothing to do, or another worker is at it."""
     return (
-        select(erasure.c.start_time)
+        select(erasure.c.hide_time)
         .where(*_IS_IT, _IS_RUNNING, erasure.c.hide_time.is_not(None))
         .with_for_update(skip_locked=True)
         .cte("job")
@@ -238,11 +236,14 @@ def _looked() -> CTE:
 
 
 def _chosen(job: CTE, looked: CTE) -> CTE:
-    """Choose those that this erasure removes: a later one of the owner may have marked others."""
-    start = select(job.c.start_time).scalar_subquery()
+    """Choose those that this erasure removes: a later one of the owner may have marked others.
+
+    It has hidden nothing that was made later than all was hidden.
+    """
+    hidden = select(job.c.hide_time).scalar_subquery()
     return (
         select(conversation.c.id.label("conversation_id"))
-        .where(conversation.c.owner_id == OWNER, conversation.c.create_time <= start)
+        .where(conversation.c.owner_id == OWNER, conversation.c.create_time <= hidden)
         .where(is_any(conversation.c.id, select(looked.c.conversation_id)))
         .cte("chosen")
     )
@@ -415,10 +416,9 @@ def _erase_conversations() -> Executable:
 
 
 def _forget_owner() -> Executable:
-    """Remove the note of an owner that has no conversation. One row, the time."""
+    """Remove the note of an owner that has no conversation."""
     has_none = not_(select(ONE).where(conversation.c.owner_id == OWNER).exists())
-    gone = delete(owner).where(owner.c.owner_id == OWNER, has_none).cte("gone")
-    return select(func.now()).select_from(erasure).where(*_IS_IT).add_cte(gone)
+    return delete(owner).where(owner.c.owner_id == OWNER, has_none)
 
 
 def _finish() -> Executable:
@@ -451,6 +451,8 @@ ERASURE = compiled(select(*_RECEIPT).where(*_IS_IT))
 """Read the receipt of an erasure."""
 RUNNING_ERASURES = compiled(_running())
 """Read which erasures are under way, of any owner."""
+MOMENT = compiled(select(func.now()))
+"""Read the time, on the clock by which transactions begin."""
 IS_SETTLED = compiled(_is_settled())
 """Read whether all transactions of workers that were open at a time have ended."""
 NOTE_HIDDEN = compiled(_note_hidden())

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Select,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     cast,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
@@ -194,25 +196,35 @@ def _hide() -> Executable:
     return gone.with_only_columns(held.c.id, held.c.open_turn_id)
 
 
+def stage_of(id_: ColumnElement[Any]) -> ColumnElement[str]:
+    """Return what is done next about a conversation; null: it is not deleted, or there is none."""
+    return (
+        select(deletion.c.stage)
+        .where(deletion.c.owner_id == OWNER, deletion.c.conversation_id == id_)
+        .scalar_subquery()
+    )
+
+
 def _to_hide() -> Executable:
     """Read the next conversations of an owner, in one snapshot. A row for each.
 
     Its id, and whether an erasure of what was there at the start still has to hide it, or to take
-    over its deletion. What is neither stays so.
+    over its deletion. What is neither stays so. A fork of what goes is due whenever it was made:
+    its messages were there.
     """
     part = (
-        select(conversation.c.id, conversation.c.create_time)
+        select(conversation.c.id, conversation.c.create_time, conversation.c.forked_from_id)
         .where(conversation.c.owner_id == OWNER, conversation.c.id > AFTER)
         .order_by(conversation.c.id)
         .limit(LIMIT)
         .cte("part")
     )
-    stage = (
-        select(deletion.c.stage)
-        .where(deletion.c.owner_id == OWNER, deletion.c.conversation_id == part.c.id)
-        .scalar_subquery()
+    erasing = literal(DeletionStage.ERASING)
+    goes = or_(
+        part.c.create_time <= START,
+        stage_of(part.c.forked_from_id).is_not_distinct_from(erasing),
     )
-    is_due = (part.c.create_time <= START) & stage.is_distinct_from(literal(DeletionStage.ERASING))
+    is_due = and_(goes, stage_of(part.c.id).is_distinct_from(erasing))
     return select(part.c.id, is_due.label("is_due")).order_by(part.c.id)
 
 
