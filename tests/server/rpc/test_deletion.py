@@ -10,9 +10,12 @@ from psycopg import sql
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.conversations import purging
+from parley_server.core.model import Owner
+from parley_server.storage.statements.sql import APPEND
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.databases import as_superuser
 from support.messages import system, user
+from support.owned_rows import run
 from support.services import (
     GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
@@ -24,6 +27,7 @@ from support.services import (
     refused,
     until_true,
 )
+from support.two_owners import with_names
 
 NO_TURN = ("NOT_FOUND", "TURN_NOT_FOUND")
 PATIENCE_S = 30
@@ -164,6 +168,41 @@ async def test_delete_stops_the_open_turn(
         assert GONE == await refused(chat)
         assert GONE == await refused(waiting)
         assert GONE == await refused(repeated)
+
+
+async def test_piece_of_an_answer_that_is_being_stored_goes_with_all_others(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when a deletion does not wait for it: it comes behind all that removes what was said.
+
+    The piece is stored as a worker stores it, in a transaction that is slow to commit.
+    """
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    identity = an_id()
+    stream = service.stream(conversation_id=identity, allow_missing=True, request_id="asked")
+    reading = asyncio.ensure_future(read(stream))
+    await gate.entered.wait()
+    turn = await service.turn(request_id="asked")
+    (fence,) = run(database_url, "SELECT fence FROM conversation")[0]
+    async with await psycopg.AsyncConnection.connect(as_superuser(database_url)) as storing:
+        piece = {
+            "owner": Owner.of("", "ada").id,
+            "conversation": identity,
+            "turn": turn.turn_id,
+            "fence": fence,
+            "attempt": 1,
+            "events": '[{"index": 0, "text": "secret", "tool_call": null}]',
+        }
+        await storing.execute(with_names(APPEND), piece)
+        deleting = asyncio.ensure_future(service.delete(identity))
+        await asyncio.wait([deleting], timeout=0.5)
+        assert not deleting.done()
+    await deleting
+
+    assert GONE == await refused(reading)
+    await until_true(lambda: stages(database_url) == ["TOMBSTONE"])
+    assert [(0,)] == run(database_url, "SELECT count(*) FROM turn_event")
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])

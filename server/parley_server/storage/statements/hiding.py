@@ -79,7 +79,7 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
 
     Args:
         held: what `held_columns` reads of conversations that are there, which the transaction has
-            locked before.
+            locked before, FOR UPDATE: pieces of an answer that are being stored are there then.
     Returns: a row for each, the turn that was open and when it goes for good. Open turns are
         closed, so that they can be tried again if the conversation is brought back. Started
         turns that have not begun are cancelled, and what they would say is gone.
@@ -255,7 +255,7 @@ LOCK_CONVERSATIONS = compiled(
     select(conversation.c.id)
     .where(*_are_named(), IS_THERE)
     .order_by(conversation.c.id)
-    .with_for_update(key_share=True)
+    .with_for_update()
 )
 """Lock conversations, so that what follows in the transaction sees all that was done before."""
 HIDE_CONVERSATIONS = compiled(_hide())

@@ -218,9 +218,7 @@ UPDATE_CONVERSATION = compiled(_update_conversation())
 """Change a conversation that has the expected revision."""
 RELABEL = compiled(_relabel())
 """Write a conversation's labels for lists."""
-LOCK_CONVERSATION = compiled(
-    select(conversation.c.id).where(*IS_IT, IS_THERE).with_for_update(key_share=True)
-)
+LOCK_CONVERSATION = compiled(select(conversation.c.id).where(*IS_IT, IS_THERE).with_for_update())
 """Lock a conversation, so that what follows in the transaction sees all that was done before."""
 DELETE_CONVERSATION = compiled(_delete_conversation())
 """Hide a conversation from every call, and end its open turn."""
