@@ -15,6 +15,7 @@ from parley_server.core.owners import erasing
 from parley_server.storage.statements.erasing import ERASED_TABLES
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
+from support.many_conversations import store_conversations
 from support.owned_rows import rows_of, run
 from support.services import (
     GONE,
@@ -319,6 +320,21 @@ async def test_worker_that_closes_leaves_an_erasure_that_waits_to_another(
 
     assert (1, 2, 1) == counts(await other.erased())
     assert GONE == await refused(service.conversation(identity))
+
+
+@pytest.mark.writes_rows
+async def test_erasure_of_little_does_not_wait_for_one_of_much(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a worker carries out one erasure to its end before it looks for others."""
+    monkeypatch.setattr(erasing, "BATCH", 2)
+    store_conversations(database_url, ADA, 20, 100)
+    service = await start_service()
+    await service.chat(user="bob")
+    await service.erase()
+
+    assert (1, 2, 1) == counts(await service.erased(user="bob"))
+    assert pb.ERASURE_STATE_RUNNING == (await service.erase()).state
 
 
 async def test_call_whose_time_is_over_is_carried_on(start_service: StartService) -> None:

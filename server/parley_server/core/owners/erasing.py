@@ -9,8 +9,8 @@ all is looked at again (decision 0027).
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
+from typing import NamedTuple
 from uuid import UUID
 
 from parley_server.core.model import Erasure, Owner, Removed
@@ -27,6 +27,9 @@ HIDE = 200
 """How many conversations it looks at, and hides at most, in one transaction."""
 HIDE_REST = 1
 """How long it rests after that, in times of what it took: a caller waits for it."""
+BATCHES = 20
+"""How many statements it runs for each of them before it looks again, so that an owner with much
+does not have all that are erased meanwhile wait for it."""
 BATCH = 500
 """How many messages, or turns, one statement removes at most."""
 BATCH_BYTES = 1024 * 1024
@@ -35,7 +38,6 @@ SETTLE_S = 0.05
 """How often it looks whether older transactions have ended."""
 LOWEST, HIGHEST = UUID(int=0), UUID(int=2**128 - 1)
 
-Remove = Callable[[Erasure, UUID], Awaitable[Removed | None]]
 IsOver = Callable[[], bool]
 
 
@@ -57,6 +59,7 @@ class Erasing(Upkeep):
         self._store = store
         self._telling = telling
         self._count = count
+        self._places: dict[tuple[UUID, str], _Place] = {}
         self._tasks = Tasks()
 
     async def erase(self, owner: Owner, request_id: str) -> Erasure:
@@ -115,48 +118,75 @@ class Erasing(Upkeep):
     # Removing
 
     async def work(self) -> bool:
-        """Carry on with what is under way. Returns: whether one has ended: there may be another."""
+        """Do a part of each erasure that is under way. Returns: whether there may be more to do."""
         jobs = await self._store.running(limit=JOBS)
+        self._places = {key: self._places[key] for key in map(_key, jobs) if key in self._places}
         random.shuffle(jobs)
-        has_ended = False
+        is_more = False
         for job in jobs:
-            has_ended = (not self.is_closing and await self._carried_out(job)) or has_ended
-        return has_ended
+            is_more = (not self.is_closing and await self._worked_on(job)) or is_more
+        return is_more
 
-    async def _carried_out(self, job: Erasure) -> bool:
-        """Do all that is left. Returns: False: another worker does, or this one closes."""
+    async def _worked_on(self, job: Erasure) -> bool:
+        """Do a part of what is left. Returns: False: another worker does, or this one closes."""
         if job.hide_time is None:
             hidden = await self._hidden(job, self._is_over)
             if hidden is None:
                 return False
             job = hidden
-        store = self._store
-        for remove in (
-            partial(store.remove_messages, limit=BATCH, max_bytes=BATCH_BYTES),
-            partial(store.remove_conversations, limit=BATCH),
-        ):
-            if not await self._all_removed(job, remove):
+        place: _Place | None = self._places.pop(_key(job), _BEGINNING)
+        for _ in range(BATCHES):
+            if place is None:
+                break
+            removed = None if self.is_closing else await self.rested(self._removed(job, place))
+            if removed is None:
                 return False
-        await store.forget(job)
+            self._count(removed.messages)
+            place = place.behind(removed)
+        if place is not None:
+            self._places[_key(job)] = place
+            return True
+        return await self._finished(job)
+
+    async def _removed(self, job: Erasure, place: "_Place") -> Removed | None:
+        if place.are_messages_gone:
+            return await self._store.remove_conversations(job, place.up_to, limit=BATCH)
+        return await self._store.remove_messages(
+            job, place.up_to, limit=BATCH, max_bytes=BATCH_BYTES
+        )
+
+    async def _finished(self, job: Erasure) -> bool:
+        """Close an erasure that has removed everything. Returns: as `_worked_on`."""
+        await self._store.forget(job)
         if not await self._settled(self._is_over):
             return False
-        ended = await store.finish(job)
+        ended = await self._store.finish(job)
         if ended is not None:
             _log_end(ended)
         return ended is not None
 
-    async def _all_removed(self, job: Erasure, remove: Remove) -> bool:
-        up_to: UUID | None = HIGHEST
-        while up_to is not None:
-            removed = None if self.is_closing else await self.rested(remove(job, up_to))
-            if removed is None:
-                return False
-            self._count(removed.messages)
-            up_to = removed.rest
-        return True
-
     def _is_over(self) -> bool:
         return self.is_closing
+
+
+class _Place(NamedTuple):
+    """How far the removal of an owner has come on this worker: from the highest id down, twice."""
+
+    are_messages_gone: bool
+    up_to: UUID
+
+    def behind(self, removed: Removed) -> "_Place | None":
+        """Return where to go on. None: that was all."""
+        if removed.rest is not None:
+            return self._replace(up_to=removed.rest)
+        return None if self.are_messages_gone else _Place(are_messages_gone=True, up_to=HIGHEST)
+
+
+_BEGINNING = _Place(are_messages_gone=False, up_to=HIGHEST)
+
+
+def _key(of: Erasure) -> tuple[UUID, str]:
+    return of.owner_id, of.request_id
 
 
 def _never() -> bool:
