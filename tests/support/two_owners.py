@@ -304,6 +304,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "QUEUE_HEAD": {"conversation": QUEUED},
     "REQUEUE": {"conversation": QUEUED, "turn": FAILED_TURN},
     "WAKE_QUEUE": {"conversation": QUEUED},
+    "CLEAR_QUEUE": {"conversation": TRASHED},
     "CLAIM": {"turn": NEW_TURN},
     "CLAIM_ABANDONED": {"turn": NEW_TURN},
     "CLAIM_ABANDONED_LIMITED": {"turn": NEW_TURN},
@@ -350,6 +351,9 @@ _BEFORE = {
     "CLAIM_ABANDONED": _PASSED,
     "CLAIM_ABANDONED_LIMITED": _PASSED,
     "CLAIM_LIMITED": _CLOSED,
+    "CLEAR_QUEUE": """INSERT INTO turn_queue (owner_id, turn_id, conversation_id, position, message)
+        SELECT deletion.owner_id, turn.id, deletion.conversation_id, 1, 'said'
+        FROM deletion JOIN turn USING (owner_id, conversation_id)""",
     "FORGET_OWNER": f"DELETE FROM conversation WHERE owner_id = '{OURS}'",
     "IDLE_CONVERSATIONS": _PASSED,
     "RECLAIM": _PASSED,

@@ -15,7 +15,7 @@ from parley_server.core.owners import erasing
 from parley_server.storage.statements.erasing import ERASED_TABLES
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
-from support.many_conversations import store_conversations
+from support.many_conversations import store_conversations, store_queue
 from support.owned_rows import rows_of, run
 from support.services import (
     GONE,
@@ -320,6 +320,19 @@ async def test_worker_that_closes_leaves_an_erasure_that_waits_to_another(
 
     assert (1, 2, 1) == counts(await other.erased())
     assert GONE == await refused(service.conversation(identity))
+
+
+async def test_long_queues_are_erased_in_parts(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when what one statement leaves of a queue stays."""
+    service = await start_service()
+    for _ in range(2):
+        identity = (await service.create()).conversation.conversation_id
+        store_queue(database_url, ADA, identity, 700)
+
+    assert (2, 0, 1400) == counts(await service.erased())
+    assert {"erasure": 1} == rows_of(database_url, ADA)
 
 
 @pytest.mark.writes_rows

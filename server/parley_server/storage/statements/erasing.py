@@ -69,7 +69,6 @@ from parley_server.storage.statements.parts import (
 OF_CONVERSATION: dict[Table, Any] = {
     conversation_label: conversation_label.c.conversation_id,
     creation: creation.c.conversation_id,
-    turn_queue: turn_queue.c.conversation_id,
     queue_due: queue_due.c.conversation_id,
     # A worker of the release before may have gone on with the conversation.
     message: message.c.conversation_id,
@@ -86,6 +85,7 @@ ERASED_TABLES = frozenset(
         turn_step,
         turn_wait,
         wait_due,
+        turn_queue,
         turn_feed,
         usage_day,
         owner,
@@ -283,7 +283,7 @@ def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, list
         delete(table)
         .where(table.c.owner_id == OWNER, is_any(table.c.turn_id, ids))
         .cte(f"{table.name}_gone")
-        for table in (turn_event, turn_step, turn_wait, wait_due)
+        for table in (turn_event, turn_step, turn_wait, wait_due, turn_queue)
     ]
     return turns_gone, pieces_gone
 

@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Executable,
+    Integer,
     Select,
     Text,
     Uuid,
@@ -57,6 +58,8 @@ START = cast(
 _NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
 """Where lists do not look."""
 _STAGE = bindparam("stage", type_=Text)
+QUEUE_PART = literal_column("500", Integer)
+"""Of so many started turns a statement removes what they would have said: 256 KiB each, or more."""
 
 
 def is_any(value: ColumnElement[Any], found: Select[Any]) -> ColumnElement[bool]:
@@ -82,7 +85,7 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
             locked before, FOR UPDATE: pieces of an answer that are being stored are there then.
     Returns: a row for each, the turn that was open and when it goes for good. Open turns are
         closed, so that they can be tried again if the conversation is brought back. Started
-        turns that have not begun are cancelled, and what they would say is gone.
+        turns that have not begun are cancelled, and what they would say goes.
     """
     ids, open_turns = select(held.c.id), select(held.c.open_turn_id)
     gone = (
@@ -140,14 +143,22 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
     )
 
 
-def _queues_gone(conversations: Select[Any], now: Select[Any]) -> tuple[CTE, CTE]:
-    """End the started turns of some conversations that no worker runs, and remove their queues."""
+def _queues_gone(conversations: Select[Any], now: Select[Any]) -> tuple[CTE, ...]:
+    """End the started turns of some conversations that no worker runs, and remove their queues.
+
+    Of very many turns, what the others would have said goes later.
+    """
     waiting = (
-        delete(turn_queue)
+        select(turn_queue.c.turn_id)
         .where(turn_queue.c.owner_id == OWNER)
         .where(is_any(turn_queue.c.conversation_id, conversations))
-        .returning(turn_queue.c.turn_id)
         .cte("waiting")
+    )
+    some_gone = (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER)
+        .where(is_any(turn_queue.c.turn_id, select(waiting.c.turn_id).limit(QUEUE_PART)))
+        .cte("some_gone")
     )
     none_due = (
         delete(queue_due)
@@ -170,7 +181,7 @@ def _queues_gone(conversations: Select[Any], now: Select[Any]) -> tuple[CTE, CTE
         .where(is_any(turn.c.id, select(waiting.c.turn_id)))
         .cte("never_run")
     )
-    return none_due, never_run
+    return some_gone, none_due, never_run
 
 
 def held_columns() -> Select[Any]:
