@@ -287,7 +287,7 @@ PARAMETERS: dict[str, Any] = {
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
     "ADOPT_DELETIONS": {"ids": json.dumps([str(TRASHED)])},
-    "AGED_CONVERSATIONS": {"after_id": uuid.UUID(int=0)},
+    "AGED_CONVERSATIONS": {"from_id": uuid.UUID(int=0)},
     "ACCEPT": {"turn": NEW_TURN},
     "ACCEPT_LIMITED": {"turn": NEW_TURN},
     "ACCEPT_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
@@ -324,7 +324,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "FORGET": {"conversation": FORGOTTEN},
     "NOTE_HIDDEN": {"request": "erasing"},
     "PURGE": {"conversation": DUE},
-    "TO_HIDE": {"after_id": uuid.UUID(int=0)},
+    "TO_HIDE": {"from_id": uuid.UUID(int=0)},
     "TURN_BY_REQUEST": {"request": "open"},
     "UNDELETE_CONVERSATION": {"conversation": TRASHED},
 }

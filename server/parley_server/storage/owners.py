@@ -12,6 +12,7 @@ from parley_server.storage.statements import sql
 
 MAX_CONVERSATIONS = 250
 """How many conversations a statement of an erasure looks at."""
+HIGHEST = UUID(int=2**128 - 1)
 
 
 class PostgresErasures:
@@ -32,18 +33,18 @@ class PostgresErasures:
         return [Erasure(*row) for row in found]
 
     async def hide(
-        self, of: Erasure, after: UUID, *, limit: int
+        self, of: Erasure, from_id: UUID, *, limit: int
     ) -> tuple[list[Hidden], bool, UUID | None]:
         parameters: Parameters = {
             "owner": of.owner_id,
-            "after_id": after,
+            "from_id": from_id,
             "start": of.start_time,
             "limit": limit,
         }
         seen = await self._connections.repeat(sql.TO_HIDE, parameters)
         due = [id_ for id_, is_due in seen if is_due]
         hidden = await self._hidden(of.owner_id, due) if due else []
-        return hidden, bool(due), seen[-1][0] if len(seen) == limit else None
+        return hidden, bool(due), _above(seen, limit)
 
     async def _hidden(self, owner_id: UUID, due: list[UUID]) -> list[Hidden]:
         """Hide what is there, and take over what was deleted before.
@@ -134,12 +135,12 @@ class PostgresRetention:
         return [Hidden(*row) for row in found]
 
     async def delete_aged(
-        self, owner_id: UUID, age: timedelta, after: UUID, *, limit: int
+        self, owner_id: UUID, age: timedelta, from_id: UUID, *, limit: int
     ) -> tuple[list[Hidden], UUID | None]:
         parameters: Parameters = {
             "owner": owner_id,
             "age": age,
-            "after_id": after,
+            "from_id": from_id,
             "limit": limit,
         }
         seen: list[Row] = []
@@ -150,7 +151,7 @@ class PostgresRetention:
                 return await _deleted(connection, owner_id, [id_ for id_, is_old in seen if is_old])
 
         found = await self._connections.with_connection(work, owner_id)
-        return [Hidden(*row) for row in found], seen[-1][0] if len(seen) == limit else None
+        return [Hidden(*row) for row in found], _above(seen, limit)
 
 
 async def _deleted(connection: Connection, owner_id: UUID, ids: list[UUID]) -> list[Row]:
@@ -178,6 +179,13 @@ def _batch(of: Erasure, up_to: UUID, limit: int) -> Parameters:
 
 def _ids_text(ids: Iterable[UUID]) -> str:
     return json.dumps([str(id_) for id_ in ids])
+
+
+def _above(seen: list[Row], limit: int) -> UUID | None:
+    """Return where to go on above what was seen, ids first. None: that was all."""
+    if len(seen) < limit or seen[-1][0] == HIGHEST:
+        return None
+    return UUID(int=seen[-1][0].int + 1)
 
 
 def _below(lowest_seen: UUID | None, seen: int) -> UUID | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from typing import Any
 
 import grpc
@@ -105,6 +106,24 @@ async def test_erased_owner_is_found_by_no_call_from_the_moment_of_ok(
         assert GONE == await refused(service.history(identity))
         assert GONE == await refused(service.undelete(identity))
         assert GONE == await refused(service.chat(conversation_id=identity, allow_missing=True))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3], ids="{} at once".format)
+async def test_conversation_is_erased_whatever_its_id(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Fails when the look for conversations begins behind the lowest id that callers may choose."""
+    monkeypatch.setattr(erasing, "HIDE", at_once)
+    service = await start_service()
+    ids = [str(uuid.UUID(int=number)) for number in (0, 1, 2**128 - 1)]
+    for identity in ids:
+        await service.chat(conversation_id=identity, allow_missing=True)
+
+    await service.erase()
+
+    for identity in ids:
+        assert GONE == await refused(service.history(identity))
+    assert (3, 6, 3) == counts(await service.erased())
 
 
 async def test_what_is_created_afterwards_stays(start_service: StartService) -> None:

@@ -1,6 +1,7 @@
 """Conversations that have become too old are deleted by any worker."""
 
 import asyncio
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -107,6 +108,23 @@ async def test_conversations_go_when_they_are_too_old(
     tombstones = [("TOMBSTONE",)] * (2 * (3 - len(expected)))
     await until_true(lambda: run(database_url, "SELECT stage FROM deletion") == tombstones)
     assert [(2 * 2 * 3 - removed,)] == run(database_url, "SELECT count(*) FROM message")
+
+
+@pytest.mark.parametrize("at_once", [1, 3], ids="{} at once".format)
+async def test_old_conversation_goes_whatever_its_id(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Fails when the look for conversations begins behind the lowest id that callers may choose."""
+    monkeypatch.setattr(retention, "BATCH", at_once)
+    service = await start_service(retention_age_days=10)
+    for number in (0, 1, 2**128 - 1):
+        identity = str(uuid.UUID(int=number))
+        await service.create(conversation_id=identity)
+        age(database_url, identity, created_days=20, idle_days=1)
+
+    await looked(service, database_url)
+
+    assert set() == await there(service)
 
 
 async def test_open_turn_is_left_to_end(start_service: StartService, database_url: str) -> None:

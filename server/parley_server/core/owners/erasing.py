@@ -98,10 +98,10 @@ class Erasing(Upkeep):
     async def _hide_once(self, erasure: Erasure, is_over: IsOver) -> bool:
         """Look at all conversations of the owner. Returns: whether there was anything to do."""
         found_any = False
-        after: UUID | None = LOWEST
-        while after is not None and not is_over():
-            hiding = self._store.hide(erasure, after, limit=HIDE)
-            hidden, was_due, after = await self.rested(hiding, HIDE_REST)
+        from_id: UUID | None = LOWEST
+        while from_id is not None and not is_over():
+            hiding = self._store.hide(erasure, from_id, limit=HIDE)
+            hidden, was_due, from_id = await self.rested(hiding, HIDE_REST)
             self._telling.tell(erasure.owner_id, hidden)
             found_any = found_any or was_due
         return found_any

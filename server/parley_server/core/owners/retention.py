@@ -87,10 +87,10 @@ class Retention(Upkeep):
 
     async def _delete_aged(self, owner_id: UUID) -> int:
         count = 0
-        after: UUID | None = LOWEST
-        while after is not None and not self.is_closing:
-            deleting = self._store.delete_aged(owner_id, self._age, after, limit=BATCH)
-            hidden, after = await self.rested(deleting)
+        from_id: UUID | None = LOWEST
+        while from_id is not None and not self.is_closing:
+            deleting = self._store.delete_aged(owner_id, self._age, from_id, limit=BATCH)
+            hidden, from_id = await self.rested(deleting)
             self._tell(owner_id, hidden)
             count += len(hidden)
         return count

@@ -35,15 +35,15 @@ class ErasureStore(Protocol):
         ...
 
     async def hide(
-        self, of: Erasure, after: UUID, *, limit: int
+        self, of: Erasure, from_id: UUID, *, limit: int
     ) -> tuple[list[Hidden], bool, UUID | None]:
         """Hide those of an owner's next conversations that the erasure removes.
 
         Args:
-            after: the id behind which to look.
+            from_id: the lowest id to look at.
             limit: how many to look at, at most.
         Returns: those that were hidden; whether there was anything to do, which another call may
-            have done meanwhile; and the last id that was looked at, None: there are no more.
+            have done meanwhile; and from which id to go on, None: there are no more.
         """
         ...
 
@@ -108,11 +108,12 @@ class RetentionStore(Protocol):
         ...
 
     async def delete_aged(
-        self, owner_id: UUID, age: timedelta, after: UUID, *, limit: int
+        self, owner_id: UUID, age: timedelta, from_id: UUID, *, limit: int
     ) -> tuple[list[Hidden], UUID | None]:
         """Delete those of the next conversations that are older than this, but for open turns.
 
-        Returns: those that were deleted, and the last id that was looked at; None: there are no
-            more.
+        Args:
+            from_id: the lowest id to look at.
+        Returns: those that were deleted, and from which id to go on; None: there are no more.
         """
         ...

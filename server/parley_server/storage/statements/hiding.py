@@ -51,7 +51,8 @@ from parley_server.storage.statements.parts import (
     literal,
 )
 
-AFTER = bindparam("after_id", type_=Uuid)
+FROM = bindparam("from_id", type_=Uuid)
+"""The lowest id to look at. Callers may have chosen any, the nil UUID as well."""
 START = cast(
     bindparam("start", type_=conversation.c.create_time.type), conversation.c.create_time.type
 )
@@ -225,7 +226,7 @@ def _to_hide() -> Executable:
     """
     part = (
         select(conversation.c.id, conversation.c.create_time, conversation.c.forked_from_id)
-        .where(conversation.c.owner_id == OWNER, conversation.c.id > AFTER)
+        .where(conversation.c.owner_id == OWNER, conversation.c.id >= FROM)
         .order_by(conversation.c.id)
         .limit(LIMIT)
         .cte("part")

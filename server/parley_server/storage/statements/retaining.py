@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from parley_server.storage.schema.tables import conversation, owner
-from parley_server.storage.statements.hiding import AFTER, is_any
+from parley_server.storage.statements.hiding import FROM, is_any
 from parley_server.storage.statements.parts import (
     IS_THERE,
     LIMIT,
@@ -77,7 +77,7 @@ def _aged() -> Executable:
     """
     part = (
         select(conversation.c.id, conversation.c.create_time)
-        .where(conversation.c.owner_id == OWNER, conversation.c.id > AFTER)
+        .where(conversation.c.owner_id == OWNER, conversation.c.id >= FROM)
         .order_by(conversation.c.id)
         .limit(LIMIT)
         .cte("part")
