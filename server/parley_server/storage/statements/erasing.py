@@ -75,7 +75,7 @@ OF_CONVERSATION: dict[Table, Any] = {
     conversation: conversation.c.id,
     deletion: deletion.c.conversation_id,
 }
-"""What goes with a conversation, once its messages, turns and additions are gone."""
+"""What goes with a conversation, once its messages, turns, additions and queue are gone."""
 ERASED_TABLES = frozenset(
     {
         *OF_CONVERSATION,
@@ -283,7 +283,7 @@ def _turns_gone(conversations: Select[Any], ids: Select[Any]) -> tuple[CTE, list
         delete(table)
         .where(table.c.owner_id == OWNER, is_any(table.c.turn_id, ids))
         .cte(f"{table.name}_gone")
-        for table in (turn_event, turn_step, turn_wait, wait_due, turn_queue)
+        for table in (turn_event, turn_step, turn_wait, wait_due)
     ]
     return turns_gone, pieces_gone
 
@@ -360,43 +360,45 @@ def _erase_messages() -> Executable:
     )
 
 
+def _some(chosen: CTE, id_: Any) -> CTE:
+    """Choose the next rows that conversations have in a table, by this column of it."""
+    its = (
+        select(id_)
+        .where(id_.table.c.owner_id == OWNER)
+        .where(id_.table.c.conversation_id == chosen.c.conversation_id)
+        .limit(LIMIT)
+        .lateral(f"its_{id_.table.name}")
+    )
+    some = select(its.c[id_.name]).select_from(chosen.join(its, true()))
+    return some.limit(LIMIT).cte(f"some_{id_.table.name}")
+
+
 def _erase_conversations() -> Executable:
     """Remove the next conversations, whose messages are gone, with all that is left of them.
 
     One row, if it was due: whether all of those that were looked at are gone, or only some of
-    their turns and additions; the lowest of them, and how many they are.
+    their turns, additions and queues; the lowest of them, and how many they are.
     """
     job = _job()
     looked = _looked()
     chosen = _chosen(job, looked)
-    left = (
-        select(turn.c.id)
-        .where(turn.c.owner_id == OWNER, turn.c.conversation_id == chosen.c.conversation_id)
-        .limit(LIMIT)
-        .lateral("left_over")
-    )
-    some = select(left.c.id).select_from(chosen.join(left, true())).limit(LIMIT).cte("some_turns")
+    some = _some(chosen, turn.c.id)
     turns_gone, pieces_gone = _turns_gone(select(chosen.c.conversation_id), select(some.c.id))
-    added = (
-        select(addition.c.request_id)
-        .where(addition.c.owner_id == OWNER)
-        .where(addition.c.conversation_id == chosen.c.conversation_id)
-        .limit(LIMIT)
-        .lateral("added")
-    )
-    some_additions = (
-        select(added.c.request_id)
-        .select_from(chosen.join(added, true()))
-        .limit(LIMIT)
-        .cte("some_additions")
-    )
+    some_additions = _some(chosen, addition.c.request_id)
     additions_gone = (
         delete(addition)
         .where(addition.c.owner_id == OWNER)
         .where(is_any(addition.c.request_id, select(some_additions)))
         .cte("additions_gone")
     )
-    are_last = and_(_count(some) < LIMIT, _count(some_additions) < LIMIT)
+    some_queued = _some(chosen, turn_queue.c.turn_id)
+    queues_gone = (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER)
+        .where(is_any(turn_queue.c.turn_id, select(some_queued)))
+        .cte("queues_gone")
+    )
+    are_last = and_(*(_count(part) < LIMIT for part in (some, some_additions, some_queued)))
     gone: dict[Table, CTE] = {
         of: delete(of)
         .where(of.c.owner_id == OWNER, are_last)
@@ -411,7 +413,7 @@ def _erase_conversations() -> Executable:
     return (
         select(are_last, _lowest(looked), _count(looked))
         .select_from(job)
-        .add_cte(*gone.values(), *pieces_gone, additions_gone, counted)
+        .add_cte(*gone.values(), *pieces_gone, additions_gone, queues_gone, counted)
     )
 
 
