@@ -15,9 +15,9 @@ V = TypeVar("V")
 class Shared(Generic[K, V]):
     """Lets calls that ask for the same thing at the same time share one read.
 
-    Each read runs in its own task, which a lost caller does not cancel (decision 0004). It waits for
-    the store whatever the deadline of the call that was first; each call waits for it as long as its
-    own deadline allows.
+    Each read runs in its own task, which a lost caller does not cancel (decision 0004). It waits
+    for the store whatever the deadline of the call that was first; each call waits for it as long
+    as its own deadline allows.
     """
 
     def __init__(self) -> None:

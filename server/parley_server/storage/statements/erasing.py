@@ -191,9 +191,7 @@ def _note_hidden() -> Executable:
         .exists()
     )
     feed_gone = (
-        delete(turn_feed)
-        .where(turn_feed.c.owner_id == OWNER, is_new, not_(stays))
-        .cte("feed_gone")
+        delete(turn_feed).where(turn_feed.c.owner_id == OWNER, is_new, not_(stays)).cte("feed_gone")
     )
     today = select(cast(func.timezone(literal_column("'UTC'"), begun.c.now), Date))
     usage_gone = (

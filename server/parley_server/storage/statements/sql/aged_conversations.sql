@@ -2,7 +2,7 @@
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
--- :after_id uuid
+-- :from_id uuid
 -- :limit integer
 -- :age interval
 
@@ -12,7 +12,7 @@ WITH part AS (
     conversation.create_time AS create_time
   FROM conversation
   WHERE
-    conversation.owner_id = :owner AND conversation.id > :after_id
+    conversation.owner_id = :owner AND conversation.id >= :from_id
   ORDER BY
     conversation.id
   LIMIT :limit

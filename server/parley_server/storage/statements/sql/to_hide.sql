@@ -2,7 +2,7 @@
 -- Rendered by `make gen`. DO NOT EDIT.
 --
 -- :owner uuid
--- :after_id uuid
+-- :from_id uuid
 -- :limit integer
 -- :start timestamp with time zone
 
@@ -13,7 +13,7 @@ WITH part AS (
     conversation.forked_from_id AS forked_from_id
   FROM conversation
   WHERE
-    conversation.owner_id = :owner AND conversation.id > :after_id
+    conversation.owner_id = :owner AND conversation.id >= :from_id
   ORDER BY
     conversation.id
   LIMIT :limit
