@@ -1,4 +1,4 @@
-"""An owner with many conversations, written by hand: calls would take too long."""
+"""An owner with many conversations, or a long queue, by hand: calls would take too long."""
 
 from uuid import UUID
 
@@ -39,3 +39,28 @@ def store_conversations(
         connection.execute(_MANY, what)
     with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
         connection.execute("ANALYZE")
+
+
+_QUEUE = """
+INSERT INTO turn (owner_id, id, conversation_id, request_id, fingerprint, agent, state, attempt,
+    user_sequence, is_started)
+SELECT %(owner)s, gen_random_uuid(), %(conversation)s, gen_random_uuid()::text, '', '', 'QUEUED', 0,
+    0, true
+FROM generate_series(1, %(turns)s);
+INSERT INTO turn_queue (owner_id, turn_id, conversation_id, position, message)
+SELECT owner_id, id, conversation_id, row_number() OVER (), 'said' FROM turn
+WHERE owner_id = %(owner)s AND conversation_id = %(conversation)s AND state = 'QUEUED';
+INSERT INTO queue_due (owner_id, conversation_id, turns, due_time)
+VALUES (%(owner)s, %(conversation)s, %(turns)s, now() + interval '1 hour');
+UPDATE conversation SET queue_length = %(turns)s, queue_number = queue_number + %(turns)s
+WHERE owner_id = %(owner)s AND id = %(conversation)s;
+"""
+
+
+def store_queue(database_url: str, owner: UUID, conversation_id: str, turns: int) -> None:
+    """Store started turns of a conversation that has none; no worker looks at them for an hour."""
+    what = {"owner": owner, "conversation": conversation_id, "turns": turns}
+    with psycopg.connect(
+        as_superuser(database_url), cursor_factory=psycopg.ClientCursor
+    ) as connection:
+        connection.execute(_QUEUE, what)

@@ -287,7 +287,7 @@ PARAMETERS: dict[str, Any] = {
 """What every statement does something with, as the twins stand."""
 OTHERWISE: dict[str, dict[str, Any]] = {
     "ADOPT_DELETIONS": {"ids": json.dumps([str(TRASHED)])},
-    "AGED_CONVERSATIONS": {"after_id": uuid.UUID(int=0)},
+    "AGED_CONVERSATIONS": {"from_id": uuid.UUID(int=0)},
     "ACCEPT": {"turn": NEW_TURN},
     "ACCEPT_LIMITED": {"turn": NEW_TURN},
     "ACCEPT_NEW": {"turn": NEW_TURN, "conversation": NEW_CONVERSATION},
@@ -304,6 +304,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "QUEUE_HEAD": {"conversation": QUEUED},
     "REQUEUE": {"conversation": QUEUED, "turn": FAILED_TURN},
     "WAKE_QUEUE": {"conversation": QUEUED},
+    "CLEAR_QUEUE": {"conversation": TRASHED},
     "CLAIM": {"turn": NEW_TURN},
     "CLAIM_ABANDONED": {"turn": NEW_TURN},
     "CLAIM_ABANDONED_LIMITED": {"turn": NEW_TURN},
@@ -321,10 +322,9 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "ERASURE": {"request": "erasing"},
     "FINISH_ERASURE": {"request": "erasing"},
     "FORGET": {"conversation": FORGOTTEN},
-    "FORGET_OWNER": {"request": "erasing"},
     "NOTE_HIDDEN": {"request": "erasing"},
     "PURGE": {"conversation": DUE},
-    "TO_HIDE": {"after_id": uuid.UUID(int=0)},
+    "TO_HIDE": {"from_id": uuid.UUID(int=0)},
     "TURN_BY_REQUEST": {"request": "open"},
     "UNDELETE_CONVERSATION": {"conversation": TRASHED},
 }
@@ -337,6 +337,7 @@ BACKGROUND = {
     "DUE_WAITS",
     "FEED_OF_TENANT",
     "IS_SETTLED",
+    "MOMENT",
     "RUNNING_ERASURES",
     "TRIM_FEED",
 }
@@ -350,11 +351,15 @@ _BEFORE = {
     "CLAIM_ABANDONED": _PASSED,
     "CLAIM_ABANDONED_LIMITED": _PASSED,
     "CLAIM_LIMITED": _CLOSED,
+    "CLEAR_QUEUE": """INSERT INTO turn_queue (owner_id, turn_id, conversation_id, position, message)
+        SELECT deletion.owner_id, turn.id, deletion.conversation_id, 1, 'said'
+        FROM deletion JOIN turn USING (owner_id, conversation_id)""",
+    "FORGET_OWNER": f"DELETE FROM conversation WHERE owner_id = '{OURS}'",
     "IDLE_CONVERSATIONS": _PASSED,
     "RECLAIM": _PASSED,
     "TAKE_OVER": _PASSED,
 }
-"""What has to happen to the open turn before a statement does something."""
+"""What has to happen, to the open turn as a rule, before a statement does something."""
 
 
 def parameters(name: str) -> dict[str, Any]:
@@ -362,7 +367,7 @@ def parameters(name: str) -> dict[str, Any]:
 
 
 def make_ready(connection: Connection[tuple[Any, ...]], name: str) -> None:
-    """Do to the open turn what has to be done before a statement does something."""
+    """Do what has to be done before a statement does something."""
     if name in _BEFORE:
         connection.execute(_BEFORE[name])
 

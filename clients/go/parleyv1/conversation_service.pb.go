@@ -3307,7 +3307,7 @@ type EraseOwnerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether everything is gone.
 	State ErasureState `protobuf:"varint,1,opt,name=state,proto3,enum=parley.v1.ErasureState" json:"state,omitempty"`
-	// When the erasure began. What was created later stays.
+	// When the erasure began. What was created later stays, but for forks of what was there.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// When everything was gone. Absent while state is ERASURE_STATE_RUNNING.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`

@@ -1717,7 +1717,7 @@ class EraseOwnerResponse(_message.Message):
     """How many turns were removed so far."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the erasure began. What was created later stays."""
+        """When the erasure began. What was created later stays, but for forks of what was there."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:

@@ -231,8 +231,8 @@ class ConversationServiceStub:
     Everything that existed when the first call with this request_id began is removed for good: conversations,
     deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
     as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
-    stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
-    receipt is kept, without any personal data.
+    stays; forks that were made of it before OK do not. Call again with the same request_id to see whether the
+    removal is DONE, and its receipt; the receipt is kept, without any personal data.
 
     Errors: none besides those of any call.
     """
@@ -489,8 +489,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Everything that existed when the first call with this request_id began is removed for good: conversations,
     deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
     as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
-    stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
-    receipt is kept, without any personal data.
+    stays; forks that were made of it before OK do not. Call again with the same request_id to see whether the
+    removal is DONE, and its receipt; the receipt is kept, without any personal data.
 
     Errors: none besides those of any call.
     """
@@ -858,8 +858,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         Everything that existed when the first call with this request_id began is removed for good: conversations,
         deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
         as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
-        stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
-        receipt is kept, without any personal data.
+        stays; forks that were made of it before OK do not. Call again with the same request_id to see whether the
+        removal is DONE, and its receipt; the receipt is kept, without any personal data.
 
         Errors: none besides those of any call.
         """

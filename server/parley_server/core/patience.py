@@ -7,7 +7,7 @@ end, however many functions lie between. The loop's clock is `time.monotonic`.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 
 MARGIN_S = 0.25
 """How long before its deadline a call is told that the store is away, so that it still hears it."""
@@ -36,7 +36,14 @@ def waiting_until(ends_at: float) -> Iterator[None]:
         _ends_at.reset(token)
 
 
-def patience_ends_at(now: float, most_s: float) -> float:
+def for_any_call() -> Context:
+    """Return a copy of this context in which no call's end is known: what several calls share."""
+    context = copy_context()
+    context.run(_ends_at.set, math.inf)
+    return context
+
+
+def patience_ends_at(now: float, most_s: float = math.inf) -> float:
     """Return until when a statement may wait for the store.
 
     Args:

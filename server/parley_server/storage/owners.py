@@ -69,6 +69,11 @@ class PostgresErasures:
             )
         return hidden
 
+    async def moment(self) -> datetime:
+        found = await self._connections.repeat(sql.MOMENT, {})
+        moment: datetime = found[0][0]
+        return moment
+
     async def is_settled(self, until: datetime) -> bool:
         found = await self._connections.repeat(sql.IS_SETTLED, {"until": until})
         return bool(found[0][0])
@@ -95,10 +100,8 @@ class PostgresErasures:
         are_gone, lowest_seen, seen = found[0]
         return Removed(0, _below(lowest_seen, seen) if are_gone else up_to)
 
-    async def forget(self, of: Erasure) -> datetime:
-        found = await self._connections.repeat(sql.FORGET_OWNER, _keys(of))
-        moment: datetime = found[0][0]
-        return moment
+    async def forget(self, of: Erasure) -> None:
+        await self._connections.repeat(sql.FORGET_OWNER, _keys(of))
 
     async def finish(self, of: Erasure) -> Erasure | None:
         found = await self._connections.repeat(sql.FINISH_ERASURE, _keys(of))

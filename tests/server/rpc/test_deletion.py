@@ -10,9 +10,13 @@ from psycopg import sql
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.conversations import purging
+from parley_server.core.model import Owner
+from parley_server.storage.statements.sql import APPEND
 from support.agents import Gate, ScriptedAgent, Speaker
 from support.databases import as_superuser
+from support.many_conversations import store_queue
 from support.messages import system, user
+from support.owned_rows import run
 from support.services import (
     GONE,
     WITH_AND_WITHOUT_ROW_SECURITY,
@@ -24,7 +28,10 @@ from support.services import (
     refused,
     until_true,
 )
+from support.two_owners import with_names
 
+ADA = Owner.of("", "ada").id
+LEFT_IN_QUEUES = "SELECT count(*) FROM turn_queue"
 NO_TURN = ("NOT_FOUND", "TURN_NOT_FOUND")
 PATIENCE_S = 30
 
@@ -164,6 +171,41 @@ async def test_delete_stops_the_open_turn(
         assert GONE == await refused(chat)
         assert GONE == await refused(waiting)
         assert GONE == await refused(repeated)
+
+
+async def test_piece_of_an_answer_that_is_being_stored_goes_with_all_others(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when a deletion does not wait for it: it comes behind all that removes what was said.
+
+    The piece is stored as a worker stores it, in a transaction that is slow to commit.
+    """
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    identity = an_id()
+    stream = service.stream(conversation_id=identity, allow_missing=True, request_id="asked")
+    reading = asyncio.ensure_future(read(stream))
+    await gate.entered.wait()
+    turn = await service.turn(request_id="asked")
+    (fence,) = run(database_url, "SELECT fence FROM conversation")[0]
+    async with await psycopg.AsyncConnection.connect(as_superuser(database_url)) as storing:
+        piece = {
+            "owner": ADA,
+            "conversation": identity,
+            "turn": turn.turn_id,
+            "fence": fence,
+            "attempt": 1,
+            "events": '[{"index": 0, "text": "secret", "tool_call": null}]',
+        }
+        await storing.execute(with_names(APPEND), piece)
+        deleting = asyncio.ensure_future(service.delete(identity))
+        await asyncio.wait([deleting], timeout=0.5)
+        assert not deleting.done()
+    await deleting
+
+    assert GONE == await refused(reading)
+    await until_true(lambda: stages(database_url) == ["TOMBSTONE"])
+    assert [(0,)] == run(database_url, "SELECT count(*) FROM turn_event")
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
@@ -447,6 +489,36 @@ async def test_many_messages_go_in_batches_by_whoever_is_there(
         service.worker.purging.wake()
     await until_true(lambda: not stages(database_url))
     assert [{}] * 6 == [rows_of(database_url, i) for i in ids]
+
+
+@WITH_AND_WITHOUT_ROW_SECURITY
+async def test_long_queue_goes_in_parts(start_service: StartService, database_url: str) -> None:
+    """Fails when one statement removes all of it: ten thousand messages may be gigabytes.
+
+    Fails when what is left is still there once the conversation is back, or gone for good.
+    """
+    service = await start_service(trash_days=1)
+    identity = an_id()
+    await service.create(conversation_id=identity)
+    store_queue(database_url, ADA, identity, 1200)
+
+    await service.delete(identity)
+
+    assert [(700,)] == run(database_url, LEFT_IN_QUEUES)
+    assert [("CANCELLED", 1200)] == run(database_url, "SELECT state, count(*) FROM turn GROUP BY 1")
+    back = await service.undelete(identity)
+    assert (identity, [(0,)]) == (back.conversation_id, run(database_url, LEFT_IN_QUEUES))
+    started = await service.start("hello", conversation_id=identity)
+    await service.until_turn(started.turn, "COMPLETED")
+
+    store_queue(database_url, ADA, identity, 1200)
+    await service.delete(identity)
+    assert [(700,)] == run(database_url, LEFT_IN_QUEUES)
+    run(database_url, "UPDATE deletion SET due_time = now()")
+    service.worker.purging.wake()
+
+    await until_true(lambda: stages(database_url) == ["TOMBSTONE"])
+    assert [(0,)] == run(database_url, LEFT_IN_QUEUES)
 
 
 @pytest.mark.slow

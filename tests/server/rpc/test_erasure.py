@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from typing import Any
 
 import grpc
@@ -10,10 +11,12 @@ import pytest
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import FIRST_ID, LAST_ID, Owner
+from parley_server.core.model import Owner
 from parley_server.core.owners import erasing
 from parley_server.storage.statements.erasing import ERASED_TABLES
 from support.agents import Gate, ScriptedAgent
+from support.databases import as_superuser
+from support.many_conversations import store_conversations, store_queue
 from support.owned_rows import rows_of, run
 from support.services import (
     GONE,
@@ -105,19 +108,22 @@ async def test_erased_owner_is_found_by_no_call_from_the_moment_of_ok(
         assert GONE == await refused(service.chat(conversation_id=identity, allow_missing=True))
 
 
-async def test_conversations_with_the_first_and_the_last_id_go_too(
-    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_once", [1, 2, 3], ids="{} at once".format)
+async def test_conversation_is_erased_whatever_its_id(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    """Fails when an owner is looked at behind the first id there is, which callers may choose."""
-    monkeypatch.setattr(erasing, "HIDE", 1)
+    """Fails when the look for conversations begins behind the lowest id that callers may choose."""
+    monkeypatch.setattr(erasing, "HIDE", at_once)
     service = await start_service()
-    for identity in (str(FIRST_ID), an_id(), str(LAST_ID)):
+    ids = [str(uuid.UUID(int=number)) for number in (0, 1, 2**128 - 1)]
+    for identity in ids:
         await service.chat(conversation_id=identity, allow_missing=True)
 
-    receipt = await service.erased()
+    await service.erase()
 
-    assert (3, 6, 3) == counts(receipt)
-    assert {"erasure": 1} == rows_of(database_url, ADA)
+    for identity in ids:
+        assert GONE == await refused(service.history(identity))
+    assert (3, 6, 3) == counts(await service.erased())
 
 
 async def test_what_is_created_afterwards_stays(start_service: StartService) -> None:
@@ -235,6 +241,132 @@ async def test_conversation_that_is_being_created_is_waited_for(
     else:
         assert GONE == await refused(service.conversation(identity))
         assert (1, 0, 0) == counts(await service.erased())
+
+
+async def test_fork_that_is_made_meanwhile_goes_with_its_source(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when forks are told apart by their own time alone: what they copied was there before.
+
+    The erasure is held up between its beginning and its first look.
+    """
+    service = await start_service()
+    source = (await service.chat("secret", request_id="r")).conversation_id
+    async with await psycopg.AsyncConnection.connect(as_superuser(database_url)) as held:
+        await held.execute("SELECT FROM conversation FOR UPDATE")
+        call = asyncio.ensure_future(service.erase())
+        await until_true(lambda: "erasure" in rows_of(database_url, ADA))
+        fork = (await service.fork(source)).conversation.conversation_id
+        another = (await service.fork(fork)).conversation.conversation_id
+        created = (await service.create()).conversation.conversation_id
+    await call
+
+    for identity in (source, fork, another):
+        assert GONE == await refused(service.history(identity))
+    assert (3, 6, 1) == counts(await service.erased())
+    assert {"erasure": 1, "conversation": 1, "owner": 1} == rows_of(database_url, ADA)
+    assert created == (await service.conversation(created)).conversation_id
+
+
+@pytest.mark.writes_rows
+async def test_fork_that_is_being_made_while_its_source_is_hidden_is_waited_for(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when transactions are waited for that began before the erasure alone."""
+    service = await start_service()
+    source = (await service.chat("secret")).conversation_id
+    fork = an_id()
+    async with await psycopg.AsyncConnection.connect(
+        database_url, application_name="parley-claims"
+    ) as forking:
+        async with await psycopg.AsyncConnection.connect(as_superuser(database_url)) as held:
+            await held.execute("SELECT FROM conversation FOR UPDATE")
+            call = asyncio.ensure_future(service.erase())
+            await until_true(lambda: "erasure" in rows_of(database_url, ADA))
+            await forking.execute(
+                """INSERT INTO conversation (owner_id, id, tenant_id, user_id, title, last_sequence,
+                       preview, fence, forked_from_id, forked_from_sequence)
+                   VALUES (%s, %s, '', 'ada', '', 0, '', 0, %s, 0)""",
+                [ADA, fork, source],
+            )
+        await asyncio.wait([call], timeout=1)
+        assert not call.done()
+    await call
+
+    assert GONE == await refused(service.conversation(fork))
+    assert (2, 2, 1) == counts(await service.erased())
+
+
+async def test_erasure_that_lasts_beyond_midnight_leaves_no_usage(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when usage goes up to the day of its beginning: what is open then is closed later."""
+    gate = Gate()
+    service = await start_service(ScriptedAgent(gate))
+    identity = an_id()
+    await service.create(conversation_id=identity, labels={"name": "ada"})
+    chat = asyncio.ensure_future(service.chat(conversation_id=identity))
+    await gate.entered.wait()
+    run(database_url, "UPDATE conversation SET create_time = now() - interval '2 days'")
+    run(
+        database_url,
+        """INSERT INTO erasure (owner_id, request_id, start_time)
+           VALUES (%s, 'erase', now() - interval '1 day')""",
+        ADA,
+    )
+
+    assert (1, 1, 1) == counts(await service.erased())
+    assert GONE == await refused(chat)
+    assert {"erasure": 1} == rows_of(database_url, ADA)
+
+
+async def test_worker_that_closes_leaves_an_erasure_that_waits_to_another(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when a worker waits with its shutdown for others' transactions."""
+    service = await start_service()
+    identity = (await service.chat()).conversation_id
+    async with await psycopg.AsyncConnection.connect(
+        database_url, application_name="parley-claims"
+    ) as held:
+        await held.execute("SELECT pg_current_xact_id()")
+        run(database_url, "INSERT INTO erasure (owner_id, request_id) VALUES (%s, 'erase')", ADA)
+        service.worker.erasing.wake()
+        await until_true(lambda: "deletion" in rows_of(database_url, ADA))
+
+        await asyncio.wait_for(service.worker.erasing.close(), 2)
+    other = await start_service()
+
+    assert (1, 2, 1) == counts(await other.erased())
+    assert GONE == await refused(service.conversation(identity))
+
+
+async def test_long_queues_are_erased_in_parts(
+    start_service: StartService, database_url: str
+) -> None:
+    """Fails when what one statement leaves of a queue stays."""
+    service = await start_service()
+    for _ in range(2):
+        identity = (await service.create()).conversation.conversation_id
+        store_queue(database_url, ADA, identity, 700)
+
+    assert (2, 0, 1400) == counts(await service.erased())
+    assert {"erasure": 1} == rows_of(database_url, ADA)
+
+
+@pytest.mark.writes_rows
+async def test_erasure_of_little_does_not_wait_for_one_of_much(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when a worker carries out one erasure to its end before it looks for others."""
+    monkeypatch.setattr(erasing, "BATCH", 2)
+    store_conversations(database_url, ADA, 20, 100)
+    service = await start_service()
+    await service.chat(user="bob")
+    await service.erase()
+
+    assert (1, 2, 1) == counts(await service.erased(user="bob"))
+    assert pb.ERASURE_STATE_RUNNING == (await service.erase()).state
 
 
 async def test_call_whose_time_is_over_is_carried_on(start_service: StartService) -> None:

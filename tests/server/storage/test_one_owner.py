@@ -23,6 +23,7 @@ EXCEPTIONS: dict[str, dict[Rule, str]] = {
     "due_waits": {Rule.OWNER: ANY_OWNER},
     "running_erasures": {Rule.OWNER: ANY_OWNER},
     "is_settled": {Rule.FROM: "reads the coordinator's own sessions, and no table"},
+    "moment": {Rule.FROM: "reads the coordinator's own clock, and no table"},
     # The feed.
     "adopt_feed": {Rule.FROM: FEED, Rule.VOLATILE: FEED},
     "feed_of_tenant": {Rule.OWNER: FEED},

@@ -14,6 +14,7 @@ from support.services import (
     StartService,
     eventually,
     refused,
+    until_true,
 )
 
 pytestmark = WITH_AND_WITHOUT_ROW_SECURITY
@@ -130,6 +131,31 @@ async def test_agent_goes_on_while_the_database_is_away(
     proxy.come_back()
 
     assert "HELLO" == (await call).response
+
+
+async def test_call_is_not_refused_when_another_ones_time_is_over(
+    proxy: PostgresProxy, start_service: StartService
+) -> None:
+    """Fails when a read that calls share waits for the database as long as the first of them may.
+
+    They wait for the same turn, and look at it at the same moments.
+    """
+    gate = Gate()
+    service = await start_service(
+        ScriptedAgent(gate), database_url=proxy.url, db_prepare=False, notify="poll"
+    )
+    runs = asyncio.ensure_future(service.chat("hello", request_id="r"))
+    await gate.entered.wait()
+    short = asyncio.ensure_future(service.chat("hello", request_id="r", timeout=1.8))
+    await until_true(lambda: service.worker.bells.listeners() == 1)
+    long = asyncio.ensure_future(service.chat("hello", request_id="r"))
+    await until_true(lambda: service.worker.bells.listeners() == 2)
+    proxy.go_down()
+
+    assert STORE_UNAVAILABLE == await refused(short)
+    proxy.come_back()
+    gate.opened.set()
+    assert ["HELLO", "HELLO"] == [(await call).response for call in (runs, long)]
 
 
 @pytest.mark.slow

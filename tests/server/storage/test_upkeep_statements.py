@@ -81,9 +81,9 @@ def test_upkeep_reads_a_batch_by_an_index(
     assert (recent, BATCH) == idle["conversation"]
     none = scans(connection, "IDLE_CONVERSATIONS", age=timedelta(days=30), **how)
     assert (recent, 0) == none["conversation"]
-    aged = scans(connection, "AGED_CONVERSATIONS", age=timedelta(0), after_id=LOWEST, **how)
+    aged = scans(connection, "AGED_CONVERSATIONS", age=timedelta(0), from_id=LOWEST, **how)
     assert (key, BATCH) == aged["conversation"]
-    start = {"start": datetime.now(UTC), "after_id": LOWEST}
+    start = {"start": datetime.now(UTC), "from_id": LOWEST}
     assert (key, BATCH) == scans(connection, "TO_HIDE", **start, **how)["conversation"]
 
     connection.execute(HIDDEN, {"owner": OWNER})

@@ -9,7 +9,7 @@ from dataclasses import replace
 from parley_server.core.attempts.attempt import Attempt
 from parley_server.core.attempts.closing import closed, given_in
 from parley_server.core.attempts.roster import Roster
-from parley_server.core.attempts.transcript import Transcript
+from parley_server.core.attempts.transcript import Transcript, fitting
 from parley_server.core.attempts.window import Windows
 from parley_server.core.bells import Bells
 from parley_server.core.errors import ConversationNotFound, LeaseLost, ParleyError, StoreUnavailable
@@ -307,7 +307,7 @@ def _told_by_wait(looked: Looked, steps: Sequence[Step], told: Transcript) -> An
     calls = closed(wait.calls, wait.ended_by or WaitEnd.CANCELLED, given_in(steps), told.tool_calls)
     return replace(
         wait.answer,
-        tool_calls=(*wait.answer.tool_calls, *calls),
+        tool_calls=(*wait.answer.tool_calls, *fitting(calls, wait.answer)),
         usage=None,
         finish_reason=FinishReason.CANCELLED,
     )

@@ -1,5 +1,6 @@
 """What an agent has said so far in one attempt, within limits and fit to be stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from parley_server.core.attempts.closing import LONGEST_SENTENCE_BYTES, closed
@@ -109,7 +110,7 @@ class Transcript:
             arguments=cut(storable(call.arguments), MAX_ARGUMENTS_BYTES),
             result=cut(storable(call.result), MAX_RESULT_BYTES),
         )
-        size = sum(len(part.encode()) for part in (call.id, call.name, call.arguments, call.result))
+        size = sum(len(part.encode()) for part in _parts(call))
         is_one_too_many = len(self._tool_calls) >= self.max_tool_calls  # of none that are allowed
         if is_one_too_many or self._message_bytes + size > MAX_MESSAGE_BYTES:
             self._end_at_limit()
@@ -193,6 +194,28 @@ class Transcript:
             finish_reason=finish.reason,
             opaque_state=self._opaque_state,
         )
+
+
+def fitting(calls: Sequence[ToolCall], answer: Answer) -> list[ToolCall]:
+    """Return calls for which a turn has waited, their results cut so that its answer has room.
+
+    Args:
+        answer: what was said before; `Transcript` has left room for a sentence of each call.
+    """
+    used = [answer.text, *(part for call in answer.tool_calls for part in _parts(call))]
+    used += [part for call in calls for part in _parts(call)[:-1]]
+    room = MAX_MESSAGE_BYTES - sum(len(part.encode()) for part in used)
+    fitted: list[ToolCall] = []
+    for number, call in enumerate(calls, 1):
+        result = cut(call.result, room - (len(calls) - number) * LONGEST_SENTENCE_BYTES)
+        room -= len(result.encode())
+        fitted.append(call._replace(result=result))
+    return fitted
+
+
+def _parts(call: ToolCall) -> tuple[str, ...]:
+    """Return what of a call counts for an answer's size."""
+    return call.id, call.name, call.arguments, call.result
 
 
 def most_bytes(limits: AgentLimits) -> int | None:

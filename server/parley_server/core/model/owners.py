@@ -50,7 +50,7 @@ class Erasure(NamedTuple):
     owner_id: UUID
     request_id: str
     start_time: datetime
-    """What was created later stays."""
+    """What was created later stays, but for forks of what was there."""
     hide_time: datetime | None
     """Since when no call finds anything of it."""
     end_time: datetime | None

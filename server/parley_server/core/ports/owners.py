@@ -47,6 +47,10 @@ class ErasureStore(Protocol):
         """
         ...
 
+    async def moment(self) -> datetime:
+        """Return the present time, on the clock by which transactions begin."""
+        ...
+
     async def is_settled(self, until: datetime) -> bool:
         """Say whether every transaction of a worker's that began until then has ended."""
         ...
@@ -76,8 +80,8 @@ class ErasureStore(Protocol):
         """
         ...
 
-    async def forget(self, of: Erasure) -> datetime:
-        """Remove the note that the owner has conversations, if it has none. Returns: the time."""
+    async def forget(self, of: Erasure) -> None:
+        """Remove the note that the owner has conversations, if it has none."""
         ...
 
     async def finish(self, of: Erasure) -> Erasure | None:

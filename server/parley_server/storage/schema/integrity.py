@@ -35,6 +35,10 @@ _IS_PURGED = """EXISTS (
             SELECT FROM deletion WHERE deletion.owner_id = {table}.owner_id
                 AND deletion.conversation_id = {column} AND stage <> 'TRASHED')"""
 """Of a deleted conversation messages are missing once their removal has begun."""
+_QUEUE = """(SELECT * FROM turn_queue WHERE NOT EXISTS (
+                SELECT FROM deletion WHERE deletion.owner_id = turn_queue.owner_id
+                    AND deletion.conversation_id = turn_queue.conversation_id)) AS queued_turn"""
+"""Of a deleted conversation something of a very long queue may be left for a while."""
 _CONVERSATION_IS_PURGED = _IS_PURGED.format(table="conversation", column="conversation.id")
 _TURN_IS_PURGED = _IS_PURGED.format(table="turn", column="turn.conversation_id")
 
@@ -194,32 +198,33 @@ RULES = (
     ),
     Rule(
         "a conversation that does not know how many started turns it has, or is not looked at",
-        """SELECT owner_id, id FROM conversation
+        f"""SELECT owner_id, id FROM conversation
         LEFT JOIN (SELECT owner_id, conversation_id AS id, count(*) AS queued
-            FROM turn_queue GROUP BY 1, 2) AS queue USING (owner_id, id)
+            FROM {_QUEUE} GROUP BY 1, 2) AS queue USING (owner_id, id)
         LEFT JOIN (SELECT owner_id, conversation_id AS id, turns FROM queue_due) AS due
             USING (owner_id, id)
-        WHERE (queue_length, queue_length)
-            <> (coalesce(queued, 0), coalesce(turns, 0)) OR turns = 0""",
+        WHERE (queue_length, queue_length) <> (coalesce(queued, 0), coalesce(turns, 0))
+            OR turns = 0""",  # noqa: S608 - made of constants
     ),
     Rule(
         "a started turn that is in no queue, or one in a queue that has ended",
-        """SELECT owner_id, id FROM turn
-        LEFT JOIN (SELECT owner_id, turn_id AS id, conversation_id AS queued_in FROM turn_queue)
+        f"""SELECT owner_id, id FROM turn
+        LEFT JOIN (SELECT owner_id, turn_id AS id, conversation_id AS queued_in FROM {_QUEUE})
             AS queue USING (owner_id, id)
         WHERE is_started <> (queued_in IS NOT NULL) OR queued_in <> conversation_id
-            OR (state = 'QUEUED') > is_started
-            OR is_started AND state NOT IN ('QUEUED', 'RUNNING', 'WAITING')""",
+            OR is_started AND state NOT IN ('QUEUED', 'RUNNING', 'WAITING')
+            OR (state = 'QUEUED') > is_started""",  # noqa: S608 - made of constants
     ),
     Rule(
         "a place in a queue without its turn or its conversation",
-        """SELECT owner_id, id FROM (
-            SELECT owner_id, turn_id AS id, conversation_id FROM turn_queue
+        f"""SELECT owner_id, id FROM (
+            SELECT owner_id, turn_id AS id, conversation_id FROM {_QUEUE}
+            UNION SELECT owner_id, NULL, conversation_id FROM turn_queue
             UNION SELECT owner_id, NULL, conversation_id FROM queue_due) AS part
         WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM turn
                 WHERE turn.owner_id = part.owner_id AND turn.id = part.id)
             OR NOT EXISTS (SELECT FROM conversation WHERE conversation.owner_id = part.owner_id
-                AND conversation.id = conversation_id)""",
+                AND conversation.id = conversation_id)""",  # noqa: S608 - made of constants
     ),
     Rule(
         "a conversation that is to be removed and is not deleted",

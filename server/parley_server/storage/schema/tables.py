@@ -359,7 +359,7 @@ erasure = Table(
     metadata,
     Column("owner_id", Uuid, nullable=False),
     Column("request_id", Text, nullable=False),
-    # What was created later stays.
+    # What was created later stays, but for forks of what was there.
     _time("start_time"),
     # Since when no call finds anything of it.
     _time("hide_time", nullable=True),

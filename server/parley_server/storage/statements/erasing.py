@@ -53,7 +53,7 @@ from parley_server.storage.schema.tables import (
     usage_day,
     wait_due,
 )
-from parley_server.storage.statements.hiding import is_any
+from parley_server.storage.statements.hiding import is_any, stage_of
 from parley_server.storage.statements.parts import (
     LIMIT,
     MAX_BYTES,
@@ -69,14 +69,13 @@ from parley_server.storage.statements.parts import (
 OF_CONVERSATION: dict[Table, Any] = {
     conversation_label: conversation_label.c.conversation_id,
     creation: creation.c.conversation_id,
-    turn_queue: turn_queue.c.conversation_id,
     queue_due: queue_due.c.conversation_id,
     # A worker of the release before may have gone on with the conversation.
     message: message.c.conversation_id,
     conversation: conversation.c.id,
     deletion: deletion.c.conversation_id,
 }
-"""What goes with a conversation, once its messages, turns and additions are gone."""
+"""What goes with a conversation, once its messages, turns, additions and queue are gone."""
 ERASED_TABLES = frozenset(
     {
         *OF_CONVERSATION,
@@ -86,6 +85,7 @@ ERASED_TABLES = frozenset(
         turn_step,
         turn_wait,
         wait_due,
+        turn_queue,
         turn_feed,
         usage_day,
         owner,
@@ -166,10 +166,10 @@ def _is_settled() -> Executable:
 
 
 def _note_hidden() -> Executable:
-    """Note that all is hidden, and remove the usage up to the day on which the erasure began.
+    """Note that all is hidden, and remove the usage up to this day.
 
-    Not earlier: open turns are counted when they are closed. What was used since, on that day, goes
-    with it. So does the feed of turns, but for those of conversations that came later. One row, the
+    Not earlier: open turns are counted when they are closed. What was used since the erasure began
+    goes with it. So does the feed of turns, but for those of conversations that stay. One row, the
     receipt.
     """
     # A sharded database lets no COALESCE of an UPDATE ask for the time (decision 0039).
@@ -178,8 +178,8 @@ def _note_hidden() -> Executable:
         .where(*_IS_IT, erasure.c.hide_time.is_(None))
         .cte("begun")
     )
-    start = select(begun.c.start_time).scalar_subquery()
-    is_later = (
+    is_new = select(begun.c.start_time).scalar_subquery().is_not(None)
+    stays = (
         select(ONE)
         .select_from(turn)
         .join(
@@ -187,20 +187,16 @@ def _note_hidden() -> Executable:
             and_(conversation.c.owner_id == OWNER, conversation.c.id == turn.c.conversation_id),
         )
         .where(turn.c.owner_id == OWNER, turn.c.id == turn_feed.c.turn_id)
-        .where(conversation.c.create_time > start)
+        .where(stage_of(conversation.c.id).is_distinct_from(literal(DeletionStage.ERASING)))
         .exists()
     )
     feed_gone = (
-        delete(turn_feed)
-        .where(turn_feed.c.owner_id == OWNER, start.is_not(None), not_(is_later))
-        .cte("feed_gone")
+        delete(turn_feed).where(turn_feed.c.owner_id == OWNER, is_new, not_(stays)).cte("feed_gone")
     )
-    first_day = select(
-        cast(func.timezone(literal_column("'UTC'"), begun.c.start_time), Date)
-    ).scalar_subquery()
+    today = select(cast(func.timezone(literal_column("'UTC'"), begun.c.now), Date))
     usage_gone = (
         delete(usage_day)
-        .where(usage_day.c.owner_id == OWNER, usage_day.c.day <= first_day)
+        .where(usage_day.c.owner_id == OWNER, usage_day.c.day <= today.scalar_subquery())
         .cte("usage_gone")
     )
     return (
@@ -215,7 +211,7 @@ def _note_hidden() -> Executable:
 def _job() -> CTE:
     """Lock the erasure. No row: there is nothing to do, or another worker is at it."""
     return (
-        select(erasure.c.start_time)
+        select(erasure.c.hide_time)
         .where(*_IS_IT, _IS_RUNNING, erasure.c.hide_time.is_not(None))
         .with_for_update(skip_locked=True)
         .cte("job")
@@ -238,11 +234,14 @@ def _looked() -> CTE:
 
 
 def _chosen(job: CTE, looked: CTE) -> CTE:
-    """Choose those that this erasure removes: a later one of the owner may have marked others."""
-    start = select(job.c.start_time).scalar_subquery()
+    """Choose those that this erasure removes: a later one of the owner may have marked others.
+
+    It has hidden nothing that was made later than all was hidden.
+    """
+    hidden = select(job.c.hide_time).scalar_subquery()
     return (
         select(conversation.c.id.label("conversation_id"))
-        .where(conversation.c.owner_id == OWNER, conversation.c.create_time <= start)
+        .where(conversation.c.owner_id == OWNER, conversation.c.create_time <= hidden)
         .where(is_any(conversation.c.id, select(looked.c.conversation_id)))
         .cte("chosen")
     )
@@ -359,43 +358,45 @@ def _erase_messages() -> Executable:
     )
 
 
+def _some(chosen: CTE, id_: Any) -> CTE:
+    """Choose the next rows that conversations have in a table, by this column of it."""
+    its = (
+        select(id_)
+        .where(id_.table.c.owner_id == OWNER)
+        .where(id_.table.c.conversation_id == chosen.c.conversation_id)
+        .limit(LIMIT)
+        .lateral(f"its_{id_.table.name}")
+    )
+    some = select(its.c[id_.name]).select_from(chosen.join(its, true()))
+    return some.limit(LIMIT).cte(f"some_{id_.table.name}")
+
+
 def _erase_conversations() -> Executable:
     """Remove the next conversations, whose messages are gone, with all that is left of them.
 
     One row, if it was due: whether all of those that were looked at are gone, or only some of
-    their turns and additions; the lowest of them, and how many they are.
+    their turns, additions and queues; the lowest of them, and how many they are.
     """
     job = _job()
     looked = _looked()
     chosen = _chosen(job, looked)
-    left = (
-        select(turn.c.id)
-        .where(turn.c.owner_id == OWNER, turn.c.conversation_id == chosen.c.conversation_id)
-        .limit(LIMIT)
-        .lateral("left_over")
-    )
-    some = select(left.c.id).select_from(chosen.join(left, true())).limit(LIMIT).cte("some_turns")
+    some = _some(chosen, turn.c.id)
     turns_gone, pieces_gone = _turns_gone(select(chosen.c.conversation_id), select(some.c.id))
-    added = (
-        select(addition.c.request_id)
-        .where(addition.c.owner_id == OWNER)
-        .where(addition.c.conversation_id == chosen.c.conversation_id)
-        .limit(LIMIT)
-        .lateral("added")
-    )
-    some_additions = (
-        select(added.c.request_id)
-        .select_from(chosen.join(added, true()))
-        .limit(LIMIT)
-        .cte("some_additions")
-    )
+    some_additions = _some(chosen, addition.c.request_id)
     additions_gone = (
         delete(addition)
         .where(addition.c.owner_id == OWNER)
         .where(is_any(addition.c.request_id, select(some_additions)))
         .cte("additions_gone")
     )
-    are_last = and_(_count(some) < LIMIT, _count(some_additions) < LIMIT)
+    some_queued = _some(chosen, turn_queue.c.turn_id)
+    queues_gone = (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER)
+        .where(is_any(turn_queue.c.turn_id, select(some_queued)))
+        .cte("queues_gone")
+    )
+    are_last = and_(*(_count(part) < LIMIT for part in (some, some_additions, some_queued)))
     gone: dict[Table, CTE] = {
         of: delete(of)
         .where(of.c.owner_id == OWNER, are_last)
@@ -410,15 +411,14 @@ def _erase_conversations() -> Executable:
     return (
         select(are_last, _lowest(looked), _count(looked))
         .select_from(job)
-        .add_cte(*gone.values(), *pieces_gone, additions_gone, counted)
+        .add_cte(*gone.values(), *pieces_gone, additions_gone, queues_gone, counted)
     )
 
 
 def _forget_owner() -> Executable:
-    """Remove the note of an owner that has no conversation. One row, the time."""
+    """Remove the note of an owner that has no conversation."""
     has_none = not_(select(ONE).where(conversation.c.owner_id == OWNER).exists())
-    gone = delete(owner).where(owner.c.owner_id == OWNER, has_none).cte("gone")
-    return select(func.now()).select_from(erasure).where(*_IS_IT).add_cte(gone)
+    return delete(owner).where(owner.c.owner_id == OWNER, has_none)
 
 
 def _finish() -> Executable:
@@ -451,6 +451,8 @@ ERASURE = compiled(select(*_RECEIPT).where(*_IS_IT))
 """Read the receipt of an erasure."""
 RUNNING_ERASURES = compiled(_running())
 """Read which erasures are under way, of any owner."""
+MOMENT = compiled(select(func.now()))
+"""Read the time, on the clock by which transactions begin."""
 IS_SETTLED = compiled(_is_settled())
 """Read whether all transactions of workers that were open at a time have ended."""
 NOTE_HIDDEN = compiled(_note_hidden())

@@ -8,9 +8,11 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Executable,
+    Integer,
     Select,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     cast,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
@@ -49,12 +52,15 @@ from parley_server.storage.statements.parts import (
 )
 
 FROM = bindparam("from_id", type_=Uuid)
+"""The lowest id to look at. Callers may have chosen any, the nil UUID as well."""
 START = cast(
     bindparam("start", type_=conversation.c.create_time.type), conversation.c.create_time.type
 )
 _NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
 """Where lists do not look."""
 _STAGE = bindparam("stage", type_=Text)
+QUEUE_PART = literal_column("500", Integer)
+"""Of so many started turns a statement removes what they would have said: 256 KiB each, or more."""
 
 
 def is_any(value: ColumnElement[Any], found: Select[Any]) -> ColumnElement[bool]:
@@ -77,10 +83,10 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
 
     Args:
         held: what `held_columns` reads of conversations that are there, which the transaction has
-            locked before.
+            locked before, FOR UPDATE: pieces of an answer that are being stored are there then.
     Returns: a row for each, the turn that was open and when it goes for good. Open turns are
         closed, so that they can be tried again if the conversation is brought back. Started
-        turns that have not begun are cancelled, and what they would say is gone.
+        turns that have not begun are cancelled, and what they would say goes.
     """
     ids, open_turns = select(held.c.id), select(held.c.open_turn_id)
     gone = (
@@ -138,14 +144,22 @@ def hidden(held: CTE, stage: Any, due_time: Any) -> Select[Any]:
     )
 
 
-def _queues_gone(conversations: Select[Any], now: Select[Any]) -> tuple[CTE, CTE]:
-    """End the started turns of some conversations that no worker runs, and remove their queues."""
+def _queues_gone(conversations: Select[Any], now: Select[Any]) -> tuple[CTE, ...]:
+    """End the started turns of some conversations that no worker runs, and remove their queues.
+
+    Of very many turns, what the others would have said goes later.
+    """
     waiting = (
-        delete(turn_queue)
+        select(turn_queue.c.turn_id)
         .where(turn_queue.c.owner_id == OWNER)
         .where(is_any(turn_queue.c.conversation_id, conversations))
-        .returning(turn_queue.c.turn_id)
         .cte("waiting")
+    )
+    some_gone = (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER)
+        .where(is_any(turn_queue.c.turn_id, select(waiting.c.turn_id).limit(QUEUE_PART)))
+        .cte("some_gone")
     )
     none_due = (
         delete(queue_due)
@@ -168,7 +182,7 @@ def _queues_gone(conversations: Select[Any], now: Select[Any]) -> tuple[CTE, CTE
         .where(is_any(turn.c.id, select(waiting.c.turn_id)))
         .cte("never_run")
     )
-    return none_due, never_run
+    return some_gone, none_due, never_run
 
 
 def held_columns() -> Select[Any]:
@@ -194,25 +208,35 @@ def _hide() -> Executable:
     return gone.with_only_columns(held.c.id, held.c.open_turn_id)
 
 
+def stage_of(id_: ColumnElement[Any]) -> ColumnElement[str]:
+    """Return what is done next about a conversation; null: it is not deleted, or there is none."""
+    return (
+        select(deletion.c.stage)
+        .where(deletion.c.owner_id == OWNER, deletion.c.conversation_id == id_)
+        .scalar_subquery()
+    )
+
+
 def _to_hide() -> Executable:
     """Read the next conversations of an owner, in one snapshot. A row for each.
 
     Its id, and whether an erasure of what was there at the start still has to hide it, or to take
-    over its deletion. What is neither stays so.
+    over its deletion. What is neither stays so. A fork of what goes is due whenever it was made:
+    its messages were there.
     """
     part = (
-        select(conversation.c.id, conversation.c.create_time)
+        select(conversation.c.id, conversation.c.create_time, conversation.c.forked_from_id)
         .where(conversation.c.owner_id == OWNER, conversation.c.id >= FROM)
         .order_by(conversation.c.id)
         .limit(LIMIT)
         .cte("part")
     )
-    stage = (
-        select(deletion.c.stage)
-        .where(deletion.c.owner_id == OWNER, deletion.c.conversation_id == part.c.id)
-        .scalar_subquery()
+    erasing = literal(DeletionStage.ERASING)
+    goes = or_(
+        part.c.create_time <= START,
+        stage_of(part.c.forked_from_id).is_not_distinct_from(erasing),
     )
-    is_due = (part.c.create_time <= START) & stage.is_distinct_from(literal(DeletionStage.ERASING))
+    is_due = and_(goes, stage_of(part.c.id).is_distinct_from(erasing))
     return select(part.c.id, is_due.label("is_due")).order_by(part.c.id)
 
 
@@ -243,7 +267,7 @@ LOCK_CONVERSATIONS = compiled(
     select(conversation.c.id)
     .where(*_are_named(), IS_THERE)
     .order_by(conversation.c.id)
-    .with_for_update(key_share=True)
+    .with_for_update()
 )
 """Lock conversations, so that what follows in the transaction sees all that was done before."""
 HIDE_CONVERSATIONS = compiled(_hide())

@@ -1,13 +1,11 @@
 """Statements that create, change, delete and bring back conversations."""
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
-    ColumnElement,
     Executable,
     Interval,
     Text,
@@ -16,6 +14,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    exists,
     func,
     literal_column,
     null,
@@ -31,13 +30,15 @@ from parley_server.storage.schema.tables import (
     conversation_label,
     creation,
     deletion,
+    turn_queue,
 )
-from parley_server.storage.statements.hiding import held_columns, hidden
+from parley_server.storage.statements.hiding import QUEUE_PART, held_columns, hidden, is_any
 from parley_server.storage.statements.listing import conversation_columns, stored_columns
 from parley_server.storage.statements.parts import (
     AGENT,
     CONVERSATION,
     FINGERPRINT,
+    IN_QUEUE,
     IS_IT,
     IS_THERE,
     ONE,
@@ -56,8 +57,13 @@ from parley_server.storage.statements.parts import (
 
 _LABELS = bindparam("labels", type_=Text)
 _INSTRUCTIONS = bindparam("instructions", type_=Text)
-_NOWHERE: ColumnElement[datetime] = literal_column("'epoch'::timestamptz")
-"""Where lists do not look."""
+_IS_IN_TRASH = (
+    deletion.c.owner_id == OWNER,
+    deletion.c.conversation_id == CONVERSATION,
+    deletion.c.stage == literal(DeletionStage.TRASHED),
+    deletion.c.due_time > func.now(),
+)
+"""Of a deletion, that its conversation can be brought back."""
 
 
 def _create_conversation() -> Executable:
@@ -182,13 +188,36 @@ def _delete_conversation() -> Executable:
     return hidden(held, literal(DeletionStage.TRASHED), func.now() + trash)
 
 
+def _clear_queue() -> Executable:
+    """Remove a part of what is left of a queue in the trash. A row for each turn of that part."""
+    held = (
+        select(deletion.c.conversation_id)
+        .where(*_IS_IN_TRASH)
+        .with_for_update(key_share=True)
+        .cte("held")
+    )
+    part = (
+        select(turn_queue.c.turn_id)
+        .select_from(turn_queue.join(held, true()))
+        .where(*IN_QUEUE)
+        .limit(QUEUE_PART)
+    )
+    return (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER, is_any(turn_queue.c.turn_id, part))
+        .returning(turn_queue.c.turn_id)
+    )
+
+
 def _undelete_conversation() -> Executable:
-    """Bring back a conversation of which nothing is removed yet. One row, as it is then."""
+    """Bring back a conversation of which nothing is removed yet. One row, as it is then.
+
+    None as well: something of its queue is left, which has to go first.
+    """
     kept = (
         delete(deletion)
-        .where(deletion.c.owner_id == OWNER, deletion.c.conversation_id == CONVERSATION)
-        .where(deletion.c.stage == literal(DeletionStage.TRASHED))
-        .where(deletion.c.due_time > func.now())
+        .where(*_IS_IN_TRASH)
+        .where(~exists(select(turn_queue.c.turn_id).where(*IN_QUEUE)))
         .returning(deletion.c.update_time)
         .cte("kept")
     )
@@ -218,11 +247,11 @@ UPDATE_CONVERSATION = compiled(_update_conversation())
 """Change a conversation that has the expected revision."""
 RELABEL = compiled(_relabel())
 """Write a conversation's labels for lists."""
-LOCK_CONVERSATION = compiled(
-    select(conversation.c.id).where(*IS_IT, IS_THERE).with_for_update(key_share=True)
-)
+LOCK_CONVERSATION = compiled(select(conversation.c.id).where(*IS_IT, IS_THERE).with_for_update())
 """Lock a conversation, so that what follows in the transaction sees all that was done before."""
 DELETE_CONVERSATION = compiled(_delete_conversation())
 """Hide a conversation from every call, and end its open turn."""
+CLEAR_QUEUE = compiled(_clear_queue())
+"""Remove what started turns of a deleted conversation would have said, a part of very much."""
 UNDELETE_CONVERSATION = compiled(_undelete_conversation())
 """Bring back a deleted conversation of which nothing is removed yet."""

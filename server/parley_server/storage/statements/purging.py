@@ -46,6 +46,7 @@ from parley_server.storage.schema.tables import (
 from parley_server.storage.statements.hiding import is_any
 from parley_server.storage.statements.parts import (
     CONVERSATION,
+    IN_QUEUE,
     IS_IT,
     LIMIT,
     MAX_BYTES,
@@ -177,9 +178,20 @@ def _purge() -> Executable:
         .where(*IS_IT, is_first)
         .cte("blanked")
     )
-    # Of those that it sees: another worker may have blanked some of them since the statement began.
-    are_blank = select(func.count()).select_from(some).scalar_subquery() < LIMIT
-    is_over = and_(up_to.is_(None), are_blank)
+    # Of what very many started turns would have said, a part was left when it was deleted.
+    some_queued = select(turn_queue.c.turn_id).where(*IN_QUEUE).limit(LIMIT).cte("some_queued")
+    queue_gone = (
+        delete(turn_queue)
+        .where(turn_queue.c.owner_id == OWNER, reached.is_not(None))
+        .where(is_any(turn_queue.c.turn_id, select(some_queued)))
+        .cte("queue_gone")
+    )
+    # Of those that it sees: another worker may have been at some of them since the statement began.
+    are_last = (
+        select(func.count()).select_from(seen).scalar_subquery() < LIMIT
+        for seen in (some, some_queued)
+    )
+    is_over = and_(up_to.is_(None), *are_last)
     kept_until = select(job.c.tombstone_end).scalar_subquery()
     progressed = (
         update(deletion)
@@ -201,6 +213,7 @@ def _purge() -> Executable:
         turns_blanked,
         creations_blanked,
         additions_blanked,
+        queue_gone,
         blanked,
     )
 

@@ -54,7 +54,7 @@ def _expired(*where: Any) -> Select[Any]:
     return (
         select(conversation.c.id)
         .where(conversation.c.owner_id == OWNER, IS_THERE, _IS_UNUSED, *where)
-        .with_for_update(key_share=True, skip_locked=True)
+        .with_for_update(skip_locked=True)
     )
 
 

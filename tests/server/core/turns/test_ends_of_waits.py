@@ -177,6 +177,31 @@ async def test_worker_that_dies_while_it_ends_a_wait_leaves_that_to_others(
     assert [False, True] == [call.is_error for call in calls]
 
 
+async def test_answer_of_a_wait_that_is_ended_is_no_larger_than_any_other(
+    start_service: StartService,
+) -> None:
+    """Fails when all that was given is kept: no message has room for it, to be read or exported."""
+    longest = 65_536
+    service = await start_service(AskingAgent((("weather",) * 64,)))
+    waits = await asked(service)
+    for first in range(0, 63, 21):
+        given = [result(call, "é" * (longest // 2)) for call in waits.pending_calls[first:][:21]]
+        await service.resume(*given, request_id="r")
+
+    await service.cancel(request_id="r")
+
+    page = await service.history(waits.conversation_id, after_sequence=1)
+    (answer,) = page.messages
+    calls = answer.tool_calls
+    texts = [answer.content, *(t for c in calls for t in (c.id, c.name, c.arguments, c.result))]
+    assert 1024 * 1024 - longest < sum(len(text.encode()) for text in texts) <= 1024 * 1024
+    assert 64 == len(calls)
+    assert all(call.result for call in calls)
+    assert [longest // 2, True] == [len(calls[0].result), calls[62].result.endswith("…[cut]")]
+    assert "The turn was cancelled before this call had a result." == calls[63].result
+    await service.append(an_id(), answer, allow_missing=True)
+
+
 async def test_deletion_ends_the_wait(start_service: StartService, database_url: str) -> None:
     service = await start_service(AskingAgent())
     waits = await asked(service)

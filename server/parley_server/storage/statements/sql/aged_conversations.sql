@@ -37,7 +37,7 @@ WITH part AS (
           part.create_time <= CURRENT_TIMESTAMP - :age
       ))
     )
-  FOR NO KEY UPDATE SKIP LOCKED
+  FOR UPDATE SKIP LOCKED
 )
 SELECT
   part.id,

@@ -9,7 +9,7 @@
 
 WITH job AS (
   SELECT
-    erasure.start_time AS start_time
+    erasure.hide_time AS hide_time
   FROM erasure
   WHERE
     erasure.owner_id = :owner
@@ -36,7 +36,7 @@ WITH job AS (
     conversation.owner_id = :owner
     AND conversation.create_time <= (
       SELECT
-        job.start_time
+        job.hide_time
       FROM job
     )
     AND conversation.id = ANY(
@@ -46,9 +46,9 @@ WITH job AS (
         FROM looked
       ))
     )
-), some_turns AS (
+), some_turn AS (
   SELECT
-    left_over.id AS id
+    its_turn.id AS id
   FROM chosen
   JOIN LATERAL (
     SELECT
@@ -57,12 +57,12 @@ WITH job AS (
     WHERE
       turn.owner_id = :owner AND turn.conversation_id = chosen.conversation_id
     LIMIT :limit
-  ) AS left_over
+  ) AS its_turn
     ON TRUE
   LIMIT :limit
-), some_additions AS (
+), some_addition AS (
   SELECT
-    added.request_id AS request_id
+    its_addition.request_id AS request_id
   FROM chosen
   JOIN LATERAL (
     SELECT
@@ -72,7 +72,22 @@ WITH job AS (
       addition.owner_id = :owner
       AND addition.conversation_id = chosen.conversation_id
     LIMIT :limit
-  ) AS added
+  ) AS its_addition
+    ON TRUE
+  LIMIT :limit
+), some_turn_queue AS (
+  SELECT
+    its_turn_queue.turn_id AS turn_id
+  FROM chosen
+  JOIN LATERAL (
+    SELECT
+      turn_queue.turn_id AS turn_id
+    FROM turn_queue
+    WHERE
+      turn_queue.owner_id = :owner
+      AND turn_queue.conversation_id = chosen.conversation_id
+    LIMIT :limit
+  ) AS its_turn_queue
     ON TRUE
   LIMIT :limit
 ), conversation_label_gone AS (
@@ -82,12 +97,17 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM some_turns
+      FROM some_turn
     ) < :limit
     AND (
       SELECT
         COUNT(*) AS count_2
-      FROM some_additions
+      FROM some_addition
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_3
+      FROM some_turn_queue
     ) < :limit
     AND conversation_label.conversation_id = ANY(
       ARRAY((
@@ -104,12 +124,17 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM some_turns
+      FROM some_turn
     ) < :limit
     AND (
       SELECT
         COUNT(*) AS count_2
-      FROM some_additions
+      FROM some_addition
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_3
+      FROM some_turn_queue
     ) < :limit
     AND creation.conversation_id = ANY(
       ARRAY((
@@ -119,28 +144,6 @@ WITH job AS (
       ))
     )
   RETURNING creation.conversation_id
-), turn_queue_gone AS (
-  DELETE FROM turn_queue
-  WHERE
-    turn_queue.owner_id = :owner
-    AND (
-      SELECT
-        COUNT(*) AS count_1
-      FROM some_turns
-    ) < :limit
-    AND (
-      SELECT
-        COUNT(*) AS count_2
-      FROM some_additions
-    ) < :limit
-    AND turn_queue.conversation_id = ANY(
-      ARRAY((
-        SELECT
-          chosen.conversation_id
-        FROM chosen
-      ))
-    )
-  RETURNING turn_queue.conversation_id
 ), queue_due_gone AS (
   DELETE FROM queue_due
   WHERE
@@ -148,12 +151,17 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM some_turns
+      FROM some_turn
     ) < :limit
     AND (
       SELECT
         COUNT(*) AS count_2
-      FROM some_additions
+      FROM some_addition
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_3
+      FROM some_turn_queue
     ) < :limit
     AND queue_due.conversation_id = ANY(
       ARRAY((
@@ -170,12 +178,17 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM some_turns
+      FROM some_turn
     ) < :limit
     AND (
       SELECT
         COUNT(*) AS count_2
-      FROM some_additions
+      FROM some_addition
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_3
+      FROM some_turn_queue
     ) < :limit
     AND message.conversation_id = ANY(
       ARRAY((
@@ -192,12 +205,17 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM some_turns
+      FROM some_turn
     ) < :limit
     AND (
       SELECT
         COUNT(*) AS count_2
-      FROM some_additions
+      FROM some_addition
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_3
+      FROM some_turn_queue
     ) < :limit
     AND conversation.id = ANY(
       ARRAY((
@@ -214,12 +232,17 @@ WITH job AS (
     AND (
       SELECT
         COUNT(*) AS count_1
-      FROM some_turns
+      FROM some_turn
     ) < :limit
     AND (
       SELECT
         COUNT(*) AS count_2
-      FROM some_additions
+      FROM some_addition
+    ) < :limit
+    AND (
+      SELECT
+        COUNT(*) AS count_3
+      FROM some_turn_queue
     ) < :limit
     AND deletion.conversation_id = ANY(
       ARRAY((
@@ -236,8 +259,8 @@ WITH job AS (
     AND turn_event.turn_id = ANY(
       ARRAY((
         SELECT
-          some_turns.id
-        FROM some_turns
+          some_turn.id
+        FROM some_turn
       ))
     )
 ), turn_step_gone AS (
@@ -247,8 +270,8 @@ WITH job AS (
     AND turn_step.turn_id = ANY(
       ARRAY((
         SELECT
-          some_turns.id
-        FROM some_turns
+          some_turn.id
+        FROM some_turn
       ))
     )
 ), turn_wait_gone AS (
@@ -258,8 +281,8 @@ WITH job AS (
     AND turn_wait.turn_id = ANY(
       ARRAY((
         SELECT
-          some_turns.id
-        FROM some_turns
+          some_turn.id
+        FROM some_turn
       ))
     )
 ), wait_due_gone AS (
@@ -269,8 +292,8 @@ WITH job AS (
     AND wait_due.turn_id = ANY(
       ARRAY((
         SELECT
-          some_turns.id
-        FROM some_turns
+          some_turn.id
+        FROM some_turn
       ))
     )
 ), additions_gone AS (
@@ -280,8 +303,19 @@ WITH job AS (
     AND addition.request_id = ANY(
       ARRAY((
         SELECT
-          some_additions.request_id
-        FROM some_additions
+          some_addition.request_id
+        FROM some_addition
+      ))
+    )
+), queues_gone AS (
+  DELETE FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND turn_queue.turn_id = ANY(
+      ARRAY((
+        SELECT
+          some_turn_queue.turn_id
+        FROM some_turn_queue
       ))
     )
 ), turns_gone AS (
@@ -291,8 +325,8 @@ WITH job AS (
     AND turn.id = ANY(
       ARRAY((
         SELECT
-          some_turns.id
-        FROM some_turns
+          some_turn.id
+        FROM some_turn
       ))
     )
     AND turn.conversation_id = ANY(
@@ -307,19 +341,19 @@ WITH job AS (
   UPDATE erasure SET conversations = (
     erasure.conversations + (
       SELECT
-        COUNT(*) AS count_3
+        COUNT(*) AS count_4
       FROM conversation_gone
     )
   ), messages = (
     erasure.messages + (
       SELECT
-        COUNT(*) AS count_4
+        COUNT(*) AS count_5
       FROM message_gone
     )
   ), turns = (
     erasure.turns + (
       SELECT
-        COUNT(*) AS count_5
+        COUNT(*) AS count_6
       FROM turns_gone
     )
   )
@@ -328,7 +362,7 @@ WITH job AS (
     AND erasure.request_id = :request
     AND (
       SELECT
-        COUNT(*) AS count_6
+        COUNT(*) AS count_7
       FROM job
     ) = 1
 )
@@ -336,12 +370,17 @@ SELECT
   (
     SELECT
       COUNT(*) AS count_1
-    FROM some_turns
+    FROM some_turn
   ) < :limit
   AND (
     SELECT
       COUNT(*) AS count_2
-    FROM some_additions
+    FROM some_addition
+  ) < :limit
+  AND (
+    SELECT
+      COUNT(*) AS count_3
+    FROM some_turn_queue
   ) < :limit,
   (
     SELECT
@@ -353,7 +392,7 @@ SELECT
   ),
   (
     SELECT
-      COUNT(*) AS count_7
+      COUNT(*) AS count_8
     FROM looked
   )
 FROM job

@@ -10,7 +10,7 @@
 
 WITH job AS (
   SELECT
-    erasure.start_time AS start_time
+    erasure.hide_time AS hide_time
   FROM erasure
   WHERE
     erasure.owner_id = :owner
@@ -37,7 +37,7 @@ WITH job AS (
     conversation.owner_id = :owner
     AND conversation.create_time <= (
       SELECT
-        job.start_time
+        job.hide_time
       FROM job
     )
     AND conversation.id = ANY(

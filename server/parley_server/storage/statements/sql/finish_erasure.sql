@@ -6,7 +6,7 @@
 
 WITH job AS (
   SELECT
-    erasure.start_time AS start_time
+    erasure.hide_time AS hide_time
   FROM erasure
   WHERE
     erasure.owner_id = :owner

@@ -122,6 +122,31 @@ WITH held AS (
         FROM held
       ))
     )
+), waiting AS (
+  SELECT
+    turn_queue.turn_id AS turn_id
+  FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND turn_queue.conversation_id = ANY(
+      ARRAY((
+        SELECT
+          held.id
+        FROM held
+      ))
+    )
+), some_gone AS (
+  DELETE FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND turn_queue.turn_id = ANY(
+      ARRAY((
+        SELECT
+          waiting.turn_id
+        FROM waiting
+        LIMIT 500
+      ))
+    )
 ), none_due AS (
   DELETE FROM queue_due
   WHERE
@@ -133,18 +158,6 @@ WITH held AS (
         FROM held
       ))
     )
-), waiting AS (
-  DELETE FROM turn_queue
-  WHERE
-    turn_queue.owner_id = :owner
-    AND turn_queue.conversation_id = ANY(
-      ARRAY((
-        SELECT
-          held.id
-        FROM held
-      ))
-    )
-  RETURNING turn_queue.turn_id
 ), never_run AS (
   UPDATE turn SET state = CASE WHEN (
     turn.user_sequence = 0

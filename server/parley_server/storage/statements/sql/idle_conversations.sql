@@ -22,4 +22,4 @@ ORDER BY
   conversation.update_time,
   conversation.id
 LIMIT :limit
-  FOR NO KEY UPDATE SKIP LOCKED
+  FOR UPDATE SKIP LOCKED

@@ -11,4 +11,4 @@ WHERE
   conversation.owner_id = :owner
   AND conversation.id = :conversation
   AND conversation.delete_time IS NULL
-  FOR NO KEY UPDATE
+  FOR UPDATE

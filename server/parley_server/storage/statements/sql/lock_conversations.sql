@@ -19,4 +19,4 @@ WHERE
   AND conversation.delete_time IS NULL
 ORDER BY
   conversation.id
-  FOR NO KEY UPDATE
+  FOR UPDATE

@@ -19,7 +19,7 @@ WITH begun AS (
     usage_day.owner_id = :owner
     AND usage_day.day <= (
       SELECT
-        CAST(TIMEZONE('UTC', begun.start_time) AS DATE) AS timezone_1
+        CAST(TIMEZONE('UTC', begun.now) AS DATE) AS timezone_1
       FROM begun
     )
 ), feed_gone AS (
@@ -41,11 +41,13 @@ WITH begun AS (
         WHERE
           turn.owner_id = :owner
           AND turn.id = turn_feed.turn_id
-          AND conversation.create_time > (
+          AND (
             SELECT
-              begun.start_time
-            FROM begun
-          )
+              deletion.stage
+            FROM deletion
+            WHERE
+              deletion.owner_id = :owner AND deletion.conversation_id = conversation.id
+          ) IS DISTINCT FROM 'ERASING'
       )
     )
 )

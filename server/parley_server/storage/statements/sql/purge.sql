@@ -199,6 +199,29 @@ WITH job AS (
         job.reached
       FROM job
     ) IS NOT NULL
+), some_queued AS (
+  SELECT
+    turn_queue.turn_id AS turn_id
+  FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner AND turn_queue.conversation_id = :conversation
+  LIMIT :limit
+), queue_gone AS (
+  DELETE FROM turn_queue
+  WHERE
+    turn_queue.owner_id = :owner
+    AND (
+      SELECT
+        job.reached
+      FROM job
+    ) IS NOT NULL
+    AND turn_queue.turn_id = ANY(
+      ARRAY((
+        SELECT
+          some_queued.turn_id
+        FROM some_queued
+      ))
+    )
 ), blanked AS (
   UPDATE conversation SET tenant_id = '', user_id = '', title = '', preview = '', labels = NULL, instructions = NULL, agent = NULL
   WHERE
@@ -238,6 +261,11 @@ WITH job AS (
           COUNT(*) AS count_2
         FROM some_additions
       ) < :limit
+      AND (
+        SELECT
+          COUNT(*) AS count_3
+        FROM some_queued
+      ) < :limit
     )
     THEN 'TOMBSTONE'
     ELSE 'PURGING'
@@ -252,6 +280,11 @@ WITH job AS (
         SELECT
           COUNT(*) AS count_2
         FROM some_additions
+      ) < :limit
+      AND (
+        SELECT
+          COUNT(*) AS count_3
+        FROM some_queued
       ) < :limit
     )
     THEN (

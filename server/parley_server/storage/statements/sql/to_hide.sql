@@ -9,7 +9,8 @@
 WITH part AS (
   SELECT
     conversation.id AS id,
-    conversation.create_time AS create_time
+    conversation.create_time AS create_time,
+    conversation.forked_from_id AS forked_from_id
   FROM conversation
   WHERE
     conversation.owner_id = :owner AND conversation.id >= :from_id
@@ -19,7 +20,16 @@ WITH part AS (
 )
 SELECT
   part.id,
-  part.create_time <= CAST(:start AS TIMESTAMPTZ)
+  (
+    part.create_time <= CAST(:start AS TIMESTAMPTZ)
+    OR (
+      SELECT
+        deletion.stage
+      FROM deletion
+      WHERE
+        deletion.owner_id = :owner AND deletion.conversation_id = part.forked_from_id
+    ) IS NOT DISTINCT FROM 'ERASING'
+  )
   AND (
     SELECT
       deletion.stage

@@ -11,6 +11,15 @@ WITH kept AS (
     AND deletion.conversation_id = :conversation
     AND deletion.stage = 'TRASHED'
     AND deletion.due_time > CURRENT_TIMESTAMP
+    AND NOT (
+      EXISTS(
+        SELECT
+          turn_queue.turn_id
+        FROM turn_queue
+        WHERE
+          turn_queue.owner_id = :owner AND turn_queue.conversation_id = :conversation
+      )
+    )
   RETURNING deletion.update_time
 ), back AS (
   UPDATE conversation SET update_time = kept.update_time, delete_time = NULL

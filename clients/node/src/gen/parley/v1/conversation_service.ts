@@ -968,7 +968,7 @@ export interface EraseOwnerRequest {
 export interface EraseOwnerResponse {
   /** Whether everything is gone. */
   state: ErasureState;
-  /** When the erasure began. What was created later stays. */
+  /** When the erasure began. What was created later stays, but for forks of what was there. */
   startTime:
     | Date
     | undefined;
@@ -7206,8 +7206,8 @@ export const ConversationServiceService = {
    * Everything that existed when the first call with this request_id began is removed for good: conversations,
    * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
    * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
-   * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
-   * receipt is kept, without any personal data.
+   * stays; forks that were made of it before OK do not. Call again with the same request_id to see whether the
+   * removal is DONE, and its receipt; the receipt is kept, without any personal data.
    *
    * Errors: none besides those of any call.
    */
@@ -7520,8 +7520,8 @@ export interface ConversationServiceServer extends UntypedServiceImplementation 
    * Everything that existed when the first call with this request_id began is removed for good: conversations,
    * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
    * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
-   * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
-   * receipt is kept, without any personal data.
+   * stays; forks that were made of it before OK do not. Call again with the same request_id to see whether the
+   * removal is DONE, and its receipt; the receipt is kept, without any personal data.
    *
    * Errors: none besides those of any call.
    */
@@ -8007,8 +8007,8 @@ export interface ConversationServiceClient extends Client {
    * Everything that existed when the first call with this request_id began is removed for good: conversations,
    * deleted ones included, with their messages, turns and events, request ids, and usage. Open turns are stopped
    * as by DeleteConversation. From the moment of OK no call finds any of it. What the caller creates afterwards
-   * stays. Call again with the same request_id to see whether the removal is DONE, and its receipt; the
-   * receipt is kept, without any personal data.
+   * stays; forks that were made of it before OK do not. Call again with the same request_id to see whether the
+   * removal is DONE, and its receipt; the receipt is kept, without any personal data.
    *
    * Errors: none besides those of any call.
    */

@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp startTime_;
   /**
    * <pre>
-   * When the erasure began. What was created later stays.
+   * When the erasure began. What was created later stays, but for forks of what was there.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -87,7 +87,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the erasure began. What was created later stays.
+   * When the erasure began. What was created later stays, but for forks of what was there.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the erasure began. What was created later stays.
+   * When the erasure began. What was created later stays, but for forks of what was there.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -753,7 +753,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> startTimeBuilder_;
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -764,7 +764,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -779,7 +779,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -799,7 +799,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -817,7 +817,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -842,7 +842,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -859,7 +859,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -871,7 +871,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -886,7 +886,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the erasure began. What was created later stays.
+     * When the erasure began. What was created later stays, but for forks of what was there.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 2;</code>

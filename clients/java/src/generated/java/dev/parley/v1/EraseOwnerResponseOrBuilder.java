@@ -29,7 +29,7 @@ public interface EraseOwnerResponseOrBuilder extends
 
   /**
    * <pre>
-   * When the erasure began. What was created later stays.
+   * When the erasure began. What was created later stays, but for forks of what was there.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -38,7 +38,7 @@ public interface EraseOwnerResponseOrBuilder extends
   boolean hasStartTime();
   /**
    * <pre>
-   * When the erasure began. What was created later stays.
+   * When the erasure began. What was created later stays, but for forks of what was there.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 2;</code>
@@ -47,7 +47,7 @@ public interface EraseOwnerResponseOrBuilder extends
   com.google.protobuf.Timestamp getStartTime();
   /**
    * <pre>
-   * When the erasure began. What was created later stays.
+   * When the erasure began. What was created later stays, but for forks of what was there.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 2;</code>
