@@ -36,6 +36,9 @@ pytest_plugins = [
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell's background job, which ignores Ctrl-C, and so would whatever the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # As below nohup: the run goes on, but what it starts takes the signal as it usually would.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 _LONGEST = ("tests/together/", "tests/docs/", "tests/server/test_")
 """Where single tests take up to a minute. With them at the end, most processors would wait."""
