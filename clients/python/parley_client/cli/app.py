@@ -4,10 +4,8 @@ import importlib.metadata
 import io
 import itertools
 import os
-import signal
 import sys
 from contextlib import closing
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -20,7 +18,8 @@ from parley_client.cli import conversations as of_conversations
 from parley_client.cli import profiles as config
 from parley_client.cli.answers import Question
 from parley_client.cli.commands import Commands, CurrentConversation
-from parley_client.cli.failures import INTERRUPTED, KILLED, WAITS, exit_codes
+from parley_client.cli.failures import INTERRUPTED, WAITS, exit_codes
+from parley_client.cli.killing import end_on_signals
 from parley_client.cli.options import of_a_server
 from parley_client.cli.pager import paged
 from parley_client.cli.parameters import (
@@ -57,7 +56,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command."""
     _open_closed_streams()
-    _end_on_signals()
+    end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows a "?"
@@ -75,22 +74,6 @@ def _open_closed_streams() -> None:
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - open until the end
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-
-
-def _end_on_signals() -> None:
-    """Have signals that end the process end it as an error does, so that the terminal is put back.
-
-    One that is ignored, as with nohup, stays ignored. A second one ends the process at once.
-    """
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        sys.exit(KILLED + number)
-
-    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
-        number = getattr(signal, name, None)  # not all of them everywhere
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, end)
 
 
 def _say_version(is_wanted: bool) -> None:

@@ -17,6 +17,8 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
+from parley_client.cli.killing import signals_end
+
 PROMPT = "> "
 _MORE = "  "
 _MOST_BYTES = 1 << 20
@@ -61,7 +63,8 @@ class Editor:
         )
 
     def read(self) -> str:
-        text = self._session.prompt()
+        with signals_end(self._session.app):
+            text = self._session.prompt()
         text.encode()  # fails on a surrogate: the terminal sent something that is not UTF-8
         return text
 
