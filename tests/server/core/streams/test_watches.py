@@ -158,6 +158,8 @@ async def test_watch_learns_what_a_worker_stored_before_it_was_killed(
     """Fails when a worker that falls silent is only forgotten: the watch then waits to its end."""
     monkeypatch.setattr("parley_server.storage.signals.GREETING_S", 0.3)
     service, doomed = await start_service(), await start_service()
+    if not hasattr(doomed.worker.signals, "peers"):
+        pytest.skip("through a pooler no signals are sent: watches look by themselves")
     conversation_id = (await service.chat("one")).conversation_id
     watch = service.watch(conversation_id)
     await updates_until(watch, 2)
