@@ -142,7 +142,9 @@ def _inferred(name: str, boundary: Boundary, own: Mapping[str, str]) -> Model[An
 def _provider(name: str, boundary: Boundary, own: Mapping[str, str]) -> Provider[Any]:
     try:
         own = _taken(name, own)
-        provider = _configured(name, own) if own else infer_provider(name)
+        provider: Provider[Any] = (
+            cast("type[Any]", infer_provider_class(name))(**own) if own else infer_provider(name)
+        )
     except ValueError:
         raise BadAgent(
             f"'{name}' is not a provider that pydantic-ai knows: for a server with OpenAI's "
@@ -176,11 +178,6 @@ def _taken(name: str, own: Mapping[str, str]) -> Mapping[str, str]:
             )
     is_keyless = "base_url" in own and "api_key" in taken and name not in SIGNING
     return {**({"api_key": NO_KEY} if is_keyless else {}), **own}
-
-
-def _configured(name: str, own: Mapping[str, str]) -> Provider[Any]:
-    provider: Provider[Any] = cast("type[Any]", infer_provider_class(name))(**own)
-    return provider
 
 
 def complaint(name: str, error: BaseException) -> str:

@@ -221,14 +221,11 @@ class PostgresConversations:
 
     async def undelete(self, owner: Owner, conversation_id: UUID) -> Conversation:
         parameters = {"owner": owner.id, "conversation": conversation_id}
-        is_tried_again = True
-        while is_tried_again:
-            found = await self._connections.repeat(sql.UNDELETE_CONVERSATION, parameters)
-            if found:
-                return rows.conversation(found[0])
+        while not (found := await self._connections.repeat(sql.UNDELETE_CONVERSATION, parameters)):
             # As long as something of its queue is left, it is not brought back.
-            is_tried_again = bool(await self._connections.repeat(sql.CLEAR_QUEUE, parameters))
-        return await self.get(owner, conversation_id)
+            if not await self._connections.repeat(sql.CLEAR_QUEUE, parameters):
+                return await self.get(owner, conversation_id)
+        return rows.conversation(found[0])
 
 
 def _is_forked(found: list[Row]) -> bool:

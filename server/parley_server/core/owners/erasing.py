@@ -86,9 +86,9 @@ class Erasing(Upkeep):
         Args:
             is_over: whether to leave the rest to another worker.
         """
+        await self._hide_once(erasure, is_over)
         is_left = True
         while is_left and not is_over():
-            await self._hide_once(erasure, is_over)
             # What was created, forked, deleted or brought back meanwhile is there then.
             await self._settled(is_over)
             is_left = await self._hide_once(erasure, is_over)

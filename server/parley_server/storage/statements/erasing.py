@@ -371,6 +371,13 @@ def _some(chosen: CTE, id_: Any) -> CTE:
     return some.limit(LIMIT).cte(f"some_{id_.table.name}")
 
 
+def _some_gone(chosen: CTE, id_: Any) -> tuple[CTE, CTE]:
+    """Remove the next rows that conversations have in a table. Returns: which; their removal."""
+    some = _some(chosen, id_)
+    gone = delete(id_.table).where(id_.table.c.owner_id == OWNER).where(is_any(id_, select(some)))
+    return some, gone.cte(f"{some.name}_gone")
+
+
 def _erase_conversations() -> Executable:
     """Remove the next conversations, whose messages are gone, with all that is left of them.
 
@@ -382,20 +389,8 @@ def _erase_conversations() -> Executable:
     chosen = _chosen(job, looked)
     some = _some(chosen, turn.c.id)
     turns_gone, pieces_gone = _turns_gone(select(chosen.c.conversation_id), select(some.c.id))
-    some_additions = _some(chosen, addition.c.request_id)
-    additions_gone = (
-        delete(addition)
-        .where(addition.c.owner_id == OWNER)
-        .where(is_any(addition.c.request_id, select(some_additions)))
-        .cte("additions_gone")
-    )
-    some_queued = _some(chosen, turn_queue.c.turn_id)
-    queues_gone = (
-        delete(turn_queue)
-        .where(turn_queue.c.owner_id == OWNER)
-        .where(is_any(turn_queue.c.turn_id, select(some_queued)))
-        .cte("queues_gone")
-    )
+    some_additions, additions_gone = _some_gone(chosen, addition.c.request_id)
+    some_queued, queues_gone = _some_gone(chosen, turn_queue.c.turn_id)
     are_last = and_(*(_count(part) < LIMIT for part in (some, some_additions, some_queued)))
     gone: dict[Table, CTE] = {
         of: delete(of)

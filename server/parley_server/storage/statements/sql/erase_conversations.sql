@@ -296,7 +296,7 @@ WITH job AS (
         FROM some_turn
       ))
     )
-), additions_gone AS (
+), some_addition_gone AS (
   DELETE FROM addition
   WHERE
     addition.owner_id = :owner
@@ -307,7 +307,7 @@ WITH job AS (
         FROM some_addition
       ))
     )
-), queues_gone AS (
+), some_turn_queue_gone AS (
   DELETE FROM turn_queue
   WHERE
     turn_queue.owner_id = :owner
