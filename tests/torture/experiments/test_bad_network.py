@@ -13,7 +13,7 @@ from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from support.moved_postgres import url_of
 from support.paths import to_port, to_socket
 from support.standbys import folder_of
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import Fleet
 from support.torture.weather import Weather
 
@@ -84,5 +84,6 @@ async def test_answers_are_stored_once_in_a_bad_network(lab: Lab) -> None:
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_calls_that_are_repeated_under_another_id_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="request ids", because="doubled", seconds=6)

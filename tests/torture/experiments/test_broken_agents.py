@@ -17,7 +17,7 @@ from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc
 from support.processes import ServerProcess
 from support.services import an_id, metadata
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.load import reason_of
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
@@ -153,5 +153,6 @@ async def test_each_turn_of_a_broken_agent_has_a_status(lab: Lab, attack: Any) -
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_turns_without_an_end_are_noticed(lab: Lab, attack: Any) -> None:
     await lab.notices(attack, without="time", because="unended")

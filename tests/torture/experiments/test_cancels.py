@@ -17,7 +17,7 @@ from parley_server.core.tasks import Tasks
 from parley_server.storage.driver.connection import Connection
 from parley_server.storage.driver.pool import Pool
 from support.services import PATIENCE_S, Service, StartService, an_id
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.load import Request, call
 from support.torture.operations import Kind
 
@@ -107,6 +107,7 @@ async def test_cancelled_calls_leave_nothing_behind(lab: Lab, start_service: Sta
     await lab.holds(partial(attack, service=service))
 
 
+@of_a_removal
 async def test_connections_that_cancelled_calls_keep_are_noticed(
     lab: Lab, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from parley_server.core.model import Owner
 from support.many_conversations import store_conversations
 from support.owned_rows import rows_of, run
 from support.services import a_token, an_id, metadata
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import Fleet
 from support.torture.load import reason_of
 
@@ -163,6 +163,7 @@ async def test_nothing_is_left_of_an_erased_owner_and_others_have_all(lab: Lab) 
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_what_is_left_of_an_owner_that_was_not_hidden_is_noticed(lab: Lab) -> None:
     because = "left|integrity: an event without its turn"
     await lab.notices(attack, without="owners.hiding", because=because)

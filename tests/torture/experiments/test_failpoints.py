@@ -6,7 +6,7 @@ import pytest
 
 from support.processes import ServerProcess
 from support.services import an_id
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.failpoints import POINTS
 from support.torture.fleet import LEASE_S, SETTINGS
 from support.torture.load import Request, call
@@ -81,5 +81,6 @@ async def test_turn_is_made_once_wherever_its_worker_is_killed(lab: Lab) -> None
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_turn_that_is_asked_for_under_another_id_is_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="request ids", because="doubled", seconds=2)

@@ -21,7 +21,7 @@ from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from parley_server.storage.schema import version
 from support.databases import as_superuser
 from support.services import an_id, metadata
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import Fleet
 from support.torture.load import Load
 
@@ -182,5 +182,6 @@ async def test_reads_go_on_and_writes_come_back(lab: Lab, attack: Any) -> None:
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_outage_that_is_taken_for_a_defect_is_noticed(lab: Lab, attack: Any) -> None:
     await lab.notices(attack, without="store.disk full", because="untold")

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from support.attacked_workers import a_victim
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
 
@@ -54,5 +54,6 @@ async def test_idle_connections_are_borne(lab: Lab) -> None:
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_connections_without_a_limit_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="limit", because="large")

@@ -17,7 +17,7 @@ from parley_server.auth.jwks import MIN_DISTANCE_S
 from support.bad_tokens import as_json, base64url
 from support.issuer import Issuer, SigningKey, a_signing_key
 from support.services import AUDIENCE, ISSUER
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import Fleet
 from support.torture.load import reason_of
 
@@ -130,6 +130,7 @@ async def test_made_up_key_ids_cause_one_fetch_and_hurt_nobody(lab: Lab, issuer:
     await lab.holds(lambda trial: attack(trial, issuer))
 
 
+@of_a_removal
 async def test_fetches_without_distance_are_noticed(lab: Lab, issuer: Issuer) -> None:
     await lab.notices(
         lambda trial: attack(trial, issuer), without="calls.distance", because="fetched"

@@ -10,7 +10,7 @@ import pytest
 
 from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from support.databases import as_superuser
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
 
@@ -67,6 +67,7 @@ async def test_no_answer_is_lost_when_postgres_is_killed(
     assert "deadlock" not in primary.log_file.read_text()
 
 
+@of_a_removal
 async def test_answers_are_lost_where_commits_do_not_wait_and_that_is_noticed(
     lab: Lab, primary: EmbeddedPostgres
 ) -> None:

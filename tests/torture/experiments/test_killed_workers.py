@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import LEASE_S
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1200)]
@@ -53,5 +53,6 @@ async def test_every_answer_survives_workers_that_are_killed(lab: Lab) -> None:
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_without_the_end_of_leases_turns_of_killed_workers_stay_stuck(lab: Lab) -> None:
     await lab.notices(attack, without="lease", because="late|stuck", seconds=2 * EVERY_S)

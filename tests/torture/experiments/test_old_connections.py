@@ -12,7 +12,7 @@ import pytest
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1 import conversation_service_pb2_grpc
 from support.services import an_id, metadata
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import Fleet
 from support.torture.load import reason_of
 
@@ -65,5 +65,6 @@ async def test_no_turn_is_cut_that_outlives_its_connections_age(lab: Lab) -> Non
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_turns_that_are_cut_with_their_connection_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="calls.grace", because="cut")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from support.services import an_id
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.load import Request, call
 from support.torture.operations import Kind, Outcome
 
@@ -55,5 +55,6 @@ async def test_turns_of_one_conversation_run_one_at_a_time_and_in_order(lab: Lab
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_turns_that_take_a_busy_conversation_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="free", because="overlap|doubled")

@@ -7,7 +7,7 @@ import pytest
 
 from support.databases import as_superuser
 from support.services import an_id
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.load import Request, call
 from support.torture.operations import Kind, Outcome
 
@@ -57,5 +57,6 @@ async def test_calls_with_one_request_id_are_one_turn(lab: Lab) -> None:
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_turns_of_one_request_id_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="unique", because="doubled")

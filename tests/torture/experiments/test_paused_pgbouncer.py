@@ -7,7 +7,7 @@ import pytest
 
 from support.pgbouncers import Pgbouncer
 from support.services import BEHIND_PGBOUNCER
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
 
@@ -44,6 +44,7 @@ async def test_no_turn_is_lost_or_doubled_over_a_pause(lab: Lab, pgbouncer: Pgbo
     await lab.holds(partial(attack, pgbouncer=pgbouncer))
 
 
+@of_a_removal
 async def test_turns_are_doubled_under_new_request_ids_and_that_is_noticed(
     lab: Lab, pgbouncer: Pgbouncer
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from support.moved_postgres import url_of
 from support.paths import Path
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.replicated import Replicated
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
@@ -52,6 +52,7 @@ async def test_calls_that_time_out_in_commit_make_one_turn_each(
     assert unknown, "no call has timed out: the standby was not paused"
 
 
+@of_a_removal
 async def test_turns_are_doubled_under_new_request_ids_and_that_is_noticed(
     lab: Lab, replicated: Replicated
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from support.moved_postgres import url_of
 from support.paths import Path
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.replicated import Replicated, seconds_until_back
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
@@ -54,6 +54,7 @@ async def test_nothing_is_lost_when_a_synchronous_standby_is_promoted(
     await lab.holds(partial(attack, servers=replicated))
 
 
+@of_a_removal
 async def test_answers_are_lost_with_an_asynchronous_standby_and_that_is_noticed(
     lab: Lab, replicated: Replicated
 ) -> None:

@@ -17,7 +17,7 @@ from support.cut_connections import Wire
 from support.databases import as_superuser
 from support.envoys import Caller, Envoy
 from support.services import an_id, metadata
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
 
@@ -104,6 +104,7 @@ async def test_calls_that_envoy_repeats_make_one_turn(lab: Lab, attack: Any) -> 
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_calls_without_a_request_id_that_are_repeated_are_noticed(
     lab: Lab, attack: Any
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.rolling_restarts import restarted_under_load
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(900)]
 
@@ -42,5 +42,6 @@ async def test_rolling_restarts_lose_no_call(lab: Lab, attack: Any) -> None:
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_calls_that_are_lost_without_retries_are_noticed(lab: Lab, attack: Any) -> None:
     await lab.notices(attack, without="retries", because="AssertionError: a call was lost")

@@ -12,7 +12,7 @@ import pytest
 
 from parley.v1 import conversation_service_pb2 as pb
 from support.services import an_id, metadata
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import Fleet
 from support.torture.load import reason_of
 
@@ -97,5 +97,6 @@ async def test_owners_see_their_own_rows_whatever_statements_forget(lab: Lab, at
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_rows_of_another_owner_are_noticed(lab: Lab, attack: Any) -> None:
     await lab.notices(attack, without="row security", because="leak")

@@ -9,7 +9,7 @@ from parley_server.storage.embedded.postgres import EmbeddedPostgres
 from support.moved_postgres import url_of
 from support.paths import Path, to_socket
 from support.standbys import folder_of
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import Fleet
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
@@ -67,5 +67,6 @@ async def test_calls_end_in_time_when_the_path_to_postgres_is_silent(lab: Lab) -
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_calls_that_wait_for_a_silent_path_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="answer_limit", because="late")

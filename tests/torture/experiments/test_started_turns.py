@@ -10,7 +10,7 @@ import pytest
 
 from support.databases import as_superuser
 from support.started_at_size import Size, prove
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(5400)]
 
@@ -60,9 +60,11 @@ async def test_every_started_turn_is_answered_once_and_in_order(lab: Lab) -> Non
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_turns_that_are_forgotten_with_their_worker_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="turns.queues", because="forgotten")
 
 
+@of_a_removal
 async def test_turns_out_of_order_are_noticed(lab: Lab) -> None:
     await lab.notices(attack, without="turns.order", because="order")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from support.services import until_true
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.fleet import LEASE_S
 from support.torture.load import FINAL
 from support.torture.operations import Kind
@@ -107,5 +107,6 @@ async def test_stopped_worker_that_was_overtaken_writes_nothing(lab: Lab, notes:
     assert trial.log.events
 
 
+@of_a_removal
 async def test_stopped_worker_that_writes_without_a_fence_is_noticed(lab: Lab, notes: Path) -> None:
     await lab.notices(attack, without="fence", because="doubled|overlap|gap|integrity")

@@ -17,7 +17,7 @@ from parley_server.storage.schema import version
 from support.databases import as_superuser
 from support.processes import ServerProcess
 from support.services import metadata
-from support.torture.experiments import Experiment, Lab, Trial
+from support.torture.experiments import Experiment, Lab, Trial, of_a_removal
 from support.torture.operations import WORKER_KILLED
 from support.waiting import WEATHER, result
 
@@ -136,5 +136,6 @@ async def test_turns_that_wait_through_kills_go_on_once(lab: Lab, attack: Any) -
     await lab.holds(attack)
 
 
+@of_a_removal
 async def test_turns_that_go_on_twice_are_noticed(lab: Lab, attack: Any) -> None:
     await lab.notices(attack, without="turns.resume", because="doubled")
