@@ -59,6 +59,8 @@ NOTICED = {
     ("process/supervisor.py", "self._hear"): LET_GO,
     ("process/supervisor.py", "self._keep"): AWAITED,
     ("process/supervisor.py", "signals.stop.wait"): "it cannot fail",
+    ("rpc/pickup.py", "cygrpc._schedule_rpc_coro"): TOLD,
+    ("rpc/pickup.py", "self._pick_up"): "gRPC's own loop waits for it, tells of it, and stops",
     ("rpc/server.py", "self._core.turns.drain"): AWAITED,
     ("rpc/server.py", "self._server.stop"): AWAITED,
     ("storage/driver/choosing.py", "tries[len(begun)]"): AWAITED,

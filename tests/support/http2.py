@@ -42,7 +42,8 @@ def _length(size: int) -> bytes:
 
 
 def _field(name: str, value: str) -> bytes:
-    return b"".join([b"\0", _length(len(name)), name.encode(), _length(len(value)), value.encode()])
+    sent = value.encode(errors="surrogateescape")
+    return b"".join([b"\0", _length(len(name)), name.encode(), _length(len(sent)), sent])
 
 
 class Connection:
@@ -67,6 +68,7 @@ class Connection:
 
         Args:
             method: of Parley's service; with a slash in front, of any.
+            metadata: names and values; bytes that are no UTF-8 as "surrogateescape" has them.
         """
         stream, self._next = self._next, self._next + 2
         fields = [

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from parley.v1 import conversation_service_pb2, conversation_service_pb2_grpc
 from parley_server.core.ports import NO_TRACER, TokenVerifier, Tracer
+from parley_server.rpc import pickup
 from parley_server.rpc.door import Door
 from parley_server.rpc.health import HealthServicer
 from parley_server.rpc.layers.admission import Admission
@@ -24,19 +23,6 @@ LIVENESS = "liveness"
 """The health service that says that this process runs, whatever becomes of what it needs."""
 LAST_WORDS_S = 1.0
 """How long answers that are ready may still take to be sent when the server stops."""
-
-
-class _ByName:
-    """Has gRPC look methods up by their names.
-
-    Registered one by one, each call would have it wait anew for all methods that there are.
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, *_: object) -> None:
-        """Register none."""
 
 
 class Server:
@@ -65,19 +51,17 @@ class Server:
         self._certificate = certificate
         self._is_draining = False
         self._door = Door()
-        self._server = grpc.aio.server(
-            interceptors=[Layers(verifier, admission, self._door, meter, tracer)],
-            options=list(options),
+        self._server = pickup.server(
+            [Layers(verifier, admission, self._door, meter, tracer)], options
         )
-        registry: Any = _ByName(self._server)
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-            ConversationServicer(core, admission, max_message_bytes=max_message_bytes), registry
+            ConversationServicer(core, admission, max_message_bytes=max_message_bytes), self._server
         )
         self._health = HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if has_reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, registry)
+            reflection.enable_server_reflection(names, self._server)
 
     async def start(self, address: str) -> int:
         """Listen. Returns: the port.

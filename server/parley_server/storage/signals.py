@@ -26,7 +26,7 @@ from parley_server.core.patience import waiting_until
 from parley_server.storage.driver.choosing import choose
 from parley_server.storage.driver.connecting import TCP, addresses_of
 from parley_server.storage.driver.connection import Statement
-from parley_server.storage.driver.connections import Connections
+from parley_server.storage.driver.connections import Connections, StatementFailed
 from parley_server.storage.driver.pool import CONNECT_S
 
 log = structlog.get_logger("parley.signals")
@@ -156,7 +156,7 @@ class PostgresSignals:
         try:
             with waiting_until(asyncio.get_running_loop().time() + RECONNECT_S):
                 await self._connections.run(_NOTIFY, {"payload": payload})
-        except StoreUnavailable:
+        except (StoreUnavailable, StatementFailed):  # as where the queue of notifications is full
             if topics and not self._is_closed:
                 asyncio.get_running_loop().call_later(RECONNECT_S, self.send, GAP)
 

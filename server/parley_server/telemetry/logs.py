@@ -82,8 +82,14 @@ def set_up(log_format: Literal["console", "json"] | None) -> None:
     root.setLevel(logging.INFO)
     for name in LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_shows_no_metadata)
     # What it warns of, the store tells in Parley's own words.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+
+
+def _shows_no_metadata(record: logging.LogRecord) -> bool:
+    """Drop gRPC's line for each value of metadata that is not UTF-8: it shows it, also a token."""
+    return not str(record.msg).startswith("Invalid encoding")
 
 
 def _with_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import Owner
 from parley_server.rpc import page_tokens
+from support.http2 import Connection
+from support.http2 import message as framed
 from support.messages import assistant, tool_call, user
 from support.services import (
     Service,
@@ -761,3 +763,15 @@ async def test_no_metadata_makes_an_internal_error(
     sent = (*(metadata("ada") if has_token else ()), *more)
 
     assert await has_a_status_of_its_own(service, method, data, metadata=sent)
+
+
+@pytest.mark.parametrize("path", [SERVICE + "\udcff", "/\udcff\udcfe", "/", f"{SERVICE}Chat/"])
+async def test_no_name_of_a_method_ends_the_server(service: Service, path: str) -> None:
+    """It is read before any token. Fails with gRPC's own loop: then nothing listens any more."""
+    connection = await Connection.opened(service.port)
+    stream, frames = connection.call(path, (), framed(b""))
+    await connection.send(frames)
+
+    assert b"Method not found!" in await connection.end_of(stream)
+    assert "HELLO" == (await service.chat()).response
+    connection.close()

@@ -9,6 +9,7 @@ import pytest
 
 from parley_server.storage.driver.connections import Connections
 from parley_server.storage.signals import PostgresSignals
+from support.databases import as_superuser
 from support.proxy import BEFORE, PostgresProxy
 
 TOPIC = UUID(int=7)
@@ -123,6 +124,24 @@ async def test_signal_that_could_not_be_sent_becomes_a_look(
         assert 1 == proxy.broken
         assert TOPIC not in hearer.heard
         await sender.close()
+
+
+async def test_signal_that_the_database_refuses_becomes_a_look(
+    join: Join, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its queue of notifications is full. Fails when only outages are foreseen: watches of
+    the others then see nothing more until they end."""
+    monkeypatch.setattr("parley_server.storage.signals.RECONNECT_S", 0.05)
+    sender, hearer = await acquainted(join, database_url)
+    with psycopg.connect(as_superuser(database_url), autocommit=True) as connection:
+        connection.execute("REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC")
+        sender.signals.send(TOPIC)
+        await until(lambda: sender.signals.is_quiet)
+        connection.execute("GRANT EXECUTE ON FUNCTION pg_notify TO PUBLIC")
+
+    async with asyncio.timeout(5):
+        await until(lambda: hearer.gaps == 3)
+    assert [] == hearer.heard
 
 
 async def test_worker_that_falls_silent_has_the_others_look(

@@ -12,6 +12,8 @@ import pytest
 import structlog
 
 from parley_server.telemetry import logs
+from support.http2 import Connection, message
+from support.services import Service, a_token
 
 SAID = "the quick brown fox"
 
@@ -58,3 +60,21 @@ async def test_what_fails_unseen_is_logged_without_what_was_said(written: io.Str
         line["event"] for line in lines
     }
     assert all(line["place"].endswith(" fail") for line in lines)
+
+
+async def test_metadata_that_is_no_text_is_not_shown(
+    service: Service, written: io.StringIO
+) -> None:
+    """A token with an odd byte, and what a stranger sends: thousands of values in one call.
+
+    Fails without the filter: gRPC logs each value twice, before any token is checked.
+    """
+    token = a_token()
+    connection = await Connection.opened(service.port)
+    odd = [("authorization", f"Bearer {token}\udcff"), *[("x", f"{SAID}\udcff")] * 20]
+    stream, frames = connection.call("ListAgents", odd, message(b""))
+    await connection.send(frames)
+
+    assert b"grpc-status" in await connection.end_of(stream)
+    assert "" == written.getvalue()
+    connection.close()
