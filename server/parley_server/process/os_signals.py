@@ -16,10 +16,12 @@ class OsSignals:
                 ignored, as with nohup.
         """
         self.stop = asyncio.Event()
+        """Set by the first, or by who else has a reason."""
         self.reload = asyncio.Event()
         """Set by each SIGHUP; whoever reads the file again clears it before."""
         self.on_first: Callable[[], object] = lambda: None
         self.on_second: Callable[[], object] = lambda: None
+        self._has_come = False
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._came)
@@ -29,6 +31,6 @@ class OsSignals:
             loop.add_signal_handler(signal.SIGHUP, self._came)  # the terminal was closed
 
     def _came(self) -> None:
-        is_first = not self.stop.is_set()
+        is_first, self._has_come = not self._has_come, True
         self.stop.set()
         (self.on_first if is_first else self.on_second)()

@@ -15,7 +15,7 @@ from parley_server.addresses import bound, refuse_used_socket
 from parley_server.config import Settings
 from parley_server.core.endless import endless
 from parley_server.process.os_signals import OsSignals
-from parley_server.process.supervisor import READY, OnReady
+from parley_server.process.supervisor import HURRY, READY, OnReady
 from parley_server.process.worker import Worker
 
 log = structlog.get_logger("parley.workers")
@@ -43,31 +43,35 @@ async def run_worker(settings: Settings, on_ready: OnReady) -> None:
 
 
 async def run_child(settings: Settings) -> None:
-    """Serve on the shared port below a parent, until a signal comes or the parent is gone."""
+    """Serve on the shared port below a parent, until a signal comes, or the parent says so or is gone."""
     loop = asyncio.get_running_loop()
     parent = sys.stdin.fileno()
     # What a user's agent prints must neither be taken for our word nor fill the pipe for it.
     said = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def on_ready(_: int, stop: asyncio.Event) -> None:
-        def on_parent_gone() -> None:
-            loop.remove_reader(parent)
-            stop.set()
+    def on_ready(_: int, signals: OsSignals) -> None:
+        def on_told() -> None:
+            told = os.read(parent, 64)
+            if not told:  # it is gone
+                loop.remove_reader(parent)
+            signals.stop.set()
+            if HURRY in told:
+                signals.on_second()
 
         os.write(said, READY)
-        loop.add_reader(parent, on_parent_gone)  # nothing is sent: this is its end
+        loop.add_reader(parent, on_told)
 
     await _serve(settings, on_ready, is_port_shared=True)
 
 
 async def _serve(
     settings: Settings,
-    on_ready: Callable[[int, asyncio.Event], None],
+    on_ready: Callable[[int, OsSignals], None],
     *,
     is_port_shared: bool = False,
 ) -> None:
-    """Serve until a signal comes, or the event given to `on_ready` is set; then drain."""
+    """Serve until a signal comes, or `on_ready` has its `stop` set; then drain."""
     signals = OsSignals(can_reload=settings.agents_file is not None)
     worker = Worker(settings, is_port_shared=is_port_shared)
     signals.on_second = worker.turns.attempts.end_all
@@ -78,12 +82,12 @@ async def _serve(
 
 
 async def _until_stopped(
-    worker: Worker, signals: OsSignals, on_ready: Callable[[int, asyncio.Event], None]
+    worker: Worker, signals: OsSignals, on_ready: Callable[[int, OsSignals], None]
 ) -> None:
     async with worker.serving() as port:
         signals.on_first = lambda: None  # from here on, open turns may end
         _keep_for_good()
-        on_ready(port, signals.stop)
+        on_ready(port, signals)
         reloading = asyncio.create_task(
             endless("reading agents again", partial(_reload, worker, signals))
         )

@@ -24,6 +24,9 @@ log = structlog.get_logger("parley.workers")
 
 READY = b"ready\n"
 """What a worker tells its parent once it serves."""
+STOP, HURRY = b"stop\n", b"hurry\n"
+"""What its parent tells it from then on: to let its turns end, and to end them. Not by SIGTERM: the
+second one is for haste, and a service manager may send one to every process, as systemd does."""
 RESTART_PAUSE_S = 1.0
 """How long the place of a worker that died stays empty, so that a broken one does not spin."""
 OVERDUE_S = 10.0
@@ -60,7 +63,7 @@ class Parent:
 
     async def _run(self, on_ready: OnReady) -> None:
         signals = OsSignals(can_reload=self._settings.agents_file is not None)
-        signals.on_second = self._pass_on
+        signals.on_second = self._hurry
         if self._settings.is_unix:
             raise BadSettings("PARLEY_LISTEN: several workers need HOST:PORT")
         await _until_free(self._settings.listen)
@@ -84,14 +87,24 @@ class Parent:
             signals.stop.set()
             reloading.cancel()
             all_ready.cancel()
-            self._pass_on()
+            for index in self._processes:
+                self._tell(index, STOP)
             await asyncio.wait(kept)  # where one could not start, the others still drain
             await keeping
 
-    def _pass_on(self) -> None:
-        for process in self._processes.values():
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
+    def _hurry(self) -> None:
+        for index in self._processes:
+            self._tell(index, HURRY)
+
+    def _tell(self, index: int, what: bytes) -> None:
+        """Tell a worker to end. One that does not serve yet has no turns to lose."""
+        process = self._processes[index]
+        if process.returncode is not None:
+            return
+        if index in self._serving and process.stdin is not None:
+            process.stdin.write(what)
+        else:
+            process.send_signal(signal.SIGTERM)
 
     async def _reload(self, signals: OsSignals) -> None:
         """Pass each SIGHUP on to the workers: at once, or when they serve."""
@@ -119,7 +132,7 @@ class Parent:
                 continue
             self._processes[index] = process
             if signals.stop.is_set():
-                self._pass_on()  # it came while the process was being made
+                self._tell(index, STOP)  # it came while the process was being made
             heard = asyncio.create_task(self._hear(index, process, is_ready))
             code = await self._end_of(process, signals)
             await asyncio.wait([heard], timeout=RESTART_PAUSE_S)

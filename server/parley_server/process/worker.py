@@ -4,6 +4,7 @@ This file, `wiring` and `bootstrap`, which starts what a worker needs, are the o
 concrete adapters.
 """
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -63,6 +64,11 @@ from parley_server.storage.waits import PostgresWaits
 
 if TYPE_CHECKING:
     from parley_server.telemetry.metrics import Metrics
+
+
+CLOSING_S = 1.0
+"""How long a drain waits for work in the background, which takes far less to close as a rule. While the
+database is away, each look waits for it, and callers are to be told meanwhile."""
 
 
 class Worker:
@@ -299,11 +305,11 @@ class Worker:
             self.starting.open()
             yield port
         finally:
-            await self.starting.close()
-            for upkeep in self._upkeep:
-                await upkeep.close()
             await self.readiness.close()
+            closing = asyncio.gather(*(each.close() for each in (self.starting, *self._upkeep)))
+            await asyncio.wait([closing], timeout=CLOSING_S)
             await self.server.drain(self.settings.drain_s)
+            await closing
             await self.agents.close()
             await self.verifier.close()
             await self.signals.close()

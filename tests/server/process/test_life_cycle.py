@@ -101,6 +101,21 @@ async def is_running(server: ServerProcess, request_id: str) -> bool:
     return found.turn.state == conversation_pb2.TURN_STATE_RUNNING
 
 
+@pytest.mark.slow
+async def test_a_signal_to_every_process_cuts_no_turn(database_url: str) -> None:
+    """As systemd sends it. Fails when the parent passes it on: the second one cuts turns."""
+    with ServerProcess(database_url, agent="echo:2", workers=2) as server:
+        call = asyncio.ensure_future(server.chat("last words", request_id="r"))
+        while not await is_running(server, "r"):
+            await asyncio.sleep(0.02)
+        parent = psutil.Process(server.process.pid)
+        for process in (*parent.children(), parent):
+            process.terminate()
+
+        assert "last words" == (await call).response
+        assert 0 == await asyncio.to_thread(server.process.wait, 30)
+
+
 async def test_what_a_drain_cuts_off_runs_at_once_elsewhere(database_url: str) -> None:
     with ServerProcess(database_url, agent="echo:60", drain_s=0.5, lease_s=60) as server:
         call = asyncio.ensure_future(refused(server.chat("hello", request_id="r")))

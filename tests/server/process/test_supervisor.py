@@ -7,16 +7,20 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 
+from parley.v1 import conversation_pb2, conversation_service_pb2_grpc
+from parley.v1 import conversation_service_pb2 as pb
 from parley_server.addresses import bound
 from parley_server.config import BadSettings, Settings
 from parley_server.process import supervisor
 from parley_server.process.supervisor import Parent
-from support.services import AUDIENCE, ISSUER, SECRET
+from support.services import AUDIENCE, ISSUER, SECRET, metadata
 
 Process = asyncio.subprocess.Process
 Spawn = Callable[..., Awaitable[Process]]
@@ -66,6 +70,15 @@ def spawn(monkeypatch: pytest.MonkeyPatch, made: list[Process]) -> Callable[[Any
         monkeypatch.setattr(asyncio, "create_subprocess_exec", spawned)
 
     return use
+
+
+async def until_begun(stub: Any, request_id: str) -> None:
+    request = pb.GetTurnRequest(request_id=request_id)
+    state = None
+    while state != conversation_pb2.TURN_STATE_RUNNING:
+        with suppress(grpc.aio.AioRpcError):
+            state = (await stub.GetTurn(request, metadata=metadata("ada"))).turn.state
+        await asyncio.sleep(0.02)
 
 
 async def test_a_signal_while_a_worker_is_made_reaches_it(
@@ -127,6 +140,41 @@ async def test_a_dead_worker_is_replaced_once_there_is_room_for_a_process(
         assert not running.done()
         os.kill(os.getpid(), signal.SIGTERM)
         await running
+
+
+async def test_a_signal_while_a_worker_is_replaced_cuts_no_turn_of_another(
+    parent: Parent, spawn: Any, made: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when all are told once more as the new one is made: a second signal cuts turns."""
+    monkeypatch.setenv("PARLEY_AGENT", "echo:4")
+    monkeypatch.setenv("PARLEY_DRAIN_S", "10")
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    told = asyncio.Event()
+
+    async def told_meanwhile(make: Spawn, count: int) -> Process:
+        process = await make()
+        if count == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.1)
+            told.set()
+        return process
+
+    spawn(told_meanwhile)
+    running = asyncio.create_task(Parent(Settings()).run(ready.set_result))
+    async with asyncio.timeout(60):
+        port = await ready
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        stub: Any = conversation_service_pb2_grpc.ConversationServiceStub(channel)
+        call = stub.Chat(pb.ChatRequest(message="hello", request_id="r"), metadata=metadata("ada"))
+        await until_begun(stub, "r")
+        its = psutil.Process(made[0].pid).net_connections()
+        is_serving = any((each.laddr.port, bool(each.raddr)) == (port, True) for each in its)
+        made[is_serving].kill()  # the other one
+        await told.wait()
+
+        assert "hello" == (await call).response
+        await running
+        await channel.close()
 
 
 @pytest.mark.usefixtures("parent")

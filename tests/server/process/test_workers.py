@@ -88,8 +88,9 @@ async def test_server_that_ignores_sighup_goes_on(database_url: str) -> None:
         assert 0 == server.stop()
 
 
-async def test_second_signal_ends_open_turns_at_once(database_url: str) -> None:
-    with ServerProcess(database_url, agent="echo:60") as server:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_second_signal_ends_open_turns_at_once(database_url: str, workers: int) -> None:
+    with ServerProcess(database_url, agent="echo:60", workers=workers) as server:
         call = asyncio.ensure_future(server.chat("hello", request_id="r"))
         await asyncio.sleep(0.5)
         server.signal(signal.SIGTERM)

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 
+from parley_server.process.worker import Worker
 from support.agents import Gate, ScriptedAgent
 from support.proxy import AFTER, BEFORE, PostgresProxy
 from support.services import (
@@ -14,8 +16,10 @@ from support.services import (
     StartService,
     eventually,
     refused,
+    settings_for,
     until_true,
 )
+from support.streams import Stream
 
 pytestmark = WITH_AND_WITHOUT_ROW_SECURITY
 
@@ -231,3 +235,39 @@ async def test_lost_callers_cost_no_connections(start_service: StartService) -> 
     answers = await asyncio.gather(*(service.chat("hello", timeout=10) for _ in range(20)))
 
     assert 20 == len(answers)
+
+
+async def test_drain_does_not_wait_for_a_database_that_is_away(
+    proxy: PostgresProxy, usual: dict[str, Any]
+) -> None:
+    """Fails when work in the background is closed before callers are told: each look of it waits
+    for the database, one after another, and an orchestrator's patience ends."""
+    settings = settings_for(**usual | {"database_url": proxy.url}, db_prepare=False, store_wait_s=60)
+    worker = Worker(settings, agent=ScriptedAgent())
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with worker.serving() as port:
+            ready.set_result(port)
+            await stop.wait()
+
+    serving = asyncio.create_task(serve())
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{await ready}") as channel:
+        service = Service(worker, await ready, channel)
+        chat = await service.chat()
+        watch = service.watch(chat.conversation_id)
+        await watch.read()
+        proxy.go_down()
+        worker.purging.wake()
+        await until_true(lambda: worker.store.claiming.waiting() > 0)
+        stop.set()
+        async with asyncio.timeout(30):
+            assert ("UNAVAILABLE", "WORKER_DRAINED") == await refused(until_ended(watch))
+        proxy.come_back()
+        await serving
+
+
+async def until_ended(stream: Stream) -> None:
+    while await stream.read():
+        pass
