@@ -15,6 +15,8 @@ import pytest
 from parley_server import core
 from parley_server.core import endless as module
 from parley_server.core.endless import endless
+from parley_server.core.sharing import Shared
+from parley_server.core.tasks import Tasks
 
 SERVER = Path(core.__file__).parents[1]
 STARTS = {"create_task", "ensure_future", "run_coroutine_threadsafe", "Thread"}
@@ -45,7 +47,7 @@ NOTICED = {
     ("agents/threaded.py", "store"): AWAITED,
     ("auth/jwks.py", "endless"): ENDLESS,
     ("auth/jwks.py", "self._fetch"): TOLD,
-    ("core/attempts/event_log.py", "self._store"): LET_GO,
+    ("core/attempts/event_log.py", "self._store"): GOES_ON,
     ("core/sharing.py", "self._read"): AWAITED,
     ("core/tasks.py", "work"): AWAITED,
     ("core/turns/starting.py", "self._run"): GOES_ON,
@@ -120,3 +122,35 @@ async def test_endless_work_that_fails_is_told_and_begins_again(
     assert task.cancelled()
     assert ["the work failed"] * 2 == [record.getMessage() for record in caplog.records]
     assert all("test_background" in record.__dict__["place"] for record in caplog.records)
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["shielded", "shared"])
+async def test_work_that_fails_behind_its_callers_is_told_once(
+    caplog: pytest.LogCaptureFixture, is_shared: bool
+) -> None:
+    """It goes on when they leave. Fails when nobody learns that it has met a defect."""
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        raise RuntimeError("nobody foresaw this")
+
+    shared: Shared[int, None] = Shared()
+    kept = Tasks()
+    callers = [
+        asyncio.ensure_future(shared.read(1, work) if is_shared else kept.shielded(work()))
+        for _ in range(2 if is_shared else 1)
+    ]
+    await asyncio.sleep(0)
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+    go_on.set()
+    with caplog.at_level(logging.ERROR, "parley.background"):
+        while not caplog.records:
+            await asyncio.sleep(0)
+
+    (told,) = caplog.records
+    assert "work failed that its caller had left" == told.getMessage()
+    assert "RuntimeError" == told.__dict__["error"]
+    assert "test_background" in told.__dict__["place"]

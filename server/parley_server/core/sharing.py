@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from parley_server.core.errors import StoreUnavailable
 from parley_server.core.patience import for_any_call, patience_ends_at
+from parley_server.core.tasks import told_if_left
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -39,8 +40,9 @@ class Shared(Generic[K, V]):
             self._waiting[key] = task
         until = patience_ends_at(asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout_at(None if until == math.inf else until):
-                return await asyncio.shield(task)
+            with told_if_left(task):
+                async with asyncio.timeout_at(None if until == math.inf else until):
+                    return await asyncio.shield(task)
         except TimeoutError:
             raise StoreUnavailable from None
 

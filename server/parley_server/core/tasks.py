@@ -1,12 +1,17 @@
 """Work in the background: it outlives its caller, is repeated, or is tried again."""
 
 import asyncio
+import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from parley_server.core.errors import StoreUnavailable
+from parley_server.core.errors import ParleyError, StoreUnavailable
+from parley_server.core.failures import raised_at
+
+log = logging.getLogger("parley.background")
 
 RETRY_PAUSE_S = 0.2
 
@@ -73,12 +78,13 @@ class Tasks:
         Raises: StoreUnavailable: it takes longer than the cap.
         """
         task = self.start(work)
-        if cap_s < math.inf:
-            await wait_done(task, self._loop, self._loop.time() + cap_s)
-            if not task.done():
-                raise StoreUnavailable
-            return task.result()
-        return await asyncio.shield(task)
+        with told_if_left(task):
+            if cap_s < math.inf:
+                await wait_done(task, self._loop, self._loop.time() + cap_s)
+                if not task.done():
+                    raise StoreUnavailable
+                return task.result()
+            return await asyncio.shield(task)
 
     def time(self) -> float:
         """Return the time on the clock by which deadlines are given."""
@@ -94,6 +100,24 @@ class Tasks:
         error = None if task.cancelled() else task.exception()
         if error is not None and self._on_error is not None:
             self._on_error(error)
+
+
+@contextmanager
+def told_if_left(task: asyncio.Task[Any]) -> Iterator[None]:
+    """Wait for a task inside the block; once it is left before, a defect is told in the log."""
+    try:
+        yield
+    finally:
+        if not task.done():
+            task.remove_done_callback(_tell)  # others may have left it as well
+            task.add_done_callback(_tell)
+
+
+def _tell(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ParleyError):
+        known = {"error": type(error).__name__, "place": raised_at(error)}
+        log.error("work failed that its caller had left", extra=known)
 
 
 class Heartbeat:

@@ -43,7 +43,7 @@ async def run_worker(settings: Settings, on_ready: OnReady) -> None:
 
 
 async def run_child(settings: Settings) -> None:
-    """Serve on the shared port below a parent, until a signal comes, or the parent says so or is gone."""
+    """Serve on the shared port below a parent, until a signal or its word comes, or it is gone."""
     loop = asyncio.get_running_loop()
     parent = sys.stdin.fileno()
     # What a user's agent prints must neither be taken for our word nor fill the pipe for it.

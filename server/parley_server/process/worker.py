@@ -67,8 +67,8 @@ if TYPE_CHECKING:
 
 
 CLOSING_S = 1.0
-"""How long a drain waits for work in the background, which takes far less to close as a rule. While the
-database is away, each look waits for it, and callers are to be told meanwhile."""
+"""How long a drain waits for work in the background, which takes far less to close as a rule. While
+the database is away, each look waits for it, and the drain is not to begin after that."""
 
 
 class Worker:

@@ -1,7 +1,7 @@
 """Requests that concern an owner as a whole."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley_server.core.model import UsageQuery
@@ -33,12 +33,18 @@ def usage(request: pb.GetUsageRequest) -> UsageQuery:
     first = _day("start_date", request.start_date, violations)
     last = _day("end_date", request.end_date, violations)
     if first is not None and (last is not None or not request.end_date):
-        _check_order(first, last or datetime.now(UTC).date(), violations)
+        _check_order(first, last or _today(first), violations)
     if request.by_label:
         violations.label_key("by_label", request.by_label)
     labels = wanted_labels(request.labels, violations)
     violations.raise_any()
     return UsageQuery(first, last, request.by_agent, request.by_label or None, labels)
+
+
+def _today(first: date) -> date:
+    """Return the last day if none is asked for: the caller's clock may be ahead, at midnight."""
+    today = datetime.now(UTC).date()
+    return max(today, min(first, today + timedelta(days=1)))
 
 
 def _day(field: str, text: str, violations: Violations) -> date | None:

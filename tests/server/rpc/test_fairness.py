@@ -260,6 +260,28 @@ async def test_of_arrivals_that_dawdle_few_are_waited_for() -> None:
     assert 0 == arrivals.in_use
 
 
+async def test_arrival_whose_time_is_over_may_be_the_one_that_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both in one round of the loop. Fails when it is ended twice: the newest gets an INTERNAL."""
+    arrivals = Arrivals(1, 2)
+
+    async def wait(most_s: float) -> None:
+        with suppress(TimeoutError):
+            async with arrivals.of("stranger", most_s):
+                await asyncio.Event().wait()
+
+    first = asyncio.create_task(wait(0))
+    await asyncio.sleep(0)  # it waits, and its time is over in the next round
+    second = asyncio.create_task(wait(20))
+    await first
+    assert 1 == arrivals.in_use
+    second.cancel()
+    await asyncio.wait([second])
+    assert second.cancelled()
+    assert 0 == arrivals.in_use
+
+
 async def test_health_watches_of_one_connection_are_few(start_service: StartService) -> None:
     service = await start_service()
     health = health_pb2_grpc.HealthStub(service.channel)

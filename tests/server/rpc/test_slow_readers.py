@@ -1,8 +1,10 @@
 """What becomes of a stream whose caller takes nothing of it."""
 
 import asyncio
+import uuid
 
 import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from parley.v1 import conversation_pb2 as cpb
 from parley.v1 import conversation_service_pb2 as pb
@@ -42,6 +44,40 @@ async def test_caller_that_takes_nothing_for_long_counts_as_lost(
     is_lost = on_disconnect == pb.ON_DISCONNECT_CANCEL
     state = cpb.TURN_STATE_FAILED if is_lost else cpb.TURN_STATE_COMPLETED
     assert (state, "CALLER_LOST" if is_lost else "UNSPECIFIED") == (turn.state, reason_of(turn))
+
+
+class Reader:
+    """The caller of a watch, who takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.takes = asyncio.Event()
+
+    async def write(self, _: object) -> None:
+        await self.takes.wait()
+
+    def add_done_callback(self, _: object) -> None:
+        """Never done."""
+
+
+async def test_message_that_fits_does_not_wait_behind_one_that_was_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fails when room is looked for only where some comes free: its watch ends for nothing."""
+    monkeypatch.setattr(unsent, "OWNER_BYTES", 100)
+    held, owner_id, reader = unsent.Unsent(), uuid.uuid4(), Reader()
+    reader.takes.set()
+
+    def send(size: int, take_s: float, to: Reader) -> "asyncio.Task[bool]":
+        return asyncio.create_task(held.send(to, owner_id, BytesValue(value=b"x" * size), take_s))
+
+    sending = send(60, 20, Reader())
+    await asyncio.sleep(0)
+    long, short = send(70, 0.01, reader), send(20, 20, reader)
+
+    assert [False, True] == [await long, await asyncio.wait_for(short, 10)]
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert 0 == held.in_use
 
 
 async def test_what_watches_have_not_sent_is_bounded_for_each_owner(

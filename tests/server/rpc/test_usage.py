@@ -237,4 +237,6 @@ async def test_bad_fields_are_named(service: Service) -> None:
 async def test_longest_span_is_answered(service: Service) -> None:
     assert [] == await service.usage(start_date="2024-01-01", end_date="2025-01-01")
     assert [] == await service.usage(end_date="0001-01-01")
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)  # as a caller's clock has it
+    assert [] == await service.usage(start_date=tomorrow.isoformat())
     assert [] == await service.usage(start_date="9999-01-01", end_date="9999-12-31")

@@ -1,11 +1,15 @@
 """The events of an attempt that a stream has started: gathered, stored, then shown."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from parley_server.core.errors import StoreUnavailable
+from parley_server.core.failures import raised_at
 from parley_server.core.model import StoredEvent, Text, ToolCall
 from parley_server.core.tasks import RETRY_PAUSE_S
+
+log = logging.getLogger("parley.turns")
 
 GATHER_S = 0.05
 """How long text is gathered for a chunk. The first piece goes out at once."""
@@ -83,10 +87,14 @@ class EventLog:
         events = _merged(self._gathered, first_index=len(self.stored))
         self._gathered = []
         self._text_bytes, self._has_tool_call = 0, False
+        is_told = False
         while not self._is_closed:
             try:
                 is_ours = await self._append(events)
-            except StoreUnavailable:
+            except Exception as error:
+                if not isinstance(error, StoreUnavailable) and not is_told:
+                    is_told = True
+                    log.exception("events not stored", extra={"place": raised_at(error)})
                 await asyncio.sleep(RETRY_PAUSE_S)  # storing them twice stores them once
                 continue
             if is_ours:

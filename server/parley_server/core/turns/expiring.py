@@ -3,6 +3,8 @@
 import logging
 
 from parley_server.core.attempts.ending import Ending
+from parley_server.core.errors import StoreUnavailable
+from parley_server.core.failures import raised_at
 from parley_server.core.model import FailureReason, Owner, Turn, TurnState, WaitEnd, WaitKey
 from parley_server.core.ports import WaitStore
 from parley_server.core.upkeep import Upkeep
@@ -28,10 +30,20 @@ class Expiring(Upkeep):
     async def work(self) -> bool:
         """End what is due. Returns: whether there may be more."""
         due = await self.waits.due(limit=BATCH)
-        for key in due:
-            if not self.is_closing:
-                await self.rested(self._end(key))
-        return len(due) == BATCH
+        ended = [await self.rested(self._ended(key)) for key in due if not self.is_closing]
+        return len(due) == BATCH and any(ended)
+
+    async def _ended(self, key: WaitKey) -> bool:
+        """End a turn. Returns: False: it met a defect, which keeps no other one waiting."""
+        try:
+            await self._end(key)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            known = {"turn_id": str(key.turn_id), "place": raised_at(error)}
+            log.exception("wait not ended", extra=known)
+            return False
+        return True
 
     async def _end(self, key: WaitKey) -> None:
         found = await self.waits.find(key)

@@ -191,7 +191,7 @@ class Starting:
         is_more = False
         for first in range(0, len(chosen), BEGINS):
             part = chosen[first : first + BEGINS]
-            outcomes = await asyncio.gather(*(self._begin(key) for key in part))
+            outcomes = await asyncio.gather(*(self._begin_or_tell(key) for key in part))
             is_more |= any(is_again for is_again in outcomes)
         return is_more or len(chosen) < len(due) == AT_ONCE
 
@@ -220,6 +220,17 @@ class Starting:
         while len(self._served) > 10 * AT_ONCE:
             del self._served[next(iter(self._served))]
         return chosen
+
+    async def _begin_or_tell(self, key: QueueKey) -> bool:
+        """Do as `_begin`. A defect that one queue meets keeps no other from its turn."""
+        try:
+            return await self._begin(key)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            known = {"conversation_id": str(key.conversation_id), "place": raised_at(error)}
+            log.exception("started turn not begun", extra=known)
+            return False
 
     async def _begin(self, key: QueueKey) -> bool:
         """Begin the first turn of a queue, and leave it to a task. Returns: whether to look again.

@@ -121,7 +121,8 @@ class Arrivals:
 
     def _end(self, timeout: asyncio.Timeout) -> None:
         self._forget(timeout)
-        timeout.reschedule(0)
+        if not timeout.expired():
+            timeout.reschedule(0)
 
     def _forget(self, timeout: asyncio.Timeout) -> None:
         if timeout in self._waiting:

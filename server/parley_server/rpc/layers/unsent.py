@@ -78,6 +78,7 @@ class Unsent:
                 self._leave(owner_id, size)
             else:
                 self._forget(owner_id, place)
+                self._grant(owner_id)  # a shorter one behind it may fit
             raise
 
     def _has_room(self, owner_id: UUID, size: int) -> bool:

@@ -24,12 +24,18 @@ class Database:
         self.opened.set()
         self.outages = 0
         """How many of the next appends it refuses."""
+        self.outage: Exception = StoreUnavailable()
         self.is_ours = True
         self.tries: list[list[StoredEvent]] = []
         self.shown: list[int] = []
         """How many events were stored each time that somebody was told of it."""
         self.lost = 0
         self.log = EventLog(self._append, self._note_stored, self._note_loss)
+
+    async def until_stored(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.log.stored) < count:
+                await asyncio.sleep(0)
 
     @property
     def chunks(self) -> list[list[Text | ToolCall]]:
@@ -44,7 +50,7 @@ class Database:
         await self.opened.wait()
         if self.outages:
             self.outages -= 1
-            raise StoreUnavailable
+            raise self.outage
         return self.is_ours
 
     def _note_stored(self) -> None:
@@ -156,6 +162,21 @@ async def test_events_are_stored_again_until_the_database_answers(database: Data
 
     assert [[StoredEvent(0, Text("a"))]] * 3 == database.tries
     assert ([StoredEvent(0, Text("a"))], [1]) == (database.log.stored, database.shown)
+
+
+@pytest.mark.usefixtures("retries_at_once")
+async def test_stream_goes_on_behind_a_defect(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails when it ends the storing: what is said then is shown at the turn's end."""
+    database.outages, database.outage = 3, KeyError("what was said")
+    database.say("a")
+    await database.until_stored(1)
+    database.say(a_call())
+    await database.until_stored(2)
+
+    assert [Text("a"), a_call()] == [stored.event for stored in database.log.stored]
+    assert ["events not stored"] == [record.getMessage() for record in caplog.records]
 
 
 async def test_lost_lease_stops_the_attempt_and_shows_nothing_more(database: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from parley.v1 import conversation_pb2 as messages
 from parley.v1 import conversation_service_pb2 as pb
-from parley_server.core.model import Owner, WaitEnd
+from parley_server.core.model import Owner, WaitEnd, WaitKey
 from support.databases import as_superuser
 from support.messages import user
 from support.services import (
@@ -80,6 +80,28 @@ async def test_turn_that_has_waited_too_long_is_cancelled_by_any_worker(
     )
     assert 0 == rows_of(database_url, "wait_due")
     assert 0 == rows_of(database_url, "turn_wait WHERE calls IS NOT NULL OR content IS NOT NULL")
+
+
+async def test_turn_that_meets_a_defect_keeps_no_other_one_waiting(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails when it ends the look: it is the first that is due at the next one, too."""
+    service = await start_service(AskingAgent(), waiting_s=1)
+    first = await asked(service, request_id="first")
+    await asked(service, request_id="second")
+    waits = service.worker.expiring.waits
+    find = waits.find
+
+    async def broken(key: WaitKey) -> object:
+        if str(key.turn_id) == first.turn_id:
+            raise KeyError("what was said")
+        return await find(key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(waits, "find", broken)
+        await until(service, CANCELLED, request_id="second")
+        assert WAITING == (await service.turn(request_id="first")).state
+    await until(service, CANCELLED, request_id="first")
 
 
 async def test_turn_that_waits_anew_is_not_ended_for_its_earlier_wait(

@@ -3,9 +3,11 @@
 import asyncio
 
 import psycopg
+import pytest
 
 from parley.v1 import conversation_pb2 as messages
-from parley_server.core.model import Owner
+from parley_server.core.model import Owner, QueueKey
+from parley_server.core.turns.starting import BEGINS
 from support.agents import Gate, ScriptedAgent
 from support.databases import as_superuser
 from support.services import PATIENCE_S, StartService, until_true
@@ -58,6 +60,33 @@ async def test_owner_with_10_000_turns_does_not_hold_up_another_owners_first(
         await service.until_turn(turn, "COMPLETED", user="modest")
 
     assert ended(database_url) - before < QUEUED / 10
+
+
+async def test_queues_that_meet_a_defect_keep_no_other_from_its_turn(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails when one ends the look: those that are due the longest come first in the next one."""
+    service = await start_service(max_open_chats=20)
+    starting = service.worker.starting
+    with monkeypatch.context() as full:
+        full.setattr(starting, "_most", 0)
+        bad = [(await service.start(user=f"bad-{n}")).turn for n in range(BEGINS)]
+        good = (await service.start("mine", user="modest")).turn
+    begin, owners = starting._queue.begin, {Owner.of("", f"bad-{n}").id for n in range(BEGINS)}  # noqa: SLF001 - the test's subject
+
+    async def broken(key: QueueKey) -> object:
+        if key.owner_id in owners:
+            raise KeyError("what was said")
+        return await begin(key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(starting._queue, "begin", broken)  # noqa: SLF001 - the same
+        starting.wake()
+        async with asyncio.timeout(PATIENCE_S):
+            await service.until_turn(good, "COMPLETED", user="modest")
+        assert {"started turn not begun"} == {r.message for r in caplog.records if r.exc_info}
+    for n, turn in enumerate(bad):
+        await service.until_turn(turn, "COMPLETED", user=f"bad-{n}")
 
 
 async def test_started_turn_waits_while_callers_have_all_places(
