@@ -123,7 +123,7 @@ class PostgresWire:
 
 @pytest.fixture
 def no_looks_for_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without notifications a running turn is looked at each half a second, so now and then here."""
+    """Without notifications a running turn is looked at each half a second: now and then here."""
     monkeypatch.setattr(keeping, "CANCEL_LOOK_S", 3600)
 
 
