@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from parley_server.core.errors import ParleyError, StoreUnavailable
-from parley_server.core.failures import raised_at
 
 log = logging.getLogger("parley.background")
 
@@ -116,8 +115,7 @@ def told_if_left(task: asyncio.Task[Any]) -> Iterator[None]:
 def _tell(task: asyncio.Task[Any]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, ParleyError):
-        known = {"error": type(error).__name__, "place": raised_at(error)}
-        log.error("work failed that its caller had left", extra=known)
+        log.error("work failed that its caller had left", exc_info=error)
 
 
 class Heartbeat:

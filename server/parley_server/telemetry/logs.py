@@ -112,7 +112,7 @@ def _without_exception_text(
         if record.name == "asyncio":
             # It shows tasks and futures with their exceptions, and callbacks with their arguments.
             event["event"] = _SHOWN.split(event["event"], maxsplit=1)[0]
-            event["place"] = raised_at(record.exc_info[1])
+        event.setdefault("place", raised_at(record.exc_info[1]))
         record.exc_info = None
         record.exc_text = None
     event.pop("exc_info", None)
