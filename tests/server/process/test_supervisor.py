@@ -174,7 +174,7 @@ async def test_a_signal_while_a_worker_is_replaced_cuts_no_turn_of_another(
 
         assert "hello" == (await call).response
         await running
-        await channel.close()
+        await channel.close(None)
 
 
 @pytest.mark.usefixtures("parent")
