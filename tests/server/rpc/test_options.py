@@ -4,10 +4,12 @@ import asyncio
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from parley.v1 import conversation_service_pb2 as pb
 from parley.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from parley_server.process.wiring import server_options
+from parley_server.rpc.server import SERVICE
 from support.cut_connections import Wire
 from support.services import StartService, metadata, settings_for
 
@@ -39,3 +41,16 @@ async def test_a_caller_that_vanished_without_a_word_is_noticed(
         async with asyncio.timeout(10):
             while service.worker.admission.watches.in_use:
                 await asyncio.sleep(0.01)
+
+
+async def test_reflection_names_the_services_where_it_is_switched_on(
+    start_service: StartService,
+) -> None:
+    service = await start_service(reflection=True)
+    stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    (answer,) = [answer async for answer in stub.ServerReflectionInfo(iter(asked))]
+    named = [each.name for each in answer.list_services_response.service]
+
+    assert SERVICE in named
+    assert "HELLO" == (await service.chat()).response
