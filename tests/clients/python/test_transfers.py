@@ -444,11 +444,14 @@ def test_message_of_another_conversation_is_refused() -> None:
             a_part(message=parts.Message(content="of b"), conversation_id=b),
         )
     ]
-    told = [[m.content for m in messages] for _, messages in Export(lines[:3]).conversations()]
-    assert [["of a", "as a person writes it"]] == told
+
+    def told(count: int) -> list[list[str]]:
+        export = Export(lines[:count])
+        return [[m.content for m in messages] for _, messages in export.conversations()]
+
+    assert [["of a", "as a person writes it"]] == told(3)
     with pytest.raises(WrongFile, match=f"line 4 is a message of {b}"):
-        for _, messages in Export(lines).conversations():
-            list(messages)
+        told(4)
 
 
 def test_export_of_nothing_is_complete(tmp_path: Path) -> None:
