@@ -129,6 +129,7 @@ async def wire(database_url: str) -> AsyncIterator[PostgresWire]:
 LOOKS = {
     statement.text
     for statement in (
+        sql.ADOPT_FEED,
         sql.BACKLOG,
         sql.DUE_DELETIONS,
         sql.DUE_OWNERS,
