@@ -17,6 +17,7 @@ from psycopg.errors import InsufficientPrivilege
 from psycopg.pq import ConnStatus, PGconn, PollingStatus, abc
 
 CONNECT_S = 5
+OLDEST_RELEASE = 150_000
 
 WORKERS_URL = "PARLEY_DATABASE_URL"
 """The setting with a worker's URL. What the owner of the tables does may have another one."""
@@ -102,7 +103,8 @@ def connected(url: str, setting: str = WORKERS_URL) -> Iterator[Connection[tuple
 
     Args:
         setting: where the URL is from, for the error to name it.
-    Raises: DatabaseAway; UnsafeDatabase: retrying cannot help, or its encoding is wrong.
+    Raises: DatabaseAway; UnsafeDatabase: retrying cannot help, its encoding is wrong, or it is of
+        an old release.
     """
     _check_url(url, setting)
     try:
@@ -111,12 +113,22 @@ def connected(url: str, setting: str = WORKERS_URL) -> Iterator[Connection[tuple
         raise _explained(error, refusal_of(url), setting) from None
     try:
         with connection:
+            _check_release(connection.info.server_version)
             check_setting(
                 "server_encoding", connection.info.parameter_status("server_encoding") or ""
             )
             yield connection
     except (InsufficientPrivilege, psycopg.OperationalError) as error:
         raise _explained(error, error.sqlstate, setting) from None
+
+
+def _check_release(number: int) -> None:
+    """Raise UnsafeDatabase unless a release of Postgres, by its number, is new enough."""
+    if number < OLDEST_RELEASE:
+        raise UnsafeDatabase(
+            f"Parley needs PostgreSQL {OLDEST_RELEASE // 10_000} or newer, and the database is "
+            f"PostgreSQL {number // 10_000}: upgrade it"
+        )
 
 
 def _check_url(url: str, setting: str) -> None:
