@@ -32,7 +32,18 @@ _ADVICE = {
 }
 """Errors that retrying cannot fix, by SQLSTATE class."""
 
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": (
+        *("any", "read-write", "read-only"),
+        *("primary", "standby", "prefer-standby"),
+    ),
+    "gssencmode": ("disable", "prefer", "require"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "load_balance_hosts": ("disable", "random"),
+}
+_NUMBERS = ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval")
+"""Options of a URL, and what libpq takes for them."""
 
 _STATE = re.compile(rb'\tErrorResponse\t.*? C "(\w{5})"')
 
@@ -145,9 +156,15 @@ def _check_url(url: str, setting: str) -> None:
     for port in str(parts.get("port") or "").split(","):
         if port and not (port.isdecimal() and 0 < int(port) < 65_536):
             raise UnsafeDatabase(f"{setting}: the port must be a number from 1 to 65535")
+    if "@" in str(parts.get("host") or ""):
+        raise UnsafeDatabase(f"{setting} is not a valid URL: write @ in a password as %40")
+    for name, choices in _CHOICES.items():
+        if (parts.get(name) or choices[0]) not in choices:
+            raise UnsafeDatabase(f"{setting}: {name} must be one of {', '.join(choices)}")
+    for name in _NUMBERS:
+        if not str(parts.get(name) or 0).strip().removeprefix("-").isdecimal():
+            raise UnsafeDatabase(f"{setting}: {name} must be a whole number")
     mode = parts.get("sslmode") or "prefer"
-    if mode not in _SSL_MODES:
-        raise UnsafeDatabase(f"{setting}: sslmode must be one of {', '.join(_SSL_MODES)}")
     roots = str(parts.get("sslrootcert") or "system")
     if roots != "system" and str(mode).startswith("verify") and not Path(roots).is_file():
         raise UnsafeDatabase(f"{setting}: the file in sslrootcert does not exist")

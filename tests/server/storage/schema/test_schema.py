@@ -459,6 +459,22 @@ async def test_database_of_an_old_release_is_refused_before_anything_is_changed(
 
 
 @pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ada@a,b/x?target_session_attrs=readwrite", "target_session_attrs must be one of any"),
+        ("ada@localhost/x?channel_binding=on", "channel_binding must be one of disable"),
+        ("ada@localhost/x?connect_timeout=5s", "connect_timeout must be a whole number"),
+        ("ada:hunter@2@localhost/x", "write @ in a password as %40"),
+    ],
+)
+def test_mistake_in_a_url_is_named_and_no_outage(url: str, sentence: str) -> None:
+    """Fails when libpq finds it: a worker then waits a minute for a database that is there."""
+    for command in (version.migrate, version.check):
+        with pytest.raises(UnsafeDatabase, match=f"^PARLEY_DATABASE_URL.*{sentence}"):
+            command(f"postgresql://{url}")
+
+
+@pytest.mark.parametrize(
     ("there", "sentence"),
     [
         ("CREATE TABLE message (id int)", "tables of the same names .* create a database"),
