@@ -60,6 +60,7 @@ SAFE = {
     "fsync": {"on"},
     "full_page_writes": {"on"},
     "synchronous_commit": {"on", "remote_apply"},
+    "track_activities": {"on"},
 }
 """The values that a database's settings must have."""
 
@@ -92,6 +93,11 @@ def check_setting(name: str, value: str) -> None:
         raise UnsafeDatabase(
             f"the database's encoding is {value}, which cannot store all text: create another "
             "database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if name == "track_activities":
+        raise UnsafeDatabase(
+            f"the database has {name} = {value}, so that an erasure cannot tell which transactions "
+            "it has to wait for: set it to on"
         )
     raise UnsafeDatabase(
         f"the database has {name} = {value}, which can lose stored answers: set it to on"

@@ -26,6 +26,7 @@ from parley_server.storage.schema.reaching import UnsafeDatabase
 from parley_server.storage.schema.tables import metadata
 from parley_server.storage.schema.version import SCHEMA_VERSION
 from support import paths
+from support.databases import as_superuser
 from support.services import StartService
 
 OWNED_TABLES = {
@@ -368,6 +369,16 @@ def test_commit_that_does_not_wait_for_the_disk_is_refused(
     for value in ("on", "remote_apply"):
         run(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = {value}")
         version.check(database_url)
+
+
+def test_database_that_does_not_tell_what_is_under_way_is_refused(
+    database_url: str, postgres_url: str
+) -> None:
+    """Fails when it is taken: an erasure would wait for no transaction, and leave rows behind."""
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    run(as_superuser(postgres_url), f"ALTER DATABASE {name} SET track_activities = off")
+
+    assert "track_activities = off" in refusal(database_url)
 
 
 def mark(url: str, version: int, oldest_worker: int) -> None:
