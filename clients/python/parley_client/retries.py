@@ -6,7 +6,8 @@ of its reasons need a decision by the caller, but LEASE_LOST does not. Both are 
 request id: the server makes one turn for it.
 
 gRPC cannot resume a stream that was lost after its first response, so that the client makes all
-tries of streams. It also makes all tries of a call whose last error has to be read in the light of
+tries of streams. A proxy resets those whose server it has lost, which gRPC calls INTERNAL. The
+client also makes all tries of a call whose last error has to be read in the light of
 the ones before, which gRPC does not show.
 """
 
@@ -14,6 +15,8 @@ import math
 import random
 import time
 from collections.abc import Callable
+
+import grpc
 
 from parley_client.errors import DeadlineExceeded, LeaseLost, Overloaded, ParleyError, Unavailable
 
@@ -113,12 +116,12 @@ class StreamTries(AllTries):
         return self.pause_s(error) if waits else None
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        if not self.is_under_way:
-            return super()._is_worth_it(error)
         if error.is_pushed_back:
             return False
+        if not self.is_under_way:
+            return _is_lost(error) and self._count < MAX_TRIES
         # A draining worker hands all its streams to the others at once.
-        helps = isinstance(error, Unavailable | LeaseLost | Overloaded)
+        helps = _is_lost(error) or isinstance(error, Overloaded)
         return helps and self._count < MAX_TRIES_UNDER_WAY
 
 
@@ -138,7 +141,7 @@ class WatchTries(StreamTries):
     def _is_worth_it(self, error: ParleyError) -> bool:
         if not self.is_under_way:
             return super()._is_worth_it(error)
-        return isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
+        return _is_lost(error) or isinstance(error, Overloaded | DeadlineExceeded)
 
 
 class ExportTries(StreamTries):
@@ -151,5 +154,15 @@ class ExportTries(StreamTries):
         if not self.is_under_way:
             return super()._is_worth_it(error)
         # The server ends the call of a caller that has rested for too long with DEADLINE_EXCEEDED.
-        helps = isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
+        helps = _is_lost(error) or isinstance(error, Overloaded | DeadlineExceeded)
         return helps and self._count < MAX_TRIES_UNDER_WAY
+
+
+def _is_lost(error: ParleyError) -> bool:
+    """Say whether a stream was lost on its way, or with its worker.
+
+    A proxy resets a stream whose server it has lost: gRPC tells that as INTERNAL. Parley's own
+    errors have a reason.
+    """
+    is_reset = error.code is grpc.StatusCode.INTERNAL and not error.reason
+    return is_reset or isinstance(error, Unavailable | LeaseLost)
