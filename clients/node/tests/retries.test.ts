@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import {
   type Answer,
   AttemptLost,
+  AttemptsExhausted,
   DeadlineExceeded,
   InternalError,
   InvalidRequest,
@@ -13,6 +14,7 @@ import {
   Overloaded,
   ParleyClient,
   ParleyError,
+  RevisionMismatch,
   SequenceMismatch,
   StoreUnavailable,
   TurnInProgress,
@@ -264,6 +266,16 @@ for (const [refuse, kind, reason] of STRANGERS) {
     assert.deepEqual([error.constructor, error.reason], [kind, reason]);
   });
 }
+
+test("a number that is mangled is no number", () => {
+  const metadata = { last_sequence: "many", revision: "", attempts: "1.5" };
+  const details = { code: "ABORTED", metadata } as const;
+  assert.equal(new SequenceMismatch("", details).lastSequence, 0);
+  assert.equal(new RevisionMismatch("", details).revision, 0);
+  assert.equal(new AttemptsExhausted("", details).attempts, 0);
+  const known = { code: "ABORTED", metadata: { last_sequence: "7" } } as const;
+  assert.equal(new SequenceMismatch("", known).lastSequence, 7);
+});
 
 test("tries wait as long as they are asked to", () => {
   let now = 100;
