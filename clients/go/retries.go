@@ -109,6 +109,8 @@ func (t *tries) isWorthIt(err *Error) bool {
 	case t.kind == streamed:
 		return (isLost || isFull) && t.count < maxTriesUnderWay
 	default: // the server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED
-		return (isLost || isFull || err.Code == codes.DeadlineExceeded) && (t.kind == watched || t.count < maxTriesUnderWay)
+		// A reset that always comes at the same place is no loss: a watch tells it, too.
+		hasNoEnd := t.kind == watched && !isReset
+		return (isLost || isFull || err.Code == codes.DeadlineExceeded) && (hasNoEnd || t.count < maxTriesUnderWay)
 	}
 }

@@ -136,15 +136,23 @@ export class RehearsalTries extends StreamTries {
   }
 }
 
-/** The tries of a watch: for ever, once it has begun. */
+/**
+ * The tries of a watch: for ever, once it has begun.
+ *
+ * But for resets: one that always comes at the same place is no loss, and has to be known.
+ */
 export class WatchTries extends StreamTries {
   constructor() {
     super(Number.POSITIVE_INFINITY);
   }
 
   protected override isWorthIt(error: ParleyError): boolean {
-    if (!this.isUnderWay) return super.isWorthIt(error);
-    return isLost(error) || error instanceof Overloaded || error instanceof DeadlineExceeded;
+    if (!this.isUnderWay || isReset(error)) return super.isWorthIt(error);
+    return (
+      error instanceof Unavailable ||
+      error instanceof Overloaded ||
+      error instanceof DeadlineExceeded
+    );
   }
 }
 
@@ -155,12 +163,16 @@ export class ExportTries extends WatchTries {
   }
 }
 
-/**
- * Say whether a stream was lost on its way, or with its worker.
- *
- * A proxy resets a stream whose server it has lost: gRPC tells that as INTERNAL. Parley's own errors have a reason.
- */
+/** Say whether a stream was lost on its way, or with its worker. */
 function isLost(error: ParleyError): boolean {
-  const isReset = error.code === "INTERNAL" && error.reason === undefined;
-  return isReset || error instanceof Unavailable || error instanceof LeaseLost;
+  return isReset(error) || error instanceof Unavailable || error instanceof LeaseLost;
+}
+
+/**
+ * Say whether a proxy has reset a stream, as it does when it has lost the stream's server.
+ *
+ * gRPC tells that as INTERNAL. Parley's own errors have a reason.
+ */
+function isReset(error: ParleyError): boolean {
+  return error.code === "INTERNAL" && error.reason === undefined;
 }

@@ -20,7 +20,14 @@ import {
   TurnInProgress,
   Unavailable,
 } from "../src/index.js";
-import { MAX_TRIES, StreamTries, Tries, WatchTries } from "../src/retries.js";
+import {
+  ExportTries,
+  MAX_TRIES,
+  MAX_TRIES_UNDER_WAY,
+  StreamTries,
+  Tries,
+  WatchTries,
+} from "../src/retries.js";
 import { collected, thrown } from "./support/collecting.js";
 import { aToken, LiveServer } from "./support/live.js";
 import { anAnswer, completed, type Refusal, ScriptedServer } from "./support/scripted.js";
@@ -335,6 +342,19 @@ test("a watch that began is gone on with for ever, and not too often", () => {
   const asked = new Unavailable("", { code: "UNAVAILABLE", retryAfterMs: 7000 });
   assert.equal(tries.pauseMs(asked), 7000);
   assert.equal(tries.pauseMs(new AttemptLost("", { code: "ABORTED" })), undefined);
+});
+
+/** A proxy resets a stream whose server it has lost; one that gets no further will not get further. */
+test("a stream that was reset is tried again, and a watch not for ever", () => {
+  const reset = new ParleyError("", { code: "INTERNAL" });
+  const defect = new InternalError("", { code: "INTERNAL", reason: "INTERNAL" });
+  for (const tries of [new StreamTries(1_000_000), new ExportTries(), new WatchTries()]) {
+    tries.cameFurther();
+    assert.equal(tries.pauseMs(defect), undefined);
+    const pauses = Array.from({ length: MAX_TRIES_UNDER_WAY }, () => tries.pauseMs(reset));
+    assert.equal(pauses.indexOf(undefined), MAX_TRIES_UNDER_WAY - 1);
+  }
+  assert.equal(new Tries(1_000_000).pauseMs(reset), undefined);
 });
 
 test("request ids are made", () => {

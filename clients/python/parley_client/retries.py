@@ -133,15 +133,18 @@ class RehearsalTries(StreamTries):
 
 
 class WatchTries(StreamTries):
-    """The tries of a watch: without limit, once it has begun."""
+    """The tries of a watch: without limit, once it has begun.
+
+    But for resets: one that always comes at the same place is no loss, and has to be known.
+    """
 
     def __init__(self) -> None:
         super().__init__(math.inf)
 
     def _is_worth_it(self, error: ParleyError) -> bool:
-        if not self.is_under_way:
+        if not self.is_under_way or _is_reset(error):
             return super()._is_worth_it(error)
-        return _is_lost(error) or isinstance(error, Overloaded | DeadlineExceeded)
+        return isinstance(error, Unavailable | Overloaded | DeadlineExceeded)
 
 
 class ExportTries(StreamTries):
@@ -159,10 +162,13 @@ class ExportTries(StreamTries):
 
 
 def _is_lost(error: ParleyError) -> bool:
-    """Say whether a stream was lost on its way, or with its worker.
+    """Say whether a stream was lost on its way, or with its worker."""
+    return _is_reset(error) or isinstance(error, Unavailable | LeaseLost)
 
-    A proxy resets a stream whose server it has lost: gRPC tells that as INTERNAL. Parley's own
-    errors have a reason.
+
+def _is_reset(error: ParleyError) -> bool:
+    """Say whether a proxy has reset a stream, as it does when it has lost the stream's server.
+
+    gRPC tells that as INTERNAL. Parley's own errors have a reason.
     """
-    is_reset = error.code is grpc.StatusCode.INTERNAL and not error.reason
-    return is_reset or isinstance(error, Unavailable | LeaseLost)
+    return error.code is grpc.StatusCode.INTERNAL and not error.reason

@@ -106,7 +106,8 @@ final class Tries {
             // The server ends a call whose caller has rested for too long with DEADLINE_EXCEEDED.
             boolean helps = error instanceof Unavailable || isReset(error) || error instanceof Overloaded
                     || error instanceof DeadlineExceeded || isWaitingForToken;
-            return helps && (kind == Kind.WATCH || count < MOST_UNDER_WAY);
+            // A reset that always comes at the same place is no loss: a watch tells it, too.
+            return helps && (kind == Kind.WATCH && !isReset(error) || count < MOST_UNDER_WAY);
         }
         if (error.isPushedBack()) {
             return false;
