@@ -18,6 +18,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from parley_server.agents.boundary import DEFAULT_TAGS, REASONING, Boundary
 from parley_server.agents.errors import BadAgent
+from parley_server.proxies import is_on_this_machine
 
 OPENAI = frozenset({"openai", "openai-chat", "openai-responses"})
 OPENAI_URL = "https://api.openai.com/v1"
@@ -81,7 +82,9 @@ def openai_provider(
         )
     _check_key("OPENAI_API_KEY", api_key)
     return OpenAIProvider(
-        base_url=base_url or OPENAI_URL, api_key=api_key or NO_KEY, http_client=_client(boundary)
+        base_url=base_url or OPENAI_URL,
+        api_key=api_key or NO_KEY,
+        http_client=_client(boundary, base_url or OPENAI_URL),
     )
 
 
@@ -118,10 +121,13 @@ async def close_model(model: Model[Any]) -> None:
         pass
 
 
-def _client(boundary: Boundary) -> httpx2.AsyncClient:
+def _client(boundary: Boundary, base_url: str) -> httpx2.AsyncClient:
     # A worker may have more turns open than the library's limit of 1,000 connections.
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1000)
-    client = create_async_httpx2_client(limits=limits)
+    # A transport of ours heeds no proxy of the environment.
+    is_here = is_on_this_machine(httpx2.URL(base_url).host)
+    transport = httpx2.AsyncHTTPTransport(limits=limits) if is_here else None
+    client = create_async_httpx2_client(limits=limits, transport=transport)
     boundary.guard(client)
     return client
 
@@ -178,7 +184,8 @@ def _provider(name: str, boundary: Boundary, own: Mapping[str, str]) -> Provider
     takes_client = "http_client" in inspect.signature(kind.__init__).parameters
     if takes_client and type(provider.client).__name__ in GUARDED:
         # It has opened nothing yet, so that it can be made again around a client of ours.
-        again: Provider[Any] = cast("type[Any]", kind)(http_client=_client(boundary), **own)
+        client = _client(boundary, provider.base_url)
+        again: Provider[Any] = cast("type[Any]", kind)(http_client=client, **own)
         return again
     return provider
 

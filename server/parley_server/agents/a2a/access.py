@@ -1,12 +1,12 @@
 """Where a remote agent is, and what opens its door."""
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from parley_server.agents.errors import BadAgent
 from parley_server.certificates import ClientFiles, Following, UnusableFiles
+from parley_server.proxies import is_on_this_machine
 
 PLAIN, TLS = "a2a+grpc", "a2a+grpcs"
 SCHEMES = (PLAIN, TLS)
@@ -50,10 +50,7 @@ class Address:
 
     @property
     def is_on_this_machine(self) -> bool:
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_on_this_machine(self.host)
 
 
 @dataclass(frozen=True, slots=True)
