@@ -180,10 +180,10 @@ def _provider(name: str, boundary: Boundary, own: Mapping[str, str]) -> Provider
     kind = type(provider)
     if name.startswith("gateway/"):
         return provider  # made of more than its environment
-    _check_key(f"'{name}': its key", _key_of(provider))
     takes_client = "http_client" in inspect.signature(kind.__init__).parameters
     if takes_client and type(provider.client).__name__ in GUARDED:
         # It has opened nothing yet, so that it can be made again around a client of ours.
+        _check_key(f"'{name}': its key", _key_of(provider))
         client = _client(boundary, provider.base_url)
         again: Provider[Any] = cast("type[Any]", kind)(http_client=client, **own)
         return again
