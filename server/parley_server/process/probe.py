@@ -7,10 +7,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley_server.config import BadSettings, Settings
+from parley_server.proxies import DIRECT
 from parley_server.rpc.tls import TlsFiles, probing
-
-DIRECT = ("grpc.enable_http_proxy", 0)
-"""Whatever proxy the variables name: a probe asks the server itself."""
 
 
 class Unanswered(Exception):
