@@ -275,7 +275,7 @@ class AsyncChanges(AsyncAgents):
         call = conversation_calls.erase_owner(request_id, timeout_s=timeout_s)
         closings = self._transport.closings
         while True:
-            receipt = await self._unary(call)
+            receipt = await self._unary(call, closings)
             if not wait or receipt.state == pb.ERASURE_STATE_DONE:
                 return receipt
             await self._rest(ERASURE_PAUSE_S, call.request_id, closings)
