@@ -77,7 +77,7 @@ class AsyncChanges(AsyncAgents):
     ) -> conversation_pb2.Conversation:
         """Change the title, the labels, the instructions or the agent of a conversation.
 
-        An open turn keeps the instructions and the agent that it began with.
+        An open turn keeps its agent; its present attempt keeps the instructions that it began with.
 
         Args:
             conversation_id: the conversation to change.
