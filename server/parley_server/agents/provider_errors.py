@@ -54,6 +54,14 @@ _ENTITY_TOO_LARGE = 413
 _REFUSES_CONTENT = frozenset({400, 404, 422})
 """Statuses of a prompt that may be accepted in another form; 404: an item id that has expired."""
 
+_FAILURE = 500
+_OF_TEMPLATE = re.compile(
+    r"jinja|chat.?template|template.?(error|exception)|must alternate|be alternating"
+    r"|must be at the beginning|tool call ids? ",
+    re.IGNORECASE,
+)
+"""How a server says with a status of a failure that the model's template refuses the messages."""
+
 _TOO_LARGE = re.compile(r"request( body| entity)?[ _]too[ _]large", re.IGNORECASE)
 """How a provider says that one prompt alone is beyond a limit, even one on tokens a minute."""
 _TOO_LONG = re.compile(
@@ -142,7 +150,9 @@ def _is_too_long(error: Exception) -> bool:
 
 def _is_refused(error: Exception) -> bool:
     if isinstance(error, ModelHTTPError):
-        return error.status_code in _REFUSES_CONTENT
+        is_of_template = _OF_TEMPLATE.search(str(error.body)[:_MAX_WORDS]) is not None
+        is_failure = error.status_code == _FAILURE and is_of_template
+        return error.status_code in _REFUSES_CONTENT or is_failure
     return _is_called(error, _WRONG_PROMPT)
 
 

@@ -245,6 +245,28 @@ TOO_LONG = {
         code="rate_limit_exceeded",
     ),
     "a failure": _says(500, "the request exceeds the available context size"),
+    "in a stream, by MiniMax": a_stream(
+        event(
+            {
+                "choices": None,
+                "base_resp": {
+                    "status_code": 2013,
+                    "status_msg": "invalid params, context window exceeds limit",
+                },
+            }
+        )
+    ),
+    "in a stream, behind a gateway": a_stream(
+        event(
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 502,
+                    "metadata": {"raw": "prompt is too long: 213462 tokens > 200000 maximum"},
+                }
+            }
+        )
+    ),
     "in a stream": a_stream(
         event(
             {
