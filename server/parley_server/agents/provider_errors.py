@@ -47,8 +47,11 @@ _TABLE: list[tuple[type[AgentRunError], type[AgentError]]] = [
     (AgentRunError, AgentUnavailable),  # an answer that makes no sense
 ]
 
-_TRANSIENT = frozenset({408, 409, 425, 429})
-"""Statuses below 500 that may not come again; other ones that have no row of their own refuse."""
+_TRANSIENT = frozenset({408, 409, 424, 425, 429, 499})
+"""Statuses below 500 that may not come again; other ones that have no row of their own refuse.
+
+424 is a generation that failed, 499 a connection that a gateway has lost.
+"""
 
 _ENTITY_TOO_LARGE = 413
 _REFUSES_CONTENT = frozenset({400, 404, 422})
@@ -172,10 +175,19 @@ def _look_up(error: Exception) -> AgentError | None:
     if type(error) is ModelHTTPError and error.status_code < 500:
         is_transient = error.status_code in _TRANSIENT
         return _made(AgentUnavailable if is_transient else AgentRefused, error)
+    if _redirect(error) is not None:  # the URL is wrong; nothing is sent elsewhere
+        return AgentRefused()
     for kind, becomes in _TABLE:
         if isinstance(error, kind):
             return _made(becomes, error)
     return AgentUnavailable() if _is_of_a_models_library(error) else None
+
+
+def _redirect(error: Exception) -> int | None:
+    """Return the status of a redirect, which the library does not name; None: it was none."""
+    status = getattr(error.__cause__, "status_code", None)
+    is_redirect = type(error) is ModelAPIError and isinstance(status, int) and status // 100 == 3
+    return status if is_redirect else None
 
 
 def _is_of_a_models_library(error: Exception) -> bool:
@@ -215,6 +227,8 @@ def _details(error: Exception) -> dict[str, object]:
     details: dict[str, object] = {}
     if isinstance(error, ModelHTTPError):
         details["status"] = error.status_code
+    elif (redirect := _redirect(error)) is not None:
+        details["status"] = redirect
     if isinstance(error, ModelAPIError):
         code = str(error.provider_error_code or error.provider_error_type or "")
         if _CODE.fullmatch(code):

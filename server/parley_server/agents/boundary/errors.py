@@ -29,7 +29,7 @@ _FAILURE = re.compile(r".*(error|exception|fatal)")
 _EVENTS = re.compile(r"response\b|message|content|ping")
 """Types of the events of Responses and Messages."""
 _MESSAGES = ("message", "msg", "error_message", "error_msg", "errormessage", "detail", "status_msg")
-_WRONG_STATUS = re.compile("4(?!08|09|25|29)[0-9][0-9]")
+_WRONG_STATUS = re.compile("4(?!08|09|24|25|29|99)[0-9][0-9]")
 _WRONG_REQUEST = "invalid_request_error"
 """The type of an error that has no type and such a status: some libraries know types alone."""
 _CODES = ("code", "status", "status_code", "statuscode", "http_status", "error_code")

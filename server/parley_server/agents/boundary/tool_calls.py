@@ -208,7 +208,7 @@ class ToolCalls:
         """
         used = set(self.used_ids()) if self._calls else set()
         for index, call in enumerate(self._calls):
-            name = _known(_name(call.names, self.known_names), self.known_names)
+            name = known_name(_name(call.names, self.known_names), self.known_names)
             if not name:
                 raise BrokenStreamError("a tool call has no name")
             call_id = call.id
@@ -277,7 +277,7 @@ def _name(pieces: list[str], known_names: Names) -> str:
     return pieces[-1] if is_growing else joined
 
 
-def _known(name: str, known_names: Names) -> str:
+def known_name(name: str, known_names: Names) -> str:
     """Return the tool that a name can only mean; or a name that can be sent back.
 
     Of the latter the model is told that there is no such tool.
