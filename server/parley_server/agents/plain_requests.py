@@ -65,13 +65,13 @@ def _request(request: ModelRequest) -> ModelRequest:
 
 
 def _request_part(part: ModelRequestPart) -> ModelRequestPart:
-    if isinstance(part, ToolReturnPart):
-        name, call_id = plain_name(part.tool_name), plain_id(part.tool_call_id)
-        return replace(part, tool_name=name, tool_call_id=call_id)
-    if isinstance(part, RetryPromptPart) and part.tool_name is not None:
-        name, call_id = plain_name(part.tool_name), plain_id(part.tool_call_id)
-        return replace(part, tool_name=name, tool_call_id=call_id)
-    return part
+    if not isinstance(part, ToolReturnPart | RetryPromptPart) or part.tool_name is None:
+        return part
+    told: dict[str, Any] = {
+        "tool_name": plain_name(part.tool_name),
+        "tool_call_id": plain_id(part.tool_call_id),
+    }
+    return replace(part, **told)
 
 
 def _response(response: ModelResponse) -> ModelResponse:
@@ -81,6 +81,8 @@ def _response(response: ModelResponse) -> ModelResponse:
 
 def _response_part(part: ModelResponsePart) -> ModelResponsePart:
     if isinstance(part, ToolCallPart):
-        name, call_id = plain_name(part.tool_name), plain_id(part.tool_call_id)
-        return ToolCallPart(name, part.args, tool_call_id=call_id)
+        args: Any = part.args
+        return ToolCallPart(
+            plain_name(part.tool_name), args, tool_call_id=plain_id(part.tool_call_id)
+        )
     return TextPart(part.content) if isinstance(part, TextPart) else part

@@ -132,12 +132,12 @@ async def test_stored_names_and_ids_are_made_to_fit_every_provider() -> None:
 
 @pytest.mark.parametrize("own", [{"instructions": "Own."}, {"system_prompt": "Own."}])
 async def test_an_agents_own_instructions_and_the_conversations_are_one_message(
-    own: dict[str, str],
+    own: dict[str, Any],
 ) -> None:
     """Fails when each is one: many models' templates refuse a second one, and so every turn."""
     with FakeOpenAI([Say("Fine.")]) as fake:
         model = model_of("openai-chat:any", openai_base_url=fake.base_url)
-        agent = PydanticAgent(Agent(model, **own), model)  # type: ignore[arg-type]
+        agent = PydanticAgent(Agent(model, **own), model)
         await told_by(agent, a_run("Now", instructions="Be kind."))
         first = fake.requests[0].json["messages"][0]
 

@@ -362,10 +362,10 @@ async def test_a_call_runs_once_with_its_arguments(body: str) -> None:
 @pytest.mark.parametrize("has_index", [True, False])
 async def test_text_and_calls_may_stand_in_two_choices(has_index: bool) -> None:
     """Fails when one choice alone is read: Copilot's gateway tells Claude's answers so."""
-    found = [{"delta": {"content": "ab"}}, {"delta": {"tool_calls": [CALL]}}]
-    indexes = [{"index": number} if has_index else {} for number in range(2)]
-    choices = [
-        {**a, **b, "finish_reason": "tool_calls"} for a, b in zip(found, indexes, strict=True)
+    deltas: list[dict[str, Any]] = [{"content": "ab"}, {"tool_calls": [CALL]}]
+    choices: list[dict[str, Any]] = [
+        {"delta": delta, "finish_reason": "tool_calls", **({"index": number} if has_index else {})}
+        for number, delta in enumerate(deltas)
     ]
     assert ("abfine", "STOP", ["sunny in A"]) == await told_by(of_choices(*choices) + DONE)
 
