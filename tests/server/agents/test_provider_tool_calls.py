@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from parley_server.core.errors import AgentUnavailable
 from support.wire_provider import DONE, STOP, answer_to, called, chunk, said
 
 A, B = '{"city":"A"}', '{"city":"B"}'
@@ -223,6 +224,19 @@ async def test_control_characters_in_arguments_are_part_of_their_strings() -> No
     assert [("sunny in A\n\tB", {"city": "A\n\tB"})] == [
         (call.result, json.loads(call.arguments)) for call in told.calls
     ]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"index": 0, "id": "i", "function": {"arguments": A}},
+        {"index": 0, "id": "i", "function": [{"name": "weather", "arguments": A}]},
+        {"index": 0, "id": "i", "type": "custom", "custom": {"name": "weather", "input": A}},
+    ],
+)
+async def test_a_call_that_never_gets_a_name_fails_the_turn(call: dict[str, Any]) -> None:
+    with pytest.raises(AgentUnavailable):
+        await answer_to(called(call) + chunk({}, "tool_calls") + DONE)
 
 
 @pytest.mark.parametrize("name", ["get weather!", "wéather<|x|>", "a" * 300])

@@ -283,7 +283,7 @@ def known_name(name: str, known_names: Names) -> str:
     Of the latter the model is told that there is no such tool.
     """
     known = known_names()
-    if name in known:
+    if not name or name in known:
         return name
     bare = _LEAKED.sub("", name).strip()
     found = {part for part in (bare, *_PATH.split(bare)) if part in known}
